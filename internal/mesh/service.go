@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mesh
+
+// Scope is one level at which a client and an endpoint may be near each other.
+type Scope uint8
+
+const (
+	ScopeRegion Scope = iota + 1
+	ScopeZone
+	ScopeSubzone
+	ScopeNode
+	ScopeCluster
+	ScopeNetwork
+)
+
+// BalanceMode says how a service's routing preference is used.
+type BalanceMode uint8
+
+const (
+	// BalanceSpread uses all endpoints, by capacity.
+	BalanceSpread BalanceMode = iota
+	// BalanceStrict uses only endpoints that match every preferred scope.
+	BalanceStrict
+	// BalanceFailover uses the endpoints that match the longest prefix of the preferred scopes.
+	BalanceFailover
+	// BalancePassthrough never picks: the original destination is dialled.
+	BalancePassthrough
+)
+
+// LoadBalancing is how endpoints of a service are chosen.
+type LoadBalancing struct {
+	Preference     []Scope
+	Mode           BalanceMode
+	AllowUnhealthy bool
+}
+
+// Families restricts the address family of a service's endpoints.
+type Families uint8
+
+const (
+	FamiliesAny Families = iota
+	FamiliesIPv4
+	FamiliesIPv6
+	FamiliesDual
+)
+
+// Service is a name that clients dial, merged over all clusters in which it is global.
+type Service struct {
+	Namespace string
+	Name      string
+	Hostname  string
+	// Addresses are its VIPs, each valid in its own network. A headless service has none.
+	Addresses []NetworkAddress
+	Ports     []Port
+	// SANs are SPIFFE ids, any one of which an endpoint of the service may prove, sorted.
+	SANs      []string
+	Waypoint  *GatewayAddress
+	Balance   LoadBalancing
+	Families  Families
+	Canonical bool // the cluster's own definition of this hostname
+	// NamespaceOnly hides the service from clients in other namespaces.
+	NamespaceOnly bool
+}
+
+// Key names the service.
+func (s *Service) Key() ServiceKey { return ServiceKey{Namespace: s.Namespace, Hostname: s.Hostname} }
+
+// Port finds the service port p, or false.
+func (s *Service) Port(p uint16) (Port, bool) {
+	for _, port := range s.Ports {
+		if port.Service == p {
+			return port, true
+		}
+	}
+	return Port{}, false
+}
