@@ -1,0 +1,116 @@
+# Isthmus. `make help` lists what there is.
+#
+# Everything that is fetched or built lands in one ignored folder, .cache (or $ISTHMUS_CACHE); removing it costs only time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The Go toolchain that go.mod asks for is fetched when the installed one is older.
+export GOTOOLCHAIN := auto
+
+CACHE ?= $(or $(ISTHMUS_CACHE),$(CURDIR)/.cache)
+export ISTHMUS_CACHE := $(CACHE)
+BIN := $(CACHE)/bin
+OUT := $(CACHE)/build
+
+# The product's binaries are static, so that an image is one file.
+BINARIES := controller gateway nodeproxy agent
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'
+
+.PHONY: help
+help: ## Say what each target does
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Build
+
+.PHONY: tools
+tools: ## Fetch and build what the project needs: Kubernetes, etcd, containerd, runc, CNI plugins, CoreDNS (once, about 12 minutes), linter, generators
+	@go run ./cmd/lab build
+	@$(MAKE) --no-print-directory $(BIN)/golangci-lint $(BIN)/controller-gen
+
+.PHONY: lab-tools
+lab-tools: # What the lab and the control plane's tests need, without linter and generators
+	@go run ./cmd/lab build
+
+$(BIN)/golangci-lint: hack/lint/go.mod hack/lint/go.sum
+	@echo "building golangci-lint (once, about 4 minutes)"
+	@mkdir -p $(BIN)
+	@go build -C hack/lint -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/controller-gen: hack/tools/go.mod hack/tools/go.sum
+	@mkdir -p $(BIN)
+	@go build -C hack/tools -trimpath -ldflags '-s -w' -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+.PHONY: build
+build: ## Build the product, the lab and the demo's app into .cache/build
+	@mkdir -p $(OUT)
+	@for name in $(BINARIES); do $(GO_BUILD) -o $(OUT)/$$name ./cmd/$$name; done
+	@$(GO_BUILD) -o $(OUT)/lab ./cmd/lab
+	@$(GO_BUILD) -o $(OUT)/demo-app ./test/e2e/demoapp
+	@$(GO_BUILD) -o $(OUT)/demo ./test/e2e/demo
+
+##@ Check
+
+.PHONY: generate
+generate: $(BIN)/controller-gen ## Write deepcopy functions, CRDs, RBAC and wire types anew
+	@hack/generate.sh
+
+.PHONY: check
+check: check-generate check-format lint ## Generated files are current, formatting, vet, lint
+	@go vet -tags 'netns lab' ./...
+
+.PHONY: check-generate
+check-generate: generate # Generated files that differ from the committed ones are an error
+	@git diff --exit-code --stat -- apis config internal/xds/pb || { echo "generated files are not current: run make generate and commit" >&2; exit 1; }
+
+.PHONY: check-format
+check-format:
+	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not gofmt-ed:" >&2; echo "$$files" >&2; exit 1; }
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint
+	@$(BIN)/golangci-lint run ./...
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities in what we depend on (needs the vulnerability database's host)
+	@go run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+.PHONY: test
+test: lab-tools ## All tests but the lab's: unit, race, real API servers, network namespaces (needs root)
+	@go test -race -timeout 20m ./...
+	@$(MAKE) --no-print-directory test-netns
+
+.PHONY: test-netns
+test-netns: ## The tests that make network namespaces (needs root)
+	@[ "$$(id -u)" = 0 ] || { echo "the namespace tests need root: run as root, or run 'go test ./...' for the rest" >&2; exit 1; }
+	@go test -tags netns -timeout 10m $$(go list -f '{{.Dir}}' ./nodeproxy/... ./gateway/... ./test/... | xargs -I{} grep -ls '^//go:build .*netns' {} -r --include='*_test.go' | xargs -n1 dirname | sort -u)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each
+	@hack/fuzz.sh $(or $(FUZZTIME),30s)
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	@go test -run '^$$' -bench . -benchmem ./internal/... ./nodeproxy/... ./gateway/...
+
+##@ See it work
+
+.PHONY: demo
+demo: demo-setup ## Two real clusters, Isthmus on both, one service, double HBONE: each step checked (needs root; leaves the lab up)
+	@$(OUT)/demo
+
+.PHONY: demo-setup
+demo-setup: lab-tools build
+
+.PHONY: demo-down
+demo-down: ## Remove everything the demo made
+	@go run ./cmd/lab down
+
+.PHONY: e2e
+e2e: demo-setup ## The demo as a test: run it, then take everything down again and check that nothing is left
+	@$(OUT)/demo --down
+
+.PHONY: clean
+clean: ## Remove what was built, but not the tools
+	@rm -rf $(OUT)
