@@ -53,6 +53,7 @@ func serve(ctx context.Context, args []string) error {
 
 	self := traffic.Answer{Cluster: os.Getenv("CLUSTER"), Pod: os.Getenv("POD_NAME"), Service: os.Getenv("SERVICE")}
 	server := &http.Server{
+		Addr:              *address,
 		ReadHeaderTimeout: 5 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			// What was sent is read and thrown away; only the wire between the clusters is of interest.
