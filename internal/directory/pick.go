@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package directory
+
+import (
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Want is a question to Pick: which endpoint of Service should a connection to Port go to.
+type Want struct {
+	// Network is the asker's own: endpoints in it are reached by address, others through their network's gateway.
+	Network string
+	// Client is the workload that connects, for its locality; nil if unknown.
+	Client  *mesh.Workload
+	Service *mesh.Service
+	Port    uint16
+	// IPv6 is the family of the address that was dialled; endpoints with an address of it are reached by that one.
+	IPv6 bool
+	// Avoid holds UIDs of endpoints that must not be picked, because they were tried and failed.
+	Avoid map[string]struct{}
+	// LocalOnly leaves out endpoints behind other networks' gateways.
+	LocalOnly bool
+	// Random gives a number in [0, n).
+	Random func(n uint64) uint64
+}
+
+// Endpoint is what Pick answers.
+type Endpoint struct {
+	Workload *mesh.Workload
+	// Addr is the endpoint's address in the asker's network. It is not valid for an endpoint behind another network's gateway,
+	// nor for one that is reached by Workload.Hostname.
+	Addr netip.Addr
+	// Port is the service's port at this endpoint. Port.Target is 0 only behind a gateway.
+	Port mesh.Port
+}
+
+// Remote says that the endpoint is behind the gateway of another network.
+func (e Endpoint) Remote(network string) bool { return e.Workload.Network != network }
+
+// Pick chooses one endpoint: among those that are usable (healthy unless the service allows otherwise, of the right family, with
+// the port, not avoided) those that the service's routing preference ranks best, and among them by chance, weighted by capacity.
+// It answers false if there is none. It does not allocate.
+func Pick(v *View, want Want) (Endpoint, bool) {
+	all := v.Endpoints(want.Service.Key())
+	best, total, count := -1, uint64(0), 0
+	for _, w := range all {
+		if _, ok := want.usable(w); !ok {
+			continue
+		}
+		rank := want.rank(w)
+		if rank < 0 || rank < best {
+			continue
+		}
+		if rank > best {
+			best, total, count = rank, 0, 0
+		}
+		total += uint64(w.Capacity)
+		count++
+	}
+	if count == 0 {
+		return Endpoint{}, false
+	}
+	// With no capacity at all, every endpoint counts the same.
+	weigh := func(w *mesh.Workload) uint64 { return uint64(w.Capacity) }
+	if total == 0 {
+		total = uint64(count)
+		weigh = func(*mesh.Workload) uint64 { return 1 }
+	}
+	at := want.Random(total)
+	for _, w := range all {
+		e, ok := want.usable(w)
+		if !ok || want.rank(w) != best {
+			continue
+		}
+		if weight := weigh(w); at >= weight {
+			at -= weight
+			continue
+		}
+		return e, true
+	}
+	return Endpoint{}, false
+}
+
+// Count says how many endpoints Pick chooses from in this network, of the best rank or not.
+func Count(v *View, want Want) int {
+	n := 0
+	for _, w := range v.Endpoints(want.Service.Key()) {
+		if _, ok := want.usable(w); ok {
+			n++
+		}
+	}
+	return n
+}
+
+// EndpointPort is the service's port at an endpoint: what the endpoint itself says, else what the service says. It is false if
+// neither knows it, as for a named port that the pod does not have.
+func EndpointPort(s *mesh.Service, w *mesh.Workload, servicePort uint16) (mesh.Port, bool) {
+	for _, p := range w.Services[s.Key()] {
+		if p.Service == servicePort && p.Target != 0 {
+			return p, true
+		}
+	}
+	if p, ok := s.Port(servicePort); ok && p.Target != 0 {
+		return p, true
+	}
+	return mesh.Port{}, false
+}
+
+func (want *Want) usable(w *mesh.Workload) (Endpoint, bool) {
+	if w.Unhealthy && !want.Service.Balance.AllowUnhealthy {
+		return Endpoint{}, false
+	}
+	if _, avoid := want.Avoid[w.UID]; avoid {
+		return Endpoint{}, false
+	}
+	if w.Network != want.Network {
+		// The target is the far side's to know; the service must have the port, and the far side says no if it has not.
+		port, ok := want.Service.Port(want.Port)
+		if !ok {
+			port, ok = portOf(w.Services[want.Service.Key()], want.Port)
+		}
+		return Endpoint{Workload: w, Port: port}, ok && w.NetworkGateway != nil && !want.LocalOnly
+	}
+	port, ok := EndpointPort(want.Service, w, want.Port)
+	if !ok {
+		return Endpoint{}, false
+	}
+	addr, ok := Address(w, want.Service.Families, want.IPv6)
+	if !ok && (len(w.Addresses) > 0 || w.Hostname == "") {
+		return Endpoint{}, false
+	}
+	return Endpoint{Workload: w, Addr: addr, Port: port}, true
+}
+
+// Address chooses the address by which a workload is reached: of a family that the service allows, and rather of the family that
+// the client dialled.
+func Address(w *mesh.Workload, families mesh.Families, ipv6 bool) (netip.Addr, bool) {
+	var other netip.Addr
+	for _, addr := range w.Addresses {
+		addr = addr.Unmap()
+		if families == mesh.FamiliesIPv4 && !addr.Is4() || families == mesh.FamiliesIPv6 && addr.Is4() {
+			continue
+		}
+		if addr.Is4() != ipv6 {
+			return addr, true
+		}
+		if !other.IsValid() {
+			other = addr
+		}
+	}
+	return other, other.IsValid()
+}
+
+// rank says how well an endpoint fits the service's preference: larger is better, negative is not at all.
+func (want *Want) rank(w *mesh.Workload) int {
+	prefer := want.Service.Balance.Preference
+	switch want.Service.Balance.Mode {
+	case mesh.BalanceStrict:
+		for _, scope := range prefer {
+			if !want.near(w, scope) {
+				return -1
+			}
+		}
+		return 0
+	case mesh.BalanceFailover:
+		rank := 0
+		for i, scope := range prefer {
+			switch {
+			case want.near(w, scope) && i == 0 && scope == mesh.ScopeNetwork:
+				// Whoever shares the network outranks everyone who does not, whatever else matches.
+				rank += len(prefer)
+			case want.near(w, scope):
+				rank++
+			case i == 0 && scope == mesh.ScopeNetwork:
+				// Endpoints of other networks are still ranked among themselves.
+			default:
+				return rank
+			}
+		}
+		return rank
+	default:
+		return 0
+	}
+}
+
+func (want *Want) near(w *mesh.Workload, scope mesh.Scope) bool {
+	if scope == mesh.ScopeNetwork {
+		return w.Network == want.Network
+	}
+	c := want.Client
+	if c == nil {
+		return false
+	}
+	switch scope {
+	case mesh.ScopeRegion:
+		return c.Locality.Region == w.Locality.Region
+	case mesh.ScopeZone:
+		return c.Locality.Zone == w.Locality.Zone
+	case mesh.ScopeSubzone:
+		return c.Locality.Subzone == w.Locality.Subzone
+	case mesh.ScopeNode:
+		return c.Node == w.Node
+	case mesh.ScopeCluster:
+		return c.Cluster == w.Cluster
+	default:
+		return false
+	}
+}
+
+func portOf(ports []mesh.Port, service uint16) (mesh.Port, bool) {
+	for _, p := range ports {
+		if p.Service == service {
+			return p, true
+		}
+	}
+	return mesh.Port{}, false
+}

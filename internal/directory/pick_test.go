@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package directory
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
+	near := func(name string, change func(*mesh.Workload)) *mesh.Workload {
+		w := workload(len(name))
+		w.UID, w.Node, w.Locality = name, "n1", mesh.Locality{Region: "r1", Zone: "z1"}
+		w.Services = map[mesh.ServiceKey][]mesh.Port{cart: {{Service: 80, Target: 8080}}}
+		change(w)
+		return w
+	}
+	remote := func(w *mesh.Workload) {
+		w.Network, w.Addresses, w.Node, w.Locality, w.Capacity = "west", nil, "", mesh.Locality{}, 5
+		w.NetworkGateway = &mesh.GatewayAddress{Port: 15008}
+	}
+	local := near("local", func(*mesh.Workload) {})
+	zone2 := near("zone2", func(w *mesh.Workload) { w.Locality.Zone, w.Node = "z2", "n2" })
+	sick := near("sick", func(w *mesh.Workload) { w.Unhealthy = true })
+	west := near("west", remote)
+	all := []*mesh.Workload{local, zone2, sick, west}
+
+	for _, tc := range []struct {
+		name  string
+		among []*mesh.Workload
+		svc   func(*mesh.Service)
+		want  func(*Want)
+		picks []string
+	}{
+		{"spread uses all healthy ones", all, nil, nil, []string{"local", "west", "zone2"}},
+		{"unhealthy when allowed", all, func(s *mesh.Service) { s.Balance.AllowUnhealthy = true }, nil, []string{"local", "sick", "west", "zone2"}},
+		{"avoid", all, nil, func(w *Want) { w.Avoid = map[string]struct{}{"west": {}, "local": {}} }, []string{"zone2"}},
+		{"all avoided", []*mesh.Workload{local}, nil, func(w *Want) { w.Avoid = map[string]struct{}{"local": {}} }, nil},
+		{"local only", all, nil, func(w *Want) { w.LocalOnly = true }, []string{"local", "zone2"}},
+		{"failover takes the longest match", all, preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone), nil, []string{"local"}},
+		{"failover to the other zone", []*mesh.Workload{zone2, sick, west}, preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone), nil, []string{"zone2"}},
+		{"failover to the other network", []*mesh.Workload{sick, west}, preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone), nil, []string{"west"}},
+		{
+			"own network outranks a remote one that matches all else",
+			[]*mesh.Workload{
+				near("far", func(w *mesh.Workload) { w.Locality = mesh.Locality{Region: "r9", Zone: "z9"} }),
+				near("close", func(w *mesh.Workload) {
+					w.Network, w.NetworkGateway = "west", &mesh.GatewayAddress{Port: 15008}
+				}),
+			},
+			preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone), nil, []string{"far"},
+		},
+		{"failover with nothing that matches uses all", all, preference(mesh.BalanceFailover, mesh.ScopeNode), func(w *Want) { w.Client = nil }, []string{"local", "west", "zone2"}},
+		{"strict on the node", all, preference(mesh.BalanceStrict, mesh.ScopeNode), nil, []string{"local"}},
+		{"strict with none", []*mesh.Workload{zone2, west}, preference(mesh.BalanceStrict, mesh.ScopeNode), nil, nil},
+		{"no such port", all, nil, func(w *Want) { w.Port = 81 }, nil},
+		{"remote without gateway", []*mesh.Workload{near("lost", func(w *mesh.Workload) { remote(w); w.NetworkGateway = nil })}, nil, nil, nil},
+		{"own network without address", []*mesh.Workload{near("empty", func(w *mesh.Workload) { w.Addresses = nil })}, nil, nil, nil},
+		{"own network by hostname", []*mesh.Workload{near("named", func(w *mesh.Workload) { w.Addresses, w.Hostname = nil, "x.example" })}, nil, nil, []string{"named"}},
+		{"named port missing on the pod", []*mesh.Workload{near("bare", func(w *mesh.Workload) { w.Services[cart] = nil })}, func(s *mesh.Service) { s.Ports[0].Target = 0 }, nil, nil},
+		{"wrong family", all, func(s *mesh.Service) { s.Families = mesh.FamiliesIPv6 }, nil, []string{"west"}},
+		{"zero capacity is not picked beside others", []*mesh.Workload{local, near("zero", func(w *mesh.Workload) { w.Capacity = 0 })}, nil, nil, []string{"local"}},
+		{"zero capacity alone is", []*mesh.Workload{near("zero", func(w *mesh.Workload) { w.Capacity = 0 })}, nil, nil, []string{"zero"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := service("shop", cart.Hostname, "10.96.0.1")
+			if tc.svc != nil {
+				tc.svc(s)
+			}
+			d := mesh.Delta{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.ServiceKey]*mesh.Service{cart: s}}
+			for _, w := range tc.among {
+				d.Workloads[w.UID] = w
+			}
+			v := NewLive().Apply(d)
+			rng := rand.New(rand.NewPCG(7, 7))
+			want := Want{Network: "east", Client: local, Service: s, Port: 80, Random: rng.Uint64N}
+			if tc.want != nil {
+				tc.want(&want)
+			}
+			got := map[string]bool{}
+			for range 200 {
+				if e, ok := Pick(v, want); ok {
+					got[e.Workload.UID] = true
+				}
+			}
+			var names []string
+			for name := range got {
+				names = append(names, name)
+			}
+			slices.Sort(names)
+			if !slices.Equal(names, tc.picks) {
+				t.Errorf("picked %v, want %v", names, tc.picks)
+			}
+		})
+	}
+}
+
+func preference(mode mesh.BalanceMode, scopes ...mesh.Scope) func(*mesh.Service) {
+	return func(s *mesh.Service) { s.Balance = mesh.LoadBalancing{Mode: mode, Preference: scopes} }
+}
+
+func TestPickIsWeightedByCapacity(t *testing.T) {
+	s := service("shop", cart.Hostname, "10.96.0.1")
+	one, three := workload(1), workload(2)
+	three.Capacity = 3
+	v := NewLive().Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{one.UID: one, three.UID: three}})
+	counts := map[string]int{}
+	for i := range uint64(4000) {
+		e, ok := Pick(v, Want{Network: "east", Service: s, Port: 80, Random: func(n uint64) uint64 { return i % n }})
+		if !ok || e.Port.Target != 8080 || e.Addr != e.Workload.Addresses[0] {
+			t.Fatalf("picked %+v", e)
+		}
+		counts[e.Workload.UID]++
+	}
+	if counts[one.UID] != 1000 || counts[three.UID] != 3000 {
+		t.Errorf("picked %v, want 1000 and 3000", counts)
+	}
+}
+
+func TestAddressPrefersTheDialledFamily(t *testing.T) {
+	w := &mesh.Workload{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
+	for _, tc := range []struct {
+		families mesh.Families
+		ipv6     bool
+		want     string
+	}{
+		{mesh.FamiliesAny, false, "10.0.0.1"},
+		{mesh.FamiliesAny, true, "fd00::1"},
+		{mesh.FamiliesIPv4, true, "10.0.0.1"},
+		{mesh.FamiliesIPv6, false, "fd00::1"},
+		{mesh.FamiliesDual, true, "fd00::1"},
+	} {
+		if got, ok := Address(w, tc.families, tc.ipv6); !ok || got.String() != tc.want {
+			t.Errorf("families %d, IPv6 %v: %v", tc.families, tc.ipv6, got)
+		}
+	}
+}
