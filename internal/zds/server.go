@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package zds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// acceptInterval limits how fast proxies may connect: 5 in a second, so that one in a crash loop does not eat the node.
+const acceptInterval = 200 * time.Millisecond
+
+// ErrNoProxy says that no proxy is connected. The pod stays in the snapshot, and the next proxy to connect will get it.
+var ErrNoProxy = errors.New("no node proxy is connected")
+
+// RefusedError says that the proxy acknowledged a message with an error. The proxy keeps the pod and retries by itself.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return "node proxy refused: " + e.Reason }
+
+// Server is the agent's half: it keeps the snapshot of this node's pods, and offers it to each proxy that connects. Add goes to the
+// proxy that connected last, Del to all of them: during an upgrade two proxies overlap, and the older one takes no new pods.
+// All methods may be called at any time from any goroutine; calls about one pod should come one after another.
+type Server struct {
+	path     string
+	log      logr.Logger
+	patience time.Duration // for one acknowledgement
+
+	mu       sync.Mutex
+	pods     map[string]entry
+	sessions []*serverSession // in the order in which they said hello
+	changed  chan struct{}    // closed and replaced when sessions change
+}
+
+// entry is one pod of the snapshot. A nil netns makes it a Keep.
+type entry struct {
+	workload Workload
+	netns    *os.File
+}
+
+// NewServer makes a server for the socket at path; Run opens it. The snapshot can be filled before, and should be: what the first
+// snapshot does not name, the proxy shuts down.
+func NewServer(path string, log logr.Logger) *Server {
+	return &Server{path: path, log: log, patience: answerTimeout, pods: map[string]entry{}, changed: make(chan struct{})}
+}
+
+// Stage puts a pod into the snapshot without sending it to the proxies that are connected now. It is what an agent does with the
+// pods it finds at its start. netns is duplicated and stays the caller's; nil makes the pod a Keep.
+func (s *Server) Stage(w Workload, netns *os.File) error {
+	var own *os.File
+	if netns != nil {
+		var err error
+		if own, err = duplicate(netns); err != nil {
+			return fmt.Errorf("duplicate the network namespace of %s/%s: %w", w.Namespace, w.Name, err)
+		}
+	}
+	s.mu.Lock()
+	old := s.pods[w.UID]
+	if own == nil && old.netns != nil {
+		old.netns = nil // a Keep never replaces what is known better
+	} else {
+		s.pods[w.UID] = entry{workload: w, netns: own}
+	}
+	s.mu.Unlock()
+	if old.netns != nil {
+		old.netns.Close()
+	}
+	return nil
+}
+
+// Keep stages a pod of which only the uid is known: proxies that have it shall go on with it.
+func (s *Server) Keep(uid string) error { return s.Stage(Workload{UID: uid}, nil) }
+
+// Add puts a pod into the snapshot and sends it to the latest proxy; it returns when that proxy has acknowledged. netns is
+// duplicated and stays the caller's. ErrNoProxy, a *RefusedError and a lost connection leave the pod in the snapshot.
+func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
+	if netns == nil {
+		return fmt.Errorf("add %s/%s: no network namespace", w.Namespace, w.Name)
+	}
+	if err := s.Stage(w, netns); err != nil {
+		return err
+	}
+	latest := s.latest()
+	if latest == nil {
+		return ErrNoProxy
+	}
+	return latest.send(ctx, kindAdd, w.UID)
+}
+
+// Del takes a pod out of the snapshot and tells every proxy. It returns the first error after all were tried.
+func (s *Server) Del(ctx context.Context, uid string) error {
+	s.mu.Lock()
+	old, known := s.pods[uid]
+	delete(s.pods, uid)
+	sessions := slices.Clone(s.sessions)
+	s.mu.Unlock()
+	if old.netns != nil {
+		old.netns.Close()
+	}
+	if !known {
+		return nil
+	}
+	var errs []error
+	for _, c := range sessions {
+		if err := c.send(ctx, kindDel, uid); err != nil && !errors.Is(err, ErrNoProxy) {
+			errs = append(errs, fmt.Errorf("del %s: %w", uid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Connected says how many proxies are connected and have said hello.
+func (s *Server) Connected() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+// Changed gives a channel that is closed at the next connection or disconnection of a proxy.
+func (s *Server) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// Len says how many pods are in the snapshot.
+func (s *Server) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pods)
+}
+
+// Run opens the socket, removing one that a former agent left behind, and serves proxies until ctx ends. It waits for all that it
+// started and closes the descriptors of the snapshot. The socket's file stays, so that an agent that already took over keeps its own.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.forget()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the former socket: %w", err)
+	}
+	listener, err := net.ListenUnix(network, &net.UnixAddr{Name: s.path, Net: network})
+	if err != nil {
+		return err
+	}
+	listener.SetUnlinkOnClose(false)
+	defer listener.Close()
+	// Whoever may connect gets descriptors of every pod's network: root alone.
+	if err := os.Chmod(s.path, 0o600); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { listener.Close() })
+	defer stop()
+
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	for {
+		conn, err := listener.AcceptUnix()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("accept a node proxy: %w", err)
+		}
+		running.Go(func() { s.serve(ctx, conn) })
+		select {
+		case <-ctx.Done():
+		case <-time.After(acceptInterval):
+		}
+	}
+}
+
+func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
+	c := newServerSession(s, conn)
+	err := c.run(ctx)
+	s.remove(c)
+	switch {
+	case ctx.Err() != nil:
+	case gone(err):
+		s.log.Info("node proxy disconnected")
+	default:
+		s.log.Error(err, "node proxy connection ended")
+	}
+}
+
+// join makes c the latest session and gives the uids of the snapshot it begins with. Both in one step: what changes later is sent
+// to c as an increment.
+func (s *Server) join(c *serverSession) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions = append(s.sessions, c)
+	s.announce()
+	uids := make([]string, 0, len(s.pods))
+	for uid := range s.pods {
+		uids = append(uids, uid)
+	}
+	slices.Sort(uids)
+	return uids
+}
+
+func (s *Server) remove(c *serverSession) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.sessions, c); i >= 0 {
+		s.sessions = slices.Delete(s.sessions, i, i+1)
+		s.announce()
+	}
+}
+
+// announce is called with mu held.
+func (s *Server) announce() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *Server) latest() *serverSession {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sessions) == 0 {
+		return nil
+	}
+	return s.sessions[len(s.sessions)-1]
+}
+
+// lookup gives a pod with a descriptor of its own, which the caller closes: the pod may be removed while it is being sent.
+func (s *Server) lookup(uid string) (entry, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.pods[uid]
+	if !ok || e.netns == nil {
+		return e, ok, nil
+	}
+	own, err := duplicate(e.netns)
+	e.netns = own
+	return e, err == nil, err
+}
+
+func (s *Server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for uid, e := range s.pods {
+		if e.netns != nil {
+			e.netns.Close()
+		}
+		delete(s.pods, uid)
+	}
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package zds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+func pod(uid string) Workload {
+	return Workload{UID: uid, Name: "pod-" + uid, Namespace: "shop", ServiceAccount: "cart"}
+}
+
+func TestServerSendsSnapshotThenIncrements(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	if err := s.Add(t.Context(), pod("a"), aFile(t)); !errors.Is(err, ErrNoProxy) {
+		t.Fatalf("add without a proxy: %v, want ErrNoProxy", err)
+	}
+	if err := s.Keep("b"); err != nil {
+		t.Fatal(err)
+	}
+
+	p := dialPeer(t, path)
+	p.write(encodeHello(versionV1))
+	p.readRequest(kindAdd, "a", &ack{})
+	p.readRequest(kindKeep, "b", &ack{})
+	p.readRequest(kindSnapshot, "", &ack{})
+
+	added := make(chan error, 1)
+	go func() { added <- s.Add(context.Background(), pod("c"), aFile(t)) }()
+	p.readRequest(kindAdd, "c", nil)
+	select {
+	case err := <-added:
+		t.Fatalf("add returned %v before its acknowledgement", err)
+	default:
+	}
+	p.write(encodeAck(ack{}))
+	if err := <-added; err != nil {
+		t.Fatal(err)
+	}
+
+	go func() { added <- s.Add(context.Background(), pod("d"), aFile(t)) }()
+	p.readRequest(kindAdd, "d", &ack{err: "port taken"})
+	var refused *RefusedError
+	if err := <-added; !errors.As(err, &refused) || refused.Reason != "port taken" {
+		t.Fatalf("refused add gave %v", err)
+	}
+
+	go func() { added <- s.Del(context.Background(), "a") }()
+	p.readRequest(kindDel, "a", &ack{})
+	if err := <-added; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Del(t.Context(), "a"); err != nil {
+		t.Fatalf("second del: %v", err)
+	}
+	if n := s.Len(); n != 3 {
+		t.Errorf("%d pods in the snapshot, want b, c and d", n)
+	}
+}
+
+func TestServerRefusedPodDoesNotStopTheSnapshot(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	for _, uid := range []string{"a", "b"} {
+		if err := s.Stage(pod(uid), aFile(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := dialPeer(t, path)
+	p.write(encodeHello(versionV1))
+	p.readRequest(kindAdd, "a", &ack{err: "not now"})
+	p.readRequest(kindAdd, "b", &ack{})
+	p.readRequest(kindSnapshot, "", &ack{})
+}
+
+func TestServerLatestProxyGetsAddsAllGetDels(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	older, newer := dialPeer(t, path), (*peer)(nil)
+	older.write(encodeHello(versionV1))
+	older.readRequest(kindSnapshot, "", &ack{})
+	newer = dialPeer(t, path)
+	newer.write(encodeHello(versionV1))
+	newer.readRequest(kindSnapshot, "", &ack{})
+
+	done := make(chan error, 1)
+	go func() { done <- s.Add(context.Background(), pod("a"), aFile(t)) }()
+	newer.readRequest(kindAdd, "a", &ack{})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	go func() { done <- s.Del(context.Background(), "a") }()
+	older.readRequest(kindDel, "a", &ack{})
+	newer.readRequest(kindDel, "a", &ack{})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+
+	// When the newer one goes, the older one is the latest again.
+	newer.conn.Close()
+	until(t, "one proxy", func() bool { return s.Connected() == 1 })
+	go func() { done <- s.Add(context.Background(), pod("b"), aFile(t)) }()
+	older.readRequest(kindAdd, "b", &ack{})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServerKeepsSlowProxyAndSkipsItsLateAnswer(t *testing.T) {
+	path := socket(t)
+	s := NewServer(path, testLogger(t))
+	s.patience = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+
+	p := dialPeer(t, path)
+	p.write(encodeHello(versionV1))
+	p.readRequest(kindSnapshot, "", &ack{})
+	until(t, "the proxy", func() bool { return s.Connected() == 1 })
+
+	done := make(chan error, 1)
+	go func() { done <- s.Add(context.Background(), pod("a"), aFile(t)) }()
+	p.readRequest(kindAdd, "a", nil)
+	var slow *slowError
+	if err := <-done; !errors.As(err, &slow) {
+		t.Fatalf("add without an answer gave %v", err)
+	}
+	// The late answer is a refusal; it must not be taken for the answer to what follows.
+	p.write(encodeAck(ack{err: "late"}))
+	go func() { done <- s.Add(context.Background(), pod("b"), aFile(t)) }()
+	p.readRequest(kindAdd, "b", &ack{})
+	if err := <-done; err != nil {
+		t.Fatalf("add after a late answer: %v", err)
+	}
+}
+
+func TestServerDropsBadProxies(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		script func(*peer)
+	}{
+		{"wrong version", func(p *peer) { p.write(encodeHello(7)) }},
+		{"noise for hello", func(p *peer) { p.write([]byte{0xff}) }},
+		{"packet too long", func(p *peer) {
+			if _, err := p.conn.Write(make([]byte, MaxPacket+1)); err != nil {
+				p.t.Fatal(err)
+			}
+		}},
+		{"unasked acknowledgement", func(p *peer) {
+			p.write(encodeHello(versionV1))
+			p.readRequest(kindSnapshot, "", &ack{})
+			p.write(encodeAck(ack{}))
+		}},
+		{"noise for an acknowledgement", func(p *peer) {
+			p.write(encodeHello(versionV1))
+			p.readRequest(kindSnapshot, "", nil)
+			p.write([]byte{0x08, 0x01})
+		}},
+		{"acknowledgement with a descriptor", func(p *peer) {
+			p.write(encodeHello(versionV1))
+			p.readRequest(kindSnapshot, "", nil)
+			p.write(encodeAck(ack{}), aFile(p.t))
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := socket(t)
+			s := startServer(t, path)
+			p := dialPeer(t, path)
+			tt.script(p)
+			p.readEOF()
+			until(t, "no proxy", func() bool { return s.Connected() == 0 })
+			if err := s.Add(t.Context(), pod("a"), aFile(t)); !errors.Is(err, ErrNoProxy) {
+				t.Errorf("add gave %v, want ErrNoProxy", err)
+			}
+		})
+	}
+}
+
+func TestServerTakesOverStaleSocket(t *testing.T) {
+	path := socket(t)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startServer(t, path)
+	p := dialPeer(t, path)
+	p.write(encodeHello(versionV1))
+	p.readRequest(kindSnapshot, "", &ack{})
+}
+
+func TestServerLeaksNoDescriptors(t *testing.T) {
+	path := socket(t)
+	before := descriptors(t)
+	s := NewServer(path, testLogger(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+
+	netns := aFile(t)
+	for i := range 20 {
+		if err := s.Stage(pod(fmt.Sprint(i)), netns); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Stage(pod(fmt.Sprint(i)), netns); err != nil { // again: replaces
+			t.Fatal(err)
+		}
+	}
+	h := &recorder{}
+	clientCtx, stopClient := context.WithCancel(t.Context())
+	clientEnded := make(chan error, 1)
+	go func() { clientEnded <- Run(clientCtx, path, h, testLogger(t)) }()
+	until(t, "the snapshot", func() bool { return len(h.seen()) == 22 })
+	for i := range 10 {
+		if err := s.Del(t.Context(), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopClient()
+	if err := <-clientEnded; err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if after := descriptors(t) - 1; after != before { // netns itself is one
+		t.Errorf("%d namespace descriptors open, %d before", after, before)
+	}
+}
