@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// maxListeners is Gateway API's own limit of listeners in one Gateway.
+const maxListeners = 64
+
+// ReduceGatewayClass keeps whose it is.
+func ReduceGatewayClass(c Cluster, g *gatewayv1.GatewayClass) *GatewayClass {
+	return &GatewayClass{
+		Key:           Key{c, "", g.Name},
+		Generation:    g.Generation,
+		Controller:    string(g.Spec.ControllerName),
+		HasParameters: g.Spec.ParametersRef != nil,
+	}
+}
+
+// ReduceGateway keeps what HBONE gateways are made of.
+func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
+	out := &Gateway{
+		Key:            Key{c, g.Namespace, g.Name},
+		UID:            string(g.UID),
+		Generation:     g.Generation,
+		Deleting:       g.DeletionTimestamp != nil,
+		Class:          string(g.Spec.GatewayClassName),
+		Network:        bounded(g.Labels[LabelNetwork]),
+		ServiceAccount: bounded(g.Annotations[AnnotationServiceAccount]),
+		ServiceType:    bounded(g.Annotations[AnnotationServiceType]),
+	}
+	if !g.CreationTimestamp.IsZero() {
+		out.Created = g.CreationTimestamp.Unix()
+	}
+	for _, l := range g.Spec.Listeners {
+		if len(out.Listeners) == maxListeners {
+			break
+		}
+		out.Listeners = append(out.Listeners, reduceListener(l))
+	}
+	for _, a := range g.Spec.Addresses {
+		if len(out.Addresses) == maxAddresses {
+			break
+		}
+		out.Addresses = append(out.Addresses, reduceGatewayAddress(a.Type, a.Value))
+	}
+	for _, a := range g.Status.Addresses {
+		if len(out.Status) == maxAddresses {
+			break
+		}
+		out.Status = append(out.Status, reduceGatewayAddress(a.Type, a.Value))
+	}
+	if infra := g.Spec.Infrastructure; infra != nil {
+		out.HasParameters = infra.ParametersRef != nil
+		for k, v := range infra.Labels {
+			if out.InfraLabels == nil {
+				out.InfraLabels = make(map[string]string, len(infra.Labels))
+			}
+			out.InfraLabels[string(k)] = string(v)
+		}
+		for k, v := range infra.Annotations {
+			if out.InfraAnnotations == nil {
+				out.InfraAnnotations = make(map[string]string, len(infra.Annotations))
+			}
+			out.InfraAnnotations[string(k)] = string(v)
+		}
+	}
+	return out
+}
+
+func reduceListener(l gatewayv1.Listener) Listener {
+	out := Listener{Name: string(l.Name), Protocol: string(l.Protocol)}
+	if isPort(int32(l.Port)) {
+		out.Port = uint16(l.Port)
+	}
+	if l.Hostname != nil {
+		out.Hostname = string(*l.Hostname)
+	}
+	if l.TLS != nil {
+		out.HasTLS = true
+		out.TLSMode = string(gatewayv1.TLSModeTerminate)
+		if l.TLS.Mode != nil {
+			out.TLSMode = string(*l.TLS.Mode)
+		}
+		out.CertificateRefs = len(l.TLS.CertificateRefs)
+		for k, v := range l.TLS.Options {
+			if out.TLSOptions == nil {
+				out.TLSOptions = make(map[string]string, len(l.TLS.Options))
+			}
+			out.TLSOptions[string(k)] = string(v)
+		}
+	}
+	if l.AllowedRoutes != nil {
+		for _, k := range l.AllowedRoutes.Kinds {
+			group := gatewayv1.GroupName
+			if k.Group != nil {
+				group = string(*k.Group)
+			}
+			out.RouteKinds = append(out.RouteKinds, group+"/"+string(k.Kind))
+		}
+	}
+	return out
+}
+
+func reduceGatewayAddress(kind *gatewayv1.AddressType, value string) GatewayAddress {
+	out := GatewayAddress{Type: string(gatewayv1.IPAddressType), Value: bounded(value)}
+	if kind != nil {
+		out.Type = string(*kind)
+	}
+	return out
+}
