@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command demo is `make demo`: the main job of Isthmus on two real clusters, each step checked. It exits with 1 when a
+// check failed, leaves the lab up, and says what to try next; with --down it takes the lab down again, as CI does.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/isthmus-mesh/isthmus/test/e2e"
+)
+
+func main() {
+	down := flag.Bool("down", false, "take the lab down at the end")
+	name := flag.String("name", "demo", "name of the lab; one of that name is taken down first")
+	flag.Parse()
+	if flag.NArg() != 0 {
+		fmt.Fprintln(os.Stderr, "usage: demo [--name NAME] [--down]")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, *name, *down))
+}
+
+func run(ctx context.Context, name string, down bool) (code int) {
+	options, err := e2e.DefaultOptions(name, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		return 1
+	}
+	if down {
+		defer func() {
+			cmd := exec.Command(filepath.Join(options.Build, "lab"), "down", "--name", name) //nolint:noctx // must run also after an interrupt
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			if err := cmd.Run(); err != nil {
+				fmt.Fprintln(os.Stderr, "demo: lab down:", err)
+				code = 1
+			}
+		}()
+	}
+	report, err := e2e.Run(ctx, options)
+	passed, all := report.Passed()
+	fmt.Printf("\n%d of %d checks passed\n", passed, all)
+	for _, c := range report.Failed() {
+		fmt.Printf("  FAIL %s (%s)\n", c.Name, c.Detail)
+	}
+	if err != nil || passed != all {
+		return 1
+	}
+	if !down {
+		fmt.Print(e2e.WhatNext(options))
+	}
+	return 0
+}
