@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/userdata"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Apply captures the traffic of a pod. It may be applied again at any time, with the same options or others: the rules are
+// exchanged in one transaction, and running connections keep what was decided for them.
+func Apply(pod *os.File, o Options) error {
+	// Routes first: a reply that is marked needs them.
+	if err := applyRoutes(pod, o.IPv6); err != nil {
+		return err
+	}
+	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	for _, t := range Rules(o) {
+		replaceTable(c, t)
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("apply redirection rules: %w", err)
+	}
+	return nil
+}
+
+// replaceTable orders the table to be as wanted, whatever it is now. Base chains that exist are kept and only emptied.
+func replaceTable(c *nftables.Conn, want Table) {
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: want.Name})
+	if len(want.Chains) == 0 {
+		c.DelTable(table) // added first, so that there is something to delete
+		return
+	}
+	c.FlushTable(table)
+	for _, w := range want.Chains {
+		chain := c.AddChain(&nftables.Chain{Table: table, Name: w.Name, Type: w.Type, Hooknum: w.Hook, Priority: w.Priority})
+		for _, r := range w.Rules {
+			addRule(c, table, chain, r)
+		}
+	}
+}
+
+func addRule(c *nftables.Conn, table *nftables.Table, chain *nftables.Chain, r Rule) {
+	rule := &nftables.Rule{Table: table, Chain: chain, UserData: userdata.AppendString(nil, userdata.TypeComment, r.Name)}
+	for _, m := range r.Match {
+		rule.Exprs = append(rule.Exprs, m.expressions()...)
+	}
+	rule.Exprs = append(rule.Exprs, r.Action.expressions()...)
+	c.AddRule(rule)
+}
+
+// Remove ends the capture of a pod that goes on running. It succeeds when nothing was applied.
+func Remove(pod *os.File) error {
+	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	for _, t := range Rules(Options{}) {
+		replaceTable(c, Table{Name: t.Name})
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("remove redirection rules: %w", err)
+	}
+	return removeRoutes(pod)
+}
+
+// routing is what one address family needs: a rule for marked packets and a table in which every address is local.
+type routing struct {
+	family int
+	rule   *netlink.Rule
+	route  *netlink.Route
+}
+
+const loopbackIndex = 1 // the index of lo in every network namespace
+
+func routings(ipv6 bool) []routing {
+	families := []struct {
+		family int
+		all    *net.IPNet
+	}{{netlink.FAMILY_V4, &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}}}
+	if ipv6 {
+		families = append(families, struct {
+			family int
+			all    *net.IPNet
+		}{netlink.FAMILY_V6, &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}})
+	}
+	var all []routing
+	for _, f := range families {
+		rule := netlink.NewRule()
+		mask := uint32(markMask)
+		rule.Family, rule.Mark, rule.Mask, rule.Table, rule.Priority = f.family, MarkReply, &mask, routeTable, rulePriority
+		all = append(all, routing{f.family, rule, &netlink.Route{
+			LinkIndex: loopbackIndex, Dst: f.all, Scope: netlink.SCOPE_HOST, Type: unix.RTN_LOCAL, Table: routeTable, Family: f.family,
+		}})
+	}
+	return all
+}
+
+func applyRoutes(pod *os.File, ipv6 bool) error {
+	h, err := netlink.NewHandleAt(netns.NsHandle(pod.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("netlink in the pod's namespace: %w", err)
+	}
+	defer h.Close()
+	for _, r := range routings(ipv6) {
+		if err := h.RouteReplace(r.route); err != nil {
+			return fmt.Errorf("add local route in table %d: %w", routeTable, err)
+		}
+		if err := h.RuleAdd(r.rule); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add rule for mark 0x%x: %w", MarkReply, err)
+		}
+	}
+	return nil
+}
+
+func removeRoutes(pod *os.File) error {
+	h, err := netlink.NewHandleAt(netns.NsHandle(pod.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("netlink in the pod's namespace: %w", err)
+	}
+	defer h.Close()
+	for _, r := range routings(true) {
+		if err := h.RuleDel(r.rule); err != nil && !absent(err) {
+			return fmt.Errorf("delete rule for mark 0x%x: %w", MarkReply, err)
+		}
+		if err := h.RouteDel(r.route); err != nil && !absent(err) {
+			return fmt.Errorf("delete local route in table %d: %w", routeTable, err)
+		}
+	}
+	return nil
+}
+
+// absent says whether an error of a deletion means that there was nothing to delete, which includes a kernel or namespace without
+// that address family.
+func absent(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+}

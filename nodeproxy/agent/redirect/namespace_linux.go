@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Inside runs f on a thread that is in the network namespace netns. f must not start goroutines that need the namespace. If the
+// thread cannot be brought back, it is given up with its goroutine, so that no other code ever runs in the wrong namespace.
+func Inside(netns *os.File, f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		own, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			runtime.UnlockOSThread()
+			result <- fmt.Errorf("open the own network namespace: %w", err)
+			return
+		}
+		defer own.Close()
+		if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			result <- fmt.Errorf("enter network namespace %s: %w", netns.Name(), err)
+			return
+		}
+		err = f()
+		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// HasIPv6 says whether a namespace has IPv6 on its loopback, which is what the twins of the rules are for.
+func HasIPv6(netns *os.File) (bool, error) {
+	var has bool
+	err := Inside(netns, func() error {
+		// The kernel resolves this path by the network namespace of the thread that opens it.
+		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
+		if os.IsNotExist(err) {
+			return nil // a kernel without IPv6
+		}
+		has = strings.TrimSpace(string(b)) == "0"
+		return err
+	})
+	return has, err
+}
+
+// Holds says whether one of the addresses is assigned to a device in the namespace.
+func Holds(netns *os.File, want []netip.Addr) (bool, error) {
+	var addrs []net.Addr
+	if err := Inside(netns, func() error {
+		var err error
+		addrs, err = net.InterfaceAddrs()
+		return err
+	}); err != nil {
+		return false, err
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		for _, w := range want {
+			if p.Addr().Unmap() == w.Unmap() {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Same says whether two files are of the same namespace.
+func Same(a, b *os.File) (bool, error) {
+	x, err := a.Stat()
+	if err != nil {
+		return false, err
+	}
+	y, err := b.Stat()
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(x, y), nil
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/google/nftables"
+)
+
+// Probes is the node's side of probing: what the kubelet sends to the enrolled pods of this node gets the probe source address,
+// which the pods' rules let pass by the mesh. Only a socket of the node with the kubelet's uid can produce it.
+//
+// It lives in the network namespace that it is given, and stays there when the process ends: the probes of running pods must go on
+// working while an agent is replaced.
+type Probes struct {
+	node *os.File
+	uid  uint32
+}
+
+// NewProbes makes the node's side in the network namespace node for a kubelet that runs as uid. The file stays the caller's and must
+// stay open.
+func NewProbes(node *os.File, uid uint32) *Probes { return &Probes{node: node, uid: uid} }
+
+func probeSets(table *nftables.Table) (v4, v6 *nftables.Set) {
+	return &nftables.Set{Table: table, Name: "probes-v4", KeyType: nftables.TypeIPAddr},
+		&nftables.Set{Table: table, Name: "probes-v6", KeyType: nftables.TypeIP6Addr}
+}
+
+// Reset makes the rules, and the set of pods exactly these addresses, in one transaction.
+func (p *Probes) Reset(pods []netip.Addr) error {
+	c, err := nftables.New(nftables.WithNetNSFd(int(p.node.Fd())))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableProbes})
+	c.DelTable(table) // whatever it was
+	table = c.AddTable(table)
+	v4, v6 := probeSets(table)
+	in4, in6 := elements(pods)
+	if err := c.AddSet(v4, in4); err != nil {
+		return fmt.Errorf("set of pods: %w", err)
+	}
+	if err := c.AddSet(v6, in6); err != nil {
+		return fmt.Errorf("set of pods: %w", err)
+	}
+	chain := c.AddChain(&nftables.Chain{Table: table, Name: "postrouting", Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	addRule(c, table, chain, Rule{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v4, false)}, translateSource(ProbeSourceV4)})
+	addRule(c, table, chain, Rule{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v6, true)}, translateSource(ProbeSourceV6)})
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("apply the node's probe rules: %w", err)
+	}
+	return nil
+}
+
+// Add puts a pod's addresses into the set. Addresses that are there already are fine.
+func (p *Probes) Add(pod []netip.Addr) error {
+	return p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error { return c.SetAddElements(s, e) })
+}
+
+// Delete takes a pod's addresses out of the set. Addresses that are not there are fine.
+func (p *Probes) Delete(pod []netip.Addr) error {
+	return p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error {
+		// Added first, so that there is something to delete.
+		if err := c.SetAddElements(s, e); err != nil {
+			return err
+		}
+		return c.SetDeleteElements(s, e)
+	})
+}
+
+func (p *Probes) change(pod []netip.Addr, order func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
+	if len(pod) == 0 {
+		return nil
+	}
+	c, err := nftables.New(nftables.WithNetNSFd(int(p.node.Fd())))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	v4, v6 := probeSets(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableProbes})
+	in4, in6 := elements(pod)
+	if len(in4) > 0 {
+		if err := order(c, v4, in4); err != nil {
+			return fmt.Errorf("set of pods: %w", err)
+		}
+	}
+	if len(in6) > 0 {
+		if err := order(c, v6, in6); err != nil {
+			return fmt.Errorf("set of pods: %w", err)
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("change the node's set of probed pods: %w", err)
+	}
+	return nil
+}
+
+// Close takes the node's rules away: the mesh is being uninstalled.
+func (p *Probes) Close() error {
+	c, err := nftables.New(nftables.WithNetNSFd(int(p.node.Fd())))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	replaceTable(c, Table{Name: tableProbes})
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("remove the node's probe rules: %w", err)
+	}
+	return nil
+}
+
+func elements(pods []netip.Addr) (v4, v6 []nftables.SetElement) {
+	for _, a := range pods {
+		a = a.Unmap()
+		if a.Is4() {
+			v4 = append(v4, nftables.SetElement{Key: a.AsSlice()})
+		} else if a.IsValid() {
+			v6 = append(v6, nftables.SetElement{Key: a.AsSlice()})
+		}
+	}
+	return v4, v6
+}
