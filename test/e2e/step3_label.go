@@ -64,7 +64,6 @@ func (d *demo) followLabel(ctx context.Context, c *cluster, s *stream) error {
 	counts := spread.By(traffic.Pod)
 	d.Check(c.Name+": answers come evenly from the 4 pods of both clusters", len(counts) == 4 && even(counts), "%s; %s", traffic.Counts(counts), failures(spread))
 
-	began = time.Now()
 	if err := d.setGlobal(ctx, false); err != nil {
 		return err
 	}
