@@ -105,7 +105,7 @@ demo-setup: lab-tools build
 
 .PHONY: demo-down
 demo-down: ## Remove everything the demo made
-	@go run ./cmd/lab down
+	@go run ./cmd/lab down --name demo
 
 .PHONY: e2e
 e2e: demo-setup ## The demo as a test: run it, then take everything down again and check that nothing is left
