@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// stalenessCheckEvery is how precisely a staleness limit is kept; limits are 10 s or more.
+const stalenessCheckEvery = 2 * time.Second
+
+// Wish is a remote cluster that somebody wants read.
+type Wish struct {
+	Kubeconfig []byte
+	// StalenessLimit is how long an unreachable cluster's last state stays in use; zero is for ever.
+	StalenessLimit time.Duration
+}
+
+// ConnectionState is what the status of a remote cluster is made of. It is a value.
+type ConnectionState struct {
+	// InUse says that something read from the cluster is in use, and Health is about the connection that it came from, or
+	// about the one being made when there is none yet.
+	InUse  bool
+	Health health
+	// Expiry is the end of the credentials that the newest usable kubeconfig holds; zero when they do not say.
+	Expiry time.Time
+	// Stale says that the last state passed its staleness limit and was dropped.
+	Stale bool
+	// Reason and Message say why the newest kubeconfig is not in use, if it is not and another one is or may be.
+	Reason, Message string
+	// Network is the label on the remote system namespace.
+	Network string
+	// LastChange is when something that was read last changed.
+	LastChange time.Time
+}
+
+// Remotes keeps one connection for every remote cluster that is wished for. A changed kubeconfig is connected and read before the old
+// connection ends (make before break); a removed cluster's objects leave the store at once, and nothing of it stays behind.
+type Remotes struct {
+	log      logr.Logger
+	scheme   *runtime.Scheme
+	store    *world.Store
+	config   world.Config
+	localUID types.UID
+	notify   func(world.Cluster) // a cluster's state changed; called without locks held
+
+	running sync.WaitGroup // every connection, also those that are ending
+
+	mu      sync.Mutex
+	ctx     context.Context // parent of all connections; set by Start
+	entries map[world.Cluster]*entry
+	owners  map[types.UID]world.Cluster // which id speaks for a cluster
+}
+
+// entry is one cluster id. All fields are guarded by Remotes.mu.
+type entry struct {
+	digest  [sha256.Size]byte // of the newest kubeconfig, good or bad
+	limit   time.Duration
+	refusal *KubeconfigError // why the newest kubeconfig is not used
+	live    *connection      // feeds the store
+	next    *connection      // is being made and will replace live
+	stale   bool
+}
+
+// NewRemotes makes an empty set. localUID is the UID of this cluster's kube-system namespace: kubeconfigs that lead back here are refused.
+func NewRemotes(log logr.Logger, scheme *runtime.Scheme, store *world.Store, config world.Config, localUID types.UID, notify func(world.Cluster)) *Remotes {
+	return &Remotes{
+		log: log, scheme: scheme, store: store, config: config, localUID: localUID, notify: notify,
+		entries: map[world.Cluster]*entry{}, owners: map[types.UID]world.Cluster{},
+	}
+}
+
+// NeedLeaderElection is false: every replica serves discovery, so every replica reads every cluster.
+func (r *Remotes) NeedLeaderElection() bool { return false }
+
+// Start lets connections run until ctx ends, then waits for all of them.
+func (r *Remotes) Start(ctx context.Context) error {
+	r.mu.Lock()
+	r.ctx = ctx
+	r.mu.Unlock()
+	ticker := time.NewTicker(stalenessCheckEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			r.running.Wait()
+			return nil
+		case <-ticker.C:
+			r.checkStaleness()
+		}
+	}
+}
+
+// Started says whether Set may be called.
+func (r *Remotes) Started() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ctx != nil
+}
+
+// Set makes the wishes true: connects to new clusters, replaces connections whose kubeconfig changed, and drops the others.
+// A kubeconfig that is refused leaves the previous one in use.
+func (r *Remotes) Set(wishes map[world.Cluster]Wish) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.entries {
+		if _, ok := wishes[id]; !ok {
+			r.drop(id)
+		}
+	}
+	for id, wish := range wishes {
+		r.wish(id, wish)
+	}
+}
+
+// wish needs mu.
+func (r *Remotes) wish(id world.Cluster, w Wish) {
+	e := r.entries[id]
+	if e == nil {
+		e = &entry{}
+		r.entries[id] = e
+	}
+	e.limit = w.StalenessLimit
+	digest := sha256.Sum256(w.Kubeconfig)
+	if e.digest == digest {
+		return
+	}
+	e.digest = digest
+	kubeconfig, err := ParseKubeconfig(w.Kubeconfig, time.Now())
+	if err != nil {
+		if !errors.As(err, &e.refusal) {
+			e.refusal = &KubeconfigError{Reason: v1alpha1.ReasonInvalidKubeconfig, Problem: err.Error()}
+		}
+		r.log.Info("kubeconfig of a remote cluster refused", "cluster", id, "reason", e.refusal.Reason, "message", e.refusal.Error())
+		r.end(e.next)
+		e.next = nil
+		return
+	}
+	e.refusal = nil
+	r.end(e.next)
+	e.next = r.begin(id, digest, kubeconfig)
+}
+
+// begin needs mu.
+func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *Kubeconfig) *connection {
+	ctx, cancel := context.WithCancel(r.ctx)
+	c := &connection{
+		id: id, digest: digest, config: kubeconfig, scheme: r.scheme, log: r.log,
+		feed:      NewFeed(r.store, id, remoteKinds(), r.config.SystemNamespace),
+		claim:     func(uid types.UID) (string, string) { return r.claimCluster(id, uid) },
+		onSynced:  func(c *connection) { r.promote(id, c) },
+		onChanged: func() { r.notify(id) },
+		cancel:    cancel, done: make(chan struct{}),
+	}
+	r.running.Go(func() { c.run(ctx) })
+	return c
+}
+
+// end closes a connection's way into the store now and lets its goroutines end by themselves; Start waits for them. c may be nil.
+func (r *Remotes) end(c *connection) {
+	if c != nil {
+		c.feed.Close()
+		c.cancel()
+	}
+}
+
+// drop needs mu.
+func (r *Remotes) drop(id world.Cluster) {
+	e := r.entries[id]
+	delete(r.entries, id)
+	for uid, owner := range r.owners {
+		if owner == id {
+			delete(r.owners, uid)
+		}
+	}
+	r.end(e.live)
+	r.end(e.next)
+	r.store.DropCluster(id)
+	r.log.Info("remote cluster removed", "cluster", id)
+}
+
+// promote lets a connection that has read everything feed the store in place of the one before it.
+func (r *Remotes) promote(id world.Cluster, c *connection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[id]
+	if e == nil || e.next != c {
+		return // replaced or removed meanwhile
+	}
+	var before *Feed
+	if e.live != nil {
+		before = e.live.feed
+	}
+	c.feed.TakeOver(before)
+	r.end(e.live)
+	e.live, e.next, e.stale = c, nil, false
+	for uid, owner := range r.owners { // the id may have moved to another cluster
+		if owner == id && uid != c.health().uid {
+			delete(r.owners, uid)
+		}
+	}
+}
+
+// claimCluster says why the cluster with this kube-system UID must not be read under this id.
+func (r *Remotes) claimCluster(id world.Cluster, uid types.UID) (reason, message string) {
+	if uid == r.localUID {
+		return v1alpha1.ReasonSelf, fmt.Sprintf("the kubeconfig leads to this very cluster (%q)", r.config.LocalCluster)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if owner, ok := r.owners[uid]; ok && owner != id {
+		return v1alpha1.ReasonDuplicate, fmt.Sprintf("the kubeconfig leads to the cluster that is already read as %q", owner)
+	}
+	if _, ok := r.entries[id]; ok {
+		r.owners[uid] = id
+	}
+	return "", ""
+}
+
+// checkStaleness drops what passed its limit and takes it back when the cluster answers again.
+func (r *Remotes) checkStaleness() {
+	var changed []world.Cluster
+	r.mu.Lock()
+	for id, e := range r.entries {
+		if e.live == nil {
+			continue
+		}
+		h := e.live.health()
+		tooOld := e.limit > 0 && !h.reachable && !h.lostAt.IsZero() && time.Since(h.lostAt) > e.limit
+		switch {
+		case tooOld && !e.stale:
+			e.live.feed.Suspend()
+			r.store.DropCluster(id)
+			e.stale = true
+			changed = append(changed, id)
+		case !tooOld && e.stale:
+			e.live.feed.TakeOver(nil)
+			e.stale = false
+			changed = append(changed, id)
+		}
+	}
+	r.mu.Unlock()
+	for _, id := range changed {
+		r.notify(id)
+	}
+}
+
+// State says how a cluster is doing; false when nobody wished for it.
+func (r *Remotes) State(id world.Cluster) (ConnectionState, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[id]
+	if e == nil {
+		return ConnectionState{}, false
+	}
+	s := ConnectionState{InUse: e.live != nil && !e.stale, Stale: e.stale}
+	shown := e.live
+	if e.next != nil {
+		s.Expiry = e.next.config.Expiry
+		if e.live == nil {
+			shown = e.next
+		} else if h := e.next.health(); h.reason != "" {
+			s.Reason, s.Message = h.reason, h.message
+		}
+	} else if e.live != nil {
+		s.Expiry = e.live.config.Expiry
+	}
+	if shown != nil {
+		s.Health = shown.health()
+		s.Network, s.LastChange = shown.feed.Facts()
+	}
+	if e.refusal != nil {
+		s.Reason, s.Message = e.refusal.Reason, e.refusal.Error()
+	}
+	return s, true
+}
+
+// Settled says whether every cluster wished for has been read once or cannot be: the boot rule waits for it.
+func (r *Remotes) Settled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.entries {
+		if e.live == nil && e.next != nil && e.next.health().phase != phaseRefused {
+			return false
+		}
+	}
+	return true
+}

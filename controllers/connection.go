@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+const (
+	// probeEvery is how often a remote API server is asked for its version: the time within which a loss is in status.
+	probeEvery = 10 * time.Second
+	// probeTimeout is how long one question may take: a far cluster answers in well under a second.
+	probeTimeout = 5 * time.Second
+	// retryMin and retryMax bound the wait between attempts to reach a remote cluster for the first time.
+	retryMin = time.Second
+	retryMax = 30 * time.Second
+	// remoteQPS and remoteBurst bound our requests to one remote API server per second. Watches count once.
+	remoteQPS   = 20
+	remoteBurst = 40
+)
+
+// phase is how far a connection came.
+type phase uint8
+
+const (
+	phaseConnecting phase = iota // has not reached the API server yet
+	phaseSyncing                 // reads everything for the first time
+	phaseSynced                  // has read everything
+	phaseRefused                 // reached the wrong cluster; waits for another kubeconfig
+)
+
+// health is what a connection knows of itself. It is a value.
+type health struct {
+	phase       phase
+	reachable   bool
+	reason      string // why it is not reachable or refused; empty when all is well
+	message     string
+	version     string
+	uid         types.UID // of the kube-system namespace: the cluster's identity
+	lastContact time.Time
+	lostAt      time.Time // since when it does not answer, zero while it does
+}
+
+// connection reads one remote cluster with one set of credentials. Its goroutine is started by run and ends with its context;
+// done is closed after everything that belongs to it has ended.
+type connection struct {
+	id        world.Cluster
+	digest    [32]byte // of the kubeconfig
+	config    *Kubeconfig
+	scheme    *runtime.Scheme
+	log       logr.Logger
+	feed      *Feed
+	claim     func(types.UID) (reason, message string) // says why this cluster must not be read, if so
+	onSynced  func(*connection)                        // called once, before phaseSynced is announced
+	onChanged func()                                   // called after every change of health, without locks held
+
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu       sync.Mutex
+	state    health
+	watchErr error // last error of a watch
+	watchAt  time.Time
+}
+
+// health gives the current state.
+func (c *connection) health() health {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+func (c *connection) update(change func(*health)) {
+	c.mu.Lock()
+	before := c.state
+	change(&c.state)
+	after := c.state
+	c.mu.Unlock()
+	before.lastContact, after.lastContact = time.Time{}, time.Time{}
+	if before != after {
+		c.onChanged()
+	}
+}
+
+// stop ends the connection and waits for it.
+func (c *connection) stop() {
+	c.cancel()
+	<-c.done
+}
+
+// run connects, reads and watches until ctx ends. It never gives up on an unreachable server.
+func (c *connection) run(ctx context.Context) {
+	defer close(c.done)
+	httpClient, closeIdle, err := newHTTPClient(c.config.Config)
+	if err != nil {
+		c.update(func(h *health) {
+			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
+		})
+		return
+	}
+	defer closeIdle()
+	config := rest.CopyConfig(c.config.Config)
+	config.QPS, config.Burst = remoteQPS, remoteBurst
+	if !c.connect(ctx, config, httpClient) {
+		return
+	}
+	c.watch(ctx, config, httpClient)
+}
+
+// connect asks until the API server answers and the cluster turns out to be one that we may read.
+func (c *connection) connect(ctx context.Context, config *rest.Config, httpClient *http.Client) bool {
+	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+		err := c.probe(ctx, config, httpClient)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			reason, message := c.claim(c.health().uid)
+			if reason == "" {
+				return true
+			}
+			c.update(func(h *health) { h.phase, h.reason, h.message = phaseRefused, reason, message })
+			wait = retryMax
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// watch starts the cache, feeds from it, and goes on asking the server whether it is there.
+func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient *http.Client) {
+	c.update(func(h *health) { h.phase = phaseSyncing })
+	mapper, err := apiutil.NewDynamicRESTMapper(config, httpClient)
+	if err != nil {
+		c.update(func(h *health) { h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error() })
+		return
+	}
+	objects, err := cache.New(config, cache.Options{
+		HTTPClient: httpClient, Scheme: c.scheme, Mapper: mapper,
+		DefaultTransform:         reduceForCache,
+		DefaultWatchErrorHandler: c.noteWatchError,
+	})
+	if err != nil {
+		c.update(func(h *health) { h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error() })
+		return
+	}
+
+	var group sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer c.feed.Wait()
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() {
+		if err := objects.Start(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error(err, "cache of a remote cluster ended", "cluster", c.id)
+		}
+	})
+	group.Go(func() {
+		if c.feed.Attach(ctx, objects, mapper) == nil {
+			c.onSynced(c)
+			c.update(func(h *health) { h.phase, h.reason, h.message = phaseSynced, "", "" })
+			c.log.Info("remote cluster synced", "cluster", c.id)
+		}
+	})
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			_ = c.probe(ctx, config, httpClient) // what it finds is in health
+			c.judgeWatches()
+		}
+	}
+}
+
+// probe asks for the version and for the identity of the cluster and puts what it finds in health.
+func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient *http.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	version, uid, err := askCluster(ctx, config, httpClient, c.scheme)
+	now := time.Now()
+	c.update(func(h *health) {
+		if err != nil {
+			if h.reachable || h.lostAt.IsZero() {
+				h.lostAt = now
+			}
+			h.reachable = false
+			h.reason, h.message = explainUnreachable(config.Host, err)
+			return
+		}
+		if !h.reachable {
+			h.reason, h.message = "", ""
+		}
+		h.reachable, h.version, h.uid, h.lastContact, h.lostAt = true, version, uid, now, time.Time{}
+	})
+	return err
+}
+
+func askCluster(ctx context.Context, config *rest.Config, httpClient *http.Client, scheme *runtime.Scheme) (version string, uid types.UID, err error) {
+	asker, err := discovery.NewDiscoveryClientForConfigAndClient(config, httpClient)
+	if err != nil {
+		return "", "", err
+	}
+	body, err := asker.RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
+	if err != nil {
+		return "", "", err
+	}
+	version = gitVersion(body)
+	reader, err := client.New(config, client.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: staticMapper(scheme)})
+	if err != nil {
+		return "", "", err
+	}
+	var namespace corev1.Namespace
+	if err := reader.Get(ctx, client.ObjectKey{Name: "kube-system"}, &namespace); err != nil {
+		return "", "", fmt.Errorf("read namespace kube-system: %w", err)
+	}
+	return version, namespace.UID, nil
+}
+
+// noteWatchError keeps the last error of a reflector, which goes on retrying by itself.
+func (c *connection) noteWatchError(_ context.Context, _ *toolscache.Reflector, err error) {
+	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		return // the reflector lists again: no news
+	}
+	c.mu.Lock()
+	c.watchErr, c.watchAt = err, time.Now()
+	c.mu.Unlock()
+	c.judgeWatches()
+}
+
+// judgeWatches turns a recent refusal of a watch into the reason shown, and forgets it after it stopped coming.
+func (c *connection) judgeWatches() {
+	c.mu.Lock()
+	err, recent := c.watchErr, time.Since(c.watchAt) < 3*retryMax
+	c.mu.Unlock()
+	c.update(func(h *health) {
+		if !h.reachable {
+			return // that is the better explanation
+		}
+		switch {
+		case err != nil && recent && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
+			h.reason, h.message = explainUnreachable("", err)
+		case h.phase == phaseSynced:
+			h.reason, h.message = "", ""
+		}
+	})
+}
+
+// explainUnreachable names the reason and gives a message without credentials.
+func explainUnreachable(host string, err error) (reason, message string) {
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return v1alpha1.ReasonUnauthorized, "the API server does not accept the kubeconfig's credentials"
+	case apierrors.IsForbidden(err):
+		return v1alpha1.ReasonForbidden, "the kubeconfig's user lacks a right (see config/rbac/reader.yaml for those needed): " + err.Error()
+	case errors.Is(err, context.DeadlineExceeded):
+		return v1alpha1.ReasonUnreachable, fmt.Sprintf("%s does not answer within %s", host, probeTimeout)
+	}
+	return v1alpha1.ReasonUnreachable, err.Error()
+}
+
+// newHTTPClient makes a client of its own transport. client-go would keep transports in a cache that never forgets;
+// a removed cluster must leave nothing behind.
+func newHTTPClient(config *rest.Config) (*http.Client, func(), error) {
+	tlsConfig, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("TLS settings: %w", err)
+	}
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	transport := &http.Transport{
+		TLSClientConfig:     tlsConfig,
+		TLSHandshakeTimeout: probeTimeout,
+		IdleConnTimeout:     90 * time.Second, // as http.DefaultTransport
+		DialContext:         (&net.Dialer{Timeout: probeTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		Protocols:           protocols,
+		// A watch says nothing for minutes: a ping notices a dead path below it. 30 s + 15 s are client-go's own values.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}
+	if tlsConfig == nil { // cannot be: the kubeconfig says https
+		transport.TLSClientConfig = nil
+	}
+	wrapped, err := rest.HTTPWrappersForConfig(config, transport)
+	if err != nil {
+		return nil, nil, fmt.Errorf("authentication settings: %w", err)
+	}
+	return &http.Client{Transport: wrapped}, transport.CloseIdleConnections, nil
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"encoding/json"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// scheme knows every kind that the controllers read or write.
+var scheme = newScheme()
+
+// Scheme gives the scheme with every kind that the controllers read or write. It must not be changed.
+func Scheme() *runtime.Scheme { return scheme }
+
+func newScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(s))
+	utilruntime.Must(gatewayv1.Install(s))
+	utilruntime.Must(securityv1.AddToScheme(s))
+	utilruntime.Must(v1alpha1.AddToScheme(s))
+	return s
+}
+
+// remoteKinds are read from other clusters: what their services are made of, how to reach them, and which of them they share.
+// Policies are a cluster's own business.
+func remoteKinds() []watched {
+	return []watched{
+		kindOf[corev1.Namespace, corev1.NamespaceList](world.KindNamespace, false),
+		kindOf[corev1.Node, corev1.NodeList](world.KindNode, false),
+		kindOf[corev1.Pod, corev1.PodList](world.KindPod, false),
+		kindOf[corev1.Service, corev1.ServiceList](world.KindService, false),
+		kindOf[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList](world.KindEndpointSlice, false),
+		kindOf[gatewayv1.GatewayClass, gatewayv1.GatewayClassList](world.KindGatewayClass, true),
+		kindOf[gatewayv1.Gateway, gatewayv1.GatewayList](world.KindGateway, true),
+		kindOf[v1alpha1.ServiceScope, v1alpha1.ServiceScopeList](world.KindServiceScope, true),
+	}
+}
+
+// localKinds are read from our own cluster.
+func localKinds() []watched {
+	return append(remoteKinds(),
+		kindOf[v1alpha1.RemoteCluster, v1alpha1.RemoteClusterList](world.KindRemoteCluster, false),
+		kindOf[securityv1.AuthorizationPolicy, securityv1.AuthorizationPolicyList](world.KindAuthorizationPolicy, true),
+		kindOf[securityv1.PeerAuthentication, securityv1.PeerAuthenticationList](world.KindPeerAuthentication, true),
+	)
+}
+
+func kindOf[O, L any, PO interface {
+	*O
+	client.Object
+}, PL interface {
+	*L
+	client.ObjectList
+}](kind world.Kind, optional bool) watched {
+	return watched{
+		kind: kind, optional: optional,
+		object: func() client.Object { return PO(new(O)) },
+		list:   func() client.ObjectList { return PL(new(L)) },
+	}
+}
+
+// reduceForCache keeps in a cache only what the controllers read: a pod's specification is most of its size.
+func reduceForCache(in any) (any, error) {
+	object, err := meta.Accessor(in)
+	if err != nil {
+		return in, nil // a tombstone: nothing to reduce
+	}
+	object.SetManagedFields(nil)
+	switch o := in.(type) {
+	case *corev1.Pod:
+		o.Spec = corev1.PodSpec{
+			NodeName: o.Spec.NodeName, ServiceAccountName: o.Spec.ServiceAccountName, HostNetwork: o.Spec.HostNetwork,
+		}
+		o.Status = corev1.PodStatus{
+			Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs, Conditions: o.Status.Conditions,
+		}
+	case *corev1.Node:
+		o.Spec, o.Status, o.Annotations = corev1.NodeSpec{}, corev1.NodeStatus{}, nil
+	}
+	return in, nil
+}
+
+// staticMapper finds the resource of a few core kinds without asking the server.
+func staticMapper(s *runtime.Scheme) meta.RESTMapper {
+	m := meta.NewDefaultRESTMapper(s.PrioritizedVersionsAllGroups())
+	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
+	return m
+}
+
+// gitVersion reads the answer of /version; "" when it is not one.
+func gitVersion(body []byte) string {
+	var v struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if json.Unmarshal(body, &v) != nil || len(v.GitVersion) > 64 {
+		return ""
+	}
+	return v.GitVersion
+}
+
+// now is the time as conditions hold it.
+func now() metav1.Time { return metav1.Now() }

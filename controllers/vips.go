@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+const (
+	// vipsName is the ConfigMap that holds the addresses of services that exist in other clusters only.
+	vipsName = "isthmus-vips"
+	// vipRest is how long an address rests after its service is gone: no client's DNS answer or connection is that old.
+	vipRest = time.Hour
+)
+
+var (
+	// vipRange is reserved for future use by RFC 1112 §4, so no network has it; ambient meshes use it for the same purpose.
+	vipRange = netip.MustParsePrefix("240.240.0.0/16")
+	// vipRange6 is a unique local prefix (RFC 4193); its global id spells "mesh" and the subnet is 240.
+	vipRange6 = netip.MustParsePrefix("fd6d:6573:68f0::/112")
+)
+
+// vipCount is how many addresses there are: those of a /16 but for its first and last.
+const vipCount = 1<<16 - 2
+
+// lease is one entry of the ConfigMap, under the service's hostname.
+type lease struct {
+	Namespace string     `json:"namespace"`
+	V4        netip.Addr `json:"v4"`
+	V6        netip.Addr `json:"v6"`
+	// Released is when the service went away; nil while it is there.
+	Released *time.Time `json:"released,omitempty"`
+}
+
+// leases are all addresses given out. It is a value: allocate makes a new one.
+type leases map[mesh.ServiceKey]lease
+
+// allocate gives every wanted service an address, keeps those that have one, marks those no longer wanted as released, and forgets
+// what rested long enough. It starts where a service's name hashes to, so that addresses seldom differ after the ConfigMap was lost.
+// Changed says whether the result differs; next is when something released may be forgotten, zero if nothing is; unserved are the
+// services for which no address is left.
+func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, changed bool, next time.Time, unserved []mesh.ServiceKey) {
+	wanted := map[mesh.ServiceKey]bool{}
+	for _, k := range want {
+		wanted[k] = true
+	}
+	result = leases{}
+	used := map[uint16]bool{}
+	for k, v := range l {
+		switch {
+		case wanted[k] && v.Released != nil:
+			v.Released, changed = nil, true
+		case !wanted[k] && v.Released == nil:
+			at := now.UTC().Truncate(time.Second)
+			v.Released, changed = &at, true
+		case !wanted[k] && now.Sub(*v.Released) >= vipRest:
+			changed = true
+			continue
+		}
+		if v.Released != nil {
+			if end := v.Released.Add(vipRest); next.IsZero() || end.Before(next) {
+				next = end
+			}
+		}
+		result[k] = v
+		used[vipIndex(v.V4)] = true
+	}
+	missing := slices.DeleteFunc(slices.Clone(want), func(k mesh.ServiceKey) bool { _, ok := result[k]; return ok })
+	slices.SortFunc(missing, func(a, b mesh.ServiceKey) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Hostname, b.Hostname))
+	})
+	for _, k := range slices.Compact(missing) {
+		index, ok := freeVIP(k, used)
+		if !ok {
+			unserved = append(unserved, k)
+			continue
+		}
+		used[index], changed = true, true
+		result[k] = lease{Namespace: k.Namespace, V4: vipAt(vipRange, index), V6: vipAt(vipRange6, index)}
+	}
+	return result, changed, next, unserved
+}
+
+func freeVIP(k mesh.ServiceKey, used map[uint16]bool) (uint16, bool) {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(k.String())) // a hash never fails
+	start := h.Sum32() % vipCount
+	for i := range uint32(vipCount) {
+		if index := uint16((start+i)%vipCount + 1); !used[index] {
+			return index, true
+		}
+	}
+	return 0, false
+}
+
+// vipAt gives address number index of a range of 65536.
+func vipAt(p netip.Prefix, index uint16) netip.Addr {
+	b := p.Addr().AsSlice()
+	binary.BigEndian.PutUint16(b[len(b)-2:], index)
+	a, _ := netip.AddrFromSlice(b) // 4 or 16 bytes by construction
+	return a
+}
+
+func vipIndex(a netip.Addr) uint16 {
+	b := a.AsSlice()
+	return binary.BigEndian.Uint16(b[len(b)-2:])
+}
+
+// decodeLeases reads the data of the ConfigMap. An entry that is broken, outside of the ranges, or has another's address is left out and
+// named in the error; the others count.
+func decodeLeases(data map[string]string) (leases, error) {
+	result, used := leases{}, map[uint16]string{}
+	var bad []string
+	for _, hostname := range slices.Sorted(maps.Keys(data)) {
+		var v lease
+		if err := json.Unmarshal([]byte(data[hostname]), &v); err != nil || v.Namespace == "" ||
+			!vipRange.Contains(v.V4) || v.V6 != vipAt(vipRange6, vipIndex(v.V4)) {
+			bad = append(bad, fmt.Sprintf("%q is not a lease within %s and %s", hostname, vipRange, vipRange6))
+			continue
+		}
+		if owner, taken := used[vipIndex(v.V4)]; taken {
+			bad = append(bad, fmt.Sprintf("%q has the address of %q", hostname, owner))
+			continue
+		}
+		used[vipIndex(v.V4)] = hostname
+		result[mesh.ServiceKey{Namespace: v.Namespace, Hostname: hostname}] = v
+	}
+	if len(bad) > 0 {
+		return result, fmt.Errorf("ConfigMap %s has %d bad entries, the first: %s", vipsName, len(bad), bad[0])
+	}
+	return result, nil
+}
+
+// encode gives the data of the ConfigMap. A hostname is a valid key.
+func (l leases) encode() map[string]string {
+	data := make(map[string]string, len(l))
+	for k, v := range l {
+		text, err := json.Marshal(v)
+		if err != nil {
+			panic(err) // strings, addresses and a time always have a form
+		}
+		data[k.Hostname] = string(text)
+	}
+	return data
+}
