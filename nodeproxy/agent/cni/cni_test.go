@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr/testr"
+	"github.com/google/go-cmp/cmp"
+)
+
+// The test binary plays the plugin, as the agent's binary does.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == PluginName || os.Getenv("CNI_COMMAND") != "" {
+		Main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const lab = `{"cniVersion":"1.0.0","name":"lab","plugins":[
+ {"type":"ptp","mtu":1500,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.1.0/24"}]],"big":12345678901234567890}},
+ {"type":"portmap","capabilities":{"portMappings":true},"backend":"nftables"}]}`
+
+var entry = Entry{Socket: "/var/run/isthmus/cni.sock", ExcludeNamespaces: []string{"isthmus-system", "kube-system"}}
+
+func TestListOfPlugins(t *testing.T) {
+	with, changed, err := withPlugin([]byte(lab), entry)
+	if err != nil || !changed {
+		t.Fatalf("changed %v, %v", changed, err)
+	}
+	if !strings.Contains(string(with), "12345678901234567890") {
+		t.Error("a number was rewritten")
+	}
+	var conf struct {
+		CNIVersion string
+		Name       string
+		Plugins    []map[string]any
+	}
+	if err := json.Unmarshal(with, &conf); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"type": PluginName, "socket": entry.Socket, "excludeNamespaces": []any{"isthmus-system", "kube-system"}}
+	if conf.Name != "lab" || conf.CNIVersion != "1.0.0" || len(conf.Plugins) != 3 || cmp.Diff(want, conf.Plugins[2]) != "" {
+		t.Errorf("got %s", with)
+	}
+	if _, changed, err := withPlugin(with, entry); err != nil || changed {
+		t.Errorf("again: changed %v, %v", changed, err)
+	}
+	if _, changed, err := withPlugin(with, Entry{Socket: "/elsewhere"}); err != nil || !changed {
+		t.Errorf("other entry: changed %v, %v", changed, err)
+	}
+	without, changed, err := withoutPlugin(with)
+	if err != nil || !changed || strings.Contains(string(without), PluginName) {
+		t.Errorf("removed: changed %v, %v, %s", changed, err, without)
+	}
+	for name, list := range map[string]string{
+		"not JSON": "{", "a single plugin": `{"type":"ptp"}`, "no plugin but ours": `{"plugins":[{"type":"isthmus-cni"}]}`,
+	} {
+		if _, _, err := withPlugin([]byte(list), entry); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+func TestInstallation(t *testing.T) {
+	bin, conf := t.TempDir(), t.TempDir()
+	first, second := filepath.Join(conf, "10-lab.conflist"), filepath.Join(conf, "20-other.conflist")
+	write := func(file, content string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := &Installation{BinDir: bin, ConfDir: conf, Entry: entry, Log: testr.New(t)}
+	has := func(file string) bool {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(b), PluginName)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- i.Run(ctx) }()
+		wait := func() { time.Sleep(recheck); synctest.Wait() }
+		wait()
+		if i.Installed() {
+			t.Error("installed without a list")
+		}
+		write(first, lab)
+		write(second, lab)
+		wait()
+		if !i.Installed() || !has(first) || has(second) {
+			t.Errorf("installed %v, first %v, second %v; want true, true, false", i.Installed(), has(first), has(second))
+		}
+		write(first, lab) // whoever installs the network writes it anew
+		wait()
+		if !has(first) {
+			t.Error("not installed again")
+		}
+		write(first, "{")
+		wait()
+		if i.Installed() {
+			t.Error("installed in a broken list")
+		}
+		write(first, lab)
+		wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	if !has(first) {
+		t.Error("stopping uninstalled the plugin")
+	}
+	info, err := os.Stat(first)
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if info, err := os.Stat(filepath.Join(bin, PluginName)); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("binary: %v, %v", info, err)
+	}
+	for range 2 {
+		if err := i.Uninstall(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if has(first) || has(second) {
+		t.Error("still in a list")
+	}
+	if _, err := os.Stat(filepath.Join(bin, PluginName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("binary is still there: %v", err)
+	}
+	for _, dir := range []string{bin, conf} {
+		left, err := filepath.Glob(filepath.Join(dir, ".*.new"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	}
+}
+
+// plugin runs the plugin as a runtime does, and gives what it wrote.
+func plugin(t *testing.T, command, socket, namespace string) (string, error) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Args[0] = PluginName
+	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID=c1", "CNI_NETNS=/var/run/netns/cni-1", "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin",
+		"CNI_NETNS_OVERRIDE=true", "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE="+namespace+";K8S_POD_NAME=cart-1;K8S_POD_UID=u1;K8S_POD_INFRA_CONTAINER_ID=c1")
+	cmd.Stdin = strings.NewReader(`{"cniVersion":"1.0.0","name":"lab","type":"isthmus-cni","socket":"` + socket + `","excludeNamespaces":["kube-system"],
+		"prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/var/run/netns/cni-1"}],
+		"ips":[{"address":"10.244.1.7/24","gateway":"10.244.1.1","interface":0}],"dns":{}}}`)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	t.Logf("%s: %v\n%s%s", command, err, out, stderr.String())
+	return string(out), err
+}
+
+func TestPlugin(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "cni.sock")
+	if out, err := plugin(t, "ADD", socket, "shop"); err == nil || !strings.Contains(out, "pod shop/cart-1 cannot start: the isthmus agent of this node is not reachable") {
+		t.Errorf("without an agent: %v, %s", err, out)
+	}
+	if out, err := plugin(t, "ADD", socket, "kube-system"); err != nil || !strings.Contains(out, "10.244.1.7/24") {
+		t.Errorf("excluded namespace without an agent: %v, %s", err, out)
+	}
+	for _, command := range []string{"DEL", "CHECK", "VERSION"} {
+		if out, err := plugin(t, command, socket, "shop"); err != nil {
+			t.Errorf("%s without an agent: %v, %s", command, err, out)
+		}
+	}
+
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Event
+	var answer string
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		if got, err = ReadEvent(r.Body); err != nil || r.URL.Path != AddPath {
+			t.Errorf("event: %v, path %s", err, r.URL.Path)
+		}
+		if answer != "" {
+			http.Error(w, answer, http.StatusInternalServerError)
+		}
+	})}
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+
+	out, err := plugin(t, "ADD", socket, "shop")
+	if err != nil || !strings.Contains(out, "10.244.1.7/24") {
+		t.Errorf("add: %v, %s", err, out)
+	}
+	if got.PodName != "cart-1" || got.PodNamespace != "shop" || got.PodUID != "u1" || got.Netns != "/var/run/netns/cni-1" ||
+		len(got.Addresses()) != 1 || got.Addresses()[0].String() != "10.244.1.7" {
+		t.Errorf("event %+v", got)
+	}
+	answer = "no node proxy is connected"
+	if out, err := plugin(t, "ADD", socket, "shop"); err == nil || !strings.Contains(out, answer) {
+		t.Errorf("refused: %v, %s", err, out)
+	}
+}
+
+func FuzzReadEvent(f *testing.F) {
+	f.Add(`{"Netns":"/var/run/netns/cni-1","PodName":"a","PodNamespace":"b","IPs":[{"Address":"10.0.0.1/24","Gateway":"10.0.0.254"}]}`)
+	f.Add(`{"Netns":"/x/../y","PodName":"a","PodNamespace":"b"}`)
+	f.Fuzz(func(t *testing.T, s string) {
+		e, err := ReadEvent(strings.NewReader(s))
+		if err != nil {
+			return
+		}
+		if !filepath.IsAbs(e.Netns) || strings.Contains(e.Netns, "/../") || e.PodName == "" {
+			t.Errorf("accepted %+v", e)
+		}
+		e.Addresses()
+	})
+}

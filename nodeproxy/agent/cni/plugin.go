@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cni
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+// patience is how long the plugin waits for the agent. The kubelet gives a sandbox 4 minutes and then tries again.
+const patience = 60 * time.Second
+
+// Config is the plugin's entry in the node's list of plugins.
+type Config struct {
+	types.PluginConf
+	// Socket is where the agent listens, a path on the node.
+	Socket string `json:"socket"`
+	// ExcludeNamespaces are namespaces whose pods never are in the mesh, and start without asking the agent.
+	ExcludeNamespaces []string `json:"excludeNamespaces,omitempty"`
+}
+
+// kubernetesArgs is what the runtime says about the pod in CNI_ARGS.
+type kubernetesArgs struct {
+	types.CommonArgs
+	K8S_POD_NAME      types.UnmarshallableString
+	K8S_POD_NAMESPACE types.UnmarshallableString
+	K8S_POD_UID       types.UnmarshallableString
+}
+
+// Main is the plugin's main function: it reads a CNI request from the environment and the standard input, answers on the standard
+// output, and ends the process with status 1 if that is an error.
+func Main() {
+	nothing := func(*skel.CmdArgs) error { return nil }
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: nothing, Check: nothing, GC: nothing, Status: nothing},
+		version.All, "Isthmus: pods start when their traffic is captured")
+}
+
+func add(args *skel.CmdArgs) error {
+	var conf Config
+	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
+		return types.NewError(types.ErrDecodingFailure, "configuration of "+PluginName, err.Error())
+	}
+	if err := version.ParsePrevResult(&conf.PluginConf); err != nil {
+		return types.NewError(types.ErrDecodingFailure, "result of the previous plugin", err.Error())
+	}
+	if conf.PrevResult == nil {
+		return types.NewError(types.ErrInvalidNetworkConfig, PluginName+" must come after the plugin that makes the network", "")
+	}
+	event, err := newEvent(args, conf.PrevResult)
+	if err != nil {
+		return err
+	}
+	if event.PodName != "" && !slices.Contains(conf.ExcludeNamespaces, event.PodNamespace) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := post(ctx, conf.Socket, event); err != nil {
+			return types.NewError(types.ErrTryAgainLater, fmt.Sprintf("pod %s/%s cannot start: %v", event.PodNamespace, event.PodName, err), "")
+		}
+	}
+	return types.PrintResult(conf.PrevResult, conf.CNIVersion)
+}
+
+// newEvent gathers what the agent needs. Without a pod's name it is not Kubernetes that asks, and the event is empty.
+func newEvent(args *skel.CmdArgs, previous types.Result) (Event, error) {
+	var k kubernetesArgs
+	if err := types.LoadArgs(args.Args, &k); err != nil {
+		return Event{}, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS", err.Error())
+	}
+	if k.K8S_POD_NAME == "" || k.K8S_POD_NAMESPACE == "" {
+		return Event{}, nil
+	}
+	result, err := current.NewResultFromResult(previous)
+	if err != nil {
+		return Event{}, types.NewError(types.ErrDecodingFailure, "result of the previous plugin", err.Error())
+	}
+	event := Event{Netns: filepath.Clean(args.Netns), PodName: string(k.K8S_POD_NAME), PodNamespace: string(k.K8S_POD_NAMESPACE), PodUID: string(k.K8S_POD_UID)}
+	for _, ip := range result.IPs {
+		addr, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			continue
+		}
+		ones, _ := ip.Address.Mask.Size()
+		a := Address{Interface: ip.Interface, Address: netip.PrefixFrom(addr.Unmap(), ones)}
+		if ip.Gateway != nil {
+			a.Gateway = ip.Gateway.String()
+		}
+		event.IPs = append(event.IPs, a)
+	}
+	return event, nil
+}
+
+// post gives the event to the agent and waits until the pod may start.
+func post(ctx context.Context, socket string, event Event) error {
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+AddPath, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+			return fmt.Errorf("the isthmus agent of this node is not reachable at %s: %w", socket, op.Err)
+		}
+		return fmt.Errorf("the isthmus agent of this node: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // what came of it is better than nothing
+	return fmt.Errorf("the isthmus agent of this node answered: %s", strings.TrimSpace(string(text)))
+}
