@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// answer is what became of a CONNECT.
+type answer struct {
+	header Header
+	err    error
+}
+
+// NewClient makes the client's end of a connection over nc, which it owns from now on, also on error. It does not wait for the peer:
+// streams may be opened at once.
+func NewClient(nc net.Conn, s Settings) (*Conn, error) {
+	c := newConn(nc, s, true)
+	c.start()
+	return c, nil
+}
+
+// Open asks the peer for a tunnel to authority (host:port, see ParseAuthority) and returns it once the peer has answered 200, with the header of
+// that answer. Any other status gives a *RefusedError. If the request may be sent again elsewhere, the error is an *UnprocessedError.
+//
+// ctx bounds the wait only; when it ends the stream is reset with CANCEL. h must be lower case and free of what HTTP/2 forbids.
+func (c *Conn) Open(ctx context.Context, authority string, h Header) (*Stream, Header, error) {
+	if _, err := ParseAuthority(authority); err != nil {
+		return nil, nil, fmt.Errorf("hbone: open: %w", err)
+	}
+	if err := h.check(c.set.MaxHeaderBytes, requestOverhead+len(authority)); err != nil {
+		return nil, nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("hbone: open %s: %w", authority, context.Cause(ctx))
+	}
+	s, err := c.request(authority, h)
+	if err != nil {
+		return nil, nil, err
+	}
+	select {
+	case a := <-s.answer:
+		if a.err != nil {
+			_ = s.Close() // always nil; frees what came early
+			return nil, nil, a.err
+		}
+		return s, a.header, nil
+	case <-ctx.Done():
+		_ = s.Reset(uint32(http2.ErrCodeCancel)) // always nil
+		return nil, nil, fmt.Errorf("hbone: open %s: %w", authority, context.Cause(ctx))
+	}
+}
+
+// requestOverhead is what the pseudo-headers add to a header list besides the authority, in bytes: ":method" "CONNECT" ":authority".
+const requestOverhead = 7 + 7 + fieldOverhead + 10 + fieldOverhead
+
+// request makes the stream and queues its HEADERS in one step, because ids must go up on the wire.
+func (c *Conn) request(authority string, h Header) (*Stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.openable(); err != nil {
+		return nil, &UnprocessedError{Err: err}
+	}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.pending() > maxControlQueue {
+		return nil, &UnprocessedError{Err: ErrFull}
+	}
+	if err := h.check(c.peerHeader, requestOverhead+len(authority)); err != nil {
+		return nil, err
+	}
+	id := c.opened + 1
+	if c.opened > 0 {
+		id = c.opened + 2
+	}
+	c.opened = id
+	if id+2 > maxWindow {
+		c.left = true
+	}
+	s := newStream(c, id)
+	s.answer = make(chan answer, 1)
+	s.outflow = c.peerWindow
+	c.streams[id] = s
+	c.blockOut.b = c.blockOut.b[:0]
+	c.field(":method", "CONNECT")
+	c.field(":authority", authority)
+	c.queueHeaders(id, h, false)
+	return s, nil
+}
+
+// openable says why no stream can be opened now, or nil. mu must be held.
+func (c *Conn) openable() error {
+	switch {
+	case c.err != nil:
+		return c.err
+	case !c.client:
+		return fmt.Errorf("hbone: a server opens no streams")
+	case c.left:
+		return ErrDraining
+	case len(c.streams) >= int(min(c.peerMax, c.set.MaxStreams)):
+		return ErrFull
+	}
+	return nil
+}
+
+// field encodes one header field into the block. wmu must be held, and the block must be queued under the same hold.
+func (c *Conn) field(name, value string) {
+	// The buffer below takes everything, so there is no error to see.
+	_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
+}
+
+// queueHeaders adds h to the block and queues it as one HEADERS frame: check has kept it below the smallest MAX_FRAME_SIZE there is. wmu must be held.
+func (c *Conn) queueHeaders(id uint32, h Header, end bool) {
+	for _, f := range h {
+		c.field(f.Name, f.Value)
+	}
+	c.encode(func(fr *http2.Framer) error {
+		return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.blockOut.b, EndHeaders: true, EndStream: end})
+	})
+}
+
+// reply hands the answer to Open; only the first one counts.
+func (s *Stream) reply(a answer) {
+	select {
+	case s.answer <- a:
+	default:
+	}
+}
+
+// onAnswer acts on a header list that a server sent.
+func (c *Conn) onAnswer(id uint32, list headerList, end bool) error {
+	s := c.lookup(id)
+	if s == nil {
+		if c.isIdle(id) {
+			return protocol("HEADERS on a stream that was never opened")
+		}
+		return c.late(id, "HEADERS")
+	}
+	if s.ends.Load()&endRecv != 0 {
+		return c.resetPeer(id, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM")
+	}
+	if list.tooLarge {
+		return c.resetPeer(id, http2.ErrCodeProtocol, "header list too large")
+	}
+	if list.malformed != "" {
+		return c.resetPeer(id, http2.ErrCodeProtocol, list.malformed)
+	}
+	if s.accepted {
+		// Trailers: HBONE has no use for them, but they end the stream.
+		if !end || len(list.pseudo) > 0 {
+			return c.resetPeer(id, http2.ErrCodeProtocol, "second HEADERS on a tunnel")
+		}
+		s.end()
+		return nil
+	}
+	status, err := strconv.Atoi(list.pseudo[":status"])
+	if err != nil || len(list.pseudo) != 1 || len(list.pseudo[":status"]) != 3 || status < 100 {
+		return c.resetPeer(id, http2.ErrCodeProtocol, "answer without a status")
+	}
+	switch {
+	case status < 200:
+		if end || !c.control.spend(c.set.Control) {
+			return c.resetPeer(id, http2.ErrCodeProtocol, "bad interim answer")
+		}
+	case status == 200:
+		s.accepted = true
+		s.reply(answer{header: list.fields})
+		if end {
+			s.end()
+		}
+	default:
+		s.accepted = true
+		if end {
+			s.end()
+		}
+		s.reply(answer{err: &RefusedError{Status: status, Header: list.fields}})
+	}
+	return nil
+}

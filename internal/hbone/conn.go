@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// readAhead is the size of the buffer between the transport and the frame reader, in bytes. It catches frame headers and small frames several at a
+// time; large payloads go past it straight into the buffer of their stream.
+const readAhead = 4 << 10
+
+// Conn is one connection with many streams, in the role of a client (NewClient) or a server (NewServer).
+type Conn struct {
+	nc     net.Conn
+	set    Settings
+	client bool
+
+	running  atomic.Int32  // goroutines that have not ended
+	done     chan struct{} // closed when none is left
+	readDone chan struct{} // closed when the reading one has ended
+
+	// Owned by the reading goroutine.
+	br       *bufio.Reader
+	decoder  *headerDecoder
+	block    []byte // header block in pieces
+	greeted  bool   // the peer's first SETTINGS came
+	resets   bucket
+	control  bucket
+	updates  bucket
+	paidSent int64 // DATA bytes sent for which updates were earned
+
+	inflow connInflow
+	sent   atomic.Int64 // DATA bytes queued so far
+
+	// mu guards the table of streams. Locks nest in the order mu, Stream.mu, wmu.
+	mu        sync.Mutex
+	streams   map[uint32]*Stream
+	opened    uint32 // client: streams opened so far; server: highest id that the peer opened
+	peerMax   uint32 // client: the peer's MAX_CONCURRENT_STREAMS
+	err       *ConnError
+	left      bool // client: opens no more, because of Drain, GOAWAY, or used-up ids
+	drain     drainStage
+	lastTaken uint32 // server, from drainSaid on: the last id that is served
+	afterDone []func()
+	ping      keepalive
+	idle      *time.Timer // server: runs while there are no streams
+
+	requests chan *Request // server: not yet taken by Accept
+
+	// wmu guards the queue to the socket and everything about sending.
+	wmu        sync.Mutex
+	wake       sync.Cond // for the writing goroutine
+	out        *outBuffer
+	tail       lastData
+	unread     int // bytes of answers in out
+	framer     *http2.Framer
+	encoder    *hpack.Encoder
+	blockOut   blockBuffer
+	waiting    []*Stream
+	grants     bool  // a stream of waiting has the turn
+	outflow    int64 // what the peer lets us send on all streams together
+	peerWindow int64 // the peer's initial stream window
+	writeFrame int   // largest DATA frame that we send
+	peerHeader uint32
+	forgotten  resetRing
+	closing    bool // nothing is queued any more, the writer ends once it has sent the rest
+	broken     bool // nothing more can be sent
+}
+
+func newConn(nc net.Conn, s Settings, client bool) *Conn {
+	c := &Conn{
+		nc:         nc,
+		set:        s.withDefaults(client),
+		client:     client,
+		done:       make(chan struct{}),
+		readDone:   make(chan struct{}),
+		br:         bufio.NewReaderSize(nc, readAhead),
+		streams:    make(map[uint32]*Stream),
+		peerMax:    defaultClientStreams, // until the peer says otherwise, as ztunnel guesses
+		outflow:    initialWindow,
+		peerWindow: initialWindow,
+		peerHeader: maxWindow,
+	}
+	c.writeFrame = min(c.set.WriteFrameSize, minFrameSize)
+	c.decoder = newHeaderDecoder(c.set.MaxHeaderBytes)
+	c.wake.L = &c.wmu
+	c.framer = http2.NewFramer(frameSink{c}, c.br)
+	c.framer.SetMaxReadFrameSize(c.set.MaxFrameSize)
+	c.encoder = hpack.NewEncoder(&c.blockOut)
+	c.inflow.avail.Store(int64(c.set.ConnWindow))
+	return c
+}
+
+// start queues our first frames and starts the goroutines.
+func (c *Conn) start() {
+	settings := []http2.Setting{
+		{ID: http2.SettingInitialWindowSize, Val: c.set.StreamWindow},
+		{ID: http2.SettingMaxFrameSize, Val: c.set.MaxFrameSize},
+		{ID: http2.SettingMaxHeaderListSize, Val: c.set.MaxHeaderBytes},
+	}
+	if c.client {
+		settings = append(settings, http2.Setting{ID: http2.SettingEnablePush, Val: 0})
+	} else {
+		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: c.set.MaxStreams})
+	}
+	c.wmu.Lock()
+	if c.client {
+		_, _ = c.appendFrame([]byte(http2.ClientPreface)) // cannot fail: it only queues
+	}
+	c.encode(func(f *http2.Framer) error { return f.WriteSettings(settings...) })
+	if more := c.set.ConnWindow - initialWindow; more > 0 {
+		c.encode(func(f *http2.Framer) error { return f.WriteWindowUpdate(0, more) })
+	}
+	c.wmu.Unlock()
+
+	c.mu.Lock()
+	c.startKeepalive()
+	c.watchIdle()
+	c.mu.Unlock()
+
+	c.running.Store(2)
+	go c.read()
+	go c.write()
+}
+
+// exit is called by each goroutine as its last act.
+func (c *Conn) exit() {
+	if c.running.Add(-1) > 0 {
+		return
+	}
+	c.mu.Lock()
+	after := c.afterDone
+	c.afterDone = nil
+	close(c.done)
+	c.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+}
+
+// onDone has f called once the connection has ended, at once if it has.
+func (c *Conn) onDone(f func()) {
+	c.mu.Lock()
+	select {
+	case <-c.done:
+		c.mu.Unlock()
+		f()
+	default:
+		c.afterDone = append(c.afterDone, f)
+		c.mu.Unlock()
+	}
+}
+
+// fail ends the connection and every stream on it; the first call counts. What is queued is still sent, with a GOAWAY behind it,
+// unless broken says that the transport is no good any more.
+func (c *Conn) fail(e *ConnError, broken bool) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		if broken {
+			c.abandon()
+		}
+		return
+	}
+	c.err = e
+	c.ping.stop()
+	c.stopIdle()
+	last := c.opened
+	if c.client {
+		last = 0 // the peer opens none
+	}
+	if c.drain >= drainSaid {
+		last = c.lastTaken
+	}
+	streams := make([]*Stream, 0, len(c.streams))
+	for _, s := range c.streams {
+		streams = append(streams, s)
+	}
+	c.mu.Unlock()
+
+	for _, s := range streams {
+		s.fail(e)
+	}
+	if broken {
+		c.abandon()
+		return
+	}
+	c.hurry(c.set.FlushTimeout)
+	c.wmu.Lock()
+	c.encode(func(f *http2.Framer) error { return f.WriteGoAway(last, http2.ErrCode(e.Code), []byte(e.Reason)) })
+	c.closing = true
+	c.wake.Signal()
+	c.wmu.Unlock()
+}
+
+// abandon closes the transport without more words.
+func (c *Conn) abandon() {
+	c.wmu.Lock()
+	c.closing, c.broken = true, true
+	c.wake.Signal()
+	c.wmu.Unlock()
+	// The writer may hang in the socket; only closing it gets it out. It closes again, which is harmless.
+	_ = c.nc.Close()
+}
+
+// remove takes a stream that has ended off the table.
+func (c *Conn) remove(s *Stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[s.id] != s {
+		return
+	}
+	delete(c.streams, s.id)
+	c.watchIdle()
+	c.endIfDrained()
+}
+
+// Close ends the connection and its streams now and waits until its goroutines have ended, for FlushTimeout at most plus what the
+// transport takes to close. What was written before is still sent within that time. It returns nil.
+func (c *Conn) Close() error {
+	c.fail(&ConnError{Code: uint32(http2.ErrCodeNo), Reason: reasonClosed}, false)
+	<-c.done
+	return nil
+}
+
+// Done is closed when the connection has ended: socket closed, goroutines gone.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err says why the connection ends or ended, a *ConnError, or nil while it runs.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		return nil
+	}
+	return c.err
+}
+
+// NetConn gives the transport, for its addresses and its TLS state. It belongs to the Conn.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Streams is how many streams run.
+func (c *Conn) Streams() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.streams)
+}
+
+// Usable says whether a client's Open has a chance: the connection runs, is not draining and has room for a stream.
+func (c *Conn) Usable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.openable() == nil
+}
+
+// lookup finds a running stream.
+func (c *Conn) lookup(id uint32) *Stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streams[id]
+}
+
+// resetRing remembers the streams that we reset last, so that frames which were on their way are not taken for mistakes.
+type resetRing struct {
+	ids [32]uint32
+	at  int
+}
+
+func (r *resetRing) add(id uint32) {
+	r.ids[r.at] = id
+	r.at = (r.at + 1) % len(r.ids)
+}
+
+func (r *resetRing) has(id uint32) bool {
+	for _, x := range r.ids {
+		if x == id {
+			return true
+		}
+	}
+	return false
+}
+
+// blockBuffer collects one encoded header block.
+type blockBuffer struct{ b []byte }
+
+func (b *blockBuffer) Write(p []byte) (int, error) {
+	b.b = append(b.b, p...)
+	return len(p), nil
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// Field is one header field. Name is lower case and no pseudo-header.
+type Field struct{ Name, Value string }
+
+// Header is a list of fields in the order of the wire. Names may repeat.
+type Header []Field
+
+// Get gives the first value of the field, or "".
+func (h Header) Get(name string) string {
+	for _, f := range h {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// fieldOverhead is what RFC 9113 §6.5.2 adds for each field, in bytes.
+const fieldOverhead = 32
+
+// check says whether the header may be sent: legal names and values, none of those that HTTP/2 forbids, and within limit decoded bytes
+// (pseudo-headers included through extra).
+func (h Header) check(limit uint32, extra int) error {
+	size := extra
+	for _, f := range h {
+		if !validName(f.Name) || forbidden(f.Name, f.Value) {
+			return fmt.Errorf("hbone: header field %q is not allowed", f.Name)
+		}
+		if !validValue(f.Value) {
+			return fmt.Errorf("hbone: value of header field %q is not allowed", f.Name)
+		}
+		size += len(f.Name) + len(f.Value) + fieldOverhead
+	}
+	if size > int(limit) {
+		return fmt.Errorf("hbone: header list of %d bytes is larger than %d", size, limit)
+	}
+	return nil
+}
+
+// validName says whether s is a field name of RFC 9113 §8.2.1: a token without upper case.
+func validName(s string) bool {
+	if s == "" {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || c >= 'A' && c <= 'Z' || strings.IndexByte("\"(),/:;<=>?@[\\]{}", c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// validValue says whether s is a field value of RFC 9113 §8.2.1, refusing all controls but the tab.
+func validValue(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return s == "" || s[0] != ' ' && s[0] != '\t' && s[len(s)-1] != ' ' && s[len(s)-1] != '\t'
+}
+
+// forbidden says whether the field speaks about a connection, which HTTP/2 treats as malformed (RFC 9113 §8.2.2).
+func forbidden(name, value string) bool {
+	switch name {
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		return true
+	case "te":
+		return value != "trailers"
+	}
+	return false
+}
+
+// headerList is a received header list, decoded.
+type headerList struct {
+	pseudo    map[string]string
+	fields    Header
+	malformed string // why, or ""
+	tooLarge  bool   // more decoded bytes than allowed; what is here is only the beginning
+}
+
+// headerDecoder turns header blocks into lists. It belongs to the reading goroutine: HPACK's state follows the order of the wire.
+type headerDecoder struct {
+	hpack *hpack.Decoder
+	limit uint32
+	left  int
+	list  headerList
+}
+
+func newHeaderDecoder(limit uint32) *headerDecoder {
+	d := &headerDecoder{limit: limit}
+	d.hpack = hpack.NewDecoder(4096, d.emit)
+	d.hpack.SetMaxStringLength(int(limit))
+	return d
+}
+
+// decode reads one whole block. An error means that the compression state is lost, and the connection with it.
+func (d *headerDecoder) decode(block []byte) (headerList, error) {
+	d.list = headerList{}
+	d.left = int(d.limit)
+	d.hpack.SetEmitEnabled(true)
+	if _, err := d.hpack.Write(block); err != nil {
+		return headerList{}, err
+	}
+	if err := d.hpack.Close(); err != nil {
+		return headerList{}, err
+	}
+	list := d.list
+	d.list = headerList{}
+	return list, nil
+}
+
+func (d *headerDecoder) emit(f hpack.HeaderField) {
+	l := &d.list
+	d.left -= len(f.Name) + len(f.Value) + fieldOverhead
+	if d.left < 0 {
+		l.tooLarge = true
+		d.hpack.SetEmitEnabled(false) // the rest only keeps the table in step
+		return
+	}
+	switch {
+	case l.malformed != "":
+	case !validValue(f.Value):
+		l.malformed = "bad value of " + f.Name
+	case f.IsPseudo():
+		if _, twice := l.pseudo[f.Name]; twice || len(l.fields) > 0 {
+			l.malformed = "pseudo-header " + f.Name + " twice or after a field"
+			return
+		}
+		if l.pseudo == nil {
+			l.pseudo = make(map[string]string, 2)
+		}
+		l.pseudo[f.Name] = f.Value
+	case !validName(f.Name):
+		l.malformed = "bad field name"
+	case forbidden(f.Name, f.Value):
+		l.malformed = "field " + f.Name + " has no place in HTTP/2"
+	default:
+		l.fields = append(l.fields, Field{Name: f.Name, Value: f.Value})
+	}
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// Payloads of our PINGs. The peer gives them back.
+var (
+	pingAlive = [8]byte{'a', 'l', 'i', 'v', 'e'}
+	pingDrain = [8]byte{'d', 'r', 'a', 'i', 'n'}
+)
+
+// keepalive notices a peer that went silent. Guarded by the connection's mu.
+type keepalive struct {
+	timer   *time.Timer
+	waiting bool        // a PING is out
+	heard   atomic.Bool // some frame came since the timer was set; needs no lock
+}
+
+func (k *keepalive) stop() {
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+}
+
+// startKeepalive sets the timer for the peer's first frame; from then on it serves the PINGs. mu must be held.
+func (c *Conn) startKeepalive() {
+	c.ping.waiting = true
+	c.ping.timer = time.AfterFunc(c.set.PrefaceTimeout, c.tick)
+}
+
+// tick is the timer: time to ask, or time to give up.
+func (c *Conn) tick() {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	if c.ping.waiting && !c.ping.heard.Load() {
+		c.mu.Unlock()
+		c.set.Observe(EventSilent)
+		c.fail(&ConnError{Remote: true, Reason: reasonSilent}, true)
+		return
+	}
+	// A peer whose frames keep coming is alive even if its answer is late behind much data.
+	late := c.ping.waiting
+	c.ping.waiting = true
+	c.ping.heard.Store(false)
+	c.ping.timer.Reset(c.set.PingTimeout)
+	c.mu.Unlock()
+	if late {
+		return
+	}
+	c.wmu.Lock()
+	c.encode(func(f *http2.Framer) error { return f.WritePing(false, pingAlive) })
+	c.wmu.Unlock()
+}
+
+// alive is called when the peer's first frame or an answer to a PING came: the next PING is due after the interval.
+func (c *Conn) alive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	c.ping.waiting = false
+	if c.set.PingInterval < 0 {
+		c.ping.timer.Stop()
+		return
+	}
+	c.ping.timer.Reset(c.set.PingInterval)
+}
+
+// watchIdle starts the idle timer of a server without streams and stops that of one with some. mu must be held.
+func (c *Conn) watchIdle() {
+	if c.client || c.set.IdleTimeout < 0 || c.err != nil {
+		return
+	}
+	if len(c.streams) > 0 {
+		c.stopIdle()
+		return
+	}
+	if c.idle == nil {
+		c.idle = time.AfterFunc(c.set.IdleTimeout, c.endIdle)
+		return
+	}
+	c.idle.Reset(c.set.IdleTimeout)
+}
+
+func (c *Conn) stopIdle() {
+	if c.idle != nil {
+		c.idle.Stop()
+	}
+}
+
+func (c *Conn) endIdle() {
+	if c.Streams() > 0 {
+		return
+	}
+	c.set.Observe(EventIdle)
+	c.Drain()
+}

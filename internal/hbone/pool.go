@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+)
+
+// PoolSettings tunes a Pool. The zero value of a field means its default.
+type PoolSettings struct {
+	// MaxStreams bounds the streams on one connection, besides what its Settings and the peer say. 100.
+	MaxStreams int
+	// DialTimeout bounds one dial, handshakes included. 10 s, as ztunnel's.
+	DialTimeout time.Duration
+	// IdleTimeout is how long a connection without streams is kept. 5 min.
+	IdleTimeout time.Duration
+	// MaxBackoff bounds the time in which a key whose last dials failed gives the last error without a new dial. It begins with the second
+	// failure in a row at 50 ms, doubles, and is cut by a random part of up to a half. 1 s.
+	MaxBackoff time.Duration
+}
+
+func (s PoolSettings) withDefaults() PoolSettings {
+	setDefault(&s.MaxStreams, 100)
+	setDefault(&s.DialTimeout, 10*time.Second)
+	setDefault(&s.IdleTimeout, 5*time.Minute)
+	setDefault(&s.MaxBackoff, time.Second)
+	return s
+}
+
+const (
+	firstBackoff = 50 * time.Millisecond
+	// maxAttempts bounds how often Open tries again after a connection refused it unprocessed or died under it.
+	maxAttempts = 4
+)
+
+// Pool shares client connections by key. The key must hold everything that makes two connections different: who we are, whom we expect, where.
+//
+// Open takes the connection with the fewest streams. A connection that is full, draining or dead is passed over, and another one dialled: of
+// all who wait for the same key, one dials for as many as a connection carries.
+type Pool[K comparable] struct {
+	dial func(context.Context, K) (*Conn, error)
+	set  PoolSettings
+
+	// ctx ends with Close, and the dials with it.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	dials  sync.WaitGroup
+
+	mu      sync.Mutex
+	entries map[K]*poolEntry
+	drained bool
+	sweep   *time.Timer // runs while there are entries
+}
+
+// poolEntry is what the pool has for one key. Guarded by the pool's mu.
+type poolEntry struct {
+	conns    []*pooledConn
+	dialing  []*poolDial
+	failures int       // dials that failed in a row
+	notUntil time.Time // no dial before
+	lastErr  error
+}
+
+type pooledConn struct {
+	conn *Conn
+	used time.Time // when it was last asked for or seen with a stream
+}
+
+// poolDial is one dial and those who wait for it.
+type poolDial struct {
+	done    chan struct{}
+	waiting int // all who ever joined; bounds whom one connection can serve
+	present int // those still there; at 0 the dial is given up
+	cancel  context.CancelFunc
+	err     error // valid once done is closed
+}
+
+// NewPool makes a pool. dial makes a client connection for a key; its context ends with the pool, with DialTimeout, or when nobody waits any more.
+func NewPool[K comparable](dial func(ctx context.Context, key K) (*Conn, error), s PoolSettings) *Pool[K] {
+	p := &Pool[K]{dial: dial, set: s.withDefaults(), entries: make(map[K]*poolEntry)}
+	p.ctx, p.cancel = context.WithCancelCause(context.Background())
+	return p
+}
+
+// Open opens a stream on a pooled connection for the key, dialling one if need be; see Conn.Open.
+//
+// It tries another connection only if the first one certainly did not act on the request (*UnprocessedError), or if a connection that was
+// there before died without answering: until a 200 no byte of the stream is under way, so that to ask again is safe.
+func (p *Pool[K]) Open(ctx context.Context, key K, authority string, h Header) (*Stream, Header, error) {
+	for attempt := 1; ; attempt++ {
+		conn, fresh, err := p.get(ctx, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, header, err := conn.Open(ctx, authority, h)
+		if err == nil || attempt == maxAttempts || ctx.Err() != nil || !again(err, fresh) {
+			return s, header, err
+		}
+		if !errors.Is(err, ErrFull) {
+			p.drop(key, conn)
+		}
+	}
+}
+
+// again says whether a failed open may be tried on another connection.
+func again(err error, fresh bool) bool {
+	var unprocessed *UnprocessedError
+	if errors.As(err, &unprocessed) {
+		return true
+	}
+	var lost *ConnError
+	return !fresh && errors.As(err, &lost)
+}
+
+// get gives the usable connection with the fewest streams, or dials. fresh says that it was dialled for this call.
+func (p *Pool[K]) get(ctx context.Context, key K) (conn *Conn, fresh bool, err error) {
+	for {
+		p.mu.Lock()
+		if p.drained {
+			p.mu.Unlock()
+			return nil, false, ErrDraining
+		}
+		e := p.entries[key]
+		if e == nil {
+			e = &poolEntry{}
+			p.entries[key] = e
+		}
+		if best := p.pick(e); best != nil {
+			best.used = time.Now()
+			p.mu.Unlock()
+			return best.conn, fresh, nil
+		}
+		d, lastErr := p.joinDial(key, e), e.lastErr
+		p.mu.Unlock()
+		if d == nil {
+			return nil, false, fmt.Errorf("hbone: not dialled again so soon: %w", lastErr)
+		}
+		select {
+		case <-d.done:
+			if d.err != nil {
+				return nil, false, d.err
+			}
+			fresh = true
+		case <-ctx.Done():
+			p.leaveDial(d)
+			return nil, false, fmt.Errorf("hbone: dial: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// pick gives the entry's usable connection with the fewest streams, or nil. mu must be held.
+func (p *Pool[K]) pick(e *poolEntry) *pooledConn {
+	var best *pooledConn
+	least := p.set.MaxStreams
+	for _, pc := range e.conns {
+		if n := pc.conn.Streams(); n < least && pc.conn.Usable() {
+			best, least = pc, n
+		}
+	}
+	return best
+}
+
+// joinDial joins a dial under way that has room, or starts one. nil: the key is backing off. mu must be held.
+func (p *Pool[K]) joinDial(key K, e *poolEntry) *poolDial {
+	for _, d := range e.dialing {
+		if d.waiting < p.set.MaxStreams && d.present > 0 {
+			d.waiting++
+			d.present++
+			return d
+		}
+	}
+	if time.Now().Before(e.notUntil) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, p.set.DialTimeout)
+	d := &poolDial{done: make(chan struct{}), waiting: 1, present: 1, cancel: cancel}
+	e.dialing = append(e.dialing, d)
+	if p.sweep == nil {
+		p.sweep = time.AfterFunc(p.set.IdleTimeout, p.release)
+	}
+	p.dials.Add(1)
+	go p.runDial(ctx, key, e, d)
+	return d
+}
+
+// leaveDial is for one who no longer waits.
+func (p *Pool[K]) leaveDial(d *poolDial) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d.present--
+	if d.present == 0 {
+		d.cancel()
+	}
+}
+
+// runDial dials once and tells all who wait.
+func (p *Pool[K]) runDial(ctx context.Context, key K, e *poolEntry, d *poolDial) {
+	defer p.dials.Done()
+	defer d.cancel()
+	conn, err := p.dial(ctx, key)
+	if err != nil && p.ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(p.ctx), err)
+	}
+
+	p.mu.Lock()
+	for i, x := range e.dialing {
+		if x == d {
+			e.dialing = append(e.dialing[:i], e.dialing[i+1:]...)
+			break
+		}
+	}
+	refused := conn != nil && p.drained
+	switch {
+	case err == nil && !refused:
+		e.failures, e.lastErr, e.notUntil = 0, nil, time.Time{}
+		e.conns = append(e.conns, &pooledConn{conn: conn, used: time.Now()})
+		p.entries[key] = e
+	case refused:
+		err = ErrDraining
+	case d.present > 0: // a dial that was given up says nothing about the peer
+		e.failures++
+		e.lastErr = err
+		e.notUntil = time.Now().Add(p.backoff(e.failures))
+	}
+	p.tidy(key, e)
+	p.mu.Unlock()
+
+	d.err = err
+	close(d.done)
+	switch {
+	case refused:
+		_ = conn.Close() // always nil
+	case err == nil:
+		conn.onDone(func() { p.drop(key, conn) })
+	}
+}
+
+// backoff is how long to wait after so many failures in a row: nothing after the first, since one lost packet or one restarting peer should cost no more.
+func (p *Pool[K]) backoff(failures int) time.Duration {
+	if failures < 2 {
+		return 0
+	}
+	d := min(firstBackoff<<min(failures-2, 20), p.set.MaxBackoff)
+	return d - time.Duration(rand.Int64N(int64(d)/2+1))
+}
+
+// drop takes a connection out of the pool. Its streams go on; it ends with the last of them.
+func (p *Pool[K]) drop(key K, conn *Conn) {
+	p.mu.Lock()
+	e := p.entries[key]
+	found := false
+	if e != nil {
+		for i, pc := range e.conns {
+			if pc.conn == conn {
+				e.conns = append(e.conns[:i], e.conns[i+1:]...)
+				found = true
+				break
+			}
+		}
+		p.tidy(key, e)
+	}
+	p.mu.Unlock()
+	if found {
+		conn.Drain()
+	}
+}
+
+// tidy forgets an entry that holds nothing worth keeping. mu must be held.
+func (p *Pool[K]) tidy(key K, e *poolEntry) {
+	if len(e.conns) == 0 && len(e.dialing) == 0 && p.entries[key] == e && !time.Now().Before(e.notUntil) {
+		delete(p.entries, key)
+	}
+}
+
+// release drains connections that were idle for long, forgets entries whose backoff is over, and sets the timer for the next time.
+func (p *Pool[K]) release() {
+	var idle []*Conn
+	p.mu.Lock()
+	now := time.Now()
+	next := p.set.IdleTimeout
+	for key, e := range p.entries {
+		kept := e.conns[:0]
+		for _, pc := range e.conns {
+			if pc.conn.Streams() > 0 {
+				pc.used = now
+			}
+			left := pc.used.Add(p.set.IdleTimeout).Sub(now)
+			if left <= 0 {
+				idle = append(idle, pc.conn)
+				continue
+			}
+			next = min(next, left)
+			kept = append(kept, pc)
+		}
+		clear(e.conns[len(kept):])
+		e.conns = kept
+		p.tidy(key, e)
+	}
+	switch {
+	case p.drained:
+	case len(p.entries) > 0:
+		p.sweep.Reset(next)
+	default:
+		p.sweep = nil
+	}
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.Drain()
+	}
+}
+
+// Drain ends the pool without hurting streams: Open fails with ErrDraining, dials under way are not used, and each connection ends with its last stream.
+func (p *Pool[K]) Drain() {
+	for _, c := range p.shut() {
+		c.Drain()
+	}
+}
+
+// shut marks the pool drained and gives its connections.
+func (p *Pool[K]) shut() []*Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drained = true
+	if p.sweep != nil {
+		p.sweep.Stop()
+	}
+	var conns []*Conn
+	for _, e := range p.entries {
+		for _, pc := range e.conns {
+			conns = append(conns, pc.conn)
+		}
+	}
+	return conns
+}
+
+// Close ends the pool and every connection in it, streams included, and waits for its goroutines. It returns nil.
+func (p *Pool[K]) Close() error {
+	conns := p.shut()
+	p.cancel(net.ErrClosed)
+	var closing sync.WaitGroup
+	for _, c := range conns {
+		closing.Go(func() { _ = c.Close() }) // always nil
+	}
+	closing.Wait()
+	p.dials.Wait()
+	return nil
+}
+
+// Len is how many connections the pool has.
+func (p *Pool[K]) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, e := range p.entries {
+		n += len(e.conns)
+	}
+	return n
+}

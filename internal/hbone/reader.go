@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"errors"
+	"io"
+	"net"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const (
+	// maxOtherFrame is the largest frame other than DATA that is read, in bytes. The largest that anyone needs is a HEADERS frame.
+	maxOtherFrame = 32 << 10
+	// maxContinuations is how many CONTINUATION frames one header block may have. With MaxHeaderBytes of 16 KiB one frame is enough for
+	// every honest peer; the flood of CVE-2024-27316 sends them without end.
+	maxContinuations = 8
+)
+
+// breach is a broken rule that costs the whole connection.
+type breach struct {
+	code   http2.ErrCode
+	reason string
+	event  Event
+}
+
+func (b *breach) Error() string { return b.reason }
+
+func protocol(reason string) error {
+	return &breach{code: http2.ErrCodeProtocol, reason: reason, event: EventConnProtocol}
+}
+
+func calm(event Event, reason string) error {
+	return &breach{code: http2.ErrCodeEnhanceYourCalm, reason: reason, event: event}
+}
+
+// read is the reading goroutine. It ends when the transport does or when the peer breaks a rule of the connection.
+func (c *Conn) read() {
+	defer c.exit()
+	defer close(c.readDone)
+	err := c.readAll()
+	var rule *breach
+	if errors.As(err, &rule) {
+		c.set.Observe(rule.event)
+		c.fail(&ConnError{Code: uint32(rule.code), Reason: rule.reason}, false)
+		// Whatever else comes is thrown away until the writer has said why and closes: a socket closed with unread bytes may lose our GOAWAY.
+		_, _ = io.Copy(io.Discard, c.br)
+	} else {
+		c.fail(&ConnError{Remote: true, Err: err}, true)
+	}
+	c.dropRequests()
+}
+
+func (c *Conn) readAll() error {
+	if !c.client {
+		var preface [len(http2.ClientPreface)]byte
+		if _, err := io.ReadFull(c.br, preface[:]); err != nil {
+			return err
+		}
+		if string(preface[:]) != http2.ClientPreface {
+			return protocol("no HTTP/2 preface")
+		}
+	}
+	for {
+		if err := c.readFrame(); err != nil {
+			return err
+		}
+	}
+}
+
+// readFrame reads one frame, or one header block with all its frames, and acts on it.
+func (c *Conn) readFrame() error {
+	fh, err := c.framer.ReadFrameHeader()
+	if err != nil {
+		return c.frameError(err, false)
+	}
+	c.ping.heard.Store(true)
+	if !c.greeted && fh.Type != http2.FrameSettings {
+		return protocol("first frame is not SETTINGS")
+	}
+	if fh.Type == http2.FrameData {
+		return c.readData(fh)
+	}
+	if fh.Type > http2.FrameContinuation {
+		if !c.control.spend(c.set.Control) {
+			return calm(EventControlBudget, "too many frames of unknown types")
+		}
+		return c.skip(int(fh.Length))
+	}
+	if fh.Length > maxOtherFrame {
+		if fh.Type == http2.FrameHeaders || fh.Type == http2.FrameContinuation {
+			return calm(EventHeaderLimit, "header block too large")
+		}
+		return &breach{code: http2.ErrCodeFrameSize, reason: "frame too large", event: EventConnProtocol}
+	}
+	f, err := c.framer.ReadFrameForHeader(fh)
+	if err != nil {
+		return c.frameError(err, true)
+	}
+	switch f := f.(type) {
+	case *http2.HeadersFrame:
+		return c.readHeaders(f)
+	case *http2.WindowUpdateFrame:
+		return c.onWindowUpdate(f)
+	case *http2.RSTStreamFrame:
+		return c.onReset(f)
+	case *http2.SettingsFrame:
+		return c.onSettings(f)
+	case *http2.PingFrame:
+		return c.onPing(f)
+	case *http2.GoAwayFrame:
+		return c.onGoAway(f)
+	case *http2.PriorityFrame:
+		return c.onPriority(f)
+	case *http2.PushPromiseFrame:
+		return protocol("PUSH_PROMISE, which was not allowed")
+	}
+	return protocol("frame in the wrong place")
+}
+
+// frameError sorts an error of the Framer: a rule broken on one stream resets that stream and gives nil, one of the connection a breach; anything else
+// comes from the transport. inFrame says that the header was read already.
+func (c *Conn) frameError(err error, inFrame bool) error {
+	var se http2.StreamError
+	if errors.As(err, &se) {
+		return c.resetPeer(se.StreamID, se.Code, "malformed frame")
+	}
+	var ce http2.ConnectionError
+	if errors.As(err, &ce) {
+		reason := "malformed frame"
+		if detail := c.framer.ErrorDetail(); detail != nil {
+			reason = detail.Error()
+		}
+		return &breach{code: http2.ErrCode(ce), reason: reason, event: EventConnProtocol}
+	}
+	var neterr net.Error
+	switch {
+	case errors.Is(err, http2.ErrFrameTooLarge):
+		return &breach{code: http2.ErrCodeFrameSize, reason: "frame too large", event: EventConnProtocol}
+	case inFrame && errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &neterr):
+		// Either the transport ended within the frame, and what we say is not heard, or its fields reach beyond its length.
+		return &breach{code: http2.ErrCodeFrameSize, reason: "frame too short", event: EventConnProtocol}
+	}
+	return err
+}
+
+// resetPeer resets a stream on which the peer broke a rule. It may do so only so often: leading us to reset is an attack too (CVE-2025-8671).
+func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
+	c.set.Observe(EventStreamProtocol)
+	if !c.resets.spend(c.set.Resets) {
+		return calm(EventResetBudget, "too many streams to reset")
+	}
+	s := c.lookup(id)
+	if s == nil && c.isIdle(id) {
+		return &breach{code: code, reason: reason + " on a stream that was never opened", event: EventConnProtocol}
+	}
+	if err := c.answerFrame(func(f *http2.Framer) error {
+		c.forgotten.add(id)
+		return f.WriteRSTStream(id, code)
+	}); err != nil {
+		return err
+	}
+	if s != nil {
+		s.fail(&StreamError{Code: uint32(code), Reason: reason})
+	}
+	return nil
+}
+
+// answerFrame queues a frame that the peer caused, unless the peer leaves too many of them unread.
+func (c *Conn) answerFrame(write func(*http2.Framer) error) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	before := c.pending()
+	if c.unread > maxUnreadAnswers {
+		return calm(EventUnreadAnswers, "answers are not read")
+	}
+	c.encode(write)
+	c.unread += c.pending() - before
+	return nil
+}
+
+// isIdle says whether the stream was never opened by either side.
+func (c *Conn) isIdle(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id%2 == 0 {
+		return true // no peer of ours opens those: push is off
+	}
+	if c.drain == drainSaid && !c.client {
+		return false // beyond the last id we no longer look
+	}
+	return id > c.opened
+}
+
+// readData lands a DATA frame in the buffer of its stream.
+func (c *Conn) readData(fh http2.FrameHeader) error {
+	if fh.StreamID == 0 {
+		return protocol("DATA without a stream")
+	}
+	if !c.inflow.take(int64(fh.Length)) {
+		return &breach{code: http2.ErrCodeFlowControl, reason: "more DATA than the connection's window", event: EventConnProtocol}
+	}
+	left, padding := int(fh.Length), 0
+	if fh.Flags.Has(http2.FlagDataPadded) {
+		if left == 0 {
+			return &breach{code: http2.ErrCodeFrameSize, reason: "padded DATA without a length", event: EventConnProtocol}
+		}
+		b, err := c.br.ReadByte()
+		if err != nil {
+			return err
+		}
+		left, padding = left-1, int(b)
+		if padding > left {
+			return protocol("padding longer than its frame")
+		}
+		left -= padding
+	}
+	end := fh.Flags.Has(http2.FlagDataEndStream)
+	if left == 0 && !end {
+		if !c.control.spend(c.set.Control) {
+			return calm(EventControlBudget, "too many empty DATA frames")
+		}
+	}
+	c.control.earn(float64(left)/(16<<10), c.set.Control)
+
+	s, err := c.receiver(fh)
+	if err != nil {
+		return err
+	}
+	if overhead := int(fh.Length) - left; overhead > 0 {
+		c.giveBack(s, overhead)
+	}
+	if s == nil {
+		err = c.discard(left)
+	} else {
+		err = c.land(s, left)
+	}
+	if err != nil {
+		return err
+	}
+	if padding > 0 {
+		if err := c.skip(padding); err != nil {
+			return err
+		}
+	}
+	if s != nil && end {
+		s.end()
+	}
+	return nil
+}
+
+// receiver finds the stream for a DATA frame and books its window. No stream and no error means that the bytes are to be thrown away.
+func (c *Conn) receiver(fh http2.FrameHeader) (*Stream, error) {
+	s := c.lookup(fh.StreamID)
+	if s == nil {
+		if c.isIdle(fh.StreamID) {
+			return nil, protocol("DATA on a stream that was never opened")
+		}
+		return nil, c.late(fh.StreamID, "DATA")
+	}
+	if s.ends.Load()&endRecv != 0 {
+		return nil, c.resetPeer(fh.StreamID, http2.ErrCodeStreamClosed, "DATA after END_STREAM")
+	}
+	s.mu.Lock()
+	ok, closed := s.inflow.take(int64(fh.Length)), s.closed
+	s.mu.Unlock()
+	if closed && fh.Length > 0 {
+		s.dismiss()
+		return nil, nil
+	}
+	if !ok {
+		return nil, c.resetPeer(fh.StreamID, http2.ErrCodeFlowControl, "more DATA than the stream's window")
+	}
+	return s, nil
+}
+
+// late handles a frame for a stream that has ended: quietly if we reset it and the frame was on its way, else with STREAM_CLOSED.
+func (c *Conn) late(id uint32, what string) error {
+	c.wmu.Lock()
+	known := c.forgotten.has(id)
+	c.wmu.Unlock()
+	c.mu.Lock()
+	known = known || c.drain == drainSaid && !c.client && id > c.lastTaken
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	if !c.control.spend(c.set.Control) {
+		return calm(EventControlBudget, "too many frames on closed streams")
+	}
+	return c.resetPeer(id, http2.ErrCodeStreamClosed, what+" on a closed stream")
+}
+
+// land reads n payload bytes into the stream's buffer, waking its reader as they come.
+func (c *Conn) land(s *Stream, n int) error {
+	for n > 0 {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return c.discard(n)
+		}
+		room, epoch := s.buf.space(n)
+		s.mu.Unlock()
+		k, err := c.br.Read(room)
+		s.mu.Lock()
+		kept := s.buf.fill(k, epoch)
+		if kept && k > 0 {
+			s.rcond.Signal()
+		}
+		s.mu.Unlock()
+		if !kept {
+			c.grant(k, 0, 0)
+		}
+		n -= k
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveBack credits window bytes that carried nothing: padding.
+func (c *Conn) giveBack(s *Stream, n int) {
+	inc, id := uint32(0), uint32(0)
+	if s != nil {
+		s.mu.Lock()
+		inc, id = s.inflow.give(int64(n), c.set.StreamWindow), s.id
+		s.mu.Unlock()
+	}
+	c.grant(n, id, inc)
+}
+
+// discard reads n payload bytes that nobody wants and credits them to the connection.
+func (c *Conn) discard(n int) error {
+	err := c.skip(n)
+	c.grant(n, 0, 0)
+	return err
+}
+
+func (c *Conn) skip(n int) error {
+	_, err := c.br.Discard(n)
+	return err
+}
+
+// readHeaders collects the header block that begins with f, decodes it and hands it on.
+func (c *Conn) readHeaders(f *http2.HeadersFrame) error {
+	id, end := f.StreamID, f.StreamEnded()
+	selfish := f.HasPriority() && f.Priority.StreamDep == id
+	block := f.HeaderBlockFragment()
+	if !f.HeadersEnded() {
+		c.block = append(c.block[:0], block...)
+		for n := 0; ; n++ {
+			if n == maxContinuations || len(c.block) > maxOtherFrame {
+				return calm(EventHeaderLimit, "header block too large")
+			}
+			fh, err := c.framer.ReadFrameHeader()
+			if err != nil {
+				return c.frameError(err, false)
+			}
+			if fh.Length > maxOtherFrame {
+				return calm(EventHeaderLimit, "header block too large")
+			}
+			next, err := c.framer.ReadFrameForHeader(fh)
+			if err != nil {
+				return c.frameError(err, true)
+			}
+			more, ok := next.(*http2.ContinuationFrame)
+			if !ok {
+				return protocol("header block interrupted")
+			}
+			c.block = append(c.block, more.HeaderBlockFragment()...)
+			if more.HeadersEnded() {
+				break
+			}
+		}
+		block = c.block
+	}
+	list, err := c.decoder.decode(block)
+	if err != nil {
+		if errors.Is(err, hpack.ErrStringLength) {
+			return calm(EventHeaderLimit, "header field too large")
+		}
+		return &breach{code: http2.ErrCodeCompression, reason: "header block cannot be decoded", event: EventConnProtocol}
+	}
+	if selfish && list.malformed == "" {
+		list.malformed = "stream depends on itself"
+	}
+	if c.client {
+		return c.onAnswer(id, list, end)
+	}
+	return c.onRequest(id, list, end)
+}

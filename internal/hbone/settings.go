@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import "time"
+
+// Settings tunes one connection. The zero value of a field means its default, so Settings{} is a good start; DefaultSettings shows them all.
+type Settings struct {
+	// StreamWindow is how far the peer may write ahead of our reads on one stream, in bytes.
+	// 4 MiB keep a 10 Gbit/s path of 3 ms round trip full (10e9/8 * 0.003 = 3.75e6); 1 Gbit/s at 100 ms wants 12.5e6, so set 16 MiB there
+	// and ConnWindow to four times that. RFC 9113 §6.9.
+	StreamWindow uint32
+	// ConnWindow is the same for all streams of the connection together, in bytes. At 16 MiB, four times StreamWindow, one stream
+	// whose reader stalls cannot stop its neighbours. It also bounds the received bytes held in memory for the connection.
+	ConnWindow uint32
+	// MaxFrameSize is the largest DATA frame that we accept, in bytes, 16384 to 16777215. 1 MiB is what ztunnel uses. A frame needs no memory of
+	// its size: its bytes go to the stream as they come.
+	MaxFrameSize uint32
+	// WriteFrameSize is the largest DATA frame that we send if the peer takes it, in bytes. 64 KiB are four full TLS records; larger frames
+	// save nothing and delay the neighbours' turn.
+	WriteFrameSize int
+	// WriteQueue is how many bytes of frames may wait for the socket, per connection. 128 KiB are written while the next 128 KiB gather.
+	WriteQueue int
+	// MaxStreams bounds the streams that run at once on one connection. A server announces it (200 by default, as ztunnel's does);
+	// a client opens no more than this and no more than its peer allows (100).
+	MaxStreams uint32
+	// MaxHeaderBytes bounds one header list, in decoded bytes as RFC 9113 §6.5.2 counts them (name + value + 32 for each field). 16 KiB.
+	MaxHeaderBytes uint32
+	// PingInterval is how long after the last answer the next PING is sent. 10 s. Negative: no PINGs.
+	PingInterval time.Duration
+	// PingTimeout is how long the peer may be silent after a PING before the connection is given up. 20 s.
+	PingTimeout time.Duration
+	// PrefaceTimeout is how long a peer may take for its first frame, counted from NewServer or NewClient. 10 s.
+	PrefaceTimeout time.Duration
+	// FlushTimeout is how long Close may take to send what is queued, GOAWAY included, and after that to let the peer close first. 1 s.
+	FlushTimeout time.Duration
+	// CloseTimeout is how long a stream that was closed here waits for the peer's END_STREAM before it is reset, TCP's FIN_WAIT_2. 10 s.
+	CloseTimeout time.Duration
+	// IdleTimeout is how long a server keeps a connection without streams before it drains it. 10 min, twice what a pool keeps an idle one,
+	// so that it is usually the client who lets go. Negative: for ever. A client connection ignores it: its pool decides.
+	IdleTimeout time.Duration
+	// Resets budgets streams that the peer makes us drop before they were answered: opened and reset at once, refused, or malformed. Rapid reset
+	// (CVE-2023-44487) and its mirror, where the server is led to reset, end here. Ordinary resets of answered streams do not count.
+	Resets Budget
+	// Control budgets frames that cost us work and move no bytes: PING, SETTINGS, PRIORITY, RST_STREAM, unknown types, empty DATA,
+	// interim answers, frames on closed streams. Each 16 KiB of DATA received earns one more.
+	Control Budget
+	// Updates budgets WINDOW_UPDATE frames. Each 256 bytes of DATA sent earn one more, so a peer with small windows is not hurt.
+	Updates Budget
+	// Observe, if set, is told of events worth counting. It is called from the connection's goroutines, must not block, and must not call the Conn.
+	Observe func(Event)
+}
+
+// Budget is a token bucket: Burst events at once, PerSecond in the long run.
+type Budget struct {
+	Burst     int
+	PerSecond int
+}
+
+// Event is something that an operator may want to count.
+type Event string
+
+// The events.
+const (
+	// EventBadRequest: a CONNECT was answered 400 (or 431) without reaching Accept: other method, bad authority, header list too large.
+	EventBadRequest Event = "bad_request"
+	// EventRefusedStream: a stream was refused because of MaxStreams or a drain.
+	EventRefusedStream Event = "refused_stream"
+	// EventStreamProtocol: a peer broke the rules on one stream, which was reset.
+	EventStreamProtocol Event = "stream_protocol_error"
+	// EventConnProtocol: a peer broke the rules of the connection, which was ended.
+	EventConnProtocol Event = "connection_protocol_error"
+	// EventResetBudget, EventControlBudget, EventUpdateBudget: a budget was used up and the connection ended.
+	EventResetBudget   Event = "reset_budget"
+	EventControlBudget Event = "control_budget"
+	EventUpdateBudget  Event = "update_budget"
+	// EventHeaderLimit: a header block was larger than is read at all, and the connection ended.
+	EventHeaderLimit Event = "header_limit"
+	// EventUnreadAnswers: a peer caused answers and did not read them, and the connection ended.
+	EventUnreadAnswers Event = "unread_answers"
+	// EventSilent: a peer did not answer PING, or did not send its first frame in time.
+	EventSilent Event = "silent_peer"
+	// EventIdle: a server drained a connection without streams.
+	EventIdle Event = "idle"
+)
+
+const (
+	defaultServerStreams = 200
+	defaultClientStreams = 100
+
+	// minFrameSize and maxFrameSize bound SETTINGS_MAX_FRAME_SIZE, in bytes (RFC 9113 §6.5.2).
+	minFrameSize = 1 << 14
+	maxFrameSize = 1<<24 - 1
+	// initialWindow is every window before anyone said otherwise, in bytes (RFC 9113 §6.9.2).
+	initialWindow = 65535
+	// maxWindow is the largest window, in bytes (RFC 9113 §6.9.1).
+	maxWindow = 1<<31 - 1
+	// maxUnreadAnswers bounds the bytes of answers (PING and SETTINGS acknowledgements, resets) that a peer may leave unread: about 3800 PINGs.
+	maxUnreadAnswers = 64 << 10
+	// maxControlQueue bounds the write queue for those who open streams: beyond it Open fails instead of queueing, in bytes.
+	maxControlQueue = 1 << 20
+)
+
+// DefaultSettings gives the defaults of a server; a client's differ in MaxStreams (100) only.
+func DefaultSettings() Settings { return Settings{}.withDefaults(false) }
+
+func (s Settings) withDefaults(client bool) Settings {
+	setDefault(&s.StreamWindow, 4<<20)
+	setDefault(&s.ConnWindow, 16<<20)
+	setDefault(&s.MaxFrameSize, 1<<20)
+	setDefault(&s.WriteFrameSize, 64<<10)
+	setDefault(&s.WriteQueue, 128<<10)
+	if client {
+		setDefault(&s.MaxStreams, defaultClientStreams)
+	} else {
+		setDefault(&s.MaxStreams, defaultServerStreams)
+	}
+	setDefault(&s.MaxHeaderBytes, 16<<10)
+	setDefault(&s.PingInterval, 10*time.Second)
+	setDefault(&s.PingTimeout, 20*time.Second)
+	setDefault(&s.PrefaceTimeout, 10*time.Second)
+	setDefault(&s.FlushTimeout, time.Second)
+	setDefault(&s.CloseTimeout, 10*time.Second)
+	setDefault(&s.IdleTimeout, 10*time.Minute)
+	// A client of 100 streams that loses all of them at once, a few times over, stays within; 100 a second is more than any real one needs.
+	setDefault(&s.Resets, Budget{Burst: 500, PerSecond: 100})
+	setDefault(&s.Control, Budget{Burst: 2000, PerSecond: 200})
+	setDefault(&s.Updates, Budget{Burst: 2000, PerSecond: 500})
+	if s.Observe == nil {
+		s.Observe = func(Event) {}
+	}
+	s.StreamWindow = min(s.StreamWindow, maxWindow)
+	s.ConnWindow = min(max(s.ConnWindow, initialWindow), maxWindow)
+	s.MaxFrameSize = min(max(s.MaxFrameSize, minFrameSize), maxFrameSize)
+	s.WriteFrameSize = min(max(s.WriteFrameSize, 1), maxFrameSize)
+	s.WriteQueue = max(s.WriteQueue, 2*frameHeaderLen)
+	return s
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// Stream is one tunnelled byte stream: a net.Conn whose directions end separately.
+//
+// Read gives io.EOF after the peer's END_STREAM, and after its reset with NO_ERROR or CANCEL; other resets give a *StreamError. Bytes
+// that came before the end are delivered first. Write returns when its bytes are queued for the socket; a Write that fails tells how many were.
+// Close ends both directions, and tells the peer so if it had not finished sending. A stream must be closed or reset by its
+// owner, also after an error.
+type Stream struct {
+	conn *Conn
+	id   uint32
+
+	// ends collects how far the stream has ended; whoever completes it removes the stream from the connection.
+	ends atomic.Uint32
+
+	// answer carries the peer's answer to a client's Open; nil on a server.
+	answer   chan answer
+	accepted bool // the final answer came; belongs to the reading goroutine
+	// request is the server's side of it; nil on a client.
+	request *Request
+
+	readMu sync.Mutex // one Read at a time
+	mu     sync.Mutex // guards what follows
+	rcond  sync.Cond
+	buf    recvBuffer
+	inflow streamInflow
+	rerr   error // why no more bytes come, once buf is empty
+	closed bool  // by Close or Reset here
+	rdl    deadline
+	linger *time.Timer // after Close, until the peer has ended its direction
+
+	writeMu sync.Mutex // one Write at a time
+	// Guarded by conn.wmu:
+	wcond   sync.Cond
+	outflow int64 // what the peer lets us send; negative after it shrank its setting
+	werr    error // why no more bytes go
+	queued  bool  // waits in conn.waiting
+	granted bool  // was taken out of conn.waiting and may queue one frame
+	wdl     deadline
+}
+
+const (
+	endRecv  = 1 << iota // the peer's END_STREAM came
+	endSend              // our END_STREAM is queued
+	endReset             // RST_STREAM from either side, or the connection is gone
+
+	endBoth = endRecv | endSend
+)
+
+func newStream(c *Conn, id uint32) *Stream {
+	s := &Stream{conn: c, id: id, inflow: streamInflow{avail: int64(c.set.StreamWindow)}}
+	s.rcond.L = &s.mu
+	s.wcond.L = &c.wmu
+	return s
+}
+
+// Conn gives the connection that carries the stream.
+func (s *Stream) Conn() *Conn { return s.conn }
+
+// LocalAddr gives the local address of the connection below.
+func (s *Stream) LocalAddr() net.Addr { return s.conn.nc.LocalAddr() }
+
+// RemoteAddr gives the remote address of the connection below.
+func (s *Stream) RemoteAddr() net.Addr { return s.conn.nc.RemoteAddr() }
+
+// Read reads what has come, waiting for at least one byte.
+func (s *Stream) Read(p []byte) (int, error) {
+	s.readMu.Lock()
+	defer s.readMu.Unlock()
+	s.mu.Lock()
+	for {
+		switch {
+		case s.closed:
+			s.mu.Unlock()
+			return 0, net.ErrClosed
+		case s.rdl.expired:
+			s.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
+		case len(p) == 0:
+			s.mu.Unlock()
+			return 0, nil
+		}
+		if s.buf.size > 0 {
+			break
+		}
+		if s.rerr != nil {
+			err := s.rerr
+			s.mu.Unlock()
+			return 0, err
+		}
+		s.rcond.Wait()
+	}
+	n := 0
+	for n < len(p) && s.buf.size > 0 {
+		data, epoch := s.buf.peek()
+		s.mu.Unlock()
+		k := copy(p[n:], data)
+		s.mu.Lock()
+		if !s.buf.drop(k, epoch) { // closed meanwhile, which credited the bytes
+			s.mu.Unlock()
+			return 0, net.ErrClosed
+		}
+		n += k
+	}
+	inc := uint32(0)
+	if s.rerr == nil {
+		inc = s.inflow.give(int64(n), s.conn.set.StreamWindow)
+	}
+	s.mu.Unlock()
+	s.conn.grant(n, s.id, inc)
+	return n, nil
+}
+
+// Write queues p, waiting for the peer's windows and for space in the connection's queue.
+func (s *Stream) Write(p []byte) (int, error) {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	c := s.conn
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	n := 0
+	for {
+		var err error
+		switch {
+		case s.werr != nil:
+			err = s.werr
+		case s.wdl.expired:
+			err = os.ErrDeadlineExceeded
+		}
+		if err != nil {
+			c.leaveQueue(s)
+			return n, err
+		}
+		if n == len(p) {
+			c.leaveQueue(s)
+			return n, nil
+		}
+		if size := c.room(s, len(p)-n); size > 0 {
+			c.queueData(s, p[n:n+size])
+			n += size
+			continue
+		}
+		s.wcond.Wait()
+	}
+}
+
+// CloseWrite ends our direction: the peer reads io.EOF after the bytes written so far. A Write that waits fails.
+func (s *Stream) CloseWrite() error {
+	c := s.conn
+	c.wmu.Lock()
+	if s.werr != nil {
+		err := s.werr
+		c.wmu.Unlock()
+		if s.ends.Load()&endSend != 0 {
+			return nil
+		}
+		return err
+	}
+	c.queueEnd(s)
+	s.endWrites(errWriteClosed)
+	c.wmu.Unlock()
+	s.finish(endSend)
+	return nil
+}
+
+// errWriteClosed is what Write gives after CloseWrite.
+var errWriteClosed = &net.OpError{Op: "write", Net: "hbone", Err: syscall.EPIPE}
+
+// Close ends both directions, as close does for a TCP socket: what was written before is still delivered, and END_STREAM behind it. Only if bytes
+// wait here unread, if more of them come, or if the peer does not end its direction within CloseTimeout, the peer is told by RST_STREAM to stop:
+// NO_ERROR from a server, CANCEL from a client, which it may read as an ordinary end.
+func (s *Stream) Close() error {
+	if s.shut(func(dropped int) bool {
+		if s.werr == nil {
+			s.conn.queueEnd(s)
+		}
+		open := s.ends.Load()&(endRecv|endReset) == 0
+		if open && dropped > 0 {
+			s.conn.queueReset(s.id, s.goodbye())
+		}
+		return !open || dropped > 0
+	}) {
+		return nil
+	}
+	s.finish(endSend)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.ends.Load(); e&endReset == 0 && e&endBoth != endBoth {
+		s.linger = time.AfterFunc(s.conn.set.CloseTimeout, s.dismiss)
+	}
+	return nil
+}
+
+// goodbye is the code that tells the peer to stop sending to a closed stream.
+func (s *Stream) goodbye() http2.ErrCode {
+	if s.request != nil {
+		return http2.ErrCodeNo
+	}
+	return http2.ErrCodeCancel
+}
+
+// dismiss resets a closed stream whose peer goes on.
+func (s *Stream) dismiss() {
+	if e := s.ends.Load(); e&endReset != 0 || e&endBoth == endBoth {
+		return
+	}
+	s.conn.wmu.Lock()
+	s.conn.queueReset(s.id, s.goodbye())
+	s.conn.wmu.Unlock()
+	s.finish(endReset)
+}
+
+// Reset ends both directions at once and tells the peer with an HTTP/2 error code. Bytes that wait here to be read are dropped.
+// The peer sees ECONNRESET, or io.EOF for NO_ERROR (0) and CANCEL (8). After the stream has ended it does nothing.
+func (s *Stream) Reset(code uint32) error {
+	s.shut(func(int) bool {
+		if e := s.ends.Load(); e&endReset == 0 && e&endBoth != endBoth {
+			s.conn.queueReset(s.id, http2.ErrCode(code))
+		}
+		return true
+	})
+	return nil
+}
+
+// shut marks the stream closed by its owner and frees what it buffers. say queues the last frames and tells whether the stream is over, which is
+// also the result. It is given the number of bytes that were dropped unread.
+func (s *Stream) shut(say func(dropped int) bool) bool {
+	c := s.conn
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return true
+	}
+	s.closed = true
+	s.rdl.stop()
+	dropped := s.buf.discard()
+	s.rcond.Broadcast()
+	s.mu.Unlock()
+
+	c.wmu.Lock()
+	over := say(dropped)
+	s.wdl.stop()
+	if s.werr == nil || s.werr == error(errWriteClosed) {
+		s.endWrites(net.ErrClosed)
+	}
+	c.wmu.Unlock()
+	if over {
+		s.finish(endReset)
+	}
+	c.grant(dropped, 0, 0)
+	return over
+}
+
+// fail ends the stream from the side of the peer or of the connection. Bytes that came before stay readable.
+func (s *Stream) fail(err error) {
+	rerr := err
+	if re, ok := err.(*StreamError); ok && re.Remote && (re.Code == uint32(http2.ErrCodeNo) || re.Code == uint32(http2.ErrCodeCancel)) {
+		rerr = io.EOF
+	}
+	s.mu.Lock()
+	if s.rerr == nil {
+		s.rerr = rerr
+	}
+	s.rcond.Broadcast()
+	s.mu.Unlock()
+	s.conn.wmu.Lock()
+	if s.werr == nil {
+		s.endWrites(err)
+	}
+	s.conn.wmu.Unlock()
+	if s.answer != nil {
+		s.reply(answer{err: err})
+	}
+	if s.request != nil {
+		s.request.cancel(err)
+	}
+	s.finish(endReset)
+}
+
+// endWrites makes Write fail with err and wakes it. conn.wmu must be held.
+func (s *Stream) endWrites(err error) {
+	s.werr = err
+	s.conn.leaveQueue(s)
+	s.wcond.Broadcast()
+}
+
+// end is the peer's END_STREAM.
+func (s *Stream) end() {
+	s.mu.Lock()
+	if s.rerr == nil {
+		s.rerr = io.EOF
+	}
+	s.rcond.Broadcast()
+	s.mu.Unlock()
+	s.finish(endRecv)
+}
+
+// finish records how the stream ended and takes it off the connection once nothing more can come or go. No lock may be held.
+func (s *Stream) finish(how uint32) {
+	done := func(e uint32) bool { return e&endReset != 0 || e&endBoth == endBoth }
+	before := s.ends.Or(how)
+	if done(before) || !done(before|how) {
+		return
+	}
+	s.mu.Lock()
+	if s.linger != nil {
+		s.linger.Stop()
+	}
+	s.mu.Unlock()
+	s.conn.remove(s)
+}
+
+// SetDeadline sets both deadlines.
+func (s *Stream) SetDeadline(t time.Time) error {
+	if err := s.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return s.SetWriteDeadline(t)
+}
+
+// SetReadDeadline makes Read fail with os.ErrDeadlineExceeded from t on; the zero time never.
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	s.rdl.set(t, &s.mu, s.rcond.Broadcast)
+	return nil
+}
+
+// SetWriteDeadline makes Write fail with os.ErrDeadlineExceeded from t on; the zero time never.
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	c := s.conn
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if s.werr == net.ErrClosed {
+		return s.werr
+	}
+	s.wdl.set(t, &c.wmu, s.wcond.Broadcast)
+	return nil
+}
