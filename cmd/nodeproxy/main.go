@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command nodeproxy is the data plane of one node. It runs in a pod of its own (not on the host's network), follows the control plane,
+// and serves the pods that the node's agent hands over. Every flag has its default from an environment variable, so that a DaemonSet
+// can fill them from the downward API.
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+	"github.com/isthmus-mesh/isthmus/nodeproxy"
+)
+
+type flags struct {
+	controller, network, cluster           string
+	trustDomain, clusterDomain             string
+	socket, token, root, resolv            string
+	node, pod, namespace, address, account string
+	ready, metrics, admin                  string
+	drain                                  time.Duration
+	verbose                                int
+}
+
+func parse(args []string) (flags, error) {
+	var f flags
+	set := flag.NewFlagSet("nodeproxy", flag.ContinueOnError)
+	text := func(to *string, name, env, fallback, usage string) {
+		set.StringVar(to, name, cmp.Or(os.Getenv(env), fallback), fmt.Sprintf("%s (environment: %s)", usage, env))
+	}
+	text(&f.controller, "controller", "CONTROLLER", "isthmus-controller.isthmus-system.svc:15012", "host:port of discovery and certificates")
+	text(&f.network, "network", "NETWORK", "", "network of this node's pods")
+	text(&f.cluster, "cluster-id", "CLUSTER_ID", "", "id of this cluster")
+	text(&f.trustDomain, "trust-domain", "TRUST_DOMAIN", "cluster.local", "trust domain of this proxy's own identity")
+	text(&f.clusterDomain, "cluster-domain", "CLUSTER_DOMAIN", "cluster.local", "DNS domain of services")
+	text(&f.socket, "zds-socket", "ZDS_SOCKET", "/var/run/isthmus/zds.sock", "socket of the node's agent")
+	text(&f.token, "token-path", "TOKEN_PATH", "/var/run/secrets/tokens/istio-token", "file with this proxy's token")
+	text(&f.root, "root-ca", "ROOT_CA", "/var/run/secrets/istio/root-cert.pem", "file with the roots that the controller is verified with")
+	text(&f.resolv, "resolv-conf", "RESOLV_CONF", "/etc/resolv.conf", "where the servers for foreign names are read")
+	text(&f.node, "node-name", "NODE_NAME", "", "name of this node")
+	text(&f.pod, "pod-name", "POD_NAME", "", "name of this proxy's pod")
+	text(&f.namespace, "pod-namespace", "POD_NAMESPACE", "isthmus-system", "namespace of this proxy's pod")
+	text(&f.address, "instance-ip", "INSTANCE_IP", "", "address of this proxy's pod")
+	text(&f.account, "service-account", "SERVICE_ACCOUNT", "isthmus-nodeproxy", "service account of this proxy's pod")
+	text(&f.ready, "ready-address", "READY_ADDRESS", ":15021", "where readiness is served")
+	text(&f.metrics, "metrics-address", "METRICS_ADDRESS", ":15020", "where metrics are served")
+	text(&f.admin, "admin-address", "ADMIN_ADDRESS", "127.0.0.1:15000", "where dumps are served; keep it on loopback")
+	drain := nodeproxy.DefaultDrain
+	if env := os.Getenv("DRAIN"); env != "" {
+		var err error
+		if drain, err = time.ParseDuration(env); err != nil {
+			return f, fmt.Errorf("environment DRAIN: %w", err)
+		}
+	}
+	set.DurationVar(&f.drain, "drain", drain, "how long connections may go on after SIGTERM (environment: DRAIN)")
+	set.IntVar(&f.verbose, "v", 0, "1 logs details")
+	if err := set.Parse(args); err != nil {
+		return f, err
+	}
+	if f.network == "" || f.cluster == "" {
+		return f, errors.New("--network and --cluster-id must be set: they say which of the addresses that the controller tells of are reachable here")
+	}
+	return f, nil
+}
+
+func main() {
+	f, err := parse(os.Args[1:])
+	if err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return
+		}
+		fmt.Fprintln(os.Stderr, "nodeproxy:", err)
+		os.Exit(2)
+	}
+	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: slog.Level(-f.verbose)}))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	if err := run(ctx, f, log); err != nil {
+		log.Error(err, "node proxy failed")
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, and then drains. Discovery and certificates go on during the drain, because connections still need them.
+func run(ctx context.Context, f flags, log logr.Logger) error {
+	alive, end := context.WithCancel(context.Background())
+	defer end()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	view := directory.NewLive()
+	options := xds.ClientOptions{
+		Log: log.WithName("discovery"), Target: f.controller, RootCAs: func() *x509.CertPool { return roots(f.root) },
+		Token: func() (string, error) { return token(f.token) }, Cluster: f.cluster, Registerer: registry,
+		Node: xds.NodeInfo{
+			ID: fmt.Sprintf("ztunnel~%s~%s.%s~%s.svc.%s", f.address, f.pod, f.namespace, f.namespace, f.clusterDomain),
+			Metadata: map[string]string{
+				"NAME": f.pod, "NAMESPACE": f.namespace, "NODE_NAME": f.node, "CLUSTER_ID": f.cluster, "NETWORK": f.network,
+				"INSTANCE_IPS": f.address, "SERVICE_ACCOUNT": f.account,
+			},
+		},
+		Types: []xds.Type{xds.Addresses(), xds.Policies()},
+		Apply: func(d mesh.Delta) error { view.Apply(d); return nil },
+	}
+	client := xds.NewClient(options)
+	issuer, err := xds.NewCertificateClient(options, mesh.Identity{TrustDomain: f.trustDomain, Namespace: f.namespace, ServiceAccount: f.account})
+	if err != nil {
+		return fmt.Errorf("certificate client: %w", err)
+	}
+	defer issuer.Close()
+	certificates := mtls.NewSource(issuer, mtls.SourceOptions{Log: log.WithName("certificates")})
+	defer certificates.Close()
+
+	proxy, err := nodeproxy.New(nodeproxy.Options{
+		Log: log, AccessLog: log.WithName("access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
+		View: view, Certificates: certificates, Socket: f.socket, Nameservers: nodeproxy.Nameservers(f.resolv),
+		Drain: f.drain, Synced: client.Synced(), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "cluster", f.cluster, "network", f.network, "node", f.node, "controller", f.controller)
+	discovery, admin := make(chan error, 1), make(chan error, 1)
+	go func() { discovery <- client.Run(alive) }()
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	go func() {
+		err := proxy.ServeAdmin(alive, nodeproxy.AdminOptions{Ready: f.ready, Metrics: f.metrics, Admin: f.admin, Gatherer: registry})
+		stopServing() // without readiness nobody would know that it serves
+		admin <- err
+	}()
+	// Pods are taken over only once the mesh is known: until then an older proxy serves them better.
+	select {
+	case <-client.Synced():
+	case <-serving.Done():
+	}
+	err = nil
+	if serving.Err() == nil {
+		err = proxy.Run(serving)
+	}
+	end()
+	<-discovery
+	return errors.Join(err, <-admin)
+}
+
+// roots reads the file anew each time, because roots rotate.
+func roots(path string) *x509.CertPool {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil
+	}
+	return pool
+}
+
+// token reads the file anew each time, because the kubelet renews it.
+func token(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	return strings.TrimSpace(string(data)), err
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
+)
+
+// statusDenied is the answer to a peer that policy refuses; it is 401 on this wire, not 403.
+const statusDenied = http.StatusUnauthorized
+
+// handshakeTimeout is for a peer's TLS handshake, including the wait for our own certificate.
+const handshakeTimeout = 10 * time.Second
+
+// serveTunnel serves one tunnel from a peer: a proxy, a waypoint, or the inner tunnel of a double one.
+func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
+	tune(nc)
+	secured, peer, err := p.handshake(ctx, nc)
+	if err != nil {
+		nc.Close()
+		p.proxy.metrics.handshakeFailures.WithLabelValues(string(reasonOf(err))).Inc()
+		p.proxy.o.Log.V(1).Info("tunnel not accepted", "workload", p.String(), "source", nc.RemoteAddr().String(), "cause", err.Error())
+		return
+	}
+	conn := hbone.NewServer(secured, p.proxy.tunnelSettings())
+	p.tunnelsIn.add(conn)
+	defer p.tunnelsIn.remove(conn)
+	defer conn.Close()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		request, err := conn.Accept(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				// Our peer is gone or draining: what still runs may end in peace.
+				running.Wait()
+			}
+			return
+		}
+		running.Go(func() { p.serveRequest(ctx, request, peer, nc) })
+	}
+}
+
+// handshake proves the local pod to a peer, and learns who the peer is. How many run at once is bounded, for each costs a millisecond
+// of a CPU; who waits too long is let go.
+func (p *pod) handshake(ctx context.Context, nc net.Conn) (*tls.Conn, mesh.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	select {
+	case p.proxy.handshakes <- struct{}{}:
+		defer func() { <-p.proxy.handshakes }()
+	case <-ctx.Done():
+		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", context.Cause(ctx))
+	}
+	self, refusal := p.workload(ctx)
+	if refusal != nil {
+		return nil, mesh.Identity{}, refusal
+	}
+	secured := tls.Server(nc, p.proxy.o.Certificates.Server(self.Identity()))
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, mesh.Identity{}, tlsError(err)
+	}
+	peer, err := mtls.Peer(secured.ConnectionState())
+	return secured, peer, err
+}
+
+func reasonOf(err error) Reason {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		return refusal.Reason
+	}
+	return refusalOf(err).Reason
+}
+
+// serveRequest carries one stream of a tunnel to the local application.
+func (p *pod) serveRequest(ctx context.Context, request *hbone.Request, peer mesh.Identity, nc *net.TCPConn) {
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	conn := &Connection{
+		Direction: Inbound, Tunnel: HBONE.String(), Opened: time.Now(), Pod: p.String(), Peer: peer, Service: request.Authority,
+		Source: addrPort(nc.RemoteAddr()), pod: p, abort: abort,
+	}
+	// Only the inner tunnel of a double one says where its source is.
+	if network := forwardedNetwork(request.Header.Get(headerNetwork)); network != "" {
+		conn.Network, conn.Tunnel = network, DoubleHBONE.String()
+	}
+	status, refusal := p.relayInbound(ctx, conn, request, addrPort(nc.LocalAddr()).Addr())
+	if refusal != nil && status != http.StatusOK {
+		request.Reject(refusal.Status, nil) //nolint:errcheck // the peer is gone already
+		status = refusal.Status
+	}
+	p.proxy.ended(conn, status, refusal)
+}
+
+// relayInbound answers 200 when the application is connected, and then relays. It gives the status that was sent, 0 if none yet.
+func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone.Request, local netip.Addr) (int, *Refusal) {
+	self, refusal := p.workload(ctx)
+	if refusal != nil {
+		return 0, refusal
+	}
+	conn.self = self
+	conn.remote = p.proxy.inboundParty(conn, request.Header)
+	target, service, refusal := resolveTarget(p.proxy.o.View.Load(), self, local, request.Authority)
+	conn.Destination = target
+	if conn.meant = service; service == nil {
+		conn.meant = p.proxy.meantService(self, Forwarded{Host: ParseForwarded(request.Header.Get(headerForwarded)).Host})
+	}
+	if refusal != nil {
+		return 0, refusal
+	}
+	p.proxy.connections.add(conn)
+	defer p.proxy.connections.remove(conn)
+	if refusal := conn.judge(p.proxy.o.View.Load(), self); refusal != nil {
+		return 0, refusal
+	}
+	// A peer that gives up, or a policy that turns, ends the attempt.
+	dialCtx, cancel := context.WithTimeout(ctx, connectDeadline)
+	defer cancel()
+	defer context.AfterFunc(request.Context(), cancel)()
+	app, err := p.dialApplication(dialCtx, target, conn.Source.Addr())
+	if err != nil {
+		if refusal, ok := context.Cause(ctx).(*Refusal); ok {
+			return 0, refusal
+		}
+		return 0, unavailable(ReasonConnect, "application: %w", err)
+	}
+	defer app.Close()
+	stream, err := request.Accept(hbone.Header{{Name: headerBaggage, Value: BaggageOf(self).String()}})
+	if err != nil {
+		return http.StatusOK, unavailable(ReasonBroken, "answer the peer: %w", err)
+	}
+	defer stream.Close()
+	p.proxy.metrics.opened(conn)
+	return http.StatusOK, p.proxy.relay(ctx, conn, stream, app)
+}
+
+// dialApplication connects to the local application, under the caller's address if the kernel lets us.
+func (p *pod) dialApplication(ctx context.Context, target netip.AddrPort, caller netip.Addr) (*net.TCPConn, error) {
+	nc, spoofed, err := p.proxy.sockets.dial(ctx, p.namespace, target, caller)
+	if err == nil && !spoofed && caller != target.Addr() {
+		p.proxy.metrics.unspoofed.Inc()
+	}
+	return nc, err
+}
+
+// resolveTarget finds what an authority means for the local pod: a port of the pod itself. It is pure.
+//
+// An address must be the pod's own. A service must be known by that name, and the pod must be one of its endpoints: a tunnel that was
+// sent to the wrong pod, whatever the reason, ends here.
+func resolveTarget(v *directory.View, self *mesh.Workload, local netip.Addr, authority string) (netip.AddrPort, *mesh.Service, *Refusal) {
+	host, portText, err := net.SplitHostPort(authority)
+	if err != nil || host == "" {
+		return netip.AddrPort{}, nil, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q is not host:port", authority)
+	}
+	number, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil || number == 0 {
+		return netip.AddrPort{}, nil, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q has no usable port", authority)
+	}
+	port := uint16(number)
+	var service *mesh.Service
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if addr.Unmap() != local {
+			return netip.AddrPort{}, nil, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q is not an address of %s/%s (%v)", authority, self.Namespace, self.Name, local)
+		}
+	} else {
+		service = v.ServiceNamed(host, self.Namespace)
+		if service == nil {
+			return netip.AddrPort{}, nil, unavailable(ReasonUnknownService, "service %s is not known", host)
+		}
+		if _, endpoint := self.Services[service.Key()]; !endpoint {
+			return netip.AddrPort{}, service, unavailable(ReasonNotEndpoint, "%s/%s is not an endpoint of %s", self.Namespace, self.Name, service.Key())
+		}
+		at, ok := directory.EndpointPort(service, self, port)
+		if !ok {
+			return netip.AddrPort{}, service, unavailable(ReasonUnknownService, "service %s has no port %d at %s/%s", service.Key(), port, self.Namespace, self.Name)
+		}
+		port = at.Target
+	}
+	if ownPort(port) {
+		return netip.AddrPort{}, service, unavailable(ReasonOwnPort, "port %d is the proxy's own", port)
+	}
+	return netip.AddrPortFrom(local, port), service, nil
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// serveOutbound carries one connection that the pod's application opened.
+func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
+	defer app.Close()
+	tune(app)
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+
+	dst, client := originalDst(app), addrPort(app.RemoteAddr())
+	conn := &Connection{
+		Direction: Outbound, Tunnel: Direct.String(), Opened: time.Now(), Pod: p.String(), Service: dst.String(), Source: client,
+		pod: p, abort: abort,
+	}
+	refusal := p.relayOutbound(ctx, conn, app, dst)
+	if refusal != nil {
+		app.SetLinger(0) //nolint:errcheck // the application is to see a failure, not an orderly end
+	}
+	p.proxy.ended(conn, 0, refusal)
+}
+
+func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPConn, dst netip.AddrPort) *Refusal {
+	self, refusal := p.workload(ctx)
+	if refusal != nil {
+		return refusal
+	}
+	conn.self = self
+	plan, upstream, refusal := p.connectUpstream(ctx, self, conn.Source, dst)
+	conn.Tunnel, conn.meant, conn.Destination = plan.Via.String(), plan.Service, plan.Dial
+	if plan.Service != nil {
+		conn.Service = hostPort(plan.Service.Hostname, dst.Port())
+	}
+	conn.remote = partyOf(plan.Endpoint)
+	if refusal != nil {
+		return refusal
+	}
+	defer upstream.finish()
+	defer upstream.Close()
+	conn.Peer = upstream.peer
+	if plan.Via == DoubleHBONE {
+		// Behind the gateway is one pod of many; only it can say which workload it is of.
+		conn.remote = partyFrom(ParseBaggage(upstream.answer.Get(headerBaggage)))
+	}
+	conn.remote.principal = upstream.peer
+
+	p.proxy.began(conn)
+	defer p.proxy.connections.remove(conn)
+	return p.proxy.relay(ctx, conn, app, upstream.Conn)
+}
+
+// relay copies until both directions have ended.
+func (x *Proxy) relay(ctx context.Context, conn *Connection, a, b relay.Conn) *Refusal {
+	err := relay.Copy(ctx, a, b, &conn.Stats)
+	if err == nil {
+		return nil
+	}
+	if refusal, ok := context.Cause(ctx).(*Refusal); ok {
+		return refusal
+	}
+	return unavailable(ReasonBroken, "%w", fmt.Errorf("relay: %w", err))
+}

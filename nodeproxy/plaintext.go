@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// servePlaintext carries one connection that reached the pod without a tunnel. Nobody proved anything, so the peer is nobody.
+func (p *pod) servePlaintext(ctx context.Context, nc *net.TCPConn) {
+	defer nc.Close()
+	tune(nc)
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	target := originalDst(nc)
+	conn := &Connection{
+		Direction: Inbound, Tunnel: Direct.String(), Opened: time.Now(), Pod: p.String(), Service: target.String(),
+		Source: addrPort(nc.RemoteAddr()), Destination: target, pod: p, abort: abort,
+	}
+	refusal := p.relayPlaintext(ctx, conn, nc)
+	if refusal != nil {
+		nc.SetLinger(0) //nolint:errcheck // the client is to see a failure, not an orderly end
+	}
+	p.proxy.ended(conn, 0, refusal)
+}
+
+func (p *pod) relayPlaintext(ctx context.Context, conn *Connection, nc *net.TCPConn) *Refusal {
+	self, refusal := p.workload(ctx)
+	if refusal != nil {
+		return refusal
+	}
+	conn.self = self
+	conn.remote = p.proxy.inboundParty(conn, nil)
+	conn.meant = p.proxy.meantService(self, Forwarded{})
+	if ownPort(conn.Destination.Port()) {
+		return unavailable(ReasonOwnPort, "port %d is the proxy's own", conn.Destination.Port())
+	}
+	p.proxy.connections.add(conn)
+	defer p.proxy.connections.remove(conn)
+	if refusal := conn.judge(p.proxy.o.View.Load(), self); refusal != nil {
+		return refusal
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, connectDeadline)
+	defer cancel()
+	app, err := p.dialApplication(dialCtx, conn.Destination, conn.Source.Addr())
+	if err != nil {
+		return unavailable(ReasonConnect, "application: %w", err)
+	}
+	defer app.Close()
+	p.proxy.metrics.opened(conn)
+	return p.proxy.relay(ctx, conn, nc, app)
+}

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/dns"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/zds"
+)
+
+const (
+	// workloadPatience is how long a connection waits for the control plane to tell of its pod, which may have started just now.
+	workloadPatience = 5 * time.Second
+	// pendingRetry is the pause between attempts to serve a pod whose listeners could not be opened.
+	pendingRetry = 5 * time.Second
+	// maxConnectionsPerPod bounds what one pod may have open through us, each way. Beyond it new ones wait in the kernel's queue.
+	maxConnectionsPerPod = 16384
+)
+
+// pods are the ones that the agent handed over. It implements zds.StateHandler.
+type pods struct {
+	proxy *Proxy
+
+	mu      sync.Mutex
+	serving map[string]*pod
+	// pending are those that could not be served yet, and are tried again.
+	pending map[string]*waitingPod
+	// named are those that the agent named on this connection, until the snapshot is complete.
+	named     map[string]struct{}
+	connected bool
+	complete  bool // a snapshot was received at some time
+}
+
+type waitingPod struct {
+	workload  zds.Workload
+	namespace *Namespace
+	err       error
+	timer     *time.Timer
+}
+
+func newPods(proxy *Proxy) *pods {
+	return &pods{proxy: proxy, serving: map[string]*pod{}, pending: map[string]*waitingPod{}, named: map[string]struct{}{}}
+}
+
+// Connected begins and ends a connection of the agent. What is served goes on.
+func (ps *pods) Connected(up bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.connected = up
+	ps.named = map[string]struct{}{}
+}
+
+// Add begins to serve a pod; the same pod in the same namespace is left as it is.
+func (ps *pods) Add(_ context.Context, w zds.Workload, netns *os.File) error {
+	namespace, err := NewNamespace(netns)
+	if err != nil {
+		return err
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.named[w.UID] = struct{}{}
+	ps.forget(w.UID)
+	return ps.serve(w, namespace)
+}
+
+// serve owns namespace. ps.mu is held.
+func (ps *pods) serve(w zds.Workload, namespace *Namespace) error {
+	old := ps.serving[w.UID]
+	if old != nil && old.namespace.ID() == namespace.ID() && old.info == w {
+		namespace.Close()
+		return nil
+	}
+	fresh, err := ps.proxy.startPod(w, namespace)
+	if err != nil {
+		err = fmt.Errorf("serve pod %s/%s: %w", w.Namespace, w.Name, err)
+		waiting := &waitingPod{workload: w, namespace: namespace, err: err}
+		waiting.timer = time.AfterFunc(pendingRetry, func() { ps.retry(waiting) })
+		ps.pending[w.UID] = waiting
+		return err
+	}
+	ps.serving[w.UID] = fresh
+	ps.proxy.metrics.podsStarted.Inc()
+	if old != nil {
+		ps.stop(old)
+	}
+	return nil
+}
+
+func (ps *pods) retry(waiting *waitingPod) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.pending[waiting.workload.UID] != waiting {
+		return
+	}
+	delete(ps.pending, waiting.workload.UID)
+	if err := ps.serve(waiting.workload, waiting.namespace); err != nil {
+		ps.proxy.o.Log.Error(err, "pod still cannot be served", "workload", waiting.workload.Namespace+"/"+waiting.workload.Name)
+	}
+}
+
+// forget drops a pod that is waiting. ps.mu is held.
+func (ps *pods) forget(uid string) {
+	if waiting := ps.pending[uid]; waiting != nil {
+		waiting.timer.Stop()
+		waiting.namespace.Close()
+		delete(ps.pending, uid)
+	}
+}
+
+// Keep lets a pod go on that the agent knows, but has no namespace for.
+func (ps *pods) Keep(uid string) error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.named[uid] = struct{}{}
+	if ps.serving[uid] == nil {
+		return fmt.Errorf("pod %s is not served here", uid)
+	}
+	return nil
+}
+
+// Del ends a pod at once: its containers have ended, and nothing can reach it.
+func (ps *pods) Del(uid string) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	delete(ps.named, uid)
+	ps.forget(uid)
+	if old := ps.serving[uid]; old != nil {
+		delete(ps.serving, uid)
+		ps.stop(old)
+	}
+}
+
+// SnapshotSent ends the pods that the agent did not name.
+func (ps *pods) SnapshotSent() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.complete = true
+	for uid, old := range ps.serving {
+		if _, ok := ps.named[uid]; !ok {
+			delete(ps.serving, uid)
+			ps.stop(old)
+		}
+	}
+	for uid := range ps.pending {
+		if _, ok := ps.named[uid]; !ok {
+			ps.forget(uid)
+		}
+	}
+	ps.proxy.o.Log.Info("snapshot of pods received", "pods", len(ps.serving), "pending", len(ps.pending))
+}
+
+// stop ends a pod without waiting for it; the proxy waits for all at its own end.
+func (ps *pods) stop(old *pod) {
+	ps.proxy.metrics.podsStopped.Inc()
+	ps.proxy.running.Go(func() { old.end(&Refusal{Status: 503, Reason: ReasonDrain, Err: errors.New("the pod is gone")}) })
+}
+
+// waits says what is still missing before new pods can be served.
+func (ps *pods) waits() []string {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var out []string
+	if !ps.connected {
+		out = append(out, "agent connection")
+	}
+	if !ps.complete {
+		out = append(out, "pod snapshot")
+	}
+	for _, waiting := range ps.pending {
+		out = append(out, waiting.err.Error())
+	}
+	return out
+}
+
+func (ps *pods) list() []*pod {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	out := make([]*pod, 0, len(ps.serving))
+	for _, p := range ps.serving {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (ps *pods) counts() (serving, pending int) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return len(ps.serving), len(ps.pending)
+}
+
+// close forgets what waits; what is served is ended by the proxy.
+func (ps *pods) close() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for uid := range ps.pending {
+		ps.forget(uid)
+	}
+}
+
+// pod is one pod that is served: its listeners, its tunnels, its connections.
+type pod struct {
+	proxy     *Proxy
+	info      zds.Workload
+	namespace *Namespace
+	tunnels   *hbone.Pool[tunnelKey] // outbound, shared among the pod's connections
+	tunnelsIn tunnelSet
+
+	// accepting ends with the listeners, carrying with the last connection's permission to live.
+	accepting, carrying         context.Context
+	stopAccepting               context.CancelFunc
+	abort                       context.CancelCauseFunc
+	acceptors, connectionsAlive sync.WaitGroup
+}
+
+// startPod opens the pod's listeners. It owns namespace only if it succeeds.
+func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
+	p := &pod{proxy: x, info: w, namespace: namespace, tunnelsIn: tunnelSet{open: map[*hbone.Conn]struct{}{}}}
+	p.carrying, p.abort = context.WithCancelCause(context.Background())
+	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)
+	p.tunnels = hbone.NewPool(p.dialTunnel, hbone.PoolSettings{})
+
+	var opened []*net.TCPListener
+	fail := func(err error) (*pod, error) {
+		for _, l := range opened {
+			l.Close()
+		}
+		p.tunnels.Close()
+		p.abort(nil)
+		return nil, err
+	}
+	for _, port := range []uint16{outboundPort, plaintextPort, mesh.HBONEPort} {
+		l, err := x.sockets.listen(namespace, port, port != outboundPort)
+		if err != nil {
+			return fail(err)
+		}
+		opened = append(opened, l)
+	}
+	if err := p.startDNS(); err != nil {
+		return fail(err)
+	}
+	for i, serve := range []func(context.Context, *net.TCPConn){p.serveOutbound, p.servePlaintext, p.serveTunnel} {
+		p.acceptors.Go(func() { p.accept(opened[i], serve) })
+	}
+	if self := p.lookup(x.o.View.Load()); self != nil {
+		x.o.Certificates.Prefetch(self.Identity())
+	}
+	x.o.Log.V(1).Info("pod served", "workload", p.String())
+	return p, nil
+}
+
+// String is "namespace/name".
+func (p *pod) String() string { return p.info.Namespace + "/" + p.info.Name }
+
+// accept hands connections out until the listener is closed.
+func (p *pod) accept(l *net.TCPListener, serve func(context.Context, *net.TCPConn)) {
+	defer l.Close()
+	defer context.AfterFunc(p.accepting, func() { l.Close() })()
+	slots := make(chan struct{}, maxConnectionsPerPod)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-p.accepting.Done():
+			return
+		}
+		nc, err := l.AcceptTCP()
+		if err != nil {
+			<-slots
+			if p.accepting.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			select { // out of descriptors, for example: the next moment may be better
+			case <-p.accepting.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+			continue
+		}
+		p.connectionsAlive.Go(func() {
+			defer func() { <-slots }()
+			serve(p.carrying, nc)
+		})
+	}
+}
+
+// startDNS opens the DNS listeners on loopback, where the pod's rules lead its queries. IPv6 may be missing.
+func (p *pod) startDNS() error {
+	server := p.proxy.dnsServer(p)
+	asked := func(nc net.Conn) netip.AddrPort {
+		tcp, ok := nc.(*net.TCPConn)
+		if !ok {
+			return netip.AddrPort{}
+		}
+		if dst := originalDst(tcp); dst != addrPort(tcp.LocalAddr()) {
+			return dst
+		}
+		return netip.AddrPort{}
+	}
+	loopbacks := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	for _, addr := range loopbacks {
+		at := netip.AddrPortFrom(addr, dnsPort)
+		packets, err := p.proxy.sockets.listenPacket(p.namespace, at)
+		if err == nil {
+			var streams *net.TCPListener
+			if streams, err = p.proxy.sockets.listenAt(p.namespace, at, false); err == nil {
+				p.serveDNS(server, packets, streams, asked)
+				continue
+			}
+			packets.Close()
+		}
+		if addr.Is4() {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pod) serveDNS(server *dns.Server, packets net.PacketConn, streams net.Listener, asked func(net.Conn) netip.AddrPort) {
+	p.acceptors.Go(func() { server.ServePacket(p.accepting, packets) })        //nolint:errcheck // ends with the pod only
+	p.acceptors.Go(func() { server.ServeStream(p.accepting, streams, asked) }) //nolint:errcheck // the same
+}
+
+// lookup finds the pod in a view, or nil.
+func (p *pod) lookup(v *directory.View) *mesh.Workload {
+	return v.Pod(directory.PodKey{Cluster: p.proxy.o.Cluster, Namespace: p.info.Namespace, Name: p.info.Name}, p.info.ServiceAccount)
+}
+
+// workload finds the pod, waiting for the control plane to tell of it.
+func (p *pod) workload(ctx context.Context) (*mesh.Workload, *Refusal) {
+	v := p.proxy.o.View.Load()
+	if w := p.lookup(v); w != nil {
+		return w, nil
+	}
+	patience := time.NewTimer(workloadPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case <-v.Superseded():
+		case <-patience.C:
+			return nil, unavailable(ReasonNoWorkload, "the control plane has not told of pod %s", p)
+		case <-ctx.Done():
+			return nil, unavailable(ReasonNoWorkload, "the control plane has not told of pod %s: %w", p, context.Cause(ctx))
+		}
+		v = p.proxy.o.View.Load()
+		if w := p.lookup(v); w != nil {
+			return w, nil
+		}
+	}
+}
+
+// drain stops accepting, tells peers to go elsewhere, and waits for the connections until ctx ends; then it ends what is left.
+func (p *pod) drain(ctx context.Context) {
+	p.stopAccepting()
+	p.acceptors.Wait()
+	p.tunnelsIn.drain()
+	p.tunnels.Drain()
+	done := make(chan struct{})
+	go func() { p.connectionsAlive.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	p.end(&Refusal{Status: 503, Reason: ReasonDrain, Err: errors.New("the drain time is over")})
+	<-done
+}
+
+// end ends the pod and all of its connections now, and waits for them.
+func (p *pod) end(cause error) {
+	p.abort(cause)
+	p.acceptors.Wait()
+	p.connectionsAlive.Wait()
+	p.tunnels.Close()
+	p.namespace.Close()
+}
+
+// tunnelSet are the inbound tunnels of a pod.
+type tunnelSet struct {
+	mu       sync.Mutex
+	open     map[*hbone.Conn]struct{}
+	draining bool
+}
+
+func (t *tunnelSet) add(conn *hbone.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[conn] = struct{}{}
+	if t.draining {
+		conn.Drain()
+	}
+}
+
+func (t *tunnelSet) remove(conn *hbone.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, conn)
+}
+
+// goAway asks the peers of the tunnels that are open now to open new ones.
+func (t *tunnelSet) goAway() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for conn := range t.open {
+		conn.Drain()
+	}
+}
+
+// drain does so for the later ones too.
+func (t *tunnelSet) drain() {
+	t.mu.Lock()
+	t.draining = true
+	t.mu.Unlock()
+	t.goAway()
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/zds"
+)
+
+const (
+	// DefaultDrain is how long connections may go on after the proxy was told to end.
+	DefaultDrain = 10 * time.Minute
+	// maxHandshakes bounds the inbound TLS handshakes at once, for all pods together. At about a millisecond of CPU each, 256 are an
+	// eighth of a second of two cores; the rest waits its turn.
+	maxHandshakes = 256
+)
+
+// Options say what a Proxy is part of. All fields but Drain, Ready and Registerer must be set.
+type Options struct {
+	Log logr.Logger
+	// AccessLog takes one line for each connection.
+	AccessLog logr.Logger
+	// Network and Cluster are where this proxy's pods are.
+	Network, Cluster string
+	// ClusterDomain is the DNS domain of services, without a dot at the end.
+	ClusterDomain string
+	// View is kept current by somebody else.
+	View *directory.Live
+	// Certificates proves pods to peers, and peers to pods.
+	Certificates *mtls.Source
+	// Socket is where the agent listens.
+	Socket string
+	// Nameservers are asked for names that are not the mesh's.
+	Nameservers []netip.AddrPort
+	// Drain is how long connections may go on when the proxy ends; 0 means DefaultDrain.
+	Drain time.Duration
+	// Synced is closed when the view has been filled for the first time; nil if it is now.
+	Synced <-chan struct{}
+	// Registerer takes the metrics; nil keeps them to ourselves.
+	Registerer prometheus.Registerer
+}
+
+// Proxy serves the pods of one node.
+type Proxy struct {
+	o           Options
+	sockets     *sockets
+	pods        *pods
+	connections *connections
+	metrics     *metrics
+	handshakes  chan struct{}
+	// running are goroutines that the proxy waits for at its end.
+	running sync.WaitGroup
+}
+
+// New makes a proxy that serves nothing yet. It fails if the process may not enter namespaces or mark sockets.
+func New(o Options) (*Proxy, error) {
+	sockets, err := newSockets()
+	if err != nil {
+		return nil, err
+	}
+	if o.Drain == 0 {
+		o.Drain = DefaultDrain
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	x := &Proxy{
+		o: o, sockets: sockets, connections: newConnections(), metrics: newMetrics(o.Registerer), handshakes: make(chan struct{}, maxHandshakes),
+	}
+	x.pods = newPods(x)
+	x.metrics.watch(o.Registerer, x)
+	return x, nil
+}
+
+// Run serves until ctx ends, and then drains: it stops accepting, tells peers to go elsewhere, and waits for connections until they
+// end or the drain time is over. It fails when the agent breaks its protocol; then the process should be replaced.
+func (x *Proxy) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	x.running.Go(func() { x.watch(ctx) })
+	err := zds.Run(ctx, x.o.Socket, x.pods, x.o.Log.WithName("zds"))
+	cancel()
+	x.drain()
+	x.running.Wait()
+	x.sockets.own.Close()
+	if err != nil {
+		return fmt.Errorf("serve pods: %w", err)
+	}
+	return nil
+}
+
+func (x *Proxy) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), x.o.Drain)
+	defer cancel()
+	x.pods.close()
+	pods := x.pods.list()
+	x.o.Log.Info("draining", "pods", len(pods), "connections", len(x.connections.list()), "deadline", x.o.Drain.String())
+	var draining sync.WaitGroup
+	for _, p := range pods {
+		draining.Go(func() { p.drain(ctx) })
+	}
+	draining.Wait()
+	x.o.Log.Info("drained")
+}
+
+// Waits lists what is missing before the proxy can serve; nothing means that it is ready.
+func (x *Proxy) Waits() []string {
+	var out []string
+	if x.o.Synced != nil {
+		select {
+		case <-x.o.Synced:
+		default:
+			out = append(out, "discovery")
+		}
+	}
+	return append(out, x.pods.waits()...)
+}
+
+// watch follows the view: it ends connections that policy has turned against, sends peers of pods that are about to end elsewhere,
+// and keeps certificates of the pods that are here.
+func (x *Proxy) watch(ctx context.Context) {
+	health := map[*pod]bool{}
+	for {
+		v := x.o.View.Load()
+		x.connections.rejudge(v)
+		seen := map[*pod]bool{}
+		for _, p := range x.pods.list() {
+			self := p.lookup(v)
+			if self == nil {
+				continue
+			}
+			was, known := health[p]
+			if !known {
+				x.o.Certificates.Prefetch(self.Identity())
+			}
+			if known && was && self.Unhealthy {
+				// A pod that is ending, or that cannot serve for now: what peers open from here on belongs elsewhere. Those who still
+				// mean this pod connect again, which is welcome.
+				p.tunnelsIn.goAway()
+			}
+			seen[p] = !self.Unhealthy
+		}
+		health = seen
+		select {
+		case <-v.Superseded():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tunnelSettings are those of every tunnel, in and out.
+func (x *Proxy) tunnelSettings() hbone.Settings {
+	s := hbone.DefaultSettings()
+	s.Observe = func(e hbone.Event) { x.metrics.tunnelEvents.WithLabelValues(string(e)).Inc() }
+	return s
+}

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// packetMark is on every socket of ours in a pod's namespace, so that the rules there let its packets pass (docs/redirection.md).
+	packetMark = 0x539
+	// backlog is how many connections may wait to be accepted, per listener; the kernel lowers it to net.core.somaxconn.
+	backlog = 4096
+	// originalDestination is SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST (linux/netfilter_ipv4.h, netfilter_ipv6/ip6_tables.h).
+	originalDestination = 80
+)
+
+// keepAlive finds peers that vanished without a word (ztunnel's values).
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 180 * time.Second, Interval: 180 * time.Second, Count: 9}
+
+// NamespaceID tells network namespaces apart: the device and inode of the file that stands for one.
+type NamespaceID struct{ Device, Inode uint64 }
+
+// Namespace is a network namespace in which sockets are made. A socket stays in the namespace in which it was made, so a thread
+// enters only for the moment of making it.
+type Namespace struct {
+	file *os.File // nil for the process's own
+	id   NamespaceID
+}
+
+// NewNamespace takes a file of /proc/*/ns/net or of a mount of one. It owns the file, also when it fails.
+func NewNamespace(file *os.File) (*Namespace, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("identify network namespace: %w", err)
+	}
+	return &Namespace{file: file, id: NamespaceID{uint64(stat.Dev), stat.Ino}}, nil
+}
+
+// ID identifies the namespace for as long as somebody holds it open.
+func (n *Namespace) ID() NamespaceID { return n.id }
+
+// Close lets go of the namespace; sockets in it stay.
+func (n *Namespace) Close() error { return n.file.Close() }
+
+// sockets makes sockets in namespaces.
+type sockets struct {
+	own *os.File // the namespace to return to
+}
+
+// newSockets also tries out whether this process may do what is needed, to fail early rather than at the first pod.
+func newSockets() (*sockets, error) {
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("open own network namespace: %w", err)
+	}
+	s := &sockets{own: own}
+	fd, err := s.socket(&Namespace{file: own}, unix.AF_INET, unix.SOCK_STREAM)
+	if err != nil {
+		own.Close()
+		return nil, fmt.Errorf("try a marked socket (CAP_SYS_ADMIN and CAP_NET_ADMIN are needed): %w", err)
+	}
+	unix.Close(fd)
+	return s, nil
+}
+
+// within runs f on a thread that is inside the namespace. f must not start goroutines that need to be there.
+func (s *sockets) within(n *Namespace, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if err := enter(n.file); err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("enter network namespace: %w", err)
+			return
+		}
+		err := f()
+		if back := enter(s.own); back != nil {
+			// The goroutine ends with its thread locked, which ends the thread: nobody must ever run in the wrong namespace.
+			done <- errors.Join(err, fmt.Errorf("return to own network namespace: %w", back))
+			return
+		}
+		runtime.UnlockOSThread()
+		done <- err
+	}()
+	return <-done
+}
+
+// enter holds the file open meanwhile, so that its number cannot become that of another one.
+func enter(file *os.File) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	if err := raw.Control(func(fd uintptr) { result = unix.Setns(int(fd), unix.CLONE_NEWNET) }); err != nil {
+		return err
+	}
+	return result
+}
+
+// socket makes a marked, non-blocking socket.
+func (s *sockets) socket(n *Namespace, domain, kind int) (fd int, err error) {
+	err = s.within(n, func() error {
+		var err error
+		fd, err = unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		return os.NewSyscallError("socket", err)
+	})
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, packetMark); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("setsockopt SO_MARK", err)
+	}
+	return fd, nil
+}
+
+// listen opens a TCP listener on all addresses of both families, or of IPv4 alone where the namespace has no IPv6. Two processes may
+// listen at once, so that a new proxy can take over from an old one. transparent lets connections keep addresses that are not
+// ours; it is tried, and not needed.
+func (s *sockets) listen(n *Namespace, port uint16, transparent bool) (*net.TCPListener, error) {
+	l, err := s.listenAt(n, netip.AddrPortFrom(netip.IPv6Unspecified(), port), transparent)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
+		l, err = s.listenAt(n, netip.AddrPortFrom(netip.IPv4Unspecified(), port), transparent)
+	}
+	return l, err
+}
+
+func (s *sockets) listenAt(n *Namespace, at netip.AddrPort, transparent bool) (*net.TCPListener, error) {
+	fd, err := s.bound(n, at, unix.SOCK_STREAM, transparent)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("listen on %v: %w", at, err)
+	}
+	file := os.NewFile(uintptr(fd), "listener")
+	defer file.Close()
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %v: %w", at, err)
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// listenPacket opens a UDP socket.
+func (s *sockets) listenPacket(n *Namespace, at netip.AddrPort) (net.PacketConn, error) {
+	fd, err := s.bound(n, at, unix.SOCK_DGRAM, false)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "packets")
+	defer file.Close()
+	pc, err := net.FilePacketConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("listen on UDP %v: %w", at, err)
+	}
+	return pc, nil
+}
+
+func (s *sockets) bound(n *Namespace, at netip.AddrPort, kind int, transparent bool) (int, error) {
+	fd, err := s.socket(n, domain(at.Addr()), kind)
+	if err != nil {
+		return -1, fmt.Errorf("socket for %v: %w", at, err)
+	}
+	err = errors.Join(
+		os.NewSyscallError("setsockopt SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)),
+		os.NewSyscallError("setsockopt SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)),
+	)
+	if at.Addr() == netip.IPv6Unspecified() {
+		err = errors.Join(err, os.NewSyscallError("setsockopt IPV6_V6ONLY", unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)))
+	}
+	if transparent {
+		beTransparent(fd, at.Addr()) //nolint:errcheck // tried, and not needed
+	}
+	if err == nil {
+		err = os.NewSyscallError("bind", unix.Bind(fd, sockaddr(at)))
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("bind %v: %w", at, err)
+	}
+	return fd, nil
+}
+
+// beTransparent lets a socket use addresses that are not this host's.
+func beTransparent(fd int, addr netip.Addr) error {
+	err := os.NewSyscallError("setsockopt IP_TRANSPARENT", unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1))
+	if addr.Is6() {
+		err = os.NewSyscallError("setsockopt IPV6_TRANSPARENT", unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1))
+	}
+	return err
+}
+
+// dial connects to an address from inside the namespace. A valid source is used as our own address, so that the application sees who
+// really called; if the kernel does not let us, the pod's own address is used and spoofed says so.
+func (s *sockets) dial(ctx context.Context, n *Namespace, to netip.AddrPort, source netip.Addr) (c *net.TCPConn, spoofed bool, err error) {
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	source = source.Unmap()
+	fd, err := s.socket(n, domain(to.Addr()), unix.SOCK_STREAM)
+	if err != nil {
+		return nil, false, err
+	}
+	if source.IsValid() && source.Is4() == to.Addr().Is4() && source != to.Addr() {
+		spoofed = beTransparent(fd, source) == nil && freeBind(fd, source) == nil && unix.Bind(fd, sockaddr(netip.AddrPortFrom(source, 0))) == nil
+	}
+	nc, err := connect(ctx, fd, to)
+	if err != nil {
+		return nil, false, fmt.Errorf("dial %v: %w", to, err)
+	}
+	tcp := nc.(*net.TCPConn)
+	tune(tcp)
+	return tcp, spoofed, nil
+}
+
+// dialPacket opens a UDP socket that talks to one address only.
+func (s *sockets) dialPacket(ctx context.Context, n *Namespace, to netip.AddrPort) (net.Conn, error) {
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	fd, err := s.socket(n, domain(to.Addr()), unix.SOCK_DGRAM)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := connect(ctx, fd, to)
+	if err != nil {
+		return nil, fmt.Errorf("dial UDP %v: %w", to, err)
+	}
+	return nc, nil
+}
+
+// freeBind allows binding to an address that no interface has.
+func freeBind(fd int, addr netip.Addr) error {
+	if addr.Is6() {
+		return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
+}
+
+// connect finishes what socket began; it owns fd. net.Dialer cannot be used, for it makes its sockets on any thread.
+func connect(ctx context.Context, fd int, to netip.AddrPort) (net.Conn, error) {
+	err := unix.Connect(fd, sockaddr(to))
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	file := os.NewFile(uintptr(fd), to.String())
+	defer file.Close()
+	if err != nil {
+		if err := established(ctx, file); err != nil {
+			return nil, err
+		}
+	}
+	return net.FileConn(file)
+}
+
+// established waits for the end of a connect in progress.
+func established(ctx context.Context, file *os.File) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })()
+	var result error
+	err = raw.Write(func(fd uintptr) bool {
+		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		if err == nil {
+			_, err = unix.Getpeername(int(fd))
+			if errors.Is(err, unix.ENOTCONN) {
+				return false // nothing happened yet
+			}
+		}
+		result = os.NewSyscallError("connect", err)
+		return true
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(err, result)
+}
+
+// tune sets what every connection of ours has: no delay for small writes, and keep-alives.
+func tune(c *net.TCPConn) {
+	c.SetNoDelay(true)              //nolint:errcheck // only ever fails on a dead connection, which shows at its first use
+	c.SetKeepAliveConfig(keepAlive) //nolint:errcheck // the same
+}
+
+// originalDst is where a redirected connection was meant to go; its local address if it was not redirected.
+func originalDst(c *net.TCPConn) netip.AddrPort {
+	local := addrPort(c.LocalAddr())
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return local
+	}
+	level := unix.SOL_IP
+	if local.Addr().Is6() {
+		level = unix.SOL_IPV6
+	}
+	out := local
+	raw.Control(func(fd uintptr) { //nolint:errcheck // a closed connection is found out by its user
+		// The answer is a sockaddr of either family; this call's buffer fits both.
+		info, err := unix.GetsockoptIPv6MTUInfo(int(fd), level, originalDestination)
+		if err != nil {
+			return
+		}
+		var port [2]byte
+		binary.NativeEndian.PutUint16(port[:], info.Addr.Port)
+		addr := netip.AddrFrom16(info.Addr.Addr)
+		if level == unix.SOL_IP { // sockaddr_in has its address where sockaddr_in6 has the flow label
+			var v4 [4]byte
+			binary.NativeEndian.PutUint32(v4[:], info.Addr.Flowinfo)
+			addr = netip.AddrFrom4(v4)
+		}
+		out = netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16(port[:]))
+	})
+	return out
+}
+
+// addrPort reads a TCP or UDP address; IPv4 in its own form.
+func addrPort(a net.Addr) netip.AddrPort {
+	var out netip.AddrPort
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		out = a.AddrPort()
+	case *net.UDPAddr:
+		out = a.AddrPort()
+	}
+	return netip.AddrPortFrom(out.Addr().Unmap().WithZone(""), out.Port())
+}
+
+func domain(addr netip.Addr) int {
+	if addr.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+func sockaddr(at netip.AddrPort) unix.Sockaddr {
+	if at.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// party is one end of a connection, as metrics name it. Empty parts read "unknown".
+type party struct {
+	workload, service, revision, namespace, cluster string
+	principal                                       mesh.Identity
+}
+
+func partyOf(w *mesh.Workload) party {
+	if w == nil {
+		return party{}
+	}
+	return party{
+		workload: cmp.Or(w.WorkloadName, w.Name), service: w.CanonicalName, revision: w.CanonicalRevision,
+		namespace: w.Namespace, cluster: w.Cluster, principal: w.Identity(),
+	}
+}
+
+// partyFrom believes what the other end says of itself. It is good for telemetry only.
+func partyFrom(b Baggage) party {
+	return party{workload: b.Workload, service: b.Service, revision: b.Revision, namespace: b.Namespace, cluster: b.Cluster}
+}
+
+// inboundParty finds out who called: by address in our own network; what comes from another one is behind a gateway's address, and
+// only its own words are left.
+func (x *Proxy) inboundParty(conn *Connection, h hbone.Header) party {
+	var out party
+	if conn.Network != "" && !strings.EqualFold(conn.Network, x.o.Network) {
+		out = partyFrom(ParseBaggage(h.Get(headerBaggage)))
+	} else {
+		out = partyOf(x.o.View.Load().WorkloadAt(x.o.Network, conn.Source.Addr()))
+	}
+	out.principal = conn.Peer // proved, or nothing
+	return out
+}
+
+// meantService guesses which service a connection to a pod's address was for: the one the peer names, else the pod's only one.
+func (x *Proxy) meantService(self *mesh.Workload, f Forwarded) *mesh.Service {
+	v := x.o.View.Load()
+	if f.Host != "" {
+		if s := v.ServiceNamed(f.Host, self.Namespace); s != nil {
+			if _, endpoint := self.Services[s.Key()]; endpoint {
+				return s
+			}
+		}
+	}
+	if len(self.Services) == 1 {
+		for key := range self.Services {
+			return v.Service(key)
+		}
+	}
+	return nil
+}
+
+// trafficLabels are those of Istio's TCP metrics, so that dashboards made for them work.
+var trafficLabels = []string{
+	"reporter",
+	"source_workload", "source_canonical_service", "source_canonical_revision", "source_workload_namespace",
+	"source_principal", "source_app", "source_version", "source_cluster",
+	"destination_workload", "destination_canonical_service", "destination_canonical_revision", "destination_workload_namespace",
+	"destination_principal", "destination_app", "destination_version", "destination_cluster",
+	"destination_service", "destination_service_namespace", "destination_service_name",
+	"request_protocol", "response_flags", "connection_security_policy",
+}
+
+func (p party) labels() []string {
+	known := func(s string) string { return cmp.Or(s, "unknown") }
+	return []string{
+		known(p.workload), known(p.service), known(p.revision), known(p.namespace), known(p.principal.String()),
+		known(p.service), known(p.revision), known(p.cluster),
+	}
+}
+
+// metrics are the proxy's counters.
+type metrics struct {
+	openedTotal, closedTotal, failedTotal, sent, received *prometheus.CounterVec
+
+	retries, unspoofed, podsStarted, podsStopped prometheus.Counter
+	handshakeFailures, tunnelEvents              *prometheus.CounterVec
+
+	dnsRequests, dnsUpstream, dnsFailures prometheus.Counter
+	dnsDuration                           prometheus.Histogram
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		r.MustRegister(c)
+		return c
+	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		r.MustRegister(c)
+		return c
+	}
+	m := &metrics{
+		openedTotal: vec("istio_tcp_connections_opened_total", "Connections that were established.", trafficLabels...),
+		closedTotal: vec("istio_tcp_connections_closed_total", "Established connections that ended.", trafficLabels...),
+		failedTotal: vec("istio_tcp_connections_failed_total", "Connections that were refused before they were established.", trafficLabels...),
+		sent:        vec("istio_tcp_sent_bytes_total", "Bytes from destinations to sources.", trafficLabels...),
+		received:    vec("istio_tcp_received_bytes_total", "Bytes from sources to destinations.", trafficLabels...),
+
+		retries:           counter("isthmus_connect_retries_total", "Endpoints that failed before any byte was sent, after which another was tried."),
+		unspoofed:         counter("isthmus_unspoofed_connections_total", "Connections to applications that do not show their caller's address."),
+		handshakeFailures: vec("isthmus_handshake_failures_total", "Inbound tunnels that were not accepted.", "reason"),
+		tunnelEvents:      vec("isthmus_tunnel_events_total", "Limits and rules that tunnels ran into.", "event"),
+		podsStarted:       counter("workload_manager_proxies_started_total", "Pods that began to be served."),
+		podsStopped:       counter("workload_manager_proxies_stopped_total", "Pods that ceased to be served."),
+
+		dnsRequests: counter("istio_dns_requests_total", "DNS queries of pods."),
+		dnsUpstream: counter("istio_dns_upstream_requests_total", "DNS queries that were passed on."),
+		dnsFailures: counter("istio_dns_upstream_failures_total", "DNS queries that no server answered."),
+		dnsDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "istio_dns_upstream_request_duration_seconds", Help: "How long passed-on DNS queries took.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+		}),
+	}
+	r.MustRegister(m.dnsDuration)
+	return m
+}
+
+// watch adds gauges that are read when they are asked for.
+func (m *metrics) watch(r prometheus.Registerer, x *Proxy) {
+	gauge := func(name, help string, read func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+	}
+	gauge("workload_manager_active_proxy_count", "Pods that are served.", func() float64 { n, _ := x.pods.counts(); return float64(n) })
+	gauge("workload_manager_pending_proxy_count", "Pods that cannot be served yet.", func() float64 { _, n := x.pods.counts(); return float64(n) })
+	gauge("istio_tcp_sockets_open", "Connections that are carried now.", func() float64 { return float64(len(x.connections.list())) })
+	gauge("isthmus_directory_workloads", "Workloads that are known.", func() float64 { n, _, _ := x.o.View.Load().Counts(); return float64(n) })
+	gauge("isthmus_directory_services", "Services that are known.", func() float64 { _, n, _ := x.o.View.Load().Counts(); return float64(n) })
+	gauge("isthmus_directory_policies", "Policies that are known.", func() float64 { _, _, n := x.o.View.Load().Counts(); return float64(n) })
+}
+
+// labels are one connection's, in the order of trafficLabels.
+func (conn *Connection) labels(reason Reason) []string {
+	source, destination, reporter := partyOf(conn.self), conn.remote, "source"
+	if conn.Direction == Inbound {
+		source, destination, reporter = conn.remote, source, "destination"
+	}
+	service, namespace, name := "unknown", "unknown", "unknown"
+	if conn.meant != nil {
+		service, namespace, name = conn.meant.Hostname, conn.meant.Namespace, cmp.Or(conn.meant.Name, "unknown")
+	}
+	security := "unknown"
+	if conn.Tunnel != Direct.String() {
+		security = "mutual_tls"
+	}
+	out := append([]string{reporter}, source.labels()...)
+	out = append(out, destination.labels()...)
+	return append(out, service, namespace, name, "tcp", string(reason), security)
+}
+
+func (m *metrics) opened(conn *Connection) {
+	conn.established = true
+	m.openedTotal.WithLabelValues(conn.labels(ReasonNone)...).Inc()
+}
+
+// began registers an outbound connection that was established.
+func (x *Proxy) began(conn *Connection) {
+	x.connections.add(conn)
+	x.metrics.opened(conn)
+}
+
+// ended counts a connection and writes its line of the access log. status is what the peer of a tunnel was told, 0 if there was none.
+func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
+	reason := ReasonNone
+	if refusal != nil {
+		reason = refusal.Reason
+	}
+	received, sent := conn.Stats.Sent.Load(), conn.Stats.Received.Load()
+	labels := conn.labels(reason)
+	if conn.established {
+		x.metrics.closedTotal.WithLabelValues(labels...).Inc()
+		x.metrics.received.WithLabelValues(labels...).Add(float64(received))
+		x.metrics.sent.WithLabelValues(labels...).Add(float64(sent))
+	} else {
+		x.metrics.failedTotal.WithLabelValues(labels...).Inc()
+	}
+	line := []any{
+		"direction", string(conn.Direction), "tunnel", conn.Tunnel, "peer", conn.Peer.String(), "service", conn.Service,
+		"workload", conn.Pod, "source", conn.Source.String(), "destination", text(conn), "network", conn.Network,
+		"bytes_sent", sent, "bytes_received", received, "duration_ms", time.Since(conn.Opened).Milliseconds(),
+		"status", status, "reason", string(reason),
+	}
+	if refusal != nil {
+		line = append(line, "error", refusal.Err.Error())
+	}
+	x.o.AccessLog.Info("connection", line...)
+}
+
+func text(conn *Connection) string {
+	if !conn.Destination.IsValid() {
+		return ""
+	}
+	return conn.Destination.String()
+}
