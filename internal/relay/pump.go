@@ -22,20 +22,20 @@ var steps = [...]struct {
 }
 
 // pools holds the buffers of each step.
-var pools = func() (p [len(steps)]sync.Pool) {
-	for i := range p {
-		p[i].New = func() any {
-			b := make([]byte, steps[i].size)
-			return &b
-		}
+var pools [len(steps)]sync.Pool
+
+func getBuffer(step int) *[]byte {
+	if b, ok := pools[step].Get().(*[]byte); ok {
+		return b
 	}
-	return p
-}()
+	b := make([]byte, steps[step].size)
+	return &b
+}
 
 // pump copies src to dst until src ends with io.EOF, which gives nil. It adds to count what dst has taken.
 func pump(dst io.Writer, src io.Reader, count *atomic.Int64) error {
 	step := 0
-	buf := pools[step].Get().(*[]byte)
+	buf := getBuffer(step)
 	defer func() { pools[step].Put(buf) }()
 	var passed int64
 	for {
@@ -58,7 +58,7 @@ func pump(dst io.Writer, src io.Reader, count *atomic.Int64) error {
 		if step+1 < len(steps) && passed >= steps[step+1].after && n == len(*buf) {
 			pools[step].Put(buf)
 			step++
-			buf = pools[step].Get().(*[]byte)
+			buf = getBuffer(step)
 		}
 	}
 }

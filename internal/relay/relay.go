@@ -44,8 +44,16 @@ const connectError = 0xa
 // when ctx ends, both connections are reset (see abort) and the first error is returned, with the direction that met it.
 func Copy(ctx context.Context, a, b Conn, s *Stats) error {
 	r := &run{a: a, b: b}
-	stop := context.AfterFunc(ctx, func() { r.abort(context.Cause(ctx)) })
-	defer stop()
+	aborted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(aborted)
+		r.abort(context.Cause(ctx))
+	})
+	defer func() {
+		if !stop() {
+			<-aborted
+		}
+	}()
 
 	back := make(chan struct{})
 	go func() {
@@ -60,7 +68,6 @@ func Copy(ctx context.Context, a, b Conn, s *Stats) error {
 	// Both directions ended in order: a failing Close changes nothing for either side any more.
 	_ = a.Close()
 	_ = b.Close()
-	// ctx may have ended in this very moment, and its abort with it; what counts is that the bytes were through.
 	return nil
 }
 
@@ -85,7 +92,7 @@ func (r *run) direction(name string, dst, src Conn, count *atomic.Int64) {
 }
 
 // abort records the first error and ends both connections without an orderly end: a TCP connection is closed with a reset, a tunnelled stream
-// with CONNECT_ERROR, anything else is closed.
+// with CONNECT_ERROR; under TLS the same happens to what carries it, without close_notify. Anything else is closed.
 func (r *run) abort(err error) {
 	if !r.err.CompareAndSwap(nil, &err) {
 		return
@@ -98,6 +105,8 @@ func (r *run) abort(err error) {
 // reset closes c so that its peer sees an error.
 func reset(c net.Conn) {
 	switch c := c.(type) {
+	case interface{ NetConn() net.Conn }: // *tls.Conn
+		reset(c.NetConn())
 	case interface{ Reset(code uint32) error }:
 		// Resets are told to peers who may be gone; there is nothing to do about one that fails.
 		_ = c.Reset(connectError)
