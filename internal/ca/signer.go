@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// The keys of the cacerts layout, all in PEM.
+const (
+	CertKey  = "ca-cert.pem"    // the issuing certificate
+	KeyKey   = "ca-key.pem"     // its key
+	RootKey  = "root-cert.pem"  // every root that peers shall trust
+	ChainKey = "cert-chain.pem" // from the issuing certificate towards a root; may be absent if the issuer is a root
+)
+
+const (
+	// DefaultLifetime is a leaf's lifetime when the request asks for none.
+	DefaultLifetime = 24 * time.Hour
+	// MaxLifetime is the longest lifetime of a leaf, whatever the request asks for.
+	MaxLifetime = 90 * 24 * time.Hour
+	// backdate is how far before now a certificate begins, for peers whose clocks are behind.
+	backdate = 2 * time.Minute
+)
+
+// Signer issues certificates. It is immutable and safe for concurrent use.
+type Signer struct {
+	cert     *x509.Certificate
+	key      crypto.Signer
+	chain    []*x509.Certificate // the issuer first, without roots; empty if the issuer is a root itself
+	roots    []*x509.Certificate
+	rootPEM  string
+	notAfter time.Time // the earliest end in chain and issuer
+	now      func() time.Time
+}
+
+// NewSigner reads the cacerts layout. It is an error if the key does not fit the certificate, if that may not sign, has
+// ended, or does not lead to one of the roots; the error names the key of files that is wrong.
+func NewSigner(files map[string][]byte) (*Signer, error) { return newSigner(files, time.Now) }
+
+func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
+	s := &Signer{now: now}
+	certs, err := parseCertificates(files[CertKey])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", CertKey, err)
+	}
+	s.cert = certs[0]
+	if s.key, err = parseKey(files[KeyKey]); err != nil {
+		return nil, fmt.Errorf("%s: %w", KeyKey, err)
+	}
+	if s.roots, err = parseCertificates(files[RootKey]); err != nil {
+		return nil, fmt.Errorf("%s: %w", RootKey, err)
+	}
+	above := certs[1:]
+	if len(files[ChainKey]) > 0 {
+		more, err := parseCertificates(files[ChainKey])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", ChainKey, err)
+		}
+		above = append(above, more...)
+	}
+	if !equalKeys(s.cert.PublicKey, s.key.Public()) {
+		return nil, fmt.Errorf("%s: key is not that of %s", KeyKey, CertKey)
+	}
+	if !s.cert.BasicConstraintsValid || !s.cert.IsCA || s.cert.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return nil, fmt.Errorf("%s: certificate may not sign others", CertKey)
+	}
+	if err := s.findChain(above); err != nil {
+		return nil, err
+	}
+	for _, root := range s.roots {
+		s.rootPEM += encodeCertificate(root.Raw)
+	}
+	return s, nil
+}
+
+// findChain verifies the issuer and keeps the way to its root.
+func (s *Signer) findChain(above []*x509.Certificate) error {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	for _, c := range s.roots {
+		roots.AddCert(c)
+	}
+	for _, c := range above {
+		intermediates.AddCert(c)
+	}
+	chains, err := s.cert.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, CurrentTime: s.now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return fmt.Errorf("%s: certificate does not lead to a root of %s: %w", CertKey, RootKey, err)
+	}
+	s.notAfter = s.cert.NotAfter
+	chain := chains[0]
+	for _, c := range chain {
+		if c.NotAfter.Before(s.notAfter) {
+			s.notAfter = c.NotAfter
+		}
+	}
+	s.chain = chain[:len(chain)-1] // peers hold the roots
+	return nil
+}
+
+// RootPEM is every root that peers shall trust, in PEM.
+func (s *Signer) RootPEM() string { return s.rootPEM }
+
+// NotAfter is when the signer's own certificate, or one above it, ends.
+func (s *Signer) NotAfter() time.Time { return s.notAfter }
+
+// Roots are the roots as a pool of the caller's own.
+func (s *Signer) Roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, root := range s.roots {
+		pool.AddCert(root)
+	}
+	return pool
+}
+
+// Sign issues a certificate for id and the key that csrPEM proves, for lifetime (0: DefaultLifetime), which is cut to
+// MaxLifetime and to the issuer's own end. The answer is the leaf, the intermediates one by one, and all roots as the
+// last element. A request that cannot be accepted gives a *RequestError.
+func (s *Signer) Sign(id mesh.Identity, csrPEM []byte, lifetime time.Duration) ([]string, error) {
+	key, err := readRequest(csrPEM)
+	if err != nil {
+		return nil, err
+	}
+	name, err := url.Parse(id.String())
+	if err != nil || id.IsZero() {
+		return nil, fmt.Errorf("identity %q cannot be certified", id)
+	}
+	leaf, err := s.issue(&x509.Certificate{
+		// No subject, so that the subject alternative name is critical (RFC 5280 §4.2.1.6, SPIFFE X509-SVID §4.1).
+		URIs:        []*url.URL{name},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}, key, lifetime)
+	if err != nil {
+		return nil, fmt.Errorf("sign for %s: %w", id, err)
+	}
+	answer := []string{encodeCertificate(leaf)}
+	for _, c := range s.chain {
+		answer = append(answer, encodeCertificate(c.Raw))
+	}
+	return append(answer, s.rootPEM), nil
+}
+
+// errIssuerEnded means that there is nothing left of the issuer's own time.
+var errIssuerEnded = errors.New("the issuing certificate has ended")
+
+// issue completes a template and signs it.
+func (s *Signer) issue(template *x509.Certificate, key crypto.PublicKey, lifetime time.Duration) ([]byte, error) {
+	if lifetime <= 0 {
+		lifetime = DefaultLifetime
+	}
+	now := s.now()
+	template.NotBefore = now.Add(-backdate)
+	template.NotAfter = now.Add(min(lifetime, MaxLifetime))
+	if template.NotAfter.After(s.notAfter) {
+		template.NotAfter = s.notAfter
+	}
+	if !template.NotAfter.After(now) {
+		return nil, errIssuerEnded
+	}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.BasicConstraintsValid = true
+	return x509.CreateCertificate(rand.Reader, template, s.cert, key, s.key) // a nil serial number makes it random
+}
+
+func encodeCertificate(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"fmt"
+	"strings"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// maxReasons is how many rejected resources one refusal names; the others are only counted.
+const maxReasons = 20
+
+// apply decodes a response, hands over what is good of it, and then takes note of the versions. The refusal names what
+// was bad, or is nil. An error means that Apply did not take the delta: nothing of the response counts.
+func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.Status, error) {
+	url := response.GetTypeUrl()
+	if !c.subscribed(url) {
+		return refuse([]string{errUnasked.Error()}, 1), fmt.Errorf("%w: %s", errUnasked, short(url))
+	}
+	delta, holdings, reasons, bad := c.read(response)
+	if !delta.Empty() {
+		if err := c.options.Apply(delta); err != nil {
+			return refuse([]string{err.Error()}, 1), fmt.Errorf("apply %d changes of %s: %w", delta.Len(), short(url), err)
+		}
+	}
+	known := c.known[url]
+	for name, h := range holdings {
+		if h == (holding{}) {
+			delete(known, name)
+		} else {
+			known[name] = h
+		}
+	}
+	c.metrics.applied.WithLabelValues(short(url)).Add(float64(delta.Len()))
+	c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(known)))
+	c.noteHeard(url)
+	if bad == 0 {
+		return nil, nil
+	}
+	c.metrics.rejected.WithLabelValues(short(url)).Add(float64(bad))
+	c.log.Info("resources rejected", "type", short(url), "count", bad, "reason", clip(strings.Join(reasons, "; ")))
+	return refuse(reasons, bad), nil
+}
+
+// read turns a response into a delta and what will be known when it was applied (a zero holding: no longer known).
+// It changes nothing.
+func (c *Client) read(response *discovery.DeltaDiscoveryResponse) (delta mesh.Delta, holdings map[string]holding, reasons []string, bad int) {
+	url := response.GetTypeUrl()
+	holdings = make(map[string]holding, len(response.GetResources())+len(response.GetRemovedResources()))
+	for _, name := range response.GetRemovedResources() {
+		if h, ok := c.known[url][name]; ok {
+			forget(&delta, h.kind, name)
+			holdings[name] = holding{}
+		}
+	}
+	for _, r := range response.GetResources() {
+		v, k, err := read(url, r)
+		if err != nil {
+			bad++
+			if len(reasons) < maxReasons {
+				reasons = append(reasons, fmt.Sprintf("%s: %v", clip(r.GetName()), err))
+			}
+			continue
+		}
+		if h, ok := c.known[url][r.GetName()]; ok && h.kind != k {
+			forget(&delta, h.kind, r.GetName()) // a workload became a service of that name, or the other way round
+		}
+		include(&delta, v)
+		holdings[r.GetName()] = holding{version: r.GetVersion(), kind: k}
+	}
+	return delta, holdings, reasons, bad
+}
+
+// read decodes one resource and checks that it is what its envelope says.
+func read(url string, r *discovery.Resource) (value, kind, error) {
+	if r.GetResource() == nil {
+		return value{}, 0, fmt.Errorf("resource has no content")
+	}
+	if got := r.GetResource().GetTypeUrl(); got != url {
+		return value{}, 0, fmt.Errorf("resource is of type %q in a response of type %q", clip(got), url)
+	}
+	v, err := decode(url, r.GetResource().GetValue())
+	if err != nil {
+		return value{}, 0, err
+	}
+	if v.name() != r.GetName() {
+		return value{}, 0, fmt.Errorf("resource calls itself %q", clip(v.name()))
+	}
+	return v, v.kind(), nil
+}
+
+// include adds a value to a delta.
+func include(d *mesh.Delta, v value) {
+	switch {
+	case v.workload != nil:
+		set(&d.Workloads, v.workload.UID, v.workload)
+	case v.service != nil:
+		set(&d.Services, v.service.Key(), v.service)
+	case v.policy != nil:
+		set(&d.Policies, v.policy.Key(), v.policy)
+	case v.gateway != nil:
+		set(&d.Gateways, v.gateway.Key(), v.gateway)
+	}
+}
+
+// forget adds a removal to a delta. name is one that was received, so it has the form of its kind.
+func forget(d *mesh.Delta, k kind, name string) {
+	namespace, rest, _ := splitName(name)
+	switch k {
+	case kindWorkload:
+		set(&d.Workloads, name, nil)
+	case kindService:
+		set(&d.Services, mesh.ServiceKey{Namespace: namespace, Hostname: rest}, nil)
+	case kindPolicy:
+		set(&d.Policies, name, nil)
+	case kindGateway:
+		set(&d.Gateways, mesh.GatewayKey{Namespace: namespace, Name: rest}, nil)
+	}
+}
+
+func set[K comparable, V any](m *map[K]*V, key K, v *V) {
+	if *m == nil {
+		*m = map[K]*V{}
+	}
+	(*m)[key] = v
+}
+
+// refuse is the error detail of a request that rejects resources.
+func refuse(reasons []string, bad int) *rpcstatus.Status {
+	message := strings.Join(reasons, "; ")
+	if more := bad - len(reasons); more > 0 {
+		message += fmt.Sprintf("; and %d more", more)
+	}
+	return &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: message}
+}

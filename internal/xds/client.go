@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Type is what a client subscribes to.
+type Type struct {
+	url  string
+	name string // of the one resource that is wanted, or "" for all of the type
+}
+
+// Addresses are all workloads and services.
+func Addresses() Type { return Type{url: addressURL} }
+
+// Policies are all authorization policies.
+func Policies() Type { return Type{url: authorizationURL} }
+
+// Gateway is the configuration of one gateway.
+func Gateway(key mesh.GatewayKey) Type { return Type{url: gatewayURL, name: key.String()} }
+
+// NodeInfo says to the control plane who asks. It proves nothing.
+type NodeInfo struct {
+	// ID is "ztunnel~<ip>~<pod>.<namespace>~<namespace>.svc.<cluster domain>"; an istiod reads the parts.
+	ID string
+	// Metadata are values such as NAME, NAMESPACE, NODE_NAME, CLUSTER_ID.
+	Metadata map[string]string
+}
+
+// ClientOptions configure a Client and a CertificateClient. Target, RootCAs and Token are required; a Client needs
+// Types and Apply too.
+type ClientOptions struct {
+	Log logr.Logger
+	// Target is "host:port" of the control plane.
+	Target string
+	// ServerName is the name that the control plane must prove; empty means the host of Target.
+	ServerName string
+	// RootCAs gives the roots that the control plane is verified with. It is called for each connection; nil means that
+	// there are none, and nothing is dialled.
+	RootCAs func() *x509.CertPool
+	// Token gives the bearer token. It is called for each stream and each certificate.
+	Token func() (string, error)
+	// Cluster is the id of the cluster that issued the token.
+	Cluster string
+	Node    NodeInfo
+	// Types are subscribed to, each once.
+	Types []Type
+	// Apply takes what changed, in order, from one goroutine. Values are immutable and may be kept. While it runs no
+	// further response is read. An error ends the stream; what was in the delta will be told again on the next one.
+	Apply func(mesh.Delta) error
+	// Registerer takes the client's metrics, or nil.
+	Registerer prometheus.Registerer
+}
+
+// Client follows a control plane.
+type Client struct {
+	options ClientOptions
+	log     logr.Logger
+	metrics *clientMetrics
+
+	synced     chan struct{}
+	syncedOnce sync.Once
+
+	// Owned by Run.
+	known map[string]map[string]holding // by type URL and name
+	heard map[string]bool               // types of which one response was applied
+}
+
+// holding is what is known of one name.
+type holding struct {
+	version string
+	kind    kind
+}
+
+// NewClient makes a client that has asked nothing yet.
+func NewClient(o ClientOptions) *Client {
+	c := &Client{
+		options: o,
+		log:     o.Log.WithValues("controller", o.Target),
+		metrics: newClientMetrics(o.Registerer),
+		synced:  make(chan struct{}),
+		known:   map[string]map[string]holding{},
+		heard:   map[string]bool{},
+	}
+	for _, t := range o.Types {
+		c.known[t.url] = map[string]holding{}
+	}
+	return c
+}
+
+// Synced is closed once a first response of each type was applied.
+func (c *Client) Synced() <-chan struct{} { return c.synced }
+
+// Run follows the control plane until ctx ends, and gives ctx's error then. Streams that end begin anew, at first soon
+// and then after pauses of up to 15 s. It may be called once at a time; called again, it goes on with what it knows.
+func (c *Client) Run(ctx context.Context) error {
+	var b backoff
+	for {
+		good, err := c.follow(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if good {
+			b.reset()
+		}
+		wait := b.next()
+		c.log.Info("discovery stream ended", "reason", clip(err.Error()), "retryAfter", wait.Round(time.Millisecond).String())
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// follow opens one connection and one stream, and follows it to its end. good says that something was applied.
+func (c *Client) follow(ctx context.Context) (good bool, err error) {
+	ctx, cancel := context.WithCancel(ctx) // ends the stream, whatever else happens
+	defer cancel()
+	c.metrics.streams.Inc()
+	ctx, err = authorize(ctx, c.options)
+	if err != nil {
+		return false, err
+	}
+	conn, err := dial(c.options)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		return false, fmt.Errorf("open discovery stream: %w", err)
+	}
+	for i, t := range c.options.Types {
+		request := c.hello(t)
+		if i == 0 {
+			request.Node = c.node()
+		}
+		if err := stream.Send(request); err != nil {
+			// The reason is what Recv says; Send only knows that the stream ended.
+			if _, cause := stream.Recv(); cause != nil {
+				err = cause
+			}
+			return false, fmt.Errorf("subscribe: %w", err)
+		}
+	}
+	defer c.metrics.connected.Set(0)
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			return good, fmt.Errorf("receive: %w", err)
+		}
+		c.metrics.connected.Set(1)
+		refusal, err := c.apply(response)
+		answer := &discovery.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce(), ErrorDetail: refusal}
+		if sendErr := stream.Send(answer); err == nil && sendErr != nil {
+			err = fmt.Errorf("acknowledge: %w", sendErr)
+		}
+		if err != nil {
+			return good, err
+		}
+		if !good {
+			good = true
+			c.log.Info("discovery stream is open")
+		}
+	}
+}
+
+// hello is the first request for a type: what is wanted and what is known.
+func (c *Client) hello(t Type) *discovery.DeltaDiscoveryRequest {
+	r := &discovery.DeltaDiscoveryRequest{TypeUrl: t.url}
+	if t.name != "" {
+		r.ResourceNamesSubscribe = []string{t.name}
+	}
+	if len(c.known[t.url]) > 0 {
+		r.InitialResourceVersions = make(map[string]string, len(c.known[t.url]))
+		for name, h := range c.known[t.url] {
+			r.InitialResourceVersions[name] = h.version
+		}
+	}
+	return r
+}
+
+func (c *Client) node() *core.Node {
+	fields := make(map[string]*structpb.Value, len(c.options.Node.Metadata))
+	for k, v := range c.options.Node.Metadata {
+		fields[k] = structpb.NewStringValue(v)
+	}
+	return &core.Node{Id: c.options.Node.ID, Metadata: &structpb.Struct{Fields: fields}}
+}
+
+// subscribed says whether a type was asked for.
+func (c *Client) subscribed(url string) bool {
+	return slices.ContainsFunc(c.options.Types, func(t Type) bool { return t.url == url })
+}
+
+// noteHeard notes that a type was applied, and that all were.
+func (c *Client) noteHeard(url string) {
+	c.heard[url] = true
+	for _, t := range c.options.Types {
+		if !c.heard[t.url] {
+			return
+		}
+	}
+	c.syncedOnce.Do(func() { close(c.synced) })
+}
+
+// errUnasked means that the control plane sent a type that was not asked for.
+var errUnasked = errors.New("control plane sent a type that was not asked for")

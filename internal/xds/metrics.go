@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// short is the message name of a type URL, the value of the label "type" and of the log key.
+func short(url string) string { return url[strings.LastIndexByte(url, '.')+1:] }
+
+// serverMetrics count what a Server does. They work without a registerer too.
+type serverMetrics struct {
+	subscribers  prometheus.Gauge
+	resources    *prometheus.GaugeVec
+	refused      prometheus.Counter
+	responses    *prometheus.CounterVec
+	sent         *prometheus.CounterVec
+	rejected     *prometheus.CounterVec
+	abandoned    *prometheus.CounterVec
+	unencodable  *prometheus.CounterVec
+	acknowledged *prometheus.HistogramVec
+}
+
+func newServerMetrics(r prometheus.Registerer) *serverMetrics {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_xds_" + name, Help: help}, []string{"type"})
+	}
+	m := &serverMetrics{
+		subscribers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "isthmus_xds_subscribers", Help: "Discovery streams that are being served."}),
+		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_xds_resources", Help: "Resources that subscribers may be told of."}, []string{"type"}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_xds_refused_total", Help: "Discovery streams refused for their credentials or their number."}),
+		responses:   counter("responses_total", "Discovery responses sent."),
+		sent:        counter("resources_sent_total", "Resources sent in discovery responses."),
+		rejected:    counter("rejected_total", "Discovery responses that a subscriber rejected, in whole or in part."),
+		abandoned:   counter("abandoned_total", "Discovery streams ended because a response was not acknowledged in time."),
+		unencodable: counter("unencodable_total", "Resources that could not be encoded and were not sent."),
+		acknowledged: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "isthmus_xds_acknowledge_seconds", Help: "From sending a discovery response to its acknowledgement.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}, []string{"type"}),
+	}
+	if r != nil {
+		r.MustRegister(m.subscribers, m.resources, m.refused, m.responses, m.sent, m.rejected, m.abandoned, m.unencodable, m.acknowledged)
+	}
+	return m
+}
+
+// clientMetrics count what a Client sees. They work without a registerer too.
+type clientMetrics struct {
+	connected prometheus.Gauge
+	streams   prometheus.Counter
+	applied   *prometheus.CounterVec
+	rejected  *prometheus.CounterVec
+	resources *prometheus.GaugeVec
+}
+
+func newClientMetrics(r prometheus.Registerer) *clientMetrics {
+	m := &clientMetrics{
+		connected: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "isthmus_xds_client_connected", Help: "1 while a discovery stream is open, else 0."}),
+		streams: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_xds_client_streams_total", Help: "Discovery streams opened or tried."}),
+		applied: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_xds_client_changes_total", Help: "Resources changed or removed by discovery responses."}, []string{"type"}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_xds_client_rejected_total", Help: "Resources that could not be believed and were rejected."}, []string{"type"}),
+		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_xds_client_resources", Help: "Resources known from discovery."}, []string{"type"}),
+	}
+	if r != nil {
+		r.MustRegister(m.connected, m.streams, m.applied, m.rejected, m.resources)
+	}
+	return m
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Caller is who opened a stream, as far as its credentials prove it.
+type Caller struct {
+	Namespace, ServiceAccount string
+	// Pod, PodUID and Node are empty when the token is not bound to a pod.
+	Pod, PodUID, Node string
+}
+
+// ServerOptions configure a Server. Only Authenticate is required.
+type ServerOptions struct {
+	Log logr.Logger
+	// Authenticate says who calls; Credentials reads the call's token from its context. An error refuses the stream
+	// before any byte of state was sent. It is called for at most MaxAuthenticating streams at a time, each bounded by
+	// AuthenticateTimeout.
+	Authenticate func(ctx context.Context) (Caller, error)
+	// Registerer takes the server's metrics, or nil.
+	Registerer prometheus.Registerer
+	// AckTimeout is how long a subscriber may take to acknowledge a response before its stream is ended, so that it
+	// begins again. 0 means 2 min.
+	AckTimeout time.Duration
+	// AuthenticateTimeout bounds one call of Authenticate. 0 means 10 s.
+	AuthenticateTimeout time.Duration
+	// MaxAuthenticating bounds the calls of Authenticate under way; more streams wait. 0 means 64.
+	MaxAuthenticating int
+	// MaxSubscribers bounds the streams; more are refused, and try again, perhaps at another replica. 0 means 20 000,
+	// four times the nodes that Kubernetes supports in one cluster.
+	MaxSubscribers int
+}
+
+// Server tells subscribers about the mesh. Its methods may be called from anywhere; Update from one goroutine at a time
+// (calls are serialised, but their order is the caller's affair).
+type Server struct {
+	discovery.UnimplementedAggregatedDiscoveryServiceServer
+
+	options ServerOptions
+	log     logr.Logger
+	metrics *serverMetrics
+
+	ready     chan struct{}
+	readyOnce sync.Once
+	closed    chan struct{}
+	closeOnce sync.Once
+	receivers sync.WaitGroup // one for each stream, ends after its handler returned
+	admitting chan struct{}  // one token for each Authenticate under way
+
+	// writing is held by Update throughout, so that what it read of the tables stays true while it encodes.
+	writing sync.Mutex
+
+	mu          sync.RWMutex // before subscriber.mu
+	tables      map[string]*table
+	subscribers map[*subscriber]struct{}
+	closing     bool // no more subscribers, nor receivers
+}
+
+// NewServer makes a server that knows nothing yet and answers nobody before SetReady.
+func NewServer(o ServerOptions) *Server {
+	if o.AckTimeout == 0 {
+		o.AckTimeout = 2 * time.Minute
+	}
+	if o.AuthenticateTimeout == 0 {
+		o.AuthenticateTimeout = 10 * time.Second
+	}
+	if o.MaxAuthenticating == 0 {
+		o.MaxAuthenticating = 64
+	}
+	if o.MaxSubscribers == 0 {
+		o.MaxSubscribers = 20_000
+	}
+	return &Server{
+		options:   o,
+		log:       o.Log,
+		metrics:   newServerMetrics(o.Registerer),
+		ready:     make(chan struct{}),
+		closed:    make(chan struct{}),
+		admitting: make(chan struct{}, o.MaxAuthenticating),
+		tables: map[string]*table{
+			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(),
+		},
+		subscribers: map[*subscriber]struct{}{},
+	}
+}
+
+// Register offers the server on a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	discovery.RegisterAggregatedDiscoveryServiceServer(r, s)
+}
+
+// SetReady lets streams be answered: what Update was told so far is the world. Later calls do nothing.
+func (s *Server) SetReady() { s.readyOnce.Do(func() { close(s.ready) }) }
+
+// Close ends all streams and waits until nothing of them runs. Update may still be called, and tells nobody.
+// The gRPC server on which the server is registered must be stopped as well.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.closeOnce.Do(func() { close(s.closed) })
+	s.receivers.Wait()
+}
+
+// Subscribers counts the streams that are being served.
+func (s *Server) Subscribers() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.subscribers)
+}
+
+// Update changes what subscribers are told. It encodes, then takes note for every subscriber, and never waits for one.
+// A value that cannot be encoded is logged and counted, and what was said under its name before stays.
+func (s *Server) Update(d mesh.Delta) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+
+	c := changes{server: s}
+	for uid, w := range d.Workloads {
+		c.add(kindWorkload, uid, w == nil, func() (*entry, error) { return workloadEntry(w) })
+	}
+	for key, svc := range d.Services {
+		c.add(kindService, key.String(), svc == nil, func() (*entry, error) { return serviceEntry(svc) })
+	}
+	for key, p := range d.Policies {
+		c.add(kindPolicy, key, p == nil, func() (*entry, error) { return policyEntry(p) })
+	}
+	for key, g := range d.Gateways {
+		c.add(kindGateway, key.String(), g == nil, func() (*entry, error) { return gatewayEntry(g) })
+	}
+	if len(c.puts)+len(c.removals) == 0 {
+		return
+	}
+
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	type edge struct{ before, after *entry }
+	edges := map[string][]edge{}
+	for _, r := range c.removals {
+		if old := s.tables[r.url].remove(r.name); old != nil {
+			edges[r.url] = append(edges[r.url], edge{old, nil})
+		}
+	}
+	for _, e := range c.puts {
+		url := e.kind.url()
+		edges[url] = append(edges[url], edge{s.tables[url].put(e), e})
+	}
+	for url, t := range s.tables {
+		s.metrics.resources.WithLabelValues(short(url)).Set(float64(len(t.entries)))
+	}
+	for sub := range s.subscribers {
+		sub.mu.Lock()
+		for url, list := range edges {
+			if subscription := sub.types[url]; subscription != nil {
+				for _, e := range list {
+					subscription.changed(e.before, e.after, now)
+				}
+			}
+		}
+		sub.mu.Unlock()
+		sub.notify()
+	}
+}
+
+// changes are the real differences of one Update, encoded.
+type changes struct {
+	server   *Server
+	puts     []*entry
+	removals []removal
+}
+
+type removal struct{ url, name string }
+
+func (c *changes) add(k kind, name string, gone bool, encode func() (*entry, error)) {
+	// Only Update writes to the tables, and it is here: reading them needs no lock.
+	old := c.server.tables[k.url()].entries[name]
+	if gone {
+		if old != nil && old.kind == k {
+			c.removals = append(c.removals, removal{k.url(), name})
+		}
+		return
+	}
+	e, err := encode()
+	if err != nil {
+		c.server.metrics.unencodable.WithLabelValues(short(k.url())).Inc()
+		c.server.log.Error(err, "resource cannot be encoded", "type", short(k.url()), "name", name)
+		return
+	}
+	if old == nil || old.version != e.version || old.kind != e.kind {
+		c.puts = append(c.puts, e)
+	}
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// errTooManyNames ends the stream of a subscriber that asks for more names than maxSubscribedNames.
+var errTooManyNames = status.Error(codes.ResourceExhausted, "too many names in one subscription")
+
+type deltaStream = discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
+
+// subscriber is one stream. Its handler's goroutine sends, another receives.
+type subscriber struct {
+	server *Server
+	stream deltaStream
+	caller Caller
+	log    logr.Logger
+	wake   chan struct{} // capacity 1: something may be due
+
+	mu    sync.Mutex // after Server.mu
+	types map[string]*subscription
+	node  string // what the client says that its node is
+}
+
+// DeltaAggregatedResources serves one stream until it ends. It implements the gRPC service.
+func (s *Server) DeltaAggregatedResources(stream deltaStream) error {
+	caller, err := s.admit(stream.Context())
+	if err != nil {
+		s.metrics.refused.Inc()
+		s.log.Info("stream refused", "peer", peerAddress(stream.Context()), "reason", err.Error())
+		return err
+	}
+	select {
+	case <-s.ready:
+	case <-s.closed:
+		return errClosing
+	case <-stream.Context().Done():
+		return stream.Context().Err()
+	}
+	sub := &subscriber{
+		server: s,
+		stream: stream,
+		caller: caller,
+		log:    s.log.WithValues("peer", peerAddress(stream.Context()), "pod", caller.Namespace+"/"+caller.Pod, "node", caller.Node),
+		wake:   make(chan struct{}, 1),
+		types:  map[string]*subscription{},
+	}
+	if err := s.enlist(sub); err != nil {
+		s.metrics.refused.Inc()
+		return err
+	}
+	defer s.dismiss(sub)
+	return sub.serve()
+}
+
+// errClosing ends the streams of a server that is shut down; clients try elsewhere.
+var errClosing = status.Error(codes.Unavailable, "discovery server is shutting down")
+
+// admit asks who calls.
+func (s *Server) admit(ctx context.Context) (Caller, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.AuthenticateTimeout)
+	defer cancel()
+	select {
+	case s.admitting <- struct{}{}:
+		defer func() { <-s.admitting }()
+	case <-ctx.Done():
+		return Caller{}, status.Error(codes.Unavailable, "too many streams are being authenticated")
+	}
+	caller, err := s.options.Authenticate(ctx)
+	if err != nil {
+		return Caller{}, refusal(err)
+	}
+	return caller, nil
+}
+
+// refusal keeps an error that is a gRPC status; an error of time says try again; any other one is the caller's fault.
+func refusal(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	return status.Error(codes.Unauthenticated, err.Error())
+}
+
+// enlist makes Update tell sub, and counts its receiver, which serve starts.
+func (s *Server) enlist(sub *subscriber) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return errClosing
+	}
+	if len(s.subscribers) >= s.options.MaxSubscribers {
+		return status.Error(codes.ResourceExhausted, "too many subscribers")
+	}
+	s.receivers.Add(1)
+	s.subscribers[sub] = struct{}{}
+	s.metrics.subscribers.Set(float64(len(s.subscribers)))
+	return nil
+}
+
+func (s *Server) dismiss(sub *subscriber) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.subscribers, sub)
+	s.metrics.subscribers.Set(float64(len(s.subscribers)))
+}
+
+// notify wakes the sender. It never waits.
+func (sub *subscriber) notify() {
+	select {
+	case sub.wake <- struct{}{}:
+	default:
+	}
+}
+
+// serve sends what is due, whenever it is due, until the stream ends. The receiver ends after it: gRPC ends the stream,
+// and with it Recv, only when the handler returns.
+func (sub *subscriber) serve() error {
+	received := make(chan error, 1)
+	go func() {
+		defer sub.server.receivers.Done()
+		received <- sub.receive()
+	}()
+	patience := time.NewTicker(sub.server.options.AckTimeout / 4)
+	defer patience.Stop()
+	for {
+		select {
+		case err := <-received:
+			return err
+		case <-sub.server.closed:
+			return errClosing
+		case <-sub.wake:
+			if err := sub.send(); err != nil {
+				return err
+			}
+		case now := <-patience.C:
+			if url := sub.overdue(now); url != "" {
+				sub.server.metrics.abandoned.WithLabelValues(short(url)).Inc()
+				sub.log.Info("subscriber does not acknowledge", "type", short(url))
+				return status.Errorf(codes.DeadlineExceeded, "no acknowledgement of %s within %s", short(url), sub.server.options.AckTimeout)
+			}
+		}
+	}
+}
+
+// overdue gives the type of a response that waits for its acknowledgement too long, or "".
+func (sub *subscriber) overdue(now time.Time) string {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	for url, s := range sub.types {
+		if s.nonce != "" && now.Sub(s.sentAt) > sub.server.options.AckTimeout {
+			return url
+		}
+	}
+	return ""
+}
+
+// order in which types are told when several are due: policies before the workloads that name them, and addresses
+// before the gateways that serve them.
+var order = []string{authorizationURL, addressURL, gatewayURL}
+
+// send sends the responses that are due, one of each type at most.
+func (sub *subscriber) send() error {
+	for _, url := range order {
+		response := sub.next(url)
+		if response == nil {
+			continue
+		}
+		if err := sub.stream.Send(response); err != nil {
+			return err
+		}
+		sub.server.metrics.responses.WithLabelValues(short(url)).Inc()
+		sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.GetResources())))
+		sub.log.V(1).Info("told", "type", short(url), "resources", len(response.GetResources()), "removed", len(response.GetRemovedResources()))
+	}
+	return nil
+}
+
+func (sub *subscriber) next(url string) *discovery.DeltaDiscoveryResponse {
+	now := time.Now()
+	sub.server.mu.RLock()
+	defer sub.server.mu.RUnlock()
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	s := sub.types[url]
+	if s == nil {
+		return nil
+	}
+	response := s.next(sub.server.tables[url], sub.sees, now)
+	if response != nil {
+		s.sentAt = now
+	}
+	return response
+}
+
+// sees says whether the caller may know of an entry: a gateway's configuration is for that gateway alone.
+func (sub *subscriber) sees(e *entry) bool {
+	return e.kind != kindGateway || e.owner.Namespace == sub.caller.Namespace && e.owner.ServiceAccount == sub.caller.ServiceAccount
+}
+
+// receive takes requests until the stream ends. A nil error means that the client ended it.
+func (sub *subscriber) receive() error {
+	for {
+		request, err := sub.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := sub.take(request); err != nil {
+			return err
+		}
+		sub.notify()
+	}
+}
+
+// take notes what one request says.
+func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) error {
+	now := time.Now()
+	url := r.GetTypeUrl()
+	sub.server.mu.RLock()
+	defer sub.server.mu.RUnlock()
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+
+	table := sub.server.tables[url]
+	if table == nil {
+		// Others' clients ask for more types than we have (ztunnel may get new ones): they are left without an answer.
+		sub.log.V(1).Info("type is not served", "type", url)
+		return nil
+	}
+	if n := r.GetNode(); n != nil && sub.node == "" {
+		sub.node = n.GetMetadata().GetFields()["NODE_NAME"].GetStringValue()
+	}
+	s := sub.types[url]
+	if s == nil {
+		node := ""
+		if url == addressURL {
+			if node = sub.caller.Node; node == "" {
+				node = sub.node
+			}
+		}
+		s = newSubscription(url, node)
+		sub.types[url] = s
+		return s.first(r, table, now)
+	}
+	if s.acknowledge(r.GetResponseNonce()) {
+		sub.server.metrics.acknowledged.WithLabelValues(short(url)).Observe(now.Sub(s.sentAt).Seconds())
+		if d := r.GetErrorDetail(); d != nil {
+			sub.server.metrics.rejected.WithLabelValues(short(url)).Inc()
+			sub.log.Info("subscriber rejects resources", "type", short(url), "reason", clip(d.GetMessage()))
+		}
+	}
+	return s.more(r, table, now)
+}
+
+// clip bounds what a peer can write into our log.
+func clip(s string) string {
+	const limit = 2048 // bytes
+	if len(s) > limit {
+		return s[:limit] + "…"
+	}
+	return s
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// kind tells the resources of one table apart: workloads and services share the Address type.
+type kind uint8
+
+const (
+	kindWorkload kind = iota + 1
+	kindService
+	kindPolicy
+	kindGateway
+)
+
+// url is the type under which the kind travels.
+func (k kind) url() string {
+	switch k {
+	case kindWorkload, kindService:
+		return addressURL
+	case kindPolicy:
+		return authorizationURL
+	default:
+		return gatewayURL
+	}
+}
+
+// entry is one resource as all subscribers get it. It is never changed.
+type entry struct {
+	kind     kind
+	resource *discovery.Resource // shared by all responses that hold it; read only
+	version  string              // hash of the content, also for types that travel without one
+	services []string            // of a workload: names of the services that it belongs to
+	node     string              // of a workload
+	owner    mesh.Identity       // of a gateway: who alone may see it (without a trust domain)
+}
+
+func (e *entry) name() string { return e.resource.GetName() }
+
+// version is a stable name for content: the same on every replica and after every restart.
+func version(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:10]) // 80 bits: two contents of one name never meet by chance
+}
+
+func newEntry(k kind, name string, body []byte, aliases []string) *entry {
+	v := version(body)
+	e := &entry{kind: k, version: v, resource: &discovery.Resource{
+		Name:     name,
+		Aliases:  aliases,
+		Resource: &anypb.Any{TypeUrl: k.url(), Value: body},
+	}}
+	if k != kindPolicy { // Authorization resources carry no version (discovery.md, part 2)
+		e.resource.Version = v
+	}
+	return e
+}
+
+func workloadEntry(w *mesh.Workload) (*entry, error) {
+	body, err := encodeWorkload(w)
+	if err != nil {
+		return nil, err
+	}
+	var aliases []string
+	if !w.HostNetwork { // several of those share their node's address, so it names none of them
+		for _, a := range w.Addresses {
+			aliases = append(aliases, addressName(w.Network, a.Unmap().String()))
+		}
+	}
+	e := newEntry(kindWorkload, w.UID, body, aliases)
+	e.node = w.Node
+	for key := range w.Services {
+		e.services = append(e.services, key.String())
+	}
+	slices.Sort(e.services)
+	return e, nil
+}
+
+func serviceEntry(s *mesh.Service) (*entry, error) {
+	body, err := encodeService(s)
+	if err != nil {
+		return nil, err
+	}
+	var aliases []string
+	for _, a := range s.Addresses {
+		aliases = append(aliases, addressName(a.Network, a.Addr.Unmap().String()))
+	}
+	return newEntry(kindService, s.Key().String(), body, aliases), nil
+}
+
+func policyEntry(p *mesh.Policy) (*entry, error) {
+	body, err := encodePolicy(p)
+	if err != nil {
+		return nil, err
+	}
+	return newEntry(kindPolicy, p.Key(), body, nil), nil
+}
+
+func gatewayEntry(g *mesh.Gateway) (*entry, error) {
+	body, err := encodeGateway(g)
+	if err != nil {
+		return nil, err
+	}
+	e := newEntry(kindGateway, g.Key().String(), body, nil)
+	e.owner = mesh.Identity{Namespace: g.Namespace, ServiceAccount: g.ServiceAccount}
+	return e, nil
+}
+
+// addressName is the name by which an address may be asked for.
+func addressName(network, addr string) string { return network + "/" + addr }
+
+// table holds the resources of one type, and for addresses the ways in which they may be asked for.
+// It is guarded by Server.mu.
+type table struct {
+	entries map[string]*entry
+	aliases map[string][]string            // alias → names, usually one
+	members map[string]map[string]struct{} // service name → workload names
+	nodes   map[string]map[string]struct{} // node → workload names
+}
+
+func newTable() *table {
+	return &table{
+		entries: map[string]*entry{},
+		aliases: map[string][]string{},
+		members: map[string]map[string]struct{}{},
+		nodes:   map[string]map[string]struct{}{},
+	}
+}
+
+// put adds or replaces an entry and gives the one that it replaced, or nil.
+func (t *table) put(e *entry) *entry {
+	old := t.remove(e.name())
+	t.entries[e.name()] = e
+	for _, a := range e.resource.GetAliases() {
+		t.aliases[a] = append(t.aliases[a], e.name())
+	}
+	for _, s := range e.services {
+		add(t.members, s, e.name())
+	}
+	if e.node != "" {
+		add(t.nodes, e.node, e.name())
+	}
+	return old
+}
+
+// remove takes an entry out and gives it, or nil.
+func (t *table) remove(name string) *entry {
+	old := t.entries[name]
+	if old == nil {
+		return nil
+	}
+	delete(t.entries, name)
+	for _, a := range old.resource.GetAliases() {
+		left := slices.DeleteFunc(t.aliases[a], func(n string) bool { return n == name })
+		if len(left) == 0 {
+			delete(t.aliases, a)
+		} else {
+			t.aliases[a] = left
+		}
+	}
+	for _, s := range old.services {
+		drop(t.members, s, name)
+	}
+	if old.node != "" {
+		drop(t.nodes, old.node, name)
+	}
+	return old
+}
+
+// find gives the entries that go by a name: the one of that name, or those of which it is an alias.
+func (t *table) find(name string) []*entry {
+	if e := t.entries[name]; e != nil {
+		return []*entry{e}
+	}
+	var out []*entry
+	for _, n := range t.aliases[name] {
+		out = append(out, t.entries[n])
+	}
+	return out
+}
+
+func add(index map[string]map[string]struct{}, key, name string) {
+	set := index[key]
+	if set == nil {
+		set = map[string]struct{}{}
+		index[key] = set
+	}
+	set[name] = struct{}{}
+}
+
+func drop(index map[string]map[string]struct{}, key, name string) {
+	delete(index[key], name)
+	if len(index[key]) == 0 {
+		delete(index, key)
+	}
+}
