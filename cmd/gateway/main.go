@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command gateway is the data plane of one Gateway object. It follows its configuration from the controller, proves the
+// identity of its own service account, and serves until SIGTERM or SIGINT, upon which it drains; a second signal ends it at once.
+//
+// It runs as any user, writes no file, and listens on the ports of its configuration, on 15021 (readiness), on 15020 (metrics) and on
+// 127.0.0.1:15000 (administration).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+)
+
+func main() {
+	o, err := parse(os.Args[1:], os.Getenv)
+	if err != nil {
+		if !errors.Is(err, errUsage) {
+			fmt.Fprintln(os.Stderr, "gateway:", err)
+		}
+		os.Exit(2)
+	}
+	level := slog.LevelInfo
+	if o.verbose {
+		level = slog.LevelDebug // logr's V(1) and above
+	}
+	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: slog.Level(level)}))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from then on a signal does what it does to any process
+	if err := run(ctx, o, log); err != nil {
+		log.Error(err, "gateway ends")
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends and the drain is over.
+func run(ctx context.Context, o options, log logr.Logger) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	live := directory.NewLive()
+	controller := xds.ClientOptions{
+		Log:     log.WithName("xds"),
+		Target:  o.controller,
+		RootCAs: rootsIn(o.rootCert, log),
+		Token:   tokenIn(o.token),
+		Cluster: o.cluster,
+		Node:    o.node(),
+		// Addresses come first, so that exports are known to mean something when they arrive.
+		Types: []xds.Type{xds.Addresses(), xds.Gateway(o.gateway)},
+		Apply: func(d mesh.Delta) error {
+			live.Apply(d)
+			return nil
+		},
+		Registerer: registry,
+	}
+	certificates, err := xds.NewCertificateClient(controller, o.identity)
+	if err != nil {
+		return err
+	}
+	defer certificates.Close()
+	source := mtls.NewSource(certificates, mtls.SourceOptions{Log: log.WithName("mtls")})
+	defer source.Close()
+	client := xds.NewClient(controller)
+	server, err := gateway.NewServer(gateway.Options{
+		Log:       log.WithName("gateway"),
+		Access:    log.WithName("access"),
+		Gateway:   o.gateway,
+		Identity:  o.identity,
+		Network:   o.network,
+		Directory: live,
+		Synced:    client.Synced(),
+		Source:    source,
+		Settle:    o.settle,
+		Drain:     o.drain,
+		Metrics:   registry,
+	})
+	if err != nil {
+		return err
+	}
+	// Discovery and administration go on during the drain, so they end by a context of their own.
+	rest, end := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer end()
+	if err := serveAdmin(rest, &wait, o, server, registry, log); err != nil {
+		return err
+	}
+	wait.Go(func() { _ = client.Run(rest) }) // ends with rest, and says nothing but that
+	log.Info("gateway starts", "gateway", o.gateway.String(), "identity", o.identity.String(), "controller", o.controller,
+		"cluster", o.cluster, "network", o.network)
+	server.Run(ctx)
+	return nil
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// keepAlive notices an endpoint that vanished without a word while a stream is silent: after 180 s a probe each 180 s, nine times.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 180 * time.Second, Interval: 180 * time.Second, Count: 9}
+
+// dialled is a connection to an endpoint. Its owner calls done once, with how it went.
+type dialled struct {
+	conn      *endpointConn
+	candidate candidate
+	id        string // opaque name of the endpoint
+	ready     int    // how many endpoints there were to choose from
+}
+
+// dial connects to one of the target's endpoints: one after the other, within one deadline, until one accepts. Endpoints are
+// looked up anew for each attempt, for one that just failed may be gone already and another one there.
+func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string]struct{}) (dialled, *Refusal) {
+	ctx, cancel := context.WithTimeout(ctx, s.o.Limits.ConnectTimeout)
+	defer cancel()
+	tried := map[string]struct{}{}
+	var failures error
+	for view := s.live.Load(); ; view = s.live.Load() {
+		candidates := c.candidates(view, t)
+		if len(candidates) == 0 && failures == nil {
+			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonNoEndpoint, fmt.Errorf("service %s in network %q", t.service.Key(), c.network)}
+		}
+		pick, id, ok := s.balancer.begin(attempt{c.network, t.service.Key(), candidates, tried, avoid})
+		if !ok {
+			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+		}
+		tried[pick.uid] = struct{}{}
+		conn, err := s.connect(ctx, pick, len(tried) < len(candidates))
+		if err == nil {
+			return dialled{conn, pick, id, len(candidates)}, nil
+		}
+		s.balancer.end(pick.uid)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonClientGone, err} // says nothing of the endpoint
+		}
+		failures = errors.Join(failures, err)
+		s.eject(pick, err)
+		if ctx.Err() != nil {
+			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+		}
+	}
+}
+
+// connect makes one attempt. With others left it is not given the whole time.
+func (s *Server) connect(ctx context.Context, to candidate, others bool) (*endpointConn, error) {
+	if others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.o.Limits.AttemptTimeout)
+		defer cancel()
+	}
+	began := s.o.Now()
+	conn, err := s.o.Dial(ctx, to.dial)
+	s.metrics.dialSeconds.Observe(s.o.Now().Sub(began).Seconds())
+	if err != nil {
+		s.metrics.dialFailures.Inc()
+		return nil, fmt.Errorf("endpoint %s: %w", to.name, err)
+	}
+	return &endpointConn{Conn: conn}, nil
+}
+
+// eject leaves an endpoint out for a while.
+func (s *Server) eject(c candidate, err error) {
+	out := s.balancer.failed(c.uid)
+	s.metrics.ejections.Inc()
+	s.o.Log.Info("endpoint left out", "workload", c.name, "endpoint", c.dial.String(), "for", out.String(), "cause", err.Error())
+}
+
+// dialTCP is the Dial that a Server uses unless told otherwise.
+func dialTCP(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: keepAlive}
+	conn, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// endpointConn remembers whether the endpoint said anything, and whether it left before it did.
+type endpointConn struct {
+	relay.Conn
+	received atomic.Int64
+	sent     atomic.Int64
+	left     atomic.Bool // the client ended its side, so that the endpoint may well end the rest
+	mute     atomic.Bool // the endpoint ended its side after it was spoken to and before it said anything
+}
+
+// Read counts.
+func (c *endpointConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if total := c.received.Add(int64(n)); err != nil && total == 0 && c.sent.Load() > 0 && !c.left.Load() && !errors.Is(err, net.ErrClosed) {
+		c.mute.Store(true)
+	}
+	return n, err
+}
+
+// Write counts.
+func (c *endpointConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite ends the client's direction.
+func (c *endpointConn) CloseWrite() error {
+	c.left.Store(true)
+	return c.Conn.CloseWrite()
+}
+
+// Reset ends the connection so that the endpoint sees an error and takes a broken stream for no complete one.
+func (c *endpointConn) Reset(uint32) error {
+	if tcp, ok := c.Conn.(interface{ SetLinger(seconds int) error }); ok {
+		_ = tcp.SetLinger(0) // fails only on a connection that is over
+	}
+	return c.Conn.Close()
+}
+
+// judge tells the balancer how the endpoint did: a proxy that ends a connection before its first byte has not even begun a
+// handshake, so it is not there, whatever accepted the connection. A client that leaves first says nothing of the endpoint.
+func (s *Server) judge(d dialled) {
+	switch {
+	case d.conn.received.Load() > 0:
+		s.balancer.succeeded(d.candidate.uid)
+	case d.conn.mute.Load():
+		s.eject(d.candidate, errors.New("ended before its first byte"))
+	}
+	s.balancer.end(d.candidate.uid)
+}

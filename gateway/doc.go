@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gateway is the data plane of an east-west gateway: a network's entry point for the clusters of other networks.
+//
+// It ends the outer tunnel of a double HBONE connection with its own identity, looks at the service that the CONNECT names,
+// picks an endpoint of that service in its own network, connects to the HBONE port of that endpoint, and only then
+// answers 200. From there on it copies bytes that it cannot read: the inner tunnel is between the source's proxy and the
+// endpoint's. Before the 200 it may try another endpoint; after it, never.
+//
+// It forwards services that its configuration exports, to peers of trust domains that its configuration names, and nothing
+// else. A refusal has a status, a reason (also sent as x-isthmus-reason), a counter, and a line in the access log.
+//
+// Configuration is a directory.Live. A Server follows it: listeners that appear are bound before listeners that are gone are
+// drained, and a gateway whose configuration vanishes goes on with the last one. Decisions are pure functions of one
+// directory.View (exports.go); who carries how much is in one place (endpoints.go); each connection and stream has one goroutine
+// that Server.Run waits for.
+//
+// The package knows no Kubernetes and no wire but HBONE.
+package gateway

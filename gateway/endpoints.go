@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+const (
+	// ejectMin and ejectMax bound how long an endpoint that failed is left alone; the time doubles with each failure in a row.
+	// 1 s is about what a restarting proxy needs; 30 s is how long a recovered pod may wait for its first stream.
+	ejectMin, ejectMax = time.Second, 30 * time.Second
+	// maxAvoid bounds how many endpoints one CONNECT may ask to avoid.
+	maxAvoid = 64
+	// sweepAt is how many endpoints are remembered before the first look for those that nobody needs to remember.
+	sweepAt = 256
+)
+
+// balancer spreads streams over endpoints: the fewest running streams for its capacity first, equals in turn. Endpoints that failed
+// lately are left out while others are there.
+type balancer struct {
+	now func() time.Time
+
+	mu      sync.Mutex // hold for all below
+	known   map[string]*endpointState
+	last    map[mesh.ServiceKey]string // UID that had the last turn
+	sweepAt int
+}
+
+// endpointState is what is remembered of an endpoint, under its UID.
+type endpointState struct {
+	id      string // opaque name, see endpointID
+	active  int    // streams running or being set up
+	fails   int    // in a row
+	ejected time.Time
+}
+
+func newBalancer(now func() time.Time) *balancer {
+	return &balancer{now: now, known: map[string]*endpointState{}, last: map[mesh.ServiceKey]string{}, sweepAt: sweepAt}
+}
+
+// endpointID is the name under which a peer learns of an endpoint: the same at every replica of a network's gateways and for as long as
+// the pod lives, and telling nothing about it. 96 bits: two of a million pods share one with a chance of about 1e-17.
+func endpointID(network, uid string) string {
+	sum := sha256.Sum256([]byte("isthmus endpoint\x00" + network + "\x00" + uid))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// parseAvoid reads the comma-separated ids of x-isthmus-avoid. What is beyond maxAvoid is ignored, as is what is no id of ours.
+func parseAvoid(value string) map[string]struct{} {
+	if value == "" {
+		return nil
+	}
+	out := map[string]struct{}{}
+	for id := range strings.SplitSeq(value, ",") {
+		if len(out) == maxAvoid {
+			break
+		}
+		if id = strings.TrimSpace(id); id != "" {
+			out[id] = struct{}{}
+		}
+	}
+	return out
+}
+
+// attempt is a question to begin.
+type attempt struct {
+	network    string
+	service    mesh.ServiceKey
+	candidates []candidate // sorted by UID
+	tried      map[string]struct{}
+	avoid      map[string]struct{} // opaque ids
+}
+
+// Classes of candidates: one is taken only if there is none of a class before it.
+const (
+	classGood = iota
+	classAvoided
+	classEjected
+)
+
+// begin picks one of the candidates that was not tried, counts a stream on it, and gives its opaque id. It answers false when
+// all were tried. Every begin is followed by one end.
+func (b *balancer) begin(a attempt) (candidate, string, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now, last := b.now(), b.last[a.service]
+	var pick candidate
+	var best *endpointState
+	var bestClass int
+	for _, c := range a.candidates {
+		if _, done := a.tried[c.uid]; done {
+			continue
+		}
+		s := b.known[c.uid]
+		if s == nil {
+			s = &endpointState{id: endpointID(a.network, c.uid)}
+			b.known[c.uid] = s
+		}
+		class := classGood
+		if _, avoided := a.avoid[s.id]; avoided {
+			class = classAvoided
+		}
+		if now.Before(s.ejected) {
+			class = classEjected
+		}
+		if best == nil || class < bestClass || class == bestClass && prefer(c, s, pick, best, class, last) {
+			pick, best, bestClass = c, s, class
+		}
+	}
+	if best == nil {
+		return candidate{}, "", false
+	}
+	best.active++
+	b.last[a.service] = pick.uid
+	return pick, best.id, true
+}
+
+// prefer says whether candidate a, which comes after b in the order of UIDs, is a better choice than b.
+func prefer(a candidate, as *endpointState, b candidate, bs *endpointState, class int, last string) bool {
+	if class == classEjected && !as.ejected.Equal(bs.ejected) {
+		return as.ejected.Before(bs.ejected) // whoever is nearest to being let in again
+	}
+	// active/capacity, compared without dividing.
+	aload, bload := uint64(as.active)*uint64(b.capacity), uint64(bs.active)*uint64(a.capacity)
+	if aload != bload {
+		return aload < bload
+	}
+	// The first after the last one's turn, around the circle.
+	return b.uid <= last && a.uid > last
+}
+
+// succeeded clears the endpoint's record: it took a connection, or answered on one.
+func (b *balancer) succeeded(uid string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.known[uid]; s != nil {
+		s.fails, s.ejected = 0, time.Time{}
+	}
+}
+
+// failed leaves the endpoint out for a while. It says for how long.
+func (b *balancer) failed(uid string) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.known[uid]
+	if s == nil {
+		return 0
+	}
+	out := ejectMax
+	if s.fails < 10 {
+		out = min(out, ejectMin<<s.fails)
+	}
+	s.fails++
+	// Up to a fifth more, so that gateways do not all come back to a struggling pod in the same moment.
+	out += time.Duration(float64(out) * 0.2 * rand.Float64())
+	s.ejected = b.now().Add(out)
+	return out
+}
+
+// end counts a stream off an endpoint.
+func (b *balancer) end(uid string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.known[uid]; s != nil {
+		s.active--
+	}
+}
+
+// sweep forgets endpoints that are gone and idle. It looks only when many are known, so that the cost per endpoint is constant.
+func (b *balancer) sweep(alive func(uid string) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.known) < b.sweepAt {
+		return
+	}
+	for service, uid := range b.last {
+		if !alive(uid) {
+			delete(b.last, service)
+		}
+	}
+	for uid, s := range b.known {
+		if s.active == 0 && !alive(uid) {
+			delete(b.known, uid)
+		}
+	}
+	b.sweepAt = max(sweepAt, 2*len(b.known))
+}
+
+// counts says how many endpoints are remembered, and how many of them are left out now.
+func (b *balancer) counts() (known, ejected int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	for _, s := range b.known {
+		if now.Before(s.ejected) {
+			ejected++
+		}
+	}
+	return len(b.known), ejected
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// config is one generation of the gateway's configuration, indexed for lookups. It is never changed.
+type config struct {
+	gateway *mesh.Gateway
+	network string
+	// exports by hostname. Two namespaces may define one hostname, then neither is served: who was meant cannot be told.
+	byHostname map[string]mesh.ServiceKey
+	exported   map[mesh.ServiceKey]struct{}
+	domains    map[string]struct{}
+}
+
+// newConfig indexes g. Without trust domains in g, only own is allowed; without a network, network is.
+func newConfig(g *mesh.Gateway, network, own string) *config {
+	c := &config{
+		gateway:    g,
+		network:    network,
+		byHostname: make(map[string]mesh.ServiceKey, len(g.Exports)),
+		exported:   make(map[mesh.ServiceKey]struct{}, len(g.Exports)),
+		domains:    map[string]struct{}{},
+	}
+	if g.Network != "" {
+		c.network = g.Network
+	}
+	for _, key := range g.Exports {
+		c.exported[key] = struct{}{}
+		hostname := strings.ToLower(key.Hostname)
+		if other, clash := c.byHostname[hostname]; clash && other != key {
+			key = mesh.ServiceKey{}
+		}
+		c.byHostname[hostname] = key
+	}
+	for _, domain := range g.TrustDomains {
+		c.domains[domain] = struct{}{}
+	}
+	if len(g.TrustDomains) == 0 {
+		c.domains[own] = struct{}{}
+	}
+	return c
+}
+
+// target is what a CONNECT asked for, understood and allowed.
+type target struct {
+	service *mesh.Service
+	port    uint16
+}
+
+// resolve decides what the peer asks for and whether it may have it.
+func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string) (target, *Refusal) {
+	asked, err := hbone.ParseAuthority(authority)
+	if err != nil {
+		return target{}, &Refusal{http.StatusBadRequest, ReasonBadAuthority, err}
+	}
+	// Who may ask is settled before what is there: strangers learn nothing about exports.
+	if _, ok := c.domains[peer.TrustDomain]; !ok {
+		return target{}, &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", peer)}
+	}
+	service := c.service(v, asked)
+	if service == nil {
+		return target{}, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
+	}
+	if service.NamespaceOnly && peer.Namespace != service.Namespace {
+		return target{}, &Refusal{http.StatusUnauthorized, ReasonNamespace, fmt.Errorf("peer %s, service %s", peer, service.Key())}
+	}
+	if _, ok := service.Port(asked.Port); !ok {
+		return target{}, &Refusal{http.StatusServiceUnavailable, ReasonUnknownPort, fmt.Errorf("service %s has no port %d", service.Key(), asked.Port)}
+	}
+	return target{service, asked.Port}, nil
+}
+
+// service finds an exported service by its hostname, or by a VIP that it has in the gateway's own network.
+func (c *config) service(v *directory.View, asked hbone.Authority) *mesh.Service {
+	if !asked.IP.IsValid() {
+		key, ok := c.byHostname[strings.ToLower(asked.Hostname)]
+		if !ok {
+			return nil
+		}
+		return v.Service(key)
+	}
+	service := v.ServiceAt(c.network, asked.IP, "")
+	if service == nil {
+		return nil
+	}
+	if _, ok := c.exported[service.Key()]; !ok {
+		return nil
+	}
+	return service
+}
+
+// candidate is an endpoint that could take a stream.
+type candidate struct {
+	uid  string
+	name string // namespace/name, for the log
+	dial netip.AddrPort
+	// capacity is its share among the others, at least 1.
+	capacity uint32
+}
+
+// candidates are the endpoints of t in the gateway's own network that speak HBONE, or those of the waypoint that stands
+// before it: the waypoint is where its policy is applied, so it is not walked around. A workload that stands for
+// another network is never among them: a gateway does not forward to a gateway.
+func (c *config) candidates(v *directory.View, t target) []candidate {
+	service, port, hbonePort := t.service, t.port, uint16(mesh.HBONEPort)
+	if w := service.Waypoint; w != nil {
+		if service = c.waypoint(v, w); service == nil {
+			return nil
+		}
+		if port = 0; w.Port != 0 {
+			hbonePort = w.Port
+		}
+	}
+	endpoints := v.Endpoints(service.Key())
+	out := make([]candidate, 0, len(endpoints))
+	for _, w := range endpoints {
+		if w.Network != c.network || w.NetworkGateway != nil || w.Tunnel != mesh.TunnelHBONE {
+			continue
+		}
+		if w.Unhealthy && !service.Balance.AllowUnhealthy {
+			continue
+		}
+		if port != 0 {
+			if _, ok := directory.EndpointPort(service, w, port); !ok {
+				continue
+			}
+		}
+		addr, ok := directory.Address(w, service.Families, false)
+		if !ok {
+			continue
+		}
+		out = append(out, candidate{w.UID, w.Namespace + "/" + w.Name, netip.AddrPortFrom(addr, hbonePort), max(w.Capacity, 1)})
+	}
+	return slices.Clip(out)
+}
+
+func (c *config) waypoint(v *directory.View, at *mesh.GatewayAddress) *mesh.Service {
+	if at.Hostname.Hostname != "" {
+		return v.Service(at.Hostname)
+	}
+	return v.ServiceAt(at.Addr.Network, at.Addr.Addr, "")
+}

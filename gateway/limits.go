@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"sync"
+	"time"
+)
+
+// Limits bound what peers may cost the gateway. The zero value of each field means its default. Each refusal for a limit is
+// counted in isthmus_gateway_limited_total under the limit's name.
+type Limits struct {
+	// Handshakes is how many connections may be without an identity at once: accepted, but TLS not done. 1024: at 1 ms of CPU
+	// each that is half a second of work for two cores. Beyond it connections are closed unanswered.
+	Handshakes int
+	// HandshakesPerAddress is the same for one address, so that one host cannot use all of them; 512, as all pods of a node, or of a
+	// whole cluster behind NAT, may come from one address.
+	HandshakesPerAddress int
+	// HandshakeTimeout ends a handshake that takes longer; 10 s.
+	HandshakeTimeout time.Duration
+	// Connections is how many outer connections there may be; 16384, at about 60 KiB each 1 GiB.
+	Connections int
+	// Streams is how many streams there may be; 65536, about as many as one address has ports towards one pod.
+	Streams int
+	// StreamsPerPeer is the same for one identity; half of Streams.
+	StreamsPerPeer int
+	// ConnectTimeout is the deadline for connecting to an endpoint, over all endpoints tried; 8 s, so that the answer comes before a
+	// source that waits 10 s gives up.
+	ConnectTimeout time.Duration
+	// AttemptTimeout is how long one endpoint may take while there are others; 2 s, enough for one lost SYN (RFC 6298: 1 s).
+	AttemptTimeout time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	setDefault(&l.Handshakes, 1024)
+	setDefault(&l.HandshakesPerAddress, 512)
+	setDefault(&l.HandshakeTimeout, 10*time.Second)
+	setDefault(&l.Connections, 16384)
+	setDefault(&l.Streams, 65536)
+	setDefault(&l.StreamsPerPeer, l.Streams/2)
+	setDefault(&l.ConnectTimeout, 8*time.Second)
+	setDefault(&l.AttemptTimeout, 2*time.Second)
+	return l
+}
+
+func setDefault[T ~int | ~int64](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// quota counts what is in use, in all and by key, and says no beyond its bounds.
+type quota[K comparable] struct {
+	most, mostPerKey int
+
+	mu    sync.Mutex // hold for both below
+	total int
+	byKey map[K]int
+}
+
+func newQuota[K comparable](most, mostPerKey int) *quota[K] {
+	return &quota[K]{most: most, mostPerKey: mostPerKey, byKey: map[K]int{}}
+}
+
+// take counts one more for k, or answers false. Every take that answered true is followed by one give.
+func (q *quota[K]) take(k K) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.total >= q.most || q.byKey[k] >= q.mostPerKey {
+		return false
+	}
+	q.total++
+	q.byKey[k]++
+	return true
+}
+
+func (q *quota[K]) give(k K) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.total--
+	if q.byKey[k]--; q.byKey[k] == 0 {
+		delete(q.byKey, k)
+	}
+}
+
+func (q *quota[K]) used() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.total
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import "fmt"
+
+// Reason is why a stream was refused or ended badly: a constant word, the same in the answer's x-isthmus-reason header, in the
+// access log, and as a metric's label.
+type Reason string
+
+const (
+	// ReasonBadAuthority: the CONNECT names no host and port.
+	ReasonBadAuthority Reason = "bad_authority"
+	// ReasonTrustDomain: the peer's trust domain may not use this gateway.
+	ReasonTrustDomain Reason = "trust_domain_not_allowed"
+	// ReasonNamespace: the service may be used from its own namespace only.
+	ReasonNamespace Reason = "namespace_not_allowed"
+	// ReasonNotExported: the name or address is not that of a service that this gateway exports.
+	ReasonNotExported Reason = "not_exported"
+	// ReasonUnknownPort: the service has no such port.
+	ReasonUnknownPort Reason = "unknown_port"
+	// ReasonNoEndpoint: no endpoint of the service in this network is ready.
+	ReasonNoEndpoint Reason = "no_endpoint"
+	// ReasonConnect: endpoints were there, but none could be connected to in time.
+	ReasonConnect Reason = "connect_failed"
+	// ReasonOverload: the gateway, or this peer at it, carries as many streams as it may.
+	ReasonOverload Reason = "too_many_streams"
+	// ReasonNoConfig: the gateway has not been told yet what it exports.
+	ReasonNoConfig Reason = "no_configuration"
+	// ReasonClientGone: the client gave up before it was answered.
+	ReasonClientGone Reason = "client_gone"
+	// ReasonAborted: the stream was answered and later broke.
+	ReasonAborted Reason = "aborted"
+	// ReasonDrained: the stream was cut because the time for draining was over.
+	ReasonDrained Reason = "drained"
+)
+
+// Refusal is a stream that is not carried: what the peer is told, what the operator is told, and what is counted.
+type Refusal struct {
+	Status int // of the CONNECT: 400 the request is wrong, 401 the peer may not, 503 not here or not now
+	Reason Reason
+	Err    error // the detail, for the log only; may be nil
+}
+
+// Error gives status, reason and detail.
+func (r *Refusal) Error() string {
+	if r.Err == nil {
+		return fmt.Sprintf("refused with %d: %s", r.Status, r.Reason)
+	}
+	return fmt.Sprintf("refused with %d: %s: %v", r.Status, r.Reason, r.Err)
+}
+
+// Unwrap gives the detail.
+func (r *Refusal) Unwrap() error { return r.Err }

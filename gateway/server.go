@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// Options are what a Server needs and what can be tuned.
+type Options struct {
+	Log    logr.Logger // what happens to the gateway
+	Access logr.Logger // one line per stream
+	// Gateway names the configuration to follow, Identity is what the gateway proves to peers.
+	Gateway  mesh.GatewayKey
+	Identity mesh.Identity
+	// Network is used if the configuration names none.
+	Network   string
+	Directory *directory.Live
+	// Synced is closed when Directory holds all of a first answer; nil if it does from the beginning.
+	Synced <-chan struct{}
+	Source *mtls.Source
+	// HBONE tunes outer connections. Observe is set by the Server.
+	HBONE  hbone.Settings
+	Limits Limits
+	// Settle is how long a gateway that is told to end goes on as before, so that those who send it connections learn that it is
+	// not ready any more. Drain is how long running streams may then go on.
+	Settle, Drain time.Duration
+	Metrics       prometheus.Registerer
+
+	// The world outside; the zero values are TCP and the clock.
+	Dial   func(ctx context.Context, to netip.AddrPort) (relay.Conn, error)
+	Listen func(bind uint16) (net.Listener, error)
+	Now    func() time.Time
+}
+
+// Server is one gateway process's data plane.
+type Server struct {
+	o       Options
+	live    *directory.Live
+	tls     *tls.Config
+	metrics *metrics
+
+	config      atomic.Pointer[config] // written by Run
+	balancer    *balancer
+	handshakes  *quota[netip.Addr]
+	connections *quota[struct{}]
+	streamQuota *quota[mesh.Identity]
+
+	hard context.Context // ends when what still runs is to be cut
+	cut  context.CancelFunc
+	wait sync.WaitGroup // drains of listeners that the configuration dropped, the first certificate
+
+	draining    atomic.Bool
+	certified   atomic.Bool
+	unboundText atomic.Pointer[string] // why a listener is not bound; nil if all are
+
+	listeners map[uint16]*listener // by bind port; owned by Run
+	retryIn   time.Duration        // pause before the next attempt to bind; owned by Run
+}
+
+// errIncomplete is a mistake of the wiring.
+var errIncomplete = errors.New("gateway options: Directory, Source, Gateway, Identity and Metrics are needed")
+
+// NewServer makes a Server; Run starts it.
+func NewServer(o Options) (*Server, error) {
+	if o.Directory == nil || o.Source == nil || o.Metrics == nil || o.Identity.IsZero() || o.Gateway == (mesh.GatewayKey{}) {
+		return nil, errIncomplete
+	}
+	if o.Dial == nil {
+		o.Dial = dialTCP
+	}
+	if o.Listen == nil {
+		o.Listen = listenTCP
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Limits = o.Limits.withDefaults()
+	s := &Server{
+		o:           o,
+		live:        o.Directory,
+		tls:         o.Source.Server(o.Identity),
+		balancer:    newBalancer(o.Now),
+		handshakes:  newQuota[netip.Addr](o.Limits.Handshakes, o.Limits.HandshakesPerAddress),
+		connections: newQuota[struct{}](o.Limits.Connections, o.Limits.Connections),
+		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),
+		listeners:   map[uint16]*listener{},
+	}
+	s.metrics = newMetrics(o.Metrics, s)
+	s.o.HBONE.Observe = s.metrics.event
+	s.hard, s.cut = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Run serves until ctx ends, and then drains: it stays as it is for Settle while readiness already says no, then takes no more
+// connections and streams, and returns when the last stream has ended or Drain is over.
+func (s *Server) Run(ctx context.Context) {
+	defer s.wait.Wait()
+	defer s.cut()
+	s.wait.Go(func() { s.certify(ctx) })
+	for {
+		view := s.live.Load()
+		s.follow(view)
+		var retry <-chan time.Time
+		if s.retryIn > 0 {
+			retry = time.After(s.retryIn)
+		}
+		select {
+		case <-view.Superseded():
+		case <-retry:
+		case <-ctx.Done():
+			s.end()
+			return
+		}
+	}
+}
+
+// certify waits for the first certificate; without one there is no use in being ready.
+func (s *Server) certify(ctx context.Context) {
+	for {
+		_, err := s.o.Source.Certificate(ctx, s.o.Identity)
+		if err == nil {
+			s.certified.Store(true)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second): // the source has its own backoff, and logs
+		}
+	}
+}
+
+// follow brings configuration and listeners up to a view.
+func (s *Server) follow(view *directory.View) {
+	s.balancer.sweep(func(uid string) bool { return view.Workload(uid) != nil })
+	g := view.Gateway(s.o.Gateway)
+	before := s.config.Load()
+	changed := g != nil && (before == nil || before.gateway != g)
+	if changed {
+		s.config.Store(newConfig(g, s.o.Network, s.o.Identity.TrustDomain))
+		s.o.Log.Info("configuration applied", "exports", len(g.Exports), "listeners", len(g.Listeners), "network", s.config.Load().network)
+	} else if before == nil {
+		return
+	}
+	if changed || s.retryIn > 0 {
+		s.bind(s.config.Load().gateway.Listeners)
+	}
+}
+
+// bind makes the listeners those of the configuration: new ones first, then those that are gone are drained.
+func (s *Server) bind(listeners []mesh.Listener) {
+	wanted := map[uint16]bool{}
+	var failures error
+	for _, want := range listeners {
+		if want.Protocol != mesh.ListenerHBONE {
+			failures = errors.Join(failures, fmt.Errorf("listener %q: protocol %d is not known", want.Name, want.Protocol))
+			continue
+		}
+		wanted[want.Bind] = true
+		if s.listeners[want.Bind] != nil {
+			continue
+		}
+		l, err := s.listen(want.Bind)
+		if err != nil {
+			failures = errors.Join(failures, fmt.Errorf("listener %q: %w", want.Name, err))
+			continue
+		}
+		s.listeners[want.Bind] = l
+		s.o.Log.Info("listening", "listener", want.Name, "port", want.Port, "bind", want.Bind)
+	}
+	if failures == nil {
+		s.retryIn = 0
+		s.unboundText.Store(nil)
+	} else {
+		s.retryIn = min(max(2*s.retryIn, time.Second), 30*time.Second)
+		text := failures.Error()
+		s.unboundText.Store(&text)
+		s.o.Log.Error(failures, "not all listeners are bound", "retryIn", s.retryIn.String())
+	}
+	for bind, l := range s.listeners {
+		if wanted[bind] {
+			continue
+		}
+		delete(s.listeners, bind)
+		s.o.Log.Info("draining a listener that is gone", "bind", bind)
+		s.wait.Go(func() {
+			ctx, cancel := context.WithTimeout(s.hard, s.o.Drain)
+			defer cancel()
+			l.drain(ctx)
+		})
+	}
+}
+
+// end is the drain of the whole gateway.
+func (s *Server) end() {
+	s.draining.Store(true)
+	s.o.Log.Info("draining", "settle", s.o.Settle.String(), "drain", s.o.Drain.String(), "streams", s.streamQuota.used())
+	time.Sleep(s.o.Settle)
+	ctx, cancel := context.WithTimeout(s.hard, s.o.Drain)
+	defer cancel()
+	// Time up cuts the streams too, not only their connections: a stream that is still being set up must not outlive them.
+	defer context.AfterFunc(ctx, s.cut)()
+	var drains sync.WaitGroup
+	for _, l := range s.listeners {
+		drains.Go(func() { l.drain(ctx) })
+	}
+	drains.Wait()
+	s.o.Log.Info("drained", "cut", ctx.Err() != nil)
+}
+
+// Pending lists what keeps the gateway from being ready, sorted; none means ready.
+func (s *Server) Pending() []string {
+	var out []string
+	if s.draining.Load() {
+		out = append(out, "draining")
+	}
+	if s.config.Load() == nil {
+		out = append(out, "configuration: none received for "+s.o.Gateway.String())
+	}
+	if s.o.Synced != nil {
+		select {
+		case <-s.o.Synced:
+		default:
+			out = append(out, "discovery: first answer not complete")
+		}
+	}
+	if !s.certified.Load() {
+		out = append(out, "certificate: none issued for "+s.o.Identity.String())
+	}
+	if text := s.unboundText.Load(); text != nil {
+		out = append(out, "listeners: "+*text)
+	}
+	slices.Sort(out)
+	return out
+}
