@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/zds"
+	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
+)
+
+// enrolment is the set of this node's captured pods, and the steps by which a pod enters and leaves it. Steps on one pod must not
+// overlap; who calls them sees to that.
+type enrolment struct {
+	log    logr.Logger
+	dns    bool // capture DNS unless a pod says otherwise
+	zds    *zds.Server
+	probes *redirect.Probes
+
+	mu   sync.Mutex
+	pods map[string]captured // by pod uid
+}
+
+// captured is one pod in the set.
+type captured struct {
+	workload zds.Workload
+	netns    *os.File // owned by the set
+	addrs    []netip.Addr
+	options  redirect.Options
+	served   bool // a proxy has acknowledged it
+}
+
+func newEnrolment(log logr.Logger, dns bool, server *zds.Server, probes *redirect.Probes) *enrolment {
+	return &enrolment{log: log, dns: dns, zds: server, probes: probes, pods: map[string]captured{}}
+}
+
+func workloadOf(pod *corev1.Pod) zds.Workload {
+	return zds.Workload{UID: string(pod.UID), Name: pod.Name, Namespace: pod.Namespace, ServiceAccount: pod.Spec.ServiceAccountName}
+}
+
+// capture installs the rules in the pod's namespace and puts the pod into the set and into the proxy's snapshot; serve comes next. It
+// owns netns. The order is that of fail-closed capture: the kubelet's probes are told apart before anything is captured, so that a
+// pod is not restarted for want of a proxy, and from the moment of the rules on, nothing passes but through one.
+func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr) error {
+	options, err := e.options(pod, netns)
+	if err != nil {
+		netns.Close()
+		return err
+	}
+	if err := e.probes.Add(addrs); err != nil {
+		netns.Close()
+		return err
+	}
+	if err := redirect.Apply(netns, options); err != nil {
+		netns.Close()
+		return errors.Join(err, e.probes.Delete(addrs))
+	}
+	w := workloadOf(pod)
+	e.mu.Lock()
+	old, replaced := e.pods[w.UID]
+	e.pods[w.UID] = captured{workload: w, netns: netns, addrs: addrs, options: options}
+	e.mu.Unlock()
+	if replaced {
+		old.netns.Close()
+		e.unprobe(old, addrs)
+	}
+	return e.zds.Stage(w, netns)
+}
+
+func (e *enrolment) options(pod *corev1.Pod, netns *os.File) (redirect.Options, error) {
+	options := captureOptions(pod, e.dns)
+	var err error
+	options.IPv6, err = redirect.HasIPv6(netns)
+	if err != nil {
+		return options, fmt.Errorf("see whether the pod has IPv6: %w", err)
+	}
+	return options, nil
+}
+
+// adjust applies the rules again if the pod wants to be captured in another way than it is.
+func (e *enrolment) adjust(pod *corev1.Pod) error {
+	e.mu.Lock()
+	c, ok := e.pods[string(pod.UID)]
+	e.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	options := captureOptions(pod, e.dns)
+	options.IPv6 = c.options.IPv6
+	if sameOptions(options, c.options) {
+		return nil
+	}
+	if err := redirect.Apply(c.netns, options); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, ok := e.pods[string(pod.UID)]; ok {
+		c.options = options
+		e.pods[string(pod.UID)] = c
+	}
+	return nil
+}
+
+func sameOptions(a, b redirect.Options) bool {
+	return a.Inbound == b.Inbound && a.DNS == b.DNS && a.IPv6 == b.IPv6 && slices.Equal(a.VirtualInterfaces, b.VirtualInterfaces)
+}
+
+// serve hands a captured pod to the proxy and waits until it is served. Without a proxy it is zds.ErrNoProxy.
+func (e *enrolment) serve(ctx context.Context, uid string) error {
+	e.mu.Lock()
+	c, ok := e.pods[uid]
+	e.mu.Unlock()
+	if !ok || c.served {
+		return nil
+	}
+	if err := e.zds.Add(ctx, c.workload, c.netns); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, ok := e.pods[uid]; ok {
+		c.served = true
+		e.pods[uid] = c
+	}
+	return nil
+}
+
+// release lets a pod that goes on running out of the mesh: first the rules go, then the proxy is told, so that no connection is
+// captured for which nobody listens.
+func (e *enrolment) release(ctx context.Context, uid string) error {
+	e.mu.Lock()
+	c, ok := e.pods[uid]
+	e.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if err := redirect.Remove(c.netns); err != nil {
+		return err
+	}
+	return e.forget(ctx, uid)
+}
+
+// forget takes a pod that is gone out of the set and tells the proxies; its rules went with its namespace.
+func (e *enrolment) forget(ctx context.Context, uid string) error {
+	e.mu.Lock()
+	c, ok := e.pods[uid]
+	delete(e.pods, uid)
+	e.mu.Unlock()
+	if !ok {
+		// Kept in the snapshot without being captured, perhaps.
+		return e.zds.Del(ctx, uid)
+	}
+	defer c.netns.Close()
+	e.unprobe(c, nil)
+	return e.zds.Del(ctx, uid)
+}
+
+// unprobe takes a pod's addresses out of the node's set, except those that it still has and those that another pod has by now.
+func (e *enrolment) unprobe(c captured, still []netip.Addr) {
+	e.mu.Lock()
+	var gone []netip.Addr
+	for _, a := range c.addrs {
+		if !slices.Contains(still, a) && !e.holds(a) {
+			gone = append(gone, a)
+		}
+	}
+	e.mu.Unlock()
+	if err := e.probes.Delete(gone); err != nil {
+		e.log.Error(err, "probe addresses left behind", "workload", c.workload.Namespace+"/"+c.workload.Name)
+	}
+}
+
+// holds says whether a pod of the set has the address. It is called with mu held.
+func (e *enrolment) holds(a netip.Addr) bool {
+	for _, c := range e.pods {
+		if slices.Contains(c.addrs, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// state says whether a pod is captured, and whether it is served.
+func (e *enrolment) state(uid string) (isCaptured, isServed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, ok := e.pods[uid]
+	return ok, c.served
+}
+
+// named gives the uids of the captured pods of this namespace and name, of which one at most still exists.
+func (e *enrolment) named(namespace, name string) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var uids []string
+	for uid, c := range e.pods {
+		if c.workload.Namespace == namespace && c.workload.Name == name {
+			uids = append(uids, uid)
+		}
+	}
+	return uids
+}
+
+// unserved gives the pods that wait for a proxy, as "namespace/name".
+func (e *enrolment) unserved() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var keys []string
+	for _, c := range e.pods {
+		if !c.served {
+			keys = append(keys, c.workload.Namespace+"/"+c.workload.Name)
+		}
+	}
+	return keys
+}
+
+// counts gives how many pods are captured, and how many of them are served.
+func (e *enrolment) counts() (all, served int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.pods {
+		all++
+		if c.served {
+			served++
+		}
+	}
+	return all, served
+}
+
+// close gives the namespaces back. The pods stay captured.
+func (e *enrolment) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for uid, c := range e.pods {
+		c.netns.Close()
+		delete(e.pods, uid)
+	}
+}
