@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+var cart = mesh.Identity{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "cart"}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// request is a CSR in PEM.
+func request(t testing.TB, key crypto.Signer, template x509.CertificateRequest) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &template, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+}
+
+func parse(t testing.TB, s string) *x509.Certificate {
+	t.Helper()
+	certs, err := parseCertificates([]byte(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs[0]
+}
+
+func selfSigned(t testing.TB) (*Signer, map[string][]byte) {
+	t.Helper()
+	files, err := SelfSigned("cluster.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSigner(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, files
+}
+
+// authority is a certificate that may sign, made by another or by itself.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t testing.TB, name string, by *authority, change func(*x509.Certificate)) *authority {
+	t.Helper()
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if change != nil {
+		change(template)
+	}
+	a := &authority{key: newKey(t)}
+	if by == nil {
+		by = &authority{template, a.key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, a.key.Public(), by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (a *authority) pem() []byte { return []byte(encodeCertificate(a.cert.Raw)) }
+
+func (a *authority) keyPEM(t testing.TB) []byte {
+	t.Helper()
+	der, err := x509.MarshalECPrivateKey(a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+}
+
+// plugged is the cacerts layout of an intermediate below root.
+func plugged(t testing.TB, root, intermediate *authority) map[string][]byte {
+	return map[string][]byte{
+		CertKey: intermediate.pem(), KeyKey: intermediate.keyPEM(t), RootKey: root.pem(),
+		ChainKey: slices.Concat(intermediate.pem(), root.pem()),
+	}
+}
+
+func TestSelfSignedLeaf(t *testing.T) {
+	s, _ := selfSigned(t)
+	key := newKey(t)
+	// What the request wishes for counts for nothing.
+	wish, _ := url.Parse("spiffe://cluster.local/ns/kube-system/sa/admin")
+	chain, err := s.Sign(cart, request(t, key, x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "admin"}, URIs: []*url.URL{wish}, DNSNames: []string{"kubernetes.default"},
+	}), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(chain) != 2 || chain[1] != s.RootPEM() {
+		t.Fatalf("chain has %d elements, want leaf and root", len(chain))
+	}
+	leaf := parse(t, chain[0])
+	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != cart.String() || len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses) > 0 {
+		t.Errorf("leaf is for %v %v", leaf.URIs, leaf.DNSNames)
+	}
+	if leaf.Subject.String() != "" {
+		t.Errorf("subject is %s", leaf.Subject)
+	}
+	critical := slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool {
+		return e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}) && e.Critical
+	})
+	if !critical {
+		t.Error("subject alternative name is not critical")
+	}
+	if leaf.IsCA || !leaf.BasicConstraintsValid || leaf.KeyUsage != x509.KeyUsageDigitalSignature {
+		t.Errorf("leaf may sign: %v %v", leaf.IsCA, leaf.KeyUsage)
+	}
+	if !slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}) {
+		t.Errorf("usages are %v", leaf.ExtKeyUsage)
+	}
+	if !key.PublicKey.Equal(leaf.PublicKey) {
+		t.Error("leaf is for another key")
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: s.Roots(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		t.Error(err)
+	}
+	again, err := s.Sign(cart, request(t, key, x509.CertificateRequest{}), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf.SerialNumber.Cmp(parse(t, again[0]).SerialNumber) == 0 {
+		t.Error("two certificates have one serial number")
+	}
+}
+
+func TestPluggedChain(t *testing.T) {
+	root := newAuthority(t, "root", nil, nil)
+	middle := newAuthority(t, "middle", root, nil)
+	issuer := newAuthority(t, "issuer", middle, nil)
+	next := newAuthority(t, "next root", nil, nil) // bundles first: it is trusted before it signs
+	s, err := NewSigner(map[string][]byte{
+		CertKey: issuer.pem(), KeyKey: issuer.keyPEM(t), RootKey: slices.Concat(root.pem(), next.pem()),
+		ChainKey: slices.Concat(middle.pem(), root.pem()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := s.Sign(cart, request(t, newKey(t), x509.CertificateRequest{}), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, c := range chain[1:] {
+		certs, err := parseCertificates([]byte(c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range certs {
+			names = append(names, c.Subject.CommonName)
+		}
+	}
+	if got := strings.Join(names, ","); len(chain) != 4 || got != "issuer,middle,root,next root" {
+		t.Errorf("chain of %d is leaf,%s", len(chain), got)
+	}
+	cert, err := s.ServerCertificate([]string{"isthmus-controller.isthmus-system.svc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cert.Certificate) != 3 {
+		t.Errorf("server shows %d certificates, want leaf, issuer, middle", len(cert.Certificate))
+	}
+	if err := cert.Leaf.VerifyHostname("isthmus-controller.isthmus-system.svc"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLifetimes(t *testing.T) {
+	root := newAuthority(t, "root", nil, nil)
+	short := newAuthority(t, "short", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(2 * time.Hour) })
+	long, err := NewSigner(plugged(t, root, newAuthority(t, "long", root, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	brief, err := NewSigner(plugged(t, root, short))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name   string
+		signer *Signer
+		asked  time.Duration
+		want   time.Duration
+	}{
+		{"default", long, 0, 24 * time.Hour},
+		{"negative", long, -1, 24 * time.Hour},
+		{"asked", long, time.Hour, time.Hour},
+		{"too long", long, 365 * 24 * time.Hour, 90 * 24 * time.Hour},
+		{"not beyond its issuer", brief, 24 * time.Hour, 2 * time.Hour},
+	} {
+		chain, err := tc.signer.Sign(cart, request(t, newKey(t), x509.CertificateRequest{}), tc.asked)
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		leaf := parse(t, chain[0])
+		if got := time.Until(leaf.NotAfter); got > tc.want || got < tc.want-time.Minute {
+			t.Errorf("%s: leaf ends in %s, want %s", tc.name, got, tc.want)
+		}
+		if time.Until(leaf.NotBefore) > -time.Minute {
+			t.Errorf("%s: leaf begins at %s", tc.name, leaf.NotBefore)
+		}
+	}
+	brief.now = func() time.Time { return time.Now().Add(3 * time.Hour) }
+	if _, err := brief.Sign(cart, request(t, newKey(t), x509.CertificateRequest{}), 0); !errors.Is(err, errIssuerEnded) {
+		t.Errorf("after the issuer's end: %v", err)
+	}
+}
+
+func TestSignerRefusesFiles(t *testing.T) {
+	root := newAuthority(t, "root", nil, nil)
+	other := newAuthority(t, "other", nil, nil)
+	issuer := newAuthority(t, "issuer", root, nil)
+	leaf := newAuthority(t, "leaf", root, func(c *x509.Certificate) { c.IsCA = false })
+	nosign := newAuthority(t, "nosign", root, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
+	ended := newAuthority(t, "ended", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	edKey, err := x509.MarshalPKCS8PrivateKey(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change map[string][]byte
+		of     *authority
+		want   string
+	}{
+		"good":             {nil, issuer, ""},
+		"no certificate":   {map[string][]byte{CertKey: nil}, issuer, CertKey},
+		"no key":           {map[string][]byte{KeyKey: nil}, issuer, KeyKey},
+		"no root":          {map[string][]byte{RootKey: nil}, issuer, RootKey},
+		"broken chain":     {map[string][]byte{ChainKey: []byte("hello")}, issuer, ChainKey},
+		"key as chain":     {map[string][]byte{ChainKey: issuer.keyPEM(t)}, issuer, ChainKey},
+		"certificate key":  {map[string][]byte{KeyKey: issuer.pem()}, issuer, KeyKey},
+		"broken key":       {map[string][]byte{KeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte{1}})}, issuer, KeyKey},
+		"key of another":   {map[string][]byte{KeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: edKey})}, issuer, KeyKey},
+		"root of another":  {map[string][]byte{RootKey: other.pem(), ChainKey: nil}, issuer, RootKey},
+		"leaf":             {nil, leaf, CertKey},
+		"may not sign":     {nil, nosign, CertKey},
+		"ended":            {nil, ended, CertKey},
+		"no chain is fine": {map[string][]byte{ChainKey: nil}, issuer, ""},
+		"chain without us": {map[string][]byte{ChainKey: root.pem()}, issuer, ""},
+	} {
+		files := plugged(t, root, tc.of)
+		maps.Copy(files, tc.change)
+		_, err := NewSigner(files)
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want one that names %q", name, err, tc.want)
+		}
+	}
+}
+
+func TestRequestsRefused(t *testing.T) {
+	s, files := selfSigned(t)
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := request(t, newKey(t), x509.CertificateRequest{})
+	block, _ := pem.Decode(good)
+	broken := slices.Clone(block.Bytes)
+	broken[len(broken)-1] ^= 1 // in the signature
+	for name, tc := range map[string]struct {
+		in   []byte
+		want string
+	}{
+		"nothing":       {nil, "PEM"},
+		"text":          {[]byte("hello"), "PEM"},
+		"certificate":   {files[CertKey], "CERTIFICATE REQUEST"},
+		"two":           {slices.Concat(good, good), "followed"},
+		"huge":          {slices.Concat(good, make([]byte, maxRequestBytes)), "bytes"},
+		"garbage":       {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte{0x30}}), "read"},
+		"signature":     {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: broken}), "signed"},
+		"Ed25519":       {request(t, ed, x509.CertificateRequest{}), "type"},
+		"P-224":         {request(t, weak, x509.CertificateRequest{}), "224"},
+		"good, spaces":  {slices.Concat(good, []byte("\n \n")), ""},
+		"good":          {good, ""},
+		"good RSA 2048": {request(t, rsaKey(t, 2048), x509.CertificateRequest{}), ""},
+	} {
+		_, err := s.Sign(cart, tc.in, 0)
+		var bad *RequestError
+		if tc.want == "" && err != nil || tc.want != "" && (!errors.As(err, &bad) || !strings.Contains(bad.Reason, tc.want)) {
+			t.Errorf("%s: %v, want a refusal about %q", name, err, tc.want)
+		}
+	}
+	if _, err := s.Sign(mesh.Identity{}, good, 0); err == nil {
+		t.Error("the zero identity was certified")
+	}
+}
+
+func rsaKey(t testing.TB, bits int) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func TestServingCertificateIsKeptAndRenewed(t *testing.T) {
+	first, _ := selfSigned(t)
+	now := time.Now()
+	first.now = func() time.Time { return now }
+	signer := first
+	config := ServerConfig(func() *Signer { return signer }, "localhost")
+	get := func() *x509.Certificate {
+		cert, err := config.GetCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert.Leaf
+	}
+	a := get()
+	if get() != a {
+		t.Error("a certificate is not kept")
+	}
+	now = now.Add(13 * time.Hour)
+	b := get()
+	if b == a {
+		t.Error("a certificate is not renewed at half of its life")
+	}
+	signer, _ = selfSigned(t)
+	if c := get(); c == b {
+		t.Error("another signer makes no other certificate")
+	} else if _, err := c.Verify(x509.VerifyOptions{Roots: signer.Roots(), DNSName: "localhost"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nothing in a request makes the reader panic, or accept a key that is not of a kind that we sign for.
+func FuzzReadRequest(f *testing.F) {
+	f.Add(request(f, newKey(f), x509.CertificateRequest{DNSNames: []string{"a"}}))
+	f.Add([]byte("-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		key, err := readRequest(in)
+		if err != nil {
+			var bad *RequestError
+			if !errors.As(err, &bad) {
+				t.Fatalf("error of type %T", err)
+			}
+			return
+		}
+		switch key.(type) {
+		case *ecdsa.PublicKey, *rsa.PublicKey:
+		default:
+			t.Fatalf("accepted a key of type %T", key)
+		}
+	})
+}
+
+// A Secret is written by people.
+func FuzzNewSigner(f *testing.F) {
+	_, files := selfSigned(f)
+	f.Add(files[CertKey], files[KeyKey], files[RootKey], files[ChainKey])
+	f.Fuzz(func(t *testing.T, cert, key, root, chain []byte) {
+		s, err := NewSigner(map[string][]byte{CertKey: cert, KeyKey: key, RootKey: root, ChainKey: chain})
+		if err == nil && s.RootPEM() == "" {
+			t.Fatal("a signer without roots")
+		}
+	})
+}
