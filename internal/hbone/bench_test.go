@@ -63,15 +63,6 @@ func BenchmarkDoubleBulk(b *testing.B) {
 	})
 }
 
-// handshake sends one byte, so that TLS is up.
-func handshake(b *testing.B, x, y net.Conn) {
-	b.Helper()
-	go func() { _, _ = x.Write([]byte{1}) }()
-	if _, err := io.ReadFull(y, make([]byte, 1)); err != nil {
-		b.Fatal(err)
-	}
-}
-
 func benchPingPong(b *testing.B, x, y net.Conn) {
 	b.Helper()
 	done := make(chan struct{})

@@ -84,6 +84,15 @@ func secure(a, b net.Conn) (net.Conn, net.Conn) {
 	return tls.Client(a, conf), tls.Server(b, conf)
 }
 
+// handshake sends one byte, so that TLS is up.
+func handshake(t testing.TB, x, y net.Conn) {
+	t.Helper()
+	go func() { _, _ = x.Write([]byte{1}) }()
+	if _, err := io.ReadFull(y, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // open opens a stream and accepts it.
 func open(t testing.TB, c, s *Conn) (*Stream, *Stream) {
 	t.Helper()

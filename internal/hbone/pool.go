@@ -273,7 +273,8 @@ func (p *Pool[K]) drop(key K, conn *Conn) {
 
 // tidy forgets an entry that holds nothing worth keeping. mu must be held.
 func (p *Pool[K]) tidy(key K, e *poolEntry) {
-	if len(e.conns) == 0 && len(e.dialing) == 0 && p.entries[key] == e && !time.Now().Before(e.notUntil) {
+	remembers := e.failures > 0 && time.Now().Before(e.notUntil.Add(10*p.set.MaxBackoff))
+	if len(e.conns) == 0 && len(e.dialing) == 0 && p.entries[key] == e && !remembers {
 		delete(p.entries, key)
 	}
 }

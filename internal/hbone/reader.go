@@ -77,7 +77,8 @@ func (c *Conn) readFrame() error {
 		return c.frameError(err, false)
 	}
 	c.ping.heard.Store(true)
-	if !c.greeted && fh.Type != http2.FrameSettings {
+	if !c.greeted && fh.Type != http2.FrameSettings && fh.Type != http2.FrameGoAway {
+		// A GOAWAY is no greeting either, but servers that turn a connection away begin with it, and it says why.
 		return protocol("first frame is not SETTINGS")
 	}
 	if fh.Type == http2.FrameData {
@@ -284,11 +285,14 @@ func (c *Conn) late(id uint32, what string) error {
 	c.mu.Lock()
 	known = known || c.drain == drainSaid && !c.client && id > c.lastTaken
 	c.mu.Unlock()
-	if known {
-		return nil
+	if known && what == "DATA" {
+		return nil // what was in flight may be a window full, and it pays by its bytes
 	}
 	if !c.control.spend(c.set.Control) {
 		return calm(EventControlBudget, "too many frames on closed streams")
+	}
+	if known {
+		return nil
 	}
 	return c.resetPeer(id, http2.ErrCodeStreamClosed, what+" on a closed stream")
 }

@@ -265,6 +265,9 @@ func (c *Conn) lateHeaders(id uint32) error {
 	known := c.forgotten.has(id)
 	c.wmu.Unlock()
 	if known {
+		if !c.control.spend(c.set.Control) {
+			return calm(EventControlBudget, "too many frames on closed streams")
+		}
 		return nil
 	}
 	return &breach{code: http2.ErrCodeStreamClosed, reason: "HEADERS on a closed stream", event: EventConnProtocol}
