@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// imports are what a remote cluster offers and what its limits leave of it.
+type imports struct {
+	offers    map[serviceName]int // service → pods behind it, all that the limits on names let through
+	endpoints int                 // their sum
+	out       set[serviceName]    // offers that the limits on counts keep out
+}
+
+// offer says whether a remote cluster offers a service, and with how many pods.
+func (x *index) offer(c world.Cluster, n serviceName) (int, bool) {
+	s := x.state.Services[n.in(c)]
+	if c == x.config.LocalCluster || s == nil || !usable(s) {
+		return 0, false
+	}
+	if _, known := x.network(c); !known || !namespaceAllowed(x.limits[c], n.Namespace) {
+		return 0, false
+	}
+	if x.decideIn(c, s).verdict != global { // the owner decides
+		return 0, false
+	}
+	return x.pods(c, n).all, true
+}
+
+// pods counts the pods behind a service in a cluster that its limits let through.
+func (x *index) pods(c world.Cluster, n serviceName) tally {
+	var sum tally
+	if m := x.members[n.in(c)]; m != nil {
+		for account, t := range m.accounts {
+			if identityAllowed(x.limits[c], n.Namespace, account) {
+				sum.all += t.all
+				sum.healthy += t.healthy
+			}
+		}
+	}
+	return sum
+}
+
+// accounts are the service accounts behind a service in a cluster that its limits let through.
+func (x *index) accounts(c world.Cluster, n serviceName) []string {
+	var out []string
+	if m := x.members[n.in(c)]; m != nil {
+		for account := range m.accounts {
+			if identityAllowed(x.limits[c], n.Namespace, account) {
+				out = append(out, account)
+			}
+		}
+	}
+	return out
+}
+
+// refreshImports looks again at some offers of a cluster and gives the services whose fate changed for other reasons: because
+// the limits on counts now let them in or keep them out.
+func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serviceName] {
+	i := x.imports[c]
+	if i == nil {
+		i = &imports{offers: map[serviceName]int{}}
+		x.imports[c] = i
+	}
+	for n := range names {
+		i.endpoints -= i.offers[n]
+		delete(i.offers, n)
+		if pods, ok := x.offer(c, n); ok {
+			i.offers[n] = pods
+			i.endpoints += pods
+		}
+	}
+	before := i.out
+	i.out = i.excess(x.limits[c])
+	changed := set[serviceName]{}
+	for n := range before {
+		if !i.out.has(n) {
+			changed.add(n)
+		}
+	}
+	for n := range i.out {
+		if !before.has(n) {
+			changed.add(n)
+		}
+	}
+	if len(i.offers) == 0 {
+		delete(x.imports, c)
+	}
+	return changed
+}
+
+// excess finds what the limits on counts keep out: services are let in by namespace and name until there are enough; one with
+// more pods than there is room for is passed over.
+func (i *imports) excess(l *world.RemoteCluster) set[serviceName] {
+	most, mostEndpoints := v1alpha1.DefaultMaxServices, v1alpha1.DefaultMaxEndpoints
+	if l != nil {
+		most, mostEndpoints = l.MaxServices, l.MaxEndpoints
+	}
+	if len(i.offers) <= most && i.endpoints <= mostEndpoints {
+		return nil
+	}
+	out := set[serviceName]{}
+	services, endpoints := 0, 0
+	for _, n := range slices.SortedFunc(maps.Keys(i.offers), compareNames) {
+		if services == most || endpoints+i.offers[n] > mostEndpoints {
+			out.add(n)
+			continue
+		}
+		services++
+		endpoints += i.offers[n]
+	}
+	return out
+}
+
+// offered says whether a remote cluster offers a service and the limits let it in.
+func (x *index) offered(c world.Cluster, n serviceName) bool {
+	i := x.imports[c]
+	if i == nil {
+		return false
+	}
+	_, ok := i.offers[n]
+	return ok && !i.out.has(n)
+}
+
+func namespaceAllowed(l *world.RemoteCluster, namespace string) bool {
+	return l == nil || len(l.Namespaces) == 0 || slices.Contains(l.Namespaces, namespace)
+}
+
+func identityAllowed(l *world.RemoteCluster, namespace, account string) bool {
+	if l == nil || len(l.Identities) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(l.Identities, func(pattern string) bool {
+		ns, sa, _ := strings.Cut(pattern, "/")
+		return (ns == "*" || ns == namespace) && (sa == "*" || sa == account)
+	})
+}

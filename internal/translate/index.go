@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// serviceName names a service across clusters: namespace sameness.
+type serviceName struct{ Namespace, Name string }
+
+func nameOf(k world.Key) serviceName { return serviceName{k.Namespace, k.Name} }
+
+func (n serviceName) in(c world.Cluster) world.Key {
+	return world.Key{Cluster: c, Namespace: n.Namespace, Name: n.Name}
+}
+
+func compareNames(a, b serviceName) int {
+	return world.Key{Namespace: a.Namespace, Name: a.Name}.Compare(world.Key{Namespace: b.Namespace, Name: b.Name})
+}
+
+// set is a set of comparable values.
+type set[K comparable] map[K]struct{}
+
+func (s set[K]) add(k K)      { s[k] = struct{}{} }
+func (s set[K]) has(k K) bool { _, ok := s[k]; return ok }
+
+// multi maps a key to a set of values.
+type multi[K, V comparable] map[K]set[V]
+
+func (m multi[K, V]) add(k K, v V) {
+	if m[k] == nil {
+		m[k] = set[V]{}
+	}
+	m[k].add(v)
+}
+
+func (m multi[K, V]) remove(k K, v V) {
+	if delete(m[k], v); len(m[k]) == 0 {
+		delete(m, k)
+	}
+}
+
+// index is a State with the ways through it. One goroutine owns it.
+type index struct {
+	config world.Config
+	state  *world.State
+
+	slicesNaming multi[world.Key, world.Key]       // pod → slices
+	slicesOf     multi[world.Key, world.Key]       // service → slices
+	slicesOn     multi[world.Key, world.Key]       // node → slices with endpoints there that are no pods
+	podsOn       multi[world.Key, world.Key]       // node → pods
+	podsIn       multi[world.Key, world.Key]       // namespace → pods
+	namesIn      multi[string, serviceName]        // namespace's name → services, in any cluster
+	clustersOf   multi[serviceName, world.Cluster] // service → clusters that have it
+	namesOf      multi[world.Cluster, serviceName] // cluster → services
+	ingress      multi[string, world.Key]          // load balancer's address → local services
+	policiesIn   multi[string, world.Key]          // namespace's name → local AuthorizationPolicies
+	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
+	members      map[world.Key]*members            // service → pods
+	rules        map[world.Cluster][]rules         // in the order in which they are asked
+	limits       map[world.Cluster]*world.RemoteCluster
+	imports      map[world.Cluster]*imports
+	doors        []door // other networks' gateways, sorted
+}
+
+func newIndex(c world.Config) *index {
+	return &index{
+		config: c, state: world.NewState(),
+		slicesNaming: multi[world.Key, world.Key]{}, slicesOf: multi[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
+		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
+		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
+		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{},
+		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
+		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{},
+	}
+}
+
+// hostname is the full name of a Kubernetes service.
+func (x *index) hostname(n serviceName) string {
+	return n.Name + "." + n.Namespace + ".svc." + x.config.ClusterDomain
+}
+
+// serviceKey is the mesh's key of a service.
+func (x *index) serviceKey(n serviceName) mesh.ServiceKey {
+	return mesh.ServiceKey{Namespace: n.Namespace, Hostname: x.hostname(n)}
+}
+
+// network is where a cluster's pods are; false if a remote cluster does not say, in which case nothing of it can be used.
+func (x *index) network(c world.Cluster) (string, bool) {
+	if l := x.limits[c]; l != nil && l.Network != "" && c != x.config.LocalCluster {
+		return l.Network, true
+	}
+	n := ""
+	if ns := x.state.Namespaces[world.Key{Cluster: c, Name: x.config.SystemNamespace}]; ns != nil {
+		n = ns.Labels[world.LabelNetwork]
+	}
+	return n, n != "" || c == x.config.LocalCluster
+}
+
+// here says whether a cluster's pods are in our own network.
+func (x *index) here(c world.Cluster) bool {
+	if c == x.config.LocalCluster {
+		return true
+	}
+	own, _ := x.network(x.config.LocalCluster)
+	n, ok := x.network(c)
+	return ok && n == own
+}
+
+func (x *index) namespaceLabels(c world.Cluster, name string) map[string]string {
+	if ns := x.state.Namespaces[world.Key{Cluster: c, Name: name}]; ns != nil {
+		return ns.Labels
+	}
+	return nil
+}
+
+// decideIn asks the rules of one cluster about another one's service (or its own).
+func (x *index) decideIn(asked world.Cluster, s *world.Service) decision {
+	return decide(x.rules[asked], s.Labels, x.namespaceLabels(s.Cluster, s.Namespace))
+}
+
+// fold applies a delta to the state and all ways through it, and notes what it touches.
+func (x *index) fold(d world.Delta, t *touched) {
+	foldInto(x.state.Namespaces, d.Namespaces, func(k world.Key, was, now *world.Namespace) { x.foldNamespace(k, t) })
+	foldInto(x.state.RemoteClusters, d.RemoteClusters, func(k world.Key, was, now *world.RemoteCluster) { x.foldRemoteCluster(was, now, t) })
+	foldInto(x.state.ServiceScopes, d.ServiceScopes, func(k world.Key, was, now *world.ServiceScope) { x.foldScope(k.Cluster, k, t) })
+	foldInto(x.state.Nodes, d.Nodes, func(k world.Key, was, now *world.Node) { x.foldNode(k, t) })
+	foldInto(x.state.Pods, d.Pods, func(k world.Key, was, now *world.Pod) { x.foldPod(k, was, now, t) })
+	foldInto(x.state.Services, d.Services, func(k world.Key, was, now *world.Service) { x.foldService(k, was, now, t) })
+	foldInto(x.state.EndpointSlices, d.EndpointSlices, func(k world.Key, was, now *world.EndpointSlice) { x.foldSlice(k, was, now, t) })
+	foldInto(x.state.GatewayClasses, d.GatewayClasses, func(k world.Key, was, now *world.GatewayClass) { t.gateways = true })
+	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) { t.gateways = true })
+	foldInto(x.state.AuthorizationPolicies, d.AuthorizationPolicies, func(k world.Key, was, now *world.AuthorizationPolicy) {
+		x.foldPolicy(k, x.policiesIn, now != nil, was != nil && len(was.Selector) > 0 || now != nil && len(now.Selector) > 0, t)
+	})
+	foldInto(x.state.PeerAuthentications, d.PeerAuthentications, func(k world.Key, was, now *world.PeerAuthentication) {
+		x.foldPolicy(k, x.peersIn, now != nil, true, t)
+		t.peers = true
+	})
+	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
+		if n, ok := x.nameOfHost(k); ok {
+			t.names.add(n)
+		}
+	})
+}
+
+// foldInto applies one kind's changes; what is equal is no change.
+func foldInto[V any](into, changes map[world.Key]*V, each func(k world.Key, was, now *V)) {
+	for k, now := range changes {
+		was := into[k]
+		if was == now || was != nil && now != nil && reflect.DeepEqual(was, now) {
+			continue
+		}
+		if now == nil {
+			delete(into, k)
+		} else {
+			into[k] = now
+		}
+		each(k, was, now)
+	}
+}
+
+// nameOfHost reads a VIP's key back into the service's name.
+func (x *index) nameOfHost(k world.Key) (serviceName, bool) {
+	suffix := "." + k.Namespace + ".svc." + x.config.ClusterDomain
+	if n := len(k.Name) - len(suffix); n > 0 && k.Name[n:] == suffix {
+		return serviceName{k.Namespace, k.Name[:n]}, true
+	}
+	return serviceName{}, false
+}
+
+func (x *index) foldNamespace(k world.Key, t *touched) {
+	for n := range x.namesIn[k.Name] {
+		t.names.add(n)
+	}
+	if k.Name == x.config.SystemNamespace {
+		t.networkOf(x, k.Cluster)
+	}
+}
+
+func (x *index) foldRemoteCluster(was, now *world.RemoteCluster, t *touched) {
+	for _, r := range []*world.RemoteCluster{was, now} {
+		if r == nil {
+			continue
+		}
+		delete(x.limits, r.ID)
+		for _, other := range x.state.RemoteClusters {
+			if other.ID == r.ID && other.Cluster == x.config.LocalCluster && (x.limits[r.ID] == nil || other.Name < x.limits[r.ID].Name) {
+				x.limits[r.ID] = other
+			}
+		}
+		t.networkOf(x, r.ID)
+	}
+}
+
+func (x *index) foldScope(c world.Cluster, k world.Key, t *touched) {
+	x.rules[c] = slices.DeleteFunc(x.rules[c], func(r rules) bool { return r.scope.Key == k })
+	if s := x.state.ServiceScopes[k]; s != nil {
+		x.rules[c] = append(x.rules[c], compile(s))
+		slices.SortFunc(x.rules[c], byPriority)
+	}
+	if len(x.rules[c]) == 0 {
+		delete(x.rules, c)
+	}
+	for n := range x.namesOf[c] {
+		t.names.add(n)
+	}
+	if c == x.config.LocalCluster { // it may carve out of imports
+		for n := range x.clustersOf {
+			t.names.add(n)
+		}
+		t.scopes.add(k)
+	}
+}
+
+func (x *index) foldNode(k world.Key, t *touched) {
+	for p := range x.podsOn[k] {
+		t.pods.add(p)
+	}
+	for s := range x.slicesOn[k] {
+		t.slices.add(s)
+	}
+}
+
+func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
+	t.pods.add(k)
+	if was != nil {
+		x.podsOn.remove(k.In("", was.Node), k)
+		x.podsIn.remove(k.In("", k.Namespace), k)
+	}
+	if now != nil {
+		x.podsOn.add(k.In("", now.Node), k)
+		x.podsIn.add(k.In("", k.Namespace), k)
+	}
+	before, countedBefore := memberOf(was)
+	after, counts := memberOf(now)
+	if before == after && countedBefore == counts {
+		return
+	}
+	for s := range x.slicesNaming[k] {
+		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
+		x.members[service].set(k.Name, after, counts)
+		t.membersOf(x, service)
+	}
+}
+
+func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
+	n := nameOf(k)
+	t.names.add(n)
+	if k.Cluster != x.config.LocalCluster {
+		t.clusters.add(k.Cluster)
+	}
+	if was == nil {
+		x.clustersOf.add(n, k.Cluster)
+		x.namesOf.add(k.Cluster, n)
+		x.namesIn.add(n.Namespace, n)
+	}
+	if now == nil {
+		x.clustersOf.remove(n, k.Cluster)
+		x.namesOf.remove(k.Cluster, n)
+		if len(x.clustersOf[n]) == 0 {
+			x.namesIn.remove(n.Namespace, n)
+		}
+	}
+	if k.Cluster == x.config.LocalCluster {
+		var before, after []string
+		if was != nil {
+			before = was.Ingress
+		}
+		if now != nil {
+			after = now.Ingress
+		}
+		for _, a := range before {
+			x.ingress.remove(a, k)
+		}
+		for _, a := range after {
+			x.ingress.add(a, k)
+		}
+		if !slices.Equal(before, after) || x.state.Gateways[k] != nil {
+			t.gateways = true
+		}
+	}
+	if was == nil || now == nil || usable(was) != usable(now) || !slices.Equal(was.Ports, now.Ports) {
+		t.endpointsOf(x, k)
+	}
+}
+
+func (x *index) foldSlice(k world.Key, was, now *world.EndpointSlice, t *touched) {
+	t.slices.add(k)
+	if was != nil {
+		x.unlinkSlice(k, was, t)
+	}
+	if now != nil {
+		x.linkSlice(k, now, t)
+	}
+}
+
+func (x *index) unlinkSlice(k world.Key, e *world.EndpointSlice, t *touched) {
+	service := k.In(k.Namespace, e.Service)
+	x.slicesOf.remove(service, k)
+	m := x.members[service]
+	for _, ep := range e.Endpoints {
+		if ep.Pod == "" {
+			x.slicesOn.remove(k.In("", ep.Node), k)
+			continue
+		}
+		pod := k.In(k.Namespace, ep.Pod)
+		x.slicesNaming.remove(pod, k)
+		t.pods.add(pod)
+		if m.refs[ep.Pod]--; m.refs[ep.Pod] == 0 {
+			delete(m.refs, ep.Pod)
+			m.set(ep.Pod, member{}, false)
+		}
+	}
+	if m != nil && len(m.refs) == 0 {
+		delete(x.members, service)
+	}
+	t.membersOf(x, service)
+}
+
+func (x *index) linkSlice(k world.Key, e *world.EndpointSlice, t *touched) {
+	service := k.In(k.Namespace, e.Service)
+	x.slicesOf.add(service, k)
+	m := x.members[service]
+	if m == nil {
+		m = newMembers()
+		x.members[service] = m
+	}
+	for _, ep := range e.Endpoints {
+		if ep.Pod == "" {
+			x.slicesOn.add(k.In("", ep.Node), k)
+			continue
+		}
+		pod := k.In(k.Namespace, ep.Pod)
+		x.slicesNaming.add(pod, k)
+		t.pods.add(pod)
+		m.refs[ep.Pod]++
+		now, counts := memberOf(x.state.Pods[pod])
+		m.set(ep.Pod, now, counts)
+	}
+	if len(m.refs) == 0 {
+		delete(x.members, service)
+	}
+	t.membersOf(x, service)
+}
+
+func (x *index) foldPolicy(k world.Key, in multi[string, world.Key], there, selects bool, t *touched) {
+	if k.Cluster != x.config.LocalCluster {
+		return // policies guard the cluster that they are in
+	}
+	if there {
+		in.add(k.Namespace, k)
+	} else {
+		in.remove(k.Namespace, k)
+	}
+	t.policies.add(k)
+	if !selects {
+		return
+	}
+	for namespace, pods := range x.podsIn {
+		if namespace.Cluster == x.config.LocalCluster && (namespace.Name == k.Namespace || k.Namespace == x.config.SystemNamespace) {
+			for p := range pods {
+				t.pods.add(p)
+			}
+		}
+	}
+}

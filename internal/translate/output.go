@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// ControllerName is the controller of GatewayClasses that are ours.
+const ControllerName = "isthmus.dev/gateway-controller"
+
+// Names of classes.
+const (
+	ClassEastWest = "eastwest"
+	ClassWaypoint = "waypoint"
+	// ClassIstioEastWest is read in remote clusters that Istio serves.
+	ClassIstioEastWest = "istio-east-west"
+)
+
+// ConditionAccepted is the condition type on kinds that are not ours, such as Service and AuthorizationPolicy.
+const ConditionAccepted = "isthmus.dev/Accepted"
+
+// Finding is one condition on the object (or on one listener of the Gateway) that caused it.
+type Finding struct {
+	Listener   string // set: the condition belongs to this listener
+	Type       string
+	Status     string // True or False
+	Reason     string
+	Message    string
+	Generation int64 // of the object, 0 where the kind has none that matters
+}
+
+// GatewayPlan is what must run for an accepted Gateway.
+type GatewayPlan struct {
+	Key            world.Key
+	UID            string
+	Class          string
+	Network        string
+	ServiceAccount string
+	Listeners      []mesh.Listener // the valid ones
+	// Addresses are IPs asked for; empty: whatever the load balancer gives.
+	Addresses []string
+	// ServiceType is LoadBalancer, NodePort or ClusterIP.
+	ServiceType                   string
+	InfraLabels, InfraAnnotations map[string]string
+}
+
+// ScopeStatus is the status of a local ServiceScope, but for its conditions, which are Findings.
+type ScopeStatus struct {
+	Global, Local int // services of this cluster that it decides
+	// Conflicts are sorted by service; at most MaxConflicts are kept.
+	Conflicts []Conflict
+	// ConflictCount counts all.
+	ConflictCount int
+}
+
+// MaxConflicts bounds the conflicts that a ServiceScope's status lists.
+const MaxConflicts = 16
+
+// Conflict is a difference between clusters' definitions of one service.
+type Conflict struct {
+	Namespace, Name string
+	Clusters        []world.Cluster
+	Message         string
+}
+
+// RemoteCount is what is taken from a remote cluster.
+type RemoteCount struct {
+	Network   string
+	Services  int // global services in use here
+	Endpoints int // their healthy pods
+	// LeftOut counts global services that import limits keep out.
+	LeftOut int
+}
+
+// Output is everything that follows from a State.
+type Output struct {
+	Mesh mesh.Snapshot
+	// Findings are per object; an object without any has no entry.
+	Findings map[world.ObjectRef][]Finding
+	// Gateways holds a plan per accepted local Gateway of our classes.
+	Gateways map[world.Key]*GatewayPlan
+	// GatewayAddresses are the status.addresses of our Gateways; one without addresses has an empty entry.
+	GatewayAddresses map[world.Key][]world.GatewayAddress
+	// Scopes holds an entry per local ServiceScope.
+	Scopes map[world.Key]ScopeStatus
+	// Remotes holds an entry per remote cluster of which anything is known.
+	Remotes map[world.Cluster]RemoteCount
+	// WantVIPs are the services that need an address of ours, sorted.
+	WantVIPs []mesh.ServiceKey
+}
+
+// Change is what a delta did to an Output. Nil (or false) values mean: no longer there.
+type Change struct {
+	Mesh             mesh.Delta
+	Findings         map[world.ObjectRef][]Finding // empty: none any more
+	Gateways         map[world.Key]*GatewayPlan
+	GatewayAddresses map[world.Key]*[]world.GatewayAddress
+	Scopes           map[world.Key]*ScopeStatus
+	Remotes          map[world.Cluster]*RemoteCount
+	VIPs             map[mesh.ServiceKey]bool // true: wanted now, false: wanted no longer
+}
+
+// Empty says that nothing changed.
+func (c Change) Empty() bool {
+	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs) == 0
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// answer is all that follows from one service name.
+type answer struct {
+	service  *mesh.Service             // nil: not told
+	remote   map[string]*mesh.Workload // by UID: other networks' pods, seen from here
+	taken    map[world.Cluster]int     // remote clusters that take part → their healthy pods
+	wantVIP  bool
+	exported bool     // our own gateways let other clusters in
+	decided  decision // of our own cluster's rules about its own Service
+	conflict *Conflict
+	findings []Finding // on our own cluster's Service
+}
+
+// usable says whether a Service can be told at all: it is one, and has a port that the mesh carries.
+func usable(s *world.Service) bool { return !s.ExternalName && len(s.Ports) > 0 }
+
+// answer works out a service name. It needs the imports of all clusters that have the service.
+func (x *index) answer(n serviceName) *answer {
+	out := &answer{}
+	own := x.state.Services[n.in(x.config.LocalCluster)]
+	var remotes []*world.Service
+	if own != nil {
+		out.decided = x.decideIn(x.config.LocalCluster, own)
+		if !usable(own) {
+			if out.decided.verdict == global {
+				out.findings = []Finding{unusable(own)}
+			}
+			return out
+		}
+		if out.decided.verdict == global {
+			out.exported = true
+			out.findings = distributionFinding(own)
+			remotes = x.offers(n, nil)
+		}
+	} else {
+		if x.state.Namespaces[world.Key{Cluster: x.config.LocalCluster, Name: n.Namespace}] == nil {
+			return out // a name is answered in namespaces that exist here
+		}
+		remotes = x.offers(n, func(s *world.Service) bool {
+			return x.decideIn(x.config.LocalCluster, s).verdict == local
+		})
+		if len(remotes) == 0 {
+			return out
+		}
+		out.wantVIP = true
+	}
+	vip := x.state.VIPs[world.VIPKey(x.serviceKey(n))]
+	if own == nil && vip == nil {
+		return out // soon: somebody reads wantVIP
+	}
+	out.taken = make(map[world.Cluster]int, len(remotes))
+	for _, s := range remotes {
+		out.taken[s.Cluster] = x.pods(s.Cluster, n).healthy
+	}
+	out.service, out.conflict = x.merge(n, own, remotes)
+	if own == nil {
+		network, _ := x.network(x.config.LocalCluster)
+		for _, a := range []netip.Addr{vip.V4, vip.V6} {
+			if a.IsValid() {
+				out.service.Addresses = append(out.service.Addresses, mesh.NetworkAddress{Network: network, Addr: a})
+			}
+		}
+		slices.SortFunc(out.service.Addresses, compareAddresses)
+	}
+	out.remote = x.splitHorizon(n, out.service, remotes)
+	return out
+}
+
+// offers are the remote definitions of a service that may be used, in no particular order.
+func (x *index) offers(n serviceName, carvedOut func(*world.Service) bool) []*world.Service {
+	var out []*world.Service
+	for c := range x.clustersOf[n] {
+		if c == x.config.LocalCluster || !x.offered(c, n) {
+			continue
+		}
+		if s := x.state.Services[n.in(c)]; carvedOut == nil || !carvedOut(s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// merge makes one service of all definitions. own may be nil; remotes are definitions of other clusters that count.
+func (x *index) merge(n serviceName, own *world.Service, remotes []*world.Service) (*mesh.Service, *Conflict) {
+	all := slices.Clone(remotes)
+	if own != nil {
+		all = append(all, own)
+	}
+	slices.SortFunc(all, func(a, b *world.Service) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Cluster, b.Cluster))
+	})
+	base := own
+	if base == nil {
+		base = all[0]
+	}
+	out := &mesh.Service{
+		Namespace: n.Namespace, Name: n.Name, Hostname: x.hostname(n),
+		Balance: x.balance(base), Families: base.Families, Canonical: own != nil,
+	}
+	if own == nil {
+		out.Families = mesh.FamiliesAny // its addresses are ours, of either family
+	}
+	var conflict *Conflict
+	out.Ports, conflict = mergePorts(all)
+	if conflict == nil && own != nil {
+		conflict = x.difference(all, own)
+	}
+	if conflict != nil {
+		conflict.Namespace, conflict.Name = n.Namespace, n.Name
+	}
+	seen := set[mesh.NetworkAddress]{}
+	sans := set[string]{}
+	for _, s := range all {
+		network, _ := x.network(s.Cluster)
+		// Another cluster's VIPs in our own network are left out: nothing routes them, and they may be the VIPs of quite
+		// different services here.
+		if s.Cluster == x.config.LocalCluster || !x.here(s.Cluster) {
+			for _, a := range s.Addresses {
+				seen.add(mesh.NetworkAddress{Network: network, Addr: a})
+			}
+		}
+		// Pods of our own network are told with their identity; those of others are proved through the service.
+		if !x.here(s.Cluster) {
+			for _, account := range x.accounts(s.Cluster, n) {
+				sans.add(mesh.Identity{TrustDomain: x.config.TrustDomain, Namespace: n.Namespace, ServiceAccount: account}.String())
+			}
+		}
+	}
+	out.Addresses = slices.SortedFunc(maps.Keys(seen), compareAddresses)
+	out.SANs = slices.Sorted(maps.Keys(sans))
+	return out, conflict
+}
+
+func compareAddresses(a, b mesh.NetworkAddress) int {
+	return cmp.Or(cmp.Compare(a.Network, b.Network), a.Addr.Compare(b.Addr))
+}
+
+// mergePorts is the union of the ports of definitions that are sorted by age; of two different ones the older counts.
+func mergePorts(byAge []*world.Service) ([]mesh.Port, *Conflict) {
+	type owned struct {
+		port    world.ServicePort
+		cluster world.Cluster
+	}
+	ports := map[uint16]owned{}
+	var clusters []world.Cluster
+	var clashes []string
+	for _, s := range byAge {
+		for _, p := range s.Ports {
+			first, ok := ports[p.Port]
+			if !ok {
+				ports[p.Port] = owned{p, s.Cluster}
+				continue
+			}
+			if first.cluster != s.Cluster && first.port.App != p.App {
+				clusters = append(clusters, first.cluster, s.Cluster)
+				clashes = append(clashes, fmt.Sprintf("port %d speaks %s in %s and %s in %s; %s's definition is used, because its Service is older",
+					p.Port, protocolNames[first.port.App], first.cluster, protocolNames[p.App], s.Cluster, first.cluster))
+			}
+		}
+	}
+	out := make([]mesh.Port, 0, len(ports))
+	for _, number := range slices.Sorted(maps.Keys(ports)) {
+		p := ports[number].port
+		out = append(out, mesh.Port{Service: p.Port, Target: p.Target, App: p.App})
+	}
+	if len(clashes) == 0 {
+		return out, nil
+	}
+	return out, newConflict(clusters, clashes)
+}
+
+var protocolNames = map[mesh.AppProtocol]string{
+	mesh.AppUnknown: "an unnamed protocol", mesh.AppHTTP11: "HTTP", mesh.AppHTTP2: "HTTP/2", mesh.AppGRPC: "gRPC",
+	mesh.AppTCP: "TCP", mesh.AppTLS: "TLS",
+}
+
+// difference finds settings that must be the same in all clusters to mean the same to everybody.
+func (x *index) difference(byAge []*world.Service, own *world.Service) *Conflict {
+	var clusters []world.Cluster
+	var messages []string
+	for _, s := range byAge {
+		if s == own {
+			continue
+		}
+		if s.Headless != own.Headless {
+			clusters = append(clusters, own.Cluster, s.Cluster)
+			messages = append(messages, fmt.Sprintf("it is headless in only one of %s and %s", own.Cluster, s.Cluster))
+		}
+		if a, b := x.distribution(own), x.distribution(s); a != b {
+			clusters = append(clusters, own.Cluster, s.Cluster)
+			messages = append(messages, fmt.Sprintf("trafficDistribution is %q in %s and %q in %s; each cluster's clients follow their own", a, own.Cluster, b, s.Cluster))
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	return newConflict(clusters, messages)
+}
+
+// maxMessage keeps a message within what conditions and the CRD take, in bytes.
+const maxMessage = 1000
+
+func newConflict(clusters []world.Cluster, messages []string) *Conflict {
+	slices.Sort(clusters)
+	clusters = slices.Compact(clusters)
+	if len(clusters) > MaxConflicts {
+		clusters = clusters[:MaxConflicts]
+	}
+	return &Conflict{Clusters: clusters, Message: shorten(strings.Join(messages, "; "))}
+}
+
+func shorten(s string) string {
+	if len(s) > maxMessage {
+		return s[:maxMessage] + "…"
+	}
+	return s
+}
+
+// Values of trafficDistribution.
+const (
+	preferClose    = "PreferClose"
+	preferSameZone = "PreferSameZone"
+	preferSameNode = "PreferSameNode"
+	preferAny      = "Any" // of the annotation: none
+)
+
+// distribution is a Service's own, or its namespace's.
+func (x *index) distribution(s *world.Service) string {
+	d := s.Distribution
+	if ns := x.state.Namespaces[world.Key{Cluster: s.Cluster, Name: s.Namespace}]; d == "" && ns != nil {
+		d = ns.Distribution
+	}
+	if d == preferSameZone { // another word for the same
+		return preferClose
+	}
+	return d
+}
+
+func (x *index) balance(s *world.Service) mesh.LoadBalancing {
+	out := mesh.LoadBalancing{AllowUnhealthy: s.NotReady}
+	switch {
+	case s.NodeLocal:
+		out.Mode, out.Preference = mesh.BalanceStrict, []mesh.Scope{mesh.ScopeNode}
+	case x.distribution(s) == preferClose:
+		out.Mode, out.Preference = mesh.BalanceFailover, []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone}
+	case x.distribution(s) == preferSameNode:
+		out.Mode = mesh.BalanceFailover
+		out.Preference = []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone, mesh.ScopeSubzone, mesh.ScopeNode}
+	}
+	return out
+}
+
+// unusable says why a Service that was to be global is not.
+func unusable(s *world.Service) Finding {
+	f := Finding{Type: ConditionAccepted, Status: isFalse, Reason: "NoPorts",
+		Message: "spec.ports holds no TCP port, so there is nothing for other clusters to connect to: the Service stays local"}
+	if s.ExternalName {
+		f.Reason, f.Message = "ExternalName", "spec.type ExternalName has no endpoints that another cluster could reach: the Service stays local"
+	}
+	return f
+}
+
+func distributionFinding(s *world.Service) []Finding {
+	switch s.Distribution {
+	case "", preferClose, preferSameZone, preferSameNode, preferAny:
+		return nil
+	}
+	return []Finding{{Type: ConditionAccepted, Status: isFalse, Reason: "UnknownTrafficDistribution",
+		Message: fmt.Sprintf("traffic distribution %q is none of PreferClose, PreferSameZone, PreferSameNode: traffic is spread evenly", s.Distribution)}}
+}

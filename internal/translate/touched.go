@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import "github.com/isthmus-mesh/isthmus/internal/world"
+
+// touched are the keys whose answers a delta may change.
+type touched struct {
+	names    set[serviceName]
+	pods     set[world.Key]
+	slices   set[world.Key]
+	scopes   set[world.Key]
+	policies set[world.Key] // AuthorizationPolicies and PeerAuthentications
+	clusters set[world.Cluster]
+	gateways bool // Gateways are few: all of them are looked at again
+	peers    bool // so are PeerAuthentications
+}
+
+func newTouched() *touched {
+	return &touched{
+		names: set[serviceName]{}, pods: set[world.Key]{}, slices: set[world.Key]{}, scopes: set[world.Key]{},
+		policies: set[world.Key]{}, clusters: set[world.Cluster]{},
+	}
+}
+
+// networkOf notes that a cluster's network or limits may be others now, which concerns everything of it. If the cluster is our
+// own, it concerns what is remote in every other one.
+func (t *touched) networkOf(x *index, c world.Cluster) {
+	t.gateways = true
+	all := c == x.config.LocalCluster
+	for other := range x.namesOf {
+		if all || other == c {
+			t.clusters.add(other)
+			for n := range x.namesOf[other] {
+				t.names.add(n)
+			}
+		}
+	}
+	t.clusters.add(c)
+	for namespace, pods := range x.podsIn {
+		if all || namespace.Cluster == c {
+			for p := range pods {
+				t.pods.add(p)
+			}
+		}
+	}
+	for slice := range x.state.EndpointSlices {
+		if all || slice.Cluster == c {
+			t.slices.add(slice)
+		}
+	}
+}
+
+// membersOf notes that the pods behind a service are others now. Our own cluster's pods are told one by one, so only other
+// clusters' add to what is said of the service.
+func (t *touched) membersOf(x *index, service world.Key) {
+	if service.Cluster != x.config.LocalCluster {
+		t.names.add(nameOf(service))
+	}
+}
+
+// endpointsOf notes all endpoints of a service.
+func (t *touched) endpointsOf(x *index, service world.Key) {
+	for slice := range x.slicesOf[service] {
+		t.slices.add(slice)
+		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			if ep.Pod != "" {
+				t.pods.add(slice.In(slice.Namespace, ep.Pod))
+			}
+		}
+	}
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// Build gives the whole answer for a whole state.
+func Build(s *world.State, c world.Config) Output {
+	x := newIndex(c)
+	x.fold(world.Delta{Tables: s.Tables}, newTouched())
+	out := Output{
+		Mesh: mesh.NewSnapshot(), Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
+		GatewayAddresses: map[world.Key][]world.GatewayAddress{}, Scopes: map[world.Key]ScopeStatus{}, Remotes: map[world.Cluster]RemoteCount{},
+	}
+	find := func(ref world.ObjectRef, f []Finding) {
+		if len(f) > 0 {
+			out.Findings[ref] = f
+		}
+	}
+	tell := func(w *mesh.Workload) {
+		if w != nil {
+			out.Mesh.Workloads[w.UID] = w
+		}
+	}
+
+	// What other networks' gateways there are, and what each remote cluster offers within its limits.
+	x.doors = x.findDoors()
+	for _, d := range x.doors {
+		tell(d.workload(c))
+	}
+	for cluster, names := range x.namesOf {
+		x.refreshImports(cluster, names)
+	}
+
+	// Services, and what they say of other networks.
+	answers, sums := map[serviceName]*answer{}, newTotals()
+	var exports []serviceName
+	for n := range x.clustersOf {
+		a := x.answer(n)
+		answers[n] = a
+		sums.count(n, a, 1)
+		if a.service != nil {
+			out.Mesh.Services[a.service.Key()] = a.service
+		}
+		for _, w := range a.remote {
+			tell(w)
+		}
+		if a.wantVIP {
+			out.WantVIPs = append(out.WantVIPs, x.serviceKey(n))
+		}
+		if a.exported {
+			exports = append(exports, n)
+		}
+		find(world.ObjectRef{Kind: world.KindService, Key: n.in(c.LocalCluster)}, a.findings)
+	}
+	slices.SortFunc(out.WantVIPs, compareServiceKeys)
+	slices.SortFunc(exports, compareNames)
+
+	// Pods, and endpoints that are none.
+	takesPart := x.takesPart(func(n serviceName) *answer { return answers[n] })
+	for k := range x.state.Pods {
+		tell(x.podWorkload(k, takesPart))
+	}
+	for k := range x.state.EndpointSlices {
+		for _, w := range x.sliceWorkloads(k, takesPart) {
+			tell(w)
+		}
+	}
+
+	// Policies.
+	for k := range x.state.AuthorizationPolicies {
+		p, f := x.policy(k)
+		if p != nil {
+			out.Mesh.Policies[p.Key()] = p
+		}
+		find(world.ObjectRef{Kind: world.KindAuthorizationPolicy, Key: k}, f)
+	}
+	maps.Copy(out.Mesh.Policies, x.peerPolicies())
+
+	// Gateways.
+	g := x.gateways()
+	maps.Copy(out.Findings, g.findings)
+	out.Gateways, out.GatewayAddresses = g.plans, g.addresses
+	for k, config := range g.configs {
+		config.Exports = x.serviceKeys(exports)
+		out.Mesh.Gateways[k] = config
+	}
+
+	// Sums.
+	for k := range x.state.ServiceScopes {
+		if k.Cluster == c.LocalCluster {
+			status, f := x.scopeStatus(k, sums)
+			out.Scopes[k] = status
+			find(world.ObjectRef{Kind: world.KindServiceScope, Key: k}, f)
+		}
+	}
+	clusters := set[world.Cluster]{}
+	for cluster := range x.namesOf {
+		clusters.add(cluster)
+	}
+	for cluster := range x.limits {
+		clusters.add(cluster)
+	}
+	for cluster := range clusters {
+		count, f, known := x.remoteCount(cluster, sums)
+		if known {
+			out.Remotes[cluster] = count
+		}
+		if limits := x.limits[cluster]; limits != nil {
+			find(limits.Ref(), f)
+		}
+	}
+	return out
+}
+
+// takesPart asks answers whether a cluster's definition counts.
+func (x *index) takesPart(answerOf func(serviceName) *answer) takesPart {
+	return func(c world.Cluster, n serviceName) bool {
+		if c == x.config.LocalCluster {
+			s := x.state.Services[n.in(c)]
+			return s != nil && usable(s)
+		}
+		a := answerOf(n)
+		if a == nil {
+			return false
+		}
+		_, ok := a.taken[c]
+		return ok
+	}
+}
+
+func (x *index) serviceKeys(names []serviceName) []mesh.ServiceKey {
+	out := make([]mesh.ServiceKey, 0, len(names))
+	for _, n := range names {
+		out = append(out, x.serviceKey(n))
+	}
+	return out
+}
+
+func compareServiceKeys(a, b mesh.ServiceKey) int {
+	return world.Key{Namespace: a.Namespace, Name: a.Hostname}.Compare(world.Key{Namespace: b.Namespace, Name: b.Hostname})
+}
