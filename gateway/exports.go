@@ -69,7 +69,7 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	if _, ok := c.domains[peer.TrustDomain]; !ok {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", peer)}
 	}
-	service := c.service(v, asked)
+	service := c.service(v, asked, peer.Namespace)
 	if service == nil {
 		return target{}, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
 	}
@@ -82,8 +82,9 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	return target{service, asked.Port}, nil
 }
 
-// service finds an exported service by its hostname, or by a VIP that it has in the gateway's own network.
-func (c *config) service(v *directory.View, asked hbone.Authority) *mesh.Service {
+// service finds an exported service by its hostname, or by a VIP that it has in the gateway's own network, as a client of the
+// namespace sees it.
+func (c *config) service(v *directory.View, asked hbone.Authority, namespace string) *mesh.Service {
 	if !asked.IP.IsValid() {
 		key, ok := c.byHostname[strings.ToLower(asked.Hostname)]
 		if !ok {
@@ -91,7 +92,7 @@ func (c *config) service(v *directory.View, asked hbone.Authority) *mesh.Service
 		}
 		return v.Service(key)
 	}
-	service := v.ServiceAt(c.network, asked.IP, "")
+	service := v.ServiceAt(c.network, asked.IP, namespace)
 	if service == nil {
 		return nil
 	}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// some makes candidates a, b, c, … with the given capacities.
+func some(capacities ...uint32) (out []candidate) {
+	for i, n := range capacities {
+		out = append(out, candidate{uid: string(rune('a' + i)), capacity: n})
+	}
+	return out
+}
+
+func pick(t *testing.T, b *balancer, a attempt) string {
+	t.Helper()
+	a.service = cartKey
+	c, id, ok := b.begin(a)
+	if !ok {
+		return ""
+	}
+	if id != endpointID(a.network, c.uid) {
+		t.Errorf("id %q of %q", id, c.uid)
+	}
+	return c.uid
+}
+
+func TestEqualsTakeTurns(t *testing.T) {
+	b := newBalancer(time.Now)
+	var got strings.Builder
+	for range 7 {
+		uid := pick(t, b, attempt{candidates: some(1, 1, 1)})
+		got.WriteString(uid)
+		b.end(uid)
+	}
+	if got.String() != "abcabca" {
+		t.Errorf("short streams went to %s", got.String())
+	}
+	got.Reset()
+	for range 4 { // one of them leaves, another comes
+		uid := pick(t, b, attempt{candidates: some(1, 1, 1, 1)[1:]})
+		got.WriteString(uid)
+		b.end(uid)
+	}
+	if got.String() != "bcdb" {
+		t.Errorf("after a change they went to %s", got.String())
+	}
+}
+
+func TestFewestStreamsForTheCapacity(t *testing.T) {
+	b := newBalancer(time.Now)
+	n := map[string]int{}
+	for range 40 {
+		n[pick(t, b, attempt{candidates: some(1, 2, 1)})]++
+	}
+	if fmt.Sprint(n) != "map[a:10 b:20 c:10]" {
+		t.Errorf("long streams: %v", n)
+	}
+	for range 5 {
+		b.end("c")
+	}
+	for range 5 {
+		if uid := pick(t, b, attempt{candidates: some(1, 2, 1)}); uid != "c" {
+			t.Errorf("%s took a stream while c has room", uid)
+		}
+	}
+}
+
+func TestEjection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBalancer(time.Now)
+		one := func() string {
+			uid := pick(t, b, attempt{candidates: some(1, 1)})
+			b.end(uid)
+			return uid
+		}
+		one()
+		one() // both are known now
+		if out := b.failed("a"); out < time.Second || out > 1200*time.Millisecond {
+			t.Errorf("first failure: out for %v", out)
+		}
+		for range 4 {
+			if uid := one(); uid != "b" {
+				t.Errorf("%s was picked", uid)
+			}
+		}
+		if _, out := b.counts(); out != 1 {
+			t.Errorf("%d endpoints are out, want 1", out)
+		}
+		time.Sleep(1300 * time.Millisecond)
+		if uid := one() + one(); uid != "ab" {
+			t.Errorf("after its time %s were picked", uid)
+		}
+		if out := b.failed("a"); out < 2*time.Second || out > 2400*time.Millisecond {
+			t.Errorf("second failure: out for %v", out)
+		}
+		b.succeeded("a")
+		if uid := one(); uid != "a" {
+			t.Errorf("a answered, and %s was picked", uid)
+		}
+		for range 100 {
+			if out := b.failed("a"); out > 36*time.Second {
+				t.Fatalf("out for %v", out)
+			}
+		}
+		b.failed("b")
+		if uid := one(); uid != "b" {
+			t.Errorf("both are out, %s is back later", uid)
+		}
+		if out := b.failed("unknown"); out != 0 {
+			t.Errorf("unknown endpoint: out for %v", out)
+		}
+	})
+}
+
+func TestClassesOfEndpoints(t *testing.T) {
+	b := newBalancer(time.Now)
+	for range 3 {
+		b.end(pick(t, b, attempt{candidates: some(1, 1, 1)}))
+	}
+	b.failed("a")
+	id := func(uid string) string { return endpointID("", uid) }
+	set := func(s ...string) map[string]struct{} {
+		m := map[string]struct{}{}
+		for _, k := range s {
+			m[k] = struct{}{}
+		}
+		return m
+	}
+	for _, tc := range []struct {
+		tried, avoid map[string]struct{}
+		want         string
+	}{
+		{nil, set(id("b")), "c"},
+		{nil, set(id("b"), id("c")), "b"}, // avoided is better than out
+		{set("b", "c"), nil, "a"},         // out is better than nothing
+		{set("a", "b", "c"), nil, ""},
+		{set("c"), set(id("b")), "b"},
+	} {
+		uid := pick(t, b, attempt{candidates: some(1, 1, 1), tried: tc.tried, avoid: tc.avoid})
+		if uid != tc.want {
+			t.Errorf("tried %v, avoid %v: %q, want %q", tc.tried, tc.avoid, uid, tc.want)
+		}
+		b.end(uid)
+	}
+}
+
+func TestSweepForgetsWhatIsGoneAndIdle(t *testing.T) {
+	b := newBalancer(time.Now)
+	for i := range 2 * sweepAt {
+		c := []candidate{{uid: fmt.Sprint(i), capacity: 1}}
+		pick(t, b, attempt{candidates: c})
+		if i != 7 {
+			b.end(c[0].uid)
+		}
+	}
+	b.sweep(func(uid string) bool { return uid == "9" })
+	if known, _ := b.counts(); known != 2 {
+		t.Errorf("%d endpoints known, want the one that lives and the one in use", known)
+	}
+	if len(b.last) != 0 {
+		t.Error("the last turn of an endpoint that is gone was kept")
+	}
+	b.end("7")
+	b.sweep(func(string) bool { return false })
+	if known, _ := b.counts(); known != 2 {
+		t.Errorf("%d endpoints known: few are not worth a sweep", known)
+	}
+}
+
+func TestEndpointIDs(t *testing.T) {
+	a := endpointID("west", "x")
+	if a != endpointID("west", "x") || a == endpointID("east", "x") || a == endpointID("west", "y") || strings.Contains(a, "x/") || len(a) != 16 {
+		t.Errorf("id %q", a)
+	}
+}
+
+func FuzzParseAvoid(f *testing.F) {
+	f.Add("a, b,,c ,")
+	f.Add(strings.Repeat("x,y", 1000))
+	f.Fuzz(func(t *testing.T, s string) {
+		got := parseAvoid(s)
+		if len(got) > maxAvoid {
+			t.Fatalf("%d ids", len(got))
+		}
+		for id := range got {
+			if id == "" || strings.Contains(id, ",") || !strings.Contains(s, id) {
+				t.Fatalf("id %q of %q", id, s)
+			}
+		}
+	})
+}

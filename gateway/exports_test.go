@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// exporting is a view and a configuration: cart and till are exported, secret is not, till is for its own namespace only,
+// vanished is exported and unknown, and two namespaces claim twice.
+func exporting(workloads ...*mesh.Workload) (*directory.View, *config) {
+	service := func(namespace, host, vip string, change func(*mesh.Service)) *mesh.Service {
+		s := &mesh.Service{
+			Namespace: namespace, Hostname: host, Ports: []mesh.Port{{Service: 80, Target: 8080}, {Service: 90}},
+			Addresses: []mesh.NetworkAddress{{Network: "west", Addr: netip.MustParseAddr(vip)}, {Network: "east", Addr: netip.MustParseAddr("10.99.0.1")}},
+		}
+		if change != nil {
+			change(s)
+		}
+		return s
+	}
+	d := mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{}, Workloads: map[string]*mesh.Workload{}}
+	for _, s := range []*mesh.Service{
+		service("shop", hostname, "10.96.0.7", nil),
+		service("shop", "till.shop.svc.cluster.local", "fd00::7", func(s *mesh.Service) { s.NamespaceOnly = true }),
+		service("shop", "secret.shop.svc.cluster.local", "10.96.0.9", nil),
+		service("a", "twice.example", "10.96.0.10", nil),
+		service("b", "twice.example", "10.96.0.11", nil),
+	} {
+		d.Services[s.Key()] = s
+	}
+	for _, w := range workloads {
+		d.Workloads[w.UID] = w
+	}
+	live := directory.NewLive()
+	live.Apply(d)
+	return live.Load(), newConfig(&mesh.Gateway{
+		Network: "west",
+		Exports: []mesh.ServiceKey{
+			{Namespace: "a", Hostname: "twice.example"}, {Namespace: "b", Hostname: "twice.example"}, cartKey,
+			{Namespace: "shop", Hostname: "till.shop.svc.cluster.local"}, {Namespace: "shop", Hostname: "vanished.shop.svc.cluster.local"},
+		},
+		TrustDomains: []string{"cluster.local", "friend.example"},
+	}, "ignored", "ignored")
+}
+
+func TestResolve(t *testing.T) {
+	v, c := exporting()
+	friend := mesh.Identity{TrustDomain: "friend.example", Namespace: "x", ServiceAccount: "y"}
+	for _, tc := range []struct {
+		authority string
+		peer      mesh.Identity
+		service   string
+		status    int
+		reason    Reason
+	}{
+		{authority, clientID, hostname, 0, ""},
+		{authority, friend, hostname, 0, ""},
+		{strings.ToUpper(hostname) + ":80", clientID, hostname, 0, ""},
+		{"10.96.0.7:80", clientID, hostname, 0, ""},
+		{"[::ffff:10.96.0.7]:80", clientID, hostname, 0, ""},
+		{hostname + ":90", clientID, hostname, 0, ""}, // a named port: the endpoint knows
+		{"[fd00::7]:80", clientID, "till.shop.svc.cluster.local", 0, ""},
+		{"till.shop.svc.cluster.local:80", clientID, "till.shop.svc.cluster.local", 0, ""},
+		{"till.shop.svc.cluster.local:80", friend, "", 401, ReasonNamespace},
+		{"10.96.0.11:80", clientID, "twice.example", 0, ""}, // by address it is clear who is meant
+
+		{authority, mesh.Identity{}, "", 401, ReasonTrustDomain},
+		{authority, strangeID, "", 401, ReasonTrustDomain},
+		{"nobody.shop.svc.cluster.local:80", strangeID, "", 401, ReasonTrustDomain},
+		{"nobody.shop.svc.cluster.local:80", clientID, "", 503, ReasonNotExported},
+		{"secret.shop.svc.cluster.local:80", clientID, "", 503, ReasonNotExported},
+		{"10.96.0.9:80", clientID, "", 503, ReasonNotExported},
+		{"10.99.0.1:80", clientID, "", 503, ReasonNotExported}, // a VIP of another network
+		{"vanished.shop.svc.cluster.local:80", clientID, "", 503, ReasonNotExported},
+		{"twice.example:80", clientID, "", 503, ReasonNotExported},
+		{hostname + ":81", clientID, "", 503, ReasonUnknownPort},
+		{hostname, clientID, "", 400, ReasonBadAuthority},
+		{hostname + ".:80", clientID, "", 400, ReasonBadAuthority},
+		{hostname + ":0", clientID, "", 400, ReasonBadAuthority},
+		{"", clientID, "", 400, ReasonBadAuthority},
+	} {
+		got, refusal := c.resolve(v, tc.peer, tc.authority)
+		switch {
+		case tc.status == 0 && refusal != nil:
+			t.Errorf("%s as %s: %v", tc.authority, tc.peer, refusal)
+		case tc.status == 0 && got.service.Hostname != tc.service:
+			t.Errorf("%s: service %s, want %s", tc.authority, got.service.Hostname, tc.service)
+		case tc.status != 0 && (refusal == nil || refusal.Status != tc.status || refusal.Reason != tc.reason):
+			t.Errorf("%s as %s: %v, want %d %s", tc.authority, tc.peer, refusal, tc.status, tc.reason)
+		}
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c := newConfig(&mesh.Gateway{}, "north", "own.example")
+	if _, ok := c.domains["own.example"]; !ok || len(c.domains) != 1 || c.network != "north" {
+		t.Errorf("domains %v, network %q", c.domains, c.network)
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	good := podWorkload(1, nil)
+	others := []*mesh.Workload{
+		podWorkload(2, func(w *mesh.Workload) { w.Unhealthy = true }),
+		podWorkload(3, func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone }),
+		podWorkload(4, func(w *mesh.Workload) { w.Network = "east" }),
+		podWorkload(5, func(w *mesh.Workload) { w.Addresses = nil }),
+		podWorkload(6, func(w *mesh.Workload) { w.Services = nil }),
+		podWorkload(7, func(w *mesh.Workload) { // another network's endpoints, behind its gateway
+			w.Network, w.Addresses, w.NetworkGateway = "east", nil, &mesh.GatewayAddress{Port: 15008}
+		}),
+		podWorkload(8, func(w *mesh.Workload) { // the same, telling a lie about its network
+			w.NetworkGateway = &mesh.GatewayAddress{Port: 15008}
+		}),
+	}
+	for _, tc := range []struct {
+		name  string
+		port  uint16
+		svc   func(*mesh.Service)
+		extra []*mesh.Workload
+		want  []string
+	}{
+		{name: "the one good pod", port: 80, want: []string{"10.0.0.1:15008"}},
+		{name: "unhealthy ones too", port: 80, svc: func(s *mesh.Service) { s.Balance.AllowUnhealthy = true }, want: []string{"10.0.0.1:15008", "10.0.0.2:15008"}},
+		{name: "a port that no pod has", port: 90, want: nil},
+		{name: "a named port that one pod has", port: 90, extra: []*mesh.Workload{podWorkload(9, func(w *mesh.Workload) {
+			w.Services = map[mesh.ServiceKey][]mesh.Port{cartKey: {{Service: 90, Target: 9090}}}
+		})}, want: []string{"10.0.0.9:15008"}},
+		{name: "the family of the service", port: 80, svc: func(s *mesh.Service) { s.Families = mesh.FamiliesIPv6 }, extra: []*mesh.Workload{podWorkload(9, func(w *mesh.Workload) {
+			w.Addresses = append(w.Addresses, netip.MustParseAddr("fd00::9"))
+		})}, want: []string{"[fd00::9]:15008"}},
+		{name: "its waypoint, not its pods", port: 80, svc: func(s *mesh.Service) {
+			s.Waypoint = &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}, Port: 15018}
+		}, extra: []*mesh.Workload{podWorkload(9, func(w *mesh.Workload) {
+			w.Services = map[mesh.ServiceKey][]mesh.Port{{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}: nil}
+		})}, want: []string{"10.0.0.9:15018"}},
+		{name: "its waypoint by address", port: 80, svc: func(s *mesh.Service) {
+			s.Waypoint = &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Network: "west", Addr: netip.MustParseAddr("10.96.0.9")}, Port: 15008}
+		}, extra: []*mesh.Workload{podWorkload(9, func(w *mesh.Workload) {
+			w.Services = map[mesh.ServiceKey][]mesh.Port{{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}: nil}
+		})}, want: []string{"10.0.0.9:15008"}},
+		{name: "a waypoint that is not there is not walked around", port: 80, svc: func(s *mesh.Service) {
+			s.Waypoint = &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "gone"}, Port: 15008}
+		}, want: nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			v, c := exporting(append(append([]*mesh.Workload{good}, others...), tc.extra...)...)
+			service := *v.Service(cartKey)
+			if tc.svc != nil {
+				tc.svc(&service)
+			}
+			var got []string
+			for _, e := range c.candidates(v, target{&service, tc.port}) {
+				got = append(got, e.dial.String())
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("%v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// FuzzResolve looks for authorities that reach what is not exported, or that are read in two ways.
+func FuzzResolve(f *testing.F) {
+	v, c := exporting()
+	for _, s := range []string{authority, "10.96.0.7:80", "[fd00::7]:80", "secret.shop.svc.cluster.local:80", "cart.shop.svc.cluster.local.:80", "[::ffff:10.96.0.9]:80", "twice.example:80", "a@b:80"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, refusal := c.resolve(v, clientID, s)
+		if (got.service == nil) == (refusal == nil) {
+			t.Fatalf("%q: service %v, refusal %v", s, got.service, refusal)
+		}
+		if refusal != nil {
+			return
+		}
+		asked, err := hbone.ParseAuthority(s)
+		if err != nil || asked.Port != got.port {
+			t.Fatalf("%q: %v, port %d", s, err, got.port)
+		}
+		if _, ok := c.exported[got.service.Key()]; !ok {
+			t.Fatalf("%q reached %s", s, got.service.Key())
+		}
+		if asked.Hostname != "" && !strings.EqualFold(asked.Hostname, got.service.Hostname) {
+			t.Fatalf("%q reached %s", s, got.service.Key())
+		}
+	})
+}
