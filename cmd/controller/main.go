@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command controller is the control plane of one cluster: discovery and certificates for proxies on :15012, statuses and provisioning
+// through the API server. It reads the local cluster and every remote one that it has credentials for.
+//
+// Replicas serve alike; with --leader-elect one of them writes.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/isthmus-mesh/isthmus/controllers"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+func main() {
+	if err := run(os.Args[1:], os.Getenv); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "controller:", err)
+		os.Exit(1)
+	}
+}
+
+type settings struct {
+	cluster, trustDomain, clusterDomain, systemNamespace string
+	discovery, health, metrics, gatewayImage, proxies    string
+	leaderElect                                          bool
+	verbosity                                            int
+}
+
+func parse(args []string, env func(string) string) (settings, error) {
+	var s settings
+	f := flag.NewFlagSet("controller", flag.ContinueOnError)
+	text := func(p *string, name, variable, otherwise, usage string) {
+		if v := env(variable); v != "" {
+			otherwise = v
+		}
+		f.StringVar(p, name, otherwise, usage+" (environment: "+variable+")")
+	}
+	text(&s.cluster, "cluster-id", "CLUSTER_ID", "Kubernetes", "what this cluster is called in the mesh")
+	text(&s.trustDomain, "trust-domain", "TRUST_DOMAIN", "cluster.local", "trust domain of the identities that are issued here")
+	text(&s.clusterDomain, "cluster-domain", "CLUSTER_DOMAIN", "cluster.local", "DNS domain of services")
+	text(&s.systemNamespace, "system-namespace", "POD_NAMESPACE", "isthmus-system", "namespace of the CA, of remote clusters' Secrets and of the network's label")
+	text(&s.gatewayImage, "gateway-image", "GATEWAY_IMAGE", "isthmus.dev/gateway:dev", "image of provisioned gateways")
+	text(&s.proxies, "proxy-accounts", "PROXY_ACCOUNTS", "isthmus-system/isthmus-nodeproxy", "service accounts (namespace/name, comma separated) that may ask for the identities of pods on their own node")
+	f.StringVar(&s.discovery, "discovery-address", ":15012", "where discovery and certificates are served, over TLS")
+	f.StringVar(&s.health, "health-address", ":8081", "where /healthz and /readyz are served")
+	f.StringVar(&s.metrics, "metrics-address", ":8080", "where /metrics is served; 0 for nowhere")
+	f.BoolVar(&s.leaderElect, "leader-elect", false, "write only while elected; needed with more than one replica")
+	f.IntVar(&s.verbosity, "v", 0, "how much is logged; 1 and above for debugging")
+	if err := f.Parse(args); err != nil {
+		return s, err
+	}
+	if f.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if s.cluster == "" || strings.ContainsAny(s.cluster, "/ \t\n") {
+		return s, fmt.Errorf("--cluster-id %q must not be empty and must hold neither slash nor space", s.cluster)
+	}
+	if _, err := mesh.ParseIdentity("spiffe://" + s.trustDomain + "/ns/a/sa/b"); err != nil {
+		return s, fmt.Errorf("--trust-domain %q is not a SPIFFE trust domain: %w", s.trustDomain, err)
+	}
+	for _, account := range strings.Split(s.proxies, ",") {
+		if ns, name, ok := strings.Cut(account, "/"); s.proxies != "" && (!ok || ns == "" || name == "") {
+			return s, fmt.Errorf("--proxy-accounts: %q is not of the form namespace/name", account)
+		}
+	}
+	return s, nil
+}
+
+func run(args []string, env func(string) string) error {
+	s, err := parse(args, env)
+	if err != nil {
+		return err
+	}
+	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: slog.Level(-s.verbosity)}))
+	ctrl.SetLogger(log)
+	klog.SetLogger(log.WithName("client"))
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("find the API server: %w", err)
+	}
+	listener, err := net.Listen("tcp", s.discovery)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "cluster", s.cluster, "trustDomain", s.trustDomain, "address", listener.Addr().String())
+	return controllers.Run(ctx, controllers.Options{
+		Log:  log,
+		Rest: config,
+		World: world.Config{
+			LocalCluster: world.Cluster(s.cluster), TrustDomain: s.trustDomain, ClusterDomain: s.clusterDomain, SystemNamespace: s.systemNamespace,
+		},
+		Discovery:      listener,
+		HealthAddress:  s.health,
+		MetricsAddress: s.metrics,
+		LeaderElect:    s.leaderElect,
+		GatewayImage:   s.gatewayImage,
+		Proxies:        strings.Split(s.proxies, ","),
+		Registerer:     metrics.Registry,
+	})
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/isthmus-mesh/isthmus/internal/ca"
+)
+
+const (
+	// givenCA is the Secret that an operator brings, so that several clusters share a root. Its name and keys are the usual ones.
+	givenCA = "cacerts"
+	// ownCA is the Secret that holds the root that we make for a cluster without the other one.
+	ownCA = "isthmus-ca"
+)
+
+// Authority keeps the signer that the CA Secrets describe. A Secret that cannot be used leaves the previous signer in place.
+type Authority struct {
+	client    client.Client
+	reader    client.Reader // sees what the API server has, not what the cache has
+	namespace string
+	domain    string // trust domain, told in the subject of a root of our own
+	log       logr.Logger
+	changed   func() // another signer; must not call back
+
+	signer atomic.Pointer[ca.Signer]
+	once   sync.Once
+	loaded chan struct{}
+
+	mu    sync.Mutex        // held by Reconcile
+	files map[string][]byte // what the signer was made of
+}
+
+// NewAuthority makes an authority that has no signer yet.
+func NewAuthority(c client.Client, reader client.Reader, namespace, trustDomain string, log logr.Logger, changed func()) *Authority {
+	return &Authority{client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, changed: changed, loaded: make(chan struct{})}
+}
+
+// Signer is the present signer; nil before Loaded is closed.
+func (a *Authority) Signer() *ca.Signer { return a.signer.Load() }
+
+// Loaded is closed once there is a signer.
+func (a *Authority) Loaded() <-chan struct{} { return a.loaded }
+
+// SetupWithManager follows the CA Secrets, on every replica: each of them signs.
+func (a *Authority) SetupWithManager(mgr ctrl.Manager) error {
+	everywhere := false
+	mine := predicate.NewPredicateFuncs(func(o client.Object) bool {
+		return o.GetNamespace() == a.namespace && (o.GetName() == givenCA || o.GetName() == ownCA)
+	})
+	return ctrl.NewControllerManagedBy(mgr).Named("authority").
+		For(&corev1.Secret{}, builder.WithPredicates(mine)).
+		WithOptions(controller.Options{NeedLeaderElection: &everywhere}).
+		Complete(a)
+}
+
+// Start makes sure that there is a CA before any Secret was seen to change.
+func (a *Authority) Start(ctx context.Context) error {
+	if _, err := a.Reconcile(ctx, ctrl.Request{}); err != nil && ctx.Err() == nil {
+		a.log.Error(err, "no certificate authority yet")
+	}
+	return nil
+}
+
+// NeedLeaderElection is false: every replica signs.
+func (a *Authority) NeedLeaderElection() bool { return false }
+
+// Reconcile reads the Secrets anew. Without one it makes a root; of two replicas that try, one wins and both use its root.
+func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	files, name, err := a.read(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if a.files != nil && maps.EqualFunc(a.files, files, bytes.Equal) {
+		return ctrl.Result{}, nil
+	}
+	signer, err := ca.NewSigner(files)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("Secret %s/%s: %w", a.namespace, name, err)
+	}
+	a.signer.Store(signer)
+	a.files = files
+	a.once.Do(func() { close(a.loaded) })
+	a.log.Info("certificate authority in use", "secret", name, "ends", signer.NotAfter())
+	a.changed()
+	return ctrl.Result{}, nil
+}
+
+func (a *Authority) read(ctx context.Context) (files map[string][]byte, name string, err error) {
+	for _, name := range []string{givenCA, ownCA} {
+		var secret corev1.Secret
+		err := a.reader.Get(ctx, client.ObjectKey{Namespace: a.namespace, Name: name}, &secret)
+		if err == nil {
+			return secret.Data, name, nil
+		}
+		if !apierrors.IsNotFound(err) {
+			return nil, name, fmt.Errorf("read Secret %s/%s: %w", a.namespace, name, err)
+		}
+	}
+	files, err = ca.SelfSigned(a.domain)
+	if err != nil {
+		return nil, ownCA, fmt.Errorf("make a root: %w", err)
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: ownCA},
+		Data:       files,
+	}
+	if err := a.client.Create(ctx, secret, fieldOwner); err != nil {
+		return nil, ownCA, fmt.Errorf("keep the root in Secret %s/%s: %w", a.namespace, ownCA, err) // a lost race is retried and reads the winner's
+	}
+	return files, ownCA, nil
+}

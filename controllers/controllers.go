@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/isthmus-mesh/isthmus/internal/ca"
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+)
+
+// serviceName is the Service by which proxies find us; our certificate proves its names.
+const serviceName = "isthmus-controller"
+
+const (
+	// localQPS and localBurst bound our requests to our own API server per second. Token reviews are most of them when a node starts.
+	localQPS   = 100
+	localBurst = 200
+)
+
+// Options are what the process was started with. Rest, World and Discovery are required.
+type Options struct {
+	Log   logr.Logger
+	Rest  *rest.Config
+	World world.Config
+	// Discovery is where xDS and the certificate service are served. Run closes it.
+	Discovery net.Listener
+	// ServerNames are further DNS names that our certificate proves.
+	ServerNames []string
+	// HealthAddress and MetricsAddress are host:port; "0" serves none.
+	HealthAddress, MetricsAddress string
+	LeaderElect                   bool
+	GatewayImage                  string
+	// Proxies are the service accounts, as "namespace/name", that may ask for identities of pods on their own node.
+	Proxies []string
+	// Registerer takes our metrics, or nil.
+	Registerer prometheus.Registerer
+}
+
+// Run is the control plane: it serves discovery and certificates, and writes while it leads, until ctx ends. Everything that it started
+// has ended when it returns.
+func Run(ctx context.Context, o Options) error {
+	defer o.Discovery.Close()
+	mgr, err := newManager(o)
+	if err != nil {
+		return err
+	}
+	uid, err := ownIdentity(ctx, mgr.GetAPIReader())
+	if err != nil {
+		return err
+	}
+	p, err := assemble(ctx, mgr, o, uid)
+	if err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
+		return err
+	}
+	if err := mgr.AddReadyzCheck("discovery", p.ready); err != nil {
+		return err
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("run controllers: %w", err)
+	}
+	return nil
+}
+
+func newManager(o Options) (ctrl.Manager, error) {
+	config := rest.CopyConfig(o.Rest)
+	config.QPS, config.Burst = localQPS, localBurst
+	forGateways, err := labels.NewRequirement(gatewayNameLabel, selection.Exists, nil)
+	if err != nil {
+		return nil, err
+	}
+	ours := cache.ByObject{Label: labels.NewSelector().Add(*forGateways)}
+	system := o.World.SystemNamespace
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme,
+		Logger: o.Log,
+		Cache: cache.Options{
+			DefaultTransform: reduceForCache,
+			ByObject: map[client.Object]cache.ByObject{
+				&appsv1.Deployment{}:            ours,
+				&policyv1.PodDisruptionBudget{}: ours,
+				&corev1.ServiceAccount{}:        ours,
+				&corev1.Secret{}:                {Namespaces: map[string]cache.Config{system: {}}},
+				&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
+					system:              {},
+					cache.AllNamespaces: {FieldSelector: fields.OneTermEqualSelector("metadata.name", rootCertName)},
+				}},
+			},
+		},
+		Metrics:                       server.Options{BindAddress: cmp.Or(o.MetricsAddress, "0")},
+		HealthProbeBindAddress:        cmp.Or(o.HealthAddress, "0"),
+		LeaderElection:                o.LeaderElect,
+		LeaderElectionID:              "isthmus-controller",
+		LeaderElectionNamespace:       system,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       ptr.To(10 * time.Second),
+		// Names are unique by construction; the check is per process and would refuse a second manager in a test.
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// ownIdentity is the UID of kube-system, by which a cluster is known whatever its address.
+func ownIdentity(ctx context.Context, reader client.Reader) (types.UID, error) {
+	var namespace corev1.Namespace
+	if err := reader.Get(ctx, client.ObjectKey{Name: "kube-system"}, &namespace); err != nil {
+		return "", fmt.Errorf("read our own identity: %w", err)
+	}
+	return namespace.UID, nil
+}
+
+// plane is the composition: everything that runs, and what is ready.
+type plane struct {
+	options   Options
+	store     *world.Store
+	authority *Authority
+	pipeline  *Pipeline
+	remotes   *Remotes
+	wishes    *RemoteReconciler
+	vips      *VIPReconciler
+	local     chan struct{} // closed once the local cluster was read
+	inboxes   inboxes
+}
+
+// inboxes are how news of our own reach the controllers that write.
+type inboxes struct {
+	gateways, plans, scopes, remotes, services, vips, roots, wishes *inbox
+}
+
+func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (*plane, error) {
+	c := mgr.GetClient()
+	p := &plane{
+		options: o, store: world.NewStore(), local: make(chan struct{}),
+		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
+	}
+	callers, err := NewCallers(ctx, mgr, o.World, o.Proxies)
+	if err != nil {
+		return nil, err
+	}
+	discovery := xds.NewServer(xds.ServerOptions{Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Registerer: o.Registerer})
+	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), p.rootChanged)
+	certificates := ca.NewService(ca.ServiceOptions{
+		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, Registerer: o.Registerer,
+	})
+	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
+	p.pipeline = NewPipeline(p.store, o.World, discovery, p.settled, p.translated, o.Log.WithName("pipeline"))
+	p.wishes = &RemoteReconciler{
+		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes,
+		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),
+	}
+	p.vips = &VIPReconciler{
+		client: c, reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, store: p.store, want: p.pipeline.WantVIPs,
+		leading: mgr.Elected(), complete: p.pipeline.Ready(), log: o.Log.WithName("vips"), loaded: make(chan struct{}),
+	}
+	return p, errors.Join(p.addRunnables(mgr, discovery, certificates), p.addControllers(mgr))
+}
+
+func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
+	o := p.options
+	return errors.Join(
+		mgr.Add(everywhere(func(ctx context.Context) error { return p.readLocal(ctx, mgr) })),
+		mgr.Add(p.remotes),
+		mgr.Add(p.authority),
+		mgr.Add(p.pipeline),
+		mgr.Add(everywhere(func(ctx context.Context) error { return p.serve(ctx, services) })),
+		mgr.Add(everywhere(func(ctx context.Context) error { return p.wakeWriters(ctx, mgr.Elected()) })),
+		mgr.Add(&defaults{client: mgr.GetClient(), reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, log: o.Log.WithName("defaults")}),
+	)
+}
+
+func (p *plane) addControllers(mgr ctrl.Manager) error {
+	c, o := mgr.GetClient(), p.options
+	gateways := &GatewayReconciler{
+		client: c, plan: p.pipeline.Plan, roots: p.inboxes.roots,
+		settings: ProvisionSettings{
+			Image: o.GatewayImage, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
+		},
+	}
+	roots := &RootReconciler{client: c, signer: p.authority.Signer, wanted: p.needsRoot}
+	return errors.Join(
+		p.authority.SetupWithManager(mgr),
+		p.wishes.SetupWithManager(mgr, p.inboxes.wishes),
+		p.vips.SetupWithManager(mgr, p.inboxes.vips),
+		gateways.SetupWithManager(mgr, p.inboxes.plans),
+		roots.SetupWithManager(mgr, p.inboxes.roots),
+		newGatewayClassStatus(c).SetupWithManager(mgr, newInbox()),
+		newGatewayStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.gateways),
+		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
+		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
+		newRemoteClusterStatus(c, p.pipeline, p.remotes, p.wishes).SetupWithManager(mgr, p.inboxes.remotes),
+	)
+}
+
+// readLocal feeds our own cluster.
+func (p *plane) readLocal(ctx context.Context, mgr ctrl.Manager) error {
+	feed := NewFeed(p.store, p.options.World.LocalCluster, localKinds(), p.options.World.SystemNamespace)
+	defer feed.Wait()
+	if err := feed.Attach(ctx, mgr.GetCache(), mgr.GetRESTMapper()); err != nil {
+		return nil // ctx ended
+	}
+	feed.TakeOver(nil)
+	close(p.local)
+	<-ctx.Done()
+	return nil
+}
+
+// serve offers discovery and certificates once there is a certificate of our own.
+func (p *plane) serve(ctx context.Context, services []xds.Service) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.authority.Loaded():
+	}
+	namespaced := serviceName + "." + p.options.World.SystemNamespace
+	names := append([]string{namespaced + ".svc", namespaced + ".svc." + p.options.World.ClusterDomain, namespaced, serviceName}, p.options.ServerNames...)
+	return xds.Serve(ctx, p.options.Discovery, ca.ServerConfig(p.authority.Signer, names...), services...)
+}
+
+// wakeWriters lets reconcilers look again that waited for this replica to lead or for the whole world to be known.
+func (p *plane) wakeWriters(ctx context.Context, elected <-chan struct{}) error {
+	complete := p.pipeline.Ready()
+	for elected != nil || complete != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-elected:
+			elected = nil
+			p.rootChanged()
+		case <-complete:
+			complete = nil
+		}
+		p.inboxes.wishes.add(types.NamespacedName{Name: "all"})
+		p.inboxes.vips.add(types.NamespacedName{Name: vipsName})
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// settled says whether the world as it was at start is in the store.
+func (p *plane) settled() bool {
+	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded()} {
+		select {
+		case <-step:
+		default:
+			return false
+		}
+	}
+	return p.remotes.Settled()
+}
+
+func (p *plane) ready(*http.Request) error {
+	select {
+	case <-p.authority.Loaded():
+	default:
+		return errors.New("no certificate authority yet")
+	}
+	select {
+	case <-p.pipeline.Ready():
+		return nil
+	default:
+		return errors.New("the world is being read")
+	}
+}
+
+// translated passes on what a change means for those who write.
+func (p *plane) translated(c translate.Change) {
+	local := func(k world.Key) bool { return k.Cluster == p.options.World.LocalCluster }
+	for ref := range c.Findings {
+		if !local(ref.Key) {
+			continue
+		}
+		name := types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
+		switch ref.Kind {
+		case world.KindGateway:
+			p.inboxes.gateways.add(name)
+		case world.KindServiceScope:
+			p.inboxes.scopes.add(name)
+		case world.KindRemoteCluster:
+			p.inboxes.remotes.add(name)
+		case world.KindService:
+			p.inboxes.services.add(name)
+		}
+	}
+	for key := range c.GatewayAddresses {
+		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+	}
+	for key := range c.Gateways {
+		p.inboxes.plans.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+	}
+	for key := range c.Scopes {
+		p.inboxes.scopes.add(types.NamespacedName{Name: key.Name})
+	}
+	for id := range c.Remotes {
+		p.remoteChanged(id)
+	}
+	if len(c.VIPs) > 0 {
+		p.inboxes.vips.add(types.NamespacedName{Name: vipsName})
+	}
+}
+
+func (p *plane) remoteChanged(id world.Cluster) {
+	if name := p.wishes.Named(id); name != "" {
+		p.inboxes.remotes.add(types.NamespacedName{Name: name})
+	}
+}
+
+func (p *plane) rootChanged() {
+	for _, namespace := range append(p.pipeline.PlannedNamespaces(), p.options.World.SystemNamespace) {
+		p.inboxes.roots.add(types.NamespacedName{Name: namespace})
+	}
+}
+
+func (p *plane) needsRoot(namespace string) bool {
+	return namespace == p.options.World.SystemNamespace || slices.Contains(p.pipeline.PlannedNamespaces(), namespace)
+}
+
+// everywhere is a part that runs on every replica.
+type everywhere func(context.Context) error
+
+// Start implements manager.Runnable.
+func (f everywhere) Start(ctx context.Context) error { return f(ctx) }
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (f everywhere) NeedLeaderElection() bool { return false }
+
+// toNamespace makes requests for the namespace of objects with a name.
+func toNamespace(name string) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		if o.GetName() != name {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.GetNamespace()}}}
+	})
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/ca"
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+)
+
+// GatewayReconciler keeps what runs for a Gateway as its plan says. A Gateway that is no longer accepted keeps what it has (the last good
+// configuration goes on serving); one that became another controller's loses it; that of a deleted one is collected by its owner references.
+type GatewayReconciler struct {
+	client   client.Client
+	plan     func(namespace, name string) *translate.GatewayPlan
+	settings ProvisionSettings
+	roots    *inbox // namespaces that need the root
+}
+
+// SetupWithManager follows Gateways and what was made for them: whatever drifts is put back.
+func (r *GatewayReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
+	// Deployments and budgets report progress in their status, which is nothing to do for us.
+	spec := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
+	return ctrl.NewControllerManagedBy(mgr).Named("gateway").
+		For(&gatewayv1.Gateway{}).
+		Owns(&appsv1.Deployment{}, spec).
+		Owns(&policyv1.PodDisruptionBudget{}, spec).
+		Owns(&corev1.Service{}).
+		Owns(&corev1.ServiceAccount{}).
+		WatchesRawSource(news.source()).
+		Complete(r)
+}
+
+// Reconcile applies the plan of one Gateway.
+func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var gateway gatewayv1.Gateway
+	if err := r.client.Get(ctx, req.NamespacedName, &gateway); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	plan := r.plan(req.Namespace, req.Name)
+	if plan == nil {
+		return ctrl.Result{}, r.releaseUnlessOurs(ctx, &gateway)
+	}
+	if plan.UID != string(gateway.UID) {
+		return ctrl.Result{}, nil // about an earlier Gateway of this name; news of this one are on their way
+	}
+	r.roots.add(client.ObjectKey{Name: req.Namespace})
+	var errs []error
+	for _, object := range provision(plan, r.settings) {
+		if err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership); err != nil {
+			errs = append(errs, fmt.Errorf("apply %T: %w", object, err))
+		}
+	}
+	return ctrl.Result{}, errors.Join(errs...)
+}
+
+// releaseUnlessOurs deletes what was made for a Gateway whose class is another controller's now.
+func (r *GatewayReconciler) releaseUnlessOurs(ctx context.Context, gateway *gatewayv1.Gateway) error {
+	var class gatewayv1.GatewayClass
+	err := r.client.Get(ctx, client.ObjectKey{Name: string(gateway.Spec.GatewayClassName)}, &class)
+	if err != nil || class.Spec.ControllerName == translate.ControllerName {
+		return client.IgnoreNotFound(err) // a class that is missing may come back
+	}
+	var errs []error
+	for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}, &corev1.ServiceAccount{}} {
+		err := r.client.Get(ctx, client.ObjectKeyFromObject(gateway), object)
+		if err == nil && metav1.IsControlledBy(object, gateway) && object.GetDeletionTimestamp() == nil {
+			uid := object.GetUID()
+			err = r.client.Delete(ctx, object, client.Preconditions{UID: &uid})
+		}
+		if client.IgnoreNotFound(err) != nil {
+			errs = append(errs, fmt.Errorf("delete %T: %w", object, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// RootReconciler keeps the ConfigMap with the root in every namespace where something of ours runs. Its requests name namespaces.
+type RootReconciler struct {
+	client client.Client
+	signer func() *ca.Signer
+	wanted func(namespace string) bool
+}
+
+// SetupWithManager follows the ConfigMaps, so that an edited or deleted one is put back.
+func (r *RootReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
+	return ctrl.NewControllerManagedBy(mgr).Named("rootcert").
+		Watches(&corev1.ConfigMap{}, toNamespace(rootCertName)).
+		WatchesRawSource(news.source()).
+		Complete(r)
+}
+
+// Reconcile writes the ConfigMap of one namespace.
+func (r *RootReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	signer := r.signer()
+	if signer == nil || !r.wanted(req.Name) {
+		return ctrl.Result{}, nil
+	}
+	object := corev1ac.ConfigMap(rootCertName, req.Name).WithData(map[string]string{rootCertKey: signer.RootPEM()})
+	err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
+	if err != nil && !apierrors.IsNotFound(err) { // not found: the namespace is gone
+		return ctrl.Result{}, fmt.Errorf("apply ConfigMap %s/%s: %w", req.Name, rootCertName, err)
+	}
+	return ctrl.Result{}, nil
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+)
+
+// defaultsName is the ConfigMap that remembers which objects were made once: whoever deletes one of those does not get it back.
+const defaultsName = "isthmus-defaults"
+
+// newGatewayClassStatus accepts every class that names us, unless it has parameters, of which we know no kind.
+func newGatewayClassStatus(c client.Client) *statusWriter {
+	return &statusWriter{
+		name: "gatewayclass", client: c, empty: func() client.Object { return &gatewayv1.GatewayClass{} },
+		fill: func(o client.Object) time.Duration {
+			fillGatewayClass(o.(*gatewayv1.GatewayClass))
+			return 0
+		},
+	}
+}
+
+func fillGatewayClass(class *gatewayv1.GatewayClass) {
+	if class.Spec.ControllerName != translate.ControllerName {
+		return
+	}
+	accepted := condition(string(gatewayv1.GatewayClassConditionStatusAccepted), true, string(gatewayv1.GatewayClassReasonAccepted), "the class is served")
+	if class.Spec.ParametersRef != nil {
+		accepted = condition(accepted.Type, false, string(gatewayv1.GatewayClassReasonInvalidParameters), "spec.parametersRef: no kind of parameters is supported")
+	}
+	setCondition(&class.Status.Conditions, accepted, class.Generation)
+}
+
+// defaults makes, when a replica is elected, the objects that users expect to be there.
+type defaults struct {
+	client    client.Client
+	reader    client.Reader
+	namespace string
+	log       logr.Logger
+}
+
+// NeedLeaderElection is true: one replica makes them.
+func (d *defaults) NeedLeaderElection() bool { return true }
+
+// Start makes what is missing, and tries again until that worked.
+func (d *defaults) Start(ctx context.Context) error {
+	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+		err := d.make(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		d.log.Error(err, "default objects are missing")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (d *defaults) make(ctx context.Context) error {
+	var errs []error
+	for name, description := range map[string]string{
+		translate.ClassEastWest: "A cluster's entry point for other clusters",
+		translate.ClassWaypoint: "L7 routes and policy for services inside the mesh",
+	} {
+		class := &gatewayv1.GatewayClass{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       gatewayv1.GatewayClassSpec{ControllerName: translate.ControllerName, Description: ptr.To(description)},
+		}
+		if err := d.client.Create(ctx, class, fieldOwner); err != nil && !apierrors.IsAlreadyExists(err) {
+			errs = append(errs, fmt.Errorf("create GatewayClass %s: %w", name, err))
+		}
+	}
+	return errors.Join(append(errs, d.makeOnce(ctx))...)
+}
+
+func (d *defaults) makeOnce(ctx context.Context) error {
+	memory := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: defaultsName}}
+	err := d.reader.Get(ctx, client.ObjectKeyFromObject(memory), memory)
+	if err == nil {
+		return nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read ConfigMap %s: %w", defaultsName, err)
+	}
+	scope := defaultScope()
+	if err := d.client.Create(ctx, scope, fieldOwner); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create ServiceScope %s: %w", scope.Name, err)
+	}
+	memory.Data = map[string]string{"serviceScope": scope.Name}
+	if err := d.client.Create(ctx, memory, fieldOwner); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create ConfigMap %s: %w", defaultsName, err)
+	}
+	return nil
+}
+
+// defaultScope makes services GLOBAL that carry the label by which ambient users know it.
+func defaultScope() *v1alpha1.ServiceScope {
+	return &v1alpha1.ServiceScope{
+		ObjectMeta: metav1.ObjectMeta{Name: "default"},
+		Spec: v1alpha1.ServiceScopeSpec{ServiceScopeConfigs: []v1alpha1.ServiceScopeConfig{{
+			ServicesSelector: &v1alpha1.LabelSelector{MatchExpressions: []v1alpha1.LabelSelectorRequirement{
+				{Key: "istio.io/global", Operator: v1alpha1.OperatorIn, Values: []v1alpha1.LabelValue{"true"}},
+			}},
+			Scope: v1alpha1.ScopeGlobal,
+		}}},
+	}
+}

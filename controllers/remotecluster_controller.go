@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// RemoteReconciler makes what Secrets and RemoteClusters say true: every replica connects; the leader also makes a RemoteCluster for
+// each key of a labelled Secret, and removes those whose key is gone.
+type RemoteReconciler struct {
+	client    client.Client
+	namespace string
+	local     world.Cluster
+	remotes   *Remotes
+	leading   <-chan struct{}
+	statuses  *inbox // RemoteClusters whose status may differ
+	log       logr.Logger
+	first     chan struct{} // closed after the first success
+
+	once sync.Once
+	mu   sync.Mutex
+	plan remotePlan
+}
+
+// SetupWithManager follows Secrets of the system namespace and all RemoteClusters. They are few and planned together, under one name.
+func (r *RemoteReconciler) SetupWithManager(mgr ctrl.Manager, wake *inbox) error {
+	everywhere := false
+	all := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		if o.GetNamespace() != "" && o.GetNamespace() != r.namespace {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: "all"}}}
+	})
+	return ctrl.NewControllerManagedBy(mgr).Named("remotes").
+		Watches(&corev1.Secret{}, all).
+		Watches(&v1alpha1.RemoteCluster{}, all).
+		WatchesRawSource(wake.source()).
+		WithOptions(controller.Options{NeedLeaderElection: &everywhere}).
+		Complete(r)
+}
+
+// Planned is closed once the wishes known at start were made.
+func (r *RemoteReconciler) Planned() <-chan struct{} { return r.first }
+
+// Reconcile plans all remote clusters anew.
+func (r *RemoteReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	if !r.remotes.Started() {
+		return ctrl.Result{RequeueAfter: retryMin / 10}, nil
+	}
+	var secrets corev1.SecretList
+	if err := r.client.List(ctx, &secrets, client.InNamespace(r.namespace)); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list Secrets of %s: %w", r.namespace, err)
+	}
+	var objects v1alpha1.RemoteClusterList
+	if err := r.client.List(ctx, &objects); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list RemoteClusters: %w", err)
+	}
+	plan := planRemotes(secrets.Items, objects.Items, r.local)
+	r.remotes.Set(plan.wishes)
+	r.mu.Lock()
+	r.plan = plan
+	r.mu.Unlock()
+	r.once.Do(func() { close(r.first) })
+	for i := range objects.Items {
+		r.statuses.add(types.NamespacedName{Name: objects.Items[i].Name})
+	}
+	return ctrl.Result{}, r.write(ctx, plan)
+}
+
+// write makes and removes RemoteClusters, if this replica leads.
+func (r *RemoteReconciler) write(ctx context.Context, plan remotePlan) error {
+	select {
+	case <-r.leading:
+	default:
+		return nil // the leader does; election wakes this reconciler again
+	}
+	var errs []error
+	for _, o := range plan.create {
+		if err := r.client.Create(ctx, o.DeepCopy(), fieldOwner); err != nil && !apierrors.IsAlreadyExists(err) {
+			errs = append(errs, fmt.Errorf("create RemoteCluster %s: %w", o.Name, err))
+		}
+	}
+	for _, name := range plan.remove {
+		o := &v1alpha1.RemoteCluster{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if err := r.client.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
+			errs = append(errs, fmt.Errorf("delete RemoteCluster %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Refused says why a RemoteCluster is not followed.
+func (r *RemoteReconciler) Refused(name string) (refusal, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, ok := r.plan.refused[name]
+	return f, ok
+}
+
+// Named is the RemoteCluster that speaks for a cluster; "" if none does.
+func (r *RemoteReconciler) Named(id world.Cluster) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.plan.named[id]
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+)
+
+// contactEvery is how often lastContact is written while nothing else changes.
+const contactEvery = time.Minute
+
+// remoteFacts is all that the status of a RemoteCluster is made of.
+type remoteFacts struct {
+	refused  *refusal         // by the plan
+	state    *ConnectionState // nil before the first attempt
+	count    translate.RemoteCount
+	findings []translate.Finding
+}
+
+// remoteStatus is pure: what an object's status shall be, given the one before.
+func remoteStatus(before v1alpha1.RemoteClusterStatus, generation int64, id string, f remoteFacts) v1alpha1.RemoteClusterStatus {
+	after := *before.DeepCopy()
+	after.ObservedGeneration, after.ClusterID = generation, id
+	after.Services, after.Endpoints = clampCount(f.count.Services), clampCount(f.count.Endpoints)
+	connected, synced, ready := remoteConditions(f)
+	for _, c := range []metav1.Condition{connected, synced, ready} {
+		setCondition(&after.Conditions, c, generation)
+	}
+	applyFindings(&after.Conditions, f.findings, generation, v1alpha1.RemoteClusterWithinLimits)
+	if f.state == nil {
+		return after
+	}
+	after.Network = f.count.Network
+	if after.Network == "" {
+		after.Network = f.state.Network
+	}
+	after.APIServerVersion = f.state.Health.version
+	after.LastChange = at(f.state.LastChange)
+	after.CredentialExpiry = at(f.state.Expiry)
+	// A healthy cluster is contacted every few seconds: writing that each time would be noise.
+	contact := at(f.state.Health.lastContact)
+	if contact != nil && (before.LastContact == nil || contact.Sub(before.LastContact.Time) >= contactEvery || !f.state.Health.reachable) {
+		after.LastContact = contact
+	}
+	return after
+}
+
+func remoteConditions(f remoteFacts) (connected, synced, ready metav1.Condition) {
+	connected = condition(v1alpha1.RemoteClusterConnected, false, "", "")
+	synced = condition(v1alpha1.RemoteClusterSynced, false, "", "")
+	ready = condition(v1alpha1.RemoteClusterReady, false, "", "")
+	all := func(reason, message string) (a, b, c metav1.Condition) {
+		for _, x := range []*metav1.Condition{&connected, &synced, &ready} {
+			x.Reason, x.Message = reason, message
+		}
+		return connected, synced, ready
+	}
+	switch {
+	case f.refused != nil:
+		return all(f.refused.reason, f.refused.message)
+	case f.state == nil:
+		return all(v1alpha1.ReasonSyncing, "not tried yet")
+	}
+	s, h := f.state, f.state.Health
+	if !s.InUse && !s.Stale && s.Reason != "" { // nothing but a kubeconfig that cannot be used
+		return all(s.Reason, s.Message)
+	}
+	if h.phase == phaseRefused {
+		return all(h.reason, h.message)
+	}
+
+	switch {
+	case h.reachable:
+		connected = condition(v1alpha1.RemoteClusterConnected, true, v1alpha1.ReasonConnected, "the API server answers")
+	case h.reason == "":
+		connected.Reason, connected.Message = v1alpha1.ReasonSyncing, "the API server has not answered yet"
+	default:
+		connected.Reason, connected.Message = h.reason, h.message
+	}
+	switch {
+	case s.Stale:
+		synced.Reason, synced.Message = v1alpha1.ReasonStale, "the last known state passed the staleness limit and is not used"
+	case h.phase == phaseSynced:
+		synced = condition(v1alpha1.RemoteClusterSynced, true, v1alpha1.ReasonSynced, "everything was read")
+	case h.reason != "":
+		synced.Reason, synced.Message = h.reason, h.message
+	default:
+		synced.Reason, synced.Message = v1alpha1.ReasonSyncing, "the first read is under way"
+	}
+	switch {
+	case s.Reason != "":
+		ready.Reason, ready.Message = s.Reason, s.Message+"; the previous kubeconfig stays in use"
+	case synced.Status != metav1.ConditionTrue:
+		ready.Reason, ready.Message = synced.Reason, synced.Message
+	case connected.Status != metav1.ConditionTrue:
+		ready.Reason, ready.Message = connected.Reason, fmt.Sprintf("%s; the last known state, of %s, stays in use", connected.Message, h.lastContact.UTC().Format(time.RFC3339))
+	case h.reason != "": // a watch is refused
+		ready.Reason, ready.Message = h.reason, h.message
+	case f.count.Network == "" && s.Network == "":
+		ready.Reason = v1alpha1.ReasonNoNetwork
+		ready.Message = "label " + networkLabel + " is not set on the remote system namespace; set it there, or spec.network here"
+	default:
+		ready = condition(v1alpha1.RemoteClusterReady, true, v1alpha1.ReasonReady, "the cluster's global services are in use")
+	}
+	return connected, synced, ready
+}
+
+func condition(kind string, status bool, reason, message string) metav1.Condition {
+	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: message}
+	if status {
+		c.Status = metav1.ConditionTrue
+	}
+	return c
+}
+
+// at gives a time as the API keeps it, in seconds; nil for the zero time.
+func at(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	m := metav1.NewTime(t.Truncate(time.Second))
+	return &m
+}
+
+func clampCount(n int) int32 { return int32(min(n, math.MaxInt32)) }

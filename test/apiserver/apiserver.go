@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apiserver starts real API servers for tests: etcd and kube-apiserver out of the cache that `make tools` fills. There is no
+// kubelet, no scheduler and no controller manager behind them. A test without the binaries fails, and says what to run.
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+// Server is a running API server with Isthmus' and the Gateway API's CRDs.
+type Server struct {
+	// Config is an administrator's.
+	Config *rest.Config
+	// Kubeconfig is the same as a file would hold it, with nothing but data in it.
+	Kubeconfig []byte
+
+	environment *envtest.Environment
+	directory   string
+}
+
+// Repository finds the root of the source tree from the directory in which a test runs.
+func Repository() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no go.mod above the working directory")
+		}
+	}
+}
+
+// Start runs an API server until Stop.
+func Start() (*Server, error) {
+	repository, err := Repository()
+	if err != nil {
+		return nil, err
+	}
+	directory, err := binaries(repository)
+	if err != nil {
+		return nil, err
+	}
+	crd := filepath.Join(repository, "config", "crd")
+	s := &Server{directory: directory, environment: &envtest.Environment{
+		BinaryAssetsDirectory: directory,
+		CRDDirectoryPaths:     []string{filepath.Join(crd, "bases"), filepath.Join(crd, "gateway-api")},
+		ErrorIfCRDPathMissing: true,
+	}}
+	if s.Config, err = s.environment.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start an API server: %w", err), s.Stop())
+	}
+	s.Kubeconfig = s.environment.KubeConfig
+	return s, nil
+}
+
+// Stop ends the API server and its etcd, and removes their data.
+func (s *Server) Stop() error {
+	return errors.Join(s.environment.Stop(), os.RemoveAll(s.directory))
+}
+
+// binaries makes a directory in which envtest finds the programs under the names that it looks for: one binary serves all of Kubernetes.
+func binaries(repository string) (string, error) {
+	cache := os.Getenv("ISTHMUS_CACHE")
+	if cache == "" {
+		cache = filepath.Join(repository, ".cache")
+	}
+	directory, err := os.MkdirTemp("", "isthmus-apiserver-")
+	if err != nil {
+		return "", err
+	}
+	for name, candidates := range map[string][]string{
+		"etcd":           {"etcd"},
+		"kube-apiserver": {"kube-apiserver", "kubernetes"},
+		"kubectl":        {"kubectl", "kubernetes"},
+	} {
+		if err := link(filepath.Join(cache, "bin"), candidates, filepath.Join(directory, name)); err != nil {
+			return "", errors.Join(err, os.RemoveAll(directory))
+		}
+	}
+	return directory, nil
+}
+
+func link(bin string, candidates []string, target string) error {
+	for _, c := range candidates {
+		source := filepath.Join(bin, c)
+		if _, err := os.Stat(source); err == nil {
+			return os.Symlink(source, target)
+		}
+	}
+	return fmt.Errorf("%s is missing in %s: run `make tools` (or set ISTHMUS_CACHE to a cache that it filled)", filepath.Base(target), bin)
+}
