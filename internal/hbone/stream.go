@@ -275,6 +275,10 @@ func (s *Stream) fail(err error) {
 	if s.rerr == nil {
 		s.rerr = rerr
 	}
+	dropped := 0
+	if s.request != nil && !s.request.answered.Load() {
+		dropped = s.buf.discard() // nobody will read what came ahead of an answer that cannot be given any more
+	}
 	s.rcond.Broadcast()
 	s.mu.Unlock()
 	s.conn.wmu.Lock()
@@ -282,6 +286,7 @@ func (s *Stream) fail(err error) {
 		s.endWrites(err)
 	}
 	s.conn.wmu.Unlock()
+	s.conn.grant(dropped, 0, 0)
 	if s.answer != nil {
 		s.reply(answer{err: err})
 	}
