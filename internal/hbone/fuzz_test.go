@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -19,9 +20,11 @@ type script struct {
 	mu     sync.Mutex
 	in     *bytes.Reader
 	closed bool
+	ready  chan struct{} // nothing is played before it is closed
 }
 
 func (s *script) Read(p []byte) (int, error) {
+	<-s.ready
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -91,7 +94,7 @@ func feed(t *testing.T, client bool, input []byte) {
 	}
 	var c *Conn
 	if client {
-		nc := &script{in: bytes.NewReader(input)}
+		nc := &script{in: bytes.NewReader(input), ready: make(chan struct{})}
 		c, _ = NewClient(nc, set)
 		for range 3 {
 			work.Go(func() {
@@ -100,8 +103,14 @@ func feed(t *testing.T, client bool, input []byte) {
 				}
 			})
 		}
+		for c.Streams() < 3 { // an answer that comes before its request would end the connection
+			runtime.Gosched()
+		}
+		close(nc.ready)
 	} else {
-		c = NewServer(&script{in: bytes.NewReader(append([]byte(http2.ClientPreface), input...))}, set)
+		nc := &script{in: bytes.NewReader(append([]byte(http2.ClientPreface), input...)), ready: make(chan struct{})}
+		close(nc.ready)
+		c = NewServer(nc, set)
 		work.Go(func() {
 			for {
 				r, err := c.Accept(t.Context())
