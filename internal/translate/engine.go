@@ -366,6 +366,8 @@ func (r *revision) statuses() {
 		}
 		r.findings(ref, findings)
 	}
+	// A RemoteCluster may have changed its mind about which cluster it means: what is said of it now counts.
+	said := map[world.ObjectRef][]Finding{}
 	for c := range r.remotes {
 		count, findings, known := e.x.remoteCount(c, e.sums)
 		was, had := e.out.Remotes[c]
@@ -377,15 +379,19 @@ func (r *revision) statuses() {
 			e.out.Remotes[c] = count
 			r.change.Remotes[c] = &count
 		}
-		limits := e.x.limits[c]
-		if old, ok := e.limits[c]; ok && (limits == nil || limits.Ref() != old) {
+		if old, ok := e.limits[c]; ok {
 			delete(e.limits, c)
-			r.findings(old, nil)
+			if _, ok := said[old]; !ok {
+				said[old] = nil
+			}
 		}
-		if limits != nil {
+		if limits := e.x.limits[c]; limits != nil {
 			e.limits[c] = limits.Ref()
-			r.findings(limits.Ref(), findings)
+			said[limits.Ref()] = findings
 		}
+	}
+	for ref, findings := range said {
+		r.findings(ref, findings)
 	}
 }
 

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+var testConfig = world.Config{LocalCluster: "east", TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: "isthmus-system"}
+
+// generator makes random changes in a small universe, so that objects meet: four clusters (south shares east's network when
+// labels so have it), three namespaces, and a few names of everything.
+type generator struct{ *rand.Rand }
+
+var (
+	someClusters   = []world.Cluster{"east", "west", "north", "south"}
+	someNamespaces = []string{"demo", "shop", "isthmus-system"}
+	someServices   = []string{"cart", "hello", "stock"}
+	somePods       = []string{"a", "b", "c", "d"}
+)
+
+func pick[T any](g generator, from []T) T { return from[g.IntN(len(from))] }
+
+func (g generator) chance(percent int) bool { return g.IntN(100) < percent }
+
+func (g generator) key(names []string) world.Key {
+	return world.Key{Cluster: pick(g, someClusters), Namespace: pick(g, someNamespaces), Name: pick(g, names)}
+}
+
+func (g generator) labels() map[string]string {
+	out := map[string]string{}
+	if g.chance(60) {
+		out[world.LabelGlobal] = pick(g, []string{"true", "true", "false"})
+	}
+	if g.chance(20) {
+		out["private"] = "yes"
+	}
+	if g.chance(30) {
+		out["app"] = pick(g, someServices)
+	}
+	return out
+}
+
+// delta changes up to five objects.
+func (g generator) delta() world.Delta {
+	d := world.NewDelta()
+	for range 1 + g.IntN(5) {
+		o := g.object()
+		if g.chance(25) {
+			d.Delete(o.Ref())
+		} else {
+			d.Put(o)
+		}
+	}
+	return d
+}
+
+func (g generator) object() world.Object {
+	switch n := g.IntN(100); {
+	case n < 22:
+		return g.pod()
+	case n < 44:
+		return g.slice()
+	case n < 62:
+		return g.service()
+	case n < 70:
+		return g.namespace()
+	case n < 72:
+		return &world.Node{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"n1", "n2"})}, Locality: mesh.Locality{Region: pick(g, []string{"", "eu", "us"})}}
+	case n < 80:
+		return g.gateway()
+	case n < 84:
+		return &world.GatewayClass{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"eastwest", "waypoint", "other"})},
+			Controller: pick(g, []string{ControllerName, ControllerName, "example.com/other"}), HasParameters: g.chance(10)}
+	case n < 89:
+		return g.scope()
+	case n < 92:
+		return g.remoteCluster()
+	case n < 94:
+		return g.policy()
+	case n < 96:
+		return g.peer()
+	default:
+		s := serviceName{pick(g, someNamespaces), pick(g, someServices)}
+		x := newIndex(testConfig)
+		return world.NewVIP(x.serviceKey(s), netip.AddrFrom4([4]byte{240, 240, 0, byte(g.IntN(3))}), netip.Addr{})
+	}
+}
+
+func (g generator) address() netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(g.IntN(2)), 0, byte(1 + g.IntN(20))})
+}
+
+func (g generator) pod() *world.Pod {
+	p := &world.Pod{
+		Key: g.key(somePods), Labels: g.labels(), Node: pick(g, []string{"n1", "n2"}), ServiceAccount: pick(g, []string{"default", "cart", "hello"}),
+		HostNetwork: g.chance(5), Ready: g.chance(70), Deleting: g.chance(10), Captured: g.chance(80), WorkloadName: "w",
+	}
+	if g.chance(95) {
+		p.Addresses = []netip.Addr{g.address()}
+	}
+	return p
+}
+
+func (g generator) slice() *world.EndpointSlice {
+	service := pick(g, someServices)
+	out := &world.EndpointSlice{Key: g.key([]string{service + "-1", service + "-2", "odd"}), Service: service}
+	for _, p := range []world.EndpointPort{{Name: "http", Port: 8080}, {Name: "grpc", Port: 9090}, {Name: "", Port: 8081}} {
+		if g.chance(60) {
+			p.Port += uint16(g.IntN(2))
+			out.Ports = append(out.Ports, p)
+		}
+	}
+	for range g.IntN(4) {
+		if g.chance(80) {
+			out.Endpoints = append(out.Endpoints, world.Endpoint{Pod: pick(g, somePods)})
+		} else {
+			out.Endpoints = append(out.Endpoints, world.Endpoint{Addresses: []netip.Addr{g.address()}, Node: pick(g, []string{"", "n1"}), Ready: g.chance(70)})
+		}
+	}
+	return out
+}
+
+func (g generator) service() *world.Service {
+	s := &world.Service{
+		Key: g.key(someServices), Created: int64(g.IntN(3)), Labels: g.labels(),
+		Headless: g.chance(10), ExternalName: g.chance(5), NodeLocal: g.chance(10), NotReady: g.chance(10),
+		Distribution: pick(g, []string{"", "", preferClose, preferSameZone, preferSameNode, "Sideways"}),
+	}
+	for _, p := range []world.ServicePort{{Name: "http", Port: 80, Target: 8080, App: mesh.AppHTTP11}, {Name: "grpc", Port: 81}, {Port: 82, Target: 8081}} {
+		if g.chance(60) {
+			if g.chance(10) {
+				p.App = mesh.AppTCP
+			}
+			s.Ports = append(s.Ports, p)
+		}
+	}
+	if !s.Headless {
+		s.Addresses = []netip.Addr{g.address()}
+	}
+	if g.chance(20) { // it may be a gateway's
+		s.Name = pick(g, []string{"gw", "gw2"})
+		s.Ingress = []string{fmt.Sprintf("203.0.113.%d", g.IntN(3))}
+	}
+	return s
+}
+
+func (g generator) namespace() *world.Namespace {
+	n := &world.Namespace{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, someNamespaces)}, Labels: g.labels()}
+	if n.Name == testConfig.SystemNamespace && g.chance(85) {
+		network := string(n.Cluster)
+		if n.Cluster == "south" && g.chance(70) {
+			network = "east"
+		}
+		n.Labels[world.LabelNetwork] = network
+	}
+	if g.chance(10) {
+		n.Distribution = preferClose
+	}
+	return n
+}
+
+func (g generator) gateway() *world.Gateway {
+	out := &world.Gateway{
+		Key: g.key([]string{"gw", "gw2"}), UID: "u", Generation: int64(g.IntN(3)), Created: int64(g.IntN(3)), Deleting: g.chance(5),
+		Class:   pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
+		Network: pick(g, []string{"", "", "west", "east"}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
+	}
+	for i := range 1 + g.IntN(2) {
+		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),
+			HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
+		if g.chance(10) {
+			l.TLSOptions = map[string]string{optionTerminateMode: pick(g, []string{istioMutual, "ODD"})}
+		}
+		out.Listeners = append(out.Listeners, l)
+	}
+	for range g.IntN(3) {
+		out.Status = append(out.Status, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressHostname}), Value: fmt.Sprintf("203.0.113.%d", g.IntN(4))})
+	}
+	if g.chance(20) {
+		out.Addresses = append(out.Addresses, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressIP, "example.com/odd"}), Value: fmt.Sprintf("203.0.113.%d", g.IntN(3))})
+	}
+	return out
+}
+
+func (g generator) scope() *world.ServiceScope {
+	out := &world.ServiceScope{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"default", "other"})}, Generation: int64(g.IntN(3)), Priority: int32(g.IntN(2))}
+	for range 1 + g.IntN(2) {
+		e := world.ScopeEntry{Scope: pick(g, []string{"GLOBAL", "GLOBAL", "GLOBAL", "LOCAL", "ODD"})}
+		if g.chance(80) {
+			e.Services = &world.Selector{Requirements: []world.Requirement{{Key: world.LabelGlobal, Operator: pick(g, []string{"In", "In", "In", "NotIn", "Odd"}), Values: []string{"true"}}}}
+		}
+		if g.chance(20) {
+			e.Namespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
+		}
+		out.Entries = append(out.Entries, e)
+	}
+	return out
+}
+
+func (g generator) remoteCluster() *world.RemoteCluster {
+	out := &world.RemoteCluster{
+		Key: world.Key{Cluster: "east", Name: pick(g, []string{"west", "north", "south", "second"})}, ID: pick(g, someClusters[1:]),
+		Network: pick(g, []string{"", "", "", "west", "elsewhere", "east"}), MaxServices: pick(g, []int{0, 1, 2, 100}), MaxEndpoints: pick(g, []int{1, 2, 100, 100}),
+	}
+	if g.chance(20) {
+		out.Namespaces = []string{"demo"}
+	}
+	if g.chance(20) {
+		out.Identities = []string{pick(g, []string{"*/cart", "demo/*", "*/*"})}
+	}
+	return out
+}
+
+func (g generator) policy() *world.AuthorizationPolicy {
+	out := &world.AuthorizationPolicy{Key: g.key([]string{"p1", "p2"}), Action: pick(g, []string{"ALLOW", "DENY", "CUSTOM"}), HasTargets: g.chance(10)}
+	if g.chance(50) {
+		out.Selector = map[string]string{"app": pick(g, someServices)}
+	}
+	if g.chance(80) {
+		out.Rules = []world.PolicyRule{{From: []world.PolicySource{{Namespaces: []string{"demo"}, L7: g.chance(30)}}}}
+	}
+	return out
+}
+
+func (g generator) peer() *world.PeerAuthentication {
+	out := &world.PeerAuthentication{Key: g.key([]string{"pa1", "pa2"}), Created: int64(g.IntN(3)), Mode: pick(g, []string{modeUnset, modeStrict, modePermissive})}
+	if g.chance(40) {
+		out.Selector = map[string]string{"app": pick(g, someServices)}
+		if g.chance(50) {
+			out.Ports = map[uint16]string{8080: pick(g, []string{modeStrict, modePermissive})}
+		}
+	}
+	return out
+}
