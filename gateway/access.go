@@ -48,11 +48,11 @@ func (r *record) refused(refusal *Refusal, answering error) {
 // opened is called when the client was answered 200.
 func (r *record) opened() { r.s.metrics.open(&r.stats) }
 
-// closed is called once after opened.
-func (r *record) closed(err error, drained bool) {
+// closed is called once after opened. timeUp says that the time for draining was over by then.
+func (r *record) closed(err error, timeUp bool) {
 	reason := Reason("-")
 	switch {
-	case drained:
+	case err != nil && timeUp:
 		reason = ReasonDrained
 	case err != nil:
 		reason = ReasonAborted

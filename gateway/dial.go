@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -105,9 +106,8 @@ type endpointConn struct {
 // Read counts.
 func (c *endpointConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if total := c.received.Add(int64(n)); err != nil && total == 0 && c.sent.Load() > 0 && !c.left.Load() && !errors.Is(err, net.ErrClosed) {
-		c.mute.Store(true)
-	}
+	c.received.Add(int64(n))
+	c.note(err)
 	return n, err
 }
 
@@ -115,7 +115,16 @@ func (c *endpointConn) Read(p []byte) (int, error) {
 func (c *endpointConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.sent.Add(int64(n))
+	c.note(err)
 	return n, err
+}
+
+// note looks whether an error is the endpoint's leaving. Errors that we cause ourselves by ending the connection are not.
+func (c *endpointConn) note(err error) {
+	ours := err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || c.left.Load()
+	if !ours && c.received.Load() == 0 && c.sent.Load() > 0 {
+		c.mute.Store(true)
+	}
 }
 
 // CloseWrite ends the client's direction.

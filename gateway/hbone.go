@@ -47,7 +47,7 @@ func (l *listener) serve(nc net.Conn) {
 		if err != nil {
 			return // the connection is over, or the gateway is
 		}
-		l.wait.Go(func() { s.handle(request, peer, nc.RemoteAddr()) })
+		l.wait.Go(func() { l.handle(request, peer, nc.RemoteAddr()) })
 	}
 }
 
@@ -94,7 +94,8 @@ func (s *Server) handshakeFailed(nc net.Conn, err error) {
 }
 
 // handle answers one CONNECT and carries its stream.
-func (s *Server) handle(request *hbone.Request, peer mesh.Identity, outer net.Addr) {
+func (l *listener) handle(request *hbone.Request, peer mesh.Identity, outer net.Addr) {
+	s := l.server
 	r := s.begin(peer, outer, request.Authority)
 	d, refusal := s.admit(request, peer)
 	if refusal != nil {
@@ -117,7 +118,7 @@ func (s *Server) handle(request *hbone.Request, peer mesh.Identity, outer net.Ad
 	defer stream.Close()
 	r.opened()
 	err = relay.Copy(s.hard, stream, d.conn, &r.stats)
-	r.closed(err, s.hard.Err() != nil)
+	r.closed(err, l.timeUp())
 }
 
 // admit decides whether the stream is carried, and where to: it is, if there is no Refusal, and then counts against the peer's quota.

@@ -104,6 +104,13 @@ func (l *listener) drain(ctx context.Context) {
 	l.wait.Wait()
 }
 
+// timeUp says whether a drain has cut what was left.
+func (l *listener) timeUp() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.until != nil && l.until.Err() != nil || l.server.hard.Err() != nil
+}
+
 // shut drains one connection. Its error says no more than that time was up, and the streams that were cut log themselves.
 func (l *listener) shut(conn *hbone.Conn) {
 	until := l.until
