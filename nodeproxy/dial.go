@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -74,37 +75,52 @@ func (h headers) list() hbone.Header {
 func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, dst netip.AddrPort) (Plan, *dialled, *Refusal) {
 	ctx, cancel := context.WithTimeout(ctx, connectDeadline)
 	defer cancel()
-	avoid := map[string]struct{}{}
-	trace := traceparent("")
-	var failed Plan
-	var failure *Refusal
+	var (
+		view    = p.proxy.o.View
+		source  = Source{Network: p.proxy.o.Network, Workload: self}
+		trace   = traceparent("")
+		tried   = map[string]struct{}{}
+		avoid   = p.proxy.health.avoid() // and those tried
+		failed  Plan
+		failure *Refusal
+	)
 	for range maxAttempts {
-		plan, refusal := Decide(p.proxy.o.View.Load(), Source{Network: p.proxy.o.Network, Workload: self}, dst, Choice{Avoid: avoid, Random: rand.Uint64N})
-		if refusal != nil {
+		plan, refusal := Decide(view.Load(), source, dst, Choice{Avoid: avoid, Random: rand.Uint64N})
+		if refusal != nil && refusal.Reason == ReasonNoEndpoint && len(avoid) > len(tried) {
+			// Those that failed lately are better than none.
+			avoid = maps.Clone(tried)
+			plan, refusal = Decide(view.Load(), source, dst, Choice{Avoid: avoid, Random: rand.Uint64N})
+		}
+		if refusal != nil && plan.Picked == "" {
 			if failure != nil {
-				return failed, nil, failure // nothing else is left: what went wrong first says more
+				return failed, nil, failure // nothing else is left: what went wrong before says more
 			}
-			if plan.Picked == "" {
-				return plan, nil, refusal
-			}
-			failed, failure = plan, refusal
-			avoid[plan.Picked] = struct{}{}
-			continue
+			return plan, nil, refusal
 		}
-		h := headers{source: self, client: client, trace: trace}
-		if plan.Service != nil {
-			h.host = plan.Service.Hostname
-		}
-		d, refusal := p.dialPlan(ctx, self.Identity(), plan, h)
+		var d *dialled
 		if refusal == nil {
+			h := headers{source: self, client: client, trace: trace}
+			if plan.Service != nil {
+				h.host = plan.Service.Hostname
+			}
+			d, refusal = p.dialPlan(ctx, self.Identity(), plan, h)
+		}
+		if refusal == nil {
+			if plan.Picked != "" {
+				p.proxy.health.worked(plan.Picked)
+			}
 			return plan, d, nil
 		}
 		failed, failure = plan, refusal
-		if plan.Picked == "" || final(refusal) || ctx.Err() != nil {
+		if plan.Picked == "" || final(refusal) {
+			break
+		}
+		p.proxy.health.failed(plan.Picked)
+		if ctx.Err() != nil {
 			break
 		}
 		p.proxy.metrics.retries.Inc()
-		avoid[plan.Picked] = struct{}{}
+		avoid[plan.Picked], tried[plan.Picked] = struct{}{}, struct{}{}
 	}
 	return failed, nil, failure
 }

@@ -7,11 +7,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
@@ -32,8 +34,7 @@ func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 	secured, peer, err := p.handshake(ctx, nc)
 	if err != nil {
 		nc.Close()
-		p.proxy.metrics.handshakeFailures.WithLabelValues(string(reasonOf(err))).Inc()
-		p.proxy.o.Log.V(1).Info("tunnel not accepted", "workload", p.String(), "source", nc.RemoteAddr().String(), "cause", err.Error())
+		p.refuseTunnel(nc, err)
 		return
 	}
 	conn := hbone.NewServer(secured, p.proxy.tunnelSettings())
@@ -53,6 +54,20 @@ func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 		}
 		running.Go(func() { p.serveRequest(ctx, request, peer, nc) })
 	}
+}
+
+// refuseTunnel tells of a tunnel that did not come to be; the peer was told nothing. Who only looked whether the port is open is not
+// worth a line.
+func (p *pod) refuseTunnel(nc *net.TCPConn, err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return
+	}
+	refusal := &Refusal{Status: http.StatusServiceUnavailable, Reason: reasonOf(err), Err: err}
+	p.proxy.metrics.handshakeFailures.WithLabelValues(string(refusal.Reason)).Inc()
+	p.proxy.ended(&Connection{
+		Direction: Inbound, Tunnel: HBONE.String(), Opened: time.Now(), Pod: p.String(), Source: addrPort(nc.RemoteAddr()), pod: p,
+		self: p.lookup(p.proxy.o.View.Load()),
+	}, 0, refusal)
 }
 
 // handshake proves the local pod to a peer, and learns who the peer is. How many run at once is bounded, for each costs a millisecond

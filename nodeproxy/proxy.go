@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
@@ -57,6 +58,7 @@ type Proxy struct {
 	sockets     *sockets
 	pods        *pods
 	connections *connections
+	health      *health
 	metrics     *metrics
 	handshakes  chan struct{}
 	// running are goroutines that the proxy waits for at its end.
@@ -76,7 +78,7 @@ func New(o Options) (*Proxy, error) {
 		o.Registerer = prometheus.NewRegistry()
 	}
 	x := &Proxy{
-		o: o, sockets: sockets, connections: newConnections(), metrics: newMetrics(o.Registerer), handshakes: make(chan struct{}, maxHandshakes),
+		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now), metrics: newMetrics(o.Registerer), handshakes: make(chan struct{}, maxHandshakes),
 	}
 	x.pods = newPods(x)
 	x.metrics.watch(o.Registerer, x)
@@ -128,30 +130,36 @@ func (x *Proxy) Waits() []string {
 }
 
 // watch follows the view: it ends connections that policy has turned against, sends peers of pods that are about to end elsewhere,
-// and keeps certificates of the pods that are here.
+// and keeps the certificates of the pods that are here.
 func (x *Proxy) watch(ctx context.Context) {
-	health := map[*pod]bool{}
+	healthy, identities := map[*pod]bool{}, map[mesh.Identity]struct{}{}
 	for {
 		v := x.o.View.Load()
 		x.connections.rejudge(v)
-		seen := map[*pod]bool{}
+		healthyNow, identitiesNow := map[*pod]bool{}, map[mesh.Identity]struct{}{}
 		for _, p := range x.pods.list() {
 			self := p.lookup(v)
 			if self == nil {
 				continue
 			}
-			was, known := health[p]
-			if !known {
-				x.o.Certificates.Prefetch(self.Identity())
+			id := self.Identity()
+			if _, known := identities[id]; !known {
+				x.o.Certificates.Prefetch(id)
 			}
-			if known && was && self.Unhealthy {
+			identitiesNow[id] = struct{}{}
+			if healthy[p] && self.Unhealthy {
 				// A pod that is ending, or that cannot serve for now: what peers open from here on belongs elsewhere. Those who still
 				// mean this pod connect again, which is welcome.
 				p.tunnelsIn.goAway()
 			}
-			seen[p] = !self.Unhealthy
+			healthyNow[p] = !self.Unhealthy
 		}
-		health = seen
+		for id := range identities {
+			if _, still := identitiesNow[id]; !still {
+				x.o.Certificates.Drop(id) // asked for again if a connection still needs it
+			}
+		}
+		healthy, identities = healthyNow, identitiesNow
 		select {
 		case <-v.Superseded():
 		case <-ctx.Done():

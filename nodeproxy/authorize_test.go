@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func policy(name string, action mesh.PolicyAction, matches ...mesh.PolicyMatch) *mesh.Policy {
+	return &mesh.Policy{Namespace: "shop", Name: name, Action: action, Rules: []mesh.PolicyRule{{Clauses: []mesh.PolicyClause{{Matches: matches}}}}}
+}
+
+func exact(values ...string) []mesh.StringMatch {
+	var out []mesh.StringMatch
+	for _, v := range values {
+		out = append(out, mesh.StringMatch{Value: v})
+	}
+	return out
+}
+
+func TestAuthorize(t *testing.T) {
+	client := mesh.PolicyMatch{Principals: exact("cluster.local/ns/shop/sa/client")}
+	other := mesh.PolicyMatch{Principals: exact("cluster.local/ns/shop/sa/other")}
+	anybody := mesh.PolicyMatch{Principals: []mesh.StringMatch{{Kind: mesh.MatchPresence}}}
+	strict := mesh.PolicyMatch{NotPrincipals: []mesh.StringMatch{{Kind: mesh.MatchPresence}}}
+	caller := Caller{
+		Peer: identity("shop", "client"), Source: netip.MustParseAddr("10.0.0.2"), Destination: netip.MustParseAddrPort("10.0.0.1:8080"),
+	}
+	nobody := caller
+	nobody.Peer = mesh.Identity{}
+	dry := func(p *mesh.Policy) *mesh.Policy { p.DryRun = true; return p }
+
+	for _, tc := range []struct {
+		name     string
+		policies []*mesh.Policy
+		caller   Caller
+		want     bool
+		by       string
+		dry      []string
+	}{
+		{name: "no policy", caller: caller, want: true},
+		{name: "allowed", policies: []*mesh.Policy{policy("a", mesh.Allow, other), policy("b", mesh.Allow, client)}, caller: caller, want: true, by: "shop/b"},
+		{name: "no allow matches", policies: []*mesh.Policy{policy("a", mesh.Allow, other)}, caller: caller},
+		{name: "deny beats allow", policies: []*mesh.Policy{policy("a", mesh.Allow, client), policy("d", mesh.Deny, client)}, caller: caller, by: "shop/d"},
+		{name: "deny of others", policies: []*mesh.Policy{policy("d", mesh.Deny, other)}, caller: caller, want: true},
+		{name: "strict lets tunnels in", policies: []*mesh.Policy{policy("strict", mesh.Deny, strict)}, caller: caller, want: true},
+		{name: "strict refuses plaintext", policies: []*mesh.Policy{policy("strict", mesh.Deny, strict)}, caller: nobody, by: "shop/strict"},
+		{name: "presence wants somebody", policies: []*mesh.Policy{policy("a", mesh.Allow, anybody)}, caller: nobody},
+		{name: "presence has somebody", policies: []*mesh.Policy{policy("a", mesh.Allow, anybody)}, caller: caller, want: true, by: "shop/a"},
+		{name: "an empty prefix does not match nobody", policies: []*mesh.Policy{policy("a", mesh.Allow, mesh.PolicyMatch{Namespaces: []mesh.StringMatch{{Kind: mesh.MatchPrefix}}})}, caller: nobody},
+		{name: "allow without rules allows nobody", policies: []*mesh.Policy{{Namespace: "shop", Name: "none"}}, caller: caller},
+		{name: "deny without rules denies nobody", policies: []*mesh.Policy{{Namespace: "shop", Name: "none", Action: mesh.Deny}}, caller: caller, want: true},
+		{name: "a clause without matches holds", policies: []*mesh.Policy{policy("all", mesh.Deny)}, caller: caller, by: "shop/all"},
+		{name: "a match without fields does not", policies: []*mesh.Policy{policy("empty", mesh.Deny, mesh.PolicyMatch{})}, caller: caller, want: true},
+		{name: "dry run only tells", policies: []*mesh.Policy{dry(policy("d", mesh.Deny, client)), dry(policy("a", mesh.Allow, other))}, caller: caller, want: true, dry: []string{"shop/d", "shop/a"}},
+		{
+			name: "clauses are ANDed", caller: caller, want: true,
+			policies: []*mesh.Policy{{Namespace: "shop", Name: "both", Action: mesh.Deny, Rules: []mesh.PolicyRule{{Clauses: []mesh.PolicyClause{
+				{Matches: []mesh.PolicyMatch{client}}, {Matches: []mesh.PolicyMatch{{DestinationPorts: []uint16{9999}}}},
+			}}}}},
+		},
+		{
+			name: "rules are ORed", caller: caller, by: "shop/either",
+			policies: []*mesh.Policy{{Namespace: "shop", Name: "either", Action: mesh.Deny, Rules: []mesh.PolicyRule{
+				{Clauses: []mesh.PolicyClause{{Matches: []mesh.PolicyMatch{other}}}}, {Clauses: []mesh.PolicyClause{{Matches: []mesh.PolicyMatch{client}}}},
+			}}},
+		},
+	} {
+		got := Authorize(tc.policies, tc.caller)
+		if got.Allowed != tc.want || got.Policy != tc.by || !slices.Equal(got.DryRun, tc.dry) {
+			t.Errorf("%s: %+v, want %v by %q, dry run %v", tc.name, got, tc.want, tc.by, tc.dry)
+		}
+	}
+}
+
+func TestMatchFields(t *testing.T) {
+	caller := Caller{Peer: identity("shop", "client"), Source: netip.MustParseAddr("::ffff:10.0.0.2"), Destination: netip.MustParseAddrPort("10.0.0.1:8080")}
+	prefix := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
+	account := func(ns, sa string) []mesh.ServiceAccountMatch {
+		return []mesh.ServiceAccountMatch{{Namespace: ns, ServiceAccount: sa}}
+	}
+	for _, tc := range []struct {
+		name  string
+		match mesh.PolicyMatch
+		want  bool
+	}{
+		{"namespace", mesh.PolicyMatch{Namespaces: exact("x", "shop")}, true},
+		{"other namespace", mesh.PolicyMatch{Namespaces: exact("x")}, false},
+		{"not namespace", mesh.PolicyMatch{NotNamespaces: exact("shop")}, false},
+		{"not other namespace", mesh.PolicyMatch{NotNamespaces: exact("x")}, true},
+		{"principal prefix", mesh.PolicyMatch{Principals: []mesh.StringMatch{{Kind: mesh.MatchPrefix, Value: "cluster.local/ns/shop/"}}}, true},
+		{"principal suffix", mesh.PolicyMatch{Principals: []mesh.StringMatch{{Kind: mesh.MatchSuffix, Value: "/sa/client"}}}, true},
+		{"principal with a scheme", mesh.PolicyMatch{Principals: exact("spiffe://cluster.local/ns/shop/sa/client")}, false},
+		{"unknown kind", mesh.PolicyMatch{Principals: []mesh.StringMatch{{Kind: 99, Value: "cluster.local/ns/shop/sa/client"}}}, false},
+		{"service account", mesh.PolicyMatch{ServiceAccounts: account("shop", "client")}, true},
+		{"not service account", mesh.PolicyMatch{NotServiceAccounts: account("shop", "client")}, false},
+		{"source", mesh.PolicyMatch{SourceIPs: prefix("10.0.0.0/24")}, true},
+		{"other source", mesh.PolicyMatch{SourceIPs: prefix("10.9.0.0/24")}, false},
+		{"not source", mesh.PolicyMatch{NotSourceIPs: prefix("10.0.0.2/32")}, false},
+		{"destination", mesh.PolicyMatch{DestinationIPs: prefix("10.0.0.1/32")}, true},
+		{"not destination", mesh.PolicyMatch{NotDestinationIPs: prefix("10.0.0.1/32")}, false},
+		{"port", mesh.PolicyMatch{DestinationPorts: []uint16{80, 8080}}, true},
+		{"tunnel's port", mesh.PolicyMatch{DestinationPorts: []uint16{15008}}, false},
+		{"not port", mesh.PolicyMatch{NotDestinationPorts: []uint16{8080}}, false},
+		{"all kinds must hold", mesh.PolicyMatch{Namespaces: exact("shop"), DestinationPorts: []uint16{1}}, false},
+		{"positive and negative", mesh.PolicyMatch{Namespaces: exact("shop"), NotPrincipals: exact("cluster.local/ns/shop/sa/client")}, false},
+	} {
+		if got := holds(&tc.match, caller); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func key(name string) mesh.ServiceKey {
+	return mesh.ServiceKey{Namespace: "shop", Hostname: name + ".shop.svc.cluster.local"}
+}
+
+func at(network, addr string) mesh.NetworkAddress {
+	return mesh.NetworkAddress{Network: network, Addr: netip.MustParseAddr(addr)}
+}
+
+func identity(namespace, account string) mesh.Identity {
+	return mesh.Identity{TrustDomain: "cluster.local", Namespace: namespace, ServiceAccount: account}
+}
+
+// podWorkload is a pod of our own network, changed as a case needs it.
+func podWorkload(name, addr string, change ...func(*mesh.Workload)) *mesh.Workload {
+	w := &mesh.Workload{
+		UID: "east//Pod/shop/" + name, Name: name, Namespace: "shop", Network: "east", Cluster: "east", TrustDomain: "cluster.local",
+		ServiceAccount: name, Tunnel: mesh.TunnelHBONE, Capacity: 1, Services: map[mesh.ServiceKey][]mesh.Port{},
+	}
+	if addr != "" {
+		w.Addresses = []netip.Addr{netip.MustParseAddr(addr)}
+	}
+	for _, f := range change {
+		f(w)
+	}
+	return w
+}
+
+func serves(name string, service, target uint16) func(*mesh.Workload) {
+	return func(w *mesh.Workload) { w.Services[key(name)] = []mesh.Port{{Service: service, Target: target}} }
+}
+
+func behind(gateway mesh.GatewayAddress) func(*mesh.Workload) {
+	return func(w *mesh.Workload) { w.Network, w.NetworkGateway = "west", &gateway }
+}
+
+func inNetwork(network string) func(*mesh.Workload) {
+	return func(w *mesh.Workload) { w.Network, w.Cluster = network, network }
+}
+
+func shopService(name, vip string, change ...func(*mesh.Service)) *mesh.Service {
+	s := &mesh.Service{
+		Namespace: "shop", Name: name, Hostname: key(name).Hostname, Ports: []mesh.Port{{Service: 80, Target: 8080}},
+		SANs: []string{"spiffe://cluster.local/ns/shop/sa/" + name},
+	}
+	if vip != "" {
+		s.Addresses = []mesh.NetworkAddress{at("east", vip)}
+	}
+	for _, f := range change {
+		f(s)
+	}
+	return s
+}
+
+func viewOf(values ...any) *directory.View {
+	d := mesh.Delta{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.ServiceKey]*mesh.Service{}}
+	for _, value := range values {
+		switch value := value.(type) {
+		case *mesh.Workload:
+			d.Workloads[value.UID] = value
+		case *mesh.Service:
+			d.Services[value.Key()] = value
+		}
+	}
+	return directory.NewLive().Apply(d)
+}
+
+func TestDecide(t *testing.T) {
+	gatewayAddr := mesh.GatewayAddress{Addr: at("west", "203.0.113.9"), Port: 15009}
+	gateway := podWorkload("eastwest", "203.0.113.9", inNetwork("west"), func(w *mesh.Workload) {
+		w.UID, w.Namespace, w.Tunnel = "NetworkGateway/west/203.0.113.9/15009", "isthmus-system", mesh.TunnelNone
+	})
+	waypointAddr := &mesh.GatewayAddress{Hostname: key("way"), Port: 15008}
+	withWaypoint := func(s *mesh.Service) { s.Waypoint = waypointAddr }
+	waypointService := shopService("way", "10.96.0.9", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} })
+	waypointPod := podWorkload("way", "10.0.0.9", serves("way", 15008, 15008))
+
+	for _, tc := range []struct {
+		name   string
+		world  []any
+		source *mesh.Workload
+		dst    string
+		avoid  []string
+		want   Plan
+		reason Reason
+	}{
+		{
+			name:  "1: service with a waypoint here",
+			world: []any{shopService("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod},
+			dst:   "10.96.0.1:80",
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name:  "1: but the waypoint itself goes to the endpoint",
+			world: []any{shopService("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod, podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			dst:   "10.96.0.1:80", source: waypointPod,
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
+				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
+			},
+		},
+		{
+			name:   "1: a waypoint that is not known is not walked around",
+			world:  []any{shopService("cart", "10.96.0.1", withWaypoint), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			dst:    "10.96.0.1:80",
+			reason: ReasonNoEndpoint,
+		},
+		{
+			name: "2: service with a waypoint in another network",
+			world: []any{
+				shopService("cart", "10.96.0.1", withWaypoint), waypointService, gateway,
+				podWorkload("way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+			},
+			dst: "10.96.0.1:80",
+			want: Plan{
+				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
+				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Last: []mesh.Identity{identity("shop", "way")}, Picked: "east//Pod/shop/way-west",
+			},
+		},
+		{
+			name:  "3: endpoint here, tunnelled",
+			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = append(s.SANs, "spiffe://cluster.local/ns/shop/sa/old") }), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8081))},
+			dst:   "10.96.0.1:80",
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8081",
+				Next: []mesh.Identity{identity("shop", "cart"), identity("shop", "old")}, Picked: "east//Pod/shop/cart",
+			},
+		},
+		{
+			name:  "3: over IPv6",
+			world: []any{shopService("cart", "fd00:96::1"), podWorkload("cart", "fd00::1", serves("cart", 80, 8080))},
+			dst:   "[fd00:96::1]:80",
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("[fd00::1]:15008"), Target: "[fd00::1]:8080",
+				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
+			},
+		},
+		{
+			name:  "4: endpoint behind a gateway",
+			world: []any{shopService("cart", "10.96.0.1"), gateway, podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
+			dst:   "10.96.0.1:80",
+			want: Plan{
+				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
+				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split",
+			},
+		},
+		{
+			name: "4: the gateway has a name only",
+			world: []any{
+				shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "isthmus-system", Hostname: "lb.example"}}), serves("cart", 80, 0)),
+				podWorkload("eastwest", "", inNetwork("west"), func(w *mesh.Workload) { w.Namespace, w.Hostname = "isthmus-system", "lb.example" }),
+			},
+			dst: "10.96.0.1:80",
+			want: Plan{
+				Via: DoubleHBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15008), Host: "lb.example", Target: "cart.shop.svc.cluster.local:80",
+				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split",
+			},
+		},
+		{
+			name: "4: the gateway is a service",
+			world: []any{
+				shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: key("gate"), Port: 15008}), serves("cart", 80, 0)),
+				shopService("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15010}} }),
+				podWorkload("gate", "203.0.113.8", inNetwork("west"), serves("gate", 15008, 15010)),
+			},
+			dst: "10.96.0.1:80",
+			want: Plan{
+				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.8:15010"), Target: "cart.shop.svc.cluster.local:80",
+				Next: []mesh.Identity{identity("shop", "gate")}, Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split",
+			},
+		},
+		{
+			name:  "5: pod with a waypoint",
+			world: []any{podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, waypointPod},
+			dst:   "10.0.0.1:9000",
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.0.0.1:9000",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name:  "6: pod",
+			world: []any{podWorkload("cart", "10.0.0.1")},
+			dst:   "10.0.0.1:9000",
+			want:  Plan{Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
+		},
+		{
+			name:  "7: pod outside the mesh",
+			world: []any{podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
+			dst:   "10.0.0.1:9000",
+			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.0.0.1:9000")},
+		},
+		{
+			name:  "7: service whose endpoint is outside the mesh",
+			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
+			dst:   "10.96.0.1:80",
+			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.0.0.1:8080"), Picked: "east//Pod/shop/cart"},
+		},
+		{
+			name: "8: unknown address",
+			dst:  "192.0.2.1:443",
+			want: Plan{Via: Direct, Dial: netip.MustParseAddrPort("192.0.2.1:443")},
+		},
+		{
+			name:  "8: an address of another network means nothing here",
+			world: []any{podWorkload("cart", "10.0.0.1", inNetwork("west"))},
+			dst:   "10.0.0.1:80",
+			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.0.0.1:80")},
+		},
+		{
+			name:   "9: no endpoint",
+			world:  []any{shopService("cart", "10.96.0.1")},
+			dst:    "10.96.0.1:80",
+			reason: ReasonNoEndpoint,
+		},
+		{
+			name:   "9: none left",
+			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			dst:    "10.96.0.1:80",
+			avoid:  []string{"east//Pod/shop/cart"},
+			reason: ReasonNoEndpoint,
+		},
+		{
+			name:  "9: passthrough",
+			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Balance.Mode = mesh.BalancePassthrough })},
+			dst:   "10.96.0.1:80",
+			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.96.0.1:80")},
+		},
+		{
+			name:   "10: gateway not known",
+			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
+			dst:    "10.96.0.1:80",
+			want:   Plan{Via: DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split"},
+			reason: ReasonNoGateway,
+		},
+		{
+			name:   "10: endpoint without a gateway",
+			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("split", "", inNetwork("west"), serves("cart", 80, 0))},
+			dst:    "10.96.0.1:80",
+			reason: ReasonNoEndpoint,
+		},
+		{
+			name: "the proxy's own port on loopback",
+			dst:  "127.0.0.1:15001", reason: ReasonOwnPort,
+		},
+		{
+			name:  "a service with identities that nobody can read demands one nobody can prove",
+			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = []string{"spiffe://x"} }), gateway, podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
+			dst:   "10.96.0.1:80",
+			want: Plan{
+				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
+				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Picked: "east//Pod/shop/split",
+			},
+		},
+		{
+			name:  "IPv4 in IPv6 clothes",
+			world: []any{podWorkload("cart", "10.0.0.1")},
+			dst:   "[::ffff:10.0.0.1]:9000",
+			want:  Plan{Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			source := tc.source
+			if source == nil {
+				source = podWorkload("client", "10.0.0.250")
+			}
+			avoid := map[string]struct{}{}
+			for _, uid := range tc.avoid {
+				avoid[uid] = struct{}{}
+			}
+			got, refusal := Decide(viewOf(tc.world...), Source{Network: "east", Workload: source}, netip.MustParseAddrPort(tc.dst),
+				Choice{Avoid: avoid, Random: func(uint64) uint64 { return 0 }})
+			if (refusal == nil) != (tc.reason == "") || refusal != nil && refusal.Reason != tc.reason {
+				t.Fatalf("refusal %v, want %q", refusal, tc.reason)
+			}
+			if diff := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Plan{}, "Service", "Endpoint"), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDecideHidesServicesFromOtherNamespaces(t *testing.T) {
+	s := shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.NamespaceOnly = true })
+	v := viewOf(s, podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)))
+	stranger := podWorkload("client", "10.0.0.250")
+	stranger.Namespace = "elsewhere"
+	plan, refusal := Decide(v, Source{Network: "east", Workload: stranger}, netip.MustParseAddrPort("10.96.0.1:80"), Choice{Random: func(uint64) uint64 { return 0 }})
+	if refusal != nil || plan.Via != Direct || plan.Service != nil {
+		t.Errorf("a stranger gets %+v, %v", plan, refusal)
+	}
+}
