@@ -21,10 +21,10 @@ import (
 const (
 	// impersonationKey is the metadata field in which a shared proxy names the identity it asks for.
 	impersonationKey = "ImpersonatedIdentity"
-	// maxUnderWay bounds the requests under way; each may cost the API server a token review. More wait for their turn
-	// as long as their callers do.
+	// maxUnderWay bounds the calls of Authorize under way, each of which may cost the API server a token review. More
+	// wait for their turn.
 	maxUnderWay = 64
-	// answerTimeout bounds one request.
+	// answerTimeout bounds one request, from its headers to its answer.
 	answerTimeout = 10 * time.Second
 )
 
@@ -35,7 +35,8 @@ type ServiceOptions struct {
 	Signer func() *Signer
 	// Authorize says for which identity the caller gets a certificate. requested is what the caller asked for, or the
 	// zero Identity if it asked for its own. It reads the caller's credentials from the context of the call
-	// (xds.Credentials does). An error refuses: a gRPC status goes out as it is, an error of time as "try again", and
+	// (xds.Credentials does). It is first called with the zero Identity, before a byte of the request was read, and then
+	// once more if the caller asked for another identity than it got. An error refuses: a gRPC status goes out as it is, an error of time as "try again", and
 	// any other as Unauthenticated, with its text.
 	Authorize func(ctx context.Context, requested mesh.Identity) (mesh.Identity, error)
 	// Registerer takes the service's metrics, or nil.
@@ -44,8 +45,6 @@ type ServiceOptions struct {
 
 // Service answers requests for certificates.
 type Service struct {
-	authpb.UnimplementedIstioCertificateServiceServer
-
 	options  ServiceOptions
 	underWay chan struct{}
 	answers  *prometheus.CounterVec
@@ -66,51 +65,100 @@ func NewService(o ServiceOptions) *Service {
 }
 
 // Register offers the service on a gRPC server.
+//
+// The method is registered as a stream of one request and one answer, which is the same on the wire: a unary method
+// would be called only when its request, of any size that the server accepts, is in memory, whoever sent it.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
-	authpb.RegisterIstioCertificateServiceServer(r, s)
+	served := authpb.IstioCertificateService_ServiceDesc
+	desc := grpc.ServiceDesc{ServiceName: served.ServiceName, HandlerType: (*any)(nil), Metadata: served.Metadata}
+	desc.Streams = []grpc.StreamDesc{{
+		StreamName: served.Methods[0].MethodName,
+		Handler:    func(_ any, stream grpc.ServerStream) error { return s.serve(stream) },
+	}}
+	r.RegisterService(&desc, s)
 }
 
-// CreateCertificate implements the gRPC service.
-func (s *Service) CreateCertificate(ctx context.Context, r *authpb.IstioCertificateRequest) (*authpb.IstioCertificateResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+// serve answers one call.
+func (s *Service) serve(stream grpc.ServerStream) error {
+	ctx, cancel := context.WithTimeout(stream.Context(), answerTimeout)
 	defer cancel()
-	requested, id, chain, err := s.answer(ctx, r)
+	c := call{service: s}
+	err := c.answer(ctx, stream)
 	s.answers.WithLabelValues(status.Code(err).String()).Inc()
 	if err != nil {
-		s.options.Log.Info("certificate refused", "requested", requested.String(), "identity", id.String(), "reason", err.Error())
-		return nil, err
+		s.options.Log.Info("certificate refused", "requested", c.requested.String(), "identity", c.id.String(), "reason", err.Error())
+		return err
 	}
-	s.options.Log.V(1).Info("certificate issued", "identity", id.String())
-	return &authpb.IstioCertificateResponse{CertChain: chain}, nil
+	s.options.Log.V(1).Info("certificate issued", "identity", c.id.String())
+	return nil
 }
 
-// answer gives the chain, and for the log whom it is about. Its errors are gRPC statuses.
-func (s *Service) answer(ctx context.Context, r *authpb.IstioCertificateRequest) (requested, id mesh.Identity, chain []string, err error) {
-	if v := r.GetMetadata().GetFields()[impersonationKey]; v != nil {
-		if requested, err = mesh.ParseIdentity(v.GetStringValue()); err != nil {
-			return requested, id, nil, status.Error(codes.InvalidArgument, err.Error())
+// call is one request on its way. Errors of its methods are gRPC statuses.
+type call struct {
+	service   *Service
+	requested mesh.Identity // zero: the caller's own
+	id        mesh.Identity // what the caller is entitled to
+}
+
+func (c *call) answer(ctx context.Context, stream grpc.ServerStream) error {
+	if err := c.authorize(ctx); err != nil {
+		return err
+	}
+	request, err := receive(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if v := request.GetMetadata().GetFields()[impersonationKey]; v != nil {
+		if c.requested, err = mesh.ParseIdentity(v.GetStringValue()); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		if c.requested != c.id {
+			if err := c.authorize(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	select {
-	case s.underWay <- struct{}{}:
-		defer func() { <-s.underWay }()
-	case <-ctx.Done():
-		return requested, id, nil, status.Error(codes.Unavailable, "too many requests for certificates are under way")
-	}
-	if id, err = s.options.Authorize(ctx, requested); err != nil {
-		return requested, id, nil, refusal(err)
-	}
-	if !requested.IsZero() && id != requested {
-		return requested, id, nil, status.Errorf(codes.Unauthenticated, "caller is entitled to %s only", id)
-	}
-	chain, err = s.options.Signer().Sign(id, []byte(r.GetCsr()), lifetime(r.GetValidityDuration()))
+	chain, err := c.service.options.Signer().Sign(c.id, []byte(request.GetCsr()), lifetime(request.GetValidityDuration()))
 	if bad := (*RequestError)(nil); errors.As(err, &bad) {
-		return requested, id, nil, status.Error(codes.InvalidArgument, err.Error())
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	if err != nil {
-		return requested, id, nil, status.Error(codes.Internal, err.Error())
+		return status.Error(codes.Internal, err.Error())
 	}
-	return requested, id, chain, nil
+	return stream.SendMsg(&authpb.IstioCertificateResponse{CertChain: chain})
+}
+
+// authorize asks what the caller is entitled to, and waits for its turn to do so.
+func (c *call) authorize(ctx context.Context) error {
+	select {
+	case c.service.underWay <- struct{}{}:
+		defer func() { <-c.service.underWay }()
+	case <-ctx.Done():
+		return status.Error(codes.Unavailable, "too many requests for certificates are under way")
+	}
+	id, err := c.service.options.Authorize(ctx, c.requested)
+	if err != nil {
+		return refusal(err)
+	}
+	if !c.requested.IsZero() && id != c.requested {
+		return status.Errorf(codes.Unauthenticated, "caller is entitled to %s only", id)
+	}
+	c.id = id
+	return nil
+}
+
+// receive reads the request, for as long as ctx lasts. If that ends first, the reader ends when the call does, which is
+// when the caller of receive returns its error.
+func receive(ctx context.Context, stream grpc.ServerStream) (*authpb.IstioCertificateRequest, error) {
+	request := new(authpb.IstioCertificateRequest)
+	received := make(chan error, 1)
+	go func() { received <- stream.RecvMsg(request) }()
+	select {
+	case err := <-received:
+		return request, err
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
 }
 
 // lifetime reads seconds from a peer, which may be any number. One that asks for none gets 0, the default.

@@ -216,6 +216,34 @@ func TestRequestsOfOthers(t *testing.T) {
 	}
 }
 
+// Nothing is read of a caller that nobody knows, and one that never finishes its request does not wait for ever.
+func TestRequestIsReadAfterItsCallerIsKnown(t *testing.T) {
+	addr, signer := serve(t)
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(signer.Roots(), "controller.test")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	open := func(opts ...grpc.CallOption) grpc.ClientStream {
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true},
+			authpb.IstioCertificateService_CreateCertificate_FullMethodName, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	if err := open().RecvMsg(&authpb.IstioCertificateResponse{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("without credentials and request: %v", err)
+	}
+	empty := open(grpc.PerRPCCredentials(bearer{}))
+	if err := empty.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if err := empty.RecvMsg(&authpb.IstioCertificateResponse{}); status.Code(err) != codes.Internal {
+		t.Errorf("without request: %v, want what gRPC says of a call that has none", err)
+	}
+}
+
 type bearer struct{}
 
 func (bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

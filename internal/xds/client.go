@@ -140,7 +140,7 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it can only say that it is closed
 	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {
 		return false, fmt.Errorf("open discovery stream: %w", err)

@@ -32,14 +32,18 @@ var errNoRoots = errors.New("no root certificates to verify the control plane wi
 
 // dial makes a connection to the control plane of the options. It is lazy: the first call connects.
 func dial(o ClientOptions) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient(o.Target,
-		grpc.WithTransportCredentials(&freshRoots{roots: o.RootCAs, serverName: o.ServerName}),
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(&freshRoots{roots: o.RootCAs}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: connectBackoff, MinConnectTimeout: connectTimeout}),
 		grpc.WithDisableServiceConfig(), // DNS TXT records have no say in how we connect
 		grpc.WithNoProxy(),              // nor has an HTTPS_PROXY that was meant for an app
-	)
+	}
+	if o.ServerName != "" {
+		options = append(options, grpc.WithAuthority(o.ServerName))
+	}
+	conn, err := grpc.NewClient(o.Target, options...)
 	if err != nil {
 		return nil, fmt.Errorf("dial control plane %s: %w", o.Target, err)
 	}
@@ -59,28 +63,19 @@ func authorize(ctx context.Context, o ClientOptions) (context.Context, error) {
 	return metadata.AppendToOutgoingContext(ctx, pairs...), nil
 }
 
-// freshRoots are TLS credentials whose roots are read for each handshake, so that a rotated root needs no restart.
+// freshRoots are TLS credentials whose roots are read for each handshake, so that a rotated root needs no restart. The
+// name that the server must prove is the call's authority.
 type freshRoots struct {
-	roots      func() *x509.CertPool
-	serverName string
-}
-
-// config is what one handshake uses.
-func (f *freshRoots) config() (*tls.Config, error) {
-	roots := f.roots()
-	if roots == nil {
-		return nil, errNoRoots
-	}
-	return &tls.Config{RootCAs: roots, ServerName: f.serverName, MinVersion: tls.VersionTLS12}, nil
+	roots func() *x509.CertPool
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (f *freshRoots) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	config, err := f.config()
-	if err != nil {
-		return nil, nil, err
+	roots := f.roots()
+	if roots == nil {
+		return nil, nil, errNoRoots
 	}
-	return credentials.NewTLS(config).ClientHandshake(ctx, authority, raw)
+	return credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}).ClientHandshake(ctx, authority, raw)
 }
 
 // ServerHandshake implements credentials.TransportCredentials; these credentials are for clients only.
@@ -90,11 +85,11 @@ func (f *freshRoots) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, 
 
 // Info implements credentials.TransportCredentials.
 func (f *freshRoots) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: f.serverName}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 // Clone implements credentials.TransportCredentials.
-func (f *freshRoots) Clone() credentials.TransportCredentials { c := *f; return &c }
+func (f *freshRoots) Clone() credentials.TransportCredentials { return f }
 
-// OverrideServerName implements credentials.TransportCredentials.
-func (f *freshRoots) OverrideServerName(name string) error { f.serverName = name; return nil }
+// OverrideServerName implements credentials.TransportCredentials. The name is the authority's affair.
+func (f *freshRoots) OverrideServerName(string) error { return nil }

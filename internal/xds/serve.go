@@ -30,8 +30,18 @@ const (
 	// maxRequestBytes is the largest request read: a reconnecting subscriber names all it holds with versions,
 	// about 120 bytes each, so this is half a million resources. Only authenticated streams are read at all.
 	maxRequestBytes = 64 << 20
-	// maxConcurrentCalls bounds what one connection may have under way: one stream and some certificates.
-	maxConcurrentCalls = 256
+	// maxConcurrentCalls bounds what one connection may have under way: one stream and some certificates (ztunnel asks
+	// for 8 at a time).
+	maxConcurrentCalls = 64
+	// streamWindow is how many bytes of a call are buffered before somebody reads it, which is before its caller is known.
+	// A message that is being read gets a larger window of its own.
+	streamWindow = 64 << 10
+	// connectionWindow lets one large request come at full speed.
+	connectionWindow = 1 << 20
+	// maxHeaderBytes bounds the headers of a call; a bound token has about 1200 bytes.
+	maxHeaderBytes = 32 << 10
+	// connectionIdle is when a connection without calls is closed.
+	connectionIdle = 10 * time.Minute
 	// shutdownGrace is how long Serve waits for calls under way when it is to end.
 	shutdownGrace = 5 * time.Second
 )
@@ -48,9 +58,12 @@ func Serve(ctx context.Context, l net.Listener, config *tls.Config, services ...
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(maxConcurrentCalls),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: keepaliveTime, Timeout: keepaliveTimeout,
-			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
+			MaxConnectionIdle: connectionIdle, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 3, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10*time.Second), // TLS and HTTP/2 handshakes of an unknown peer
@@ -73,7 +86,9 @@ func Serve(ctx context.Context, l net.Listener, config *tls.Config, services ...
 	force := time.AfterFunc(shutdownGrace, server.Stop)
 	defer force.Stop()
 	server.GracefulStop()
-	<-served
+	if err := <-served; err != nil {
+		return fmt.Errorf("serve discovery on %s: %w", l.Addr(), err)
+	}
 	for _, s := range services {
 		if c, ok := s.(interface{ Close() }); ok {
 			c.Close()
