@@ -69,6 +69,11 @@ func (p places) down(ctx context.Context) error {
 		unix.Rmdir(parent) // another lab may still use it
 	}
 	errs = append(errs, p.unmount(), os.RemoveAll(p.state()))
+	trials, err := filepath.Glob(p.trialPattern())
+	errs = append(errs, err)
+	for _, trial := range trials { // of an up that was killed while it tried the kernel
+		errs = append(errs, os.RemoveAll(trial))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove lab %s: %w", p.name, err)
 	}

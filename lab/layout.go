@@ -54,6 +54,14 @@ func clusterName(n int) string {
 	return "c" + strconv.Itoa(n)
 }
 
+func clusterNames(count int) []string {
+	var names []string
+	for n := 1; n <= count; n++ {
+		names = append(names, clusterName(n))
+	}
+	return names
+}
+
 // WAN says how packets travel between clusters.
 type WAN string
 

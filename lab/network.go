@@ -15,8 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forwarding is set in every namespace that passes packets on.
-var forwarding = map[string]string{"net/ipv4/ip_forward": "1"}
+// forwarding is set in every namespace that passes packets on. A new namespace takes rp_filter from the host, whose
+// distribution may have chosen anything; packets of the lab may come in another way than answers go out.
+var forwarding = map[string]string{
+	"net/ipv4/ip_forward":             "1",
+	"net/ipv4/conf/all/rp_filter":     "0",
+	"net/ipv4/conf/default/rp_filter": "0",
+}
 
 // box is one machine of a lab: a network namespace with a link to its neighbour.
 type box struct {
@@ -137,6 +142,16 @@ func (p places) buildNetwork(shape Shape) error {
 			return err
 		}
 	}
+	if shape.WAN == WANEmulated {
+		if err := wan.closeDetour(); err != nil {
+			return err
+		}
+		for _, c := range append([]string{"client"}, clusterNames(shape.Clusters)...) {
+			if err := wan.detour(c); err != nil {
+				return err
+			}
+		}
+	}
 	return p.filter(p.netns("wan"), wanRules)
 }
 
@@ -248,15 +263,15 @@ table ip isthmuslab {
 // nodeRules give what leaves the cluster the node's address, and drop what is sent to a pool address that no service
 // holds: kube-proxy has rewritten the others before, and this one would go round between node and router.
 func nodeRules(where site) string {
-	return strings.NewReplacer("PODS", podRange, "POOL", where.pool().String()).Replace(`
+	return strings.NewReplacer("$PODS", podRange, "$POOL", where.pool().String()).Replace(`
 table ip isthmuslab {
 	chain postrouting {
 		type nat hook postrouting priority 90; policy accept;
-		ip saddr PODS ip daddr != PODS oifname "eth0" masquerade
+		ip saddr $PODS ip daddr != $PODS oifname "eth0" masquerade
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
-		ip daddr POOL drop
+		ip daddr $POOL drop
 	}
 }
 `)

@@ -26,7 +26,7 @@ func cniConfig(where site, index int) string {
       "mtu": 1500,
       "ipam": {
         "type": "host-local",
-        "ranges": [[{"subnet": "SUBNET"}]],
+        "ranges": [[{"subnet": "$SUBNET"}]],
         "routes": [{"dst": "0.0.0.0/0"}],
         "dataDir": "/run/cni-ipam"
       }
@@ -34,26 +34,26 @@ func cniConfig(where site, index int) string {
     {"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"}
   ]
 }
-`, "SUBNET", where.pods(index).String())
+`, "$SUBNET", where.pods(index).String())
 }
 
 // containerdConfig has restrict_oom_score_adj because root may lack CAP_SYS_RESOURCE, as in many containers and
 // small virtual machines: without it no sandbox starts there.
 func containerdConfig(runc string) string {
-	return strings.NewReplacer("SOCKET", containerdSocket, "PAUSE", pauseImage, "RUNC", runc).Replace(`version = 3
+	return strings.NewReplacer("$SOCKET", containerdSocket, "$PAUSE", pauseImage, "$RUNC", runc).Replace(`version = 3
 [grpc]
-  address = "SOCKET"
+  address = "$SOCKET"
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = "overlayfs"
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
-    sandbox = "PAUSE"
+    sandbox = "$PAUSE"
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
   disable_apparmor = true
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-      BinaryName = "RUNC"
+      BinaryName = "$RUNC"
       SystemdCgroup = false
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ["/opt/cni/bin"]
@@ -71,26 +71,26 @@ func (c *Cluster) kubeletConfig(node string) (string, error) {
 		v1 = ""
 	}
 	return v1 + strings.NewReplacer(
-		"SOCKET", containerdSocket, "CGROUP", "/"+c.places.cgroup(node), "CA", c.places.pki(c.Name, "ca.crt"),
-		"CERT", c.places.pki(c.Name, node+".crt"), "KEY", c.places.pki(c.Name, node+".key"),
-		"DNS", dnsServiceIP, "DOMAIN", clusterDomain,
+		"$SOCKET", containerdSocket, "$CGROUP", "/"+c.places.cgroup(node), "$CA", c.places.pki(c.Name, "ca.crt"),
+		"$CERT", c.places.pki(c.Name, node+".crt"), "$KEY", c.places.pki(c.Name, node+".key"),
+		"$DNS", dnsServiceIP, "$DOMAIN", clusterDomain,
 	).Replace(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-containerRuntimeEndpoint: unix://SOCKET
+containerRuntimeEndpoint: unix://$SOCKET
 cgroupDriver: cgroupfs
-cgroupRoot: CGROUP
+cgroupRoot: $CGROUP
 cgroupsPerQOS: true
 enforceNodeAllocatable: [pods]
 oomScoreAdj: 0
 authentication:
   anonymous: {enabled: false}
   webhook: {enabled: true}
-  x509: {clientCAFile: CA}
+  x509: {clientCAFile: $CA}
 authorization: {mode: Webhook}
-tlsCertFile: CERT
-tlsPrivateKeyFile: KEY
-clusterDNS: [DNS]
-clusterDomain: DOMAIN
+tlsCertFile: $CERT
+tlsPrivateKeyFile: $KEY
+clusterDNS: [$DNS]
+clusterDomain: $DOMAIN
 resolvConf: /etc/resolv.conf
 evictionHard: {memory.available: 100Mi}
 imageGCHighThresholdPercent: 100
@@ -100,14 +100,14 @@ failSwapOn: false
 
 // kubeProxyConfig leaves nf_conntrack_max alone: it cannot be written outside the first network namespace.
 func kubeProxyConfig(node, kubeconfig string) string {
-	return strings.NewReplacer("NODE", node, "KUBECONFIG", kubeconfig, "PODS", podRange).Replace(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
+	return strings.NewReplacer("$NODE", node, "$KUBECONFIG", kubeconfig, "$PODS", podRange).Replace(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
-clusterCIDR: PODS
+clusterCIDR: $PODS
 detectLocalMode: ClusterCIDR
 conntrack: {maxPerCore: 0, min: 0}
 oomScoreAdj: 0
-clientConnection: {kubeconfig: KUBECONFIG}
-hostnameOverride: NODE
+clientConnection: {kubeconfig: $KUBECONFIG}
+hostnameOverride: $NODE
 `)
 }

@@ -88,7 +88,7 @@ func (p places) preflight(ctx context.Context, progress io.Writer, shape Shape) 
 
 // tryKernel tries what the lab is made of, in namespaces that end with the trial.
 func (p places) tryKernel(shape Shape) error {
-	disk, err := os.MkdirTemp(p.labs(), ".try-*")
+	disk, err := os.MkdirTemp(filepath.Split(p.trialPattern()))
 	if err != nil {
 		return err
 	}

@@ -113,12 +113,13 @@ func placesOf(name string) (places, error) {
 	return places{name: name, cache: cache}, nil
 }
 
-func (p places) bin() string       { return filepath.Join(p.cache, "bin") }
-func (p places) labs() string      { return filepath.Join(p.cache, "lab") }
-func (p places) state() string     { return filepath.Join(p.labs(), p.name) }
-func (p places) lockFile() string  { return filepath.Join(p.labs(), "."+p.name+".lock") }
-func (p places) processes() string { return filepath.Join(p.state(), "processes") }
-func (p places) program() string   { return filepath.Join(p.state(), "lab") }
+func (p places) bin() string          { return filepath.Join(p.cache, "bin") }
+func (p places) labs() string         { return filepath.Join(p.cache, "lab") }
+func (p places) state() string        { return filepath.Join(p.labs(), p.name) }
+func (p places) lockFile() string     { return filepath.Join(p.labs(), "."+p.name+".lock") }
+func (p places) trialPattern() string { return filepath.Join(p.labs(), ".try-"+p.name+"-*") }
+func (p places) processes() string    { return filepath.Join(p.state(), "processes") }
+func (p places) program() string      { return filepath.Join(p.state(), "lab") }
 func (p places) box(elems ...string) string {
 	return filepath.Join(append([]string{p.state()}, elems...)...)
 }

@@ -164,6 +164,11 @@ func (p places) prepare(l *Lab, r record) error {
 
 // startAll starts every process of the lab.
 func (p places) startAll(l *Lab, r *record) error {
+	if r.Shape.WAN == WANEmulated {
+		if err := p.startWAN(); err != nil {
+			return err
+		}
+	}
 	for _, c := range l.clusters {
 		if _, err := p.startMachine(c.Name, 0); err != nil {
 			return err

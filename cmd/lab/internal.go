@@ -39,6 +39,9 @@ func internalCommand() *cobra.Command {
 		process("forward LAB", 1, func(ctx context.Context, log logr.Logger, args []string) error {
 			return lab.RunForwarder(ctx, log, args[0])
 		}),
+		process("wan LAB", 1, func(ctx context.Context, log logr.Logger, args []string) error {
+			return lab.RunWAN(ctx, log, args[0])
+		}),
 	)
 	return command
 }
