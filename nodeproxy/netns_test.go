@@ -105,6 +105,9 @@ func TestConnectionsCross(t *testing.T) {
 		{"again, over the same outer tunnel", w.client, "240.240.0.5:80", "west-server " + gatewayPod + " "},
 		{"out of the mesh", w.client, "10.77.0.4:9000", "plain 10.77.0.2 "},
 		{"into the mesh", w.plain, "10.77.0.3:8080", "east-server 10.77.0.4 "},
+		{"pod to pod over IPv6", w.client, "[fd77::3]:8080", "east-server fd77::2 "},
+		{"out of the mesh over IPv6", w.client, "[fd77::4]:9000", "plain fd77::2 "},
+		{"into the mesh over IPv6", w.plain, "[fd77::3]:8080", "east-server fd77::4 "},
 		{"a pod calls its own service", w.server, "10.96.0.10:80", "east-server 10.77.0.3 "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -159,6 +162,12 @@ func TestNothingReadableOnTheWAN(t *testing.T) {
 			mu.Unlock()
 		}
 	}()
+	// What crosses outside the mesh can be read: the tap works.
+	w.wan.serveApp("wan", "203.0.113.1:7000")
+	const control = "control: not for secrets"
+	if _, err := w.client.call("203.0.113.1:7000", control); err != nil {
+		t.Fatal(err)
+	}
 	answer, err := w.client.call("240.240.0.5:80", text)
 	if err != nil || !strings.HasSuffix(answer, text) {
 		t.Fatalf("got %q, %v", answer, err)
@@ -167,6 +176,9 @@ func TestNothingReadableOnTheWAN(t *testing.T) {
 	unix.Shutdown(tap, unix.SHUT_RDWR)
 	unix.Close(tap)
 	<-done
+	if !bytes.Contains(seen.Bytes(), []byte(control)) {
+		t.Error("the tap does not see what crosses in the clear")
+	}
 	if bytes.Contains(seen.Bytes(), []byte(text)) {
 		t.Error("the marker can be read on the WAN")
 	}
@@ -282,6 +294,37 @@ func TestAnotherEndpointIsTried(t *testing.T) {
 		if got, err := w.client.call("10.96.0.10:80", "x"); err != nil || !strings.HasPrefix(got, "east-server") {
 			t.Fatalf("got %q, %v", got, err)
 		}
+	}
+}
+
+// TestPodThatEndsSendsItsPeersAway marks a pod as unhealthy: its peers open new tunnels, nothing running is cut, and calls go on.
+func TestPodThatEndsSendsItsPeersAway(t *testing.T) {
+	w := newWorld(t)
+	long, err := w.client.dial("10.77.0.3:8080")
+	must(t, err)
+	defer long.Close()
+	_, err = long.Write([]byte("begun "))
+	must(t, err)
+	if _, err := w.client.call("10.77.0.3:8080", "x"); err != nil {
+		t.Fatal(err)
+	}
+	v := w.east.view.Load()
+	ending := *v.Workload("east//Pod/demo/server")
+	ending.Unhealthy = true
+	w.east.view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{ending.UID: &ending}})
+	for range 20 {
+		if got, err := w.client.call("10.77.0.3:8080", "x"); err != nil || got != "east-server 10.77.0.2 x" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	if got, err := w.client.call("10.96.0.10:80", "x"); err == nil {
+		t.Errorf("the service has no healthy endpoint, and answered %q", got)
+	}
+	_, err = long.Write([]byte("ended"))
+	must(t, err)
+	must(t, long.CloseWrite())
+	if got, err := io.ReadAll(long); err != nil || string(got) != "east-server 10.77.0.2 begun ended" {
+		t.Errorf("the connection from before: %q, %v", got, err)
 	}
 }
 

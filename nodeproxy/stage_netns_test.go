@@ -106,10 +106,14 @@ func (s *space) up(name, addr string) {
 	if addr != "" {
 		a, err := netlink.ParseAddr(addr)
 		must(s.t, err)
+		a.Flags = unix.IFA_F_NODAD
 		must(s.t, h.AddrAdd(l, a))
 	}
 	must(s.t, h.LinkSetUp(l))
 }
+
+// twin is the IPv6 address of whoever has an IPv4 one.
+func twin(addr string) string { return "fd77::" + addr[strings.LastIndexByte(addr, '.')+1:] }
 
 func (s *space) via(gateway string) {
 	s.t.Helper()
@@ -230,12 +234,13 @@ func (c *cluster) pod(name, addr string, w *mesh.Workload) *space {
 	s := newSpace(c.t)
 	c.pods[name] = s
 	s.plug(c.node, "eth0", addr+"/24")
+	s.up("eth0", twin(addr)+"/64")
 	s.via(nodeAddr)
 	if w == nil {
 		return s
 	}
 	w.UID, w.Name, w.Namespace, w.Cluster, w.Network = c.name+"//Pod/demo/"+name, name, "demo", c.name, c.name
-	w.Addresses, w.TrustDomain, w.Tunnel = []netip.Addr{netip.MustParseAddr(addr)}, trustDomain, mesh.TunnelHBONE
+	w.Addresses, w.TrustDomain, w.Tunnel = []netip.Addr{netip.MustParseAddr(addr), netip.MustParseAddr(twin(addr))}, trustDomain, mesh.TunnelHBONE
 	w.Capacity, w.WorkloadName, w.CanonicalName = 1, name, name
 	c.view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{w.UID: w}})
 	must(c.t, redirect.Apply(s.file, redirect.Options{Inbound: true, DNS: true, IPv6: true}))
