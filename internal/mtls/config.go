@@ -41,6 +41,8 @@ func (s *Source) Server(id mesh.Identity) *tls.Config {
 }
 
 // Client proves id to a server and demands that the server proves one of want. With no want every handshake fails.
+// A client judges the server before it is asked for its own certificate, so the very first handshake of a Source waits here for the
+// roots that come with it, for IssueTimeout at most; to bound that wait by a context, call Certificate first.
 // No SNI is sent. A nil ClientSessionCache keeps sessions from being resumed.
 func (s *Source) Client(id mesh.Identity, want []mesh.Identity) *tls.Config {
 	want = slices.Clone(want)
@@ -54,6 +56,9 @@ func (s *Source) Client(id mesh.Identity, want []mesh.Identity) *tls.Config {
 		if len(want) == 0 {
 			return &VerifyError{Reason: ReasonNothingWanted, Peer: claim(cs)}
 		}
+		if err := s.ensureBundle(id); err != nil {
+			return err
+		}
 		peer, err := s.verify(cs, x509.ExtKeyUsageServerAuth)
 		if err != nil {
 			return err
@@ -64,6 +69,17 @@ func (s *Source) Client(id mesh.Identity, want []mesh.Identity) *tls.Config {
 		return nil
 	}
 	return c
+}
+
+// ensureBundle sees to it that there are roots of our own trust domain, which come with our own certificate.
+func (s *Source) ensureBundle(id mesh.Identity) error {
+	if s.bundle(id.TrustDomain) != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.o.IssueTimeout)
+	defer cancel()
+	_, err := s.Certificate(ctx, id)
+	return err
 }
 
 func base() *tls.Config {

@@ -269,6 +269,17 @@ func TestHandshakeWaitsForTheCertificate(t *testing.T) {
 	}
 }
 
+// TestFirstHandshakeOfASource has two parties that never met and have fetched nothing yet.
+func TestFirstHandshakeOfASource(t *testing.T) {
+	ca := newAuthority(t, "root", nil)
+	a, b := NewSource(ca, SourceOptions{}), NewSource(ca, SourceOptions{})
+	defer a.Close()
+	defer b.Close()
+	if clientErr, serverErr, _ := shake(t, a.Client(cart, []mesh.Identity{till}), b.Server(till)); clientErr != nil || serverErr != nil {
+		t.Errorf("client %v, server %v", clientErr, serverErr)
+	}
+}
+
 // TestRootRotation walks the two steps: bundles first, issuers second. Configurations made before keep working.
 func TestRootRotation(t *testing.T) {
 	before, after := newAuthority(t, "before", nil), newAuthority(t, "after", nil)
