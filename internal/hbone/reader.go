@@ -149,7 +149,11 @@ func (c *Conn) frameError(err error, inFrame bool) error {
 
 // resetPeer resets a stream on which the peer broke a rule. It may do so only so often: leading us to reset is an attack too (CVE-2025-8671).
 func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
-	c.set.Observe(EventStreamProtocol)
+	event := EventStreamProtocol
+	if code == http2.ErrCodeRefusedStream {
+		event = EventRefusedStream
+	}
+	c.set.Observe(event)
 	if !c.resets.spend(c.set.Resets) {
 		return calm(EventResetBudget, "too many streams to reset")
 	}

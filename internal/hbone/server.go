@@ -163,7 +163,6 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 	case !list.tooLarge && list.check() != "":
 		return c.resetPeer(id, http2.ErrCodeProtocol, list.check())
 	case full:
-		c.set.Observe(EventRefusedStream)
 		return c.resetPeer(id, http2.ErrCodeRefusedStream, "too many streams")
 	case list.tooLarge:
 		return c.refuse(id, http2StatusHeaderTooLarge, end)
