@@ -38,7 +38,8 @@ type Options struct {
 
 // Run serves this node until ctx ends, and waits for all that it started. What it put into pods and onto the node stays.
 func Run(ctx context.Context, o Options) error {
-	node, err := os.Open("/proc/self/ns/net")
+	// The thread's and not the process's: /proc/self means the first thread, which may be in a pod for a moment.
+	node, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return fmt.Errorf("open the node's network namespace: %w", err)
 	}

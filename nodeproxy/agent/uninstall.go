@@ -20,7 +20,7 @@ import (
 // No agent may run on the node meanwhile.
 func Uninstall(ctx context.Context, o Options) error {
 	errs := []error{o.installation().Uninstall()}
-	node, err := os.Open("/proc/self/ns/net")
+	node, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
@@ -44,7 +44,7 @@ func removeEverywhere(proc string) error {
 	if err != nil {
 		return err
 	}
-	own, err := os.Readlink("/proc/self/ns/net")
+	own, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
 		return err
 	}
