@@ -43,6 +43,14 @@ type ServerOptions struct {
 	MaxSubscribers int
 }
 
+const (
+	// largeNames is from how many names on a response is large: about 1.3 MB of workloads.
+	largeNames = 4096
+	// maxLarge is how many large responses may be unacknowledged at a time; more wait for their turn. A restarted
+	// controller owes everything to everybody: 16 × 30 MB for 100 000 workloads, where 1000 × 30 MB would be its end.
+	maxLarge = 16
+)
+
 // Server tells subscribers about the mesh. Its methods may be called from anywhere; Update from one goroutine at a time
 // (calls are serialised, but their order is the caller's affair).
 type Server struct {
@@ -58,6 +66,9 @@ type Server struct {
 	closeOnce sync.Once
 	receivers sync.WaitGroup // one for each stream, ends after its handler returned
 	admitting chan struct{}  // one token for each Authenticate under way
+	large     chan struct{}  // one token for each large response that is not acknowledged yet
+
+	largeFrom int // names from which a response is large; largeNames but in tests
 
 	// writing is held by Update throughout, so that what it read of the tables stays true while it encodes.
 	writing sync.Mutex
@@ -89,6 +100,8 @@ func NewServer(o ServerOptions) *Server {
 		ready:     make(chan struct{}),
 		closed:    make(chan struct{}),
 		admitting: make(chan struct{}, o.MaxAuthenticating),
+		large:     make(chan struct{}, maxLarge),
+		largeFrom: largeNames,
 		tables: map[string]*table{
 			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(),
 		},

@@ -404,3 +404,34 @@ func TestClosedServerEndsStreamsAndTakesUpdates(t *testing.T) {
 		t.Errorf("%d subscribers are left", n)
 	}
 }
+
+// Large responses wait for each other, small ones for nobody; who goes away makes room.
+func TestLargeResponsesTakeTurns(t *testing.T) {
+	s := ready(t, ServerOptions{})
+	s.large, s.largeFrom = make(chan struct{}, 1), 2
+	server := start(t, "", s)
+	server.Update(workloads(pod("a", "", ""), pod("b", "", "")))
+	server.Update(mesh.Delta{Policies: map[string]*mesh.Policy{"n/p": {Namespace: "n", Name: "p"}}})
+
+	first, second, third := dialScript(t, server.addr, "good"), dialScript(t, server.addr, "good"), dialScript(t, server.addr, "good")
+	first.say(wildcard(addressURL))
+	held := first.hear()
+	wantResponse(t, held, "+a +b")
+	second.say(wildcard(addressURL))
+	second.silence()
+	second.say(wildcard(authorizationURL))
+	r := second.hear()
+	wantResponse(t, r, "+n/p")
+	second.ack(r)
+	server.Update(mesh.Delta{Workloads: map[string]*mesh.Workload{"c": pod("c", "", "")}})
+	second.silence()
+	first.ack(held)
+	wantResponse(t, first.hear(), "+c")
+	wantResponse(t, second.hear(), "+a +b +c")
+	third.say(wildcard(addressURL))
+	third.silence()
+	if err := second.stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	wantResponse(t, third.hear(), "+a +b +c")
+}

@@ -28,6 +28,10 @@ type subscriber struct {
 	log    logr.Logger
 	wake   chan struct{} // capacity 1: something may be due
 
+	// Owned by serve.
+	turn   string // type of the large response for which a token of Server.large is held, or ""
+	queued bool   // a large response waits for such a token
+
 	mu    sync.Mutex // after Server.mu
 	types map[string]*subscription
 	node  string // what the client says that its node is
@@ -134,15 +138,27 @@ func (sub *subscriber) serve() error {
 		defer sub.server.receivers.Done()
 		received <- sub.receive()
 	}()
+	defer sub.endTurn()
 	patience := time.NewTicker(sub.server.options.AckTimeout / 4)
 	defer patience.Stop()
 	for {
+		var turn chan<- struct{}
+		if sub.queued {
+			turn = sub.server.large
+		}
 		select {
 		case err := <-received:
 			return err
 		case <-sub.server.closed:
 			return errClosing
+		case turn <- struct{}{}:
+			if err := sub.takeTurn(); err != nil {
+				return err
+			}
 		case <-sub.wake:
+			if sub.turn != "" && sub.acknowledged(sub.turn) {
+				sub.endTurn()
+			}
 			if err := sub.send(); err != nil {
 				return err
 			}
@@ -154,6 +170,47 @@ func (sub *subscriber) serve() error {
 			}
 		}
 	}
+}
+
+// takeTurn sends the large response that waited for a token, which is held now.
+func (sub *subscriber) takeTurn() error {
+	sub.queued = false
+	for _, url := range order {
+		if sub.size(url) >= sub.server.largeFrom {
+			sub.turn = url
+			if err := sub.tell(url); err != nil {
+				return err
+			}
+			return sub.send() // another large one queues
+		}
+	}
+	<-sub.server.large // what was large was changed back or dropped meanwhile
+	return sub.send()
+}
+
+// endTurn gives the token back, if one is held.
+func (sub *subscriber) endTurn() {
+	if sub.turn != "" {
+		sub.turn = ""
+		<-sub.server.large
+	}
+}
+
+// acknowledged says that nothing of a type is in flight.
+func (sub *subscriber) acknowledged(url string) bool {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return sub.types[url].nonce == ""
+}
+
+// size is how many names the response of a type that is due would tell.
+func (sub *subscriber) size(url string) int {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if s := sub.types[url]; s != nil && s.due() {
+		return len(s.pending)
+	}
+	return 0
 }
 
 // overdue gives the type of a response that waits for its acknowledgement too long, or "".
@@ -172,20 +229,33 @@ func (sub *subscriber) overdue(now time.Time) string {
 // before the gateways that serve them.
 var order = []string{authorizationURL, addressURL, gatewayURL}
 
-// send sends the responses that are due, one of each type at most.
+// send sends the responses that are due, one of each type at most. A large one waits for its turn; others pass it.
 func (sub *subscriber) send() error {
+	sub.queued = false
 	for _, url := range order {
-		response := sub.next(url)
-		if response == nil {
+		if sub.size(url) >= sub.server.largeFrom {
+			sub.queued = sub.turn == "" // with a token held for another type, its acknowledgement comes first
 			continue
 		}
-		if err := sub.stream.Send(response); err != nil {
+		if err := sub.tell(url); err != nil {
 			return err
 		}
-		sub.server.metrics.responses.WithLabelValues(short(url)).Inc()
-		sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.GetResources())))
-		sub.log.V(1).Info("told", "type", short(url), "resources", len(response.GetResources()), "removed", len(response.GetRemovedResources()))
 	}
+	return nil
+}
+
+// tell sends the response of a type, if one is due.
+func (sub *subscriber) tell(url string) error {
+	response := sub.next(url)
+	if response == nil {
+		return nil
+	}
+	if err := sub.stream.Send(response); err != nil {
+		return err
+	}
+	sub.server.metrics.responses.WithLabelValues(short(url)).Inc()
+	sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.GetResources())))
+	sub.log.V(1).Info("told", "type", short(url), "resources", len(response.GetResources()), "removed", len(response.GetRemovedResources()))
 	return nil
 }
 
