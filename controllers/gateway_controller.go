@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -20,6 +22,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 )
 
@@ -61,12 +64,42 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	r.roots.add(client.ObjectKey{Name: req.Namespace})
 	var errs []error
+	if err := r.dropForeignPorts(ctx, plan); err != nil {
+		errs = append(errs, err)
+	}
 	for _, object := range provision(plan, r.settings) {
 		if err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership); err != nil {
 			errs = append(errs, fmt.Errorf("apply %T: %w", object, err))
 		}
 	}
 	return ctrl.Result{}, errors.Join(errs...)
+}
+
+// dropForeignPorts takes ports out of the Service that are not in the plan. Applying alone would keep those that another writer made,
+// or fail if one of them has a name of ours.
+func (r *GatewayReconciler) dropForeignPorts(ctx context.Context, plan *translate.GatewayPlan) error {
+	var service corev1.Service
+	err := r.client.Get(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Key.Name}, &service)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	planned := func(p corev1.ServicePort) bool {
+		return p.Protocol == corev1.ProtocolTCP &&
+			slices.ContainsFunc(plan.Listeners, func(l mesh.Listener) bool { return int32(l.Port) == p.Port })
+	}
+	before := service.DeepCopy()
+	service.Spec.Ports = slices.DeleteFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return !planned(p) })
+	if len(service.Spec.Ports) == len(before.Spec.Ports) {
+		return nil
+	}
+	if len(service.Spec.Ports) == 0 { // a Service must have one; apply makes it agree in the rest
+		l := plan.Listeners[0]
+		service.Spec.Ports = []corev1.ServicePort{{Name: portName(l.Name, l.Port), Port: int32(l.Port), TargetPort: intstr.FromInt32(int32(l.Bind)), Protocol: corev1.ProtocolTCP}}
+	}
+	if err := r.client.Patch(ctx, &service, client.MergeFrom(before), fieldOwner); err != nil {
+		return fmt.Errorf("take foreign ports out of Service %s/%s: %w", service.Namespace, service.Name, err)
+	}
+	return nil
 }
 
 // releaseUnlessOurs deletes what was made for a Gateway whose class is another controller's now.

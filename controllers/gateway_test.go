@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+)
+
+func meshListener() gatewayv1.Listener {
+	terminate := gatewayv1.TLSModeTerminate
+	return gatewayv1.Listener{
+		Name: "mesh", Port: 15008, Protocol: "HBONE",
+		TLS: &gatewayv1.ListenerTLSConfig{Mode: &terminate, Options: map[gatewayv1.AnnotationKey]gatewayv1.AnnotationValue{
+			"gateway.istio.io/tls-terminate-mode": "ISTIO_MUTUAL",
+		}},
+	}
+}
+
+func eastwest(namespace, name string, listeners ...gatewayv1.Listener) *gatewayv1.Gateway {
+	if len(listeners) == 0 {
+		listeners = []gatewayv1.Listener{meshListener()}
+	}
+	return &gatewayv1.Gateway{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       gatewayv1.GatewaySpec{GatewayClassName: "eastwest", Listeners: listeners},
+	}
+}
+
+// verdict is "Status/Reason" of a condition, and its message; "" while it is not there or about an older generation.
+func verdict(conditions []metav1.Condition, generation int64, kind string) string {
+	c := meta.FindStatusCondition(conditions, kind)
+	if c == nil || c.ObservedGeneration != generation {
+		return ""
+	}
+	return string(c.Status) + "/" + c.Reason
+}
+
+func message(conditions []metav1.Condition, kind string) string {
+	if c := meta.FindStatusCondition(conditions, kind); c != nil {
+		return c.Message
+	}
+	return ""
+}
+
+func (c *cluster) gatewayVerdict(g *gatewayv1.Gateway, kind string) func() string {
+	return func() string {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(g), g); err != nil {
+			return err.Error()
+		}
+		return verdict(g.Status.Conditions, g.Generation, kind)
+	}
+}
+
+var _ = Describe("Gateways", func() {
+	It("are provisioned, get the Service's address, and are put back when they drift", func(ctx SpecContext) {
+		g := eastwest(system, "eastwest")
+		g.Spec.Infrastructure = &gatewayv1.GatewayInfrastructure{
+			Labels:      map[gatewayv1.LabelKey]gatewayv1.LabelValue{"team": "net"},
+			Annotations: map[gatewayv1.AnnotationKey]gatewayv1.AnnotationValue{"note": "hello"},
+		}
+		east.with(g)
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotAssigned"))
+
+		key := client.ObjectKeyFromObject(g)
+		deployment, service, account, budget := &appsv1.Deployment{}, &corev1.Service{}, &corev1.ServiceAccount{}, &policyv1.PodDisruptionBudget{}
+		for _, o := range []client.Object{deployment, service, account, budget} {
+			Eventually(func() error { return east.Get(ctx, key, o) }).Should(Succeed())
+			Expect(metav1.IsControlledBy(o, g)).To(BeTrue(), "%T belongs to the Gateway", o)
+			Expect(o.GetLabels()).To(HaveKeyWithValue(gatewayNameLabel, "eastwest"))
+			Expect(o.GetLabels()).To(HaveKeyWithValue("team", "net"))
+			Expect(o.GetAnnotations()).To(HaveKeyWithValue("note", "hello"))
+			east.removeLater(o)
+		}
+		Expect(service.Spec.Type).To(Equal(corev1.ServiceTypeLoadBalancer))
+		Expect(service.Spec.Ports).To(HaveLen(1))
+		Expect(service.Spec.Ports[0].Port).To(BeEquivalentTo(15008))
+		pod := deployment.Spec.Template.Spec
+		Expect(pod.Containers[0].Image).To(Equal("isthmus.dev/gateway:dev"))
+		Expect(pod.Containers[0].Args).To(ContainElements("--gateway=isthmus-system/eastwest", "--network=east", "--cluster-id=east"))
+		Expect(pod.ServiceAccountName).To(Equal("eastwest"))
+
+		By("giving the Service an address, as a load balancer would")
+		editStatus(east, service, func(s *corev1.Service) {
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.89.101.1"}}
+		})
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("True/Programmed"))
+		Expect(g.Status.Addresses).To(HaveLen(1))
+		Expect(g.Status.Addresses[0].Value).To(Equal("10.89.101.1"))
+		Expect(g.Status.Listeners).To(HaveLen(1))
+		Expect(verdict(g.Status.Listeners[0].Conditions, g.Generation, "Accepted")).To(Equal("True/Accepted"))
+		Expect(g.Status.Listeners[0].SupportedKinds).To(BeEmpty())
+
+		By("changing and deleting what was provisioned")
+		edit(east, service, func(s *corev1.Service) { s.Spec.Ports[0].Port = 9 })
+		Eventually(func() int32 { Expect(east.Get(ctx, key, service)).To(Succeed()); return service.Spec.Ports[0].Port }).Should(BeEquivalentTo(15008))
+		edit(east, deployment, func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "evil" })
+		Eventually(func() string {
+			Expect(east.Get(ctx, key, deployment)).To(Succeed())
+			return deployment.Spec.Template.Spec.Containers[0].Image
+		}).Should(Equal("isthmus.dev/gateway:dev"))
+		uid := account.UID
+		Expect(east.Delete(ctx, account)).To(Succeed())
+		Eventually(func() error {
+			if err := east.Get(ctx, key, account); err != nil || account.UID != uid {
+				return err
+			}
+			return fmt.Errorf("still the old one")
+		}).Should(Succeed())
+
+		By("leaving conditions of others alone")
+		editStatus(east, g, func(g *gatewayv1.Gateway) {
+			meta.SetStatusCondition(&g.Status.Conditions, metav1.Condition{Type: "example.com/Mine", Status: "True", Reason: "R"})
+		})
+		edit(east, g, func(g *gatewayv1.Gateway) { g.Spec.Listeners[0].Port = 15443 })
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
+		Expect(meta.FindStatusCondition(g.Status.Conditions, "example.com/Mine")).NotTo(BeNil())
+		Eventually(func() int32 { Expect(east.Get(ctx, key, service)).To(Succeed()); return service.Spec.Ports[0].Port }).Should(BeEquivalentTo(15443))
+
+		By("keeping what serves when the Gateway becomes invalid")
+		edit(east, g, func(g *gatewayv1.Gateway) { g.Spec.Listeners[0].Protocol = "SMTP" })
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/ListenersNotValid"))
+		Consistently(func() error { return east.Get(ctx, key, deployment) }, "300ms").Should(Succeed())
+	})
+
+	DescribeTable("that cannot be served say so",
+		func(ctx SpecContext, change func(*gatewayv1.Gateway), gateway, listener, field string) {
+			g := eastwest("default", "bad")
+			change(g)
+			east.with(g)
+			Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal(gateway))
+			text := message(g.Status.Conditions, "Accepted")
+			if listener != "" {
+				Expect(g.Status.Listeners).NotTo(BeEmpty())
+				last := g.Status.Listeners[len(g.Status.Listeners)-1]
+				Expect(verdict(last.Conditions, g.Generation, "Accepted")).To(Equal(listener))
+				text = message(last.Conditions, "Accepted")
+			}
+			Expect(text).To(ContainSubstring(field))
+		},
+		Entry("unknown protocol", func(g *gatewayv1.Gateway) { g.Spec.Listeners[0].Protocol = "SMTP"; g.Spec.Listeners[0].TLS = nil },
+			"False/ListenersNotValid", "False/UnsupportedProtocol", "SMTP"),
+		Entry("one bad listener of two", func(g *gatewayv1.Gateway) {
+			g.Spec.Listeners = append(g.Spec.Listeners, gatewayv1.Listener{Name: "web", Port: 8080, Protocol: "HTTP"})
+		}, "True/ListenersNotValid", "False/UnsupportedProtocol", "HTTP"),
+		Entry("unknown option", func(g *gatewayv1.Gateway) {
+			g.Spec.Listeners[0].TLS.Options = map[gatewayv1.AnnotationKey]gatewayv1.AnnotationValue{"example.com/x": "y"}
+		}, "False/ListenersNotValid", "False/UnsupportedValue", "example.com/x"),
+		Entry("unknown value of the option", func(g *gatewayv1.Gateway) {
+			g.Spec.Listeners[0].TLS.Options["gateway.istio.io/tls-terminate-mode"] = "SIMPLE"
+		}, "False/ListenersNotValid", "False/UnsupportedValue", "SIMPLE"),
+		Entry("unknown address type", func(g *gatewayv1.Gateway) {
+			kind := gatewayv1.HostnameAddressType
+			g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &kind, Value: "east.example.com"}}
+		}, "False/UnsupportedAddress", "", "spec.addresses[0].type"),
+		Entry("class waypoint", func(g *gatewayv1.Gateway) { g.Spec.GatewayClassName = "waypoint" },
+			"False/WaypointsNotSupported", "", "spec.gatewayClassName"),
+	)
+
+	It("do not take an address that another one has", func(ctx SpecContext) {
+		kind := gatewayv1.IPAddressType
+		first, second := eastwest("default", "first"), eastwest("default", "second")
+		first.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &kind, Value: "10.89.101.7"}}
+		second.Spec.Addresses = first.Spec.Addresses
+		east.with(first)
+		Eventually(east.gatewayVerdict(first, "Programmed")).Should(Equal("False/AddressNotUsable"), "nobody gives it an address here")
+		east.with(second)
+		Eventually(east.gatewayVerdict(second, "Programmed")).Should(Equal("False/AddressNotUsable"))
+		Eventually(func() string {
+			east.gatewayVerdict(second, "Programmed")()
+			return message(second.Status.Conditions, "Programmed")
+		}).Should(ContainSubstring("default/first"))
+	})
+
+	It("of another controller are left alone", func(ctx SpecContext) {
+		east.with(&gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}, Spec: gatewayv1.GatewayClassSpec{ControllerName: "example.com/other"}})
+		g := eastwest("default", "theirs")
+		g.Spec.GatewayClassName = "theirs"
+		east.with(g)
+		Consistently(func() []gatewayv1.ListenerStatus {
+			Expect(east.Get(ctx, client.ObjectKeyFromObject(g), g)).To(Succeed())
+			return g.Status.Listeners
+		}, "300ms").Should(BeEmpty())
+		Expect(client.IgnoreNotFound(east.Get(ctx, client.ObjectKeyFromObject(g), &appsv1.Deployment{}))).To(Succeed())
+	})
+})
+
+var _ = Describe("Objects that users expect", func() {
+	It("are made: classes, the default ServiceScope, the root", func(ctx SpecContext) {
+		for _, name := range []string{translate.ClassEastWest, translate.ClassWaypoint} {
+			class := &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: name}}
+			Eventually(func() string {
+				if err := east.Get(ctx, client.ObjectKeyFromObject(class), class); err != nil {
+					return err.Error()
+				}
+				return verdict(class.Status.Conditions, class.Generation, "Accepted")
+			}).Should(Equal("True/Accepted"))
+		}
+		scope := defaultScope()
+		Eventually(func() string {
+			if err := east.Get(ctx, client.ObjectKeyFromObject(scope), scope); err != nil {
+				return err.Error()
+			}
+			return verdict(scope.Status.Conditions, scope.Generation, "Accepted")
+		}).Should(Equal("True/Accepted"))
+
+		root := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: rootCertName}}
+		Eventually(get(east, root)).Should(HaveField("Data", HaveKeyWithValue(rootCertKey, ContainSubstring("BEGIN CERTIFICATE"))))
+		By("deleting the root, which comes back the same")
+		before := root.Data[rootCertKey]
+		Expect(east.Delete(ctx, root)).To(Succeed())
+		Eventually(get(east, root)).Should(HaveField("Data", HaveKeyWithValue(rootCertKey, before)))
+	})
+})

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+	"github.com/isthmus-mesh/isthmus/test/apiserver"
+)
+
+const (
+	system = "isthmus-system"
+	// soon is how long anything may take here: the machine may be busy with other tests.
+	soon = 30 * time.Second
+	tick = 20 * time.Millisecond
+)
+
+// The suite has two clusters with real API servers. Our control plane runs for east; west is the remote one.
+var (
+	east, west *cluster
+	control    *controlPlane
+)
+
+// cluster is an API server and clients for it.
+type cluster struct {
+	*apiserver.Server
+	client.Client
+	clientset *kubernetes.Clientset
+}
+
+// controlPlane is a running Run.
+type controlPlane struct {
+	address string
+	stop    context.CancelFunc
+	done    chan struct{}
+	err     error // of Run; read after done
+}
+
+func TestControllers(t *testing.T) {
+	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(soon)
+	SetDefaultEventuallyPollingInterval(tick)
+	SetDefaultConsistentlyPollingInterval(tick)
+	RunSpecs(t, "controllers")
+}
+
+var _ = BeforeSuite(func() {
+	ctrl.SetLogger(testLog())
+	started := make(chan *cluster, 2)
+	for range 2 {
+		go func() {
+			defer GinkgoRecover()
+			defer func() { started <- nil }()
+			started <- startCluster()
+		}()
+	}
+	clusters := []*cluster{}
+	for range 4 {
+		if c := <-started; c != nil {
+			clusters = append(clusters, c)
+		}
+	}
+	Expect(clusters).To(HaveLen(2), "API servers must start")
+	east, west = clusters[0], clusters[1]
+	east.prepare("east")
+	west.prepare("west")
+	control = startControlPlane(east, "east")
+})
+
+var _ = AfterSuite(func() {
+	if control != nil {
+		control.end()
+	}
+	for _, c := range []*cluster{east, west} {
+		if c != nil {
+			Expect(c.Stop()).To(Succeed())
+		}
+	}
+})
+
+func testLog() logr.Logger {
+	if os.Getenv("ISTHMUS_TEST_VERBOSE") == "" {
+		return logr.Discard()
+	}
+	return funcr.New(func(prefix, args string) { GinkgoWriter.Println(prefix, args) }, funcr.Options{})
+}
+
+func startCluster() *cluster {
+	server, err := apiserver.Start()
+	Expect(err).NotTo(HaveOccurred())
+	c, err := client.New(server.Config, client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
+	clientset, err := kubernetes.NewForConfig(server.Config)
+	Expect(err).NotTo(HaveOccurred())
+	return &cluster{Server: server, Client: c, clientset: clientset}
+}
+
+// prepare makes what config/default would: the system namespace with the network's label.
+func (c *cluster) prepare(network string) {
+	c.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system, Labels: map[string]string{networkLabel: network}}})
+	c.create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-reader"}, Rules: readerRules()})
+}
+
+func (c *cluster) create(objects ...client.Object) {
+	GinkgoHelper()
+	for _, o := range objects {
+		Expect(c.Create(context.Background(), o)).To(Succeed())
+	}
+}
+
+// remove deletes an object at the end of a spec.
+func (c *cluster) removeLater(objects ...client.Object) {
+	DeferCleanup(func() {
+		for _, o := range objects {
+			Expect(client.IgnoreNotFound(c.Delete(context.Background(), o))).To(Succeed())
+		}
+	})
+}
+
+// with creates objects and deletes them at the end of the spec.
+func (c *cluster) with(objects ...client.Object) {
+	GinkgoHelper()
+	c.create(objects...)
+	c.removeLater(objects...)
+}
+
+// edit changes an object until that meets no other writer.
+func edit[O client.Object](c *cluster, o O, change func(O)) {
+	GinkgoHelper()
+	Eventually(func() error {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		change(o)
+		return c.Update(context.Background(), o)
+	}).Should(Succeed())
+}
+
+// editStatus changes an object's status until that meets no other writer.
+func editStatus[O client.Object](c *cluster, o O, change func(O)) {
+	GinkgoHelper()
+	Eventually(func() error {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		change(o)
+		return c.Status().Update(context.Background(), o)
+	}).Should(Succeed())
+}
+
+func startControlPlane(c *cluster, id world.Cluster) *controlPlane {
+	GinkgoHelper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	Expect(err).NotTo(HaveOccurred())
+	ctx, stop := context.WithCancel(context.Background())
+	p := &controlPlane{address: listener.Addr().String(), stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = Run(ctx, Options{
+			Log: testLog(), Rest: c.Config, Discovery: listener,
+			World:        world.Config{LocalCluster: id, TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: system},
+			GatewayImage: "isthmus.dev/gateway:dev",
+			Proxies:      []string{system + "/isthmus-nodeproxy"},
+		})
+	}()
+	return p
+}
+
+// end stops the control plane and waits until nothing of it runs.
+func (p *controlPlane) end() {
+	GinkgoHelper()
+	p.stop()
+	Eventually(p.done).Should(BeClosed())
+	Expect(p.err).NotTo(HaveOccurred())
+}
+
+// conditionsOf gives the conditions of one object, or an error to try again with.
+func get[O client.Object](c *cluster, o O) func() (O, error) {
+	return func() (O, error) {
+		err := c.Get(context.Background(), client.ObjectKeyFromObject(o), o)
+		return o, err
+	}
+}
+
+// readerRules are those of config/rbac/reader.yaml; a test keeps them equal.
+func readerRules() []rbacv1.PolicyRule {
+	read := []string{"get", "list", "watch"}
+	return []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "nodes", "pods", "services"}, Verbs: read},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
+		{APIGroups: []string{"gateway.networking.k8s.io"}, Resources: []string{"gatewayclasses", "gateways"}, Verbs: read},
+		{APIGroups: []string{"isthmus.dev"}, Resources: []string{"servicescopes"}, Verbs: read},
+	}
+}
