@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -46,7 +47,7 @@ func echo(stream *hbone.Stream, say string) error {
 
 func (s *scene) ready() (int, string) {
 	w := httptest.NewRecorder()
-	s.server.Readiness().ServeHTTP(w, httptest.NewRequest("GET", "/healthz/ready", nil))
+	s.server.Readiness().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz/ready", nil))
 	return w.Code, w.Body.String()
 }
 
@@ -57,7 +58,7 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 	w := httptest.NewRecorder()
-	s.server.Readiness().ServeHTTP(w, httptest.NewRequest("GET", "/healthz/live", nil))
+	s.server.Readiness().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz/live", nil))
 	if w.Code != 200 {
 		t.Errorf("live: %d", w.Code)
 	}
@@ -256,7 +257,7 @@ func TestAdmin(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	s.server.Admin().ServeHTTP(w, httptest.NewRequest("GET", "/config_dump", nil))
+	s.server.Admin().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/config_dump", nil))
 	var got dump
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
@@ -266,7 +267,7 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("%s", w.Body)
 	}
 	w = httptest.NewRecorder()
-	s.server.Admin().ServeHTTP(w, httptest.NewRequest("GET", "/debug/pprof/goroutine?debug=1", nil))
+	s.server.Admin().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/goroutine?debug=1", nil))
 	if w.Code != 200 || !strings.Contains(w.Body.String(), "gateway.(*listener).serve") {
 		t.Errorf("pprof: %d", w.Code)
 	}

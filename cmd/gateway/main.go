@@ -40,7 +40,7 @@ func main() {
 	if o.verbose {
 		level = slog.LevelDebug // logr's V(1) and above
 	}
-	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: slog.Level(level)}))
+	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from then on a signal does what it does to any process
@@ -74,7 +74,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer certificates.Close()
+	defer func() { _ = certificates.Close() }() // fails only when it is closed already
 	source := mtls.NewSource(certificates, mtls.SourceOptions{Log: log.WithName("mtls")})
 	defer source.Close()
 	client := xds.NewClient(controller)

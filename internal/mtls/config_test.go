@@ -20,7 +20,7 @@ import (
 
 // shake runs a handshake over a pipe and gives what each side thinks of it; the client's side includes a read, as in
 // TLS 1.3 the server judges the client's certificate after the client is done.
-func shake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error, cs tls.ConnectionState) {
+func shake(t *testing.T, client, server *tls.Config) (cs tls.ConnectionState, clientErr, serverErr error) {
 	t.Helper()
 	a, b := net.Pipe()
 	deadline := time.Now().Add(10 * time.Second)
@@ -46,7 +46,7 @@ func shake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error
 		_, clientErr = conn.Read(make([]byte, 1))
 	}
 	a.Close()
-	return clientErr, <-done, cs
+	return cs, clientErr, <-done
 }
 
 // forge makes a client or server configuration with a leaf to order, that believes everybody.
@@ -139,7 +139,7 @@ func TestPeersThatMustBeRefused(t *testing.T) {
 			if tc.tls != nil {
 				tc.tls(peer)
 			}
-			_, err, cs := shake(t, peer, s.Server(cart))
+			cs, _, err := shake(t, peer, s.Server(cart))
 			check(t, "server", err, tc.server)
 			if tc.server == "" {
 				if id, err := Peer(cs); err != nil || id.String() != tc.uris[0] {
@@ -150,7 +150,7 @@ func TestPeersThatMustBeRefused(t *testing.T) {
 			if tc.name == "friend" {
 				want.TrustDomain = "friend.example"
 			}
-			err, _, _ = shake(t, s.Client(cart, []mesh.Identity{cart, want}), peer)
+			_, err, _ = shake(t, s.Client(cart, []mesh.Identity{cart, want}), peer)
 			check(t, "client", err, tc.client)
 		})
 	}
@@ -184,7 +184,7 @@ func TestClientDemands(t *testing.T) {
 		{"nobody", []mesh.Identity{{}}, ReasonUnwanted},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err, _, _ := shake(t, s.Client(cart, tc.want), s.Server(till))
+			_, err, _ := shake(t, s.Client(cart, tc.want), s.Server(till))
 			check(t, "client", err, tc.err)
 		})
 	}
@@ -208,11 +208,11 @@ func TestWireOfAHandshake(t *testing.T) {
 		}
 		client.ClientSessionCache = cache // even a client that would resume cannot
 		client.ServerName = "x"           // the cache's key
-		if err, _, cs := shake(t, client, server); err != nil || cs.DidResume {
+		if cs, err, _ := shake(t, client, server); err != nil || cs.DidResume {
 			t.Fatalf("error %v, resumed %v", err, cs.DidResume)
 		}
 	}
-	err, _, cs := shake(t, s.Client(cart, []mesh.Identity{till}), server)
+	cs, err, _ := shake(t, s.Client(cart, []mesh.Identity{till}), server)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,19 +231,19 @@ func TestWireOfAHandshake(t *testing.T) {
 
 	old := forge(t, ca, []string{cart.String()}, time.Hour, nil)
 	old.MaxVersion = tls.VersionTLS12
-	if _, err, _ := shake(t, old, s.Server(till)); err == nil {
+	if _, _, err := shake(t, old, s.Server(till)); err == nil {
 		t.Error("server speaks TLS 1.2")
 	}
-	if err, _, _ := shake(t, s.Client(cart, []mesh.Identity{till}), old); err == nil {
+	if _, err, _ := shake(t, s.Client(cart, []mesh.Identity{till}), old); err == nil {
 		t.Error("client speaks TLS 1.2")
 	}
 	other := forge(t, ca, []string{cart.String()}, time.Hour, nil)
 	other.NextProtos = []string{"http/1.1"}
-	if _, err, _ := shake(t, other, s.Server(till)); err == nil {
+	if _, _, err := shake(t, other, s.Server(till)); err == nil {
 		t.Error("server speaks HTTP/1.1")
 	}
 	bare := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
-	if _, err, _ := shake(t, bare, s.Server(till)); err == nil {
+	if _, _, err := shake(t, bare, s.Server(till)); err == nil {
 		t.Error("server lets a client without certificate in")
 	}
 }
@@ -264,7 +264,7 @@ func TestHandshakeWaitsForTheCertificate(t *testing.T) {
 		t.Errorf("issuer does not answer: %v", err)
 	}
 	close(gate)
-	if err, _, _ := shake(t, s.Client(cart, []mesh.Identity{till}), s.Server(till)); err != nil {
+	if _, err, _ := shake(t, s.Client(cart, []mesh.Identity{till}), s.Server(till)); err != nil {
 		t.Errorf("issuer answered: %v", err)
 	}
 }
@@ -275,7 +275,7 @@ func TestFirstHandshakeOfASource(t *testing.T) {
 	a, b := NewSource(ca, SourceOptions{}), NewSource(ca, SourceOptions{})
 	defer a.Close()
 	defer b.Close()
-	if clientErr, serverErr, _ := shake(t, a.Client(cart, []mesh.Identity{till}), b.Server(till)); clientErr != nil || serverErr != nil {
+	if _, clientErr, serverErr := shake(t, a.Client(cart, []mesh.Identity{till}), b.Server(till)); clientErr != nil || serverErr != nil {
 		t.Errorf("client %v, server %v", clientErr, serverErr)
 	}
 }
@@ -307,9 +307,9 @@ func TestRootRotation(t *testing.T) {
 	newPeer := forge(t, after, []string{cart.String()}, time.Hour, nil)
 	expect := func(step string, oldReason, newReason Reason) {
 		t.Helper()
-		_, err, _ := shake(t, oldPeer, server)
+		_, _, err := shake(t, oldPeer, server)
 		check(t, step+": old peer", err, oldReason)
-		_, err, _ = shake(t, newPeer, server)
+		_, _, err = shake(t, newPeer, server)
 		check(t, step+": new peer", err, newReason)
 	}
 	expect("before", "", ReasonChain)
