@@ -427,12 +427,14 @@ func TestUpgradeLosesNothing(t *testing.T) {
 	if err != nil || !strings.HasSuffix(string(answer), "begun before ended after") {
 		t.Errorf("the connection from before: %q, %v", answer, err)
 	}
-	close(stop)
-	running.Wait()
 	select {
 	case <-drained:
 	case <-time.After(15 * time.Second):
 		t.Error("the old proxy did not end")
 	}
+	before = calls.Load()
+	wait(t, "calls after the old proxy", func() bool { return calls.Load() > before+50 })
+	close(stop)
+	running.Wait()
 	t.Logf("%d calls", calls.Load())
 }

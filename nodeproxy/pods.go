@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
@@ -24,6 +25,9 @@ const (
 	workloadPatience = 5 * time.Second
 	// pendingRetry is the pause between attempts to serve a pod whose listeners could not be opened.
 	pendingRetry = 5 * time.Second
+	// handOver is how long a proxy that ends still accepts what the kernel had given it before a newer one took over: connections
+	// whose handshake was under way. One second is a round trip to anywhere.
+	handOver = time.Second
 	// maxConnectionsPerPod bounds what one pod may have open through us, each way. Beyond it new ones wait in the kernel's queue.
 	maxConnectionsPerPod = 16384
 )
@@ -216,6 +220,8 @@ type pod struct {
 	tunnels   *hbone.Pool[tunnelKey] // outbound, shared among the pod's connections
 	tunnelsIn tunnelSet
 
+	listeners []syscall.Conn
+
 	// accepting ends with the listeners, carrying with the last connection's permission to live.
 	accepting, carrying         context.Context
 	stopAccepting               context.CancelFunc
@@ -248,6 +254,9 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	}
 	if err := p.startDNS(); err != nil {
 		return fail(err)
+	}
+	for _, l := range opened {
+		p.listeners = append(p.listeners, l)
 	}
 	for i, serve := range []func(context.Context, *net.TCPConn){p.serveOutbound, p.servePlaintext, p.serveTunnel} {
 		p.acceptors.Go(func() { p.accept(opened[i], serve) })
@@ -324,7 +333,8 @@ func (p *pod) startDNS() error {
 	return nil
 }
 
-func (p *pod) serveDNS(server *dns.Server, packets net.PacketConn, streams net.Listener, asked func(net.Conn) netip.AddrPort) {
+func (p *pod) serveDNS(server *dns.Server, packets *net.UDPConn, streams *net.TCPListener, asked func(net.Conn) netip.AddrPort) {
+	p.listeners = append(p.listeners, packets, streams)
 	p.acceptors.Go(func() { server.ServePacket(p.accepting, packets) })        //nolint:errcheck // ends with the pod only
 	p.acceptors.Go(func() { server.ServeStream(p.accepting, streams, asked) }) //nolint:errcheck // the same
 }
@@ -357,8 +367,18 @@ func (p *pod) workload(ctx context.Context) (*mesh.Workload, *Refusal) {
 	}
 }
 
-// drain stops accepting, tells peers to go elsewhere, and waits for the connections until ctx ends; then it ends what is left.
+// drain leaves new connections to a newer proxy, stops accepting, tells peers to go elsewhere, and waits for the connections until ctx
+// ends; then it ends what is left.
 func (p *pod) drain(ctx context.Context) {
+	for _, l := range p.listeners {
+		if err := yield(l); err != nil {
+			p.proxy.o.Log.V(1).Info("listener not handed over", "workload", p.String(), "cause", err.Error())
+		}
+	}
+	select {
+	case <-time.After(handOver):
+	case <-ctx.Done():
+	}
 	p.stopAccepting()
 	p.acceptors.Wait()
 	p.tunnelsIn.drain()

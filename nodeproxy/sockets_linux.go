@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -157,7 +158,7 @@ func (s *sockets) listenAt(n *Namespace, at netip.AddrPort, transparent bool) (*
 }
 
 // listenPacket opens a UDP socket.
-func (s *sockets) listenPacket(n *Namespace, at netip.AddrPort) (net.PacketConn, error) {
+func (s *sockets) listenPacket(n *Namespace, at netip.AddrPort) (*net.UDPConn, error) {
 	fd, err := s.bound(n, at, unix.SOCK_DGRAM, false)
 	if err != nil {
 		return nil, err
@@ -168,7 +169,7 @@ func (s *sockets) listenPacket(n *Namespace, at netip.AddrPort) (net.PacketConn,
 	if err != nil {
 		return nil, fmt.Errorf("listen on UDP %v: %w", at, err)
 	}
-	return pc, nil
+	return pc.(*net.UDPConn), nil
 }
 
 func (s *sockets) bound(n *Namespace, at netip.AddrPort, kind int, transparent bool) (int, error) {
@@ -291,6 +292,27 @@ func established(ctx context.Context, file *os.File) error {
 		return context.Cause(ctx)
 	}
 	return errors.Join(err, result)
+}
+
+// yield makes the kernel give new connections to another process that listens on the same address, if there is one, while we go on
+// accepting those that it gave us before. Closing right away would reset the latter.
+//
+// Sockets that share an address are numbered in the order in which they began to listen, and a filter may say which one is next. This
+// one says "the second": the newer proxy's, beside ours. A number that nobody has makes the kernel choose as ever, so that the filter
+// does no harm when we are alone, or when the newer socket has become the first.
+func yield(l syscall.Conn) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	second := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 1}
+	var result error
+	if err := raw.Control(func(fd uintptr) {
+		result = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &second})
+	}); err != nil {
+		return err
+	}
+	return os.NewSyscallError("setsockopt SO_ATTACH_REUSEPORT_CBPF", result)
 }
 
 // tune sets what every connection of ours has: no delay for small writes, and keep-alives.
