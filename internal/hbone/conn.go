@@ -52,6 +52,7 @@ type Conn struct {
 	afterDone []func()
 	ping      keepalive
 	idle      *time.Timer // server: runs while there are no streams
+	quiet     time.Time   // when the last stream ended, if none runs
 
 	requests chan *Request // server: not yet taken by Accept
 
@@ -219,6 +220,9 @@ func (c *Conn) remove(s *Stream) {
 		return
 	}
 	delete(c.streams, s.id)
+	if len(c.streams) == 0 {
+		c.quiet = time.Now()
+	}
 	c.watchIdle()
 	c.endIfDrained()
 }
@@ -252,6 +256,13 @@ func (c *Conn) Streams() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.streams)
+}
+
+// quietSince tells when the last stream ended, or the zero time if there was none yet; ok is false while some run.
+func (c *Conn) quietSince() (at time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.quiet, len(c.streams) == 0
 }
 
 // Usable says whether a client's Open has a chance: the connection runs, is not draining and has room for a stream.

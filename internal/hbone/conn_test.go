@@ -224,9 +224,7 @@ func TestReset(t *testing.T) {
 			if _, err := a.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("read of the one who reset: %v", err)
 			}
-			if c.Streams() != 0 || s.Streams() != 0 {
-				t.Errorf("%d and %d streams left", c.Streams(), s.Streams())
-			}
+			eventually(t, func() bool { return c.Streams() == 0 && s.Streams() == 0 })
 		})
 	}
 }
@@ -267,9 +265,7 @@ func TestOpenCancelled(t *testing.T) {
 	if _, err := r.Accept(nil); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("accept after the reset: %v", err)
 	}
-	if s.Streams() != 0 {
-		t.Errorf("%d streams left", s.Streams())
-	}
+	eventually(t, func() bool { return s.Streams() == 0 })
 }
 
 func TestDrain(t *testing.T) {

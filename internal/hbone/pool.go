@@ -69,7 +69,7 @@ type poolEntry struct {
 
 type pooledConn struct {
 	conn *Conn
-	used time.Time // when it was last asked for or seen with a stream
+	used time.Time // when it was last asked for
 }
 
 // poolDial is one dial and those who wait for it.
@@ -288,10 +288,14 @@ func (p *Pool[K]) release() {
 	for key, e := range p.entries {
 		kept := e.conns[:0]
 		for _, pc := range e.conns {
-			if pc.conn.Streams() > 0 {
-				pc.used = now
+			quiet, isQuiet := pc.conn.quietSince()
+			if pc.used.After(quiet) {
+				quiet = pc.used
 			}
-			left := pc.used.Add(p.set.IdleTimeout).Sub(now)
+			left := quiet.Add(p.set.IdleTimeout).Sub(now)
+			if !isQuiet {
+				left = p.set.IdleTimeout
+			}
 			if left <= 0 {
 				idle = append(idle, pc.conn)
 				continue

@@ -271,6 +271,12 @@ func (s *Stream) fail(err error) {
 	if re, ok := err.(*StreamError); ok && re.Remote && (re.Code == uint32(http2.ErrCodeNo) || re.Code == uint32(http2.ErrCodeCancel)) {
 		rerr = io.EOF
 	}
+	// Writes end first, so that a reader that learns of the end does not find itself able to write.
+	s.conn.wmu.Lock()
+	if s.werr == nil {
+		s.endWrites(err)
+	}
+	s.conn.wmu.Unlock()
 	s.mu.Lock()
 	if s.rerr == nil {
 		s.rerr = rerr
@@ -281,11 +287,6 @@ func (s *Stream) fail(err error) {
 	}
 	s.rcond.Broadcast()
 	s.mu.Unlock()
-	s.conn.wmu.Lock()
-	if s.werr == nil {
-		s.endWrites(err)
-	}
-	s.conn.wmu.Unlock()
 	s.conn.grant(dropped, 0, 0)
 	if s.answer != nil {
 		s.reply(answer{err: err})

@@ -156,7 +156,7 @@ func TestPeerWindows(t *testing.T) {
 	}
 	p.saw("10 bytes", total(10))
 	p.must(p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})) // 10 in debt
-	p.must(p.WriteWindowUpdate(1, 10))                                                // debt paid, nothing more
+	p.must(p.WriteWindowUpdate(1, 10))                                                 // debt paid, nothing more
 	p.must(p.WritePing(false, [8]byte{1}))
 	p.saw("answer to the PING", func(f rawFrame) bool { return f.kind == http2.FramePing && f.ack })
 	p.saw("still 10 bytes", total(10))
