@@ -42,6 +42,7 @@ type cluster struct {
 	*apiserver.Server
 	client.Client
 	clientset *kubernetes.Clientset
+	tokenLife int64 // in seconds, beyond an hour, of the next token
 }
 
 // controlPlane is a running Run.
@@ -124,11 +125,11 @@ func (c *cluster) create(objects ...client.Object) {
 	}
 }
 
-// remove deletes an object at the end of a spec.
+// removeLater deletes objects at the end of the spec. Nobody ends pods here, so they get no time for it.
 func (c *cluster) removeLater(objects ...client.Object) {
 	DeferCleanup(func() {
 		for _, o := range objects {
-			Expect(client.IgnoreNotFound(c.Delete(context.Background(), o))).To(Succeed())
+			Expect(client.IgnoreNotFound(c.Delete(context.Background(), o, client.GracePeriodSeconds(0)))).To(Succeed())
 		}
 	})
 }
@@ -190,7 +191,7 @@ func (p *controlPlane) end() {
 	Expect(p.err).NotTo(HaveOccurred())
 }
 
-// conditionsOf gives the conditions of one object, or an error to try again with.
+// get reads an object, for Eventually.
 func get[O client.Object](c *cluster, o O) func() (O, error) {
 	return func() (O, error) {
 		err := c.Get(context.Background(), client.ObjectKeyFromObject(o), o)
