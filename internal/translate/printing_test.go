@@ -5,12 +5,14 @@ package translate
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -47,4 +49,194 @@ func describeKind[V any](out *[]string, kind world.Kind, changes map[world.Key]*
 			*out = append(*out, fmt.Sprintf("put %s %s %+v", kind, k, *v))
 		}
 	}
+}
+
+// printMesh is an Output's mesh, one line per value.
+func printMesh(o Output) string {
+	var lines []string
+	add := func(format string, args ...any) {
+		lines = append(lines, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+	}
+	for _, s := range o.Mesh.Services {
+		var vips, ports []string
+		for _, a := range s.Addresses {
+			vips = append(vips, a.Network+"/"+a.Addr.String())
+		}
+		for _, p := range s.Ports {
+			ports = append(ports, printPort(p))
+		}
+		line := fmt.Sprintf("service  %s vips=%s ports=%s", s.Key(), strings.Join(vips, ","), strings.Join(ports, ","))
+		if !s.Canonical {
+			line += " remote-only"
+		}
+		if s.Balance.Mode != mesh.BalanceSpread {
+			line += " " + map[mesh.BalanceMode]string{mesh.BalanceStrict: "strict", mesh.BalanceFailover: "failover"}[s.Balance.Mode]
+			for _, p := range s.Balance.Preference {
+				line += ">" + []string{"?", "region", "zone", "subzone", "node", "cluster", "network"}[p]
+			}
+		}
+		if s.Balance.AllowUnhealthy {
+			line += " unhealthy-too"
+		}
+		for _, san := range s.SANs {
+			line += " last=" + san
+		}
+		add("%s", line)
+	}
+	for _, w := range o.Mesh.Workloads {
+		line := "workload " + w.UID + " network=" + w.Network
+		for _, a := range w.Addresses {
+			line += " at=" + a.String()
+		}
+		if w.Hostname != "" {
+			line += " at=" + w.Hostname
+		}
+		if w.ServiceAccount != "" {
+			line += " id=" + w.Identity().String()
+		}
+		if w.Tunnel == mesh.TunnelHBONE {
+			line += " hbone"
+		}
+		if w.Unhealthy {
+			line += " unhealthy"
+		}
+		if w.HostNetwork {
+			line += " hostnetwork"
+		}
+		if w.Capacity != 1 || w.NetworkGateway != nil {
+			line += fmt.Sprintf(" capacity=%d", w.Capacity)
+		}
+		if g := w.NetworkGateway; g != nil && g.Addr.Addr.IsValid() {
+			line += " via=" + netip.AddrPortFrom(g.Addr.Addr, g.Port).String()
+		} else if g != nil {
+			line += fmt.Sprintf(" via=%s:%d", g.Hostname, g.Port)
+		}
+		if w.Locality != (mesh.Locality{}) {
+			line += fmt.Sprintf(" locality=%s/%s", w.Locality.Region, w.Locality.Zone)
+		}
+		var services []string
+		for k, ports := range w.Services {
+			s := k.Hostname + "["
+			for i, p := range ports {
+				if i > 0 {
+					s += ","
+				}
+				s += printPort(p)
+			}
+			services = append(services, s+"]")
+		}
+		slices.Sort(services)
+		if len(services) > 0 {
+			line += " services=" + strings.Join(services, ",")
+		}
+		if len(w.Policies) > 0 {
+			line += " policies=" + strings.Join(w.Policies, ",")
+		}
+		add("%s", line)
+	}
+	for k, g := range o.Mesh.Gateways {
+		line := "gateway  " + k.String() + " network=" + g.Network
+		for _, l := range g.Listeners {
+			line += fmt.Sprintf(" %s=%d", l.Name, l.Port)
+			if l.Bind != l.Port {
+				line += fmt.Sprintf(">%d", l.Bind)
+			}
+		}
+		for _, e := range g.Exports {
+			line += " exports=" + e.String()
+		}
+		add("%s", line)
+	}
+	for k, p := range o.Mesh.Policies {
+		line := "policy   " + k + " " + []string{"global", "namespace", "workloads"}[p.Scope] + " " + []string{"allow", "deny"}[p.Action]
+		if p.DryRun {
+			line += " dry-run"
+		}
+		for _, r := range p.Rules {
+			line += " rule"
+			for _, c := range r.Clauses {
+				line += printClause(c)
+			}
+		}
+		add("%s", line)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// printClause prints the alternatives of a clause, each with the fields that it has.
+func printClause(c mesh.PolicyClause) string {
+	alternatives := make([]string, 0, len(c.Matches))
+	for _, m := range c.Matches {
+		var fields []string
+		v := reflect.ValueOf(m)
+		for i := range v.NumField() {
+			if v.Field(i).Len() > 0 {
+				fields = append(fields, fmt.Sprintf("%s%v", v.Type().Field(i).Name, v.Field(i)))
+			}
+		}
+		alternatives = append(alternatives, strings.Join(fields, " and "))
+	}
+	return "(" + strings.Join(alternatives, " or ") + ")"
+}
+
+func printPort(p mesh.Port) string {
+	out := fmt.Sprintf("%d>%d", p.Service, p.Target)
+	if p.App != mesh.AppUnknown {
+		out += "/" + []string{"", "http", "http2", "grpc", "tcp", "tls"}[p.App]
+	}
+	return out
+}
+
+// printStatus is everything else of an Output.
+func printStatus(o Output) string {
+	var lines []string
+	add := func(format string, args ...any) {
+		lines = append(lines, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+	}
+	for ref, findings := range o.Findings {
+		for _, f := range findings {
+			if f.Status == "True" && (f.Reason == f.Type) || f.Reason == "NoConflicts" {
+				continue // as it should be
+			}
+			on := ref.String()
+			if f.Listener != "" {
+				on += " listener " + f.Listener
+			}
+			add("finding  %s: %s=%s %s: %s", on, f.Type, f.Status, f.Reason, f.Message)
+		}
+	}
+	for k, p := range o.Gateways {
+		add("plan     %s %s network=%s listeners=%d addresses=%s", k, p.ServiceType, p.Network, len(p.Listeners), strings.Join(p.Addresses, ","))
+	}
+	for k, addresses := range o.GatewayAddresses {
+		for _, a := range addresses {
+			add("address  %s %s %s", k, a.Type, a.Value)
+		}
+	}
+	for k, s := range o.Scopes {
+		if s.Global+s.Local == 0 {
+			continue
+		}
+		line := fmt.Sprintf("scope    %s global=%d local=%d", k, s.Global, s.Local)
+		for _, c := range s.Conflicts {
+			line += fmt.Sprintf(" conflict=%s/%s%v: %s", c.Namespace, c.Name, c.Clusters, c.Message)
+		}
+		add("%s", line)
+	}
+	for c, r := range o.Remotes {
+		line := fmt.Sprintf("remote   %s network=%s services=%d endpoints=%d", c, r.Network, r.Services, r.Endpoints)
+		if r.LeftOut > 0 {
+			line += fmt.Sprintf(" left-out=%d", r.LeftOut)
+		}
+		add("%s", line)
+	}
+	for _, k := range o.WantVIPs {
+		add("want-vip %s", k)
+	}
+	slices.Sort(lines)
+	if len(lines) == 0 {
+		return ""
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
