@@ -4,9 +4,11 @@ package hbone
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -40,20 +42,52 @@ func (c *Conn) Open(ctx context.Context, authority string, h Header) (*Stream, H
 	if err := ctx.Err(); err != nil {
 		return nil, nil, fmt.Errorf("hbone: open %s: %w", authority, context.Cause(ctx))
 	}
+	mark := c.ping.frames.Load()
 	s, err := c.request(authority, h)
 	if err != nil {
 		return nil, nil, err
 	}
-	select {
-	case a := <-s.answer:
-		if a.err != nil {
-			_ = s.Close() // always nil; frees what came early
-			return nil, nil, a.err
+	header, err := s.await(ctx, mark)
+	if err != nil {
+		if errors.Is(err, errNoAnswer) {
+			_ = s.Reset(uint32(http2.ErrCodeCancel)) // always nil
+			return nil, nil, fmt.Errorf("hbone: open %s: %w", authority, err)
 		}
-		return s, a.header, nil
-	case <-ctx.Done():
-		_ = s.Reset(uint32(http2.ErrCodeCancel)) // always nil
-		return nil, nil, fmt.Errorf("hbone: open %s: %w", authority, context.Cause(ctx))
+		_ = s.Close() // always nil; frees what came early
+		return nil, nil, err
+	}
+	return s, header, nil
+}
+
+// errNoAnswer wraps why Open no longer waits.
+var errNoAnswer = errors.New("no answer")
+
+// await waits for the answer. mark is how many frames had come before the request; if it stays at that, the peer is probed.
+func (s *Stream) await(ctx context.Context, mark uint32) (Header, error) {
+	c := s.conn
+	timer := time.NewTimer(c.set.ProbeAfter)
+	defer timer.Stop()
+	probed := false
+	for {
+		select {
+		case a := <-s.answer:
+			return a.header, a.err
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx))
+		case <-timer.C:
+			switch {
+			case c.ping.frames.Load() != mark:
+				// It lives, and its own dial takes its time. Ask anew, for it may die while we wait.
+				mark, probed = c.ping.frames.Load(), false
+				timer.Reset(c.set.ProbeAfter)
+			case probed:
+				return nil, fmt.Errorf("%w: %w", errNoAnswer, ErrSilent)
+			default:
+				probed = true
+				timer.Reset(c.set.ProbeTimeout)
+				c.probe()
+			}
+		}
 	}
 }
 

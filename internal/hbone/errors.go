@@ -114,6 +114,9 @@ var (
 	ErrDraining = errors.New("hbone: draining")
 	// ErrFull says that the connection carries as many streams as both sides allow, or that its queue is full.
 	ErrFull = errors.New("hbone: no room for another stream")
+	// ErrSilent says that nothing was heard of the peer since the request was sent, not even an answer to a PING. The request may be sent again elsewhere:
+	// before a 200 no byte of the stream is under way.
+	ErrSilent = errors.New("hbone: peer is silent")
 	// ErrAnswered says that a Request was accepted or rejected before.
 	ErrAnswered = errors.New("hbone: request was answered already")
 )

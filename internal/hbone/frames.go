@@ -85,6 +85,9 @@ func (c *Conn) onPing(f *http2.PingFrame) error {
 		case pingDrain:
 			c.sayLast()
 			return nil
+		case pingProbe:
+			c.ping.probing.Store(false)
+			return nil
 		}
 	}
 	if !c.control.spend(c.set.Control) {

@@ -13,13 +13,16 @@ import (
 var (
 	pingAlive = [8]byte{'a', 'l', 'i', 'v', 'e'}
 	pingDrain = [8]byte{'d', 'r', 'a', 'i', 'n'}
+	pingProbe = [8]byte{'p', 'r', 'o', 'b', 'e'}
 )
 
 // keepalive notices a peer that went silent. Guarded by the connection's mu.
 type keepalive struct {
 	timer   *time.Timer
-	waiting bool        // a PING is out
-	heard   atomic.Bool // some frame came since the timer was set; needs no lock
+	waiting bool          // a PING is out
+	frames  atomic.Uint32 // received so far, and round again; needs no lock
+	mark    uint32        // frames when the timer was set
+	probing atomic.Bool   // a probe is out; needs no lock
 }
 
 func (k *keepalive) stop() {
@@ -41,7 +44,7 @@ func (c *Conn) tick() {
 		c.mu.Unlock()
 		return
 	}
-	if c.ping.waiting && !c.ping.heard.Load() {
+	if c.ping.waiting && c.ping.frames.Load() == c.ping.mark {
 		c.mu.Unlock()
 		c.set.Observe(EventSilent)
 		c.fail(&ConnError{Remote: true, Reason: reasonSilent}, true)
@@ -50,7 +53,7 @@ func (c *Conn) tick() {
 	// A peer whose frames keep coming is alive even if its answer is late behind much data.
 	late := c.ping.waiting
 	c.ping.waiting = true
-	c.ping.heard.Store(false)
+	c.ping.mark = c.ping.frames.Load()
 	c.ping.timer.Reset(c.set.PingTimeout)
 	c.mu.Unlock()
 	if late {
@@ -74,6 +77,16 @@ func (c *Conn) alive() {
 		return
 	}
 	c.ping.timer.Reset(c.set.PingInterval)
+}
+
+// probe asks for a sign of life out of turn. A peer's dial may take long, its answer to a PING not.
+func (c *Conn) probe() {
+	if c.ping.probing.Swap(true) {
+		return // one is enough for all who wait
+	}
+	c.wmu.Lock()
+	c.encode(func(f *http2.Framer) error { return f.WritePing(false, pingProbe) })
+	c.wmu.Unlock()
 }
 
 // watchIdle starts the idle timer of a server without streams and stops that of one with some. mu must be held.

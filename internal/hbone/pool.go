@@ -91,7 +91,7 @@ func NewPool[K comparable](dial func(ctx context.Context, key K) (*Conn, error),
 // Open opens a stream on a pooled connection for the key, dialling one if need be; see Conn.Open.
 //
 // It tries another connection only if the first one certainly did not act on the request (*UnprocessedError), or if a connection that was
-// there before died without answering: until a 200 no byte of the stream is under way, so that to ask again is safe.
+// there before died or fell silent (ErrSilent) without answering: until a 200 no byte of the stream is under way, so that to ask again is safe.
 func (p *Pool[K]) Open(ctx context.Context, key K, authority string, h Header) (*Stream, Header, error) {
 	for attempt := 1; ; attempt++ {
 		conn, fresh, err := p.get(ctx, key)
@@ -111,7 +111,7 @@ func (p *Pool[K]) Open(ctx context.Context, key K, authority string, h Header) (
 // again says whether a failed open may be tried on another connection.
 func again(err error, fresh bool) bool {
 	var unprocessed *UnprocessedError
-	if errors.As(err, &unprocessed) {
+	if errors.As(err, &unprocessed) || errors.Is(err, ErrSilent) && !fresh {
 		return true
 	}
 	var lost *ConnError

@@ -260,3 +260,61 @@ func TestPoolDoesNotRepeat(t *testing.T) {
 		}
 	}
 }
+
+// TestPoolLeavesSilentConnection has a peer vanish without a word: those who open later are served within seconds, over another connection.
+func TestPoolLeavesSilentConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &far{t: t}
+		var pipes []*deafConn
+		p := NewPool(func(ctx context.Context, key string) (*Conn, error) {
+			f.dials.Add(1)
+			a, b := net.Pipe()
+			s := NewServer(b, f.set)
+			f.servers = append(f.servers, s)
+			f.running.Go(func() { echo(t, s) })
+			pipes = append(pipes, &deafConn{Conn: a})
+			return NewClient(pipes[len(pipes)-1], Settings{})
+		}, PoolSettings{})
+		defer f.end(p)
+		old := f.open(p)
+		pipes[0].deaf.Store(true)
+		start := time.Now()
+		f.open(p)
+		if took := time.Since(start); took != 4*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if f.dials.Load() != 2 || p.Len() != 1 {
+			t.Errorf("%d dials, %d connections", f.dials.Load(), p.Len())
+		}
+		f.open(p)
+		if took := time.Since(start); took != 4*time.Second {
+			t.Errorf("the next one took until %v", took)
+		}
+		if old.Conn().Err() != nil {
+			t.Error("running streams were cut by the probe")
+		}
+		<-old.Conn().Done() // by the PINGs, later
+	})
+}
+
+// deafConn is a connection on which, once deaf, nothing arrives any more in either direction.
+type deafConn struct {
+	net.Conn
+	deaf atomic.Bool
+}
+
+func (c *deafConn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.deaf.Load() {
+			return n, err
+		}
+	}
+}
+
+func (c *deafConn) Write(p []byte) (int, error) {
+	if c.deaf.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}

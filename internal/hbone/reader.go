@@ -76,7 +76,7 @@ func (c *Conn) readFrame() error {
 	if err != nil {
 		return c.frameError(err, false)
 	}
-	c.ping.heard.Store(true)
+	c.ping.frames.Add(1)
 	if !c.greeted && fh.Type != http2.FrameSettings && fh.Type != http2.FrameGoAway {
 		// A GOAWAY is no greeting either, but servers that turn a connection away begin with it, and it says why.
 		return protocol("first frame is not SETTINGS")

@@ -30,6 +30,11 @@ type Settings struct {
 	PingInterval time.Duration
 	// PingTimeout is how long the peer may be silent after a PING before the connection is given up. 20 s.
 	PingTimeout time.Duration
+	// ProbeAfter is how long a client's Open waits before it asks a peer, from whom nothing at all was heard since, by a PING whether it is there. 1 s.
+	ProbeAfter time.Duration
+	// ProbeTimeout is how long Open then waits for any frame before it gives up with ErrSilent. 3 s. The connection and its running streams are left
+	// to PingTimeout: to open somewhere else costs little, to cut a stream because of a short outage costs much.
+	ProbeTimeout time.Duration
 	// PrefaceTimeout is how long a peer may take for its first frame, counted from NewServer or NewClient. 10 s.
 	PrefaceTimeout time.Duration
 	// FlushTimeout is how long Close may take to send what is queued, GOAWAY included, and after that to let the peer close first. 1 s.
@@ -118,6 +123,8 @@ func (s Settings) withDefaults(client bool) Settings {
 	setDefault(&s.MaxHeaderBytes, 16<<10)
 	setDefault(&s.PingInterval, 10*time.Second)
 	setDefault(&s.PingTimeout, 20*time.Second)
+	setDefault(&s.ProbeAfter, time.Second)
+	setDefault(&s.ProbeTimeout, 3*time.Second)
 	setDefault(&s.PrefaceTimeout, 10*time.Second)
 	setDefault(&s.FlushTimeout, time.Second)
 	setDefault(&s.CloseTimeout, 10*time.Second)

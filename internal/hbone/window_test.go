@@ -91,7 +91,7 @@ func TestUnansweredBytesComeBack(t *testing.T) {
 		p.must(p.WriteData(id, false, make([]byte, 1<<20)))
 		p.must(p.WriteRSTStream(id, http2.ErrCodeCancel))
 		// The application has nothing to do with requests that are over.
-		eventually(t, func() bool { return p.conn.Streams() == 0 })
+		eventually(t, func() bool { return !p.conn.isIdle(id) && p.conn.Streams() == 0 })
 	}
 	s := p.connect(41)
 	if left := p.conn.inflow.avail.Load() + p.conn.inflow.taken.Load(); left != 16<<20 {
