@@ -43,14 +43,6 @@ type ServerOptions struct {
 	MaxSubscribers int
 }
 
-const (
-	// largeNames is from how many names on a response is large: about 1.3 MB of workloads.
-	largeNames = 4096
-	// maxLarge is how many large responses may be unacknowledged at a time; more wait for their turn. A restarted
-	// controller owes everything to everybody: 16 × 30 MB for 100 000 workloads, where 1000 × 30 MB would be its end.
-	maxLarge = 16
-)
-
 // Server tells subscribers about the mesh. Its methods may be called from anywhere; Update from one goroutine at a time
 // (calls are serialised, but their order is the caller's affair).
 type Server struct {

@@ -3,7 +3,6 @@
 package xds
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -281,77 +280,6 @@ func TestOnDemand(t *testing.T) {
 	c.silence()
 }
 
-func TestGatewayIsForItselfAlone(t *testing.T) {
-	gw := sampleGateway()
-	server := start(t, "", ready(t, ServerOptions{Authenticate: authenticateAs(Caller{Namespace: gw.Namespace, ServiceAccount: "somebody-else"})}))
-	server.Update(mesh.Delta{Gateways: map[mesh.GatewayKey]*mesh.Gateway{gw.Key(): gw}})
-	for _, r := range []*discovery.DeltaDiscoveryRequest{
-		{TypeUrl: gatewayURL, ResourceNamesSubscribe: []string{gw.Key().String()}},
-		{TypeUrl: gatewayURL, ResourceNamesSubscribe: []string{gw.Key().String(), "*"}},
-		{TypeUrl: gatewayURL, InitialResourceVersions: map[string]string{gw.Key().String(): "x"}},
-		{TypeUrl: gatewayURL},
-	} {
-		c := dialScript(t, server.addr, "good")
-		c.say(r)
-		if got := describe(c.hear()); strings.Contains(got, "+") {
-			t.Errorf("%v was answered with %q", r, got)
-		}
-	}
-}
-
-func TestRefusedBeforeAnyState(t *testing.T) {
-	server := start(t, "", ready(t, ServerOptions{}))
-	server.Update(everything(world()))
-	for _, token := range []string{"", "bad"} {
-		c := dialScript(t, server.addr, token)
-		if err := c.stream.Send(wildcard(addressURL)); err != nil {
-			t.Log(err) // the server may be faster
-		}
-		if err := c.end(); status.Code(err) != codes.Unauthenticated {
-			t.Errorf("with token %q the stream ended with %v", token, err)
-		}
-		if r, ok := <-c.got; ok {
-			t.Errorf("with token %q came %s", token, describe(r))
-		}
-	}
-}
-
-func TestAuthenticationThatHangsIsBounded(t *testing.T) {
-	server := start(t, "", ready(t, ServerOptions{
-		AuthenticateTimeout: 30 * time.Millisecond, MaxAuthenticating: 1,
-		Authenticate: func(ctx context.Context) (Caller, error) { <-ctx.Done(); return Caller{}, ctx.Err() },
-	}))
-	for range 2 {
-		c := dialScript(t, server.addr, "good")
-		if err := c.end(); status.Code(err) != codes.Unavailable {
-			t.Errorf("stream ended with %v", err)
-		}
-	}
-}
-
-func TestTooManySubscribers(t *testing.T) {
-	server := start(t, "", ready(t, ServerOptions{MaxSubscribers: 1}))
-	first := dialScript(t, server.addr, "good")
-	first.say(wildcard(addressURL))
-	first.hear()
-	if err := dialScript(t, server.addr, "good").end(); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("stream ended with %v", err)
-	}
-}
-
-func TestNobodyIsAnsweredBeforeReady(t *testing.T) {
-	s := NewServer(ServerOptions{Log: logs(t), Authenticate: authenticateAs(Caller{})})
-	server := start(t, "", s)
-	server.Update(workloads(pod("a", "", "")))
-	c := dialScript(t, server.addr, "good")
-	c.say(wildcard(addressURL))
-	c.silence()
-	server.Update(workloads(pod("b", "", "")))
-	s.SetReady()
-	s.SetReady()
-	wantResponse(t, c.hear(), "+a +b")
-}
-
 func TestUnknownTypeIsLeftAlone(t *testing.T) {
 	server := start(t, "", ready(t, ServerOptions{}))
 	c := dialScript(t, server.addr, "good")
@@ -359,19 +287,6 @@ func TestUnknownTypeIsLeftAlone(t *testing.T) {
 	c.say(wildcard(addressURL))
 	if r := c.hear(); r.GetTypeUrl() != addressURL {
 		t.Errorf("response of %s", r.GetTypeUrl())
-	}
-}
-
-func TestTooManyNames(t *testing.T) {
-	server := start(t, "", ready(t, ServerOptions{}))
-	c := dialScript(t, server.addr, "good")
-	r := &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL}
-	for i := range maxSubscribedNames + 1 {
-		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, fmt.Sprint(i))
-	}
-	c.say(r)
-	if err := c.end(); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("stream ended with %v", err)
 	}
 }
 
@@ -386,22 +301,6 @@ func TestValueThatCannotBeEncodedHarmsNobodyElse(t *testing.T) {
 	wantResponse(t, c.hear(), "+good")
 	if n := counter(s.metrics.unencodable.WithLabelValues("Address")); n != 1 {
 		t.Errorf("%v are counted", n)
-	}
-}
-
-func TestClosedServerEndsStreamsAndTakesUpdates(t *testing.T) {
-	server := start(t, "", ready(t, ServerOptions{Registerer: prometheus.NewRegistry()}))
-	c := dialScript(t, server.addr, "good")
-	c.say(wildcard(addressURL))
-	c.ack(c.hear())
-	server.stop()
-	if err := c.end(); status.Code(err) != codes.Unavailable {
-		t.Errorf("stream ended with %v", err)
-	}
-	server.Update(workloads(pod("a", "", "")))
-	server.Close()
-	if n := server.Subscribers(); n != 0 {
-		t.Errorf("%d subscribers are left", n)
 	}
 }
 

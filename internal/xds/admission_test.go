@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestRefusedBeforeAnyState(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{}))
+	server.Update(everything(world()))
+	for _, token := range []string{"", "bad"} {
+		c := dialScript(t, server.addr, token)
+		if err := c.stream.Send(wildcard(addressURL)); err != nil {
+			t.Log(err) // the server may be faster
+		}
+		if err := c.end(); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("with token %q the stream ended with %v", token, err)
+		}
+		if r, ok := <-c.got; ok {
+			t.Errorf("with token %q came %s", token, describe(r))
+		}
+	}
+}
+
+func TestAuthenticationThatHangsIsBounded(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{
+		AuthenticateTimeout: 30 * time.Millisecond, MaxAuthenticating: 1,
+		Authenticate: func(ctx context.Context) (Caller, error) { <-ctx.Done(); return Caller{}, ctx.Err() },
+	}))
+	for range 2 {
+		c := dialScript(t, server.addr, "good")
+		if err := c.end(); status.Code(err) != codes.Unavailable {
+			t.Errorf("stream ended with %v", err)
+		}
+	}
+}
+
+func TestTooManySubscribers(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{MaxSubscribers: 1}))
+	first := dialScript(t, server.addr, "good")
+	first.say(wildcard(addressURL))
+	first.hear()
+	if err := dialScript(t, server.addr, "good").end(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("stream ended with %v", err)
+	}
+}
+
+func TestNobodyIsAnsweredBeforeReady(t *testing.T) {
+	s := NewServer(ServerOptions{Log: logs(t), Authenticate: authenticateAs(Caller{})})
+	server := start(t, "", s)
+	server.Update(workloads(pod("a", "", "")))
+	c := dialScript(t, server.addr, "good")
+	c.say(wildcard(addressURL))
+	c.silence()
+	server.Update(workloads(pod("b", "", "")))
+	s.SetReady()
+	s.SetReady()
+	wantResponse(t, c.hear(), "+a +b")
+}
+
+func TestGatewayIsForItselfAlone(t *testing.T) {
+	gw := sampleGateway()
+	server := start(t, "", ready(t, ServerOptions{Authenticate: authenticateAs(Caller{Namespace: gw.Namespace, ServiceAccount: "somebody-else"})}))
+	server.Update(mesh.Delta{Gateways: map[mesh.GatewayKey]*mesh.Gateway{gw.Key(): gw}})
+	for _, r := range []*discovery.DeltaDiscoveryRequest{
+		{TypeUrl: gatewayURL, ResourceNamesSubscribe: []string{gw.Key().String()}},
+		{TypeUrl: gatewayURL, ResourceNamesSubscribe: []string{gw.Key().String(), "*"}},
+		{TypeUrl: gatewayURL, InitialResourceVersions: map[string]string{gw.Key().String(): "x"}},
+		{TypeUrl: gatewayURL},
+	} {
+		c := dialScript(t, server.addr, "good")
+		c.say(r)
+		if got := describe(c.hear()); strings.Contains(got, "+") {
+			t.Errorf("%v was answered with %q", r, got)
+		}
+	}
+}
+
+func TestTooManyNames(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{}))
+	c := dialScript(t, server.addr, "good")
+	r := &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL}
+	for i := range maxSubscribedNames + 1 {
+		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, fmt.Sprint(i))
+	}
+	c.say(r)
+	if err := c.end(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("stream ended with %v", err)
+	}
+}
+
+func TestClosedServerEndsStreamsAndTakesUpdates(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{Registerer: prometheus.NewRegistry()}))
+	c := dialScript(t, server.addr, "good")
+	c.say(wildcard(addressURL))
+	c.ack(c.hear())
+	server.stop()
+	if err := c.end(); status.Code(err) != codes.Unavailable {
+		t.Errorf("stream ended with %v", err)
+	}
+	server.Update(workloads(pod("a", "", "")))
+	server.Close()
+	if n := server.Subscribers(); n != 0 {
+		t.Errorf("%d subscribers are left", n)
+	}
+}
