@@ -24,7 +24,8 @@ import (
 const (
 	// connectDeadline is for everything between an application's connect and the 200 of the last hop, with all attempts.
 	connectDeadline = 10 * time.Second
-	// attemptTimeout is for one of several attempts, so that a dead host leaves time for another endpoint.
+	// attemptTimeout is for an attempt while there are other endpoints, so that a dead host leaves time for them. The last one has all the
+	// time that is left: a busy machine is not a dead one.
 	attemptTimeout = 3 * time.Second
 	// maxAttempts bounds how many endpoints one connection tries.
 	maxAttempts = 5
@@ -131,7 +132,7 @@ func final(r *Refusal) bool {
 }
 
 func (p *pod) dialPlan(ctx context.Context, source mesh.Identity, plan Plan, h headers) (*dialled, *Refusal) {
-	if plan.Picked != "" {
+	if plan.Others {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()

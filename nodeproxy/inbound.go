@@ -70,20 +70,27 @@ func (p *pod) refuseTunnel(nc *net.TCPConn, err error) {
 	}, 0, refusal)
 }
 
-// handshake proves the local pod to a peer, and learns who the peer is. How many run at once is bounded, for each costs a millisecond
-// of a CPU; who waits too long is let go.
-func (p *pod) handshake(ctx context.Context, nc net.Conn) (*tls.Conn, mesh.Identity, error) {
+// handshake proves the local pod to a peer, and learns who the peer is. How many run at once is bounded for each pod, for each costs a
+// millisecond of a CPU. A turn is taken only when our side is prepared and the peer has begun to speak, so that neither a missing
+// certificate nor silent peers keep others waiting.
+func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	select {
-	case p.proxy.handshakes <- struct{}{}:
-		defer func() { <-p.proxy.handshakes }()
-	case <-ctx.Done():
-		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", context.Cause(ctx))
+	if err := begins(ctx, nc); err != nil {
+		return nil, mesh.Identity{}, fmt.Errorf("waiting for the peer to speak: %w", err)
 	}
 	self, refusal := p.workload(ctx)
 	if refusal != nil {
 		return nil, mesh.Identity{}, refusal
+	}
+	if _, err := p.proxy.o.Certificates.Certificate(ctx, self.Identity()); err != nil {
+		return nil, mesh.Identity{}, &hopError{reason: ReasonIdentity, err: err}
+	}
+	select {
+	case p.handshakes <- struct{}{}:
+		defer func() { <-p.handshakes }()
+	case <-ctx.Done():
+		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", context.Cause(ctx))
 	}
 	secured := tls.Server(nc, p.proxy.o.Certificates.Server(self.Identity()))
 	if err := secured.HandshakeContext(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -28,7 +29,19 @@ func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
 	if refusal != nil {
 		app.SetLinger(0) //nolint:errcheck // the application is to see a failure, not an orderly end
 	}
-	p.proxy.ended(conn, 0, refusal)
+	p.proxy.ended(conn, outboundStatus(conn, refusal), refusal)
+}
+
+// outboundStatus is what the far end of the tunnel answered, or would have: 0 for plain TCP, which has no answers.
+func outboundStatus(conn *Connection, refusal *Refusal) int {
+	switch {
+	case conn.Tunnel == Direct.String():
+		return 0
+	case conn.established:
+		return http.StatusOK
+	default:
+		return refusal.Status
+	}
 }
 
 func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPConn, dst netip.AddrPort) *Refusal {

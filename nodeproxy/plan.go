@@ -53,6 +53,8 @@ type Plan struct {
 	Endpoint *mesh.Workload
 	// Picked is the UID to avoid when this plan fails, so that another one may be made; empty if there was no choice.
 	Picked string
+	// Others says that another one could be made.
+	Others bool
 }
 
 // Source is who asks for an outbound connection.
@@ -114,7 +116,7 @@ func (d *decision) toService(s *mesh.Service) (Plan, *Refusal) {
 	} else {
 		p = d.toWorkload(e.Workload, netip.AddrPortFrom(e.Addr, e.Port.Target), s) // rows 3 and 7
 	}
-	p.Picked = e.Workload.UID
+	p.Picked, p.Others = e.Workload.UID, e.Others
 	return p, nil
 }
 
@@ -247,11 +249,13 @@ func (d *decision) throughWaypoint(w waypoint, s *mesh.Service) (Plan, *Refusal)
 		if s == nil {
 			return Plan{}, unavailable(ReasonNoGateway, "a single pod cannot be reached through the waypoint %s in network %q", w.service.Key(), e.Workload.Network)
 		}
-		return d.throughGateway(e.Workload, s, w.service.SANs)
+		p, refusal := d.throughGateway(e.Workload, s, w.service.SANs)
+		p.Others = e.Others
+		return p, refusal
 	}
 	p := Plan{
 		Via: HBONE, Dial: netip.AddrPortFrom(e.Addr, e.Port.Target), Target: target, Next: identities(e.Workload, w.service),
-		Service: s, Endpoint: e.Workload, Picked: e.Workload.UID,
+		Service: s, Endpoint: e.Workload, Picked: e.Workload.UID, Others: e.Others,
 	}
 	if !e.Addr.IsValid() {
 		p.Host = e.Workload.Hostname

@@ -28,6 +28,9 @@ const (
 	// handOver is how long a proxy that ends still accepts what the kernel had given it before a newer one took over: connections
 	// whose handshake was under way. One second is a round trip to anywhere.
 	handOver = time.Second
+	// maxHandshakes bounds the inbound TLS handshakes at once, for one pod. At about a millisecond of CPU each, 128 are a sixteenth of
+	// a second of two cores; the rest waits its turn.
+	maxHandshakes = 128
 	// maxConnectionsPerPod bounds what one pod may have open through us, each way. Beyond it new ones wait in the kernel's queue.
 	maxConnectionsPerPod = 16384
 )
@@ -219,6 +222,8 @@ type pod struct {
 	namespace *Namespace
 	tunnels   *hbone.Pool[tunnelKey] // outbound, shared among the pod's connections
 	tunnelsIn tunnelSet
+	// handshakes holds one token for each inbound handshake under way.
+	handshakes chan struct{}
 
 	listeners []syscall.Conn
 
@@ -231,7 +236,9 @@ type pod struct {
 
 // startPod opens the pod's listeners. It owns namespace only if it succeeds.
 func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
-	p := &pod{proxy: x, info: w, namespace: namespace, tunnelsIn: tunnelSet{open: map[*hbone.Conn]struct{}{}}}
+	p := &pod{
+		proxy: x, info: w, namespace: namespace, tunnelsIn: tunnelSet{open: map[*hbone.Conn]struct{}{}}, handshakes: make(chan struct{}, maxHandshakes),
+	}
 	p.carrying, p.abort = context.WithCancelCause(context.Background())
 	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)
 	p.tunnels = hbone.NewPool(p.dialTunnel, hbone.PoolSettings{})

@@ -22,9 +22,6 @@ import (
 const (
 	// DefaultDrain is how long connections may go on after the proxy was told to end.
 	DefaultDrain = 10 * time.Minute
-	// maxHandshakes bounds the inbound TLS handshakes at once, for all pods together. At about a millisecond of CPU each, 256 are an
-	// eighth of a second of two cores; the rest waits its turn.
-	maxHandshakes = 256
 )
 
 // Options say what a Proxy is part of. All fields but Drain, Ready and Registerer must be set.
@@ -60,7 +57,6 @@ type Proxy struct {
 	connections *connections
 	health      *health
 	metrics     *metrics
-	handshakes  chan struct{}
 	// running are goroutines that the proxy waits for at its end.
 	running sync.WaitGroup
 }
@@ -78,7 +74,7 @@ func New(o Options) (*Proxy, error) {
 		o.Registerer = prometheus.NewRegistry()
 	}
 	x := &Proxy{
-		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now), metrics: newMetrics(o.Registerer), handshakes: make(chan struct{}, maxHandshakes),
+		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now), metrics: newMetrics(o.Registerer),
 	}
 	x.pods = newPods(x)
 	x.metrics.watch(o.Registerer, x)

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -289,6 +290,31 @@ func established(ctx context.Context, file *os.File) error {
 		return true
 	})
 	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(err, result)
+}
+
+// begins waits until the peer has sent something, and takes none of it. io.EOF means that it ended without a word.
+func begins(ctx context.Context, c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // a dead connection ends the wait, too
+	var result error
+	err = raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			return false
+		}
+		if result = os.NewSyscallError("recv", err); err == nil && n == 0 {
+			result = io.EOF
+		}
+		return true
+	})
+	if !stop() {
 		return context.Cause(ctx)
 	}
 	return errors.Join(err, result)

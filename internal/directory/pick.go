@@ -34,6 +34,8 @@ type Endpoint struct {
 	Addr netip.Addr
 	// Port is the service's port at this endpoint. Port.Target is 0 only behind a gateway.
 	Port mesh.Port
+	// Others says that there is another usable endpoint, of this rank or another: one that a retry would find.
+	Others bool
 }
 
 // Remote says that the endpoint is behind the gateway of another network.
@@ -44,13 +46,17 @@ func (e Endpoint) Remote(network string) bool { return e.Workload.Network != net
 // It answers false if there is none. It does not allocate.
 func Pick(v *View, want Want) (Endpoint, bool) {
 	all := v.Endpoints(want.Service.Key())
-	best, total, count := -1, uint64(0), 0
+	best, total, count, usable := -1, uint64(0), 0, 0
 	for _, w := range all {
 		if _, ok := want.usable(w); !ok {
 			continue
 		}
 		rank := want.rank(w)
-		if rank < 0 || rank < best {
+		if rank < 0 {
+			continue
+		}
+		usable++
+		if rank < best {
 			continue
 		}
 		if rank > best {
@@ -78,6 +84,7 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 			at -= weight
 			continue
 		}
+		e.Others = usable > 1
 		return e, true
 	}
 	return Endpoint{}, false

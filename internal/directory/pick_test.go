@@ -111,7 +111,7 @@ func TestPickIsWeightedByCapacity(t *testing.T) {
 	counts := map[string]int{}
 	for i := range uint64(4000) {
 		e, ok := Pick(v, Want{Network: "east", Service: s, Port: 80, Random: func(n uint64) uint64 { return i % n }})
-		if !ok || e.Port.Target != 8080 || e.Addr != e.Workload.Addresses[0] {
+		if !ok || e.Port.Target != 8080 || e.Addr != e.Workload.Addresses[0] || !e.Others {
 			t.Fatalf("picked %+v", e)
 		}
 		counts[e.Workload.UID]++
