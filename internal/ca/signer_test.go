@@ -272,4 +272,3 @@ func TestServingCertificateIsKeptAndRenewed(t *testing.T) {
 		t.Error(err)
 	}
 }
-
