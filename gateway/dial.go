@@ -19,6 +19,10 @@ import (
 // keepAlive notices an endpoint that vanished without a word while a stream is silent: after 180 s a probe each 180 s, nine times.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 180 * time.Second, Interval: 180 * time.Second, Count: 9}
 
+// maxAttempts bounds how many endpoints are tried for one stream. Endpoints that failed lately are tried last, so who meets this many failures
+// stands before a service that is down, and is told so rather sooner.
+const maxAttempts = 16
+
 // dialled is a connection to an endpoint. Its owner calls done once, with how it went.
 type dialled struct {
 	conn      *endpointConn
@@ -54,7 +58,7 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 		}
 		failures = errors.Join(failures, err)
 		s.eject(pick, err)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || len(tried) == maxAttempts {
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
 		}
 	}
@@ -77,9 +81,12 @@ func (s *Server) connect(ctx context.Context, to candidate, others bool) (*endpo
 	return &endpointConn{Conn: conn}, nil
 }
 
-// eject leaves an endpoint out for a while.
+// eject leaves an endpoint out for a while. It is logged when it begins, not each time that an endpoint is tried for want of a better one.
 func (s *Server) eject(c candidate, err error) {
-	out := s.balancer.failed(c.uid)
+	out, already := s.balancer.failed(c.uid)
+	if already {
+		return
+	}
 	s.metrics.ejections.Inc()
 	s.o.Log.Info("endpoint left out", "workload", c.name, "endpoint", c.dial.String(), "for", out.String(), "cause", err.Error())
 }
@@ -98,7 +105,7 @@ func dialTCP(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
 type endpointConn struct {
 	relay.Conn
 	received atomic.Int64
-	sent     atomic.Int64
+	spoken   atomic.Bool // something was written, or is being written: the answer may overtake the end of Write
 	left     atomic.Bool // the client ended its side, so that the endpoint may well end the rest
 	mute     atomic.Bool // the endpoint ended its side after it was spoken to and before it said anything
 }
@@ -111,10 +118,10 @@ func (c *endpointConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write counts.
+// Write takes note.
 func (c *endpointConn) Write(p []byte) (int, error) {
+	c.spoken.Store(true)
 	n, err := c.Conn.Write(p)
-	c.sent.Add(int64(n))
 	c.note(err)
 	return n, err
 }
@@ -122,7 +129,7 @@ func (c *endpointConn) Write(p []byte) (int, error) {
 // note looks whether an error is the endpoint's leaving. Errors that we cause ourselves by ending the connection are not.
 func (c *endpointConn) note(err error) {
 	ours := err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || c.left.Load()
-	if !ours && c.received.Load() == 0 && c.sent.Load() > 0 {
+	if !ours && c.received.Load() == 0 && c.spoken.Load() {
 		c.mute.Store(true)
 	}
 }

@@ -146,23 +146,25 @@ func (b *balancer) succeeded(uid string) {
 	}
 }
 
-// failed leaves the endpoint out for a while. It says for how long.
-func (b *balancer) failed(uid string) time.Duration {
+// failed leaves the endpoint out for a while. It says for how long, and whether it was out already.
+func (b *balancer) failed(uid string) (out time.Duration, already bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.known[uid]
 	if s == nil {
-		return 0
+		return 0, false
 	}
-	out := ejectMax
+	now := b.now()
+	already = now.Before(s.ejected)
+	out = ejectMax
 	if s.fails < 10 {
 		out = min(out, ejectMin<<s.fails)
 	}
 	s.fails++
 	// Up to a fifth more, so that gateways do not all come back to a struggling pod in the same moment.
 	out += time.Duration(float64(out) * 0.2 * rand.Float64())
-	s.ejected = b.now().Add(out)
-	return out
+	s.ejected = now.Add(out)
+	return out, already
 }
 
 // end counts a stream off an endpoint.

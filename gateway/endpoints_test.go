@@ -82,8 +82,8 @@ func TestEjection(t *testing.T) {
 		}
 		one()
 		one() // both are known now
-		if out := b.failed("a"); out < time.Second || out > 1200*time.Millisecond {
-			t.Errorf("first failure: out for %v", out)
+		if out, already := b.failed("a"); already || out < time.Second || out > 1200*time.Millisecond {
+			t.Errorf("first failure: out for %v, already %v", out, already)
 		}
 		for range 4 {
 			if uid := one(); uid != "b" {
@@ -97,7 +97,7 @@ func TestEjection(t *testing.T) {
 		if uid := one() + one(); uid != "ab" {
 			t.Errorf("after its time %s were picked", uid)
 		}
-		if out := b.failed("a"); out < 2*time.Second || out > 2400*time.Millisecond {
+		if out, already := b.failed("a"); already || out < 2*time.Second || out > 2400*time.Millisecond {
 			t.Errorf("second failure: out for %v", out)
 		}
 		b.succeeded("a")
@@ -105,15 +105,18 @@ func TestEjection(t *testing.T) {
 			t.Errorf("a answered, and %s was picked", uid)
 		}
 		for range 100 {
-			if out := b.failed("a"); out > 36*time.Second {
+			if out, _ := b.failed("a"); out > 36*time.Second {
 				t.Fatalf("out for %v", out)
 			}
+		}
+		if _, already := b.failed("a"); !already {
+			t.Error("a failed 101 times and was not out")
 		}
 		b.failed("b")
 		if uid := one(); uid != "b" {
 			t.Errorf("both are out, %s is back later", uid)
 		}
-		if out := b.failed("unknown"); out != 0 {
+		if out, _ := b.failed("unknown"); out != 0 {
 			t.Errorf("unknown endpoint: out for %v", out)
 		}
 	})

@@ -40,6 +40,7 @@ func (s *Server) listen(bind uint16) (*listener, error) {
 // listenTCP is the Listen that a Server uses unless told otherwise.
 func listenTCP(bind uint16) (net.Listener, error) {
 	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	config.SetMultipathTCP(false) // Go's default for listeners; no peer of ours speaks it, and its sockets know fewer options
 	return config.Listen(context.Background(), "tcp", fmt.Sprintf(":%d", bind))
 }
 

@@ -246,7 +246,7 @@ func TestBeforeTheFirstConfiguration(t *testing.T) {
 }
 
 func TestAdmin(t *testing.T) {
-	s := newScene(t, nil)
+	s := newScene(t, frozen)
 	s.configure(func(g *mesh.Gateway) {
 		g.Exports = append(g.Exports, mesh.ServiceKey{Namespace: "a", Hostname: "twice"}, mesh.ServiceKey{Namespace: "b", Hostname: "twice"})
 	})

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestStreamLimits(t *testing.T) {
+	s := newScene(t, func(o *Options) { o.Limits.Streams, o.Limits.StreamsPerPeer = 3, 2 })
+	s.configure(nil)
+	s.add(s.tcp(1, func(nc *net.TCPConn) { _, _ = io.Copy(io.Discard, nc) }))
+	outer := s.outer(15008, clientID)
+	open := func(c *hbone.Conn) (*hbone.Stream, error) {
+		stream, _, err := c.Open(t.Context(), authority, nil)
+		return stream, err
+	}
+	var streams []*hbone.Stream
+	for range 2 {
+		stream, err := open(outer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, stream)
+	}
+	if status, reason := s.refusal(outer, authority, nil); status != 503 || reason != string(ReasonOverload) {
+		t.Errorf("third stream of a peer: %d %q", status, reason)
+	}
+	other := s.outer(15008, mesh.Identity{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "other"})
+	stream, err := open(other)
+	if err != nil {
+		t.Fatalf("another peer: %v", err)
+	}
+	streams = append(streams, stream)
+	if status, _ := s.refusal(other, authority, nil); status != 503 {
+		t.Errorf("fourth stream in all: %d", status)
+	}
+	for _, stream := range streams {
+		stream.Close()
+	}
+	s.until("room is given back", func() bool { return s.server.streamQuota.used() == 0 })
+	if stream, err := open(outer); err != nil {
+		t.Error(err)
+	} else {
+		stream.Close()
+	}
+	if got := s.count("isthmus_gateway_limited_total"); got != 2 {
+		t.Errorf("limited_total %v, want 2", got)
+	}
+}
+
+func TestHandshakeLimits(t *testing.T) {
+	s := newScene(t, func(o *Options) {
+		o.Limits.HandshakesPerAddress = 2
+		o.Limits.HandshakeTimeout = 300 * time.Millisecond
+	})
+	s.configure(nil)
+	address := s.address(15008)
+	var slow []net.Conn
+	for range 2 { // two that connect and say nothing
+		nc, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		slow = append(slow, nc)
+	}
+	s.until("both hold a slot", func() bool { return s.server.handshakes.used() == 2 })
+	if _, err := s.tryOuter(address, clientID); err == nil {
+		t.Error("a third handshake from one address was let in")
+	}
+	for _, nc := range slow {
+		_ = nc.SetReadDeadline(time.Now().Add(patience))
+		if _, err := nc.Read(make([]byte, 1)); err == nil {
+			t.Error("a silent client was talked to")
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("a silent client was kept")
+		}
+	}
+	if _, err := s.tryOuter(address, clientID); err != nil {
+		t.Errorf("after the slow ones were thrown out: %v", err)
+	}
+}
+
+func TestConnectionLimit(t *testing.T) {
+	s := newScene(t, func(o *Options) { o.Limits.Connections = 2 })
+	s.configure(nil)
+	a, _ := s.outer(15008, clientID), s.outer(15008, clientID)
+	if _, err := s.tryOuter(s.address(15008), clientID); err == nil {
+		t.Error("a third connection was let in")
+	}
+	a.Close()
+	s.until("room is given back", func() bool { return s.server.connections.used() == 1 })
+	if _, err := s.tryOuter(s.address(15008), clientID); err != nil {
+		t.Error(err)
+	}
+}
