@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+func service(c Cluster, name string, created int64) *Service {
+	return &Service{Key: Key{c, "demo", name}, Created: created}
+}
+
+func TestStoreCoalesces(t *testing.T) {
+	s := NewStore()
+	for i := range 10 {
+		s.Put(service("east", "a", int64(i)))
+	}
+	s.Put(service("east", "gone", 1))
+	s.Delete(service("east", "gone", 1).Ref())
+	d, err := s.Take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Services) != 2 || d.Services[Key{"east", "demo", "a"}].Created != 9 {
+		t.Errorf("took %v, want the last a only, and gone's deletion", d.Services)
+	}
+	if v, ok := d.Services[Key{"east", "demo", "gone"}]; !ok || v != nil {
+		t.Error("a deletion before the first Take was lost: the reader may know the object from earlier")
+	}
+}
+
+func TestStoreKnowsWhatIsNews(t *testing.T) {
+	s := NewStore()
+	for _, tc := range []struct {
+		what string
+		do   func() bool
+		news bool
+	}{
+		{"first put", func() bool { return s.Put(service("east", "a", 1)) }, true},
+		{"same again", func() bool { return s.Put(service("east", "a", 1)) }, false},
+		{"changed", func() bool { return s.Put(service("east", "a", 2)) }, true},
+		{"delete", func() bool { return s.Delete(service("east", "a", 0).Ref()) }, true},
+		{"delete again", func() bool { return s.Delete(service("east", "a", 0).Ref()) }, false},
+	} {
+		if got := tc.do(); got != tc.news {
+			t.Errorf("%s: news %v, want %v", tc.what, got, tc.news)
+		}
+	}
+}
+
+func TestStoreDropsACluster(t *testing.T) {
+	s := NewStore()
+	s.Put(service("east", "a", 1))
+	s.Put(service("west", "a", 1))
+	s.Put(&Pod{Key: Key{"west", "demo", "p"}})
+	if _, err := s.Take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.DropCluster("west")
+	d, err := s.Take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Len() != 2 || d.Pods[Key{"west", "demo", "p"}] != nil || d.Services[Key{"west", "demo", "a"}] != nil {
+		t.Errorf("dropping west gave %+v", d)
+	}
+	if refs := s.Refs("west"); len(refs) != 0 {
+		t.Errorf("west still has %v", refs)
+	}
+	if refs := s.Refs("east"); !slices.Equal(refs, []ObjectRef{{KindService, Key{"east", "demo", "a"}}}) {
+		t.Errorf("east has %v", refs)
+	}
+}
+
+func TestTakeWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewStore()
+		ctx, cancel := context.WithCancel(t.Context())
+		took, failed := make(chan Delta, 1), make(chan error, 1)
+		go func() {
+			d, err := s.Take(ctx)
+			if err != nil {
+				t.Errorf("Take: %v", err)
+			}
+			took <- d
+			_, err = s.Take(ctx)
+			failed <- err
+		}()
+		synctest.Wait()
+		if len(took) != 0 {
+			t.Fatal("Take answered before anything happened")
+		}
+		s.Put(service("east", "a", 1))
+		if d := <-took; d.Len() != 1 {
+			t.Errorf("took %d objects, want 1", d.Len())
+		}
+		synctest.Wait()
+		cancel()
+		if err := <-failed; !errors.Is(err, context.Canceled) {
+			t.Errorf("Take after cancel: %v", err)
+		}
+	})
+}
+
+// TestStoreUnderManyFeeds says that whatever the feeds do at once, the sum of the deltas is what they last said.
+func TestStoreUnderManyFeeds(t *testing.T) {
+	s, state := NewStore(), NewState()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			d, err := s.Take(ctx)
+			if err != nil {
+				return
+			}
+			state.Apply(d)
+		}
+	}()
+	var feeds sync.WaitGroup
+	for f := range 4 {
+		feeds.Go(func() {
+			c := Cluster(fmt.Sprintf("c%d", f))
+			for i := range 500 {
+				name := fmt.Sprintf("s%d", i%20)
+				switch {
+				case i%7 == 3:
+					s.Delete(service(c, name, 0).Ref())
+				case i == 250 && f == 0:
+					s.DropCluster(c)
+				default:
+					s.Put(service(c, name, int64(i)))
+				}
+			}
+		})
+	}
+	feeds.Wait()
+	cancel()
+	<-done
+	state.Apply(s.take())
+	known := 0
+	for f := range 4 {
+		for _, ref := range s.Refs(Cluster(fmt.Sprintf("c%d", f))) {
+			known++
+			if o, _ := s.Get(ref); state.Services[ref.Key] != o {
+				t.Errorf("%s is %v in the state and %v in the store", ref, state.Services[ref.Key], o)
+			}
+		}
+	}
+	if len(state.Services) != known {
+		t.Errorf("the state has %d services, the store %d", len(state.Services), known)
+	}
+}
+
+// TestEveryKindCanBeStored fails when a kind is forgotten in one of the switches.
+func TestEveryKindCanBeStored(t *testing.T) {
+	k := Key{"east", "n", "x"}
+	objects := []Object{
+		&Pod{Key: k}, &Service{Key: k}, &EndpointSlice{Key: k}, &Node{Key: k}, &Namespace{Key: k}, &GatewayClass{Key: k}, &Gateway{Key: k},
+		&ServiceScope{Key: k}, &RemoteCluster{Key: k}, &AuthorizationPolicy{Key: k}, &PeerAuthentication{Key: k}, &VIP{Key: k},
+	}
+	d, state := NewDelta(), NewState()
+	for _, o := range objects {
+		d.Put(o)
+	}
+	if d.Len() != len(objects) {
+		t.Fatalf("%d kinds put, %d in the delta", len(objects), d.Len())
+	}
+	state.Apply(d)
+	gone := NewDelta()
+	for _, o := range objects {
+		gone.Delete(o.Ref())
+	}
+	if gone.Len() != len(objects) {
+		t.Fatalf("%d kinds deleted, %d in the delta", len(objects), gone.Len())
+	}
+	state.Apply(gone)
+	if n := (Delta{state.Tables}).Len(); n != 0 {
+		t.Errorf("%d objects are left", n)
+	}
+}
