@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -223,11 +224,14 @@ func TestClientReadsCredentialsAnew(t *testing.T) {
 	awaitSynced(t, c)
 }
 
+// The whole world comes in one response, also when that is more than gRPC takes by default (4 MiB).
 func TestManyResources(t *testing.T) {
 	server := start(t, "", ready(t, ServerOptions{}))
 	want := mesh.NewSnapshot()
-	for i := range 20_000 {
+	padding := strings.Repeat("x", maxLabelValue)
+	for i := range 2000 {
 		w := samplePod()
+		w.CanonicalName, w.CanonicalRevision, w.WorkloadName = padding, padding, padding
 		w.UID = fmt.Sprintf("west//Pod/shop/cart-%d", i)
 		want.Workloads[w.UID] = w
 	}

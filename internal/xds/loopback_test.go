@@ -31,7 +31,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen; far more than it takes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // quiet is how long a test watches that something does not happen.
 const quiet = 50 * time.Millisecond
