@@ -77,7 +77,7 @@ func TestImageArchive(t *testing.T) {
 		t.Error("the same binaries gave two images")
 	}
 	for name, data := range files {
-		if digest, ok := strings.CutPrefix(name, "blobs/sha256/"); ok {
+		if digest, ok := strings.CutPrefix(name, "blobs/sha256/"); ok && digest != "" {
 			if sum := sha256.Sum256([]byte(data)); hex.EncodeToString(sum[:]) != digest {
 				t.Errorf("%s holds something else", name)
 			}

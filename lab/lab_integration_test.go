@@ -427,3 +427,45 @@ func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
+
+func TestEmulatedWAN(t *testing.T) {
+	if err := RequireRoot(); err != nil {
+		t.Fatal(err)
+	}
+	lab := program(t)
+	runLab(t, lab, "down")
+	t.Cleanup(func() { runLab(t, lab, "down") })
+	const delay = 30 * time.Millisecond
+	runLab(t, lab, "up", "--clusters", "1", "--wan", "emulated", "--delay", delay.String(), "--jitter", "2ms", "--loss", "0.001")
+	l, err := Open(testLab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	began := time.Now()
+	conn, err := l.Dial(ctx, "tcp", l.Clusters()[0].APIServer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	// A connection takes one way there and one back. What the machine's load adds has no bound worth testing.
+	if took := time.Since(began); took < 2*delay {
+		t.Errorf("connected after %s, want at least %s", took, 2*delay)
+	} else {
+		t.Logf("connected after %s", took)
+	}
+	if got := l.Shape().Delay; got != delay {
+		t.Errorf("shape says %s", got)
+	}
+	// Another shape under the same name is refused, and the lab left alone.
+	output, err := exec.Command(lab, "--name", testLab, "up", "--clusters", "2").CombinedOutput()
+	if err == nil || !strings.Contains(string(output), "run `lab down") {
+		t.Errorf("up with another shape: %v\n%s", err, output)
+	}
+	if err := l.Fault(ctx); err != nil {
+		t.Error(err)
+	}
+	runLab(t, lab, "down")
+	requireNothingLeft(t)
+}
