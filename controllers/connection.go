@@ -156,7 +156,9 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 	c.update(func(h *health) { h.phase = phaseSyncing })
 	mapper, err := apiutil.NewDynamicRESTMapper(config, httpClient)
 	if err != nil {
-		c.update(func(h *health) { h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error() })
+		c.update(func(h *health) {
+			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
+		})
 		return
 	}
 	objects, err := cache.New(config, cache.Options{
@@ -165,7 +167,9 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 		DefaultWatchErrorHandler: c.noteWatchError,
 	})
 	if err != nil {
-		c.update(func(h *health) { h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error() })
+		c.update(func(h *health) {
+			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
+		})
 		return
 	}
 

@@ -14,7 +14,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -60,27 +59,9 @@ func (c *cluster) kubeconfigFor(token string, change ...func(*clientcmdapi.Clust
 	return data
 }
 
-// reader makes the account that config/rbac/reader.yaml describes, once.
-func (c *cluster) reader() {
-	GinkgoHelper()
-	for _, o := range []client.Object{
-		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "isthmus-reader"}},
-		&rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: "isthmus-reader"},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "isthmus-reader"},
-			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "isthmus-reader", Namespace: system}},
-		},
-	} {
-		if err := c.Create(context.Background(), o); !apierrors.IsAlreadyExists(err) {
-			Expect(err).NotTo(HaveOccurred())
-		}
-	}
-}
-
 // readerKubeconfig has a new token each time, which lives an hour longer than the one before.
 func (c *cluster) readerKubeconfig() []byte {
 	GinkgoHelper()
-	c.reader()
 	c.tokenLife += 3600
 	return c.kubeconfigFor(c.token(system, "isthmus-reader", "", nil))
 }
@@ -232,11 +213,13 @@ var _ = Describe("Remote clusters", Ordered, func() {
 			"insecure": west.kubeconfigFor("t", func(c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
 				c.InsecureSkipTLSVerify, c.CertificateAuthorityData = true, nil
 			}),
-			"unreachable": west.kubeconfigFor("t", func(c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) { c.Server = "https://" + closed.Addr().String() }),
-			"unknown":     west.kubeconfigFor("not-a-token"),
-			"forbidden":   west.kubeconfigFor(west.token(system, "nobody", "", nil)),
-			"east":        east.readerKubeconfig(),
-			"mirror":      east.readerKubeconfig(),
+			"unreachable": west.kubeconfigFor("t", func(c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
+				c.Server = "https://" + closed.Addr().String()
+			}),
+			"unknown":   west.kubeconfigFor("not-a-token"),
+			"forbidden": west.kubeconfigFor(west.token(system, "nobody", "", nil)),
+			"east":      east.readerKubeconfig(),
+			"mirror":    east.readerKubeconfig(),
 		})
 		east.with(secret)
 		for name, want := range map[string]string{

@@ -6,6 +6,8 @@ import (
 	"context"
 	"net"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,11 +16,13 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/internal/world"
 	"github.com/isthmus-mesh/isthmus/test/apiserver"
@@ -115,7 +119,22 @@ func startCluster() *cluster {
 // prepare makes what config/default would: the system namespace with the network's label.
 func (c *cluster) prepare(network string) {
 	c.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system, Labels: map[string]string{networkLabel: network}}})
-	c.create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-reader"}, Rules: readerRules()})
+	c.apply("config", "rbac", "reader.yaml")
+	c.apply("config", "rbac", "controller.yaml")
+}
+
+// apply creates every object of a file of the source tree.
+func (c *cluster) apply(path ...string) {
+	GinkgoHelper()
+	root, err := apiserver.Repository()
+	Expect(err).NotTo(HaveOccurred())
+	data, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
+	Expect(err).NotTo(HaveOccurred())
+	for _, document := range strings.Split(string(data), "\n---\n") {
+		o := &unstructured.Unstructured{}
+		Expect(yaml.Unmarshal([]byte(document), &o.Object)).To(Succeed())
+		c.create(o)
+	}
 }
 
 func (c *cluster) create(objects ...client.Object) {
@@ -170,14 +189,21 @@ func startControlPlane(c *cluster, id world.Cluster) *controlPlane {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	Expect(err).NotTo(HaveOccurred())
 	ctx, stop := context.WithCancel(context.Background())
+	// With the rights that config/rbac gives and no others.
+	config := rest.CopyConfig(c.Config)
+	config.Impersonate = rest.ImpersonationConfig{
+		UserName: accountPrefix + system + ":isthmus-controller",
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + system, "system:authenticated"},
+	}
 	p := &controlPlane{address: listener.Addr().String(), stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		p.err = Run(ctx, Options{
-			Log: testLog(), Rest: c.Config, Discovery: listener,
+			Log: testLog(), Rest: config, Discovery: listener,
 			World:        world.Config{LocalCluster: id, TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: system},
 			GatewayImage: "isthmus.dev/gateway:dev",
 			Proxies:      []string{system + "/isthmus-nodeproxy"},
+			LeaderElect:  true,
 		})
 	}()
 	return p
@@ -196,16 +222,5 @@ func get[O client.Object](c *cluster, o O) func() (O, error) {
 	return func() (O, error) {
 		err := c.Get(context.Background(), client.ObjectKeyFromObject(o), o)
 		return o, err
-	}
-}
-
-// readerRules are those of config/rbac/reader.yaml; a test keeps them equal.
-func readerRules() []rbacv1.PolicyRule {
-	read := []string{"get", "list", "watch"}
-	return []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"namespaces", "nodes", "pods", "services"}, Verbs: read},
-		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
-		{APIGroups: []string{"gateway.networking.k8s.io"}, Resources: []string{"gatewayclasses", "gateways"}, Verbs: read},
-		{APIGroups: []string{"isthmus.dev"}, Resources: []string{"servicescopes"}, Verbs: read},
 	}
 }

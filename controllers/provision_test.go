@@ -3,48 +3,14 @@
 package controllers
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
-	"github.com/isthmus-mesh/isthmus/test/apiserver"
 )
-
-// documents gives the YAML documents of a file of the source tree.
-func documents(t *testing.T, path ...string) []string {
-	t.Helper()
-	root, err := apiserver.Repository()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(string(data), "\n---\n")
-}
-
-// The suite reads remote clusters with these rules, so they are known to be enough; that they are not more is for review.
-func TestReaderRulesAreThoseOfTheSuite(t *testing.T) {
-	for _, d := range documents(t, "config", "rbac", "reader.yaml") {
-		var role rbacv1.ClusterRole
-		if yaml.Unmarshal([]byte(d), &role) != nil || role.Kind != "ClusterRole" {
-			continue
-		}
-		if diff := cmp.Diff(readerRules(), role.Rules); diff != "" {
-			t.Error(diff)
-		}
-		return
-	}
-	t.Error("no ClusterRole in config/rbac/reader.yaml")
-}
 
 func TestProvisionedObjectsStayInBounds(t *testing.T) {
 	plan := &translate.GatewayPlan{
