@@ -87,7 +87,18 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		out.findings[ref] = append(out.findings[ref], f)
 	}
 	out.addresses[g.Key] = nil
+	network, _ := x.network(x.config.LocalCluster)
 	refuse := func(reason gatewayv1.GatewayConditionReason, message string) {
+		if listeners := x.lastListeners(g.Key); len(listeners) > 0 {
+			message += "; what was accepted last keeps serving"
+			out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
+				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, g.Name),
+				Listeners: listeners, TrustDomains: []string{x.config.TrustDomain},
+			}
+			for _, a := range x.state.Services[g.Key].Ingress {
+				out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
+			}
+		}
 		add("", accepted, false, string(reason), message)
 		add("", programmed, false, string(gatewayv1.GatewayReasonInvalid), "the Gateway is not accepted: "+message)
 	}
@@ -118,7 +129,6 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		add("", accepted, true, string(gatewayv1.GatewayReasonAccepted), "the Gateway is served")
 	}
 
-	network, _ := x.network(x.config.LocalCluster)
 	plan := &GatewayPlan{
 		Key: g.Key, UID: g.UID, Class: g.Class, Network: cmp.Or(g.Network, network), ServiceAccount: cmp.Or(g.ServiceAccount, g.Name),
 		ServiceType: cmp.Or(g.ServiceType, typeLoadBalancer), InfraLabels: g.InfraLabels, InfraAnnotations: g.InfraAnnotations,
@@ -142,6 +152,34 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		return
 	}
 	add("", programmed, true, string(gatewayv1.GatewayReasonProgrammed), "the Gateway has an address")
+}
+
+// LabelGatewayName is on everything that is made for a Gateway (GEP-1762).
+const LabelGatewayName = gatewayv1.GatewayNameLabelKey
+
+// lastListeners are those of a Gateway that was accepted once: its Service still has their ports. A Gateway that is broken later
+// thus keeps serving what it served, also after a restart of everything.
+func (x *index) lastListeners(k world.Key) []mesh.Listener {
+	s := x.state.Services[k]
+	if s == nil || s.Labels[LabelGatewayName] != k.Name {
+		return nil
+	}
+	var out []mesh.Listener
+	for _, p := range s.Ports {
+		bind := p.Target
+		if bind == 0 {
+			bind = bindOf(p.Port)
+		}
+		out = append(out, mesh.Listener{Name: p.Name, Port: p.Port, Bind: bind, Protocol: mesh.ListenerHBONE})
+	}
+	return out
+}
+
+func addressType(a string) string {
+	if _, err := netip.ParseAddr(a); err == nil {
+		return addressIP
+	}
+	return addressHostname
 }
 
 // bindOf is the port that the process listens on for a Gateway's port.
@@ -237,9 +275,8 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		if len(wanted) > 0 && !slices.Contains(wanted, a) {
 			continue // not what was asked for
 		}
-		kind := addressHostname
-		if _, err := netip.ParseAddr(a); err == nil {
-			kind = addressIP
+		kind := addressType(a)
+		if kind == addressIP {
 			if owner, ok := taken[a]; !ok {
 				taken[a] = g.Key
 			} else if owner != g.Key {

@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -61,6 +62,8 @@ type index struct {
 	ingress      multi[string, world.Key]          // load balancer's address → local services
 	policiesIn   multi[string, world.Key]          // namespace's name → local AuthorizationPolicies
 	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
+	podsAt       multi[netip.Addr, world.Key]      // address → pods, of any cluster
+	vipsAt       multi[netip.Addr, world.Key]      // address → local services
 	members      map[world.Key]*members            // service → pods
 	rules        map[world.Cluster][]rules         // in the order in which they are asked
 	limits       map[world.Cluster]*world.RemoteCluster
@@ -74,6 +77,7 @@ func newIndex(c world.Config) *index {
 		slicesNaming: multi[world.Key, world.Key]{}, slicesOf: multi[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
+		podsAt: multi[netip.Addr, world.Key]{}, vipsAt: multi[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{},
@@ -232,8 +236,16 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	if was != nil {
 		x.podsOn.remove(k.In("", was.Node), k)
 		x.podsIn.remove(k.In("", k.Namespace), k)
+		for _, a := range was.Addresses {
+			x.podsAt.remove(a, k)
+			t.claimants(x, k.Cluster, a)
+		}
 	}
 	if now != nil {
+		for _, a := range now.Addresses {
+			x.podsAt.add(a, k)
+			t.claimants(x, k.Cluster, a)
+		}
 		x.podsOn.add(k.In("", now.Node), k)
 		x.podsIn.add(k.In("", k.Namespace), k)
 	}
@@ -271,9 +283,17 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 		var before, after []string
 		if was != nil {
 			before = was.Ingress
+			for _, a := range was.Addresses {
+				x.vipsAt.remove(a, k)
+				t.claimants(x, k.Cluster, a)
+			}
 		}
 		if now != nil {
 			after = now.Ingress
+			for _, a := range now.Addresses {
+				x.vipsAt.add(a, k)
+				t.claimants(x, k.Cluster, a)
+			}
 		}
 		for _, a := range before {
 			x.ingress.remove(a, k)
@@ -281,9 +301,12 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 		for _, a := range after {
 			x.ingress.add(a, k)
 		}
-		if !slices.Equal(before, after) || x.state.Gateways[k] != nil {
+		if !slices.Equal(before, after) {
 			t.gateways = true
 		}
+	}
+	if x.state.Gateways[k] != nil {
+		t.gateways = true
 	}
 	if was == nil || now == nil || usable(was) != usable(now) || !slices.Equal(was.Ports, now.Ports) {
 		t.endpointsOf(x, k)

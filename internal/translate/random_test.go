@@ -145,6 +145,9 @@ func (g generator) service() *world.Service {
 	}
 	if g.chance(20) { // it may be a gateway's
 		s.Name = pick(g, []string{"gw", "gw2"})
+		if g.chance(70) {
+			s.Labels[LabelGatewayName] = s.Name
+		}
 		s.Ingress = []string{fmt.Sprintf("203.0.113.%d", g.IntN(3))}
 	}
 	return s

@@ -67,14 +67,12 @@ func (x *index) findDoors() []door {
 		if !known || g.Deleting || g.Network != "" && g.Network != network || !x.remoteClassIsOurs(g) {
 			continue
 		}
-		i := slices.IndexFunc(g.Listeners, func(l world.Listener) bool {
-			return l.Protocol == protocolHBONE && l.TLSMode == tlsTerminate && l.Port != 0
-		})
-		if i < 0 {
+		port, ok := x.tunnelPort(g)
+		if !ok {
 			continue
 		}
 		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: g.Listeners[i].Port}
+			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)
@@ -97,6 +95,20 @@ func (x *index) findDoors() []door {
 		}
 	}
 	return out
+}
+
+// tunnelPort is where a remote Gateway ends outer tunnels: its first HBONE listener, or, if it was broken since, the one that it
+// had when it was accepted last.
+func (x *index) tunnelPort(g *world.Gateway) (uint16, bool) {
+	for _, l := range g.Listeners {
+		if l.Protocol == protocolHBONE && l.TLSMode == tlsTerminate && l.Port != 0 {
+			return l.Port, true
+		}
+	}
+	if last := x.lastListeners(g.Key); len(last) > 0 {
+		return last[0].Port, true
+	}
+	return 0, false
 }
 
 // remoteClassIsOurs says whether a remote Gateway is an east-west gateway that speaks our wire. The class need not be readable.

@@ -2,7 +2,11 @@
 
 package translate
 
-import "github.com/isthmus-mesh/isthmus/internal/world"
+import (
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
 
 // touched are the keys whose answers a delta may change.
 type touched struct {
@@ -67,6 +71,18 @@ func (t *touched) endpointsOf(x *index, service world.Key) {
 			if ep.Pod != "" {
 				t.pods.add(slice.In(slice.Namespace, ep.Pod))
 			}
+		}
+	}
+}
+
+// claimants notes other clusters' pods that say they have an address which our own cluster just gave to, or took from, something.
+func (t *touched) claimants(x *index, c world.Cluster, a netip.Addr) {
+	if c != x.config.LocalCluster {
+		return
+	}
+	for pod := range x.podsAt[a] {
+		if pod.Cluster != c {
+			t.pods.add(pod)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package translate
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -21,7 +22,8 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		return nil
 	}
 	if k.Cluster != x.config.LocalCluster &&
-		(!namespaceAllowed(x.limits[k.Cluster], k.Namespace) || !identityAllowed(x.limits[k.Cluster], k.Namespace, p.ServiceAccount)) {
+		(!namespaceAllowed(x.limits[k.Cluster], k.Namespace) || !identityAllowed(x.limits[k.Cluster], k.Namespace, p.ServiceAccount) ||
+			slices.ContainsFunc(p.Addresses, x.ours)) {
 		return nil
 	}
 	network, _ := x.network(k.Cluster)
@@ -45,6 +47,20 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		out.Policies = x.policiesOf(p)
 	}
 	return out
+}
+
+// ours says whether an address belongs to a pod or a service of our own cluster. Another cluster's pod that claims it would take
+// over what is sent there.
+func (x *index) ours(a netip.Addr) bool {
+	if len(x.vipsAt[a]) > 0 {
+		return true
+	}
+	for k := range x.podsAt[a] {
+		if k.Cluster == x.config.LocalCluster {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *index) locality(node world.Key) mesh.Locality {
