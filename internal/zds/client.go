@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// firstBackoff and lastBackoff bound the pause between two attempts to reach the agent; it doubles in between (ztunnel's values).
+	// firstBackoff and lastBackoff bound the pause between two attempts to reach the agent; it doubles in between. The socket is local and
+	// an attempt costs nothing, while pods wait to start until it succeeds.
 	firstBackoff = 10 * time.Millisecond
-	lastBackoff  = 15 * time.Second
+	lastBackoff  = time.Second
 	// settled is how long a connection must have lived for the next pause to be short again.
 	settled = 5 * time.Second
 	// answerTimeout bounds writing one message or, on the agent's side, waiting for its acknowledgement.
