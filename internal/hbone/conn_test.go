@@ -305,3 +305,13 @@ func TestDrain(t *testing.T) {
 		})
 	}
 }
+
+// TestLostConnectionIsNoEnd has the peer close the transport in order, in the middle of a stream.
+func TestLostConnectionIsNoEnd(t *testing.T) {
+	c, s := pair(t, Settings{}, Settings{})
+	_, b := open(t, c, s)
+	_ = c.NetConn().Close()
+	if _, err := b.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read: %v", err)
+	}
+}

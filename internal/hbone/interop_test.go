@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//nolint:staticcheck // the deprecated client and server of x/net are what we want to meet
 package hbone
 
 import (
@@ -40,7 +41,7 @@ func TestStockClient(t *testing.T) {
 			}
 			defer res.Body.Close()
 			got, err := io.ReadAll(res.Body)
-			if err != nil || res.StatusCode != 200 || !bytes.Equal(got, data) || res.Header.Get("X-Echo") != "k8s.namespace.name=shop" {
+			if err != nil || res.StatusCode != http.StatusOK || !bytes.Equal(got, data) || res.Header.Get("X-Echo") != "k8s.namespace.name=shop" {
 				t.Errorf("status %d, header %v, %d bytes, error %v", res.StatusCode, res.Header, len(got), err)
 			}
 		})
@@ -55,7 +56,7 @@ func TestStockClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = res.Body.Close()
-		if res.StatusCode != 400 {
+		if res.StatusCode != http.StatusBadRequest {
 			t.Errorf("status %d", res.StatusCode)
 		}
 	})
@@ -92,11 +93,11 @@ func TestStockServer(t *testing.T) {
 	go (&http2.Server{MaxConcurrentStreams: 10}).ServeConn(b, &http2.ServeConnOpts{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != http.MethodConnect || r.Host == "10.0.0.2:80" {
-				w.WriteHeader(503)
+				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
 			w.Header().Set("X-Target", r.Host)
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			_ = http.NewResponseController(w).Flush()
 			buf := make([]byte, 32<<10)
 			for {

@@ -136,7 +136,7 @@ func TestClosedStreamIsReset(t *testing.T) {
 		s := NewServer(b, Settings{})
 		x, y := open(t, c, s)
 		_ = x.Close()
-		if _, err := y.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := y.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("read: %v", err)
 		}
 		start := time.Now()

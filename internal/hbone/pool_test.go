@@ -195,7 +195,7 @@ func TestPoolDialGivenUp(t *testing.T) {
 			t.Errorf("open: %v", err)
 		}
 		synctest.Wait()
-		if ended != context.Canceled {
+		if !errors.Is(ended, context.Canceled) {
 			t.Errorf("the dial that nobody waited for ended with %v", ended)
 		}
 		start := time.Now()

@@ -48,6 +48,9 @@ func (c *Conn) read() {
 		// Whatever else comes is thrown away until the writer has said why and closes: a socket closed with unread bytes may lose our GOAWAY.
 		_, _ = io.Copy(io.Discard, c.br)
 	} else {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // nobody may take the end of the connection for the end of a stream
+		}
 		c.fail(&ConnError{Remote: true, Err: err}, true)
 	}
 	c.dropRequests()

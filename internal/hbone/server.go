@@ -145,7 +145,7 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 	switch {
 	case c.err != nil:
 		c.mu.Unlock()
-		return nil
+		return nil //nolint:nilerr // the connection is over and told everybody why
 	case c.drain == drainSaid && id > c.lastTaken:
 		c.mu.Unlock()
 		return nil // the GOAWAY told the client that it is not served
@@ -186,7 +186,7 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
-		return nil
+		return nil //nolint:nilerr // the connection is over and told everybody why
 	}
 	c.wmu.Lock()
 	s.outflow = c.peerWindow

@@ -3,6 +3,7 @@
 package hbone
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -254,7 +255,7 @@ func (s *Stream) shut(say func(dropped int) bool) bool {
 	c.wmu.Lock()
 	over := say(dropped)
 	s.wdl.stop()
-	if s.werr == nil || s.werr == error(errWriteClosed) {
+	if s.werr == nil || errors.Is(s.werr, errWriteClosed) {
 		s.endWrites(net.ErrClosed)
 	}
 	c.wmu.Unlock()
@@ -268,7 +269,8 @@ func (s *Stream) shut(say func(dropped int) bool) bool {
 // fail ends the stream from the side of the peer or of the connection. Bytes that came before stay readable.
 func (s *Stream) fail(err error) {
 	rerr := err
-	if re, ok := err.(*StreamError); ok && re.Remote && (re.Code == uint32(http2.ErrCodeNo) || re.Code == uint32(http2.ErrCodeCancel)) {
+	var re *StreamError
+	if errors.As(err, &re) && re.Remote && (re.Code == uint32(http2.ErrCodeNo) || re.Code == uint32(http2.ErrCodeCancel)) {
 		rerr = io.EOF
 	}
 	// Writes end first, so that a reader that learns of the end does not find itself able to write.
@@ -354,7 +356,7 @@ func (s *Stream) SetWriteDeadline(t time.Time) error {
 	c := s.conn
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if s.werr == net.ErrClosed {
+	if errors.Is(s.werr, net.ErrClosed) {
 		return s.werr
 	}
 	s.wdl.set(t, &c.wmu, s.wcond.Broadcast)

@@ -48,7 +48,7 @@ func pump(dst io.Writer, src io.Reader, count *atomic.Int64) error {
 			}
 			passed += int64(n)
 		}
-		if err == io.EOF {
+		if err == io.EOF { // not errors.Is: what only wraps io.EOF tells of a broken connection, not of an end
 			return nil
 		}
 		if err != nil {
