@@ -9,6 +9,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -70,12 +71,22 @@ func (a *Authority) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(a)
 }
 
-// Start makes sure that there is a CA before any Secret was seen to change.
+// Start makes sure that there is a CA before any Secret was seen to change, and tries until there is one.
 func (a *Authority) Start(ctx context.Context) error {
-	if _, err := a.Reconcile(ctx, ctrl.Request{}); err != nil && ctx.Err() == nil {
+	for wait := retryMin / 4; ; wait = min(2*wait, retryMax) {
+		_, err := a.Reconcile(ctx, ctrl.Request{})
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
 		a.log.Error(err, "no certificate authority yet")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.loaded: // a Secret that was mended was seen first
+			return nil
+		case <-time.After(wait):
+		}
 	}
-	return nil
 }
 
 // NeedLeaderElection is false: every replica signs.

@@ -59,6 +59,21 @@ var _ = DescribeTable("The API server takes",
 	Entry("a remote cluster with limits", "RemoteCluster", `{secretRef: {name: s, key: west}, network: west, stalenessLimit: 24h, import: {namespaces: [shop], identities: ["shop/*", "*/cart"], maxServices: 0}}`),
 )
 
+var _ = DescribeTable("The API server takes the sample",
+	func(ctx SpecContext, file string) {
+		for _, o := range documents("config", "samples", file) {
+			if o.GetKind() == "Secret" {
+				continue // its credentials are for the reader to fill in
+			}
+			o.SetName("sample-" + o.GetName())
+			Expect(east.Create(ctx, o, client.DryRunAll)).To(Succeed())
+		}
+	},
+	Entry(nil, "gateway.yaml"),
+	Entry(nil, "servicescope.yaml"),
+	Entry(nil, "remotecluster.yaml"),
+)
+
 var _ = Describe("A ServiceScope", func() {
 	It("counts what it decides", func(ctx SpecContext) {
 		east.runApp("default", "counted", "10.244.1.30", map[string]string{"tier": "counted"})

@@ -126,15 +126,25 @@ func (c *cluster) prepare(network string) {
 // apply creates every object of a file of the source tree.
 func (c *cluster) apply(path ...string) {
 	GinkgoHelper()
+	for _, o := range documents(path...) {
+		c.create(o)
+	}
+}
+
+// documents reads the objects of a file of the source tree.
+func documents(path ...string) []*unstructured.Unstructured {
+	GinkgoHelper()
 	root, err := apiserver.Repository()
 	Expect(err).NotTo(HaveOccurred())
 	data, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
 	Expect(err).NotTo(HaveOccurred())
+	var objects []*unstructured.Unstructured
 	for _, document := range strings.Split(string(data), "\n---\n") {
 		o := &unstructured.Unstructured{}
 		Expect(yaml.Unmarshal([]byte(document), &o.Object)).To(Succeed())
-		c.create(o)
+		objects = append(objects, o)
 	}
+	return objects
 }
 
 func (c *cluster) create(objects ...client.Object) {

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	env := map[string]string{"CLUSTER_ID": "east", "POD_NAMESPACE": "mesh", "GATEWAY_IMAGE": "gateway:1"}
+	s, err := parse([]string{"--leader-elect", "--cluster-id=west"}, func(k string) string { return env[k] })
+	if err != nil || s.cluster != "west" || s.systemNamespace != "mesh" || s.gatewayImage != "gateway:1" || !s.leaderElect || s.trustDomain != "cluster.local" {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	for _, tc := range []struct{ arg, says string }{
+		{"--cluster-id=", "--cluster-id"},
+		{"--cluster-id=a/b", "--cluster-id"},
+		{"--trust-domain=A b", "--trust-domain"},
+		{"--proxy-accounts=nodeproxy", "--proxy-accounts"},
+		{"surplus", "surplus"},
+		{"--no-such-flag", "no-such-flag"},
+	} {
+		if _, err := parse([]string{tc.arg}, func(string) string { return "" }); err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: got %v", tc.arg, err)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+)
+
+func TestRemoteStatus(t *testing.T) {
+	seen := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	synced := health{phase: phaseSynced, reachable: true, version: "v1.36.3", lastContact: seen}
+	lost := health{phase: phaseSynced, reason: v1alpha1.ReasonUnreachable, message: "does not answer", lastContact: seen, lostAt: seen}
+	network := translate.RemoteCount{Network: "west", Services: 3, Endpoints: 7}
+	for _, tc := range []struct {
+		name                     string
+		facts                    remoteFacts
+		connected, synced, ready string // "Status/Reason"
+		says                     string // in Ready's message
+	}{
+		{"not tried", remoteFacts{}, "False/Syncing", "False/Syncing", "False/Syncing", ""},
+		{"not followed", remoteFacts{refused: &refusal{v1alpha1.ReasonSelf, "this very cluster"}}, "False/Self", "False/Self", "False/Self", "this very cluster"},
+		{"bad from the start", remoteFacts{state: &ConnectionState{Reason: v1alpha1.ReasonForbiddenKubeconfig, Message: "exec"}}, "False/ForbiddenKubeconfig", "False/ForbiddenKubeconfig", "False/ForbiddenKubeconfig", "exec"},
+		{"connecting", remoteFacts{state: &ConnectionState{}}, "False/Syncing", "False/Syncing", "False/Syncing", ""},
+		{"never reached", remoteFacts{state: &ConnectionState{Health: health{reason: v1alpha1.ReasonUnreachable, message: "refused"}}}, "False/Unreachable", "False/Unreachable", "False/Unreachable", "refused"},
+		{"wrong cluster", remoteFacts{state: &ConnectionState{Health: health{phase: phaseRefused, reachable: true, reason: v1alpha1.ReasonDuplicate, message: "read as north"}}}, "False/Duplicate", "False/Duplicate", "False/Duplicate", "north"},
+		{"reading", remoteFacts{state: &ConnectionState{Health: health{phase: phaseSyncing, reachable: true}}}, "True/Connected", "False/Syncing", "False/Syncing", ""},
+		{"may not read", remoteFacts{state: &ConnectionState{Health: health{phase: phaseSyncing, reachable: true, reason: v1alpha1.ReasonForbidden, message: "pods"}}}, "True/Connected", "False/Forbidden", "False/Forbidden", "pods"},
+		{"good", remoteFacts{state: &ConnectionState{InUse: true, Health: synced}, count: network}, "True/Connected", "True/Synced", "True/Ready", ""},
+		{"no network", remoteFacts{state: &ConnectionState{InUse: true, Health: synced}}, "True/Connected", "True/Synced", "False/NoNetwork", networkLabel},
+		{"lost", remoteFacts{state: &ConnectionState{InUse: true, Health: lost}, count: network}, "False/Unreachable", "True/Synced", "False/Unreachable", "2026-11-22T12:00:00Z, stays in use"},
+		{"stale", remoteFacts{state: &ConnectionState{Stale: true, Health: lost}, count: network}, "False/Unreachable", "False/Stale", "False/Stale", "staleness limit"},
+		{"replaced by a bad one", remoteFacts{state: &ConnectionState{InUse: true, Health: synced, Reason: v1alpha1.ReasonInvalidKubeconfig, Message: "YAML"}, count: network}, "True/Connected", "True/Synced", "False/InvalidKubeconfig", "previous kubeconfig stays in use"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := remoteStatus(v1alpha1.RemoteClusterStatus{}, 4, "west", tc.facts)
+			for kind, want := range map[string]string{"Connected": tc.connected, "Synced": tc.synced, "Ready": tc.ready} {
+				if got := verdict(s.Conditions, 4, kind); got != want {
+					t.Errorf("%s is %s, want %s", kind, got, want)
+				}
+			}
+			if m := message(s.Conditions, "Ready"); !strings.Contains(m, tc.says) {
+				t.Errorf("Ready says %q, which lacks %q", m, tc.says)
+			}
+			if s.ClusterID != "west" || s.ObservedGeneration != 4 || int(s.Services) != tc.facts.count.Services {
+				t.Errorf("got %+v", s)
+			}
+			if again := remoteStatus(s, 4, "west", tc.facts); again.LastContact != nil && !again.LastContact.Equal(s.LastContact) {
+				t.Errorf("lastContact moved from %v to %v without news", s.LastContact, again.LastContact)
+			}
+		})
+	}
+}
+
+func TestContactIsWrittenSeldomWhileAllIsWell(t *testing.T) {
+	begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	at := func(d time.Duration, before v1alpha1.RemoteClusterStatus) v1alpha1.RemoteClusterStatus {
+		return remoteStatus(before, 1, "west", remoteFacts{state: &ConnectionState{InUse: true, Health: health{phase: phaseSynced, reachable: true, lastContact: begin.Add(d)}}})
+	}
+	first := at(0, v1alpha1.RemoteClusterStatus{})
+	if soon := at(contactEvery-time.Second, first); !soon.LastContact.Equal(first.LastContact) {
+		t.Errorf("moved to %v", soon.LastContact)
+	}
+	if later := at(contactEvery, first); !later.LastContact.Time.Equal(begin.Add(contactEvery)) {
+		t.Errorf("stayed at %v", later.LastContact)
+	}
+}
