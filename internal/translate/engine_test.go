@@ -19,7 +19,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run only this seed of the random changes")
-	seedsFlag = flag.Uint64("seeds", 60, "how many seeds of random changes to run")
+	seedsFlag = flag.Uint64("seeds", 30, "how many seeds of random changes to run")
 )
 
 // mirror is an Output that is kept up to date by Changes alone, as a reader of Changes would.

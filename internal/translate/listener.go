@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// listenerVerdict is what is wrong with a listener, if anything.
+type listenerVerdict struct {
+	listener world.Listener
+	reason   gatewayv1.ListenerConditionReason // of Accepted=False; empty: accepted
+	message  string
+	conflict gatewayv1.ListenerConditionReason // of Conflicted=True; empty: none
+	refs     string                            // why ResolvedRefs=False
+}
+
+func (x *index) judgeListeners(listeners []world.Listener) []listenerVerdict {
+	out := make([]listenerVerdict, len(listeners))
+	for i, l := range listeners {
+		out[i] = listenerVerdict{listener: l}
+		for j, other := range listeners {
+			if i == j || !clash(l, other) {
+				continue
+			}
+			out[i].reason, out[i].conflict = gatewayv1.ListenerReasonProtocolConflict, gatewayv1.ListenerReasonProtocolConflict
+			if l.Protocol == other.Protocol {
+				out[i].reason, out[i].conflict = gatewayv1.ListenerReasonHostnameConflict, gatewayv1.ListenerReasonHostnameConflict
+			}
+			out[i].message = fmt.Sprintf("port %d: listener %s (%s) clashes with listener %s (%s)", l.Port, l.Name, l.Protocol, other.Name, other.Protocol)
+			break
+		}
+		if out[i].reason == "" {
+			out[i].reason, out[i].message = judgeListener(l, listeners)
+		}
+		if len(l.RouteKinds) > 0 && l.Protocol == protocolHBONE {
+			out[i].refs = "allowedRoutes.kinds: no route attaches to an HBONE listener, but it names " + strings.Join(l.RouteKinds, ", ")
+		}
+	}
+	return out
+}
+
+// clash says whether two listeners cannot share a port.
+func clash(a, b world.Listener) bool {
+	if a.Port != b.Port || (a.Protocol == "UDP") != (b.Protocol == "UDP") {
+		return false
+	}
+	if a.Protocol != b.Protocol {
+		overTLS := func(l world.Listener) bool { return l.Protocol == "HTTPS" || l.Protocol == "TLS" }
+		return !overTLS(a) || !overTLS(b)
+	}
+	return a.Hostname == b.Hostname
+}
+
+func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerConditionReason, string) {
+	if l.Protocol != protocolHBONE {
+		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE is", l.Protocol)
+	}
+	if purpose, ok := reservedPorts[l.Port]; ok {
+		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is the gateway's own, for %s", l.Port, purpose)
+	}
+	if b := bindOf(l.Port); b != l.Port && slices.ContainsFunc(all, func(o world.Listener) bool { return o.Port == b }) {
+		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is served from port %d, which another listener has", l.Port, b)
+	}
+	unsupported := gatewayv1.ListenerReasonUnsupportedValue
+	if l.Hostname != "" {
+		return unsupported, fmt.Sprintf("hostname %q: an HBONE listener serves all exported services and takes no hostname", l.Hostname)
+	}
+	if !l.HasTLS || l.TLSMode != tlsTerminate {
+		return unsupported, fmt.Sprintf("tls.mode: an HBONE listener needs Terminate, not %q", l.TLSMode)
+	}
+	if l.CertificateRefs > 0 {
+		return unsupported, "tls.certificateRefs: an HBONE listener proves its mesh identity and takes no certificate"
+	}
+	for _, k := range slices.Sorted(maps.Keys(l.TLSOptions)) {
+		if k != optionTerminateMode {
+			return unsupported, fmt.Sprintf("tls.options: %q is unknown, only %s is known", k, optionTerminateMode)
+		}
+		if v := l.TLSOptions[k]; v != istioMutual {
+			return unsupported, fmt.Sprintf("tls.options[%s]: %q is unknown, only %s is served", k, v, istioMutual)
+		}
+	}
+	return "", ""
+}
+
+func (v listenerVerdict) report(add func(listener, kind string, holds bool, reason, message string), gatewayAccepted bool) {
+	name := v.listener.Name
+	ok := v.reason == ""
+	if ok {
+		add(name, accepted, true, string(gatewayv1.ListenerReasonAccepted), "the listener is served")
+	} else {
+		add(name, accepted, false, string(v.reason), v.message)
+	}
+	switch {
+	case ok && gatewayAccepted:
+		add(name, programmed, true, string(gatewayv1.ListenerReasonProgrammed), "the gateway is configured with the listener")
+	case ok:
+		add(name, programmed, false, string(gatewayv1.ListenerReasonPending), "the Gateway is not accepted")
+	default:
+		add(name, programmed, false, string(gatewayv1.ListenerReasonInvalid), v.message)
+	}
+	if v.refs == "" {
+		add(name, resolvedRefs, true, string(gatewayv1.ListenerReasonResolvedRefs), "the listener refers to nothing that is missing")
+	} else {
+		add(name, resolvedRefs, false, string(gatewayv1.ListenerReasonInvalidRouteKinds), v.refs)
+	}
+	if v.conflict == "" {
+		add(name, conflicted, false, string(gatewayv1.ListenerReasonNoConflicts), "no listener clashes with this one")
+	} else {
+		add(name, conflicted, true, string(v.conflict), v.message)
+	}
+}

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// revision is one Apply under way.
+type revision struct {
+	e       *Engine
+	t       *touched
+	scopes  set[world.Key]     // ServiceScopes whose status may change
+	remotes set[world.Cluster] // remote clusters whose counts may change
+	change  Change
+}
+
+// doors looks for other networks' gateways again, and at the services of networks whose gateways changed.
+func (r *revision) doors() {
+	e := r.e
+	before, after := e.x.doors, e.x.findDoors()
+	e.x.doors = after
+	workloads := map[string]*mesh.Workload{}
+	for _, d := range after {
+		w := d.workload(e.x.config)
+		workloads[w.UID] = w
+	}
+	for uid := range e.doors {
+		if workloads[uid] == nil {
+			r.workload(uid, nil)
+		}
+	}
+	for uid, w := range workloads {
+		r.workload(uid, w)
+	}
+	e.doors = workloads
+
+	of := func(doors []door) map[string][]door {
+		out := map[string][]door{}
+		for _, d := range doors {
+			out[d.network] = append(out[d.network], d)
+		}
+		return out
+	}
+	was, now := of(before), of(after)
+	changed := set[string]{}
+	for network := range was {
+		if !slices.Equal(was[network], now[network]) {
+			changed.add(network)
+		}
+	}
+	for network := range now {
+		if !slices.Equal(was[network], now[network]) {
+			changed.add(network)
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	for c, i := range e.x.imports {
+		if network, _ := e.x.network(c); changed.has(network) {
+			for n := range i.offers {
+				r.t.names.add(n)
+			}
+		}
+	}
+}
+
+// imports looks again at what clusters offer.
+func (r *revision) imports() {
+	x := r.e.x
+	byCluster := map[world.Cluster]set[serviceName]{}
+	for c := range r.t.clusters {
+		byCluster[c] = set[serviceName]{}
+	}
+	for n := range r.t.names {
+		for c := range x.clustersOf[n] {
+			if byCluster[c] == nil {
+				byCluster[c] = set[serviceName]{}
+			}
+			byCluster[c].add(n)
+		}
+		for c, i := range x.imports {
+			if _, ok := i.offers[n]; ok {
+				if byCluster[c] == nil {
+					byCluster[c] = set[serviceName]{}
+				}
+				byCluster[c].add(n)
+			}
+		}
+	}
+	for c, names := range byCluster {
+		for n := range x.refreshImports(c, names) {
+			r.t.names.add(n)
+		}
+		r.remotes.add(c)
+	}
+}
+
+// services works out every touched service again. It says whether what we export changed.
+func (r *revision) services() bool {
+	e := r.e
+	exportsChanged := false
+	for n := range r.t.names {
+		before := e.answers[n]
+		var after *answer
+		if len(e.x.clustersOf[n]) > 0 {
+			after = e.x.answer(n)
+			e.answers[n] = after
+		} else {
+			delete(e.answers, n)
+		}
+		if before == nil {
+			before = &answer{}
+		}
+		if after == nil {
+			after = &answer{}
+		}
+		e.sums.count(n, before, -1)
+		e.sums.count(n, after, 1)
+		for _, a := range []*answer{before, after} {
+			if a.decided.verdict != unmatched {
+				r.scopes.add(a.decided.by)
+			}
+		}
+		r.participants(n, before, after)
+		r.service(e.x.serviceKey(n), after.service)
+		for uid := range before.remote {
+			if after.remote[uid] == nil {
+				r.workload(uid, nil)
+			}
+		}
+		for uid, w := range after.remote {
+			r.workload(uid, w)
+		}
+		if key := e.x.serviceKey(n); after.wantVIP != e.wanted[key] {
+			r.change.VIPs[key] = after.wantVIP
+			if after.wantVIP {
+				e.wanted[key] = true
+			} else {
+				delete(e.wanted, key)
+			}
+		}
+		if before.exported != after.exported {
+			exportsChanged = true
+			e.exports = without(e.exports, n)
+			if after.exported {
+				i, _ := slices.BinarySearchFunc(e.exports, n, compareNames)
+				e.exports = slices.Insert(e.exports, i, n)
+			}
+		}
+		r.findings(world.ObjectRef{Kind: world.KindService, Key: n.in(e.x.config.LocalCluster)}, after.findings)
+	}
+	return exportsChanged
+}
+
+// without removes a name from a sorted list, in place: the list is the engine's own.
+func without(names []serviceName, n serviceName) []serviceName {
+	if i, ok := slices.BinarySearchFunc(names, n, compareNames); ok {
+		return slices.Delete(names, i, i+1)
+	}
+	return names
+}
+
+// participants notes the pods of clusters that now take part in a service, or no longer do: in our own network they are told
+// one by one, with the services that they are behind.
+func (r *revision) participants(n serviceName, before, after *answer) {
+	for _, pair := range [][2]*answer{{before, after}, {after, before}} {
+		for c := range pair[0].taken {
+			r.remotes.add(c)
+			if _, both := pair[1].taken[c]; !both && r.e.x.here(c) {
+				r.t.endpointsOf(r.e.x, n.in(c))
+			}
+		}
+	}
+}
+
+func (r *revision) slice(k world.Key, now map[string]*mesh.Workload) {
+	for _, uid := range r.e.slices[k] {
+		if now[uid] == nil {
+			r.workload(uid, nil)
+		}
+	}
+	for uid, w := range now {
+		r.workload(uid, w)
+	}
+	if len(now) == 0 {
+		delete(r.e.slices, k)
+	} else {
+		r.e.slices[k] = slices.Collect(maps.Keys(now))
+	}
+}
+
+func (r *revision) policies() {
+	e := r.e
+	for k := range r.t.policies {
+		p, findings := e.x.policy(k)
+		r.policy(k.Namespace+"/"+k.Name, p)
+		r.findings(world.ObjectRef{Kind: world.KindAuthorizationPolicy, Key: k}, findings)
+	}
+	if !r.t.peers {
+		return
+	}
+	now := e.x.peerPolicies()
+	for key := range e.peers {
+		if now[key] == nil {
+			r.policy(key, nil)
+		}
+	}
+	for key, p := range now {
+		r.policy(key, p)
+	}
+	e.peers = now
+}
+
+func (r *revision) gateways() {
+	e := r.e
+	before, now := e.gates, e.gates
+	if r.t.gateways {
+		now = e.x.gateways()
+		e.gates = now
+	}
+	exports := e.x.serviceKeys(e.exports)
+	for k := range before.configs {
+		if now.configs[k] == nil {
+			r.gateway(k, nil)
+		}
+	}
+	for k, config := range now.configs {
+		told := *config
+		told.Exports = exports
+		r.gateway(k, &told)
+	}
+	for ref := range before.findings {
+		if _, ok := now.findings[ref]; !ok {
+			r.findings(ref, nil)
+		}
+	}
+	for ref, f := range now.findings {
+		r.findings(ref, f)
+	}
+	for k := range before.plans {
+		if now.plans[k] == nil {
+			delete(e.out.Gateways, k)
+			r.change.Gateways[k] = nil
+		}
+	}
+	for k, plan := range now.plans {
+		if !reflect.DeepEqual(e.out.Gateways[k], plan) {
+			e.out.Gateways[k] = plan
+			r.change.Gateways[k] = plan
+		}
+	}
+	for k := range before.addresses {
+		if _, ok := now.addresses[k]; !ok {
+			delete(e.out.GatewayAddresses, k)
+			r.change.GatewayAddresses[k] = nil
+		}
+	}
+	for k, addresses := range now.addresses {
+		if was, ok := e.out.GatewayAddresses[k]; !ok || !slices.Equal(was, addresses) {
+			e.out.GatewayAddresses[k] = addresses
+			r.change.GatewayAddresses[k] = &addresses
+		}
+	}
+}
+
+// statuses sums up.
+func (r *revision) statuses() {
+	e := r.e
+	for k := range r.scopes {
+		ref := world.ObjectRef{Kind: world.KindServiceScope, Key: k}
+		if e.x.state.ServiceScopes[k] == nil {
+			if _, ok := e.out.Scopes[k]; ok {
+				delete(e.out.Scopes, k)
+				r.change.Scopes[k] = nil
+				r.findings(ref, nil)
+			}
+			continue
+		}
+		status, findings := e.x.scopeStatus(k, e.sums)
+		if was, ok := e.out.Scopes[k]; !ok || !reflect.DeepEqual(was, status) {
+			e.out.Scopes[k] = status
+			r.change.Scopes[k] = &status
+		}
+		r.findings(ref, findings)
+	}
+	// A RemoteCluster may have changed its mind about which cluster it means: what is said of it now counts.
+	said := map[world.ObjectRef][]Finding{}
+	for c := range r.remotes {
+		count, findings, known := e.x.remoteCount(c, e.sums)
+		was, had := e.out.Remotes[c]
+		switch {
+		case !known && had:
+			delete(e.out.Remotes, c)
+			r.change.Remotes[c] = nil
+		case known && (!had || was != count):
+			e.out.Remotes[c] = count
+			r.change.Remotes[c] = &count
+		}
+		if old, ok := e.limits[c]; ok {
+			delete(e.limits, c)
+			if _, ok := said[old]; !ok {
+				said[old] = nil
+			}
+		}
+		if limits := e.x.limits[c]; limits != nil {
+			e.limits[c] = limits.Ref()
+			said[limits.Ref()] = findings
+		}
+	}
+	for ref, findings := range said {
+		r.findings(ref, findings)
+	}
+}
+
+func (r *revision) workload(uid string, w *mesh.Workload) {
+	replace(r.e.out.Mesh.Workloads, r.change.Mesh.Workloads, uid, w)
+}
+
+func (r *revision) service(k mesh.ServiceKey, s *mesh.Service) {
+	replace(r.e.out.Mesh.Services, r.change.Mesh.Services, k, s)
+}
+
+func (r *revision) policy(k string, p *mesh.Policy) {
+	replace(r.e.out.Mesh.Policies, r.change.Mesh.Policies, k, p)
+}
+
+func (r *revision) gateway(k mesh.GatewayKey, g *mesh.Gateway) {
+	replace(r.e.out.Mesh.Gateways, r.change.Mesh.Gateways, k, g)
+}
+
+// replace sets one value and notes it as changed if it is another one.
+func replace[K comparable, V any](in, changed map[K]*V, k K, v *V) {
+	was, had := in[k]
+	switch {
+	case v == nil && had:
+		delete(in, k)
+		changed[k] = nil
+	case v != nil && (!had || !reflect.DeepEqual(was, v)):
+		in[k] = v
+		changed[k] = v
+	}
+}
+
+func (r *revision) findings(ref world.ObjectRef, now []Finding) {
+	if slices.Equal(r.e.out.Findings[ref], now) {
+		return
+	}
+	if len(now) == 0 {
+		delete(r.e.out.Findings, ref)
+	} else {
+		r.e.out.Findings[ref] = now
+	}
+	r.change.Findings[ref] = now
+}
