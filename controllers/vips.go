@@ -55,7 +55,7 @@ func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, 
 		wanted[k] = true
 	}
 	result = leases{}
-	used := map[uint16]bool{}
+	var used [1 << 16]bool
 	for k, v := range l {
 		switch {
 		case wanted[k] && v.Released != nil:
@@ -80,7 +80,7 @@ func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, 
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Hostname, b.Hostname))
 	})
 	for _, k := range slices.Compact(missing) {
-		index, ok := freeVIP(k, used)
+		index, ok := freeVIP(k, &used)
 		if !ok {
 			unserved = append(unserved, k)
 			continue
@@ -91,7 +91,7 @@ func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, 
 	return result, changed, next, unserved
 }
 
-func freeVIP(k mesh.ServiceKey, used map[uint16]bool) (uint16, bool) {
+func freeVIP(k mesh.ServiceKey, used *[1 << 16]bool) (uint16, bool) {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(k.String())) // a hash never fails
 	start := h.Sum32() % vipCount
