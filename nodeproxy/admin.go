@@ -62,7 +62,7 @@ func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
 		started++
 		server := &http.Server{Addr: s.addr, Handler: s.handler, ReadHeaderTimeout: 5 * time.Second}
 		go func() {
-			stop := context.AfterFunc(ctx, func() { server.Close() })
+			stop := context.AfterFunc(ctx, func() { shut(server) })
 			err := server.ListenAndServe()
 			stop()
 			if ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {

@@ -177,7 +177,7 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 	}
 	secured := tls.Client(nc, p.proxy.o.Certificates.Client(key.source, parse(strings.Fields(key.next))))
 	if err := secured.HandshakeContext(ctx); err != nil {
-		nc.Close()
+		shut(nc)
 		return nil, tlsError(err)
 	}
 	conn, err := hbone.NewClient(secured, p.proxy.tunnelSettings())
@@ -256,9 +256,10 @@ func tlsError(err error) error {
 func refusalOf(err error) *Refusal {
 	if refused, ok := errors.AsType[*hbone.RefusedError](err); ok {
 		reason := ReasonConnect
-		if refused.Status == http.StatusUnauthorized {
+		switch refused.Status {
+		case http.StatusUnauthorized:
 			reason = ReasonDenied
-		} else if refused.Status == http.StatusBadRequest {
+		case http.StatusBadRequest:
 			reason = ReasonBadTarget
 		}
 		return &Refusal{Status: refused.Status, Reason: reason, Err: err}

@@ -11,15 +11,16 @@ import (
 func TestHealthPassesOverForLongerEachTime(t *testing.T) {
 	now := time.Unix(0, 0)
 	h := newHealth(func() time.Time { return now })
-	for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+	for _, seconds := range []int{1, 2, 4, 8, 16, 30, 30} {
+		want := time.Duration(seconds) * time.Second
 		h.failed("a")
-		now = now.Add(want*time.Second - 1)
+		now = now.Add(want - 1)
 		if _, avoided := h.avoid()["a"]; !avoided {
-			t.Errorf("used again before %v", want*time.Second)
+			t.Errorf("used again before %v", want)
 		}
 		now = now.Add(1)
 		if _, avoided := h.avoid()["a"]; avoided {
-			t.Errorf("still avoided after %v", want*time.Second)
+			t.Errorf("still avoided after %v", want)
 		}
 	}
 	h.worked("a")

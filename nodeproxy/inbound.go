@@ -33,7 +33,7 @@ func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 	tune(nc)
 	secured, peer, err := p.handshake(ctx, nc)
 	if err != nil {
-		nc.Close()
+		shut(nc)
 		p.refuseTunnel(nc, err)
 		return
 	}
@@ -154,12 +154,12 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	defer context.AfterFunc(request.Context(), cancel)()
 	app, err := p.dialApplication(dialCtx, target, conn.Source.Addr())
 	if err != nil {
-		if refusal, ok := context.Cause(ctx).(*Refusal); ok {
+		if refusal, ok := errors.AsType[*Refusal](context.Cause(ctx)); ok {
 			return 0, refusal
 		}
 		return 0, unavailable(ReasonConnect, "application: %w", err)
 	}
-	defer app.Close()
+	defer shut(app)
 	stream, err := request.Accept(hbone.Header{{Name: headerBaggage, Value: BaggageOf(self).String()}})
 	if err != nil {
 		return http.StatusOK, unavailable(ReasonBroken, "answer the peer: %w", err)

@@ -438,3 +438,30 @@ func TestUpgradeLosesNothing(t *testing.T) {
 	running.Wait()
 	t.Logf("%d calls", calls.Load())
 }
+
+// TestPodThatIsGoneKeepsWhatIsOpen deletes a pod while a connection of it is open: it goes on, and no new ones are taken.
+func TestPodThatIsGoneKeepsWhatIsOpen(t *testing.T) {
+	w := newWorld(t)
+	long, err := w.client.dial("240.240.0.5:80")
+	must(t, err)
+	defer long.Close()
+	_, err = long.Write([]byte("begun "))
+	must(t, err)
+	if _, err := w.client.call("240.240.0.5:80", "x"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, w.east.agent.Del(t.Context(), "client-uid"))
+	wait(t, "listeners closed", func() bool {
+		nc, err := w.client.dial("240.240.0.5:80")
+		if err == nil {
+			nc.Close()
+		}
+		return err != nil
+	})
+	_, err = long.Write([]byte("ended"))
+	must(t, err)
+	must(t, long.CloseWrite())
+	if got, err := io.ReadAll(long); err != nil || !strings.HasSuffix(string(got), " begun ended") {
+		t.Errorf("the connection from before: %q, %v", got, err)
+	}
+}

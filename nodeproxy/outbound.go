@@ -4,6 +4,7 @@ package nodeproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 
 // serveOutbound carries one connection that the pod's application opened.
 func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
-	defer app.Close()
+	defer shut(app)
 	tune(app)
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
@@ -79,7 +80,7 @@ func (x *Proxy) relay(ctx context.Context, conn *Connection, a, b relay.Conn) *R
 	if err == nil {
 		return nil
 	}
-	if refusal, ok := context.Cause(ctx).(*Refusal); ok {
+	if refusal, ok := errors.AsType[*Refusal](context.Cause(ctx)); ok {
 		return refusal
 	}
 	return unavailable(ReasonBroken, "%w", fmt.Errorf("relay: %w", err))

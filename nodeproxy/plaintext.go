@@ -10,7 +10,7 @@ import (
 
 // servePlaintext carries one connection that reached the pod without a tunnel. Nobody proved anything, so the peer is nobody.
 func (p *pod) servePlaintext(ctx context.Context, nc *net.TCPConn) {
-	defer nc.Close()
+	defer shut(nc)
 	tune(nc)
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
@@ -48,7 +48,7 @@ func (p *pod) relayPlaintext(ctx context.Context, conn *Connection, nc *net.TCPC
 	if err != nil {
 		return unavailable(ReasonConnect, "application: %w", err)
 	}
-	defer app.Close()
+	defer shut(app)
 	p.proxy.metrics.opened(conn)
 	return p.proxy.relay(ctx, conn, nc, app)
 }

@@ -28,6 +28,8 @@ const (
 	// handOver is how long a proxy that ends still accepts what the kernel had given it before a newer one took over: connections
 	// whose handshake was under way. One second is a round trip to anywhere.
 	handOver = time.Second
+	// departure is how long connections of a pod that is gone may go on. Tunnels of a dead pod end in half of that, by their PINGs.
+	departure = time.Minute
 	// maxHandshakes bounds the inbound TLS handshakes at once, for one pod. At about a millisecond of CPU each, 128 are a sixteenth of
 	// a second of two cores; the rest waits its turn.
 	maxHandshakes = 128
@@ -85,7 +87,7 @@ func (ps *pods) Add(_ context.Context, w zds.Workload, netns *os.File) error {
 func (ps *pods) serve(w zds.Workload, namespace *Namespace) error {
 	old := ps.serving[w.UID]
 	if old != nil && old.namespace.ID() == namespace.ID() && old.info == w {
-		namespace.Close()
+		shut(namespace)
 		return nil
 	}
 	fresh, err := ps.proxy.startPod(w, namespace)
@@ -120,7 +122,7 @@ func (ps *pods) retry(waiting *waitingPod) {
 func (ps *pods) forget(uid string) {
 	if waiting := ps.pending[uid]; waiting != nil {
 		waiting.timer.Stop()
-		waiting.namespace.Close()
+		shut(waiting.namespace)
 		delete(ps.pending, uid)
 	}
 }
@@ -136,7 +138,7 @@ func (ps *pods) Keep(uid string) error {
 	return nil
 }
 
-// Del ends a pod at once: its containers have ended, and nothing can reach it.
+// Del ends a pod: its containers have ended, or it left the mesh.
 func (ps *pods) Del(uid string) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -167,10 +169,15 @@ func (ps *pods) SnapshotSent() {
 	ps.proxy.o.Log.Info("snapshot of pods received", "pods", len(ps.serving), "pending", len(ps.pending))
 }
 
-// stop ends a pod without waiting for it; the proxy waits for all at its own end.
+// stop drains a pod without waiting for it; the proxy waits for all at its own end. One that only left the mesh keeps what is open for
+// a while; one that has died is done as soon as its peers have noticed.
 func (ps *pods) stop(old *pod) {
 	ps.proxy.metrics.podsStopped.Inc()
-	ps.proxy.running.Go(func() { old.end(&Refusal{Status: 503, Reason: ReasonDrain, Err: errors.New("the pod is gone")}) })
+	ps.proxy.running.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), min(departure, ps.proxy.o.Drain))
+		defer cancel()
+		old.drain(ctx)
+	})
 }
 
 // waits says what is still missing before new pods can be served.
@@ -246,9 +253,9 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	var opened []*net.TCPListener
 	fail := func(err error) (*pod, error) {
 		for _, l := range opened {
-			l.Close()
+			shut(l)
 		}
-		p.tunnels.Close()
+		shut(p.tunnels)
 		p.abort(nil)
 		return nil, err
 	}
@@ -280,8 +287,8 @@ func (p *pod) String() string { return p.info.Namespace + "/" + p.info.Name }
 
 // accept hands connections out until the listener is closed.
 func (p *pod) accept(l *net.TCPListener, serve func(context.Context, *net.TCPConn)) {
-	defer l.Close()
-	defer context.AfterFunc(p.accepting, func() { l.Close() })()
+	defer shut(l)
+	defer context.AfterFunc(p.accepting, func() { shut(l) })()
 	slots := make(chan struct{}, maxConnectionsPerPod)
 	for {
 		select {
@@ -331,7 +338,7 @@ func (p *pod) startDNS() error {
 				p.serveDNS(server, packets, streams, asked)
 				continue
 			}
-			packets.Close()
+			shut(packets)
 		}
 		if addr.Is4() {
 			return err
@@ -405,8 +412,8 @@ func (p *pod) end(cause error) {
 	p.abort(cause)
 	p.acceptors.Wait()
 	p.connectionsAlive.Wait()
-	p.tunnels.Close()
-	p.namespace.Close()
+	shut(p.tunnels)
+	shut(p.namespace)
 }
 
 // tunnelSet are the inbound tunnels of a pod.

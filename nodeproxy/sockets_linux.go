@@ -47,7 +47,7 @@ func NewNamespace(file *os.File) (*Namespace, error) {
 		file.Close()
 		return nil, fmt.Errorf("identify network namespace: %w", err)
 	}
-	return &Namespace{file: file, id: NamespaceID{uint64(stat.Dev), stat.Ino}}, nil
+	return &Namespace{file: file, id: NamespaceID{stat.Dev, stat.Ino}}, nil
 }
 
 // ID identifies the namespace for as long as somebody holds it open.
@@ -73,8 +73,7 @@ func newSockets() (*sockets, error) {
 		own.Close()
 		return nil, fmt.Errorf("try a marked socket (CAP_SYS_ADMIN and CAP_NET_ADMIN are needed): %w", err)
 	}
-	unix.Close(fd)
-	return s, nil
+	return s, unix.Close(fd)
 }
 
 // within runs f on a thread that is inside the namespace. f must not start goroutines that need to be there.
@@ -123,7 +122,7 @@ func (s *sockets) socket(n *Namespace, domain, kind int) (fd int, err error) {
 		return -1, err
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, packetMark); err != nil {
-		unix.Close(fd)
+		discard(fd)
 		return -1, os.NewSyscallError("setsockopt SO_MARK", err)
 	}
 	return fd, nil
@@ -146,7 +145,7 @@ func (s *sockets) listenAt(n *Namespace, at netip.AddrPort, transparent bool) (*
 		return nil, err
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
-		unix.Close(fd)
+		discard(fd)
 		return nil, fmt.Errorf("listen on %v: %w", at, err)
 	}
 	file := os.NewFile(uintptr(fd), "listener")
@@ -192,7 +191,7 @@ func (s *sockets) bound(n *Namespace, at netip.AddrPort, kind int, transparent b
 		err = os.NewSyscallError("bind", unix.Bind(fd, sockaddr(at)))
 	}
 	if err != nil {
-		unix.Close(fd)
+		discard(fd)
 		return -1, fmt.Errorf("bind %v: %w", at, err)
 	}
 	return fd, nil
@@ -242,6 +241,12 @@ func (s *sockets) dialPacket(ctx context.Context, n *Namespace, to netip.AddrPor
 	return nc, nil
 }
 
+// discard closes a socket that came to nothing.
+func discard(fd int) { unix.Close(fd) } //nolint:errcheck // the failure before it is what counts
+
+// shut closes what is done with; that it fails changes nothing.
+func shut(c io.Closer) { c.Close() }
+
 // freeBind allows binding to an address that no interface has.
 func freeBind(fd int, addr netip.Addr) error {
 	if addr.Is6() {
@@ -254,7 +259,7 @@ func freeBind(fd int, addr netip.Addr) error {
 func connect(ctx context.Context, fd int, to netip.AddrPort) (net.Conn, error) {
 	err := unix.Connect(fd, sockaddr(to))
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		unix.Close(fd)
+		discard(fd)
 		return nil, os.NewSyscallError("connect", err)
 	}
 	file := os.NewFile(uintptr(fd), to.String())
@@ -273,7 +278,7 @@ func established(ctx context.Context, file *os.File) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })() //nolint:errcheck // a dead socket ends the wait, too
 	var result error
 	err = raw.Write(func(fd uintptr) bool {
 		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)

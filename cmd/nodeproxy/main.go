@@ -126,7 +126,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("certificate client: %w", err)
 	}
-	defer issuer.Close()
+	defer func() { _ = issuer.Close() }() // nothing of it is needed any more
 	certificates := mtls.NewSource(issuer, mtls.SourceOptions{Log: log.WithName("certificates")})
 	defer certificates.Close()
 
@@ -158,7 +158,9 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		err = proxy.Run(serving)
 	}
 	end()
-	<-discovery
+	if err := <-discovery; !errors.Is(err, context.Canceled) {
+		log.Error(err, "discovery ended")
+	}
 	return errors.Join(err, <-admin)
 }
 

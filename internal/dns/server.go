@@ -52,12 +52,12 @@ type Server struct {
 // ServePacket answers queries on a UDP socket until ctx ends; it owns pc, and waits for all that it started.
 func (s *Server) ServePacket(ctx context.Context, pc net.PacketConn) error {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { pc.Close() })
+	stop := context.AfterFunc(ctx, func() { shut(pc) })
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
 	defer cancel()
-	defer pc.Close()
+	defer shut(pc)
 
 	slots := make(chan struct{}, maxInFlight)
 	buffer := make([]byte, maxMessage)
@@ -143,6 +143,9 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, asked netip.AddrPor
 		}
 	}
 }
+
+// shut closes what is done with; that it fails changes nothing.
+func shut(c io.Closer) { c.Close() }
 
 // answer gives the bytes to send back, or nil to say nothing.
 func (s *Server) answer(ctx context.Context, raw []byte, tcp bool, asked netip.AddrPort) []byte {

@@ -127,9 +127,9 @@ func upstream(t *testing.T, handle func(w dns.ResponseWriter, q *dns.Msg)) netip
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: dns.HandlerFunc(handle)}, {Listener: l, Handler: dns.HandlerFunc(handle)}} {
 		started, done := make(chan struct{}), make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
-		go func() { defer close(done); s.ActivateAndServe() }() //nolint:errcheck // ends with the test
+		go func() { defer close(done); s.ActivateAndServe() }()
 		<-started
-		t.Cleanup(func() { s.Shutdown(); <-done }) //nolint:errcheck // the same
+		t.Cleanup(func() { s.Shutdown(); <-done })
 	}
 	return addr
 }
