@@ -8,15 +8,19 @@ SHELL := /bin/bash
 
 # The Go toolchain that go.mod asks for is fetched when the installed one is older.
 export GOTOOLCHAIN := auto
+# One set of build settings for everything, so that every package is compiled once: static binaries without paths of
+# the machine. The race detector needs cgo and is the one exception.
+export GOFLAGS := -trimpath -buildvcs=false
+export CGO_ENABLED := 0
 
 CACHE ?= $(or $(ISTHMUS_CACHE),$(CURDIR)/.cache)
 export ISTHMUS_CACHE := $(CACHE)
 BIN := $(CACHE)/bin
 OUT := $(CACHE)/build
 
-# The product's binaries are static, so that an image is one file.
+# The product's binaries: static, so that an image is one file.
 BINARIES := controller gateway nodeproxy agent
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'
+GO_BUILD := go build -ldflags '-s -w'
 
 .PHONY: help
 help: ## Say what each target does
@@ -36,11 +40,11 @@ lab-tools: # What the lab and the control plane's tests need, without linter and
 $(BIN)/golangci-lint: hack/lint/go.mod hack/lint/go.sum
 	@echo "building golangci-lint (once, about 4 minutes)"
 	@mkdir -p $(BIN)
-	@go build -C hack/lint -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@go build -C hack/lint -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 $(BIN)/controller-gen: hack/tools/go.mod hack/tools/go.sum
 	@mkdir -p $(BIN)
-	@go build -C hack/tools -trimpath -ldflags '-s -w' -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+	@go build -C hack/tools -ldflags '-s -w' -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
 
 .PHONY: build
 build: ## Build the product, the lab and the demo's app into .cache/build
@@ -78,7 +82,7 @@ vuln: ## Look for known vulnerabilities in what we depend on (needs the vulnerab
 
 .PHONY: test
 test: lab-tools ## All tests but the lab's: unit, race, real API servers, network namespaces (needs root)
-	@go test -race -timeout 20m ./...
+	@CGO_ENABLED=1 go test -race -timeout 20m ./...
 	@$(MAKE) --no-print-directory test-netns
 
 .PHONY: test-netns

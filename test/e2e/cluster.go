@@ -60,7 +60,7 @@ func openCluster(c *lab.Cluster, labName, labBinary string) (*cluster, error) {
 
 // kubectlCommand is `lab kubectl CLUSTER args…`, what a user would type.
 func (c *cluster) kubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, c.labBinary, append([]string{"kubectl", "--name", c.labName, c.Name, "--"}, args...)...)
+	cmd := exec.CommandContext(ctx, c.labBinary, append([]string{"kubectl", "--name", c.labName, c.Name}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	return cmd
 }

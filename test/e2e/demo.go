@@ -23,6 +23,8 @@ type Options struct {
 	Scratch    string // folder for what the demo writes
 	LabName    string // the lab that it makes; one of that name is taken down first
 	Out        io.Writer
+	// From is the step to begin with, on the lab that an earlier run left up; 0 makes a fresh lab and does all steps.
+	From int
 }
 
 // demo is the state that the steps share.
@@ -46,7 +48,7 @@ const (
 // not go on. The lab stays up.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	d := &demo{Options: o, Report: NewReport(o.Out), marker: "isthmus-marker-" + randomText()}
-	for _, step := range []struct {
+	steps := []struct {
 		title string
 		run   func(context.Context) error
 	}{
@@ -57,7 +59,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		{"5. Prefer what is close, fail over without a lost request", d.preferClose},
 		{"6. A service that only the other cluster has", d.onlyEast},
 		{"7. Unlink and link again", d.unlink},
-	} {
+		{"8. Bad input gets a reason, and the rest goes on", d.badInput},
+	}
+	for i, step := range steps {
+		if i > 0 && i+1 < o.From {
+			continue
+		}
 		d.Step("%s", step.title)
 		if err := step.run(ctx); err != nil {
 			d.Check(step.title, false, "%v", err)
@@ -73,8 +80,17 @@ func randomText() string {
 	return hex.EncodeToString(b)
 }
 
-// makeLab brings up a fresh lab and puts the images on its nodes.
+// makeLab brings up a fresh lab and puts the images on its nodes, or opens the lab of an earlier run.
 func (d *demo) makeLab(ctx context.Context) error {
+	if d.From == 0 {
+		if err := d.freshLab(ctx); err != nil {
+			return err
+		}
+	}
+	return d.openLab(ctx)
+}
+
+func (d *demo) freshLab(ctx context.Context) error {
 	for _, args := range [][]string{
 		{"down", "--name", d.LabName},
 		{"up", "--name", d.LabName, "--clusters", "2", "--nodes", "1"},
@@ -88,6 +104,10 @@ func (d *demo) makeLab(ctx context.Context) error {
 			return fmt.Errorf("lab %s: %w", args[0], err)
 		}
 	}
+	return nil
+}
+
+func (d *demo) openLab(ctx context.Context) error {
 	l, err := lab.Open(d.LabName)
 	if err != nil {
 		return err

@@ -48,10 +48,10 @@ func WhatNext(o Options) string {
 	return strings.NewReplacer("LAB", lab, "NAME", o.LabName).Replace(`
 The lab is up. Try:
 
-  LAB kubectl --name NAME west -- -n demo exec deploy/client -- /demo-app load --count 8 ` + helloURL + `
-  LAB kubectl --name NAME west -- get remoteclusters,servicescopes,gateways -A
-  LAB kubectl --name NAME east -- -n isthmus-system logs -l gateway.networking.k8s.io/gateway-name=eastwest --tail 3
-  LAB kubectl --name NAME west -- -n demo label service hello istio.io/global-
+  LAB kubectl --name NAME west -n demo exec deploy/client -- /demo-app load --count 8 ` + helloURL + `
+  LAB kubectl --name NAME west get remoteclusters,servicescopes,gateways -A
+  LAB kubectl --name NAME east -n isthmus-system logs -l gateway.networking.k8s.io/gateway-name=eastwest --tail 3
+  LAB kubectl --name NAME west -n demo label service hello istio.io/global-
   LAB status --name NAME
 
   make demo-down      removes everything

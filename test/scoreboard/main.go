@@ -46,6 +46,7 @@ type row struct {
 
 // rows are all figures, by name. A new one is a file beside this one and a line here.
 var rows = map[string]row{
+	"demo":         {"checks of the main job on two real clusters that pass", demo},
 	"gateway-bulk": {"processor time per byte through a gateway, as a multiple of a bare TLS forwarder's", gatewayBulk},
 }
 

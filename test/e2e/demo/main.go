@@ -20,22 +20,24 @@ import (
 func main() {
 	down := flag.Bool("down", false, "take the lab down at the end")
 	name := flag.String("name", "demo", "name of the lab; one of that name is taken down first")
+	from := flag.Int("from", 0, "begin with this step on the lab that an earlier run left up (2 to 8); 0 is a fresh lab and all steps")
 	flag.Parse()
-	if flag.NArg() != 0 {
-		fmt.Fprintln(os.Stderr, "usage: demo [--name NAME] [--down]")
+	if flag.NArg() != 0 || *from < 0 || *from > 8 {
+		fmt.Fprintln(os.Stderr, "usage: demo [--name NAME] [--from STEP] [--down]")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, *name, *down))
+	os.Exit(run(ctx, *name, *from, *down))
 }
 
-func run(ctx context.Context, name string, down bool) (code int) {
+func run(ctx context.Context, name string, from int, down bool) (code int) {
 	options, err := e2e.DefaultOptions(name, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		return 1
 	}
+	options.From = from
 	if down {
 		defer func() {
 			cmd := exec.Command(filepath.Join(options.Build, "lab"), "down", "--name", name) //nolint:noctx // must run also after an interrupt
@@ -48,7 +50,7 @@ func run(ctx context.Context, name string, down bool) (code int) {
 	}
 	report, err := e2e.Run(ctx, options)
 	passed, all := report.Passed()
-	fmt.Printf("\n%d of %d checks passed\n", passed, all)
+	fmt.Printf("\nchecks: %d passed, %d failed\n", passed, all-passed)
 	for _, c := range report.Failed() {
 		fmt.Printf("  FAIL %s (%s)\n", c.Name, c.Detail)
 	}
