@@ -48,7 +48,7 @@ func openInRoot(root, path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", root, err)
 	}
-	defer unix.Close(dir)
+	defer func() { _ = unix.Close(dir) }() // it was only looked through
 	fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
 	if err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", path, root, err)

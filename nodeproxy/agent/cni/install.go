@@ -142,7 +142,7 @@ func replaceFile(file string, content io.Reader, mode fs.FileMode) (err error) {
 	defer func() {
 		if err != nil {
 			beside.Close()
-			os.Remove(beside.Name())
+			_ = os.Remove(beside.Name())
 		}
 	}()
 	if _, err := io.Copy(beside, content); err != nil {
