@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+func testRemotes(told *int) *Remotes {
+	r := NewRemotes(logr.Discard(), scheme, world.NewStore(), world.Config{LocalCluster: "east", SystemNamespace: "isthmus-system"}, "uid-of-east",
+		func(world.Cluster) { *told++ })
+	r.ctx = context.Background()
+	return r
+}
+
+func TestStaleStateIsDroppedAndTakenBack(t *testing.T) {
+	var told int
+	r := testRemotes(&told)
+	feed := NewFeed(r.store, "west", nil, "isthmus-system")
+	feed.TakeOver(nil)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
+	kind := watched{kind: world.KindPod}
+	feed.put(kind, pod)
+	live := &connection{id: "west", feed: feed, config: &Kubeconfig{}, state: health{phase: phaseSynced, lostAt: time.Now().Add(-time.Minute), reason: v1alpha1.ReasonUnreachable}}
+	r.entries["west"] = &entry{live: live, limit: time.Hour}
+
+	r.checkStaleness()
+	if s, _ := r.State("west"); s.Stale || len(r.store.Refs("west")) != 1 || told != 0 {
+		t.Fatalf("within the limit: %+v, told %d times", s, told)
+	}
+	r.entries["west"].limit = 10 * time.Second
+	r.checkStaleness()
+	feed.put(kind, pod)
+	if s, _ := r.State("west"); !s.Stale || s.InUse || len(r.store.Refs("west")) != 0 || told != 1 {
+		t.Fatalf("past the limit: %+v, %v, told %d times", s, r.store.Refs("west"), told)
+	}
+	live.state = health{phase: phaseSynced, reachable: true}
+	r.checkStaleness()
+	feed.put(kind, pod)
+	if s, _ := r.State("west"); s.Stale || !s.InUse || len(r.store.Refs("west")) != 1 || told != 2 {
+		t.Fatalf("back again: %+v, told %d times", s, told)
+	}
+}
+
+func TestNothingPassesAClosedFeed(t *testing.T) {
+	store := world.NewStore()
+	feed := NewFeed(store, "west", nil, "isthmus-system")
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
+	kind := watched{kind: world.KindPod}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want int
+	}{
+		{"not open yet", func() {}, 0},
+		{"open", func() { feed.TakeOver(nil) }, 1},
+		{"closed: what is there stays for the next feed", feed.Close, 1},
+		{"closed for ever", func() { store.DropCluster("west"); feed.TakeOver(nil) }, 0},
+	} {
+		step.do()
+		feed.put(kind, pod)
+		if got := len(store.Refs("west")); got != step.want {
+			t.Errorf("%s: %d objects, want %d", step.name, got, step.want)
+		}
+	}
+}
+
+func TestAKubeconfigThatLeadsBackOrToAKnownClusterIsRefused(t *testing.T) {
+	var told int
+	r := testRemotes(&told)
+	r.entries["west"], r.entries["alias"] = &entry{}, &entry{}
+	if reason, _ := r.claimCluster("west", "uid-of-east"); reason != v1alpha1.ReasonSelf {
+		t.Errorf("this very cluster: %q", reason)
+	}
+	if reason, _ := r.claimCluster("west", "uid-of-west"); reason != "" {
+		t.Errorf("the first: %q", reason)
+	}
+	if reason, _ := r.claimCluster("west", "uid-of-west"); reason != "" {
+		t.Errorf("the same again, with another credential: %q", reason)
+	}
+	if reason, _ := r.claimCluster("alias", "uid-of-west"); reason != v1alpha1.ReasonDuplicate {
+		t.Errorf("another name for it: %q", reason)
+	}
+}
