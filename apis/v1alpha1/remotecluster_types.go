@@ -76,7 +76,8 @@ type ImportLimits struct {
 	// +kubebuilder:validation:Maximum=1000000
 	MaxServices *int32 `json:"maxServices,omitempty"`
 
-	// maxEndpoints is the most pods taken, in order of namespace and name. Absent: 100000.
+	// maxEndpoints is the most pods taken: services are let in by namespace and name, and one with more pods than there is room
+	// for is passed over. Absent: 100000.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000000

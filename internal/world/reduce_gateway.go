@@ -72,7 +72,7 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 
 func reduceListener(l gatewayv1.Listener) Listener {
 	out := Listener{Name: string(l.Name), Protocol: string(l.Protocol)}
-	if isPort(int32(l.Port)) {
+	if isPort(l.Port) {
 		out.Port = uint16(l.Port)
 	}
 	if l.Hostname != nil {
