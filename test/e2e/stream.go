@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os/exec"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type stream struct {
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	stdin  io.Closer
 	stderr bytes.Buffer
 }
 
@@ -29,9 +31,16 @@ type stream struct {
 func startStream(ctx context.Context, c *cluster, url, marker string, interval time.Duration) (*stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stream{Log: traffic.NewLog(), from: c.Name, cancel: cancel}
-	s.cmd = c.kubectlCommand(ctx, "-n", demoNamespace, "exec", "deploy/client", "--",
-		"/demo-app", "load", "--interval", interval.String(), "--marker", marker, url)
+	// A program started by exec outlives the kubectl that started it; the end of its standard input ends it.
+	s.cmd = c.kubectlCommand(ctx, "-n", demoNamespace, "exec", "-i", "deploy/client", "--",
+		"/demo-app", "load", "--until-eof", "--interval", interval.String(), "--marker", marker, url)
 	s.cmd.Stderr = &s.stderr
+	stdin, err := s.cmd.StdinPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s.stdin = stdin
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		cancel()
@@ -54,10 +63,13 @@ func startStream(ctx context.Context, c *cluster, url, marker string, interval t
 	return s, nil
 }
 
-// stop ends the requests and waits for the client.
+// stop ends the requests and waits for the client. What was begun is finished first, for at most a few seconds.
 func (s *stream) stop() {
-	s.cancel()
+	_ = s.stdin.Close()
+	force := time.AfterFunc(10*time.Second, s.cancel)
+	defer force.Stop()
 	s.done.Wait()
+	s.cancel()
 }
 
 // request makes n requests from the cluster's client pod and waits for them.

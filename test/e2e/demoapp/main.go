@@ -92,10 +92,20 @@ func load(ctx context.Context, args []string) error {
 	interval := flags.Duration("interval", 25*time.Millisecond, "time from the start of one request to the start of the next")
 	count := flags.Int("count", 0, "how many requests; 0 is until told to end")
 	timeout := flags.Duration("timeout", 5*time.Second, "longest time for one request")
+	untilEOF := flags.Bool("until-eof", false, "end when standard input ends: whoever started this is gone")
 	marker := flags.String("marker", "", "text sent with each request and echoed by the server")
 	_ = flags.Parse(args)
 	if flags.NArg() != 1 {
 		return errors.New("usage: demo-app load [flags] URL")
+	}
+	if *untilEOF {
+		following, cancel := context.WithCancel(ctx)
+		defer cancel()
+		ctx = following
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
 	}
 	client := &http.Client{
 		Timeout: *timeout,
