@@ -44,7 +44,8 @@ func (l *Lab) Fault(ctx context.Context) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	// Generous: a lab that merely runs on a busy machine must not be taken for a broken one, which up would remove.
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	return l.each(func(c *Cluster) error {
 		client, err := c.client()
@@ -62,7 +63,7 @@ type Line struct {
 
 // Status tells how every machine of the lab is. It does not fail: what cannot be asked is said in its line.
 func (l *Lab) Status(ctx context.Context) []Line {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	recorded, err := l.places.recorded()
 	if err != nil {
