@@ -307,3 +307,18 @@ func TestDecideHidesServicesFromOtherNamespaces(t *testing.T) {
 		t.Errorf("a stranger gets %+v, %v", plan, refusal)
 	}
 }
+
+func BenchmarkDecide(b *testing.B) {
+	values := []any{shopService("cart", "10.96.0.1")}
+	for i := range 10 {
+		values = append(values, podWorkload("cart-"+string(rune('a'+i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).String(), serves("cart", 80, 8080)))
+	}
+	v, source, dst := viewOf(values...), Source{Network: "east", Workload: podWorkload("client", "10.0.0.250")}, netip.MustParseAddrPort("10.96.0.1:80")
+	choice := Choice{Random: func(n uint64) uint64 { return n / 2 }}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, refusal := Decide(v, source, dst, choice); refusal != nil {
+			b.Fatal(refusal)
+		}
+	}
+}

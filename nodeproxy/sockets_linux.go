@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -298,52 +297,6 @@ func established(ctx context.Context, file *os.File) error {
 		return context.Cause(ctx)
 	}
 	return errors.Join(err, result)
-}
-
-// begins waits until the peer has sent something, and takes none of it. io.EOF means that it ended without a word.
-func begins(ctx context.Context, c *net.TCPConn) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // a dead connection ends the wait, too
-	var result error
-	err = raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			return false
-		}
-		if result = os.NewSyscallError("recv", err); err == nil && n == 0 {
-			result = io.EOF
-		}
-		return true
-	})
-	if !stop() {
-		return context.Cause(ctx)
-	}
-	return errors.Join(err, result)
-}
-
-// yield makes the kernel give new connections to another process that listens on the same address, if there is one, while we go on
-// accepting those that it gave us before. Closing right away would reset the latter.
-//
-// Sockets that share an address are numbered in the order in which they began to listen, and a filter may say which one is next. This
-// one says "the second": the newer proxy's, beside ours. A number that nobody has makes the kernel choose as ever, so that the filter
-// does no harm when we are alone, or when the newer socket has become the first.
-func yield(l syscall.Conn) error {
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return err
-	}
-	second := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 1}
-	var result error
-	if err := raw.Control(func(fd uintptr) {
-		result = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &second})
-	}); err != nil {
-		return err
-	}
-	return os.NewSyscallError("setsockopt SO_ATTACH_REUSEPORT_CBPF", result)
 }
 
 // tune sets what every connection of ours has: no delay for small writes, and keep-alives.

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/dns"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/zds"
+)
+
+const (
+	// workloadPatience is how long a connection waits for the control plane to tell of its pod, which may have started just now.
+	workloadPatience = 5 * time.Second
+	// handOver is how long a proxy that ends still accepts what the kernel had given it before a newer one took over: connections
+	// whose handshake was under way. One second is a round trip to anywhere.
+	handOver = time.Second
+	// maxHandshakes bounds the inbound TLS handshakes at once, for one pod. At about a millisecond of CPU each, 128 are a sixteenth of
+	// a second of two cores; the rest waits its turn.
+	maxHandshakes = 128
+	// maxConnectionsPerPod bounds what one pod may have open through us, each way. Beyond it new ones wait in the kernel's queue.
+	maxConnectionsPerPod = 16384
+)
+
+// pod is one pod that is served: its listeners, its tunnels, its connections.
+type pod struct {
+	proxy     *Proxy
+	info      zds.Workload
+	namespace *Namespace
+	tunnels   *hbone.Pool[tunnelKey] // outbound, shared among the pod's connections
+	tunnelsIn tunnelSet
+	// handshakes holds one token for each inbound handshake under way.
+	handshakes chan struct{}
+
+	listeners []syscall.Conn
+
+	// accepting ends with the listeners, carrying with the last connection's permission to live.
+	accepting, carrying         context.Context
+	stopAccepting               context.CancelFunc
+	abort                       context.CancelCauseFunc
+	acceptors, connectionsAlive sync.WaitGroup
+}
+
+// startPod opens the pod's listeners. It owns namespace only if it succeeds.
+func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
+	p := &pod{
+		proxy: x, info: w, namespace: namespace, tunnelsIn: tunnelSet{open: map[*hbone.Conn]struct{}{}}, handshakes: make(chan struct{}, maxHandshakes),
+	}
+	p.carrying, p.abort = context.WithCancelCause(context.Background())
+	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)
+	p.tunnels = hbone.NewPool(p.dialTunnel, hbone.PoolSettings{})
+
+	var opened []*net.TCPListener
+	fail := func(err error) (*pod, error) {
+		for _, l := range opened {
+			shut(l)
+		}
+		shut(p.tunnels)
+		p.abort(nil)
+		return nil, err
+	}
+	for _, port := range []uint16{outboundPort, plaintextPort, mesh.HBONEPort} {
+		l, err := x.sockets.listen(namespace, port, port != outboundPort)
+		if err != nil {
+			return fail(err)
+		}
+		opened = append(opened, l)
+	}
+	if err := p.startDNS(); err != nil {
+		return fail(err)
+	}
+	for _, l := range opened {
+		p.listeners = append(p.listeners, l)
+	}
+	for i, serve := range []func(context.Context, *net.TCPConn){p.serveOutbound, p.servePlaintext, p.serveTunnel} {
+		p.acceptors.Go(func() { p.accept(opened[i], serve) })
+	}
+	if self := p.lookup(x.o.View.Load()); self != nil {
+		x.o.Certificates.Prefetch(self.Identity())
+	}
+	x.o.Log.V(1).Info("pod served", "workload", p.String())
+	return p, nil
+}
+
+// String is "namespace/name".
+func (p *pod) String() string { return p.info.Namespace + "/" + p.info.Name }
+
+// accept hands connections out until the listener is closed.
+func (p *pod) accept(l *net.TCPListener, serve func(context.Context, *net.TCPConn)) {
+	defer shut(l)
+	defer context.AfterFunc(p.accepting, func() { shut(l) })()
+	slots := make(chan struct{}, maxConnectionsPerPod)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-p.accepting.Done():
+			return
+		}
+		nc, err := l.AcceptTCP()
+		if err != nil {
+			<-slots
+			if p.accepting.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			select { // out of descriptors, for example: the next moment may be better
+			case <-p.accepting.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+			continue
+		}
+		p.connectionsAlive.Go(func() {
+			defer func() { <-slots }()
+			serve(p.carrying, nc)
+		})
+	}
+}
+
+// startDNS opens the DNS listeners on loopback, where the pod's rules lead its queries. IPv6 may be missing.
+func (p *pod) startDNS() error {
+	server := p.proxy.dnsServer(p)
+	asked := func(nc net.Conn) netip.AddrPort {
+		tcp, ok := nc.(*net.TCPConn)
+		if !ok {
+			return netip.AddrPort{}
+		}
+		if dst := originalDst(tcp); dst != addrPort(tcp.LocalAddr()) {
+			return dst
+		}
+		return netip.AddrPort{}
+	}
+	loopbacks := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	for _, addr := range loopbacks {
+		at := netip.AddrPortFrom(addr, dnsPort)
+		packets, err := p.proxy.sockets.listenPacket(p.namespace, at)
+		if err == nil {
+			var streams *net.TCPListener
+			if streams, err = p.proxy.sockets.listenAt(p.namespace, at, false); err == nil {
+				p.serveDNS(server, packets, streams, asked)
+				continue
+			}
+			shut(packets)
+		}
+		if addr.Is4() {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pod) serveDNS(server *dns.Server, packets *net.UDPConn, streams *net.TCPListener, asked func(net.Conn) netip.AddrPort) {
+	p.listeners = append(p.listeners, packets, streams)
+	p.acceptors.Go(func() { server.ServePacket(p.accepting, packets) })        //nolint:errcheck // ends with the pod only
+	p.acceptors.Go(func() { server.ServeStream(p.accepting, streams, asked) }) //nolint:errcheck // the same
+}
+
+// lookup finds the pod in a view, or nil.
+func (p *pod) lookup(v *directory.View) *mesh.Workload {
+	return v.Pod(directory.PodKey{Cluster: p.proxy.o.Cluster, Namespace: p.info.Namespace, Name: p.info.Name}, p.info.ServiceAccount)
+}
+
+// workload finds the pod, waiting for the control plane to tell of it.
+func (p *pod) workload(ctx context.Context) (*mesh.Workload, *Refusal) {
+	v := p.proxy.o.View.Load()
+	if w := p.lookup(v); w != nil {
+		return w, nil
+	}
+	patience := time.NewTimer(workloadPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case <-v.Superseded():
+		case <-patience.C:
+			return nil, unavailable(ReasonNoWorkload, "the control plane has not told of pod %s", p)
+		case <-ctx.Done():
+			return nil, unavailable(ReasonNoWorkload, "the control plane has not told of pod %s: %w", p, context.Cause(ctx))
+		}
+		v = p.proxy.o.View.Load()
+		if w := p.lookup(v); w != nil {
+			return w, nil
+		}
+	}
+}
+
+// drain leaves new connections to a newer proxy, stops accepting, tells peers to go elsewhere, and waits for the connections until ctx
+// ends; then it ends what is left.
+func (p *pod) drain(ctx context.Context) {
+	for _, l := range p.listeners {
+		if err := yield(l); err != nil {
+			p.proxy.o.Log.V(1).Info("listener not handed over", "workload", p.String(), "cause", err.Error())
+		}
+	}
+	select {
+	case <-time.After(handOver):
+	case <-ctx.Done():
+	}
+	p.stopAccepting()
+	p.acceptors.Wait()
+	p.tunnelsIn.drain()
+	p.tunnels.Drain()
+	done := make(chan struct{})
+	go func() { p.connectionsAlive.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	p.end(&Refusal{Status: 503, Reason: ReasonDrain, Err: errors.New("the drain time is over")})
+	<-done
+}
+
+// end ends the pod and all of its connections now, and waits for them.
+func (p *pod) end(cause error) {
+	p.abort(cause)
+	p.acceptors.Wait()
+	p.connectionsAlive.Wait()
+	shut(p.tunnels)
+	shut(p.namespace)
+}
+
+// tunnelSet are the inbound tunnels of a pod.
+type tunnelSet struct {
+	mu       sync.Mutex
+	open     map[*hbone.Conn]struct{}
+	draining bool
+}
+
+func (t *tunnelSet) add(conn *hbone.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[conn] = struct{}{}
+	if t.draining {
+		conn.Drain()
+	}
+}
+
+func (t *tunnelSet) remove(conn *hbone.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, conn)
+}
+
+// goAway asks the peers of the tunnels that are open now to open new ones.
+func (t *tunnelSet) goAway() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for conn := range t.open {
+		conn.Drain()
+	}
+}
+
+// drain does so for the later ones too.
+func (t *tunnelSet) drain() {
+	t.mu.Lock()
+	t.draining = true
+	t.mu.Unlock()
+	t.goAway()
+}
