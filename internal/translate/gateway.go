@@ -150,7 +150,12 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		add("", programmed, false, string(failure.reason), failure.message)
 		return
 	}
-	add("", programmed, true, string(gatewayv1.GatewayReasonProgrammed), "the Gateway has an address")
+	if !x.standing(g.Key) {
+		add("", programmed, false, string(gatewayv1.GatewayReasonNoResources),
+			fmt.Sprintf("no pod of Deployment %s/%s is ready, so other clusters do not use the gateway", g.Namespace, g.Name))
+		return
+	}
+	add("", programmed, true, string(gatewayv1.GatewayReasonProgrammed), "the Gateway has an address, and pods that are ready")
 }
 
 // LabelGatewayName is on everything that is made for a Gateway (GEP-1762).

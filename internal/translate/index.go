@@ -249,6 +249,9 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 		x.podsOn.add(k.In("", now.Node), k)
 		x.podsIn.add(k.In("", k.Namespace), k)
 	}
+	for s := range x.slicesNaming[k] {
+		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
+	}
 	before, countedBefore := memberOf(was)
 	after, counts := memberOf(now)
 	if before == after && countedBefore == counts {
@@ -344,6 +347,7 @@ func (x *index) unlinkSlice(k world.Key, e *world.EndpointSlice, t *touched) {
 		delete(x.members, service)
 	}
 	t.membersOf(x, service)
+	t.standingOf(x, service)
 }
 
 func (x *index) linkSlice(k world.Key, e *world.EndpointSlice, t *touched) {
@@ -370,6 +374,7 @@ func (x *index) linkSlice(k world.Key, e *world.EndpointSlice, t *touched) {
 		delete(x.members, service)
 	}
 	t.membersOf(x, service)
+	t.standingOf(x, service)
 }
 
 func (x *index) foldPolicy(k world.Key, in multi[string, world.Key], there, selects bool, t *touched) {

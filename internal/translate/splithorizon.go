@@ -68,7 +68,7 @@ func (x *index) findDoors() []door {
 			continue
 		}
 		port, ok := x.tunnelPort(g)
-		if !ok {
+		if !ok || !x.standing(k) {
 			continue
 		}
 		for _, a := range g.Status {

@@ -13,6 +13,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/isthmus-mesh/isthmus/lab"
 )
 
@@ -47,6 +50,7 @@ const (
 // Run makes the lab and does the demo's steps. The report holds what was checked; an error means that the demo could
 // not go on. The lab stays up.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	log.SetLogger(logr.Discard()) // the client library insists on one; what it would say is seen in the checks
 	d := &demo{Options: o, Report: NewReport(o.Out), marker: "isthmus-marker-" + randomText()}
 	steps := []struct {
 		title string

@@ -3,23 +3,20 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
 // DefaultOptions finds the source tree around the working directory and the cache that the Makefile uses.
 func DefaultOptions(labName string, out io.Writer) (Options, error) {
-	root, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	repository, err := sourceTree()
 	if err != nil {
-		return Options{}, fmt.Errorf("not inside the source tree: %w", err)
+		return Options{}, err
 	}
-	repository := strings.TrimSpace(string(root))
 	cache := os.Getenv("ISTHMUS_CACHE")
 	if cache == "" {
 		cache = filepath.Join(repository, ".cache")
@@ -37,6 +34,22 @@ func DefaultOptions(labName string, out io.Writer) (Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// sourceTree is the nearest folder, from the working directory up, with a go.mod.
+func sourceTree() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("%s is not inside the source tree", start)
+		}
+	}
 }
 
 // WhatNext says what a reader may try on the lab that the demo left up.
