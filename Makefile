@@ -54,6 +54,10 @@ build: ## Build the product, the lab and the demo's app into .cache/build
 	@$(GO_BUILD) -o $(OUT)/demo-app ./test/e2e/demoapp
 	@$(GO_BUILD) -o $(OUT)/demo ./test/e2e/demo
 
+.PHONY: images
+images: build ## Write the product's images as OCI archives into .cache/images, for clusters of your own
+	@for name in $(BINARIES); do $(OUT)/lab image $(CACHE)/images/$$name.tar isthmus.dev/$$name:dev=$(OUT)/$$name && echo $(CACHE)/images/$$name.tar; done
+
 ##@ Check
 
 .PHONY: generate
@@ -81,14 +85,13 @@ vuln: ## Look for known vulnerabilities in what we depend on (needs the vulnerab
 	@go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
 .PHONY: test
-test: lab-tools ## All tests but the lab's: unit, race, real API servers, network namespaces (needs root)
-	@CGO_ENABLED=1 go test -race -timeout 20m ./...
-	@$(MAKE) --no-print-directory test-netns
+test: lab-tools ## All tests but the lab's own: units under the race detector, real API servers, network namespaces (needs root)
+	@[ "$$(id -u)" = 0 ] || { echo "tests that make network namespaces need root: run as root, or run 'go test ./...' for the rest" >&2; exit 1; }
+	@CGO_ENABLED=1 go test -race -tags netns -timeout 20m ./...
 
-.PHONY: test-netns
-test-netns: ## The tests that make network namespaces (needs root)
-	@[ "$$(id -u)" = 0 ] || { echo "the namespace tests need root: run as root, or run 'go test ./...' for the rest" >&2; exit 1; }
-	@go test -tags netns -timeout 10m $$(go list -f '{{.Dir}}' ./nodeproxy/... ./gateway/... ./test/... | xargs -I{} grep -ls '^//go:build .*netns' {} -r --include='*_test.go' | xargs -n1 dirname | sort -u)
+.PHONY: test-lab
+test-lab: lab-tools ## The lab's own tests: real clusters come up, are broken, and go without a trace (needs root)
+	@go test -tags lab -timeout 15m ./lab
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each

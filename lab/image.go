@@ -126,8 +126,9 @@ func checkStatic(program []byte) error {
 	return nil
 }
 
-// write writes the image as an OCI archive (image-spec v1.1, image-layout) for `ctr images import`.
-func (i Image) write(w io.Writer) error {
+// Write writes the image as an OCI archive (image-spec v1.1, image-layout), which containerd, skopeo and kind read.
+// It returns an error that names the binary when one is missing or not static.
+func (i Image) Write(w io.Writer) error {
 	if err := i.check(); err != nil {
 		return err
 	}

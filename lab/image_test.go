@@ -67,7 +67,7 @@ func TestImageArchive(t *testing.T) {
 	image := Image{Ref: "isthmus.dev/app:dev", Binaries: []string{staticProgram(t), extra + ":/etc/tls/tls.crt"}}
 	var archive, again bytes.Buffer
 	for _, w := range []io.Writer{&archive, &again} {
-		if err := image.write(w); err != nil {
+		if err := image.Write(w); err != nil {
 			t.Fatal(err)
 		}
 	}

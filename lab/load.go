@@ -81,7 +81,7 @@ func (p places) writeImage(image Image, pattern string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = image.write(file)
+	err = image.Write(file)
 	if closed := file.Close(); err == nil {
 		err = closed
 	}

@@ -64,7 +64,7 @@ Built programs and the labs' state live in $ISTHMUS_CACHE, by default .cache in 
 	command.PersistentFlags().StringVar(&name, "name", "lab", "the lab's name; labs of different names live side by side")
 	command.AddCommand(
 		buildCommand(), upCommand(&name), downCommand(&name), statusCommand(&name), kubeconfigCommand(&name), kubectlCommand(&name),
-		execCommand(&name), nodeExecCommand(&name), nodeCommand(&name), loadCommand(&name), internalCommand(),
+		execCommand(&name), nodeExecCommand(&name), nodeCommand(&name), loadCommand(&name), imageCommand(), internalCommand(),
 	)
 	return command
 }
