@@ -133,17 +133,17 @@ func TestImageRefusesWhatCannotRun(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := (Image{Ref: "a.b/c:d", Binaries: []string{script}}).write(io.Discard); !errors.Is(err, errNotELF) {
+	if err := (Image{Ref: "a.b/c:d", Binaries: []string{script}}).Write(io.Discard); !errors.Is(err, errNotELF) {
 		t.Errorf("a script: %v", err)
 	}
 	shell, err := exec.LookPath("sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (Image{Ref: "a.b/c:d", Binaries: []string{shell}}).write(io.Discard); err == nil || !strings.Contains(err.Error(), "CGO_ENABLED=0") {
+	if err := (Image{Ref: "a.b/c:d", Binaries: []string{shell}}).Write(io.Discard); err == nil || !strings.Contains(err.Error(), "CGO_ENABLED=0") {
 		t.Errorf("a dynamic program: %v", err)
 	}
-	if err := (Image{Ref: "a.b/c:d", Binaries: []string{"/nowhere"}}).write(io.Discard); !errors.Is(err, os.ErrNotExist) {
+	if err := (Image{Ref: "a.b/c:d", Binaries: []string{"/nowhere"}}).Write(io.Discard); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }
