@@ -17,6 +17,9 @@ import (
 // time; large payloads go past it straight into the buffer of their stream.
 const readAhead = 4 << 10
 
+// maxRemembered bounds the ids of reset streams that are remembered, whatever MaxStreams is: 4 KiB.
+const maxRemembered = 1024
+
 // Conn is one connection with many streams, in the role of a client (NewClient) or a server (NewServer).
 type Conn struct {
 	nc     net.Conn
@@ -91,6 +94,7 @@ func newConn(nc net.Conn, s Settings, client bool) *Conn {
 		peerHeader: maxWindow,
 	}
 	c.writeFrame = min(c.set.WriteFrameSize, minFrameSize)
+	c.forgotten.size = int(min(2*max(uint64(c.set.MaxStreams), 16), maxRemembered))
 	c.decoder = newHeaderDecoder(c.set.MaxHeaderBytes)
 	c.wake.L = &c.wmu
 	c.framer = http2.NewFramer(frameSink{c}, c.br)
@@ -168,6 +172,8 @@ func (c *Conn) fail(e *ConnError, broken bool) {
 		c.mu.Unlock()
 		if broken {
 			c.abandon()
+		} else {
+			c.hurry(c.set.FlushTimeout) // a drain that ended may have left it more
 		}
 		return
 	}
@@ -279,13 +285,19 @@ func (c *Conn) lookup(id uint32) *Stream {
 	return c.streams[id]
 }
 
-// resetRing remembers the streams that we reset last, so that frames which were on their way are not taken for mistakes.
+// resetRing remembers the streams that we reset last, so that frames which were on their way are not taken for mistakes. It has room for twice as
+// many as may run at once: all of them may be reset in one go (an endpoint dies under its gateway), and their followers within the same round trip.
 type resetRing struct {
-	ids [32]uint32
-	at  int
+	ids  []uint32
+	at   int
+	size int
 }
 
 func (r *resetRing) add(id uint32) {
+	if len(r.ids) < r.size {
+		r.ids = append(r.ids, id)
+		return
+	}
 	r.ids[r.at] = id
 	r.at = (r.at + 1) % len(r.ids)
 }

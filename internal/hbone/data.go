@@ -93,6 +93,7 @@ func (c *Conn) late(id uint32, what string) error {
 	c.wmu.Unlock()
 	c.mu.Lock()
 	known = known || c.drain == drainSaid && !c.client && id > c.lastTaken
+	known = known || c.err != nil // the end of the connection took its streams, and the peer does not know yet
 	c.mu.Unlock()
 	if known && what == "DATA" {
 		return nil // what was in flight may be a window full, and it pays by its bytes

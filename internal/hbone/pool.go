@@ -37,6 +37,8 @@ const (
 	firstBackoff = 50 * time.Millisecond
 	// maxAttempts bounds how often Open tries again after a connection refused it unprocessed or died under it.
 	maxAttempts = 4
+	// maxRaces bounds how often Open may find the connection that it was given full: a thousand who come at once choose the same one.
+	maxRaces = 64
 )
 
 // Pool shares client connections by key. The key must hold everything that makes two connections different: who we are, whom we expect, where.
@@ -93,18 +95,26 @@ func NewPool[K comparable](dial func(ctx context.Context, key K) (*Conn, error),
 // It tries another connection only if the first one certainly did not act on the request (*UnprocessedError), or if a connection that was
 // there before died or fell silent (ErrSilent) without answering: until a 200 no byte of the stream is under way, so that to ask again is safe.
 func (p *Pool[K]) Open(ctx context.Context, key K, authority string, h Header) (*Stream, Header, error) {
-	for attempt := 1; ; attempt++ {
+	attempts, races := 0, 0
+	for {
 		conn, fresh, err := p.get(ctx, key)
 		if err != nil {
 			return nil, nil, err
 		}
 		s, header, err := conn.Open(ctx, authority, h)
-		if err == nil || attempt == maxAttempts || ctx.Err() != nil || !again(err, fresh) {
+		if err == nil || ctx.Err() != nil || !again(err, fresh) {
 			return s, header, err
 		}
-		if !errors.Is(err, ErrFull) {
-			p.drop(key, conn)
+		if errors.Is(err, ErrFull) { // others took the last places since get looked
+			if races++; races == maxRaces {
+				return nil, nil, err
+			}
+			continue
 		}
+		if attempts++; attempts == maxAttempts {
+			return nil, nil, err
+		}
+		p.drop(key, conn)
 	}
 }
 

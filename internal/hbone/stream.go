@@ -39,8 +39,9 @@ type Stream struct {
 	rcond  sync.Cond
 	buf    recvBuffer
 	inflow streamInflow
-	rerr   error // why no more bytes come, once buf is empty
-	closed bool  // by Close or Reset here
+	rerr   error  // why no more bytes come, once buf is empty
+	broken func() // to be called when rerr becomes an error, see AfterReset
+	closed bool   // by Close or Reset here
 	rdl    deadline
 	linger *time.Timer // after Close, until the peer has ended its direction
 
@@ -111,8 +112,9 @@ func (s *Stream) Read(p []byte) (int, error) {
 		s.mu.Unlock()
 		k := copy(p[n:], data)
 		s.mu.Lock()
-		if !s.buf.drop(k, epoch) { // closed meanwhile, which credited the bytes
+		if !s.buf.drop(k, epoch) { // closed meanwhile, which credited what was still in the buffer, these k bytes included
 			s.mu.Unlock()
+			s.conn.grant(n, 0, 0)
 			return 0, net.ErrClosed
 		}
 		n += k
@@ -282,6 +284,7 @@ func (s *Stream) fail(err error) {
 	s.mu.Lock()
 	if s.rerr == nil {
 		s.rerr = rerr
+		s.tellBroken()
 	}
 	dropped := 0
 	if s.request != nil && !s.request.answered.Load() {

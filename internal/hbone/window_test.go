@@ -5,6 +5,7 @@ package hbone
 import (
 	"bytes"
 	"io"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -63,11 +64,24 @@ func TestWindowComesBack(t *testing.T) {
 		"read":  func(s *Stream) { _, _ = io.ReadFull(s, make([]byte, 3<<20)) },
 		"close": func(s *Stream) { _ = s.Close() },
 		"reset": func(s *Stream) { _ = s.Reset(2) },
+		"reset while being read": func(s *Stream) {
+			p, done := make([]byte, 3<<20), make(chan struct{})
+			go func() {
+				defer close(done)
+				_, _ = s.Read(p) // piece by piece, for longer than we take to notice
+			}()
+			for buffered(s) == 3<<20 {
+				runtime.Gosched()
+			}
+			_ = s.Reset(2)
+			<-done
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, s := pair(t, Settings{}, Settings{ConnWindow: 4 << 20})
 			for range 10 {
 				x, y := open(t, c, s)
+				_ = x.SetWriteDeadline(time.Now().Add(10 * time.Second)) // a window that shrank stops the writer
 				if _, err := x.Write(make([]byte, 3<<20)); err != nil {
 					t.Fatal(err)
 				}
