@@ -75,7 +75,7 @@ func (a *Authority) SetupWithManager(mgr ctrl.Manager) error {
 func (a *Authority) Start(ctx context.Context) error {
 	for wait := retryMin / 4; ; wait = min(2*wait, retryMax) {
 		_, err := a.Reconcile(ctx, ctrl.Request{})
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
 			return nil
 		}
 		a.log.Error(err, "no certificate authority yet")
@@ -105,7 +105,7 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	}
 	signer, err := ca.NewSigner(files)
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("Secret %s/%s: %w", a.namespace, name, err)
+		return ctrl.Result{}, fmt.Errorf("use Secret %s/%s: %w", a.namespace, name, err)
 	}
 	a.signer.Store(signer)
 	a.files = files

@@ -11,7 +11,6 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -133,10 +132,10 @@ func (c *Callers) node(ctx context.Context, caller xds.Caller) (string, error) {
 	err := c.within(ctx, func() (bool, error) {
 		var pod corev1.Pod
 		err := c.pods.Get(ctx, client.ObjectKey{Namespace: caller.Namespace, Name: caller.Pod}, &pod)
-		if err != nil && !apierrors.IsNotFound(err) {
+		if client.IgnoreNotFound(err) != nil {
 			return false, err
 		}
-		if err != nil || pod.UID != types.UID(caller.PodUID) {
+		if pod.UID != types.UID(caller.PodUID) { // also of a pod that was not found: the caller's is not empty
 			return false, nil
 		}
 		if pod.Spec.ServiceAccountName != caller.ServiceAccount || pod.Spec.NodeName == "" {

@@ -162,7 +162,7 @@ func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *
 		claim:     func(uid types.UID) (string, string) { return r.claimCluster(id, uid) },
 		onSynced:  func(c *connection) { r.promote(id, c) },
 		onChanged: func() { r.notify(id) },
-		cancel:    cancel, done: make(chan struct{}),
+		cancel:    cancel,
 	}
 	r.running.Go(func() { c.run(ctx) })
 	return c

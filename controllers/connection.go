@@ -62,8 +62,8 @@ type health struct {
 	lostAt      time.Time // since when it does not answer, zero while it does
 }
 
-// connection reads one remote cluster with one set of credentials. Its goroutine is started by run and ends with its context;
-// done is closed after everything that belongs to it has ended.
+// connection reads one remote cluster with one set of credentials. Whoever starts run waits for it: it returns after its context ended,
+// and then nothing that belongs to the connection runs any more.
 type connection struct {
 	id        world.Cluster
 	digest    [32]byte // of the kubeconfig
@@ -76,7 +76,6 @@ type connection struct {
 	onChanged func()                                   // called after every change of health, without locks held
 
 	cancel context.CancelFunc
-	done   chan struct{}
 
 	mu       sync.Mutex
 	state    health
@@ -103,15 +102,8 @@ func (c *connection) update(change func(*health)) {
 	}
 }
 
-// stop ends the connection and waits for it.
-func (c *connection) stop() {
-	c.cancel()
-	<-c.done
-}
-
 // run connects, reads and watches until ctx ends. It never gives up on an unreachable server.
 func (c *connection) run(ctx context.Context) {
-	defer close(c.done)
 	httpClient, closeIdle, err := newHTTPClient(c.config.Config)
 	if err != nil {
 		c.update(func(h *health) {
@@ -307,9 +299,6 @@ func newHTTPClient(config *rest.Config) (*http.Client, func(), error) {
 		Protocols:           protocols,
 		// A watch says nothing for minutes: a ping notices a dead path below it. 30 s + 15 s are client-go's own values.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
-	}
-	if tlsConfig == nil { // cannot be: the kubeconfig says https
-		transport.TLSClientConfig = nil
 	}
 	wrapped, err := rest.HTTPWrappersForConfig(config, transport)
 	if err != nil {

@@ -60,7 +60,7 @@ func (d *defaults) NeedLeaderElection() bool { return true }
 func (d *defaults) Start(ctx context.Context) error {
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
 		err := d.make(ctx)
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
 			return nil
 		}
 		d.log.Error(err, "default objects are missing")

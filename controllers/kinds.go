@@ -76,8 +76,8 @@ func kindOf[O, L any, PO interface {
 
 // reduceForCache keeps in a cache only what the controllers read: a pod's specification is most of its size.
 func reduceForCache(in any) (any, error) {
-	object, err := meta.Accessor(in)
-	if err != nil {
+	object, ok := in.(metav1.Object)
+	if !ok {
 		return in, nil // a tombstone: nothing to reduce
 	}
 	object.SetManagedFields(nil)
@@ -112,6 +112,3 @@ func gitVersion(body []byte) string {
 	}
 	return v.GitVersion
 }
-
-// now is the time as conditions hold it.
-func now() metav1.Time { return metav1.Now() }

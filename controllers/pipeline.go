@@ -84,8 +84,11 @@ func (p *Pipeline) Start(ctx context.Context) error {
 	p.boot(ctx)
 	for {
 		delta, err := p.store.Take(ctx)
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
 		if err != nil {
-			return nil // ctx ended
+			return err
 		}
 		p.apply(delta)
 	}

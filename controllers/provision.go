@@ -108,7 +108,7 @@ func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
 	if len(p.plan.Addresses) > 0 {
 		switch corev1.ServiceType(p.plan.ServiceType) {
 		case corev1.ServiceTypeLoadBalancer:
-			spec.WithLoadBalancerIP(p.plan.Addresses[0]) //nolint:staticcheck // the field that load balancers without an API of their own read
+			spec.WithLoadBalancerIP(p.plan.Addresses[0]) // deprecated, and the one that all load balancers read
 		case corev1.ServiceTypeClusterIP:
 			spec.WithClusterIP(p.plan.Addresses[0])
 		}

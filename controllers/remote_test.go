@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"runtime"
 	"strings"
@@ -196,7 +195,7 @@ var _ = Describe("Remote clusters", Ordered, func() {
 		Expect(east.Delete(ctx, secret)).To(Succeed())
 		Eventually(func() int { return proxy.endpoints(hostname) }).Should(Equal(0))
 		Eventually(func() bool { return apierrors.IsNotFound(east.Get(ctx, client.ObjectKey{Name: "west"}, r)) }).Should(BeTrue())
-		Eventually(goroutinesOf("only the remote's")).ShouldNot(ContainSubstring("controllers.(*connection)"))
+		Eventually(stacks).ShouldNot(ContainSubstring("controllers.(*connection)"))
 		Eventually(runtime.NumGoroutine).Should(BeNumerically("<=", before+20), "no goroutine of the remote's cache is left")
 	})
 
@@ -274,10 +273,8 @@ var _ = Describe("Remote clusters", Ordered, func() {
 	})
 })
 
-// goroutinesOf gives the stacks of all goroutines.
-func goroutinesOf(string) func() string {
-	return func() string {
-		buffer := make([]byte, 4<<20)
-		return fmt.Sprintf("%s", buffer[:runtime.Stack(buffer, true)])
-	}
+// stacks gives the stacks of all goroutines.
+func stacks() string {
+	buffer := make([]byte, 4<<20)
+	return string(buffer[:runtime.Stack(buffer, true)])
 }

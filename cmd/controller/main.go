@@ -97,7 +97,7 @@ func run(args []string, env func(string) string) error {
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
-	listener, err := net.Listen("tcp", s.discovery)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.discovery)
 	if err != nil {
 		return err
 	}
