@@ -203,6 +203,9 @@ func TestWireOfAHandshake(t *testing.T) {
 	cache := tls.NewLRUClientSessionCache(8)
 	for range 2 {
 		client := s.Client(cart, []mesh.Identity{till})
+		if !client.DynamicRecordSizingDisabled || !server.DynamicRecordSizingDisabled {
+			t.Error("records begin small")
+		}
 		if client.ClientSessionCache != nil {
 			t.Error("client keeps sessions")
 		}

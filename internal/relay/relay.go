@@ -43,7 +43,7 @@ const connectError = 0xa
 // Copy copies a to b and b to a until both directions have ended, then closes both. It returns nil if both ended with io.EOF. On an error, or
 // when ctx ends, both connections are reset (see abort) and the first error is returned, with the direction that met it.
 func Copy(ctx context.Context, a, b Conn, s *Stats) error {
-	r := &run{a: a, b: b}
+	r := &run{a: a, b: b, done: make(chan struct{})}
 	aborted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(aborted)
@@ -54,6 +54,10 @@ func Copy(ctx context.Context, a, b Conn, s *Stats) error {
 			<-aborted
 		}
 	}()
+
+	defer r.watch(a, &s.Sent)()
+	defer r.watch(b, &s.Received)()
+	defer close(r.done)
 
 	back := make(chan struct{})
 	go func() {
@@ -75,6 +79,7 @@ func Copy(ctx context.Context, a, b Conn, s *Stats) error {
 type run struct {
 	a, b Conn
 	err  atomic.Pointer[error] // the first one
+	done chan struct{}         // closed when both directions have ended
 }
 
 // direction copies src to dst and passes on how it ended.

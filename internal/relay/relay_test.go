@@ -11,8 +11,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -113,6 +115,75 @@ func TestContextAbortsBoth(t *testing.T) {
 			t.Errorf("read: %v", err)
 		}
 	}
+}
+
+// pipe is a Conn in memory that can be told that it was reset.
+type pipe struct {
+	net.Conn
+	reset func()
+}
+
+func (p *pipe) CloseWrite() error { return p.Close() }
+
+func (p *pipe) AfterReset(f func()) (stop func() bool) {
+	var once sync.Once
+	p.reset = func() { once.Do(func() { go f() }) }
+	return func() (inTime bool) {
+		once.Do(func() { inTime = true })
+		return inTime
+	}
+}
+
+// TestResetBehindStalledWrite resets one side while the other takes nothing: the copy must not wait for it for ever.
+func TestResetBehindStalledWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, a := net.Pipe()
+		b, server := net.Pipe()
+		from := &pipe{Conn: a}
+		result := make(chan error, 1)
+		go func() { result <- Copy(t.Context(), from, &pipe{Conn: b}, new(Stats)) }()
+		if _, err := client.Write([]byte("never taken")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		from.reset()
+		if err := <-result; !errors.Is(err, syscall.ECONNRESET) || !errors.Is(err, errStalled) {
+			t.Errorf("copy: %v", err)
+		}
+		if _, err := server.Read(make([]byte, 1)); err == nil {
+			t.Error("the stalled side was left open")
+		}
+	})
+}
+
+// TestBytesBeforeAResetAreDelivered has the other side take them slowly.
+func TestBytesBeforeAResetAreDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, a := net.Pipe()
+		b, server := net.Pipe()
+		from := &pipe{Conn: a}
+		stats := new(Stats)
+		result := make(chan error, 1)
+		go func() { result <- Copy(t.Context(), from, &pipe{Conn: b}, stats) }()
+		go func() {
+			for range 5 {
+				_, _ = client.Write([]byte("x"))
+			}
+			_ = client.Close()
+		}()
+		synctest.Wait()
+		from.reset()
+		for range 5 {
+			time.Sleep(stall / 2)
+			if _, err := server.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// A pipe knows no half-close, so the other direction ends with an error.
+		if err := <-result; errors.Is(err, errStalled) || stats.Sent.Load() != 5 {
+			t.Errorf("copy: %v after %d bytes", err, stats.Sent.Load())
+		}
+	})
 }
 
 func TestConnectionWithoutCloseWrite(t *testing.T) {
