@@ -36,7 +36,8 @@ type demo struct {
 	*Report
 	lab        *lab.Lab
 	east, west *cluster
-	marker     string // sent with every request: must never be seen on the WAN
+	installed  map[string]int32 // pods after the installation, and their restarts; nil if an earlier run installed
+	marker     string           // sent with every request: must never be seen on the WAN
 }
 
 // images are the product's and the demo's, each made of one static binary.

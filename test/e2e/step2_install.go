@@ -94,7 +94,11 @@ func (d *demo) installBoth(ctx context.Context) error {
 			return fmt.Errorf("link %s to %s: %s", p.in.Name, p.of.Name, seen)
 		}
 	}
-	return d.checkRoot(ctx)
+	if err := d.checkRoot(ctx); err != nil {
+		return err
+	}
+	d.installed, err = d.pods(ctx)
+	return err
 }
 
 // checkRoot shows that the workloads of both clusters trust one root.
