@@ -46,6 +46,10 @@ func outboundStatus(conn *Connection, refusal *Refusal) int {
 }
 
 func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPConn, dst netip.AddrPort) *Refusal {
+	if dst == addrPort(app.LocalAddr()) {
+		// Nobody captured this: the application dialled the listener itself. What we would dial for it is the listener again.
+		return unavailable(ReasonOwnPort, "%v is the proxy itself", dst)
+	}
 	self, refusal := p.workload(ctx)
 	if refusal != nil {
 		return refusal
@@ -65,7 +69,7 @@ func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPC
 	conn.Peer = upstream.peer
 	if plan.Via == DoubleHBONE {
 		// Behind the gateway is one pod of many; only it can say which workload it is of.
-		conn.remote = partyFrom(ParseBaggage(upstream.answer.Get(headerBaggage)))
+		conn.remote = p.proxy.claims.believe(upstream.answer.Get(headerBaggage))
 	}
 	conn.remote.principal = upstream.peer
 

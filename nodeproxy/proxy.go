@@ -57,6 +57,7 @@ type Proxy struct {
 	connections *connections
 	health      *health
 	metrics     *metrics
+	claims      claims
 	// running are goroutines that the proxy waits for at its end.
 	running sync.WaitGroup
 }
@@ -75,6 +76,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	x := &Proxy{
 		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now), metrics: newMetrics(o.Registerer),
+		claims: claims{seen: map[party]struct{}{}},
 	}
 	x.pods = newPods(x)
 	x.metrics.watch(o.Registerer, x)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -21,8 +22,12 @@ const (
 	headerNetwork = "x-forwarded-network"
 )
 
-// maxHeader is the longest value that is looked at, in bytes. Anything longer is as good as absent: all of these are for telemetry.
-const maxHeader = 4096
+const (
+	// maxHeader is the longest value that is looked at, in bytes. Anything longer is as good as absent: all of these are for telemetry.
+	maxHeader = 4096
+	// maxMember is the longest value of one member of baggage, in bytes: no name in Kubernetes is longer.
+	maxMember = 253
+)
 
 // Baggage describes a workload to the other end of a tunnel. It is a claim of that end, for telemetry only.
 type Baggage struct {
@@ -71,7 +76,8 @@ func (b Baggage) String() string {
 	return out.String()
 }
 
-// ParseBaggage reads what it knows and leaves out what it does not.
+// ParseBaggage reads what it knows and leaves out what it does not, and what could not be a name: escapes can make any bytes, and
+// metrics cannot carry what is not UTF-8.
 func ParseBaggage(header string) Baggage {
 	var b Baggage
 	if len(header) > maxHeader {
@@ -81,7 +87,7 @@ func ParseBaggage(header string) Baggage {
 		member, _, _ = strings.Cut(member, ";") // properties say nothing to us
 		key, value, _ := strings.Cut(member, "=")
 		value, err := url.PathUnescape(strings.TrimSpace(value))
-		if err != nil || value == "" {
+		if err != nil || value == "" || len(value) > maxMember || !utf8.ValidString(value) {
 			continue
 		}
 		switch key = strings.TrimSpace(key); key {

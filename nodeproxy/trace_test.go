@@ -25,6 +25,9 @@ func TestBaggage(t *testing.T) {
 	if got := ParseBaggage("service.name=" + strings.Repeat("a", maxHeader)); got != (Baggage{}) {
 		t.Error("a value without bound was read")
 	}
+	if got := ParseBaggage("service.name=%ff,cloud.region=" + strings.Repeat("a", maxMember+1)); got != (Baggage{}) {
+		t.Errorf("what is not a name was read: %+v", got)
+	}
 	if got := (Baggage{Cluster: "a b\n,c=d"}).String(); strings.ContainsAny(got, " \n") || ParseBaggage(got).Cluster != "a b\n,c=d" {
 		t.Errorf("got %q", got)
 	}
