@@ -80,7 +80,9 @@ func (d *demo) checkPods(ctx context.Context) error {
 	if d.installed == nil {
 		return nil // an earlier run installed
 	}
-	maps.DeleteFunc(now, func(key string, _ int32) bool { return strings.Contains(key, "/demo/hello-") || strings.Contains(key, "/demo/only-east-") })
+	maps.DeleteFunc(now, func(key string, _ int32) bool {
+		return strings.Contains(key, "/demo/hello-") || strings.Contains(key, "/demo/only-east-")
+	})
 	before := maps.Clone(d.installed)
 	maps.DeleteFunc(before, func(key string, _ int32) bool { return strings.Contains(key, "/demo/hello-") })
 	d.Check("no pod of ours or of the client's was replaced", maps.Equal(before, now), "%s", comparePods(before, now))
