@@ -10,9 +10,9 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -33,44 +33,46 @@ const (
 func (l *listener) serve(nc net.Conn) {
 	s := l.server
 	defer nc.Close()
-	conn, peer, err := l.handshake(nc)
+	o, err := l.handshake(nc)
 	if err != nil {
 		s.handshakeFailed(nc, err)
 		return
 	}
-	defer conn.Close()
-	l.add(conn)
-	defer l.remove(conn)
+	defer o.conn.Close()
+	l.add(o.conn)
+	defer l.remove(o.conn)
+	defer o.drainInTime(s.o.Now())()
 	for {
 		// At most HBONE.MaxStreams requests are open at once.
-		request, err := conn.Accept(s.hard)
+		request, err := o.conn.Accept(s.hard)
 		if err != nil {
 			return // the connection is over, or the gateway is
 		}
-		l.wait.Go(func() { l.handle(request, peer, nc.RemoteAddr()) })
+		l.wait.Go(func() { l.handle(request, o) })
 	}
 }
 
 // handshake proves who is there. Slots bound how many may be at this at once.
-func (l *listener) handshake(nc net.Conn) (*hbone.Conn, mesh.Identity, error) {
+func (l *listener) handshake(nc net.Conn) (*outer, error) {
 	s := l.server
 	from := addressOf(nc.RemoteAddr())
 	if !s.handshakes.take(from) {
 		s.metrics.limited.WithLabelValues("handshakes").Inc()
-		return nil, mesh.Identity{}, errLimit
+		return nil, errLimit
 	}
 	defer s.handshakes.give(from)
 	ctx, cancel := context.WithTimeout(s.hard, s.o.Limits.HandshakeTimeout)
 	defer cancel()
 	secure := tls.Server(nc, s.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, mesh.Identity{}, err
+		return nil, err
 	}
-	peer, err := mtls.Peer(secure.ConnectionState())
+	state := secure.ConnectionState()
+	peer, err := mtls.Peer(state)
 	if err != nil {
-		return nil, mesh.Identity{}, err
+		return nil, err
 	}
-	return hbone.NewServer(secure, s.o.HBONE), peer, nil
+	return &outer{hbone.NewServer(secure, s.o.HBONE), peer, state.PeerCertificates[0].NotAfter, nc.RemoteAddr()}, nil
 }
 
 // errLimit ends a connection that is one too many. It is counted where it is made.
@@ -94,10 +96,10 @@ func (s *Server) handshakeFailed(nc net.Conn, err error) {
 }
 
 // handle answers one CONNECT and carries its stream.
-func (l *listener) handle(request *hbone.Request, peer mesh.Identity, outer net.Addr) {
-	s := l.server
-	r := s.begin(peer, outer, request.Authority)
-	d, refusal := s.admit(request, peer)
+func (l *listener) handle(request *hbone.Request, o *outer) {
+	s, peer := l.server, o.peer
+	r := s.begin(peer, o.address, request.Authority)
+	d, refusal := s.admit(request, o)
 	if refusal != nil {
 		err := request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}})
 		r.refused(refusal, err)
@@ -122,10 +124,13 @@ func (l *listener) handle(request *hbone.Request, peer mesh.Identity, outer net.
 }
 
 // admit decides whether the stream is carried, and where to: it is, if there is no Refusal, and then counts against the peer's quota.
-func (s *Server) admit(request *hbone.Request, peer mesh.Identity) (dialled, *Refusal) {
-	c := s.config.Load()
+func (s *Server) admit(request *hbone.Request, o *outer) (dialled, *Refusal) {
+	peer, c := o.peer, s.config.Load()
 	if c == nil {
 		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonNoConfig, nil}
+	}
+	if now := s.o.Now(); now.After(o.proved) {
+		return dialled{}, &Refusal{http.StatusUnauthorized, ReasonExpired, fmt.Errorf("peer %s, until %s", peer, o.proved.UTC().Format(time.RFC3339))}
 	}
 	t, refusal := c.resolve(s.live.Load(), peer, request.Authority)
 	if refusal != nil {

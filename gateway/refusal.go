@@ -13,6 +13,8 @@ const (
 	ReasonBadAuthority Reason = "bad_authority"
 	// ReasonTrustDomain: the peer's trust domain may not use this gateway.
 	ReasonTrustDomain Reason = "trust_domain_not_allowed"
+	// ReasonExpired: the certificate that the peer proved itself with when it connected has ended since.
+	ReasonExpired Reason = "certificate_expired"
 	// ReasonNamespace: the service may be used from its own namespace only.
 	ReasonNamespace Reason = "namespace_not_allowed"
 	// ReasonNotExported: the name or address is not that of a service that this gateway exports.
