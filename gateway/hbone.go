@@ -39,6 +39,11 @@ func (l *listener) serve(nc net.Conn) {
 		return
 	}
 	defer o.conn.Close()
+	if !s.peers.take(o.peer) {
+		s.metrics.limited.WithLabelValues("connections_per_peer").Inc()
+		return
+	}
+	defer s.peers.give(o.peer)
 	l.add(o.conn)
 	defer l.remove(o.conn)
 	defer o.drainInTime(s.o.Now())()

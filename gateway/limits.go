@@ -20,6 +20,9 @@ type Limits struct {
 	HandshakeTimeout time.Duration
 	// Connections is how many outer connections there may be; 16384, at about 60 KiB each 1 GiB.
 	Connections int
+	// ConnectionsPerPeer is the same for one identity; half of Connections, so that no identity can use all of them. Each pod has its own, so
+	// this is also how many pods of one service account may be connected.
+	ConnectionsPerPeer int
 	// Streams is how many streams there may be; 65536, about as many as one address has ports towards one pod.
 	Streams int
 	// StreamsPerPeer is the same for one identity; half of Streams.
@@ -36,8 +39,9 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.HandshakesPerAddress, 512)
 	setDefault(&l.HandshakeTimeout, 10*time.Second)
 	setDefault(&l.Connections, 16384)
+	setDefault(&l.ConnectionsPerPeer, max(l.Connections/2, 1))
 	setDefault(&l.Streams, 65536)
-	setDefault(&l.StreamsPerPeer, l.Streams/2)
+	setDefault(&l.StreamsPerPeer, max(l.Streams/2, 1))
 	setDefault(&l.ConnectTimeout, 8*time.Second)
 	setDefault(&l.AttemptTimeout, 2*time.Second)
 	return l

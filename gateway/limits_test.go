@@ -91,7 +91,7 @@ func TestHandshakeLimits(t *testing.T) {
 }
 
 func TestConnectionLimit(t *testing.T) {
-	s := newScene(t, func(o *Options) { o.Limits.Connections = 2 })
+	s := newScene(t, func(o *Options) { o.Limits.Connections, o.Limits.ConnectionsPerPeer = 2, 2 })
 	s.configure(nil)
 	a, _ := s.outer(15008, clientID), s.outer(15008, clientID)
 	if _, err := s.tryOuter(s.address(15008), clientID); err == nil {
@@ -101,5 +101,28 @@ func TestConnectionLimit(t *testing.T) {
 	s.until("room is given back", func() bool { return s.server.connections.used() == 1 })
 	if _, err := s.tryOuter(s.address(15008), clientID); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestConnectionLimitOfOnePeer(t *testing.T) {
+	s := newScene(t, func(o *Options) { o.Limits.Connections = 4 }) // half of them for one identity
+	s.configure(nil)
+	s.add(s.pod(1))
+	a, b := s.outer(15008, clientID), s.outer(15008, clientID)
+	s.until("both are counted", func() bool { return s.server.peers.used() == 2 })
+	if c, err := s.tryOuter(s.address(15008), clientID); err == nil {
+		if _, _, err := s.call(c, authority, "x"); err == nil {
+			t.Error("a third connection of one identity was served")
+		}
+	}
+	if status, _ := s.refusal(s.outer(15008, strangeID), authority, nil); status != 401 {
+		t.Errorf("another identity got %d, want an answer", status)
+	}
+	a.Close()
+	s.until("room is given back", func() bool { return s.server.peers.used() == 2 })
+	for _, conn := range []*hbone.Conn{b, s.outer(15008, clientID)} {
+		if _, _, err := s.call(conn, authority, "x"); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -62,6 +62,7 @@ type Server struct {
 	balancer    *balancer
 	handshakes  *quota[netip.Addr]
 	connections *quota[struct{}]
+	peers       *quota[mesh.Identity] // connections of each identity
 	streamQuota *quota[mesh.Identity]
 
 	hard context.Context // ends when what still runs is to be cut
@@ -101,6 +102,7 @@ func NewServer(o Options) (*Server, error) {
 		balancer:    newBalancer(o.Now),
 		handshakes:  newQuota[netip.Addr](o.Limits.Handshakes, o.Limits.HandshakesPerAddress),
 		connections: newQuota[struct{}](o.Limits.Connections, o.Limits.Connections),
+		peers:       newQuota[mesh.Identity](o.Limits.Connections, o.Limits.ConnectionsPerPeer),
 		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),
 		listeners:   map[uint16]*listener{},
 	}
@@ -116,6 +118,8 @@ func (s *Server) Run(ctx context.Context) {
 	defer s.wait.Wait()
 	defer s.cut()
 	s.wait.Go(func() { s.certify(ctx) })
+	told := ctx.Done()
+	var settled <-chan time.Time
 	for {
 		view := s.live.Load()
 		s.follow(view)
@@ -126,7 +130,11 @@ func (s *Server) Run(ctx context.Context) {
 		select {
 		case <-view.Superseded():
 		case <-retry:
-		case <-ctx.Done():
+		case <-told:
+			s.draining.Store(true)
+			s.o.Log.Info("draining", "settle", s.o.Settle.String(), "drain", s.o.Drain.String(), "streams", s.streamQuota.used())
+			told, settled = nil, time.After(s.o.Settle)
+		case <-settled:
 			s.end()
 			return
 		}
@@ -210,11 +218,8 @@ func (s *Server) bind(listeners []mesh.Listener) {
 	}
 }
 
-// end is the drain of the whole gateway.
+// end takes no more connections and streams, and waits for those that there are.
 func (s *Server) end() {
-	s.draining.Store(true)
-	s.o.Log.Info("draining", "settle", s.o.Settle.String(), "drain", s.o.Drain.String(), "streams", s.streamQuota.used())
-	time.Sleep(s.o.Settle)
 	ctx, cancel := context.WithTimeout(s.hard, s.o.Drain)
 	defer cancel()
 	// Time up cuts the streams too, not only their connections: a stream that is still being set up must not outlive them.

@@ -128,13 +128,14 @@ func TestDrainCutsWhatIsLeftInTheEnd(t *testing.T) {
 }
 
 func TestSettleGoesOnAsBefore(t *testing.T) {
-	s := newScene(t, func(o *Options) { o.Settle = 500 * time.Millisecond })
+	s := newScene(t, func(o *Options) { o.Settle = 1500 * time.Millisecond })
 	s.configure(nil)
 	s.add(s.echoPod(1))
 	address := s.address(15008)
 	s.until("it is ready", func() bool { code, _ := s.ready(); return code == 200 })
 	s.stop()
 	s.until("readiness says no", func() bool { code, _ := s.ready(); return code == 500 })
+	s.configure(nil)                           // a change still counts
 	conn, err := s.tryOuter(address, clientID) // by somebody who has not heard yet
 	if err != nil {
 		t.Fatal(err)

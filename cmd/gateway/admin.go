@@ -32,7 +32,10 @@ func serveAdmin(ctx context.Context, wait *sync.WaitGroup, o options, server *ga
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", s.address, err)
 		}
-		h := &http.Server{Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+		// A minute is enough for a profile of 30 s, and no reader can keep a place of MaxRequestsInFlight for longer.
+		h := &http.Server{
+			Handler: s.handler, ReadTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		}
 		wait.Go(func() {
 			if err := h.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
 				log.Error(err, "administration server ended", "address", s.address)
