@@ -190,16 +190,16 @@ func (p *pod) workload(ctx context.Context) (*mesh.Workload, *Refusal) {
 	}
 }
 
-// drain leaves new connections to a newer proxy, stops accepting, tells peers to go elsewhere, and waits for the connections until ctx
-// ends; then it ends what is left.
-func (p *pod) drain(ctx context.Context) {
+// drain leaves new connections to a newer proxy, stops accepting after a grace, tells peers to go elsewhere, and waits for the connections
+// until ctx ends; then it ends what is left.
+func (p *pod) drain(ctx context.Context, grace time.Duration) {
 	for _, l := range p.listeners {
 		if err := yield(l); err != nil {
 			p.proxy.o.Log.V(1).Info("listener not handed over", "workload", p.String(), "cause", err.Error())
 		}
 	}
 	select {
-	case <-time.After(handOver):
+	case <-time.After(grace):
 	case <-ctx.Done():
 	}
 	p.stopAccepting()

@@ -17,6 +17,9 @@ const (
 	pendingRetry = 5 * time.Second
 	// departure is how long connections of a pod that is gone may go on. Tunnels of a dead pod end in half of that, by their PINGs.
 	departure = time.Minute
+	// farewell is how long a pod that left still accepts: one that goes on running outside of the mesh is tunnelled to until the control
+	// plane has heard of it and told everybody.
+	farewell = 10 * time.Second
 )
 
 // pods are the ones that the agent handed over. It implements zds.StateHandler.
@@ -158,7 +161,7 @@ func (ps *pods) stop(old *pod) {
 	ps.proxy.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), min(departure, ps.proxy.o.Drain))
 		defer cancel()
-		old.drain(ctx)
+		old.drain(ctx, min(farewell, ps.proxy.o.Drain/4))
 	})
 }
 

@@ -108,7 +108,7 @@ func (x *Proxy) drain() {
 	x.o.Log.Info("draining", "pods", len(pods), "connections", len(x.connections.list()), "deadline", x.o.Drain.String())
 	var draining sync.WaitGroup
 	for _, p := range pods {
-		draining.Go(func() { p.drain(ctx) })
+		draining.Go(func() { p.drain(ctx, handOver) })
 	}
 	draining.Wait()
 	x.o.Log.Info("drained")

@@ -136,7 +136,7 @@ func (e *enrolment) serve(ctx context.Context, uid string) error {
 }
 
 // release lets a pod that goes on running out of the mesh: first the rules go, then the proxy is told, so that no connection is
-// captured for which nobody listens.
+// captured for which nobody listens. The proxy carries on with what is open for a while, and takes what peers send before they know.
 func (e *enrolment) release(ctx context.Context, uid string) error {
 	e.mu.Lock()
 	c, ok := e.pods[uid]
@@ -144,7 +144,7 @@ func (e *enrolment) release(ctx context.Context, uid string) error {
 	if !ok {
 		return nil
 	}
-	if err := redirect.Remove(c.netns); err != nil {
+	if err := redirect.Release(c.netns); err != nil {
 		return err
 	}
 	return e.forget(ctx, uid)

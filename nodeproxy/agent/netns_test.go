@@ -111,7 +111,7 @@ func TestRunningPodJoinsAndLeaves(t *testing.T) {
 		return tables(t, sandbox) == allTables && p.served(pod) && n.annotation(pod) == redirectionEnabled && probed(t) == "10.1.0.1"
 	}
 	left := func() bool {
-		return tables(t, sandbox) == "" && !p.served(pod) && n.annotation(pod) == "" && probed(t) == ""
+		return tables(t, sandbox) == releasedTables && !p.served(pod) && n.annotation(pod) == "" && probed(t) == ""
 	}
 	n.label(pod, modeAmbient)
 	n.until("the pod to join by its label", joined)
@@ -170,7 +170,7 @@ func TestAgentRestart(t *testing.T) {
 	n.start()
 	n.until("a second snapshot", func() bool { return p.snapshots() > before })
 	n.until("what changed meanwhile", func() bool {
-		return p.served(stays) && !p.served(leaves) && !p.served(gone) && tables(t, leavesSandbox) == "" && n.annotation(leaves) == "" && probed(t) == "10.1.0.1"
+		return p.served(stays) && !p.served(leaves) && !p.served(gone) && tables(t, leavesSandbox) == releasedTables && n.annotation(leaves) == "" && probed(t) == "10.1.0.1"
 	})
 	if tables(t, staysSandbox) != allTables || n.annotation(stays) != redirectionEnabled {
 		t.Error("the pod that stays did not")

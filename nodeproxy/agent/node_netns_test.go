@@ -227,7 +227,7 @@ func (n *node) announce(pod *corev1.Pod, netns *os.File, ip string) (int, string
 	return resp.StatusCode, string(text)
 }
 
-// tables lists our tables in a namespace.
+// tables lists our tables in a namespace; one without rules is left out.
 func tables(t *testing.T, f *os.File) string {
 	t.Helper()
 	c, err := nftables.New(nftables.WithNetNSFd(int(f.Fd())))
@@ -240,12 +240,26 @@ func tables(t *testing.T, f *os.File) string {
 	}
 	var names []string
 	for _, table := range list {
-		names = append(names, table.Name)
+		rules := 0
+		for _, chain := range []string{"prerouting", "output"} {
+			all, err := c.GetRules(table, &nftables.Chain{Table: table, Name: chain})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules += len(all)
+		}
+		if rules > 0 {
+			names = append(names, table.Name)
+		}
 	}
 	return strings.Join(names, " ")
 }
 
-const allTables = "isthmus-nat isthmus-mangle isthmus-raw"
+const (
+	allTables = "isthmus-nat isthmus-mangle isthmus-raw"
+	// releasedTables is what the open connections of a pod that left still need.
+	releasedTables = "isthmus-mangle"
+)
 
 // probed lists the addresses in the node's set.
 func probed(t *testing.T) string {

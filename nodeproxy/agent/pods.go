@@ -339,7 +339,7 @@ func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
 	}
 	if err == nil {
 		defer netns.Close()
-		if err := redirect.Remove(netns); err != nil {
+		if err := redirect.Release(netns); err != nil {
 			return err
 		}
 		p.log.Info("pod left the mesh", "workload", pod.Namespace+"/"+pod.Name)

@@ -60,7 +60,34 @@ func addRule(c *nftables.Conn, table *nftables.Table, chain *nftables.Chain, r R
 	c.AddRule(rule)
 }
 
-// Remove ends the capture of a pod that goes on running. It succeeds when nothing was applied.
+// Release ends the capture of a pod that goes on running, and spares what was captured before. New connections go their own way. Those
+// that are open still need three things, which stay in the pod until it ends or is captured again: chains of type nat, without which the
+// kernel translates no address any more; the marks; and the routes for them. None of it touches a connection that the proxy has
+// no part in. It succeeds when nothing was applied.
+func Release(pod *os.File) error {
+	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	for _, t := range Rules(Options{}) {
+		switch t.Name {
+		case tableNAT:
+			for i := range t.Chains {
+				t.Chains[i].Rules = nil
+			}
+			replaceTable(c, t)
+		case tableRaw: // new queries are not ours, and one that is under way is asked again
+			replaceTable(c, Table{Name: t.Name})
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("release from redirection rules: %w", err)
+	}
+	return nil
+}
+
+// Remove takes away all that Apply has ever done, and breaks the connections that are captured: nobody serves them any more. It
+// succeeds when nothing was applied.
 func Remove(pod *os.File) error {
 	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
 	if err != nil {
