@@ -186,6 +186,21 @@ func dialScript(t *testing.T, addr, token string) *script {
 	return s
 }
 
+// dialDeaf opens a stream that nobody reads.
+func dialDeaf(t *testing.T, addr string) (discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, *grpc.ClientConn) {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(testRoots(), "localhost")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(
+		metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer good"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream, conn
+}
+
 func (s *script) say(r *discovery.DeltaDiscoveryRequest) {
 	s.t.Helper()
 	if err := s.stream.Send(r); err != nil {

@@ -56,7 +56,7 @@ type Server struct {
 	readyOnce sync.Once
 	closed    chan struct{}
 	closeOnce sync.Once
-	receivers sync.WaitGroup // one for each stream, ends after its handler returned
+	receivers sync.WaitGroup // receiver and sender of each stream, which may end after its handler returned
 	admitting chan struct{}  // one token for each Authenticate under way
 	large     chan struct{}  // one token for each large response that is not acknowledged yet
 

@@ -200,6 +200,37 @@ func TestSubscriberThatNeverAcknowledgesIsDropped(t *testing.T) {
 	}
 }
 
+// One that does not even read must not keep the turn of those who do.
+func TestSubscriberThatNeverReadsIsDropped(t *testing.T) {
+	s := ready(t, ServerOptions{AckTimeout: time.Second})
+	s.large, s.largeFrom = make(chan struct{}, 1), 2
+	server := start(t, "", s)
+	many := mesh.Delta{Workloads: map[string]*mesh.Workload{}}
+	for i := range 5000 {
+		w := pod(fmt.Sprintf("%0200d", i), "", "") // 2 MB in all, many times what is buffered on the way
+		many.Workloads[w.UID] = w
+	}
+	server.Update(many)
+	deaf, conn := dialDeaf(t, server.addr)
+	defer conn.Close()
+	if err := deaf.Send(wildcard(addressURL)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has the turn", func() bool { return len(s.large) == 1 })
+	// gRPC takes one message of any size at once, and the next one when that is on its way.
+	if err := deaf.Send(wildcard(authorizationURL)); err != nil {
+		t.Fatal(err)
+	}
+	c := dialScript(t, server.addr, "good")
+	c.say(wildcard(addressURL))
+	if n := len(c.hear().GetResources()); n != 5000 {
+		t.Errorf("%d resources", n)
+	}
+	if n := counter(s.metrics.abandoned.WithLabelValues("Authorization")) + counter(s.metrics.abandoned.WithLabelValues("Address")); n != 1 {
+		t.Errorf("%v abandoned streams are counted", n)
+	}
+}
+
 func TestRejectionIsCountedAndTheStreamGoesOn(t *testing.T) {
 	s := ready(t, ServerOptions{})
 	server := start(t, "", s)

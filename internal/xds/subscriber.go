@@ -164,9 +164,7 @@ func (sub *subscriber) serve() error {
 			}
 		case now := <-patience.C:
 			if url := sub.overdue(now); url != "" {
-				sub.server.metrics.abandoned.WithLabelValues(short(url)).Inc()
-				sub.log.Info("subscriber does not acknowledge", "type", short(url))
-				return status.Errorf(codes.DeadlineExceeded, "no acknowledgement of %s within %s", short(url), sub.server.options.AckTimeout)
+				return sub.abandon(url)
 			}
 		}
 	}
@@ -190,13 +188,37 @@ func (sub *subscriber) tell(url string) error {
 	if response == nil {
 		return nil
 	}
-	if err := sub.stream.Send(response); err != nil {
+	if err := sub.deliver(url, response); err != nil {
 		return err
 	}
 	sub.server.metrics.responses.WithLabelValues(short(url)).Inc()
 	sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.GetResources())))
 	sub.log.V(1).Info("told", "type", short(url), "resources", len(response.GetResources()), "removed", len(response.GetRemovedResources()))
 	return nil
+}
+
+// deliver hands a response to the transport, which takes it as fast as the subscriber reads. One that does not read is treated as one that does not
+// acknowledge: it holds memory, and maybe a turn that others wait for. The sender that is left behind ends with the stream, which is when serve returns.
+func (sub *subscriber) deliver(url string, response *discovery.DeltaDiscoveryResponse) error {
+	sent := make(chan error, 1)
+	sub.server.receivers.Go(func() { sent <- sub.stream.Send(response) })
+	limit := time.NewTimer(sub.server.options.AckTimeout)
+	defer limit.Stop()
+	select {
+	case err := <-sent:
+		return err
+	case <-sub.server.closed:
+		return errClosing
+	case <-limit.C:
+		return sub.abandon(url)
+	}
+}
+
+// abandon gives the error that ends the stream of a subscriber that does not keep up.
+func (sub *subscriber) abandon(url string) error {
+	sub.server.metrics.abandoned.WithLabelValues(short(url)).Inc()
+	sub.log.Info("subscriber does not acknowledge", "type", short(url))
+	return status.Errorf(codes.DeadlineExceeded, "no acknowledgement of %s within %s", short(url), sub.server.options.AckTimeout)
 }
 
 func (sub *subscriber) next(url string) *discovery.DeltaDiscoveryResponse {
