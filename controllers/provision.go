@@ -70,7 +70,7 @@ func (p provisioner) labels() map[string]string {
 	labels := unreserved(p.plan.InfraLabels)
 	maps.Copy(labels, p.selector())
 	labels[gatewayClassLabel] = p.plan.Class
-	labels["app.kubernetes.io/managed-by"] = "isthmus"
+	labels[translate.LabelManagedBy] = translate.ManagedBy
 	return labels
 }
 

@@ -60,8 +60,12 @@ func (x *index) gateways() gateways {
 	}
 	var ours []*world.Gateway
 	for k, g := range x.state.Gateways {
+		if k.Cluster != x.config.LocalCluster || g.Deleting {
+			continue
+		}
 		c := x.state.GatewayClasses[k.In("", g.Class)]
-		if k.Cluster == x.config.LocalCluster && !g.Deleting && c != nil && c.Controller == ControllerName {
+		// A Gateway whose class was deleted is nobody's: what we made for it goes on until the class is somebody's again.
+		if c != nil && c.Controller == ControllerName || c == nil && x.madeByUs(k) {
 			ours = append(ours, g)
 		}
 	}
@@ -94,7 +98,7 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, g.Name),
 				Listeners: listeners, TrustDomains: []string{x.config.TrustDomain},
 			}
-			for _, a := range x.state.Services[g.Key].Ingress {
+			for _, a := range x.serviceAddresses(g.Key, cmp.Or(g.ServiceType, typeLoadBalancer)) {
 				out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
 			}
 		}
@@ -158,6 +162,15 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 	add("", programmed, true, string(gatewayv1.GatewayReasonProgrammed), "the Gateway has an address, and pods that are ready")
 }
 
+// LabelManagedBy has the value ManagedBy on everything that we make for a Gateway.
+const LabelManagedBy, ManagedBy = "app.kubernetes.io/managed-by", "isthmus"
+
+// madeByUs says whether we made the Service of a Gateway, and so accepted the Gateway once.
+func (x *index) madeByUs(k world.Key) bool {
+	s := x.state.Services[k]
+	return s != nil && s.Labels[LabelManagedBy] == ManagedBy && s.Labels[LabelGatewayName] == k.Name
+}
+
 // LabelGatewayName is on everything that is made for a Gateway (GEP-1762).
 const LabelGatewayName = gatewayv1.GatewayNameLabelKey
 
@@ -204,13 +217,17 @@ const ReasonWaypointsNotSupported gatewayv1.GatewayConditionReason = "WaypointsN
 
 // gatewayProblem finds what makes a whole Gateway unacceptable.
 func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
+	class := x.state.GatewayClasses[g.In("", g.Class)]
+	if class == nil {
+		return &gatewayProblem{gatewayv1.GatewayReasonPending, fmt.Sprintf("spec.gatewayClassName: there is no GatewayClass %q", g.Class)}
+	}
 	if g.Class == ClassWaypoint {
 		return &gatewayProblem{ReasonWaypointsNotSupported, "spec.gatewayClassName: waypoints are not served yet; use class eastwest for east-west gateways"}
 	}
 	if g.HasParameters {
 		return &gatewayProblem{gatewayv1.GatewayReasonInvalidParameters, "spec.infrastructure.parametersRef: no kind of parameters is supported"}
 	}
-	if c := x.state.GatewayClasses[g.In("", g.Class)]; c.HasParameters {
+	if class.HasParameters {
 		return &gatewayProblem{gatewayv1.GatewayReasonInvalidParameters, fmt.Sprintf("GatewayClass %s has spec.parametersRef, and no kind of parameters is supported", g.Class)}
 	}
 	switch g.ServiceType {
@@ -241,17 +258,7 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 
 // gatewayAddresses are those that the Gateway has, and why it has none that will do. It settles what the plan asks for.
 func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[string]world.Key) ([]world.GatewayAddress, *gatewayProblem) {
-	s := x.state.Services[g.Key]
-	var has []string
-	if s != nil {
-		has = s.Ingress
-		if plan.ServiceType != typeLoadBalancer {
-			has = nil
-			for _, a := range s.Addresses {
-				has = append(has, a.String())
-			}
-		}
-	}
+	has := x.serviceAddresses(g.Key, plan.ServiceType)
 	var wanted []string
 	for _, a := range g.Addresses {
 		if a.Value != "" && !slices.Contains(wanted, a.Value) {
@@ -300,6 +307,22 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 			fmt.Sprintf("the %s Service %s/%s has no address yet", plan.ServiceType, g.Namespace, g.Name)}
 	}
 	return addresses, nil
+}
+
+// serviceAddresses are where a Gateway's Service of a type is reached: what the load balancer gave, or else its cluster IPs.
+func (x *index) serviceAddresses(k world.Key, serviceType string) []string {
+	s := x.state.Services[k]
+	switch {
+	case s == nil:
+		return nil
+	case serviceType != typeNodePort && serviceType != typeClusterIP:
+		return s.Ingress
+	}
+	out := make([]string, 0, len(s.Addresses))
+	for _, a := range s.Addresses {
+		out = append(out, a.String())
+	}
+	return out
 }
 
 // firstOwner names the first other Service that has a load balancer's address.

@@ -51,9 +51,7 @@ func (x *index) answer(n serviceName) *answer {
 		if x.state.Namespaces[world.Key{Cluster: x.config.LocalCluster, Name: n.Namespace}] == nil {
 			return out // a name is answered in namespaces that exist here
 		}
-		remotes = x.offers(n, func(s *world.Service) bool {
-			return x.decideIn(x.config.LocalCluster, s).verdict == local
-		})
+		remotes = x.offers(n, x.carvedOut)
 		if len(remotes) == 0 {
 			return out
 		}
@@ -79,6 +77,13 @@ func (x *index) answer(n serviceName) *answer {
 	}
 	out.remote = x.splitHorizon(n, out.service, remotes)
 	return out
+}
+
+// carvedOut says whether a LOCAL entry of our own cluster keeps out another one's service. The labels of our own namespace count as
+// much as those that the other cluster says its namespace has: it could leave one away.
+func (x *index) carvedOut(s *world.Service) bool {
+	ours := x.namespaceLabels(x.config.LocalCluster, s.Namespace)
+	return x.decideIn(x.config.LocalCluster, s).verdict == local || decide(x.rules[x.config.LocalCluster], s.Labels, ours).verdict == local
 }
 
 // offers are the remote definitions of a service that may be used, in no particular order.

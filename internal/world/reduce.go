@@ -40,9 +40,12 @@ const (
 	cronJobSuffixShort, longDate = 8, 10 // digits that a CronJob puts behind its name
 )
 
-// ReducePod gives nil for a pod that has ended, which is as good as absent.
+// ReducePod gives nil for a pod that has ended, which is as good as absent, and for one whose identity could not be written down.
 func ReducePod(c Cluster, p *corev1.Pod) *Pod {
 	if p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
+		return nil
+	}
+	if account := p.Spec.ServiceAccountName; !isLabel(p.Namespace) || account != "" && !isSubdomain(account) {
 		return nil
 	}
 	out := &Pod{
@@ -101,8 +104,11 @@ func owner(p *corev1.Pod) (string, mesh.WorkloadKind) {
 	return p.Name, mesh.KindPod
 }
 
-// ReduceService keeps TCP ports only: nothing else goes through the mesh.
+// ReduceService keeps TCP ports only: nothing else goes through the mesh. It gives nil for one whose name cannot be part of a hostname.
 func ReduceService(c Cluster, s *corev1.Service) *Service {
+	if !isLabel(s.Namespace) || !isLabel(s.Name) {
+		return nil
+	}
 	out := &Service{
 		Key:          Key{c, s.Namespace, s.Name},
 		Created:      s.CreationTimestamp.Unix(),
@@ -284,9 +290,34 @@ func boundedLabels(in map[string]string) map[string]string {
 	}
 	out := make(map[string]string, len(in))
 	for k, v := range in {
-		if len(k) <= maxLabelsLength && len(v) <= maxLabelsLength {
-			out[k] = v
+		if len(k) > maxLabelsLength || len(v) > maxLabelsLength || k == LabelNetwork && !isLabelValue(v) {
+			continue // a network's name becomes a part of other names
 		}
+		out[k] = v
 	}
 	return out
 }
+
+// isLabel says whether s can be one label of a hostname, as the names of namespaces and Services are (RFC 1123). An API server that
+// is not ours may say anything, and a name that is none would spoil what it becomes a part of.
+func isLabel(s string) bool { return len(s) <= 63 && isName(s, "-") }
+
+// isSubdomain says whether s can be the name of most objects, a ServiceAccount among them.
+func isSubdomain(s string) bool { return len(s) <= 253 && isName(s, "-.") }
+
+// isName says whether s holds lower-case letters, digits and, but for its ends, the other characters.
+func isName(s, others string) bool {
+	if s == "" {
+		return false
+	}
+	for i, r := range []byte(s) {
+		alphanumeric := r >= 'a' && r <= 'z' || r >= '0' && r <= '9'
+		if !alphanumeric && (i == 0 || i == len(s)-1 || strings.IndexByte(others, r) < 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// isLabelValue says whether s can be the value of a Kubernetes label.
+func isLabelValue(s string) bool { return s == "" || len(s) <= 63 && isName(strings.ToLower(s), "-._") }

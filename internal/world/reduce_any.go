@@ -21,7 +21,9 @@ func Reduce(c Cluster, obj any) Object {
 			return p
 		}
 	case *corev1.Service:
-		return ReduceService(c, o)
+		if s := ReduceService(c, o); s != nil {
+			return s
+		}
 	case *discoveryv1.EndpointSlice:
 		if e := ReduceEndpointSlice(c, o); e != nil {
 			return e

@@ -27,7 +27,7 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		Generation:     g.Generation,
 		Deleting:       g.DeletionTimestamp != nil,
 		Class:          string(g.Spec.GatewayClassName),
-		Network:        bounded(g.Labels[LabelNetwork]),
+		Network:        boundedLabels(g.Labels)[LabelNetwork],
 		ServiceAccount: bounded(g.Annotations[AnnotationServiceAccount]),
 		ServiceType:    bounded(g.Annotations[AnnotationServiceType]),
 	}

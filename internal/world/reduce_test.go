@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -177,8 +178,8 @@ func TestBounds(t *testing.T) {
 	for i := range 10000 {
 		labels[fmt.Sprintf("l%d", i)] = "x"
 	}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Labels: labels}}
-	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s", Labels: labels}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", Labels: labels}}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "s", Labels: labels}}
 	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: "e", Labels: map[string]string{discoveryv1.LabelServiceName: "s"}}, AddressType: discoveryv1.AddressTypeIPv4}
 	scope := &v1alpha1.ServiceScope{}
 	gateway := &gatewayv1.Gateway{}
@@ -203,6 +204,39 @@ func TestBounds(t *testing.T) {
 	} {
 		if n[0] > n[1] {
 			t.Errorf("%s: %d kept, more than %d", what, n[0], n[1])
+		}
+	}
+}
+
+// TestNamesOfOthers: names become parts of hostnames, identities and keys. An API server that is not ours may send any.
+func TestNamesOfOthers(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	for _, name := range []string{"", "Web", "a_b", "a.b", "a/b", "-a", "a-", "a b", long, "ä"} {
+		if s := ReduceService("w", &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: name}}); s != nil {
+			t.Errorf("Service %q is kept", name)
+		}
+		if s := Reduce("w", &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "s"}}); s != nil {
+			t.Errorf("a Service of namespace %q is kept", name)
+		}
+		if p := Reduce("w", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "p"}}); p != nil {
+			t.Errorf("a pod of namespace %q is kept", name)
+		}
+	}
+	for _, account := range []string{"x/sa/y", "A", strings.Repeat("a", 254), "../a"} {
+		if p := ReducePod("w", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}, Spec: corev1.PodSpec{ServiceAccountName: account}}); p != nil {
+			t.Errorf("a pod of service account %q is kept", account)
+		}
+	}
+	if p := ReducePod("w", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}, Spec: corev1.PodSpec{ServiceAccountName: "a.b-1"}}); p == nil {
+		t.Error("a pod of service account a.b-1 is not kept")
+	}
+	for network, want := range map[string]string{"east": "east", "East_1.x": "East_1.x", "a/10.0.0.1": "", "a b": "", long: ""} {
+		labels := map[string]string{LabelNetwork: network}
+		if n := ReduceNamespace("w", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: labels}}); n.Labels[LabelNetwork] != want {
+			t.Errorf("network %q of a namespace is read as %q", network, n.Labels[LabelNetwork])
+		}
+		if g := ReduceGateway("w", &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Name: "g", Labels: labels}}); g.Network != want {
+			t.Errorf("network %q of a Gateway is read as %q", network, g.Network)
 		}
 	}
 }
