@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"strings"
 	"sync"
@@ -56,6 +58,8 @@ type issuer struct {
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
 	serial atomic.Int64
+	life   time.Duration // of what it signs; 0: an hour
+	down   atomic.Bool
 }
 
 func newIssuer(t testing.TB) *issuer {
@@ -80,13 +84,16 @@ func newIssuer(t testing.TB) *issuer {
 
 // Issue implements mtls.Issuer.
 func (i *issuer) Issue(_ context.Context, _ mesh.Identity, csrPEM []byte) ([]string, error) {
+	if i.down.Load() {
+		return nil, errors.New("issuer is down")
+	}
 	block, _ := pem.Decode(csrPEM)
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(i.serial.Add(1) + 1), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(i.serial.Add(1) + 1), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(cmp.Or(i.life, time.Hour)),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}, URIs: csr.URIs,
 	}, i.cert, csr.PublicKey, i.key)
 	if err != nil {

@@ -67,10 +67,9 @@ type Server struct {
 
 	hard context.Context // ends when what still runs is to be cut
 	cut  context.CancelFunc
-	wait sync.WaitGroup // drains of listeners that the configuration dropped, the first certificate
+	wait sync.WaitGroup // drains of listeners that the configuration dropped
 
 	draining    atomic.Bool
-	certified   atomic.Bool
 	unboundText atomic.Pointer[string] // why a listener is not bound; nil if all are
 
 	listeners map[uint16]*listener // by bind port; owned by Run
@@ -117,7 +116,7 @@ func NewServer(o Options) (*Server, error) {
 func (s *Server) Run(ctx context.Context) {
 	defer s.wait.Wait()
 	defer s.cut()
-	s.wait.Go(func() { s.certify(ctx) })
+	s.o.Source.Prefetch(s.o.Identity)
 	told := ctx.Done()
 	var settled <-chan time.Time
 	for {
@@ -137,22 +136,6 @@ func (s *Server) Run(ctx context.Context) {
 		case <-settled:
 			s.end()
 			return
-		}
-	}
-}
-
-// certify waits for the first certificate; without one there is no use in being ready.
-func (s *Server) certify(ctx context.Context) {
-	for {
-		_, err := s.o.Source.Certificate(ctx, s.o.Identity)
-		if err == nil {
-			s.certified.Store(true)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Second): // the source has its own backoff, and logs
 		}
 	}
 }
@@ -232,6 +215,14 @@ func (s *Server) end() {
 	s.o.Log.Info("drained", "cut", ctx.Err() != nil)
 }
 
+// uncertified says why there is no valid certificate to serve with, the first one or, when the issuer was away for long, the next one; or nil.
+func (s *Server) uncertified() error {
+	now, cancel := context.WithCancel(context.Background())
+	cancel() // who asks for readiness does not wait for an issuer
+	_, err := s.o.Source.Certificate(now, s.o.Identity)
+	return err
+}
+
 // Pending lists what keeps the gateway from being ready, sorted; none means ready.
 func (s *Server) Pending() []string {
 	var out []string
@@ -248,8 +239,8 @@ func (s *Server) Pending() []string {
 			out = append(out, "discovery: first answer not complete")
 		}
 	}
-	if !s.certified.Load() {
-		out = append(out, "certificate: none issued for "+s.o.Identity.String())
+	if err := s.uncertified(); err != nil {
+		out = append(out, err.Error())
 	}
 	if text := s.unboundText.Load(); text != nil {
 		out = append(out, "listeners: "+*text)

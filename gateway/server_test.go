@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
 )
 
 // echoPod answers every byte with itself.
@@ -67,6 +68,20 @@ func TestReadiness(t *testing.T) {
 	s.until("it is ready", func() bool { code, _ := s.ready(); return code == 200 })
 	s.stop()
 	s.until("it drains", func() bool { code, body := s.ready(); return code == 500 && strings.Contains(body, "draining") })
+}
+
+func TestNotReadyWithoutAValidCertificate(t *testing.T) {
+	ca := newIssuer(t)
+	ca.life = 3 * time.Second
+	source := mtls.NewSource(ca, mtls.SourceOptions{})
+	t.Cleanup(source.Close)
+	s := newScene(t, func(o *Options) { o.Source = source })
+	s.configure(nil)
+	s.until("it is ready", func() bool { code, _ := s.ready(); return code == 200 })
+	ca.down.Store(true)
+	s.until("its certificate has ended", func() bool { code, body := s.ready(); return code == 500 && strings.Contains(body, "certificate") })
+	ca.down.Store(false)
+	s.until("it has a new one", func() bool { code, _ := s.ready(); return code == 200 })
 }
 
 func TestDrainLetsRunningStreamsEnd(t *testing.T) {
