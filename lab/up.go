@@ -33,7 +33,7 @@ type Options struct {
 
 // Up makes a lab and returns when all nodes are ready, DNS answers and pods can be created. A lab that is up in the
 // same shape is left as it is; one that is broken or half made is removed and made again. If Up fails or ctx
-// ends, it removes what it has made. The calling program must be cmd/lab: the lab's processes run it again.
+// ends, it removes what it has made; of a failure it keeps the logs, and says where. The calling program must be cmd/lab: the lab's processes run it again.
 func Up(ctx context.Context, o Options) error {
 	if err := RequireRoot(); err != nil {
 		return err
@@ -89,7 +89,12 @@ func Up(ctx context.Context, o Options) error {
 		return err
 	}
 	if err := p.up(ctx, o.Shape, say); err != nil {
-		say("lab %s failed, removing it (its logs were in %s)", o.Name, p.state())
+		if ctx.Err() == nil {
+			if kept := p.keepLogs(); kept != nil {
+				err = errors.Join(err, fmt.Errorf("keep the logs: %w", kept))
+			}
+			say("lab %s failed, removing it; the ends of its logs are kept in %s", o.Name, p.failed())
+		}
 		// The caller's context may be what ended; the teardown has its own limit.
 		return errors.Join(err, p.down(context.WithoutCancel(ctx)))
 	}
