@@ -117,7 +117,7 @@ func TestConnectionsCross(t *testing.T) {
 			}
 		})
 	}
-	for _, to := range []string{"10.96.0.10:81", "10.77.0.3:8081", "240.240.0.5:81"} {
+	for _, to := range []string{"10.96.0.10:81", "10.77.0.3:8081", "240.240.0.5:81", "10.77.0.2:15001"} {
 		if got, err := w.client.call(to, "hello"); err == nil {
 			t.Errorf("%s answered %q, want a failure", to, got)
 		}
@@ -129,6 +129,7 @@ func TestConnectionsCross(t *testing.T) {
 	w.west.log.find(t, `"direction":"inbound"`, `"tunnel":"double-hbone"`, `"peer":"spiffe://cluster.local/ns/demo/sa/client"`,
 		`"network":"east"`, `"status":200`, `"bytes_received":5`)
 	w.east.log.find(t, `"direction":"inbound"`, `"tunnel":"plain"`, `"peer":""`, `"source":"10.77.0.4`)
+	w.east.log.find(t, `"direction":"outbound"`, `"reason":"PROXY_PORT"`, `"service":"10.77.0.2:15001"`)
 	w.east.log.find(t, `"direction":"outbound"`, `"reason":"NO_HEALTHY_UPSTREAM"`, `"service":"local.demo.svc.cluster.local:81"`)
 }
 

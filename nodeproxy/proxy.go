@@ -4,7 +4,6 @@ package nodeproxy
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -22,6 +21,8 @@ import (
 const (
 	// DefaultDrain is how long connections may go on after the proxy was told to end.
 	DefaultDrain = 10 * time.Minute
+	// protocolPause is how long to wait after the agent broke its protocol: nothing will be better at once.
+	protocolPause = time.Second
 )
 
 // Options say what a Proxy is part of. All fields but Drain, Ready and Registerer must be set.
@@ -84,20 +85,28 @@ func New(o Options) (*Proxy, error) {
 }
 
 // Run serves until ctx ends, and then drains: it stops accepting, tells peers to go elsewhere, and waits for connections until they
-// end or the drain time is over. It fails when the agent breaks its protocol; then the process should be replaced.
-func (x *Proxy) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	x.running.Go(func() { x.watch(ctx) })
-	err := zds.Run(ctx, x.o.Socket, x.pods, x.o.Log.WithName("zds"))
-	cancel()
+// end or the drain time is over.
+func (x *Proxy) Run(ctx context.Context) {
+	// What is open during the drain still is subject to policy.
+	watching, stopWatching := context.WithCancel(context.Background())
+	x.running.Go(func() { x.watch(watching) })
+	for ctx.Err() == nil {
+		err := zds.Run(ctx, x.o.Socket, x.pods, x.o.Log.WithName("zds"))
+		if err == nil {
+			break
+		}
+		// An agent that we do not understand, such as a newer one, is no reason to leave the pods that we have: to end would refuse
+		// their connections for as long as the old ones drain. We are not ready, and whoever replaces one of the two mends it.
+		x.o.Log.Error(err, "agent not understood, will connect again", "retry", protocolPause.String())
+		select {
+		case <-ctx.Done():
+		case <-time.After(protocolPause):
+		}
+	}
 	x.drain()
+	stopWatching()
 	x.running.Wait()
 	x.sockets.own.Close()
-	if err != nil {
-		return fmt.Errorf("serve pods: %w", err)
-	}
-	return nil
 }
 
 func (x *Proxy) drain() {

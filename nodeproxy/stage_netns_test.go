@@ -215,13 +215,11 @@ func (c *cluster) start() (stop func()) {
 	})
 	must(c.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- x.Run(ctx) }()
+	done := make(chan struct{})
+	go func() { defer close(done); x.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			c.t.Errorf("proxy of %s: %v", c.name, err)
-		}
+		<-done
 	})
 	c.t.Cleanup(stop)
 	wait(c.t, "proxy ready", func() bool { return len(x.Waits()) == 0 })

@@ -153,15 +153,14 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	case <-client.Synced():
 	case <-serving.Done():
 	}
-	err = nil
 	if serving.Err() == nil {
-		err = proxy.Run(serving)
+		proxy.Run(serving)
 	}
 	end()
 	if err := <-discovery; !errors.Is(err, context.Canceled) {
 		log.Error(err, "discovery ended")
 	}
-	return errors.Join(err, <-admin)
+	return <-admin
 }
 
 // roots reads the file anew each time, because roots rotate.
