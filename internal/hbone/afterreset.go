@@ -27,7 +27,7 @@ func (s *Stream) AfterReset(f func()) (stop func() bool) {
 
 // tellBroken calls whoever wants to know, if rerr is no ordinary end. mu must be held.
 func (s *Stream) tellBroken() {
-	if s.broken == nil || s.closed || s.rerr == io.EOF { // what only wraps io.EOF is no end
+	if s.broken == nil || s.closed || s.rerr == io.EOF { //nolint:errorlint // what only wraps io.EOF is a broken connection, not an end
 		return
 	}
 	go s.broken()
