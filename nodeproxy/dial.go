@@ -81,7 +81,7 @@ func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, 
 		source  = Source{Network: p.proxy.o.Network, Workload: self}
 		trace   = traceparent("")
 		tried   = map[string]struct{}{}
-		avoid   = p.proxy.health.avoid() // and those tried
+		avoid   = p.proxy.health.avoid(dst) // and those tried
 		failed  Plan
 		failure *Refusal
 	)
@@ -108,7 +108,7 @@ func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, 
 		}
 		if refusal == nil {
 			if plan.Picked != "" {
-				p.proxy.health.worked(plan.Picked)
+				p.proxy.health.worked(plan.Picked, dst)
 			}
 			return plan, d, nil
 		}
@@ -116,7 +116,11 @@ func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, 
 		if plan.Picked == "" || final(refusal) {
 			break
 		}
-		p.proxy.health.failed(plan.Picked)
+		if answered(plan, refusal) {
+			p.proxy.health.failed(plan.Picked, dst)
+		} else {
+			p.proxy.health.failed(plan.Picked, netip.AddrPort{})
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -129,6 +133,13 @@ func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, 
 // final says that trying elsewhere would be wrong: the far end has judged who we are or what we asked.
 func final(r *Refusal) bool {
 	return r.Status == http.StatusUnauthorized || r.Status == http.StatusBadRequest || r.Reason == ReasonIdentity
+}
+
+// answered says that an endpoint failed only for what it was asked for: the proxy in front of it answered, or there is none, and another
+// of its ports may be served.
+func answered(plan Plan, r *Refusal) bool {
+	_, refused := errors.AsType[*hbone.RefusedError](r.Err)
+	return refused || plan.Via == Direct
 }
 
 func (p *pod) dialPlan(ctx context.Context, source mesh.Identity, plan Plan, h headers) (*dialled, *Refusal) {

@@ -3,6 +3,7 @@
 package nodeproxy
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -22,7 +23,14 @@ type health struct {
 	now func() time.Time
 
 	mu      sync.Mutex
-	ejected map[string]ejection
+	ejected map[ejected]ejection
+}
+
+// ejected names an endpoint, and what it was dialled for: it may refuse one of its ports and serve another. The zero address stands for
+// all that it has.
+type ejected struct {
+	uid string
+	dst netip.AddrPort
 }
 
 type ejection struct {
@@ -31,15 +39,17 @@ type ejection struct {
 }
 
 func newHealth(now func() time.Time) *health {
-	return &health{now: now, ejected: map[string]ejection{}}
+	return &health{now: now, ejected: map[ejected]ejection{}}
 }
 
-// failed notes a failure to connect.
-func (h *health) failed(uid string) {
+// failed notes a failure to connect to an endpoint for dst. One that did not answer at all is passed over for everything; it says so by the
+// zero dst.
+func (h *health) failed(uid string, dst netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
-	e, known := h.ejected[uid]
+	key := ejected{uid, dst}
+	e, known := h.ejected[key]
 	if !known && len(h.ejected) >= maxEjections {
 		h.sweep(now)
 		if len(h.ejected) >= maxEjections {
@@ -48,25 +58,26 @@ func (h *health) failed(uid string) {
 	}
 	e.failures++
 	e.until = now.Add(min(firstEjection<<min(e.failures-1, 10), lastEjection))
-	h.ejected[uid] = e
+	h.ejected[key] = e
 }
 
-// worked forgets the failures of an endpoint.
-func (h *health) worked(uid string) {
+// worked forgets the failures of an endpoint that was connected for dst.
+func (h *health) worked(uid string, dst netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.ejected, uid)
+	delete(h.ejected, ejected{uid, dst})
+	delete(h.ejected, ejected{uid: uid})
 }
 
-// avoid gives a set of its own with the endpoints to pass over now, never nil.
-func (h *health) avoid() map[string]struct{} {
+// avoid gives a set of its own with the endpoints to pass over now for dst, never nil.
+func (h *health) avoid(dst netip.AddrPort) map[string]struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := map[string]struct{}{}
 	now := h.now()
-	for uid, e := range h.ejected {
-		if now.Before(e.until) {
-			out[uid] = struct{}{}
+	for key, e := range h.ejected {
+		if now.Before(e.until) && (key.dst == dst || !key.dst.IsValid()) {
+			out[key.uid] = struct{}{}
 		}
 	}
 	return out
@@ -74,9 +85,9 @@ func (h *health) avoid() map[string]struct{} {
 
 // sweep forgets what is over for as long again as it lasted at most. mu is held.
 func (h *health) sweep(now time.Time) {
-	for uid, e := range h.ejected {
+	for key, e := range h.ejected {
 		if now.After(e.until.Add(lastEjection)) {
-			delete(h.ejected, uid)
+			delete(h.ejected, key)
 		}
 	}
 }

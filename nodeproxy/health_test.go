@@ -4,30 +4,49 @@ package nodeproxy
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 )
 
 func TestHealthPassesOverForLongerEachTime(t *testing.T) {
-	now := time.Unix(0, 0)
+	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
 	h := newHealth(func() time.Time { return now })
 	for _, seconds := range []int{1, 2, 4, 8, 16, 30, 30} {
 		want := time.Duration(seconds) * time.Second
-		h.failed("a")
+		h.failed("a", dst)
 		now = now.Add(want - 1)
-		if _, avoided := h.avoid()["a"]; !avoided {
+		if _, avoided := h.avoid(dst)["a"]; !avoided {
 			t.Errorf("used again before %v", want)
 		}
 		now = now.Add(1)
-		if _, avoided := h.avoid()["a"]; avoided {
+		if _, avoided := h.avoid(dst)["a"]; avoided {
 			t.Errorf("still avoided after %v", want)
 		}
 	}
-	h.worked("a")
-	h.failed("a")
+	h.worked("a", dst)
+	h.failed("a", dst)
 	now = now.Add(time.Second)
-	if len(h.avoid()) != 0 {
+	if len(h.avoid(dst)) != 0 {
 		t.Error("success did not forget the failures")
+	}
+}
+
+// A port that nobody serves costs the endpoint's other ports nothing; an endpoint that is not there is passed over for all of them.
+func TestHealthIsOfWhatWasDialled(t *testing.T) {
+	h := newHealth(time.Now)
+	broken, fine := netip.MustParseAddrPort("10.96.0.10:81"), netip.MustParseAddrPort("10.96.0.10:80")
+	h.failed("a", broken)
+	if len(h.avoid(broken)) != 1 || len(h.avoid(fine)) != 0 {
+		t.Errorf("a broken port: %v, the other one: %v", h.avoid(broken), h.avoid(fine))
+	}
+	h.failed("a", netip.AddrPort{})
+	if len(h.avoid(fine)) != 1 {
+		t.Error("a dead endpoint is used for another port")
+	}
+	h.worked("a", fine)
+	if len(h.avoid(broken)) != 1 || len(h.avoid(fine)) != 0 {
+		t.Errorf("after success on the other port: %v, %v", h.avoid(broken), h.avoid(fine))
 	}
 }
 
@@ -35,13 +54,13 @@ func TestHealthIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	h := newHealth(func() time.Time { return now })
 	for i := range maxEjections + 10 {
-		h.failed(fmt.Sprint(i))
+		h.failed(fmt.Sprint(i), netip.AddrPort{})
 	}
 	if len(h.ejected) != maxEjections {
 		t.Errorf("%d are remembered", len(h.ejected))
 	}
 	now = now.Add(time.Hour)
-	h.failed("new")
+	h.failed("new", netip.AddrPort{})
 	if len(h.ejected) != 1 {
 		t.Errorf("%d are remembered after an hour", len(h.ejected))
 	}

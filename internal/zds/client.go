@@ -50,7 +50,7 @@ type StateHandler interface {
 
 // Run is the proxy's side of the protocol: it connects to the agent's socket at path, serves its messages with h, and connects again
 // when the connection is lost, without touching what h serves in between. It returns nil when ctx ends, and a *ProtocolError when
-// the agent broke the protocol: then the two do not understand each other, and the process should drain and be replaced.
+// the agent broke the protocol: then the two do not understand each other, and to call it again at once is of no use.
 func Run(ctx context.Context, path string, h Handler, log logr.Logger) error {
 	backoff := firstBackoff
 	for ctx.Err() == nil {
