@@ -66,7 +66,7 @@ func (p places) down(ctx context.Context) error {
 	cgroup := cgroupParent + "/" + p.name
 	errs = append(errs, removeCgroup(ctx, cgroup))
 	for _, parent := range cgroupDirectories(cgroupParent) {
-		unix.Rmdir(parent) // another lab may still use it
+		_ = unix.Rmdir(parent) // another lab may still use it
 	}
 	errs = append(errs, p.unmount(), os.RemoveAll(p.state()))
 	trials, err := filepath.Glob(p.trialPattern())

@@ -42,7 +42,7 @@ func (p places) startForwarder(clusters []*Cluster) (map[string]int, error) {
 		}
 		ports[c.Name] = listener.Addr().(*net.TCPAddr).Port
 		file, err := listener.File()
-		listener.Close()
+		_ = listener.Close()
 		if err != nil {
 			return nil, fmt.Errorf("listen for cluster %s: %w", c.Name, err)
 		}

@@ -153,7 +153,7 @@ func untar(t *testing.T, data []byte) (map[string]string, map[string]*tar.Header
 	contents, headers := map[string]string{}, map[string]*tar.Header{}
 	for r := tar.NewReader(bytes.NewReader(data)); ; {
 		header, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return contents, headers
 		}
 		if err != nil {

@@ -134,5 +134,5 @@ func readNetnsID(path string) (netnsID, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return netnsID{}, fmt.Errorf("stat %s: %w", path, err)
 	}
-	return netnsID{device: uint64(st.Dev), inode: st.Ino}, nil
+	return netnsID{device: uint64(st.Dev), inode: st.Ino}, nil //nolint:unconvert // Dev is narrower on some architectures
 }

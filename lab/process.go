@@ -108,7 +108,7 @@ func killAll(ctx context.Context, all []process) error {
 			if p.alive() {
 				return fmt.Errorf("process %d still runs after SIGKILL", p.PID)
 			}
-			unix.Wait4(p.PID, nil, unix.WNOHANG, nil) // collects it if it is our child; if not, it is init's to collect
+			_, _ = unix.Wait4(p.PID, nil, unix.WNOHANG, nil) // collects it if it is our child; if not, it is init's to collect
 			return nil
 		}))
 	}
@@ -170,7 +170,7 @@ func (p places) start(s spawn) (process, error) {
 	}
 	started, err := lookUp(cmd.Process.Pid)
 	// It is to outlive us. If it ends first, it stays a zombie, which counts as dead, until killAll or our own end.
-	cmd.Process.Release()
+	_ = cmd.Process.Release()
 	if err != nil {
 		return process{}, fmt.Errorf("start %s: %w", s.name, err)
 	}

@@ -59,9 +59,9 @@ func TestAgentThatIsNotUnderstood(t *testing.T) {
 				return
 			}
 			times.Add(1)
-			c.Read(make([]byte, 1024)) //nolint:errcheck // hello
-			c.Write([]byte{0x7a, 0})   //nolint:errcheck // an alternative that does not exist
-			c.Read(make([]byte, 1024)) //nolint:errcheck // until the proxy turns away
+			c.Read(make([]byte, 1024)) // hello
+			c.Write([]byte{0x7a, 0})   // an alternative that does not exist
+			c.Read(make([]byte, 1024)) // until the proxy turns away
 			c.Close()
 		}
 	}()

@@ -72,7 +72,7 @@ func Run(ctx context.Context, path string, h Handler, log logr.Logger) error {
 		}
 		backoff = min(backoff*2, lastBackoff)
 	}
-	return nil
+	return nil //nolint:nilerr // what ended the last connection is of no interest to who ended it all
 }
 
 func connectAndServe(ctx context.Context, path string, h Handler, log logr.Logger) error {

@@ -82,10 +82,10 @@ func TestServerRefusedPodDoesNotStopTheSnapshot(t *testing.T) {
 func TestServerLatestProxyGetsAddsAllGetDels(t *testing.T) {
 	path := socket(t)
 	s := startServer(t, path)
-	older, newer := dialPeer(t, path), (*peer)(nil)
+	older := dialPeer(t, path)
 	older.write(encodeHello(versionV1))
 	older.readRequest(kindSnapshot, "", &ack{})
-	newer = dialPeer(t, path)
+	newer := dialPeer(t, path)
 	newer.write(encodeHello(versionV1))
 	newer.readRequest(kindSnapshot, "", &ack{})
 
