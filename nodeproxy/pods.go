@@ -5,7 +5,9 @@ package nodeproxy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +30,8 @@ type pods struct {
 
 	mu      sync.Mutex
 	serving map[string]*pod
+	// departing are those that are no longer served, and still have connections.
+	departing map[*pod]struct{}
 	// pending are those that could not be served yet, and are tried again.
 	pending map[string]*waitingPod
 	// named are those that the agent named on this connection, until the snapshot is complete.
@@ -44,7 +48,7 @@ type waitingPod struct {
 }
 
 func newPods(proxy *Proxy) *pods {
-	return &pods{proxy: proxy, serving: map[string]*pod{}, pending: map[string]*waitingPod{}, named: map[string]struct{}{}}
+	return &pods{proxy: proxy, serving: map[string]*pod{}, departing: map[*pod]struct{}{}, pending: map[string]*waitingPod{}, named: map[string]struct{}{}}
 }
 
 // Connected begins and ends a connection of the agent. What is served goes on.
@@ -155,13 +159,17 @@ func (ps *pods) SnapshotSent() {
 }
 
 // stop drains a pod without waiting for it; the proxy waits for all at its own end. One that only left the mesh keeps what is open for
-// a while; one that has died is done as soon as its peers have noticed.
+// a while; one that has died is done as soon as its peers have noticed. ps.mu is held.
 func (ps *pods) stop(old *pod) {
 	ps.proxy.metrics.podsStopped.Inc()
+	ps.departing[old] = struct{}{}
 	ps.proxy.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), min(departure, ps.proxy.o.Drain))
 		defer cancel()
 		old.drain(ctx, min(farewell, ps.proxy.o.Drain/4))
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		delete(ps.departing, old)
 	})
 }
 
@@ -190,6 +198,14 @@ func (ps *pods) list() []*pod {
 		out = append(out, p)
 	}
 	return out
+}
+
+// all gives the pods that are served and those that are departing.
+func (ps *pods) all() []*pod {
+	out := ps.list()
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return slices.AppendSeq(out, maps.Keys(ps.departing))
 }
 
 func (ps *pods) counts() (serving, pending int) {

@@ -144,7 +144,7 @@ func (x *Proxy) watch(ctx context.Context) {
 		v := x.o.View.Load()
 		x.connections.rejudge(v)
 		healthyNow, identitiesNow := map[*pod]bool{}, map[mesh.Identity]struct{}{}
-		for _, p := range x.pods.list() {
+		for _, p := range x.pods.all() {
 			self := p.lookup(v)
 			if self == nil {
 				continue

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
@@ -86,12 +87,24 @@ func Release(pod *os.File) error {
 	return nil
 }
 
-// Remove takes away all that Apply has ever done, and breaks the connections that are captured: nobody serves them any more. It
-// succeeds when nothing was applied.
+// Remove takes away all that Apply has ever done, and breaks the connections that are captured: nobody serves them any more. A
+// namespace without a table of ours is left alone: other meshes have the same routes.
 func Remove(pod *os.File) error {
 	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return fmt.Errorf("list tables: %w", err)
+	}
+	ours := []string{tableNAT, tableMangle, tableRaw}
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return slices.Contains(ours, t.Name) }) {
+		return nil
+	}
+	// Routes first: as long as they are not gone, the tables say so.
+	if err := removeRoutes(pod); err != nil {
+		return err
 	}
 	for _, t := range Rules(Options{}) {
 		replaceTable(c, Table{Name: t.Name})
@@ -99,7 +112,7 @@ func Remove(pod *os.File) error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("remove redirection rules: %w", err)
 	}
-	return removeRoutes(pod)
+	return nil
 }
 
 // routing is what one address family needs: a rule for marked packets and a table in which every address is local.

@@ -11,6 +11,9 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 )
 
 // TestReleaseSparesWhatIsOpen: a pod that leaves the mesh keeps its captured connections, which the proxy still carries, while new ones go
@@ -46,6 +49,30 @@ func TestReleaseSparesWhatIsOpen(t *testing.T) {
 			callCase{"new inbound", s.node, net.Dialer{}, join(family.pod, 80), ""}.run(t)
 			callCase{"new outbound", s.pod, net.Dialer{}, join(family.node, 80), "world from=" + family.pod + " to=" + join(family.node, 80)}.run(t)
 		})
+	}
+}
+
+// TestRemoveLeavesOthersAlone: the routes of a pod that another mesh captured stay.
+func TestRemoveLeavesOthersAlone(t *testing.T) {
+	s := newStage(t)
+	rules := func() int {
+		h, err := netlink.NewHandleAt(netns.NsHandle(s.pod.Fd()))
+		must(t, err)
+		defer h.Close()
+		all, err := h.RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Table: routeTable}, netlink.RT_FILTER_TABLE)
+		must(t, err)
+		return len(all)
+	}
+	must(t, applyRoutes(s.pod, true)) // whoever's
+	must(t, Remove(s.pod))
+	if rules() != 1 {
+		t.Errorf("%d rules are left of another mesh's, want 1", rules())
+	}
+	must(t, Apply(s.pod, Options{}))
+	must(t, Release(s.pod))
+	must(t, Remove(s.pod))
+	if rules() != 0 {
+		t.Errorf("%d rules are left of ours", rules())
 	}
 }
 
