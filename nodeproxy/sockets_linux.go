@@ -241,7 +241,7 @@ func (s *sockets) dialPacket(ctx context.Context, n *Namespace, to netip.AddrPor
 }
 
 // discard closes a socket that came to nothing.
-func discard(fd int) { unix.Close(fd) } //nolint:errcheck // the failure before it is what counts
+func discard(fd int) { unix.Close(fd) } // the failure before it is what counts
 
 // shut closes what is done with; that it fails changes nothing.
 func shut(c io.Closer) { c.Close() }
