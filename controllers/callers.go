@@ -37,11 +37,12 @@ const (
 
 // Callers says who calls, and for whom they may speak.
 type Callers struct {
-	reviews client.Client // creates TokenReviews
-	pods    client.Reader // a cache with the index podNode
-	config  world.Config
+	reviewer client.Client // creates TokenReviews
+	pods     client.Reader // a cache with the index podNode
+	config   world.Config
 	// proxies are the service accounts, as "namespace/name", that may ask for the identities of pods on their own node.
 	proxies []string
+	known   reviews
 }
 
 // NewCallers registers the index that it needs and reads from the manager's cache.
@@ -52,10 +53,10 @@ func NewCallers(ctx context.Context, mgr ctrl.Manager, config world.Config, prox
 	if err != nil {
 		return nil, fmt.Errorf("index pods by node: %w", err)
 	}
-	return &Callers{reviews: mgr.GetClient(), pods: mgr.GetCache(), config: config, proxies: proxies}, nil
+	return &Callers{reviewer: mgr.GetClient(), pods: mgr.GetCache(), config: config, proxies: proxies}, nil
 }
 
-// Authenticate has the API server review the call's token.
+// Authenticate has the API server review the call's token, unless it accepted the same one within reviewLife.
 func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 	token, cluster, err := xds.Credentials(ctx)
 	if err != nil {
@@ -64,11 +65,19 @@ func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 	if cluster != "" && cluster != string(c.config.LocalCluster) {
 		return xds.Caller{}, fmt.Errorf("the caller says that it belongs to cluster %q; this is %q", cluster, c.config.LocalCluster)
 	}
+	if caller, ok := c.known.lookup(token); ok {
+		return caller, nil
+	}
+	began := time.Now()
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{tokenAudience}}}
-	if err := c.reviews.Create(ctx, review); err != nil {
+	if err := c.reviewer.Create(ctx, review); err != nil {
 		return xds.Caller{}, fmt.Errorf("review the caller's token: %w", err)
 	}
-	return callerOf(review.Status)
+	caller, err := callerOf(review.Status)
+	if err == nil {
+		c.known.keep(token, caller, began)
+	}
+	return caller, err
 }
 
 // callerOf reads the API server's answer.

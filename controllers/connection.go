@@ -145,7 +145,7 @@ func (c *connection) connect(ctx context.Context, config *rest.Config, httpClien
 
 // watch starts the cache, feeds from it, and goes on asking the server whether it is there.
 func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient *http.Client) {
-	c.update(func(h *health) { h.phase = phaseSyncing })
+	c.update(func(h *health) { h.phase, h.reason, h.message = phaseSyncing, "", "" })
 	mapper, err := apiutil.NewDynamicRESTMapper(config, httpClient)
 	if err != nil {
 		c.update(func(h *health) {
@@ -239,10 +239,10 @@ func askCluster(ctx context.Context, config *rest.Config, httpClient *http.Clien
 	return version, namespace.UID, nil
 }
 
-// noteWatchError keeps the last error of a reflector, which goes on retrying by itself.
+// noteWatchError keeps the last refusal of a reflector, which goes on retrying by itself.
 func (c *connection) noteWatchError(_ context.Context, _ *toolscache.Reflector, err error) {
-	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-		return // the reflector lists again: no news
+	if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
+		return // the reflector tries again, and the probe says whether the server is there
 	}
 	c.mu.Lock()
 	c.watchErr, c.watchAt = err, time.Now()
@@ -260,7 +260,7 @@ func (c *connection) judgeWatches() {
 			return // that is the better explanation
 		}
 		switch {
-		case err != nil && recent && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
+		case err != nil && recent:
 			h.reason, h.message = explainUnreachable("", err)
 		case h.phase == phaseSynced:
 			h.reason, h.message = "", ""
@@ -304,5 +304,10 @@ func newHTTPClient(config *rest.Config) (*http.Client, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("authentication settings: %w", err)
 	}
-	return &http.Client{Transport: wrapped}, transport.CloseIdleConnections, nil
+	asker := &http.Client{
+		Transport: wrapped,
+		// An API server sends nobody elsewhere; one that does could have us ask addresses that only we reach, with its credentials.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return asker, transport.CloseIdleConnections, nil
 }

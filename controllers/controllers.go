@@ -189,9 +189,9 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, Registerer: o.Registerer,
 	})
 	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
-	p.pipeline = NewPipeline(p.store, o.World, discovery, p.settled, p.translated, o.Log.WithName("pipeline"))
+	p.pipeline = NewPipeline(p.store, o.World, discovery, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.wishes = &RemoteReconciler{
-		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes,
+		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
 		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),
 	}
 	p.vips = &VIPReconciler{
@@ -217,7 +217,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 func (p *plane) addControllers(mgr ctrl.Manager) error {
 	c, o := mgr.GetClient(), p.options
 	gateways := &GatewayReconciler{
-		client: c, plan: p.pipeline.Plan, roots: p.inboxes.roots,
+		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(),
 		settings: ProvisionSettings{
 			Image: o.GatewayImage, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
 		},
@@ -243,7 +243,10 @@ func (p *plane) readLocal(ctx context.Context, mgr ctrl.Manager) error {
 	feed := NewFeed(p.store, p.options.World.LocalCluster, localKinds(), p.options.World.SystemNamespace)
 	defer feed.Wait()
 	if err := feed.Attach(ctx, mgr.GetCache(), mgr.GetRESTMapper()); err != nil {
-		return nil // ctx ended
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
 	}
 	feed.TakeOver(nil)
 	close(p.local)
@@ -283,16 +286,17 @@ func (p *plane) wakeWriters(ctx context.Context, elected <-chan struct{}) error 
 	return nil
 }
 
-// settled says whether the world as it was at start is in the store.
-func (p *plane) settled() bool {
+// known says whether our own cluster as it was at start, with the wishes and addresses that it holds, is in the store, and whether all
+// other clusters are too.
+func (p *plane) known() (own, all bool) {
 	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded()} {
 		select {
 		case <-step:
 		default:
-			return false
+			return false, false
 		}
 	}
-	return p.remotes.Settled()
+	return true, p.remotes.Settled()
 }
 
 func (p *plane) ready(*http.Request) error {
@@ -336,6 +340,9 @@ func (p *plane) translated(c translate.Change) {
 	for key := range c.Gateways {
 		p.inboxes.plans.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
 	}
+	for key := range c.Mesh.Gateways {
+		p.inboxes.roots.add(types.NamespacedName{Name: key.Namespace})
+	}
 	for key := range c.Scopes {
 		p.inboxes.scopes.add(types.NamespacedName{Name: key.Name})
 	}
@@ -354,13 +361,13 @@ func (p *plane) remoteChanged(id world.Cluster) {
 }
 
 func (p *plane) rootChanged() {
-	for _, namespace := range append(p.pipeline.PlannedNamespaces(), p.options.World.SystemNamespace) {
+	for _, namespace := range append(p.pipeline.ServingNamespaces(), p.options.World.SystemNamespace) {
 		p.inboxes.roots.add(types.NamespacedName{Name: namespace})
 	}
 }
 
 func (p *plane) needsRoot(namespace string) bool {
-	return namespace == p.options.World.SystemNamespace || slices.Contains(p.pipeline.PlannedNamespaces(), namespace)
+	return namespace == p.options.World.SystemNamespace || slices.Contains(p.pipeline.ServingNamespaces(), namespace)
 }
 
 // everywhere is a part that runs on every replica.

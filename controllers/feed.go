@@ -5,6 +5,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -208,8 +209,8 @@ func (f *Feed) ref(w watched, o client.Object) world.ObjectRef {
 	return world.ObjectRef{Kind: w.kind, Key: world.Key{Cluster: f.cluster, Namespace: o.GetNamespace(), Name: o.GetName()}}
 }
 
-// TakeOver closes the feed before it, if any, and opens this one: the store then holds what this feed's cache holds and nothing else
-// of the cluster. In between, objects that both have never leave.
+// TakeOver closes the feed before it, if any, and opens this one: of the kinds that are read, the store then holds what this
+// feed's cache holds and nothing else of the cluster. In between, objects that both have never leave.
 func (f *Feed) TakeOver(before *Feed) {
 	if before != nil {
 		before.Close()
@@ -225,7 +226,8 @@ func (f *Feed) TakeOver(before *Feed) {
 		f.read(w, found)
 	}
 	for _, ref := range f.store.Refs(f.cluster) {
-		if !found[ref] {
+		ours := slices.ContainsFunc(f.kinds, func(w watched) bool { return w.kind == ref.Kind })
+		if ours && !found[ref] {
 			f.forget(ref)
 		}
 	}

@@ -31,8 +31,8 @@ import (
 type GatewayReconciler struct {
 	client   client.Client
 	plan     func(namespace, name string) *translate.GatewayPlan
+	reader   client.Reader // sees objects that the cache leaves out because they are not ours
 	settings ProvisionSettings
-	roots    *inbox // namespaces that need the root
 }
 
 // SetupWithManager follows Gateways and what was made for them: whatever drifts is put back.
@@ -62,7 +62,9 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if plan.UID != string(gateway.UID) {
 		return ctrl.Result{}, nil // about an earlier Gateway of this name; news of this one are on their way
 	}
-	r.roots.add(client.ObjectKey{Name: req.Namespace})
+	if err := r.refuseForeign(ctx, &gateway, plan); err != nil {
+		return ctrl.Result{}, err
+	}
 	var errs []error
 	if err := r.dropForeignPorts(ctx, plan); err != nil {
 		errs = append(errs, err)
@@ -73,6 +75,38 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 	}
 	return ctrl.Result{}, errors.Join(errs...)
+}
+
+// refuseForeign fails if an object that the Gateway needs exists and is somebody else's: applying would take it over, and it would go
+// with the Gateway. An object without an owner that has our labels was left behind by an earlier Gateway of the name, and is taken.
+func (r *GatewayReconciler) refuseForeign(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) error {
+	objects := []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}}
+	if plan.ServiceAccount == gateway.Name {
+		objects = append(objects, &corev1.ServiceAccount{})
+	}
+	var errs []error
+	for _, object := range objects {
+		err := r.client.Get(ctx, client.ObjectKeyFromObject(gateway), object)
+		if apierrors.IsNotFound(err) {
+			err = r.reader.Get(ctx, client.ObjectKeyFromObject(gateway), object)
+		}
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("look for %T: %w", object, err))
+		case !mayTake(object, gateway):
+			errs = append(errs, fmt.Errorf("%T %s/%s exists and was not made for Gateway %s: rename one of them", object, gateway.Namespace, gateway.Name, gateway.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func mayTake(object client.Object, gateway *gatewayv1.Gateway) bool {
+	if metav1.GetControllerOf(object) != nil {
+		return metav1.IsControlledBy(object, gateway)
+	}
+	labels := object.GetLabels()
+	return labels[translate.LabelManagedBy] == translate.ManagedBy && labels[gatewayNameLabel] == gateway.Name
 }
 
 // dropForeignPorts takes ports out of the Service that are not in the plan. Applying alone would keep those that another writer made,
@@ -142,6 +176,10 @@ func (r *RootReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
 func (r *RootReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	signer := r.signer()
 	if signer == nil || !r.wanted(req.Name) {
+		return ctrl.Result{}, nil
+	}
+	var there corev1.ConfigMap
+	if err := r.client.Get(ctx, client.ObjectKey{Namespace: req.Name, Name: rootCertName}, &there); err == nil && there.Data[rootCertKey] == signer.RootPEM() {
 		return ctrl.Result{}, nil
 	}
 	object := corev1ac.ConfigMap(rootCertName, req.Name).WithData(map[string]string{rootCertKey: signer.RootPEM()})

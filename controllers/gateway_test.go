@@ -136,6 +136,31 @@ var _ = Describe("Gateways", func() {
 		Consistently(func() error { return east.Get(ctx, key, deployment) }, "300ms").Should(Succeed())
 	})
 
+	It("do not take over what was not made for them", func(ctx SpecContext) {
+		theirs := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "taken"},
+			Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "taken"}, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+		}
+		east.with(theirs)
+		g := eastwest("default", "taken")
+		east.with(g)
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/Invalid"))
+		Expect(message(g.Status.Conditions, "Accepted")).To(ContainSubstring("Service default/taken"))
+		Consistently(func() *corev1.Service {
+			Expect(east.Get(ctx, client.ObjectKeyFromObject(theirs), theirs)).To(Succeed())
+			return theirs
+		}, "300ms").Should(And(HaveField("OwnerReferences", BeEmpty()), HaveField("Spec.Selector", HaveKeyWithValue("app", "taken"))))
+
+		By("taking its place once it is gone")
+		Expect(east.Delete(ctx, theirs)).To(Succeed())
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
+		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "taken"}}
+		Eventually(get(east, service)).Should(HaveField("OwnerReferences", HaveLen(1)))
+		for _, o := range []client.Object{service, &appsv1.Deployment{ObjectMeta: service.ObjectMeta}, &corev1.ServiceAccount{ObjectMeta: service.ObjectMeta}, &policyv1.PodDisruptionBudget{ObjectMeta: service.ObjectMeta}} {
+			east.removeLater(o)
+		}
+	})
+
 	DescribeTable("that cannot be served say so",
 		func(ctx SpecContext, change func(*gatewayv1.Gateway), gateway, listener, field string) {
 			g := eastwest("default", "bad")

@@ -51,10 +51,9 @@ func remoteKinds() []watched {
 	}
 }
 
-// localKinds are read from our own cluster.
+// localKinds are read from our own cluster. RemoteClusters are not among them: which of them count is for a plan to say.
 func localKinds() []watched {
 	return append(remoteKinds(),
-		kindOf[v1alpha1.RemoteCluster, v1alpha1.RemoteClusterList](world.KindRemoteCluster, false),
 		kindOf[securityv1.AuthorizationPolicy, securityv1.AuthorizationPolicyList](world.KindAuthorizationPolicy, true),
 		kindOf[securityv1.PeerAuthentication, securityv1.PeerAuthenticationList](world.KindPeerAuthentication, true),
 	)

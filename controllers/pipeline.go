@@ -21,8 +21,8 @@ const (
 	// bootDeadline is how long the first answer to proxies may wait for remote clusters: an answer without them would take their
 	// endpoints out of use (design, part 5).
 	bootDeadline = 30 * time.Second
-	// bootQuiet is how long nothing may be pending before what is known at boot counts as translated.
-	bootQuiet = 20 * time.Millisecond
+	// bootTick is how often it is asked, while nothing changes, whether everything is known.
+	bootTick = 20 * time.Millisecond
 )
 
 // publisher is the discovery server.
@@ -38,7 +38,7 @@ type Pipeline struct {
 	engine  *translate.Engine
 	publish publisher
 	local   world.Cluster
-	settled func() bool // what must be known before the first answer is known
+	known   func() (own, all bool) // whether our own cluster, and every other one too, is in the store as it was at start
 	changed func(translate.Change)
 	log     logr.Logger
 	ready   chan struct{}
@@ -55,13 +55,14 @@ type results struct {
 	scopes    map[world.Key]translate.ScopeStatus
 	remotes   map[world.Cluster]translate.RemoteCount
 	vips      map[mesh.ServiceKey]struct{}
+	serving   map[mesh.GatewayKey]struct{}
 }
 
 // NewPipeline makes a pipeline. changed is called from its goroutine after every change and must not block.
-func NewPipeline(store *world.Store, config world.Config, publish publisher, settled func() bool, changed func(translate.Change), log logr.Logger) *Pipeline {
+func NewPipeline(store *world.Store, config world.Config, publish publisher, known func() (own, all bool), changed func(translate.Change), log logr.Logger) *Pipeline {
 	return &Pipeline{
 		store: store, engine: translate.NewEngine(config), publish: publish, local: config.LocalCluster,
-		settled: settled, changed: changed, log: log, ready: make(chan struct{}),
+		known: known, changed: changed, log: log, ready: make(chan struct{}),
 		results: results{
 			findings:  map[world.ObjectRef][]translate.Finding{},
 			plans:     map[world.Key]*translate.GatewayPlan{},
@@ -69,6 +70,7 @@ func NewPipeline(store *world.Store, config world.Config, publish publisher, set
 			scopes:    map[world.Key]translate.ScopeStatus{},
 			remotes:   map[world.Cluster]translate.RemoteCount{},
 			vips:      map[mesh.ServiceKey]struct{}{},
+			serving:   map[mesh.GatewayKey]struct{}{},
 		},
 	}
 }
@@ -94,23 +96,22 @@ func (p *Pipeline) Start(ctx context.Context) error {
 	}
 }
 
-// boot translates until everything that the first answer needs is known, or the deadline for it is over.
+// boot translates until everything that the first answer needs is known. Other clusters are waited for until a deadline; our own one
+// always, because an answer without it would take everything out of use.
 func (p *Pipeline) boot(ctx context.Context) {
 	began := time.Now()
 	for {
-		settled := p.settled()
-		quiet, cancel := context.WithTimeout(ctx, bootQuiet)
-		delta, err := p.store.Take(quiet)
+		own, all := p.known() // asked first: what was known then is in what is taken now
+		tick, cancel := context.WithTimeout(ctx, bootTick)
+		delta, err := p.store.Take(tick)
 		cancel()
-		switch {
-		case err == nil:
+		if err == nil {
 			p.apply(delta)
-		case ctx.Err() != nil:
+		} else if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return
-		case !errors.Is(err, context.DeadlineExceeded):
-			return
-		case settled, time.Since(began) > bootDeadline:
-			p.log.Info("answering proxies", "complete", settled, "after", time.Since(began).Round(time.Millisecond).String())
+		}
+		if all || own && time.Since(began) > bootDeadline {
+			p.log.Info("answering proxies", "complete", all, "after", time.Since(began).Round(time.Millisecond).String())
 			p.publish.SetReady()
 			close(p.ready)
 			return
@@ -137,6 +138,9 @@ func (p *Pipeline) apply(delta world.Delta) {
 	}
 	for id, c := range change.Remotes {
 		setPointer(r.remotes, id, c)
+	}
+	for key, g := range change.Mesh.Gateways {
+		set(r.serving, key, struct{}{}, g != nil)
 	}
 	for key, wanted := range change.VIPs {
 		set(r.vips, key, struct{}{}, wanted)
@@ -180,12 +184,12 @@ func (p *Pipeline) Plan(namespace, name string) *translate.GatewayPlan {
 	return p.results.plans[p.key(namespace, name)]
 }
 
-// PlannedNamespaces are those in which gateways run.
-func (p *Pipeline) PlannedNamespaces() []string {
+// ServingNamespaces are those in which gateways run, also those of Gateways that keep what was accepted last.
+func (p *Pipeline) ServingNamespaces() []string {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	namespaces := map[string]struct{}{}
-	for key := range p.results.plans {
+	for key := range p.results.serving {
 		namespaces[key.Namespace] = struct{}{}
 	}
 	return slices.Sorted(maps.Keys(namespaces))

@@ -28,7 +28,7 @@ const (
 	gatewayClassLabel = "gateway.networking.k8s.io/gateway-class-name"
 	// reservedPrefix begins labels and annotations that a Gateway's infrastructure may not set.
 	reservedPrefix = "gateway.networking.k8s.io/"
-	// gatewayReplicas is how many pods a gateway begins with: one may go at any time.
+	// gatewayReplicas is how many pods a gateway has: one may go at any time.
 	gatewayReplicas = 2
 	// gatewayDrain is how long running connections may go on after a pod was told to end, and gatewayGrace adds what the process
 	// needs around it, in seconds (design, part 2, promise 5).

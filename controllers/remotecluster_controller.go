@@ -30,6 +30,7 @@ type RemoteReconciler struct {
 	namespace string
 	local     world.Cluster
 	remotes   *Remotes
+	store     *world.Store // gets the RemoteClusters that speak for a cluster: their limits count
 	leading   <-chan struct{}
 	statuses  *inbox // RemoteClusters whose status may differ
 	log       logr.Logger
@@ -74,6 +75,7 @@ func (r *RemoteReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.
 		return ctrl.Result{}, fmt.Errorf("list RemoteClusters: %w", err)
 	}
 	plan := planRemotes(secrets.Items, objects.Items, r.local)
+	r.limit(plan)
 	r.remotes.Set(plan.wishes)
 	r.mu.Lock()
 	r.plan = plan
@@ -83,6 +85,22 @@ func (r *RemoteReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.
 		r.statuses.add(types.NamespacedName{Name: objects.Items[i].Name})
 	}
 	return ctrl.Result{}, r.write(ctx, plan)
+}
+
+// limit has the limits of those RemoteClusters count that speak for a cluster, and of no others: one that is refused must neither widen
+// nor narrow what the other one lets in. A cluster that is wished for has its limits before anything of it is read.
+func (r *RemoteReconciler) limit(plan remotePlan) {
+	there := map[world.ObjectRef]bool{}
+	for _, o := range plan.speaks {
+		limits := world.ReduceRemoteCluster(r.local, o)
+		there[limits.Ref()] = true
+		r.store.Put(limits)
+	}
+	for _, ref := range r.store.Refs(r.local) {
+		if ref.Kind == world.KindRemoteCluster && !there[ref] {
+			r.store.Delete(ref)
+		}
+	}
 }
 
 // write makes and removes RemoteClusters, if this replica leads.

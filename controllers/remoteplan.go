@@ -36,7 +36,8 @@ type refusal struct{ reason, message string }
 type remotePlan struct {
 	wishes map[world.Cluster]Wish
 	// named are the RemoteClusters that speak for the wishes.
-	named map[world.Cluster]string
+	named  map[world.Cluster]string
+	speaks []*v1alpha1.RemoteCluster // the same as objects, also those that are to be made
 	// refused are RemoteClusters, by name, that are not followed.
 	refused map[string]refusal
 	create  []*v1alpha1.RemoteCluster
@@ -122,6 +123,7 @@ func planRemotes(secrets []corev1.Secret, remotes []v1alpha1.RemoteCluster, loca
 				wish.StalenessLimit = limit.Duration
 			}
 			plan.wishes[id], plan.named[id] = wish, c.remote.Name
+			plan.speaks = append(plan.speaks, c.remote)
 		}
 	}
 	return plan

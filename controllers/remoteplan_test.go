@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 func planned(name string, age int, labelled bool, keys ...string) corev1.Secret {
@@ -86,6 +87,13 @@ func TestPlanRemotes(t *testing.T) {
 					t.Error(d)
 				}
 			}
+			var speaks []string
+			for _, o := range plan.speaks {
+				speaks = append(speaks, o.Name)
+			}
+			if !slices.Equal(slices.Sorted(slices.Values(speaks)), slices.Sorted(maps.Values(plan.named))) {
+				t.Errorf("limits of %v count, and %v speak for clusters", speaks, plan.named)
+			}
 			again := planRemotes(tc.secrets, tc.remotes, "east")
 			if !maps.Equal(plan.named, again.named) {
 				t.Errorf("the same input was planned as %v and %v", plan.named, again.named)
@@ -100,4 +108,34 @@ func short(name string) string {
 		return name[:i+1] + "*"
 	}
 	return name
+}
+
+// TestLimitsOfTheRefused: of two RemoteClusters that name one cluster, only the limits of the one that speaks for it count.
+func TestLimitsOfTheRefused(t *testing.T) {
+	bounded := written("zz", "s", "west", "")
+	bounded.Spec.Import = &v1alpha1.ImportLimits{Namespaces: []string{"shop"}}
+	lax := written("west", "s", "west", "s") // made before, and first by name
+	r := &RemoteReconciler{local: "east", store: world.NewStore()}
+	limits := func(remotes ...v1alpha1.RemoteCluster) []string {
+		r.limit(planRemotes([]corev1.Secret{planned("s", 1, true, "west")}, remotes, "east"))
+		var out []string
+		for _, ref := range r.store.Refs("east") {
+			o, _ := r.store.Get(ref)
+			out = append(out, ref.Name+"="+strings.Join(o.(*world.RemoteCluster).Namespaces, ","))
+		}
+		return out
+	}
+	for _, step := range []struct {
+		remotes []v1alpha1.RemoteCluster
+		want    []string
+	}{
+		{nil, []string{"west="}}, // is to be made
+		{[]v1alpha1.RemoteCluster{lax}, []string{"west="}},
+		{[]v1alpha1.RemoteCluster{lax, bounded}, []string{"zz=shop"}},
+		{[]v1alpha1.RemoteCluster{lax}, []string{"west="}},
+	} {
+		if d := cmp.Diff(step.want, limits(step.remotes...)); d != "" {
+			t.Error(d)
+		}
+	}
 }

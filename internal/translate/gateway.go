@@ -114,6 +114,9 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		}
 	}
 	problem := x.gatewayProblem(g)
+	if problem == nil && valid > 0 {
+		problem = x.nameTaken(g)
+	}
 	for _, v := range verdicts {
 		v.report(add, problem == nil)
 	}
@@ -254,6 +257,17 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 		}
 	}
 	return nil
+}
+
+// nameTaken finds a Service that has the Gateway's name and was not made for it. One without an owner that has our labels was left
+// behind by an earlier Gateway of the name, and is taken.
+func (x *index) nameTaken(g *world.Gateway) *gatewayProblem {
+	s := x.state.Services[g.Key]
+	if s == nil || s.Owner == g.UID || s.Owner == "" && x.madeByUs(g.Key) {
+		return nil
+	}
+	return &gatewayProblem{gatewayv1.GatewayReasonInvalid,
+		fmt.Sprintf("metadata.name: Service %s/%s exists and was not made for this Gateway: rename one of them", g.Namespace, g.Name)}
 }
 
 // gatewayAddresses are those that the Gateway has, and why it has none that will do. It settles what the plan asks for.

@@ -51,6 +51,8 @@ type Service struct {
 	Families     mesh.Families
 	// Ingress are the addresses or hostnames that a load balancer gave, in its order.
 	Ingress []string
+	// Owner is the UID of the object that controls it, such as the Gateway that it was made for; empty: none.
+	Owner string
 }
 
 // Ref names the service.

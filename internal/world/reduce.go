@@ -122,6 +122,11 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 	if s.CreationTimestamp.IsZero() {
 		out.Created = 0
 	}
+	for _, ref := range s.OwnerReferences {
+		if ref.Controller != nil && *ref.Controller {
+			out.Owner = string(ref.UID)
+		}
+	}
 	if s.Spec.TrafficDistribution != nil {
 		out.Distribution = bounded(*s.Spec.TrafficDistribution)
 	}
