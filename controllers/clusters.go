@@ -146,10 +146,12 @@ func (r *Remotes) wish(id world.Cluster, w Wish) {
 		r.log.Info("kubeconfig of a remote cluster refused", "cluster", id, "reason", e.refusal.Reason, "message", e.refusal.Error())
 		r.end(e.next)
 		e.next = nil
+		r.releaseClaims(id, e.live)
 		return
 	}
 	e.refusal = nil
 	r.end(e.next)
+	r.releaseClaims(id, e.live)
 	e.next = r.begin(id, digest, kubeconfig)
 }
 
@@ -180,11 +182,7 @@ func (r *Remotes) end(c *connection) {
 func (r *Remotes) drop(id world.Cluster) {
 	e := r.entries[id]
 	delete(r.entries, id)
-	for uid, owner := range r.owners {
-		if owner == id {
-			delete(r.owners, uid)
-		}
-	}
+	r.releaseClaims(id, nil)
 	r.end(e.live)
 	r.end(e.next)
 	r.store.DropCluster(id)
@@ -206,8 +204,13 @@ func (r *Remotes) promote(id world.Cluster, c *connection) {
 	c.feed.TakeOver(before)
 	r.end(e.live)
 	e.live, e.next, e.stale = c, nil, false
-	for uid, owner := range r.owners { // the id may have moved to another cluster
-		if owner == id && uid != c.health().uid {
+	r.releaseClaims(id, c) // the id may have moved to another cluster
+}
+
+// releaseClaims lets an id speak for no cluster but the one that a connection leads to, which may be nil. It needs mu.
+func (r *Remotes) releaseClaims(id world.Cluster, but *connection) {
+	for uid, owner := range r.owners {
+		if owner == id && (but == nil || uid != but.health().uid) {
 			delete(r.owners, uid)
 		}
 	}

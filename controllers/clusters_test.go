@@ -10,6 +10,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -89,5 +90,29 @@ func TestAKubeconfigThatLeadsBackOrToAKnownClusterIsRefused(t *testing.T) {
 	}
 	if reason, _ := r.claimCluster("alias", "uid-of-west"); reason != v1alpha1.ReasonDuplicate {
 		t.Errorf("another name for it: %q", reason)
+	}
+}
+
+func TestAClaimEndsWithTheKubeconfigThatMadeIt(t *testing.T) {
+	var told int
+	r := testRemotes(&told)
+	connect := func() *connection {
+		return &connection{feed: NewFeed(r.store, "west", nil, "isthmus-system"), cancel: func() {}}
+	}
+	live := connect()
+	live.state.uid = "uid-of-west"
+	r.entries["west"] = &entry{live: live, next: connect()}
+	for _, uid := range []types.UID{"uid-of-west", "uid-of-north"} { // the new kubeconfig leads to another cluster
+		if reason, _ := r.claimCluster("west", uid); reason != "" {
+			t.Fatalf("%s cannot be claimed: %s", uid, reason)
+		}
+	}
+	r.wish("west", Wish{Kubeconfig: []byte("nonsense")})
+	r.entries["north"] = &entry{}
+	if reason, message := r.claimCluster("north", "uid-of-north"); reason != "" {
+		t.Errorf("nobody reads the cluster, and it cannot be claimed: %s", message)
+	}
+	if reason, _ := r.claimCluster("north", "uid-of-west"); reason != v1alpha1.ReasonDuplicate {
+		t.Errorf("a cluster that is read can be claimed by another id: %q", reason)
 	}
 }

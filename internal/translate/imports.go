@@ -16,21 +16,25 @@ type imports struct {
 	offers    map[serviceName]int // service → pods behind it, all that the limits on names let through
 	endpoints int                 // their sum
 	out       set[serviceName]    // offers that the limits on counts keep out
+	barred    set[serviceName]    // global services that the limit on namespaces keeps out
 }
 
 // offer says whether a remote cluster offers a service, and with how many pods.
 func (x *index) offer(c world.Cluster, n serviceName) (int, bool) {
-	s := x.state.Services[n.in(c)]
-	if c == x.config.LocalCluster || s == nil || !usable(s) {
-		return 0, false
-	}
-	if _, known := x.network(c); !known || !namespaceAllowed(x.limits[c], n.Namespace) {
-		return 0, false
-	}
-	if x.decideIn(c, s).verdict != global { // the owner decides
+	if !x.shared(c, n) || !namespaceAllowed(x.limits[c], n.Namespace) {
 		return 0, false
 	}
 	return x.pods(c, n).all, true
+}
+
+// shared says whether a remote cluster has a service that it calls GLOBAL and that could be used from here.
+func (x *index) shared(c world.Cluster, n serviceName) bool {
+	s := x.state.Services[n.in(c)]
+	if c == x.config.LocalCluster || s == nil || !usable(s) {
+		return false
+	}
+	_, known := x.network(c)
+	return known && x.decideIn(c, s).verdict == global // the owner decides
 }
 
 // pods counts the pods behind a service in a cluster that its limits let through.
@@ -65,12 +69,16 @@ func (x *index) accounts(c world.Cluster, n serviceName) []string {
 func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serviceName] {
 	i := x.imports[c]
 	if i == nil {
-		i = &imports{offers: map[serviceName]int{}}
+		i = &imports{offers: map[serviceName]int{}, barred: set[serviceName]{}}
 		x.imports[c] = i
 	}
 	for n := range names {
 		i.endpoints -= i.offers[n]
 		delete(i.offers, n)
+		delete(i.barred, n)
+		if !namespaceAllowed(x.limits[c], n.Namespace) && x.shared(c, n) {
+			i.barred.add(n)
+		}
 		if pods, ok := x.offer(c, n); ok {
 			i.offers[n] = pods
 			i.endpoints += pods
@@ -89,7 +97,7 @@ func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serv
 			changed.add(n)
 		}
 	}
-	if len(i.offers) == 0 {
+	if len(i.offers)+len(i.barred) == 0 {
 		delete(x.imports, c)
 	}
 	return changed

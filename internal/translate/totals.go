@@ -116,16 +116,18 @@ func (x *index) remoteCount(c world.Cluster, t totals) (RemoteCount, []Finding, 
 		out.Services, out.Endpoints = r.services, r.endpoints
 	}
 	if i := x.imports[c]; i != nil {
-		out.LeftOut = len(i.out)
+		out.LeftOut = len(i.out) + len(i.barred)
 	}
 	if limits == nil {
 		return out, nil, true
 	}
 	within := Finding{Type: v1alpha1.RemoteClusterWithinLimits, Status: isTrue, Reason: v1alpha1.ReasonWithinLimits,
-		Message: "import limits leave nothing out", Generation: limits.Generation}
+		Message: "import limits leave no service out", Generation: limits.Generation}
 	if out.LeftOut > 0 {
 		within.Status, within.Reason = isFalse, v1alpha1.ReasonLimitExceeded
-		within.Message = fmt.Sprintf("spec.import: %d global services are left out, beyond %d services or %d endpoints", out.LeftOut, limits.MaxServices, limits.MaxEndpoints)
+		barred := len(x.imports[c].barred)
+		within.Message = fmt.Sprintf("spec.import: %d global services are left out: %d of other namespaces, %d beyond %d services or %d endpoints",
+			out.LeftOut, barred, out.LeftOut-barred, limits.MaxServices, limits.MaxEndpoints)
 	}
 	findings := []Finding{within}
 	if !known && len(x.namesOf[c]) > 0 {
