@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -78,12 +79,18 @@ func TestForwardedNetwork(t *testing.T) {
 
 func FuzzHeaders(f *testing.F) {
 	f.Add(`k8s.cluster.name=east,service.name=a%20b`)
+	f.Add(`service.name=%ff,k8s.pod.name=%00`)
 	f.Add(`for="10.0.0.1:80";host=a.b`)
 	f.Add("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	f.Fuzz(func(t *testing.T, header string) {
 		b := ParseBaggage(header)
 		if again := ParseBaggage(b.String()); len(b.String()) <= maxHeader && again != b {
 			t.Fatalf("%+v became %+v", b, again)
+		}
+		for _, label := range (party{workload: b.Workload, service: b.Service, revision: b.Revision, namespace: b.Namespace, cluster: b.Cluster}).labels() {
+			if !utf8.ValidString(label) || len(label) > maxMember {
+				t.Fatalf("metrics cannot be labelled %q", label)
+			}
 		}
 		fw := ParseForwarded(header)
 		if fw.For.IsValid() && ParseForwarded(fw.String()) != fw {
