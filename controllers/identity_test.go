@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -208,6 +209,30 @@ var _ = Describe("Discovery", func() {
 		east.runApp("default", "hello", "10.244.1.21", nil)
 		Eventually(func() *mesh.Service { return s.service(key) }).ShouldNot(BeNil())
 		Eventually(func() int { return s.endpoints(key) }).Should(Equal(1))
+	})
+
+	It("tells of endpoints that are no pods, such as the API server's", func(ctx SpecContext) {
+		s := subscribe()
+		outside := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "outside"},
+			Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "https", Port: 443}}},
+		}
+		name, port, tcp := "https", int32(6443), corev1.ProtocolTCP
+		slice := &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "outside-1", Labels: map[string]string{discoveryv1.LabelServiceName: "outside"}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}},
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.10"}}},
+		}
+		east.with(outside, slice)
+		key := mesh.ServiceKey{Namespace: "default", Hostname: "outside.default.svc.cluster.local"}
+		Eventually(func() int { return s.endpoints(key) }).Should(Equal(1))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		w := s.view.Workloads["east/discovery.k8s.io/EndpointSlice/default/outside-1/192.0.2.10"]
+		Expect(w).NotTo(BeNil())
+		Expect(w.Tunnel).To(Equal(mesh.TunnelNone), "nobody there ends tunnels")
+		Expect(w.Services[key]).To(ConsistOf(HaveField("Target", BeEquivalentTo(6443))))
 	})
 
 	It("explains a service without ports", func(ctx SpecContext) {
