@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build conformance
+
+package conformance
+
+import (
+	"embed"
+	"io/fs"
+	"os"
+	"testing"
+
+	upstream "sigs.k8s.io/gateway-api/conformance"
+	"sigs.k8s.io/gateway-api/conformance/tests"
+	"sigs.k8s.io/gateway-api/conformance/utils/flags"
+	"sigs.k8s.io/gateway-api/conformance/utils/suite"
+)
+
+// class is the GatewayClass under test.
+const class = "eastwest"
+
+// baseManifests replaces the suite's base/manifests.yaml; see there why.
+const baseManifests = "base.yaml"
+
+//go:embed base.yaml
+var ownManifests embed.FS
+
+// TestGatewayAPI runs the Gateway API's suite on the cluster that KUBECONFIG names. The suite's own flag
+// -run-test NAME tries any test instead, also one that is left out.
+func TestGatewayAPI(t *testing.T) {
+	s, err := readSelection(selectionYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.check(tests.ConformanceTests); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("KUBECONFIG") == "" {
+		t.Fatal("KUBECONFIG is not set: the suite makes and deletes namespaces, so the cluster must be named")
+	}
+	opts := upstream.DefaultOptions(t)
+	if opts.ReportOutputPath != "" {
+		t.Fatal("no profile is claimed yet, so there is nothing to report")
+	}
+	if opts.GatewayClassName == flags.DefaultGatewayClassName {
+		opts.GatewayClassName = class
+	}
+	opts.BaseManifests = baseManifests
+	opts.ManifestFS = []fs.FS{&upstream.Manifests, ownManifests}
+	if opts.RunTest == "" {
+		opts.SupportedFeatures = s.gates(tests.ConformanceTests)
+		opts.SkipTests = s.skips(tests.ConformanceTests)
+		opts.Hook = func(t *testing.T, test suite.ConformanceTest, _ *suite.ConformanceTestSuite) {
+			switch {
+			case !s.runs(test.ShortName):
+				t.Logf("left out: %s", s.reason(test))
+			case t.Skipped():
+				t.Errorf("%s is in the list of tests that are run, but was skipped", test.ShortName)
+			}
+		}
+	}
+	upstream.RunConformanceWithOptions(t, opts)
+}
