@@ -30,11 +30,13 @@ help: ## Say what each target does
 
 .PHONY: tools
 tools: ## Fetch and build what the project needs: Kubernetes, etcd, containerd, runc, CNI plugins, CoreDNS (once, about 12 minutes), linter, generators
+	@echo "the lab's programs (the lab itself is compiled first, a few minutes the first time)"
 	@go run ./cmd/lab build
 	@$(MAKE) --no-print-directory $(BIN)/golangci-lint $(BIN)/controller-gen
 
 .PHONY: lab-tools
 lab-tools: # What the lab and the control plane's tests need, without linter and generators
+	@echo "the lab's programs (the lab itself is compiled first, a few minutes the first time)"
 	@go run ./cmd/lab build
 
 $(BIN)/golangci-lint: hack/lint/go.mod hack/lint/go.sum
@@ -49,7 +51,8 @@ $(BIN)/controller-gen: hack/tools/go.mod hack/tools/go.sum
 .PHONY: build
 build: ## Build the product, the lab and the demo's app into .cache/build
 	@mkdir -p $(OUT)
-	@for name in $(BINARIES); do $(GO_BUILD) -o $(OUT)/$$name ./cmd/$$name; done
+	@for name in $(BINARIES); do echo "build $$name"; $(GO_BUILD) -o $(OUT)/$$name ./cmd/$$name; done
+	@echo "build lab, demo-app, demo"
 	@$(GO_BUILD) -o $(OUT)/lab ./cmd/lab
 	@$(GO_BUILD) -o $(OUT)/demo-app ./test/e2e/demoapp
 	@$(GO_BUILD) -o $(OUT)/demo ./test/e2e/demo

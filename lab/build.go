@@ -78,7 +78,8 @@ func ComponentNames() []string {
 }
 
 // Build makes the programs that the clusters run, below the cache's bin directory, and tells progress line by line.
-// What is there already, from the same sources and compiler, is left alone. only restricts it to some components.
+// What is there already, from the same sources and compiler, is left alone. only restricts it to some components; without
+// it, and as root, the Debian packages that the nodes need are installed as well.
 func Build(ctx context.Context, progress io.Writer, only ...string) error {
 	for _, name := range only {
 		if !slices.Contains(ComponentNames(), name) {
@@ -127,6 +128,11 @@ func Build(ctx context.Context, progress io.Writer, only ...string) error {
 			return fmt.Errorf("component %s: %w", c.name, err)
 		}
 		fmt.Fprintf(progress, "build %s: %.1f s\n", c.name, time.Since(began).Seconds())
+	}
+	// What the nodes need is installed here too, so that tests find it before any lab was up. Who is not root cannot bring
+	// one up anyway.
+	if len(only) == 0 && os.Geteuid() == 0 {
+		return requirePackages(ctx, progress, runPackages)
 	}
 	return nil
 }

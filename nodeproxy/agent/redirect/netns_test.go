@@ -360,7 +360,7 @@ func TestDNSOverUDP(t *testing.T) {
 func TestKernelAgreesWithTheText(t *testing.T) {
 	nft, err := exec.LookPath("nft")
 	if err != nil {
-		t.Skip("nft is not installed")
+		t.Fatal("nft is not installed; make tools installs it")
 	}
 	s := newStage(t)
 	o := Options{Inbound: true, DNS: true, IPv6: true, VirtualInterfaces: []string{"tap0"}}
