@@ -68,7 +68,7 @@ func (l *listener) handshake(nc net.Conn) (*outer, error) {
 	defer s.handshakes.give(from)
 	ctx, cancel := context.WithTimeout(s.hard, s.o.Limits.HandshakeTimeout)
 	defer cancel()
-	secure := tls.Server(nc, s.tls)
+	secure := tls.Server(hbone.NewTransport(nc), s.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}

@@ -186,7 +186,7 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	secured := tls.Client(nc, p.proxy.o.Certificates.Client(key.source, parse(strings.Fields(key.next))))
+	secured := tls.Client(hbone.NewTransport(nc), p.proxy.o.Certificates.Client(key.source, parse(strings.Fields(key.next))))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		shut(nc)
 		return nil, tlsError(err)
@@ -206,7 +206,7 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 	if refusal != nil {
 		return nil, refusal
 	}
-	secured := tls.Client(outer, p.proxy.o.Certificates.Client(source, plan.Last))
+	secured := tls.Client(hbone.NewTransport(outer), p.proxy.o.Certificates.Client(source, plan.Last))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		outer.Close()
 		return nil, refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, tlsError(err)))
@@ -284,11 +284,11 @@ func refusalOf(err error) *Refusal {
 
 // provedBy is what the other end of a tunnel proved in its handshake.
 func provedBy(conn *hbone.Conn) mesh.Identity {
-	secured, ok := conn.NetConn().(*tls.Conn)
+	state, ok := conn.ConnectionState()
 	if !ok {
 		return mesh.Identity{}
 	}
-	peer, err := mtls.Peer(secured.ConnectionState())
+	peer, err := mtls.Peer(state)
 	if err != nil {
 		return mesh.Identity{}
 	}

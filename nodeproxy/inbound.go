@@ -92,7 +92,7 @@ func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.I
 	case <-ctx.Done():
 		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", context.Cause(ctx))
 	}
-	secured := tls.Server(nc, p.proxy.o.Certificates.Server(self.Identity()))
+	secured := tls.Server(hbone.NewTransport(nc), p.proxy.o.Certificates.Server(self.Identity()))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, mesh.Identity{}, tlsError(err)
 	}

@@ -51,7 +51,7 @@ func cpu(b *testing.B) float64 {
 
 func BenchmarkBulk(b *testing.B) {
 	b.Run("tls", func(b *testing.B) {
-		x, y := secure(tcpPair(b))
+		x, y := bareTLS(tcpPair(b))
 		handshake(b, x, y)
 		benchBulk(b, x, y, 256<<10)
 	})
@@ -65,8 +65,8 @@ func BenchmarkBulk(b *testing.B) {
 
 func BenchmarkDoubleBulk(b *testing.B) {
 	b.Run("tls", func(b *testing.B) {
-		x, y := secure(tcpPair(b))
-		x, y = secure(x, y)
+		x, y := bareTLS(tcpPair(b))
+		x, y = bareTLS(x, y)
 		handshake(b, x, y)
 		benchBulk(b, x, y, 256<<10)
 	})
@@ -109,7 +109,7 @@ func benchPingPong(b *testing.B, x, y net.Conn) {
 
 func BenchmarkPingPong(b *testing.B) {
 	b.Run("tls", func(b *testing.B) {
-		x, y := secure(tcpPair(b))
+		x, y := bareTLS(tcpPair(b))
 		handshake(b, x, y)
 		benchPingPong(b, x, y)
 	})

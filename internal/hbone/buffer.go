@@ -77,6 +77,16 @@ func (b *recvBuffer) fill(n int, epoch uint32) bool {
 	return true
 }
 
+// write copies p behind what is there.
+func (b *recvBuffer) write(p []byte) {
+	for len(p) > 0 {
+		room, epoch := b.space(len(p))
+		n := copy(room, p)
+		b.fill(n, epoch)
+		p = p[n:]
+	}
+}
+
 // peek lends the oldest bytes. There must be some.
 func (b *recvBuffer) peek() (data []byte, epoch uint32) {
 	b.taking = true

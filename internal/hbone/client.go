@@ -47,7 +47,8 @@ func (c *Conn) Open(ctx context.Context, authority string, h Header) (*Stream, H
 	if err != nil {
 		return nil, nil, err
 	}
-	header, err := s.await(ctx, mark)
+	c.push()
+	header, err := s.awaitAnswer(ctx, mark)
 	if err != nil {
 		if errors.Is(err, errNoAnswer) {
 			_ = s.Reset(uint32(http2.ErrCodeCancel)) // always nil
@@ -62,31 +63,52 @@ func (c *Conn) Open(ctx context.Context, authority string, h Header) (*Stream, H
 // errNoAnswer wraps why Open no longer waits.
 var errNoAnswer = errors.New("no answer")
 
-// await waits for the answer. mark is how many frames had come before the request; if it stays at that, the peer is probed.
-func (s *Stream) await(ctx context.Context, mark uint32) (Header, error) {
-	c := s.conn
-	timer := time.NewTimer(c.set.ProbeAfter)
+// awaitAnswer waits for the answer. mark is how many frames had come before the request; if it stays at that, the peer is probed.
+func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.rouse()
+		})
+		defer stop()
+	}
+	timer := time.AfterFunc(s.conn.set.ProbeAfter, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.probe = true
+		s.rouse()
+	})
 	defer timer.Stop()
+	defer s.endAwait()
 	probed := false
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for {
-		select {
-		case a := <-s.answer:
+		switch {
+		case s.answer != nil:
+			a := *s.answer
 			return a.header, a.err
-		case <-ctx.Done():
+		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx))
-		case <-timer.C:
-			switch {
-			case c.ping.frames.Load() != mark:
+		case s.probe:
+			s.probe = false
+			switch frames := s.conn.ping.frames.Load(); {
+			case frames != mark:
 				// It lives, and its own dial takes its time. Ask anew, for it may die while we wait.
-				mark, probed = c.ping.frames.Load(), false
-				timer.Reset(c.set.ProbeAfter)
+				mark, probed = frames, false
+				timer.Reset(s.conn.set.ProbeAfter)
 			case probed:
 				return nil, fmt.Errorf("%w: %w", errNoAnswer, ErrSilent)
 			default:
 				probed = true
-				timer.Reset(c.set.ProbeTimeout)
-				c.probe()
+				timer.Reset(s.conn.set.ProbeTimeout)
+				s.mu.Unlock()
+				s.conn.probe()
+				s.mu.Lock()
 			}
+		default:
+			s.await()
 		}
 	}
 }
@@ -118,7 +140,6 @@ func (c *Conn) request(authority string, h Header) (*Stream, error) {
 		c.left = true
 	}
 	s := newStream(c, id)
-	s.answer = make(chan answer, 1)
 	s.outflow = c.peerWindow
 	c.streams[id] = s
 	c.blockOut.b = c.blockOut.b[:0]
@@ -159,12 +180,19 @@ func (c *Conn) queueHeaders(id uint32, h Header, end bool) {
 	})
 }
 
-// reply hands the answer to Open; only the first one counts.
+// reply hands the answer to Open; only the first one counts. mu must be held.
 func (s *Stream) reply(a answer) {
-	select {
-	case s.answer <- a:
-	default:
+	if s.answer == nil {
+		s.answer = &a
 	}
+}
+
+// replied is reply by the holder of the seat.
+func (s *Stream) replied(a answer) {
+	s.mu.Lock()
+	s.reply(a)
+	s.conn.roused(s)
+	s.mu.Unlock()
 }
 
 // onAnswer acts on a header list that a server sent.
@@ -187,24 +215,24 @@ func (c *Conn) onAnswer(id uint32, list headerList, end bool) error {
 	}
 	if s.accepted {
 		// Trailers: HBONE has no use for them, but they end the stream.
-		if !end || len(list.pseudo) > 0 {
+		if !end || list.pseudo != 0 {
 			return c.resetPeer(id, http2.ErrCodeProtocol, "second HEADERS on a tunnel")
 		}
 		s.end()
 		return nil
 	}
-	status, err := strconv.Atoi(list.pseudo[":status"])
-	if err != nil || len(list.pseudo) != 1 || len(list.pseudo[":status"]) != 3 || status < 100 {
+	status, err := strconv.Atoi(list.status)
+	if err != nil || list.pseudo != hasStatus || len(list.status) != 3 || status < 100 {
 		return c.resetPeer(id, http2.ErrCodeProtocol, "answer without a status")
 	}
 	switch {
 	case status < 200:
-		if end || !c.control.spend(c.set.Control) {
+		if end || !c.in.control.spend(c.set.Control) {
 			return c.resetPeer(id, http2.ErrCodeProtocol, "bad interim answer")
 		}
 	case status == 200:
 		s.accepted = true
-		s.reply(answer{header: list.fields})
+		s.replied(answer{header: list.fields})
 		if end {
 			s.end()
 		}
@@ -213,7 +241,7 @@ func (c *Conn) onAnswer(id uint32, list headerList, end bool) error {
 		if end {
 			s.end()
 		}
-		s.reply(answer{err: &RefusedError{Status: status, Header: list.fields}})
+		s.replied(answer{err: &RefusedError{Status: status, Header: list.fields}})
 	}
 	return nil
 }

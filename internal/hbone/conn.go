@@ -3,7 +3,7 @@
 package hbone
 
 import (
-	"bufio"
+	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -13,37 +13,32 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// readAhead is the size of the buffer between the transport and the frame reader, in bytes. It catches frame headers and small frames several at a
-// time; large payloads go past it straight into the buffer of their stream.
-const readAhead = 4 << 10
-
 // maxRemembered bounds the ids of reset streams that are remembered, whatever MaxStreams is: 4 KiB.
 const maxRemembered = 1024
 
 // Conn is one connection with many streams, in the role of a client (NewClient) or a server (NewServer).
 type Conn struct {
 	nc     net.Conn
+	under  *Transport // below nc, if it can be written to without waiting; else nil
+	record int        // how many bytes of a write to nc travel in one record, see recordOf
 	set    Settings
 	client bool
 
-	running  atomic.Int32  // goroutines that have not ended
+	running  atomic.Int32  // sides that have not ended: reading, writing
 	done     chan struct{} // closed when none is left
-	readDone chan struct{} // closed when the reading one has ended
+	readDone chan struct{} // closed when the reading side has ended
 
-	// Owned by the reading goroutine.
-	br       *bufio.Reader
-	decoder  *headerDecoder
-	block    []byte // header block in pieces
-	greeted  bool   // the peer's first SETTINGS came
-	resets   bucket
-	control  bucket
-	updates  bucket
-	paidSent int64 // DATA bytes sent for which updates were earned
+	seat  seat
+	guard waiter
+	in    input // belongs to the holder of the seat
 
 	inflow connInflow
 	sent   atomic.Int64 // DATA bytes queued so far
+	// crowd says that several streams were served by one read of the transport. Their answers are then sent in one write, after all of them have had a
+	// chance; otherwise each would be a record and a system call of its own.
+	crowd atomic.Bool
 
-	// mu guards the table of streams. Locks nest in the order mu, Stream.mu, wmu.
+	// mu guards the table of streams. Locks nest in the order mu, amu, Stream.mu, seat.mu, and mu, wmu; seat.mu and wmu do not nest in each other.
 	mu        sync.Mutex
 	streams   map[uint32]*Stream
 	opened    uint32 // client: streams opened so far; server: highest id that the peer opened
@@ -54,14 +49,19 @@ type Conn struct {
 	lastTaken uint32 // server, from drainSaid on: the last id that is served
 	afterDone []func()
 	ping      keepalive
-	idle      *time.Timer // server: runs while there are no streams
+	idle      *time.Timer // server: looks for a time without streams
 	quiet     time.Time   // when the last stream ended, if none runs
 
-	requests chan *Request // server: not yet taken by Accept
+	// amu guards what waits for Accept.
+	amu       sync.Mutex
+	acceptors sync.Cond
+	accepting int        // who wait on acceptors
+	requests  []*Request // not yet taken
 
-	// wmu guards the queue to the socket and everything about sending.
+	// wmu guards the queue to the transport and everything about sending.
 	wmu        sync.Mutex
-	wake       sync.Cond // for the writing goroutine
+	sending    bool // somebody has the turn to write to nc
+	flushing   bool // it is the goroutine that may wait for the network
 	out        *outBuffer
 	tail       lastData
 	unread     int // bytes of answers in out
@@ -75,36 +75,41 @@ type Conn struct {
 	writeFrame int   // largest DATA frame that we send
 	peerHeader uint32
 	forgotten  resetRing
-	closing    bool // nothing is queued any more, the writer ends once it has sent the rest
+	closing    bool // nothing is queued any more, the turn ends once the rest is sent
 	broken     bool // nothing more can be sent
 }
 
 func newConn(nc net.Conn, s Settings, client bool) *Conn {
 	c := &Conn{
 		nc:         nc,
+		under:      transportOf(nc),
+		record:     recordOf(nc),
 		set:        s.withDefaults(client),
 		client:     client,
 		done:       make(chan struct{}),
 		readDone:   make(chan struct{}),
-		br:         bufio.NewReaderSize(nc, readAhead),
 		streams:    make(map[uint32]*Stream),
 		peerMax:    defaultClientStreams, // until the peer says otherwise, as ztunnel guesses
 		outflow:    initialWindow,
 		peerWindow: initialWindow,
 		peerHeader: maxWindow,
 	}
-	c.writeFrame = min(c.set.WriteFrameSize, minFrameSize)
+	c.setWriteFrame(minFrameSize)
 	c.forgotten.size = int(min(2*max(uint64(c.set.MaxStreams), 16), maxRemembered))
-	c.decoder = newHeaderDecoder(c.set.MaxHeaderBytes)
-	c.wake.L = &c.wmu
-	c.framer = http2.NewFramer(frameSink{c}, c.br)
-	c.framer.SetMaxReadFrameSize(c.set.MaxFrameSize)
+	c.acceptors.L = &c.amu
+	c.framer = http2.NewFramer(frameSink{c}, nil)
 	c.encoder = hpack.NewEncoder(&c.blockOut)
 	c.inflow.avail.Store(int64(c.set.ConnWindow))
+
+	c.in.buf = make([]byte, readAhead)
+	c.in.greeted = client
+	c.in.decoder = newHeaderDecoder(c.set.MaxHeaderBytes)
+	c.in.framer = http2.NewFramer(nil, &c.in.source)
+	c.in.framer.SetMaxReadFrameSize(c.set.MaxFrameSize)
 	return c
 }
 
-// start queues our first frames and starts the goroutines.
+// start queues our first frames and has them sent, and begins to read.
 func (c *Conn) start() {
 	settings := []http2.Setting{
 		{ID: http2.SettingInitialWindowSize, Val: c.set.StreamWindow},
@@ -116,6 +121,7 @@ func (c *Conn) start() {
 	} else {
 		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: c.set.MaxStreams})
 	}
+	c.running.Store(2)
 	c.wmu.Lock()
 	if c.client {
 		_, _ = c.appendFrame([]byte(http2.ClientPreface)) // cannot fail: it only queues
@@ -127,16 +133,18 @@ func (c *Conn) start() {
 	c.wmu.Unlock()
 
 	c.mu.Lock()
+	c.quiet = time.Now()
 	c.startKeepalive()
 	c.watchIdle()
 	c.mu.Unlock()
 
-	c.running.Store(2)
-	go c.read()
-	go c.write()
+	c.seat.timer = time.AfterFunc(time.Hour, c.onAbsence)
+	c.seat.timer.Stop()
+	c.attend()
+	c.push()
 }
 
-// exit is called by each goroutine as its last act.
+// exit is called as each side's last act.
 func (c *Conn) exit() {
 	if c.running.Add(-1) > 0 {
 		return
@@ -146,6 +154,9 @@ func (c *Conn) exit() {
 	c.afterDone = nil
 	close(c.done)
 	c.mu.Unlock()
+	c.amu.Lock()
+	c.acceptors.Broadcast()
+	c.amu.Unlock()
 	for _, f := range after {
 		f()
 	}
@@ -204,18 +215,20 @@ func (c *Conn) fail(e *ConnError, broken bool) {
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error { return f.WriteGoAway(last, http2.ErrCode(e.Code), []byte(e.Reason)) })
 	c.closing = true
-	c.wake.Signal()
+	c.pass()
 	c.wmu.Unlock()
+	c.attend()
 }
 
 // abandon closes the transport without more words.
 func (c *Conn) abandon() {
 	c.wmu.Lock()
 	c.closing, c.broken = true, true
-	c.wake.Signal()
+	c.pass()
 	c.wmu.Unlock()
-	// The writer may hang in the socket; only closing it gets it out. It closes again, which is harmless.
+	// Whoever writes or reads may hang in the socket; only closing it gets them out. It is closed again, which is harmless.
 	_ = c.nc.Close()
+	c.attend()
 }
 
 // remove takes a stream that has ended off the table.
@@ -229,11 +242,10 @@ func (c *Conn) remove(s *Stream) {
 	if len(c.streams) == 0 {
 		c.quiet = time.Now()
 	}
-	c.watchIdle()
 	c.endIfDrained()
 }
 
-// Close ends the connection and its streams now and waits until its goroutines have ended, for FlushTimeout at most plus what the
+// Close ends the connection and its streams now and waits until it has ended, for FlushTimeout at most plus what the
 // transport takes to close. What was written before is still sent within that time. It returns nil.
 func (c *Conn) Close() error {
 	c.fail(&ConnError{Code: uint32(http2.ErrCodeNo), Reason: reasonClosed}, false)
@@ -241,7 +253,7 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Done is closed when the connection has ended: socket closed, goroutines gone.
+// Done is closed when the connection has ended: transport closed, nothing of it read any more.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Err says why the connection ends or ended, a *ConnError, or nil while it runs.
@@ -254,8 +266,17 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
-// NetConn gives the transport, for its addresses and its TLS state. It belongs to the Conn.
+// NetConn gives the transport, for its addresses. It belongs to the Conn.
 func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// ConnectionState gives what TLS knows of the peer, its certificates above all; ok is false if the transport is no TLS.
+func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
+	secured, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return tls.ConnectionState{}, false
+	}
+	return secured.ConnectionState(), true
+}
 
 // Streams is how many streams run.
 func (c *Conn) Streams() int {

@@ -32,6 +32,9 @@ func pair(t testing.TB, client, server Settings) (*Conn, *Conn) {
 // join makes a client over a and a server over b and closes both at the end of the test.
 func join(t testing.TB, a, b net.Conn, client, server Settings) (*Conn, *Conn) {
 	t.Helper()
+	if x, ok := a.(*tls.Conn); ok {
+		handshake(t, x, b.(*tls.Conn))
+	}
 	c, err := NewClient(a, client)
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +78,13 @@ var testCertificate = func() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }()
 
-// secure puts TLS on both ends of a connection.
+// secure puts TLS on both ends of a connection, above what lets a Conn write without waiting.
 func secure(a, b net.Conn) (net.Conn, net.Conn) {
+	return bareTLS(NewTransport(a), NewTransport(b))
+}
+
+// bareTLS puts TLS on both ends of a connection.
+func bareTLS(a, b net.Conn) (net.Conn, net.Conn) {
 	conf := &tls.Config{
 		Certificates: []tls.Certificate{testCertificate}, InsecureSkipVerify: true, MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"}, DynamicRecordSizingDisabled: true,
@@ -84,11 +92,12 @@ func secure(a, b net.Conn) (net.Conn, net.Conn) {
 	return tls.Client(a, conf), tls.Server(b, conf)
 }
 
-// handshake sends one byte, so that TLS is up.
+// handshake does TLS's.
 func handshake(t testing.TB, x, y net.Conn) {
 	t.Helper()
-	go func() { _, _ = x.Write([]byte{1}) }()
-	if _, err := io.ReadFull(y, make([]byte, 1)); err != nil {
+	other := make(chan error, 1)
+	go func() { other <- x.(*tls.Conn).HandshakeContext(t.Context()) }()
+	if err := errors.Join(y.(*tls.Conn).HandshakeContext(t.Context()), <-other); err != nil {
 		t.Fatal(err)
 	}
 }

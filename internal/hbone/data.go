@@ -4,61 +4,58 @@ package hbone
 
 import "golang.org/x/net/http2"
 
-// readData lands a DATA frame in the buffer of its stream.
-func (c *Conn) readData(fh http2.FrameHeader) error {
-	if fh.StreamID == 0 {
-		return protocol("DATA without a stream")
-	}
-	if !c.inflow.take(int64(fh.Length)) {
-		return &breach{code: http2.ErrCodeFlowControl, reason: "more DATA than the connection's window", event: EventConnProtocol}
-	}
-	left, padding := int(fh.Length), 0
-	if fh.Flags.Has(http2.FlagDataPadded) {
-		if left == 0 {
-			return &breach{code: http2.ErrCodeFrameSize, reason: "padded DATA without a length", event: EventConnProtocol}
-		}
-		b, err := c.br.ReadByte()
-		if err != nil {
-			return err
-		}
-		left, padding = left-1, int(b)
-		if padding > left {
-			return protocol("padding longer than its frame")
-		}
-		left -= padding
-	}
-	end := fh.Flags.Has(http2.FlagDataEndStream)
-	if left == 0 && !end {
-		if !c.control.spend(c.set.Control) {
-			return calm(EventControlBudget, "too many empty DATA frames")
-		}
-	}
-	c.control.earn(float64(left)/(16<<10), c.set.Control)
+// incoming is a DATA frame whose payload is coming, or another one that is skipped.
+type incoming struct {
+	open   bool
+	stream *Stream // where it goes; nil: nowhere
+	left   int     // payload bytes to come
+	pad    int     // and padding after them
+	end    bool    // END_STREAM
+	free   bool    // its bytes are not in any window
+}
 
-	s, err := c.receiver(fh)
-	if err != nil {
-		return err
+// beginData judges a DATA frame and books its bytes.
+func (c *Conn) beginData(fh http2.FrameHeader, have []byte) (more bool, err error) {
+	in := &c.in
+	if fh.StreamID == 0 {
+		return false, protocol("DATA without a stream")
 	}
-	if overhead := int(fh.Length) - left; overhead > 0 {
-		c.giveBack(s, overhead)
+	d := incoming{open: true, left: int(fh.Length), end: fh.Flags.Has(http2.FlagDataEndStream)}
+	header := frameHeaderLen
+	if fh.Flags.Has(http2.FlagDataPadded) {
+		if d.left == 0 {
+			return false, &breach{code: http2.ErrCodeFrameSize, reason: "padded DATA without a length", event: EventConnProtocol}
+		}
+		if len(have) == header {
+			return false, nil
+		}
+		d.left, d.pad = d.left-1, int(have[header])
+		header++
+		if d.pad > d.left {
+			return false, protocol("padding longer than its frame")
+		}
+		d.left -= d.pad
 	}
-	if s == nil {
-		err = c.discard(left)
-	} else {
-		err = c.land(s, left)
+	c.ping.frames.Add(1)
+	in.r += header
+	in.bulk = d.left > len(in.buf)
+	if !c.inflow.take(int64(fh.Length)) {
+		return false, &breach{code: http2.ErrCodeFlowControl, reason: "more DATA than the connection's window", event: EventConnProtocol}
 	}
-	if err != nil {
-		return err
-	}
-	if padding > 0 {
-		if err := c.skip(padding); err != nil {
-			return err
+	if d.left == 0 && !d.end {
+		if !in.control.spend(c.set.Control) {
+			return false, calm(EventControlBudget, "too many empty DATA frames")
 		}
 	}
-	if s != nil && end {
-		s.end()
+	in.control.earn(float64(d.left)/(16<<10), c.set.Control)
+	if d.stream, err = c.receiver(fh); err != nil {
+		return false, err
 	}
-	return nil
+	if overhead := int(fh.Length) - d.left; overhead > 0 {
+		c.giveBack(d.stream, overhead)
+	}
+	in.data = d
+	return true, nil
 }
 
 // receiver finds the stream for a DATA frame and books its window. No stream and no error means that the bytes are to be thrown away.
@@ -98,7 +95,7 @@ func (c *Conn) late(id uint32, what string) error {
 	if known && what == "DATA" {
 		return nil // what was in flight may be a window full, and it pays by its bytes
 	}
-	if !c.control.spend(c.set.Control) {
+	if !c.in.control.spend(c.set.Control) {
 		return calm(EventControlBudget, "too many frames on closed streams")
 	}
 	if known {
@@ -107,32 +104,118 @@ func (c *Conn) late(id uint32, what string) error {
 	return c.resetPeer(id, http2.ErrCodeStreamClosed, what+" on a closed stream")
 }
 
-// land reads n payload bytes into the stream's buffer, waking its reader as they come.
-func (c *Conn) land(s *Stream, n int) error {
-	for n > 0 {
-		s.mu.Lock()
-		if s.closed {
-			s.mu.Unlock()
-			return c.discard(n)
+// advanceData takes what has come of the open DATA frame.
+func (c *Conn) advanceData(have []byte) (more bool) {
+	in := &c.in
+	d := &in.data
+	switch {
+	case d.left+d.pad > 0 && len(have) == 0:
+		in.want = d.left + d.pad
+		return false
+	case d.left > 0:
+		n := min(len(have), d.left)
+		in.r += n
+		d.left -= n
+		switch {
+		case d.stream != nil:
+			c.put(d.stream, have[:n])
+		case !d.free:
+			c.owe(c.grant(n, 0, 0))
 		}
-		room, epoch := s.buf.space(n)
+		return true
+	case d.pad > 0:
+		n := min(len(have), d.pad)
+		in.r += n
+		d.pad -= n
+		return true
+	}
+	s, end := d.stream, d.end
+	*d = incoming{}
+	if s != nil && end {
+		s.end()
+	}
+	return true
+}
+
+// owe notes that a frame of ours was queued.
+func (c *Conn) owe(queued bool) {
+	if queued {
+		c.in.owes = true
+	}
+}
+
+// put copies payload bytes to where the stream's reader finds them.
+func (c *Conn) put(s *Stream, b []byte) {
+	s.mu.Lock()
+	if s == c.in.stream && s.buf.size == 0 {
+		n := copy(s.want[s.landed:], b)
+		s.landed += n
+		b = b[n:]
+	}
+	if s.closed {
 		s.mu.Unlock()
-		k, err := c.br.Read(room)
-		s.mu.Lock()
-		kept := s.buf.fill(k, epoch)
-		if kept && k > 0 {
-			s.rcond.Signal()
-		}
+		c.owe(c.grant(len(b), 0, 0))
+		return
+	}
+	s.buf.write(b)
+	c.roused(s)
+	s.mu.Unlock()
+}
+
+// land reads payload bytes from the transport, once, to where the stream's reader finds them.
+func (c *Conn) land() error {
+	in := &c.in
+	s, want := in.data.stream, in.data.left
+	s.mu.Lock()
+	if s == in.stream && s.buf.size == 0 && s.landed < len(s.want) {
 		s.mu.Unlock()
-		if !kept {
-			c.grant(k, 0, 0)
+		room := s.want[s.landed:]
+		n, err := c.nc.Read(room[:min(len(room), want)])
+		if n > 0 {
+			err = nil // it comes again
 		}
-		n -= k
-		if err != nil {
-			return err
+		s.landed += n
+		in.data.left -= n
+		in.sated, in.back = n > 0, true
+		return err
+	}
+	if s.closed {
+		s.mu.Unlock()
+		in.data.stream = nil // the rest is thrown away as it comes
+		return nil
+	}
+	room, epoch := s.buf.space(want)
+	s.mu.Unlock()
+	n, err := c.nc.Read(room)
+	if n > 0 {
+		err = nil
+	}
+	in.data.left -= n
+	s.mu.Lock()
+	kept := s.buf.fill(n, epoch)
+	if kept && n > 0 {
+		c.roused(s)
+	}
+	s.mu.Unlock()
+	if !kept {
+		c.owe(c.grant(n, 0, 0))
+	}
+	return err
+}
+
+// roused tells the stream's reader, if it waits, that there is something. The stream's mu must be held.
+func (c *Conn) roused(s *Stream) {
+	in := &c.in
+	switch {
+	case s == in.stream:
+		in.sated, in.back = true, true
+	case s.waiting:
+		s.w.cond.Signal()
+		in.woken++
+		if in.stream == nil {
+			in.sated, in.back = true, true // the guard and those who accept make room for who comes back for more
 		}
 	}
-	return nil
 }
 
 // giveBack credits window bytes that carried nothing: padding.
@@ -143,17 +226,5 @@ func (c *Conn) giveBack(s *Stream, n int) {
 		inc, id = s.inflow.give(int64(n), c.set.StreamWindow), s.id
 		s.mu.Unlock()
 	}
-	c.grant(n, id, inc)
-}
-
-// discard reads n payload bytes that nobody wants and credits them to the connection.
-func (c *Conn) discard(n int) error {
-	err := c.skip(n)
-	c.grant(n, 0, 0)
-	return err
-}
-
-func (c *Conn) skip(n int) error {
-	_, err := c.br.Discard(n)
-	return err
+	c.owe(c.grant(n, id, inc))
 }

@@ -10,12 +10,17 @@
 //
 // # Ownership and concurrency
 //
-// A Conn owns its net.Conn and two goroutines. One reads: it lands DATA in the buffer of its stream and never waits, neither for the
-// reader of a stream nor for the socket's write side. One writes: it takes whatever frames were queued since its last write and sends
-// them in one go. Both end before Done is closed. Streams have no goroutine. All methods may be called at once from everywhere.
+// A Conn owns its net.Conn. All methods may be called at once from everywhere. Streams have no goroutine, and a Conn has one only while it has to:
 //
-// Frames leave in the order in which the calls that made them returned. Streams that wait for the connection (its window or the
-// space in its queue) are served in turn, one frame each.
+// Whoever waits for frames reads them. One at a time holds the seat (seat.go): usually a Read that waits for its stream, else an Open or Accept, and if nobody
+// waits a goroutine of the Conn's own. It serves the other streams on the way, lands its own bytes straight in its caller's buffer, and never waits for the
+// reader of a stream or for the network's write side. So a stream that is alone on its connection costs no change of goroutine.
+//
+// Whoever makes a frame sends it, if the transport can be written to without waiting (Transport), straight from the caller's buffer. Where it cannot, when the network
+// takes no more, or when many streams have something to say at the same time, frames gather in a queue and a goroutine sends them in one go.
+//
+// Frames leave in the order in which the calls that made them returned. Streams that wait for the connection (its window, its turn, or the
+// space in its queue) are served in turn, one frame each. When Done is closed, nothing runs any more that the Conn began.
 //
 // # Overload
 //

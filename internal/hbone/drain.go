@@ -40,6 +40,7 @@ func (c *Conn) Drain() {
 			return f.WritePing(false, pingDrain)
 		})
 	}
+	c.pass()
 	c.wmu.Unlock()
 	c.endIfDrained()
 }
@@ -55,6 +56,7 @@ func (c *Conn) sayLast() {
 	c.lastTaken = c.opened
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error { return f.WriteGoAway(c.lastTaken, http2.ErrCodeNo, nil) })
+	c.pass()
 	c.wmu.Unlock()
 	c.endIfDrained()
 }
@@ -65,14 +67,14 @@ func (c *Conn) endIfDrained() {
 	if !over || len(c.streams) > 0 || c.err != nil {
 		return
 	}
-	// fail needs mu itself, and its work is owned by the goroutines that it ends: they wait for running to fall.
+	// fail needs mu itself.
 	c.err = &ConnError{Code: uint32(http2.ErrCodeNo), Reason: reasonDrained}
 	c.ping.stop()
 	c.stopIdle()
 	c.hurry(c.set.PingTimeout) // the last streams have ended here, but their bytes may still be on their way
 	c.wmu.Lock()
 	c.closing = true
-	c.wake.Signal()
+	c.pass()
 	c.wmu.Unlock()
 }
 

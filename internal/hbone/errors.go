@@ -55,7 +55,7 @@ type ConnError struct {
 	Remote bool
 	// Reason says what was wrong.
 	Reason string
-	// Err is the transport's error, if there was one.
+	// Err is the transport's error, or a *BudgetError, if there was one.
 	Err error
 }
 
@@ -76,7 +76,7 @@ func (e *ConnError) Error() string {
 	return text
 }
 
-// Unwrap gives the transport's error.
+// Unwrap gives Err.
 func (e *ConnError) Unwrap() error { return e.Err }
 
 // Is maps the error to the TCP world, see ConnError.
@@ -89,6 +89,11 @@ func (e *ConnError) Is(target error) bool {
 
 // Timeout reports whether the peer was given up because it stayed silent.
 func (e *ConnError) Timeout() bool { return e.Reason == reasonSilent }
+
+// BudgetError says which budget or limit of Settings a peer exceeded, by the event that counts it. It is the Err of a ConnError with ENHANCE_YOUR_CALM.
+type BudgetError struct{ Event Event }
+
+func (e *BudgetError) Error() string { return "exceeded " + string(e.Event) }
 
 // RefusedError is an answer to a CONNECT other than 200. The stream is over, the connection lives.
 type RefusedError struct {

@@ -6,14 +6,14 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// This file acts on the frames that steer, one method each, all in the reading goroutine.
+// This file acts on the frames that steer, one method each, all by the holder of the seat.
 
 func (c *Conn) onSettings(f *http2.SettingsFrame) error {
-	if !c.control.spend(c.set.Control) {
+	if !c.in.control.spend(c.set.Control) {
 		return calm(EventControlBudget, "too many SETTINGS")
 	}
 	if f.IsAck() {
-		if !c.greeted {
+		if !c.in.settled {
 			return protocol("first frame acknowledges SETTINGS")
 		}
 		return nil
@@ -22,14 +22,14 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 	c.mu.Lock()
 	c.wmu.Lock()
 	err := f.ForeachSetting(func(set http2.Setting) error { return c.applySetting(set) })
-	c.next()
+	c.pass()
 	c.wmu.Unlock()
 	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if !c.greeted {
-		c.greeted = true
+	if !c.in.settled {
+		c.in.settled = true
 		c.alive()
 	}
 	return c.answerFrame(func(f *http2.Framer) error { return f.WriteSettingsAck() })
@@ -58,7 +58,7 @@ func (c *Conn) applySetting(set http2.Setting) error {
 			}
 		}
 	case http2.SettingMaxFrameSize:
-		c.writeFrame = min(c.set.WriteFrameSize, int(set.Val))
+		c.setWriteFrame(int(set.Val))
 	case http2.SettingMaxConcurrentStreams:
 		c.peerMax = set.Val
 	case http2.SettingMaxHeaderListSize:
@@ -90,7 +90,7 @@ func (c *Conn) onPing(f *http2.PingFrame) error {
 			return nil
 		}
 	}
-	if !c.control.spend(c.set.Control) {
+	if !c.in.control.spend(c.set.Control) {
 		return calm(EventControlBudget, "too many PINGs")
 	}
 	if f.IsAck() {
@@ -102,9 +102,9 @@ func (c *Conn) onPing(f *http2.PingFrame) error {
 
 func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	sent := c.sent.Load()
-	c.updates.earn(float64(sent-c.paidSent)/256, c.set.Updates)
-	c.paidSent = sent
-	if !c.updates.spend(c.set.Updates) {
+	c.in.updates.earn(float64(sent-c.in.paidSent)/256, c.set.Updates)
+	c.in.paidSent = sent
+	if !c.in.updates.spend(c.set.Updates) {
 		return calm(EventUpdateBudget, "too many WINDOW_UPDATEs")
 	}
 	inc := int64(f.Increment)
@@ -115,7 +115,7 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 			return &breach{code: http2.ErrCodeFlowControl, reason: "window above 2^31-1", event: EventConnProtocol}
 		}
 		c.outflow += inc
-		c.next()
+		c.pass()
 		return nil
 	}
 	s := c.lookup(f.StreamID)
@@ -144,12 +144,12 @@ func (c *Conn) onReset(f *http2.RSTStreamFrame) error {
 		if c.isIdle(f.StreamID) {
 			return protocol("RST_STREAM on a stream that was never opened")
 		}
-		if !c.control.spend(c.set.Control) {
+		if !c.in.control.spend(c.set.Control) {
 			return calm(EventControlBudget, "too many RST_STREAMs")
 		}
 		return nil
 	}
-	if s.request != nil && !s.request.answered.Load() && !c.resets.spend(c.set.Resets) {
+	if s.request != nil && !s.request.answered.Load() && !c.in.resets.spend(c.set.Resets) {
 		return calm(EventResetBudget, "too many streams reset before their answer")
 	}
 	var err error = &StreamError{Code: uint32(f.ErrCode), Remote: true}
@@ -161,7 +161,7 @@ func (c *Conn) onReset(f *http2.RSTStreamFrame) error {
 }
 
 func (c *Conn) onPriority(f *http2.PriorityFrame) error {
-	if !c.control.spend(c.set.Control) {
+	if !c.in.control.spend(c.set.Control) {
 		return calm(EventControlBudget, "too many PRIORITY frames")
 	}
 	if f.StreamDep == f.StreamID {
@@ -177,7 +177,7 @@ func (c *Conn) onGoAway(f *http2.GoAwayFrame) error {
 	if f.StreamID != 0 {
 		return protocol("GOAWAY on a stream")
 	}
-	if !c.control.spend(c.set.Control) {
+	if !c.in.control.spend(c.set.Control) {
 		return calm(EventControlBudget, "too many GOAWAYs")
 	}
 	if !c.client {

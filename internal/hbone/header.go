@@ -83,10 +83,52 @@ func forbidden(name, value string) bool {
 
 // headerList is a received header list, decoded.
 type headerList struct {
-	pseudo    map[string]string
+	pseudo    pseudoHeaders
+	method    string
+	authority string
+	scheme    string
+	path      string
+	status    string
 	fields    Header
 	malformed string // why, or ""
 	tooLarge  bool   // more decoded bytes than allowed; what is here is only the beginning
+}
+
+// pseudoHeaders is the set of those that a list has.
+type pseudoHeaders uint8
+
+const (
+	hasMethod pseudoHeaders = 1 << iota
+	hasAuthority
+	hasScheme
+	hasPath
+	hasStatus
+)
+
+// setPseudo takes a pseudo-header over and says what is wrong with it, or "".
+func (l *headerList) setPseudo(name, value string) string {
+	var has pseudoHeaders
+	var field *string
+	switch name {
+	case ":method":
+		has, field = hasMethod, &l.method
+	case ":authority":
+		has, field = hasAuthority, &l.authority
+	case ":scheme":
+		has, field = hasScheme, &l.scheme
+	case ":path":
+		has, field = hasPath, &l.path
+	case ":status":
+		has, field = hasStatus, &l.status
+	default:
+		return "unknown pseudo-header"
+	}
+	if l.pseudo&has != 0 || len(l.fields) > 0 {
+		return "pseudo-header " + name + " twice or after a field"
+	}
+	l.pseudo |= has
+	*field = value
+	return ""
 }
 
 // headerDecoder turns header blocks into lists. It belongs to the reading goroutine: HPACK's state follows the order of the wire.
@@ -133,14 +175,7 @@ func (d *headerDecoder) emit(f hpack.HeaderField) {
 	case !validValue(f.Value):
 		l.malformed = "bad value of " + f.Name
 	case f.IsPseudo():
-		if _, twice := l.pseudo[f.Name]; twice || len(l.fields) > 0 {
-			l.malformed = "pseudo-header " + f.Name + " twice or after a field"
-			return
-		}
-		if l.pseudo == nil {
-			l.pseudo = make(map[string]string, 2)
-		}
-		l.pseudo[f.Name] = f.Value
+		l.malformed = l.setPseudo(f.Name, f.Value)
 	case !validName(f.Name):
 		l.malformed = "bad field name"
 	case forbidden(f.Name, f.Value):

@@ -62,6 +62,7 @@ func (c *Conn) tick() {
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error { return f.WritePing(false, pingAlive) })
 	c.wmu.Unlock()
+	c.push()
 }
 
 // alive is called when the peer's first frame or an answer to a PING came: the next PING is due after the interval.
@@ -87,22 +88,15 @@ func (c *Conn) probe() {
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error { return f.WritePing(false, pingProbe) })
 	c.wmu.Unlock()
+	c.push()
 }
 
-// watchIdle starts the idle timer of a server without streams and stops that of one with some. mu must be held.
+// watchIdle starts the idle timer of a server. Streams that come and go do not touch it: it looks when it fires. mu must be held.
 func (c *Conn) watchIdle() {
-	if c.client || c.set.IdleTimeout < 0 || c.err != nil {
+	if c.client || c.set.IdleTimeout < 0 {
 		return
 	}
-	if len(c.streams) > 0 {
-		c.stopIdle()
-		return
-	}
-	if c.idle == nil {
-		c.idle = time.AfterFunc(c.set.IdleTimeout, c.endIdle)
-		return
-	}
-	c.idle.Reset(c.set.IdleTimeout)
+	c.idle = time.AfterFunc(c.set.IdleTimeout, c.onIdle)
 }
 
 func (c *Conn) stopIdle() {
@@ -111,8 +105,19 @@ func (c *Conn) stopIdle() {
 	}
 }
 
-func (c *Conn) endIdle() {
-	if c.Streams() > 0 {
+// onIdle is the idle timer.
+func (c *Conn) onIdle() {
+	c.mu.Lock()
+	left := c.set.IdleTimeout
+	if len(c.streams) == 0 {
+		left -= time.Since(c.quiet)
+	}
+	over := c.err != nil
+	if !over && left > 0 {
+		c.idle.Reset(left)
+	}
+	c.mu.Unlock()
+	if over || left > 0 {
 		return
 	}
 	c.set.Observe(EventIdle)

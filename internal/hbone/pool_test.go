@@ -99,6 +99,7 @@ func TestPoolReplacesConnections(t *testing.T) {
 				_ = f.open(p).Close()
 				synctest.Wait()
 				lose(f.server(0))
+				time.Sleep(2 * absence) // by then somebody reads again, for sure
 				synctest.Wait()
 				f.open(p)
 				if n := f.dials.Load(); n != 2 {

@@ -3,20 +3,21 @@
 package hbone
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
-	"net"
+	"os"
+	"strings"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 const (
+	// readAhead is the size of the buffer between the transport and the frames, in bytes. It catches small frames several at a time; large payloads go
+	// past it straight to where they belong.
+	readAhead = 4 << 10
 	// maxOtherFrame is the largest frame other than DATA that is read, in bytes. The largest that anyone needs is a HEADERS frame.
 	maxOtherFrame = 32 << 10
-	// maxContinuations is how many CONTINUATION frames one header block may have. With MaxHeaderBytes of 16 KiB one frame is enough for
-	// every honest peer; the flood of CVE-2024-27316 sends them without end.
-	maxContinuations = 8
 )
 
 // breach is a broken rule that costs the whole connection.
@@ -36,76 +37,282 @@ func calm(event Event, reason string) error {
 	return &breach{code: http2.ErrCodeEnhanceYourCalm, reason: reason, event: event}
 }
 
-// read is the reading goroutine. It ends when the transport does or when the peer breaks a rule of the connection.
-func (c *Conn) read() {
-	defer c.exit()
-	defer close(c.readDone)
-	err := c.readAll()
-	var rule *breach
-	if errors.As(err, &rule) {
+var errFrameTooLarge = &breach{code: http2.ErrCodeFrameSize, reason: "frame too large", event: EventConnProtocol}
+
+// input is the reading side of a connection. It belongs to the holder of the seat.
+type input struct {
+	buf  []byte // received and not yet used: buf[r:w]
+	r, w int
+	want int // how many bytes are to come before there is anything to do; more are read if that costs nothing
+
+	greeted bool   // the client's preface came; always true on a client
+	settled bool   // the peer's first SETTINGS came
+	large   []byte // a frame that does not fit into buf, as it comes: large[:got] is here
+	got     int
+	data    incoming    // a DATA frame, as it comes
+	bulk    bool        // the last DATA frame was larger than buf
+	block   headerBlock // a header block, as its frames come
+	spoiled bool        // a rule was broken: whatever else comes is thrown away
+
+	source  frameSource
+	framer  *http2.Framer // parses all frames but DATA
+	decoder *headerDecoder
+
+	resets   bucket
+	control  bucket
+	updates  bucket
+	paidSent int64 // DATA bytes sent for which updates were earned
+
+	// Of the present holder of the seat:
+	stream  *Stream // whose reader it is, if any
+	accepts bool    // it waits in Accept
+	sated   bool    // it has what it waited for
+	back    bool    // and is likely to want more
+	woken   int     // how many others got something out of the last read of the transport
+	owes    bool    // frames were queued on the way
+}
+
+// frameSource hands the Framer one frame that has come whole.
+type frameSource struct{ b []byte }
+
+func (f *frameSource) Read(p []byte) (int, error) {
+	if len(f.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, f.b)
+	f.b = f.b[n:]
+	return n, nil
+}
+
+// errKicked says that the holder of the seat is wanted elsewhere.
+var errKicked = errors.New("kicked")
+
+// lead reads frames until the waiter, who holds the seat, has what it waits for, or is kicked, or nothing more can be read. Then it leaves the seat.
+func (c *Conn) lead(w *waiter, s *Stream) {
+	in := &c.in
+	in.stream, in.accepts, in.sated, in.back, in.woken = s, w.standby, false, false, 0
+	err := c.readFrames()
+	back := in.back
+	in.stream = nil
+	if in.owes {
+		in.owes = false
+		c.push()
+	}
+	switch {
+	case err == nil || errors.Is(err, errKicked):
+	case c.in.spoil(err):
+		rule := err.(*breach) //nolint:errorlint // spoil says so
 		c.set.Observe(rule.event)
-		c.fail(&ConnError{Code: uint32(rule.code), Reason: rule.reason}, false)
-		// Whatever else comes is thrown away until the writer has said why and closes: a socket closed with unread bytes may lose our GOAWAY.
-		_, _ = io.Copy(io.Discard, c.br)
-	} else {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF // nobody may take the end of the connection for the end of a stream
+		e := &ConnError{Code: uint32(rule.code), Reason: rule.reason}
+		if rule.code == http2.ErrCodeEnhanceYourCalm {
+			e.Err = &BudgetError{Event: rule.event}
 		}
-		c.fail(&ConnError{Remote: true, Err: err}, true)
+		c.fail(e, false)
+	default:
+		c.endReading(err)
+		return
 	}
+	c.leave(w, back)
+}
+
+// spoil says whether err is a broken rule, after which what comes is not looked at any more. It is still read: a socket closed with unread bytes may lose
+// our GOAWAY.
+func (in *input) spoil(err error) bool {
+	_, rule := err.(*breach) //nolint:errorlint // ours, and never wrapped
+	if rule {
+		in.spoiled, in.bulk = true, false
+		in.large, in.data, in.block = nil, incoming{}, headerBlock{}
+	}
+	return rule
+}
+
+// endReading is the end of the transport.
+func (c *Conn) endReading(err error) {
+	s := &c.seat
+	s.mu.Lock()
+	s.over = true
+	s.holder = nil
+	s.timer.Stop()
+	s.mu.Unlock()
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // nobody may take the end of the connection for the end of a stream
+	}
+	c.fail(&ConnError{Remote: true, Err: err}, true)
+	c.in.large, c.in.data, c.in.block = nil, incoming{}, headerBlock{}
 	c.dropRequests()
+	close(c.readDone)
+	c.exit()
 }
 
-func (c *Conn) readAll() error {
-	if !c.client {
-		var preface [len(http2.ClientPreface)]byte
-		if _, err := io.ReadFull(c.br, preface[:]); err != nil {
-			return err
-		}
-		if string(preface[:]) != http2.ClientPreface {
-			return protocol("no HTTP/2 preface")
-		}
-	}
+func (c *Conn) readFrames() error {
+	in := &c.in
 	for {
-		if err := c.readFrame(); err != nil {
+		in.want = 1
+		more, err := c.advance()
+		if err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		if in.sated {
+			return nil
+		}
+		if in.owes {
+			in.owes = false
+			c.push()
+		}
+		if crowd := in.woken > 1; crowd != c.crowd.Load() {
+			c.crowd.Store(crowd)
+		}
+		in.woken = 0
+		if err := c.fill(); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && c.seat.isKicked() {
+				return errKicked
+			}
 			return err
 		}
 	}
 }
 
-// readFrame reads one frame, or one header block with all its frames, and acts on it.
-func (c *Conn) readFrame() error {
-	fh, err := c.framer.ReadFrameHeader()
-	if err != nil {
-		return c.frameError(err, false)
+// fill reads from the transport, once.
+func (c *Conn) fill() error {
+	in := &c.in
+	if in.data.left > 0 && in.data.stream != nil {
+		return c.land()
 	}
-	c.ping.frames.Add(1)
-	if !c.greeted && fh.Type != http2.FrameSettings && fh.Type != http2.FrameGoAway {
+	var n int
+	var err error
+	if in.large != nil {
+		n, err = c.nc.Read(in.large[in.got:])
+		in.got += n
+	} else {
+		have := copy(in.buf, in.buf[in.r:in.w])
+		in.r, in.w = 0, have
+		room := in.buf[have:]
+		if in.bulk && in.want < len(room) {
+			room = room[:in.want] // what follows the header shall go straight to its stream
+		}
+		n, err = c.nc.Read(room)
+		in.w += n
+	}
+	if n > 0 {
+		return nil // an error comes again
+	}
+	return err
+}
+
+// advance acts on what was read: a frame or a part of one. more says that it is worth calling again, else the transport has to be read first.
+func (c *Conn) advance() (more bool, err error) {
+	in := &c.in
+	have := in.buf[in.r:in.w]
+	switch {
+	case in.spoiled:
+		in.r, in.w = 0, 0
+		return false, nil
+	case in.data.open:
+		return c.advanceData(have), nil
+	case in.large != nil:
+		return c.advanceLarge(have)
+	case !in.greeted:
+		n := min(len(have), len(http2.ClientPreface))
+		if !strings.HasPrefix(http2.ClientPreface, string(have[:n])) {
+			return false, protocol("no HTTP/2 preface")
+		}
+		if n < len(http2.ClientPreface) {
+			return false, nil
+		}
+		in.r += n
+		in.greeted = true
+		return true, nil
+	case len(have) < frameHeaderLen:
+		in.want = frameHeaderLen - len(have)
+		return false, nil
+	}
+	fh := frameHeader(have)
+	if err := c.admit(fh); err != nil {
+		return false, err
+	}
+	switch {
+	case fh.Type == http2.FrameData:
+		return c.beginData(fh, have)
+	case fh.Type > http2.FrameContinuation:
+		if !in.control.spend(c.set.Control) {
+			return false, calm(EventControlBudget, "too many frames of unknown types")
+		}
+		c.ping.frames.Add(1)
+		in.r += frameHeaderLen
+		in.data = incoming{open: true, left: int(fh.Length), free: true}
+		return true, nil
+	}
+	size := frameHeaderLen + int(fh.Length)
+	if size > len(in.buf) {
+		in.large, in.got = make([]byte, size), 0
+		return true, nil
+	}
+	if len(have) < size {
+		in.want = size - len(have)
+		return false, nil
+	}
+	in.r += size
+	return true, c.onFrame(have[:size])
+}
+
+func (c *Conn) advanceLarge(have []byte) (more bool, err error) {
+	in := &c.in
+	n := copy(in.large[in.got:], have)
+	in.got += n
+	in.r += n
+	if in.got < len(in.large) {
+		return false, nil
+	}
+	frame := in.large
+	in.large = nil
+	return true, c.onFrame(frame)
+}
+
+func frameHeader(b []byte) http2.FrameHeader {
+	return http2.FrameHeader{
+		Length:   uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]),
+		Type:     http2.FrameType(b[3]),
+		Flags:    http2.Flags(b[4]),
+		StreamID: binary.BigEndian.Uint32(b[5:]) & (1<<31 - 1),
+	}
+}
+
+// admit judges a frame by its header, before anything is done for it.
+func (c *Conn) admit(fh http2.FrameHeader) error {
+	in := &c.in
+	headers := fh.Type == http2.FrameHeaders || fh.Type == http2.FrameContinuation
+	switch {
+	case !in.settled && fh.Type != http2.FrameSettings && fh.Type != http2.FrameGoAway:
 		// A GOAWAY is no greeting either, but servers that turn a connection away begin with it, and it says why.
 		return protocol("first frame is not SETTINGS")
+	case fh.Length > c.set.MaxFrameSize:
+		return errFrameTooLarge
+	case in.block.open && fh.Type != http2.FrameContinuation:
+		return protocol("header block interrupted")
+	case fh.Length > maxOtherFrame && headers:
+		return calm(EventHeaderLimit, "header block too large")
+	case fh.Length > maxOtherFrame && fh.Type < http2.FrameContinuation && fh.Type != http2.FrameData:
+		return errFrameTooLarge
 	}
-	if fh.Type == http2.FrameData {
-		return c.readData(fh)
-	}
-	if fh.Type > http2.FrameContinuation {
-		if !c.control.spend(c.set.Control) {
-			return calm(EventControlBudget, "too many frames of unknown types")
-		}
-		return c.skip(int(fh.Length))
-	}
-	if fh.Length > maxOtherFrame {
-		if fh.Type == http2.FrameHeaders || fh.Type == http2.FrameContinuation {
-			return calm(EventHeaderLimit, "header block too large")
-		}
-		return &breach{code: http2.ErrCodeFrameSize, reason: "frame too large", event: EventConnProtocol}
-	}
-	f, err := c.framer.ReadFrameForHeader(fh)
+	return nil
+}
+
+// onFrame acts on a frame other than DATA.
+func (c *Conn) onFrame(frame []byte) error {
+	c.ping.frames.Add(1)
+	c.in.source.b = frame
+	f, err := c.in.framer.ReadFrame()
 	if err != nil {
-		return c.frameError(err, true)
+		return c.frameError(err)
 	}
 	switch f := f.(type) {
 	case *http2.HeadersFrame:
-		return c.readHeaders(f)
+		return c.onHeaders(f)
+	case *http2.ContinuationFrame:
+		return c.onContinuation(f)
 	case *http2.WindowUpdateFrame:
 		return c.onWindowUpdate(f)
 	case *http2.RSTStreamFrame:
@@ -124,9 +331,8 @@ func (c *Conn) readFrame() error {
 	return protocol("frame in the wrong place")
 }
 
-// frameError sorts an error of the Framer: a rule broken on one stream resets that stream and gives nil, one of the connection a breach; anything else
-// comes from the transport. inFrame says that the header was read already.
-func (c *Conn) frameError(err error, inFrame bool) error {
+// frameError sorts an error of the Framer: a rule broken on one stream resets that stream and gives nil, anything else is a breach.
+func (c *Conn) frameError(err error) error {
 	var se http2.StreamError
 	if errors.As(err, &se) {
 		return c.resetPeer(se.StreamID, se.Code, "malformed frame")
@@ -134,20 +340,13 @@ func (c *Conn) frameError(err error, inFrame bool) error {
 	var ce http2.ConnectionError
 	if errors.As(err, &ce) {
 		reason := "malformed frame"
-		if detail := c.framer.ErrorDetail(); detail != nil {
+		if detail := c.in.framer.ErrorDetail(); detail != nil {
 			reason = detail.Error()
 		}
 		return &breach{code: http2.ErrCode(ce), reason: reason, event: EventConnProtocol}
 	}
-	var neterr net.Error
-	switch {
-	case errors.Is(err, http2.ErrFrameTooLarge):
-		return &breach{code: http2.ErrCodeFrameSize, reason: "frame too large", event: EventConnProtocol}
-	case inFrame && errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &neterr):
-		// Either the transport ended within the frame, and what we say is not heard, or its fields reach beyond its length.
-		return &breach{code: http2.ErrCodeFrameSize, reason: "frame too short", event: EventConnProtocol}
-	}
-	return err
+	// The frame was whole, so its fields reach beyond its length.
+	return &breach{code: http2.ErrCodeFrameSize, reason: "frame too short", event: EventConnProtocol}
 }
 
 // resetPeer resets a stream on which the peer broke a rule. It may do so only so often: leading us to reset is an attack too (CVE-2025-8671).
@@ -157,7 +356,7 @@ func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
 		event = EventRefusedStream
 	}
 	c.set.Observe(event)
-	if !c.resets.spend(c.set.Resets) {
+	if !c.in.resets.spend(c.set.Resets) {
 		return calm(EventResetBudget, "too many streams to reset")
 	}
 	s := c.lookup(id)
@@ -178,6 +377,7 @@ func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
 
 // answerFrame queues a frame that the peer caused, unless the peer leaves too many of them unread.
 func (c *Conn) answerFrame(write func(*http2.Framer) error) error {
+	c.in.owes = true
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	before := c.pending()
@@ -200,53 +400,4 @@ func (c *Conn) isIdle(id uint32) bool {
 		return false // beyond the last id we no longer look
 	}
 	return id > c.opened
-}
-
-// readHeaders collects the header block that begins with f, decodes it and hands it on.
-func (c *Conn) readHeaders(f *http2.HeadersFrame) error {
-	id, end := f.StreamID, f.StreamEnded()
-	selfish := f.HasPriority() && f.Priority.StreamDep == id
-	block := f.HeaderBlockFragment()
-	if !f.HeadersEnded() {
-		c.block = append(c.block[:0], block...)
-		for n := 0; ; n++ {
-			if n == maxContinuations || len(c.block) > maxOtherFrame {
-				return calm(EventHeaderLimit, "header block too large")
-			}
-			fh, err := c.framer.ReadFrameHeader()
-			if err != nil {
-				return c.frameError(err, false)
-			}
-			if fh.Length > maxOtherFrame {
-				return calm(EventHeaderLimit, "header block too large")
-			}
-			next, err := c.framer.ReadFrameForHeader(fh)
-			if err != nil {
-				return c.frameError(err, true)
-			}
-			more, ok := next.(*http2.ContinuationFrame)
-			if !ok {
-				return protocol("header block interrupted")
-			}
-			c.block = append(c.block, more.HeaderBlockFragment()...)
-			if more.HeadersEnded() {
-				break
-			}
-		}
-		block = c.block
-	}
-	list, err := c.decoder.decode(block)
-	if err != nil {
-		if errors.Is(err, hpack.ErrStringLength) {
-			return calm(EventHeaderLimit, "header field too large")
-		}
-		return &breach{code: http2.ErrCodeCompression, reason: "header block cannot be decoded", event: EventConnProtocol}
-	}
-	if selfish && list.malformed == "" {
-		list.malformed = "stream depends on itself"
-	}
-	if c.client {
-		return c.onAnswer(id, list, end)
-	}
-	return c.onRequest(id, list, end)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/net/http2"
@@ -21,64 +22,51 @@ type Request struct {
 	Header Header
 
 	stream   *Stream
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
 	answered atomic.Bool
+	over     atomic.Bool // reset, or the connection ended, before the answer
+
+	mu     sync.Mutex // guards the context, which is made when somebody asks for it
+	ctx    context.Context
+	stop   context.CancelCauseFunc
+	ending error
 }
 
 // NewServer makes the server's end of a connection over nc, which it owns from now on.
 func NewServer(nc net.Conn, s Settings) *Conn {
 	c := newConn(nc, s, false)
-	c.requests = make(chan *Request, c.set.MaxStreams)
 	c.start()
 	return c
-}
-
-// Accept waits for the next request. Requests that were reset meanwhile are passed over. Once the connection has ended the error satisfies
-// errors.Is(err, net.ErrClosed).
-func (c *Conn) Accept(ctx context.Context) (*Request, error) {
-	if c.client {
-		return nil, fmt.Errorf("hbone: a client accepts no streams")
-	}
-	for {
-		select {
-		case r := <-c.requests:
-			if r.ctx.Err() != nil {
-				r.drop()
-				continue
-			}
-			return r, nil
-		case <-c.done:
-			return nil, &acceptError{cause: c.Err()}
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// dropRequests frees the requests that nobody will take, once the connection is over.
-func (c *Conn) dropRequests() {
-	for {
-		select {
-		case r := <-c.requests:
-			r.drop()
-		default:
-			return
-		}
-	}
-}
-
-// drop forgets a request that is over.
-func (r *Request) drop() {
-	r.answered.Store(true)
-	_ = r.stream.Close() // always nil
 }
 
 // Conn gives the connection on which the request came.
 func (r *Request) Conn() *Conn { return r.stream.conn }
 
 // Context is cancelled when the client resets the stream or the connection ends before the request was answered. After the answer it is left alone.
-func (r *Request) Context() context.Context { return r.ctx }
+func (r *Request) Context() context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx == nil {
+		r.ctx, r.stop = context.WithCancelCause(context.Background())
+		if r.over.Load() {
+			r.stop(r.ending)
+		}
+	}
+	return r.ctx
+}
+
+// cancel tells whoever works on the request that it is over. After the answer it does nothing.
+func (r *Request) cancel(err error) {
+	if r.answered.Load() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ending = err
+	r.over.Store(true)
+	if r.stop != nil {
+		r.stop(err)
+	}
+}
 
 // Accept answers 200 with h, and the tunnel is open. By then the next hop must have been reached: there is no way back from a 200.
 func (r *Request) Accept(h Header) (*Stream, error) {
@@ -124,6 +112,7 @@ func (r *Request) answer(status int, h Header, end bool) error {
 		_ = s.Close() // always nil
 		return fmt.Errorf("hbone: answer %d: %w", status, err)
 	}
+	c.push()
 	if end {
 		s.finish(endSend)
 	}
@@ -154,7 +143,7 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 		return c.lateHeaders(id)
 	}
 	c.opened = id
-	full := len(c.streams) >= int(c.set.MaxStreams) || len(c.requests) == cap(c.requests)
+	full := len(c.streams) >= int(c.set.MaxStreams) || c.backlog() >= int(c.set.MaxStreams)
 	c.mu.Unlock()
 
 	switch {
@@ -166,16 +155,14 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 		return c.resetPeer(id, http2.ErrCodeRefusedStream, "too many streams")
 	case list.tooLarge:
 		return c.refuse(id, http2StatusHeaderTooLarge, end)
-	case list.pseudo[":method"] != "CONNECT":
+	case list.method != "CONNECT":
 		return c.refuse(id, 400, end)
 	}
-	authority := list.pseudo[":authority"]
-	if _, err := ParseAuthority(authority); err != nil {
+	if _, err := ParseAuthority(list.authority); err != nil {
 		return c.refuse(id, 400, end)
 	}
 
-	r := &Request{Authority: authority, Header: list.fields}
-	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	r := &Request{Authority: list.authority, Header: list.fields}
 	s := newStream(c, id)
 	s.request = r
 	r.stream = s
@@ -192,44 +179,33 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 	s.outflow = c.peerWindow
 	c.wmu.Unlock()
 	c.streams[id] = s
-	c.watchIdle()
 	c.mu.Unlock()
-	c.requests <- r // has room: only this goroutine fills it, and it looked
+	c.offer(r)
 	return nil
 }
 
 // http2StatusHeaderTooLarge is 431 Request Header Fields Too Large (RFC 6585 §5).
 const http2StatusHeaderTooLarge = 431
 
-// check says what makes the list no request, or "": RFC 9113 §8.3.1 and, for CONNECT, §8.5.
+// check says what makes the list no request, or "": RFC 9113 §8.3.1 and, for CONNECT, §8.5. The authority's form is judged with an answer, not with a reset.
 func (l *headerList) check() string {
-	method, authority := l.pseudo[":method"], l.pseudo[":authority"]
-	scheme, hasScheme := l.pseudo[":scheme"]
-	path, hasPath := l.pseudo[":path"]
-	known := 0
-	for _, name := range [...]string{":method", ":authority", ":scheme", ":path"} {
-		if _, ok := l.pseudo[name]; ok {
-			known++
-		}
-	}
 	switch {
-	case known != len(l.pseudo):
+	case l.pseudo&hasStatus != 0:
 		return "unknown pseudo-header"
-	case method == "":
+	case l.method == "":
 		return "request without a method"
-	case method == "CONNECT" && (hasScheme || hasPath):
+	case l.method == "CONNECT" && l.pseudo&(hasScheme|hasPath) != 0:
 		return "CONNECT with a scheme or a path"
-	case method != "CONNECT" && (scheme == "" || path == ""):
+	case l.method != "CONNECT" && (l.scheme == "" || l.path == ""):
 		return "request without a scheme or a path"
 	}
-	_ = authority // its form is judged with an answer, not with a reset
 	return ""
 }
 
 // refuse answers a request that never becomes a stream.
 func (c *Conn) refuse(id uint32, status int, end bool) error {
 	c.set.Observe(EventBadRequest)
-	if !c.resets.spend(c.set.Resets) {
+	if !c.in.resets.spend(c.set.Resets) {
 		return calm(EventResetBudget, "too many bad requests")
 	}
 	return c.answerFrame(func(f *http2.Framer) error {
@@ -251,7 +227,7 @@ func (c *Conn) onTrailers(s *Stream, list headerList, end bool) error {
 		return c.resetPeer(s.id, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM")
 	case list.malformed != "":
 		return c.resetPeer(s.id, http2.ErrCodeProtocol, list.malformed)
-	case !end || len(list.pseudo) > 0:
+	case !end || list.pseudo != 0:
 		return c.resetPeer(s.id, http2.ErrCodeProtocol, "second HEADERS on a tunnel")
 	}
 	s.end()
@@ -264,7 +240,7 @@ func (c *Conn) lateHeaders(id uint32) error {
 	known := c.forgotten.has(id)
 	c.wmu.Unlock()
 	if known {
-		if !c.control.spend(c.set.Control) {
+		if !c.in.control.spend(c.set.Control) {
 			return calm(EventControlBudget, "too many frames on closed streams")
 		}
 		return nil

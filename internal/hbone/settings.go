@@ -16,10 +16,10 @@ type Settings struct {
 	// MaxFrameSize is the largest DATA frame that we accept, in bytes, 16384 to 16777215. 1 MiB is what ztunnel uses. A frame needs no memory of
 	// its size: its bytes go to the stream as they come.
 	MaxFrameSize uint32
-	// WriteFrameSize is the largest DATA frame that we send if the peer takes it, in bytes. 64 KiB are four full TLS records; larger frames
+	// WriteFrameSize is the largest DATA frame, header included, that we send if the peer takes it, in bytes. 64 KiB are four full TLS records; larger frames
 	// save nothing and delay the neighbours' turn.
 	WriteFrameSize int
-	// WriteQueue is how many bytes of frames may wait for the socket, per connection. 128 KiB are written while the next 128 KiB gather.
+	// WriteQueue is how many bytes of copied frames may wait for the network, per connection. 128 KiB are written while the next 128 KiB gather.
 	WriteQueue int
 	// MaxStreams bounds the streams that run at once on one connection. A server announces it (200 by default, as ztunnel's does);
 	// a client opens no more than this and no more than its peer allows (100).
@@ -52,7 +52,8 @@ type Settings struct {
 	Control Budget
 	// Updates budgets WINDOW_UPDATE frames. Each 256 bytes of DATA sent earn one more, so a peer with small windows is not hurt.
 	Updates Budget
-	// Observe, if set, is told of events worth counting. It is called from the connection's goroutines, must not block, and must not call the Conn.
+	// Observe, if set, is told of events worth counting. It is called by whoever reads the connection, a Read or an Accept of the user's among them: it must not
+	// block, take a lock that is held during such calls, or call the Conn.
 	Observe func(Event)
 }
 
@@ -139,7 +140,7 @@ func (s Settings) withDefaults(client bool) Settings {
 	s.StreamWindow = min(s.StreamWindow, maxWindow)
 	s.ConnWindow = min(max(s.ConnWindow, initialWindow), maxWindow)
 	s.MaxFrameSize = min(max(s.MaxFrameSize, minFrameSize), maxFrameSize)
-	s.WriteFrameSize = min(max(s.WriteFrameSize, 1), maxFrameSize)
+	s.WriteFrameSize = min(max(s.WriteFrameSize, 2*frameHeaderLen), maxFrameSize)
 	s.WriteQueue = max(s.WriteQueue, 2*frameHeaderLen)
 	return s
 }

@@ -3,6 +3,7 @@
 package hbone
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -18,7 +19,7 @@ import (
 // Stream is one tunnelled byte stream: a net.Conn whose directions end separately.
 //
 // Read gives io.EOF after the peer's END_STREAM, and after its reset with NO_ERROR or CANCEL; other resets give a *StreamError. Bytes
-// that came before the end are delivered first. Write returns when its bytes are queued for the socket; a Write that fails tells how many were.
+// that came before the end are delivered first. Write returns when its bytes are on their way to the network; a Write that fails tells how many are.
 // Close ends both directions, and tells the peer so if it had not finished sending. A stream must be closed or reset by its
 // owner, also after an error.
 type Stream struct {
@@ -28,22 +29,30 @@ type Stream struct {
 	// ends collects how far the stream has ended; whoever completes it removes the stream from the connection.
 	ends atomic.Uint32
 
-	// answer carries the peer's answer to a client's Open; nil on a server.
-	answer   chan answer
-	accepted bool // the final answer came; belongs to the reading goroutine
-	// request is the server's side of it; nil on a client.
-	request *Request
+	// request is the server's side of the stream's beginning; nil on a client.
+	request  *Request
+	accepted bool // client: the final answer came; belongs to the holder of the seat
 
 	readMu sync.Mutex // one Read at a time
 	mu     sync.Mutex // guards what follows
 	rcond  sync.Cond
 	buf    recvBuffer
 	inflow streamInflow
-	rerr   error  // why no more bytes come, once buf is empty
-	broken func() // to be called when rerr becomes an error, see AfterReset
-	closed bool   // by Close or Reset here
+	rerr   error   // why no more bytes come, once buf is empty
+	answer *answer // client: the peer's, until Open took it
+	probe  bool    // client: Open shall look whether the peer is there
+	broken func()  // to be called when rerr becomes an error, see AfterReset
+	closed bool    // by Close or Reset here
 	rdl    deadline
 	linger *time.Timer // after Close, until the peer has ended its direction
+
+	// Of who waits in Read or Open:
+	w        waiter
+	waiting  bool // on rcond
+	enlisted bool // with the seat; belongs to who waits
+	// want is the buffer of a Read that holds the seat, and landed how much of it is filled. Both belong to the holder of the seat.
+	want   []byte
+	landed int
 
 	writeMu sync.Mutex // one Write at a time
 	// Guarded by conn.wmu:
@@ -51,7 +60,7 @@ type Stream struct {
 	outflow int64 // what the peer lets us send; negative after it shrank its setting
 	werr    error // why no more bytes go
 	queued  bool  // waits in conn.waiting
-	granted bool  // was taken out of conn.waiting and may queue one frame
+	granted bool  // was taken out of conn.waiting and may send one frame
 	wdl     deadline
 }
 
@@ -66,6 +75,7 @@ const (
 func newStream(c *Conn, id uint32) *Stream {
 	s := &Stream{conn: c, id: id, inflow: streamInflow{avail: int64(c.set.StreamWindow)}}
 	s.rcond.L = &s.mu
+	s.w.cond = &s.rcond
 	s.wcond.L = &c.wmu
 	return s
 }
@@ -79,10 +89,47 @@ func (s *Stream) LocalAddr() net.Addr { return s.conn.nc.LocalAddr() }
 // RemoteAddr gives the remote address of the connection below.
 func (s *Stream) RemoteAddr() net.Addr { return s.conn.nc.RemoteAddr() }
 
+// ConnectionState gives what TLS knows of the peer that carries the stream, see Conn.ConnectionState.
+func (s *Stream) ConnectionState() (state tls.ConnectionState, ok bool) {
+	return s.conn.ConnectionState()
+}
+
+// await waits until something may have come: by reading frames if nobody else does, else to be told. mu must be held; it is let go meanwhile. Who called it
+// calls endAwait when it waits no more.
+func (s *Stream) await() {
+	if s.conn.seat.take(&s.w) {
+		s.enlisted = false
+		s.mu.Unlock()
+		s.conn.lead(&s.w, s)
+		s.mu.Lock()
+		return
+	}
+	s.enlisted = true
+	s.waiting = true
+	s.rcond.Wait()
+	s.waiting = false
+}
+
+// endAwait gives up the place in the line for the seat. mu must not be held.
+func (s *Stream) endAwait() {
+	if s.enlisted {
+		s.enlisted = false
+		s.conn.leave(&s.w, false)
+	}
+}
+
+// rouse has who waits in Read or Open look again. mu must be held.
+func (s *Stream) rouse() {
+	s.rcond.Broadcast()
+	s.conn.kick(&s.w)
+}
+
 // Read reads what has come, waiting for at least one byte.
 func (s *Stream) Read(p []byte) (int, error) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
+	defer s.endAwait()
+	c := s.conn
 	s.mu.Lock()
 	for {
 		switch {
@@ -95,17 +142,34 @@ func (s *Stream) Read(p []byte) (int, error) {
 		case len(p) == 0:
 			s.mu.Unlock()
 			return 0, nil
-		}
-		if s.buf.size > 0 {
-			break
-		}
-		if s.rerr != nil {
+		case s.buf.size > 0:
+			return s.takeBuffered(p)
+		case s.rerr != nil:
 			err := s.rerr
 			s.mu.Unlock()
 			return 0, err
 		}
-		s.rcond.Wait()
+		s.want, s.landed = p, 0
+		s.await()
+		n := s.landed
+		s.want, s.landed = nil, 0
+		if n == 0 {
+			continue
+		}
+		if s.closed {
+			s.mu.Unlock()
+			if c.grant(n, 0, 0) {
+				c.push()
+			}
+			return 0, net.ErrClosed
+		}
+		s.taken(n)
+		return n, nil
 	}
+}
+
+// takeBuffered is Read when there are bytes. mu must be held and is let go.
+func (s *Stream) takeBuffered(p []byte) (int, error) {
 	n := 0
 	for n < len(p) && s.buf.size > 0 {
 		data, epoch := s.buf.peek()
@@ -114,51 +178,80 @@ func (s *Stream) Read(p []byte) (int, error) {
 		s.mu.Lock()
 		if !s.buf.drop(k, epoch) { // closed meanwhile, which credited what was still in the buffer, these k bytes included
 			s.mu.Unlock()
-			s.conn.grant(n, 0, 0)
+			if s.conn.grant(n, 0, 0) {
+				s.conn.push()
+			}
 			return 0, net.ErrClosed
 		}
 		n += k
 	}
+	s.taken(n)
+	return n, nil
+}
+
+// taken credits n bytes that the reader has. mu must be held and is let go.
+func (s *Stream) taken(n int) {
 	inc := uint32(0)
 	if s.rerr == nil {
 		inc = s.inflow.give(int64(n), s.conn.set.StreamWindow)
 	}
 	s.mu.Unlock()
-	s.conn.grant(n, s.id, inc)
-	return n, nil
+	if s.conn.grant(n, s.id, inc) {
+		s.conn.push()
+	}
 }
 
-// Write queues p, waiting for the peer's windows and for space in the connection's queue.
-func (s *Stream) Write(p []byte) (int, error) {
+// Write sends p, waiting for the peer's windows and for its turn among the streams of the connection.
+func (s *Stream) Write(p []byte) (int, error) { return s.write(p, true) }
+
+// tryWrite is Write without waiting: it sends as much of p as can be sent now.
+func (s *Stream) tryWrite(p []byte) (int, error) { return s.write(p, false) }
+
+func (s *Stream) write(p []byte, wait bool) (n int, err error) {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	c := s.conn
+	blocked := false
 	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	n := 0
 	for {
-		var err error
 		switch {
 		case s.werr != nil:
 			err = s.werr
 		case s.wdl.expired:
 			err = os.ErrDeadlineExceeded
 		}
-		if err != nil {
-			c.leaveQueue(s)
-			return n, err
+		if err != nil || n == len(p) {
+			break
 		}
-		if n == len(p) {
-			c.leaveQueue(s)
-			return n, nil
-		}
-		if size := c.room(s, len(p)-n); size > 0 {
-			c.queueData(s, p[n:n+size])
+		if size, straight := c.room(s, len(p)-n); size > 0 {
+			if straight {
+				c.sendData(s, p[n:n+size])
+			} else {
+				c.queueData(s, p[n:n+size])
+			}
 			n += size
+			c.pass()
+			continue
+		}
+		if !wait {
+			break
+		}
+		if !blocked && (c.flushing || s.outflow <= 0 || c.outflow <= 0) {
+			// Only the peer can help, so its frames have to be read.
+			blocked = true
+			c.wmu.Unlock()
+			c.blockedWriter(1)
+			c.wmu.Lock()
 			continue
 		}
 		s.wcond.Wait()
 	}
+	c.leaveLine(s)
+	c.wmu.Unlock()
+	if blocked {
+		c.blockedWriter(-1)
+	}
+	return n, err
 }
 
 // CloseWrite ends our direction: the peer reads io.EOF after the bytes written so far. A Write that waits fails.
@@ -176,6 +269,7 @@ func (s *Stream) CloseWrite() error {
 	c.queueEnd(s)
 	s.endWrites(errWriteClosed)
 	c.wmu.Unlock()
+	c.push()
 	s.finish(endSend)
 	return nil
 }
@@ -224,6 +318,7 @@ func (s *Stream) dismiss() {
 	s.conn.wmu.Lock()
 	s.conn.queueReset(s.id, s.goodbye())
 	s.conn.wmu.Unlock()
+	s.conn.push()
 	s.finish(endReset)
 }
 
@@ -251,7 +346,7 @@ func (s *Stream) shut(say func(dropped int) bool) bool {
 	s.closed = true
 	s.rdl.stop()
 	dropped := s.buf.discard()
-	s.rcond.Broadcast()
+	s.rouse()
 	s.mu.Unlock()
 
 	c.wmu.Lock()
@@ -261,10 +356,11 @@ func (s *Stream) shut(say func(dropped int) bool) bool {
 		s.endWrites(net.ErrClosed)
 	}
 	c.wmu.Unlock()
+	c.grant(dropped, 0, 0)
+	c.push()
 	if over {
 		s.finish(endReset)
 	}
-	c.grant(dropped, 0, 0)
 	return over
 }
 
@@ -290,11 +386,13 @@ func (s *Stream) fail(err error) {
 	if s.request != nil && !s.request.answered.Load() {
 		dropped = s.buf.discard() // nobody will read what came ahead of an answer that cannot be given any more
 	}
-	s.rcond.Broadcast()
-	s.mu.Unlock()
-	s.conn.grant(dropped, 0, 0)
-	if s.answer != nil {
+	if s.request == nil {
 		s.reply(answer{err: err})
+	}
+	s.rouse()
+	s.mu.Unlock()
+	if s.conn.grant(dropped, 0, 0) {
+		s.conn.push()
 	}
 	if s.request != nil {
 		s.request.cancel(err)
@@ -305,18 +403,21 @@ func (s *Stream) fail(err error) {
 // endWrites makes Write fail with err and wakes it. conn.wmu must be held.
 func (s *Stream) endWrites(err error) {
 	s.werr = err
-	s.conn.leaveQueue(s)
+	s.conn.leaveLine(s)
 	s.wcond.Broadcast()
 }
 
-// end is the peer's END_STREAM.
+// end is the peer's END_STREAM. Only the holder of the seat calls it.
 func (s *Stream) end() {
 	s.mu.Lock()
 	if s.rerr == nil {
 		s.rerr = io.EOF
 	}
-	s.rcond.Broadcast()
+	s.conn.roused(s)
 	s.mu.Unlock()
+	if in := &s.conn.in; in.stream == s {
+		in.back = false
+	}
 	s.finish(endRecv)
 }
 
@@ -350,7 +451,7 @@ func (s *Stream) SetReadDeadline(t time.Time) error {
 	if s.closed {
 		return net.ErrClosed
 	}
-	s.rdl.set(t, &s.mu, s.rcond.Broadcast)
+	s.rdl.set(t, &s.mu, s.rouse)
 	return nil
 }
 

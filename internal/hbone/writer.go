@@ -3,17 +3,54 @@
 package hbone
 
 import (
+	"crypto/tls"
 	"encoding/binary"
+	"net"
+	"runtime"
 	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
 )
 
-// frameHeaderLen is the size of a frame header, in bytes (RFC 9113 §4.1).
-const frameHeaderLen = 9
+const (
+	// frameHeaderLen is the size of a frame header, in bytes (RFC 9113 §4.1).
+	frameHeaderLen = 9
+	// tlsRecord is how many bytes one TLS record carries at most (RFC 8446 §5.1), and tlsOverhead what it adds to them: header, content type, and tag (§5.2).
+	tlsRecord   = 16 << 10
+	tlsOverhead = 5 + 1 + 16
+	// smallWrite is up to how many bytes a Write is copied, in bytes, to be sent together with what others have to say; a larger one waits for its turn and is
+	// sent from where it is. One record.
+	smallWrite = 16 << 10
+)
 
-// outBuffer is a run of frames on their way to the socket. Small ones serve requests, answers and control frames; a large one is taken once
+// recordOf gives how many bytes of a write to nc travel in one record of the lowest TLS: a frame that ends with its record costs no further one. A tunnel in a tunnel
+// leaves room for the frame header and the record of the outer one.
+func recordOf(nc net.Conn) int {
+	secured, ok := nc.(*tls.Conn)
+	if !ok {
+		return tlsRecord
+	}
+	t, ok := secured.NetConn().(*Transport)
+	if !ok {
+		return tlsRecord
+	}
+	if outer, ok := t.Conn.(*Stream); ok {
+		return max(outer.conn.record-frameHeaderLen-tlsOverhead, tlsRecord/2)
+	}
+	return tlsRecord
+}
+
+// setWriteFrame takes over the peer's MAX_FRAME_SIZE. A frame and its header fill records to the end. wmu must be held, or the connection be new.
+func (c *Conn) setWriteFrame(peer int) {
+	n := min(c.set.WriteFrameSize-frameHeaderLen, peer)
+	if records := (n + frameHeaderLen) / c.record; records > 0 {
+		n = records*c.record - frameHeaderLen
+	}
+	c.writeFrame = n
+}
+
+// outBuffer is a run of frames on their way to the transport. Small ones serve requests, answers and control frames; a large one is taken once
 // DATA piles up, so that an idle or chatty connection holds none.
 type outBuffer struct{ b []byte }
 
@@ -62,7 +99,7 @@ func (o *outBuffer) release() {
 	}
 }
 
-// pending is how many bytes wait for the writer. wmu must be held.
+// pending is how many bytes wait to be sent. wmu must be held.
 func (c *Conn) pending() int {
 	if c.out == nil {
 		return 0
@@ -70,92 +107,45 @@ func (c *Conn) pending() int {
 	return len(c.out.b)
 }
 
-// room says how many of want bytes the stream may queue as one frame now; 0 means that it has to wait, and has taken its place in the queue if it
-// waits for the connection and not for its own window. wmu must be held.
-func (c *Conn) room(s *Stream, want int) int {
-	if s.outflow <= 0 {
-		c.leaveQueue(s) // its window is its own affair
-		return 0
-	}
-	if !s.granted && (len(c.waiting) > 0 || c.grants) {
-		c.enterQueue(s)
-		return 0
-	}
-	size := int(min(int64(min(want, c.writeFrame)), s.outflow))
-	// A frame that has to be cut to the space left should still be worth its header.
-	space := c.set.WriteQueue - c.pending() - frameHeaderLen
-	if space < min(size, c.set.WriteQueue/8) || space <= 0 || c.outflow <= 0 {
-		s.granted = false
-		c.grants = false
-		c.enterQueue(s)
-		return 0
-	}
-	return int(min(int64(min(size, space)), c.outflow))
-}
-
-// enterQueue puts the stream at the end of those that wait for the connection. wmu must be held.
-func (c *Conn) enterQueue(s *Stream) {
-	if !s.queued {
-		s.queued = true
-		c.waiting = append(c.waiting, s)
-	}
-}
-
-// leaveQueue takes the stream out of the queue and passes its turn on if it had one. wmu must be held.
-func (c *Conn) leaveQueue(s *Stream) {
-	if s.queued {
-		s.queued = false
-		for i, w := range c.waiting {
-			if w == s {
-				c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
-				break
-			}
-		}
-	}
-	if s.granted {
-		s.granted = false
-		c.grants = false
-		c.next()
-	}
-}
-
-// next gives the turn to the stream that waits longest, if there is something to give and nobody has it. wmu must be held.
-func (c *Conn) next() {
-	if c.grants || len(c.waiting) == 0 || c.outflow <= 0 || c.pending()+frameHeaderLen >= c.set.WriteQueue {
-		return
-	}
-	s := c.waiting[0]
-	copy(c.waiting, c.waiting[1:])
-	c.waiting[len(c.waiting)-1] = nil
-	c.waiting = c.waiting[:len(c.waiting)-1]
-	s.queued, s.granted, c.grants = false, true, true
-	s.wcond.Broadcast()
-}
-
 // queueData queues p, which room allowed, as DATA and passes the turn on. Bytes that follow bytes of the same stream join their frame. wmu must be held.
 func (c *Conn) queueData(s *Stream, p []byte) {
-	s.outflow -= int64(len(p))
-	c.outflow -= int64(len(p))
-	c.sent.Add(int64(len(p)))
+	c.spendWindows(s, len(p))
 	if c.tail.id == s.id && c.tail.size+len(p) <= c.writeFrame {
 		copy(c.extend(len(p)), p)
 		c.tail.size += len(p)
 		putLength(c.out.b[c.tail.at:], c.tail.size)
-	} else {
-		at := c.pending()
-		b := c.extend(frameHeaderLen + len(p))
-		putLength(b, len(p))
-		b[3], b[4] = byte(http2.FrameData), 0
-		binary.BigEndian.PutUint32(b[5:], s.id)
-		copy(b[frameHeaderLen:], p)
-		c.tail = lastData{id: s.id, at: at, size: len(p)}
+		return
 	}
-	if s.granted {
-		s.granted = false
-		c.grants = false
-		c.next()
+	at := c.pending()
+	copy(c.beginFrame(s, len(p), len(p)), p)
+	c.tail = lastData{id: s.id, at: at, size: len(p)}
+}
+
+// sendData sends p, which room allowed, as DATA, from where it is: only what shares a record with the frame's header is copied. The turn must be free. wmu must be
+// held; it is let go meanwhile.
+func (c *Conn) sendData(s *Stream, p []byte) {
+	c.spendWindows(s, len(p))
+	head := len(p)
+	if used := c.pending() + frameHeaderLen; used+head > c.record {
+		head = min(head, c.record-used%c.record)
 	}
-	c.wake.Signal()
+	copy(c.beginFrame(s, len(p), head), p)
+	c.transmit(p[head:])
+}
+
+func (c *Conn) spendWindows(s *Stream, n int) {
+	s.outflow -= int64(n)
+	c.outflow -= int64(n)
+	c.sent.Add(int64(n))
+}
+
+// beginFrame queues the header of a DATA frame of size bytes and returns room for the first n of them. wmu must be held.
+func (c *Conn) beginFrame(s *Stream, size, n int) []byte {
+	b := c.extend(frameHeaderLen + n)
+	putLength(b, size)
+	b[3], b[4] = byte(http2.FrameData), 0
+	binary.BigEndian.PutUint32(b[5:], s.id)
+	return b[frameHeaderLen:]
 }
 
 // lastData describes the DATA frame at the very end of the queue; id is 0 if the queue ends with something else.
@@ -171,20 +161,18 @@ func (c *Conn) queueEnd(s *Stream) {
 	if c.tail.id == s.id {
 		c.out.b[c.tail.at+4] |= byte(http2.FlagDataEndStream)
 		c.tail.id = 0
-	} else {
-		c.encode(func(f *http2.Framer) error { return f.WriteData(s.id, true, nil) })
+		return
 	}
-	c.wake.Signal()
+	c.encode(func(f *http2.Framer) error { return f.WriteData(s.id, true, nil) })
 }
 
 // queueReset queues RST_STREAM. wmu must be held.
 func (c *Conn) queueReset(id uint32, code http2.ErrCode) {
 	c.forgotten.add(id)
 	c.encode(func(f *http2.Framer) error { return f.WriteRSTStream(id, code) })
-	c.wake.Signal()
 }
 
-// encode queues what write makes of it. After the end of the connection it does nothing. wmu must be held.
+// encode queues what write makes of it; somebody has to push it when no lock is held any more. After the end of the connection it does nothing. wmu must be held.
 func (c *Conn) encode(write func(*http2.Framer) error) {
 	if c.closing {
 		return
@@ -193,17 +181,17 @@ func (c *Conn) encode(write func(*http2.Framer) error) {
 		// Only an illegal stream id or value gets here, and all of ours are made in this package.
 		panic("hbone: encoding a frame of our own: " + err.Error())
 	}
-	c.wake.Signal()
 }
 
-// grant tells the peer that n bytes were taken out of the connection's window, and, if inc is not 0, that stream id may send inc bytes more.
-func (c *Conn) grant(n int, id, inc uint32) {
+// grant tells the peer that n bytes were taken out of the connection's window, and, if inc is not 0, that stream id may send inc bytes more. queued says
+// that there is something to push.
+func (c *Conn) grant(n int, id, inc uint32) (queued bool) {
 	connInc := uint32(0)
 	if n > 0 {
 		connInc = c.inflow.give(int64(n), c.set.ConnWindow)
 	}
 	if connInc == 0 && inc == 0 {
-		return
+		return false
 	}
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error {
@@ -218,52 +206,110 @@ func (c *Conn) grant(n int, id, inc uint32) {
 		return nil
 	})
 	c.wmu.Unlock()
+	return true
 }
 
-// write is the writing goroutine. It ends when the connection does, after a last attempt to send what is queued.
-func (c *Conn) write() {
-	defer c.exit()
+// push sends what is queued, unless somebody is at it: then that one will. No lock may be held.
+func (c *Conn) push() {
 	c.wmu.Lock()
-	for {
-		for c.pending() == 0 && !c.closing {
-			c.wake.Wait()
+	defer c.wmu.Unlock()
+	if !c.sending && !c.closing && c.pending() > 0 && c.direct() && !c.crowd.Load() {
+		c.transmit(nil)
+	}
+	c.pass()
+}
+
+// direct says whether whoever makes a frame may write it: the network cannot hold it up. wmu must be held.
+func (c *Conn) direct() bool { return c.under != nil }
+
+// transmit writes the queue to the transport and then rest, which must be the rest of the frame that ends the queue. The turn must be free or ours. wmu must
+// be held; it is let go meanwhile.
+func (c *Conn) transmit(rest []byte) {
+	c.sending = true
+	out := c.out
+	c.out, c.tail, c.unread = nil, lastData{}, 0
+	c.next() // there is room in the queue
+	c.wmu.Unlock()
+	_, err := c.nc.Write(out.b)
+	out.release()
+	if err == nil && len(rest) > 0 {
+		_, err = c.nc.Write(rest)
+	}
+	if err != nil {
+		c.fail(&ConnError{Remote: true, Reason: "write", Err: err}, true)
+	}
+	c.wmu.Lock()
+	c.sending = c.flushing
+}
+
+// pass sees to it that somebody sends what there is to send, if the turn is free. wmu must be held.
+func (c *Conn) pass() {
+	c.next()
+	if c.sending {
+		return
+	}
+	// A stream that has the turn takes the queue along.
+	if c.closing || c.under.held() || c.pending() > 0 && !(c.direct() && c.grants) {
+		c.sending, c.flushing = true, true
+		go c.flush()
+	}
+}
+
+// flush is the goroutine that sends what nobody else can or should. It ends when all is sent; with the connection, it closes the transport.
+func (c *Conn) flush() {
+	if c.crowd.Load() {
+		runtime.Gosched() // those who were woken together shall have their say in one write
+	}
+	c.wmu.Lock()
+	for !c.broken && (c.pending() > 0 || c.under.held()) {
+		if !c.under.held() {
+			c.transmit(nil)
+			continue
 		}
-		if c.pending() == 0 || c.broken {
-			break
-		}
-		out := c.out
-		c.out, c.tail, c.unread = nil, lastData{}, 0
-		c.next()
 		c.wmu.Unlock()
-		_, err := c.nc.Write(out.b)
-		out.release()
-		if err != nil {
+		if err := c.under.flush(); err != nil {
 			c.fail(&ConnError{Remote: true, Reason: "write", Err: err}, true)
 		}
 		c.wmu.Lock()
 	}
-	broken := c.broken
+	if c.closing {
+		broken := c.broken
+		c.wmu.Unlock()
+		c.hangUp(broken)
+		return
+	}
+	c.sending, c.flushing = false, false
+	c.pass()
 	c.wmu.Unlock()
+}
+
+// hangUp closes the transport. The turn is ours and is not given back.
+func (c *Conn) hangUp(broken bool) {
 	if !broken {
 		c.partReader()
 	}
 	// The error would tell of a peer that did not take our last words; there is nobody left to act on it.
 	_ = c.nc.Close()
+	c.exit()
 }
 
-// partReader ends our direction of the transport and gives the peer FlushTimeout to end its own, while the reading goroutine goes on. To close at
+// partReader ends our direction of the transport and gives the peer FlushTimeout to end its own, while what comes is still read. To close at
 // once would let the kernel answer a late WINDOW_UPDATE with a reset, which takes the last bytes that we sent with it.
 func (c *Conn) partReader() {
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	if c.nc.SetReadDeadline(time.Now().Add(c.set.FlushTimeout)) == nil {
+	if c.under.held() && c.under.flush() != nil {
+		return
+	}
+	if c.limitReads(time.Now().Add(c.set.FlushTimeout)) == nil {
+		c.attend()
 		<-c.readDone
 	}
 }
 
-// hurry bounds what the writer may still take before it closes the socket.
+// hurry bounds what may still be written before the transport is closed.
 func (c *Conn) hurry(limit time.Duration) {
 	// A transport without deadlines just takes longer.
 	_ = c.nc.SetWriteDeadline(time.Now().Add(limit))

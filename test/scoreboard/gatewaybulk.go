@@ -207,7 +207,7 @@ func (b *bulk) connect(ctx context.Context, address string) (*tls.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	secure := tls.Client(nc, b.source.Client(bulkClient, []mesh.Identity{bulkGateway}))
+	secure := tls.Client(hbone.NewTransport(nc), b.source.Client(bulkClient, []mesh.Identity{bulkGateway}))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, err

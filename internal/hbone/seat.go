@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"sync"
+	"time"
+)
+
+// seat says who reads from the transport. One does at a time, and it is whoever waits for something anyway: a reader of a stream or an Open that holds
+// the seat reads frames in its own goroutine until it has what it waits for, and serves the others on the way. A stream that is alone on its connection
+// so costs no hand-over between goroutines at all, and its bytes go straight into the buffer of its Read.
+//
+// Invariant: while the connection runs, the seat is held, or its timer runs. A seat that was left by somebody who is expected back soon stays empty for a
+// while (see absence); then whoever waits in Accept is called to it, or a goroutine of the connection's own, the guard.
+type seat struct {
+	mu     sync.Mutex
+	holder *waiter // who reads, or was called to; nil: nobody
+	// queue are those who wait for frames and would read, the longest first; standby those who wait in Accept and are called only if nobody else is there.
+	queue, standby waiterList
+	blocked        int       // writers who wait for the peer and cannot read themselves
+	kicked         bool      // the transport's read deadline is in the past, to get the holder out
+	until          time.Time // the read deadline otherwise
+	over           bool      // nothing more is read
+	rounds, seen   uint32    // how often the seat was taken; the same when the timer was set
+	armed          bool      // the timer runs
+	timer          *time.Timer
+}
+
+// absence is how long the seat may be empty while somebody is expected back, at least; at most it is twice that. Within it a request, an answer and a small file
+// are handled, so that the usual stream comes back in time; and what it may delay (a PING, a new stream while all others are busy) does not mind a millisecond.
+const absence = time.Millisecond
+
+// waiter is somebody who waits for frames. Its lock is the one under which it decides to wait.
+type waiter struct {
+	cond    *sync.Cond // on which it waits; nil for the guard
+	standby bool       // it waits in Accept
+	// Guarded by the seat's mu:
+	in         *waiterList
+	prev, next *waiter
+}
+
+// wake has the waiter look again. Its lock must not be held.
+func (w *waiter) wake() {
+	w.cond.L.Lock()
+	w.cond.Broadcast() // all who accept share one
+	w.cond.L.Unlock()
+}
+
+// waiterList is a list of waiters, the oldest first. Its zero value is empty.
+type waiterList struct{ first, last *waiter }
+
+func (l *waiterList) push(w *waiter) {
+	w.in, w.prev, w.next = l, l.last, nil
+	if l.last == nil {
+		l.first = w
+	} else {
+		l.last.next = w
+	}
+	l.last = w
+}
+
+func (l *waiterList) remove(w *waiter) {
+	if w.prev == nil {
+		l.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		l.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.in, w.prev, w.next = nil, nil, nil
+}
+
+// take gives the waiter the seat if it is empty or the waiter was called to it; false: the waiter is enlisted, and will be woken when it is called.
+// The waiter's lock must be held, and not be let go before the waiter waits.
+func (s *seat) take(w *waiter) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holder == w {
+		return true
+	}
+	if s.holder == nil && !s.over {
+		s.sit(w)
+		return true
+	}
+	if w.in == nil {
+		if w.standby {
+			s.standby.push(w)
+		} else {
+			s.queue.push(w)
+		}
+	}
+	return false
+}
+
+// enlist is take for one who just left the seat to others: it does not sit down again before it is called.
+func (s *seat) enlist(w *waiter) (called bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holder != w && w.in == nil {
+		s.standby.push(w)
+	}
+	return s.holder == w
+}
+
+// sit gives the seat to the waiter. mu must be held.
+func (s *seat) sit(w *waiter) {
+	s.holder = w
+	s.rounds++
+	if w.in != nil {
+		w.in.remove(w)
+	}
+}
+
+// kick gets the waiter out of the transport's Read if it is there, so that it looks at what it waits for again.
+func (c *Conn) kick(w *waiter) {
+	s := &c.seat
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holder == w && !s.kicked {
+		s.kicked = true
+		// A transport without deadlines keeps the waiter until the next frame; there is nothing better.
+		_ = c.nc.SetReadDeadline(longAgo)
+	}
+}
+
+var longAgo = time.Unix(1, 0)
+
+// isKicked says whether a timeout of the transport's Read was a kick.
+func (s *seat) isKicked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kicked
+}
+
+// limitReads bounds from now on how long the transport is read.
+func (c *Conn) limitReads(until time.Time) error {
+	s := &c.seat
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until = until
+	if s.kicked {
+		return nil
+	}
+	return c.nc.SetReadDeadline(until)
+}
+
+// leave is for a waiter that no longer waits: it leaves the list, or the seat if it has that, and then somebody else is called. back says that the
+// waiter is likely to come back at once. The waiter's lock must not be held.
+func (c *Conn) leave(w *waiter, back bool) {
+	s := &c.seat
+	s.mu.Lock()
+	if w.in != nil {
+		w.in.remove(w)
+	}
+	if s.holder != w {
+		s.mu.Unlock()
+		return
+	}
+	s.holder = nil
+	if s.kicked {
+		s.kicked = false
+		_ = c.nc.SetReadDeadline(s.until) // see kick
+	}
+	if s.over {
+		s.mu.Unlock()
+		return
+	}
+	if next := s.queue.first; next != nil {
+		s.sit(next)
+		s.mu.Unlock()
+		next.wake()
+		return
+	}
+	if s.blocked > 0 || !back && s.standby.first != nil {
+		c.callGuard()
+		return
+	}
+	s.arm()
+	s.mu.Unlock()
+}
+
+// arm sets the timer if it does not run. mu must be held.
+func (s *seat) arm() {
+	if s.armed {
+		return
+	}
+	s.armed = true
+	s.seen = s.rounds
+	s.timer.Reset(absence)
+}
+
+// onAbsence is the timer.
+func (c *Conn) onAbsence() {
+	s := &c.seat
+	s.mu.Lock()
+	s.armed = false
+	switch {
+	case s.over || s.holder != nil:
+		s.mu.Unlock()
+	case s.rounds != s.seen: // somebody was here meanwhile, so the seat is not empty for long
+		s.arm()
+		s.mu.Unlock()
+	default:
+		c.callGuard()
+	}
+}
+
+// attend sees to it that somebody reads now.
+func (c *Conn) attend() {
+	s := &c.seat
+	s.mu.Lock()
+	if s.over || s.holder != nil {
+		s.mu.Unlock()
+		return
+	}
+	c.callGuard()
+}
+
+// blockedWriter counts a writer that begins (1) or ends (-1) to wait for the peer: while there are some, the seat is not left empty.
+func (c *Conn) blockedWriter(n int) {
+	s := &c.seat
+	s.mu.Lock()
+	s.blocked += n
+	if n < 0 || s.over || s.holder != nil {
+		s.mu.Unlock()
+		return
+	}
+	c.callGuard()
+}
+
+// callGuard fills the empty seat: with one who waits, or with the guard. mu must be held and is let go.
+func (c *Conn) callGuard() {
+	s := &c.seat
+	next := s.queue.first
+	if next == nil {
+		next = s.standby.first
+	}
+	if next == nil {
+		s.sit(&c.guard)
+		s.mu.Unlock()
+		go c.keepGuard() // ends with the transport at the latest, see Conn.running
+		return
+	}
+	s.sit(next)
+	s.mu.Unlock()
+	next.wake()
+}
+
+// keepGuard is the guard: it holds the seat and reads until there is somebody to leave it to.
+func (c *Conn) keepGuard() { c.lead(&c.guard, nil) }
