@@ -70,8 +70,8 @@ type Choice struct {
 	Random func(n uint64) uint64
 }
 
-// Decide says where a connection that a pod opens to dst goes. It is pure. The rows in its comments are those of the table of outbound
-// decisions in the wire's specification (docs/hbone.md).
+// Decide says where a connection that a pod opens to dst goes. It is pure. The rows in its comments are those of the table in the
+// wire's specification (docs/hbone.md §12).
 func Decide(v *directory.View, src Source, dst netip.AddrPort, choice Choice) (Plan, *Refusal) {
 	d := decision{view: v, src: src, dst: netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), choice: choice}
 	if d.dst.Addr().IsLoopback() && ownPort(d.dst.Port()) {
