@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -362,5 +363,55 @@ func TestClientResetsBadAnswer(t *testing.T) {
 				t.Errorf("open: %v", err)
 			}
 		})
+	}
+}
+
+// TestBadPaddingOfTrailers: a connection error (RFC 9113 §6.2).
+func TestBadPaddingOfTrailers(t *testing.T) {
+	p := attack(t, false, Settings{})
+	p.connect(1)
+	all := http2.FlagHeadersPadded | http2.FlagHeadersEndHeaders | http2.FlagHeadersEndStream
+	p.must(p.WriteRawFrame(http2.FrameHeaders, all, 1, append([]byte{200}, p.block("a", "b")...)))
+	p.sawGoAway(http2.ErrCodeProtocol)
+}
+
+// TestUnaskedPingAnswers floods with acknowledgements of PINGs that were never sent.
+func TestUnaskedPingAnswers(t *testing.T) {
+	for _, payload := range [][8]byte{pingAlive, pingDrain, pingProbe} {
+		p := attack(t, false, Settings{})
+		for range 10000 {
+			_ = p.WritePing(true, payload)
+		}
+		p.sawGoAway(http2.ErrCodeEnhanceYourCalm)
+	}
+}
+
+// TestRequestsAfterADrain floods with requests beyond the last stream that is served.
+func TestRequestsAfterADrain(t *testing.T) {
+	p := attack(t, false, Settings{})
+	p.connect(1)
+	p.conn.Drain()
+	p.must(p.WritePing(true, pingDrain))
+	p.saw("second GOAWAY", func(f rawFrame) bool { return f.kind == http2.FrameGoAway && f.stream == 1 })
+	block := slices.Clone(p.block(":method", "CONNECT", ":authority", rawTarget))
+	for id := uint32(3); id < 20000; id += 2 {
+		if p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true}) != nil {
+			break
+		}
+	}
+	p.sawGoAway(http2.ErrCodeEnhanceYourCalm)
+}
+
+// TestAnswerWithinThePeersLimit: RFC 9113 §10.5.1 leaves it to us, but a client of ours resets what is larger.
+func TestAnswerWithinThePeersLimit(t *testing.T) {
+	p := attack(t, false, Settings{})
+	p.must(p.WriteSettings(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 100}))
+	p.headers(1, false, ":method", "CONNECT", ":authority", rawTarget)
+	r, err := p.conn.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Accept(Header{{"baggage", strings.Repeat("a", 1000)}}); err == nil {
+		t.Error("sent an answer that the peer does not take")
 	}
 }

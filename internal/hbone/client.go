@@ -42,7 +42,7 @@ func (c *Conn) Open(ctx context.Context, authority string, h Header) (*Stream, H
 	if err := ctx.Err(); err != nil {
 		return nil, nil, fmt.Errorf("hbone: open %s: %w", authority, context.Cause(ctx))
 	}
-	mark := c.ping.frames.Load()
+	mark := c.ping.signs.Load()
 	s, err := c.request(authority, h)
 	if err != nil {
 		return nil, nil, err
@@ -63,7 +63,7 @@ func (c *Conn) Open(ctx context.Context, authority string, h Header) (*Stream, H
 // errNoAnswer wraps why Open no longer waits.
 var errNoAnswer = errors.New("no answer")
 
-// awaitAnswer waits for the answer. mark is how many frames had come before the request; if it stays at that, the peer is probed.
+// awaitAnswer waits for the answer. mark is how many signs of life had come before the request; if it stays at that, the peer is probed.
 func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() {
@@ -93,10 +93,10 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 			return nil, fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx))
 		case s.probe:
 			s.probe = false
-			switch frames := s.conn.ping.frames.Load(); {
-			case frames != mark:
+			switch signs := s.conn.ping.signs.Load(); {
+			case signs != mark:
 				// It lives, and its own dial takes its time. Ask anew, for it may die while we wait.
-				mark, probed = frames, false
+				mark, probed = signs, false
 				timer.Reset(s.conn.set.ProbeAfter)
 			case probed:
 				return nil, fmt.Errorf("%w: %w", errNoAnswer, ErrSilent)

@@ -36,7 +36,7 @@ func (c *Conn) beginData(fh http2.FrameHeader, have []byte) (more bool, err erro
 		}
 		d.left -= d.pad
 	}
-	c.ping.frames.Add(1)
+	c.ping.signs.Add(1)
 	in.r += header
 	in.bulk = d.left > len(in.buf)
 	if !c.inflow.take(int64(fh.Length)) {
@@ -165,6 +165,7 @@ func (c *Conn) put(s *Stream, b []byte) {
 // land reads payload bytes from the transport, once, to where the stream's reader finds them.
 func (c *Conn) land() error {
 	in := &c.in
+	c.ping.signs.Add(1) // the payload of a large frame may take its time
 	s, want := in.data.stream, in.data.left
 	s.mu.Lock()
 	if s == in.stream && s.buf.size == 0 && s.landed < len(s.want) {

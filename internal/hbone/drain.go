@@ -46,11 +46,12 @@ func (c *Conn) Drain() {
 }
 
 // sayLast is the second step of a server's drain: the peer knows, and what it opened before that has arrived.
-func (c *Conn) sayLast() {
+// It says whether the peer was asked.
+func (c *Conn) sayLast() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.drain != drainAnnounced || c.err != nil {
-		return
+		return false
 	}
 	c.drain = drainSaid
 	c.lastTaken = c.opened
@@ -59,6 +60,7 @@ func (c *Conn) sayLast() {
 	c.pass()
 	c.wmu.Unlock()
 	c.endIfDrained()
+	return true
 }
 
 // endIfDrained closes the connection when it is draining and its last stream has ended. mu must be held.

@@ -47,7 +47,9 @@ func (f *connInflow) take(n int64) bool {
 }
 
 func (f *connInflow) give(n int64, window uint32) uint32 {
-	if f.taken.Add(n) < announceAt(window) {
+	// What other streams leave unread may be more than three quarters of the window. Then that much never comes back, and the rest has to be renewed in smaller
+	// pieces, or it ends.
+	if taken := f.taken.Add(n); taken < announceAt(window) && taken <= f.avail.Load() {
 		return 0
 	}
 	inc := f.taken.Swap(0)

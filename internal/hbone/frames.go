@@ -77,18 +77,8 @@ func (c *Conn) onPing(f *http2.PingFrame) error {
 	if f.StreamID != 0 {
 		return protocol("PING on a stream")
 	}
-	if f.IsAck() {
-		switch f.Data {
-		case pingAlive:
-			c.alive()
-			return nil
-		case pingDrain:
-			c.sayLast()
-			return nil
-		case pingProbe:
-			c.ping.probing.Store(false)
-			return nil
-		}
+	if f.IsAck() && c.isAwaited(f.Data) {
+		return nil
 	}
 	if !c.in.control.spend(c.set.Control) {
 		return calm(EventControlBudget, "too many PINGs")
@@ -98,6 +88,19 @@ func (c *Conn) onPing(f *http2.PingFrame) error {
 	}
 	data := f.Data
 	return c.answerFrame(func(f *http2.Framer) error { return f.WritePing(true, data) })
+}
+
+// isAwaited acts on the answer to a PING and says whether that PING was out.
+func (c *Conn) isAwaited(answer [8]byte) bool {
+	switch answer {
+	case pingAlive:
+		return c.alive()
+	case pingDrain:
+		return c.sayLast()
+	case pingProbe:
+		return c.ping.probing.Swap(false)
+	}
+	return false
 }
 
 func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {

@@ -20,8 +20,9 @@ var (
 type keepalive struct {
 	timer   *time.Timer
 	waiting bool          // a PING is out
-	frames  atomic.Uint32 // received so far, and round again; needs no lock
-	mark    uint32        // frames when the timer was set
+	greeted bool          // the peer's first frame came
+	signs   atomic.Uint32 // of life so far, and round again: frames, and reads of DATA; needs no lock
+	mark    uint32        // signs when the timer was set
 	probing atomic.Bool   // a probe is out; needs no lock
 }
 
@@ -44,7 +45,7 @@ func (c *Conn) tick() {
 		c.mu.Unlock()
 		return
 	}
-	if c.ping.waiting && c.ping.frames.Load() == c.ping.mark {
+	if c.ping.waiting && c.ping.signs.Load() == c.ping.mark || !c.ping.greeted {
 		c.mu.Unlock()
 		c.set.Observe(EventSilent)
 		c.fail(&ConnError{Remote: true, Reason: reasonSilent}, true)
@@ -53,7 +54,7 @@ func (c *Conn) tick() {
 	// A peer whose frames keep coming is alive even if its answer is late behind much data.
 	late := c.ping.waiting
 	c.ping.waiting = true
-	c.ping.mark = c.ping.frames.Load()
+	c.ping.mark = c.ping.signs.Load()
 	c.ping.timer.Reset(c.set.PingTimeout)
 	c.mu.Unlock()
 	if late {
@@ -65,19 +66,20 @@ func (c *Conn) tick() {
 	c.push()
 }
 
-// alive is called when the peer's first frame or an answer to a PING came: the next PING is due after the interval.
-func (c *Conn) alive() {
+// alive is called when the peer's first frame or an answer to a PING came: the next PING is due after the interval. It says whether one of these was awaited.
+func (c *Conn) alive() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
-		return
+	if c.err != nil || !c.ping.waiting {
+		return false
 	}
-	c.ping.waiting = false
+	c.ping.waiting, c.ping.greeted = false, true
 	if c.set.PingInterval < 0 {
 		c.ping.timer.Stop()
-		return
+		return true
 	}
 	c.ping.timer.Reset(c.set.PingInterval)
+	return true
 }
 
 // probe asks for a sign of life out of turn. A peer's dial may take long, its answer to a PING not.

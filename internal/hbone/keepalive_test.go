@@ -155,3 +155,37 @@ func TestClosedStreamIsReset(t *testing.T) {
 		_ = s.Close()
 	})
 }
+
+// TestSlowFrameIsLife has a frame trickle in for a minute: bytes are signs of life, too.
+func TestSlowFrameIsLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		s := NewServer(b, Settings{})
+		go func() { _, _ = io.Copy(io.Discard, a) }()
+		go echo(t, s)
+		seed := conversation(true) // SETTINGS, WINDOW_UPDATE, a request on stream 1 …
+		end := len(seed)
+		for at := 0; at < len(seed); {
+			n := 9 + (int(seed[at])<<16 | int(seed[at+1])<<8 | int(seed[at+2]))
+			if http2.FrameType(seed[at+3]) == http2.FrameData {
+				end = at
+				break
+			}
+			at += n
+		}
+		_, _ = io.WriteString(a, http2.ClientPreface)
+		_, _ = a.Write(seed[:end])
+		_, _ = a.Write([]byte{0, 0xea, 0x60, byte(http2.FrameData), 0, 0, 0, 0, 1}) // 60000 bytes
+		for range 60 {
+			if _, err := a.Write(make([]byte, 1000)); err != nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if err := s.Err(); err != nil {
+			t.Errorf("connection ended: %v", err)
+		}
+		_ = a.Close()
+		_ = s.Close()
+	})
+}

@@ -240,7 +240,7 @@ func (c *Conn) advance() (more bool, err error) {
 		if !in.control.spend(c.set.Control) {
 			return false, calm(EventControlBudget, "too many frames of unknown types")
 		}
-		c.ping.frames.Add(1)
+		c.ping.signs.Add(1)
 		in.r += frameHeaderLen
 		in.data = incoming{open: true, left: int(fh.Length), free: true}
 		return true, nil
@@ -302,11 +302,11 @@ func (c *Conn) admit(fh http2.FrameHeader) error {
 
 // onFrame acts on a frame other than DATA.
 func (c *Conn) onFrame(frame []byte) error {
-	c.ping.frames.Add(1)
+	c.ping.signs.Add(1)
 	c.in.source.b = frame
 	f, err := c.in.framer.ReadFrame()
 	if err != nil {
-		return c.frameError(err)
+		return c.frameError(http2.FrameType(frame[3]), err)
 	}
 	switch f := f.(type) {
 	case *http2.HeadersFrame:
@@ -332,18 +332,21 @@ func (c *Conn) onFrame(frame []byte) error {
 }
 
 // frameError sorts an error of the Framer: a rule broken on one stream resets that stream and gives nil, anything else is a breach.
-func (c *Conn) frameError(err error) error {
+func (c *Conn) frameError(kind http2.FrameType, err error) error {
 	var se http2.StreamError
-	if errors.As(err, &se) {
+	if errors.As(err, &se) && kind != http2.FrameHeaders { // a header block that is not decoded leaves the compression out of step
 		return c.resetPeer(se.StreamID, se.Code, "malformed frame")
 	}
-	var ce http2.ConnectionError
-	if errors.As(err, &ce) {
+	code := se.Code
+	if ce, ok := errors.AsType[http2.ConnectionError](err); ok {
+		code = http2.ErrCode(ce)
+	}
+	if code != 0 {
 		reason := "malformed frame"
 		if detail := c.in.framer.ErrorDetail(); detail != nil {
 			reason = detail.Error()
 		}
-		return &breach{code: http2.ErrCode(ce), reason: reason, event: EventConnProtocol}
+		return &breach{code: code, reason: reason, event: EventConnProtocol}
 	}
 	// The frame was whole, so its fields reach beyond its length.
 	return &breach{code: http2.ErrCodeFrameSize, reason: "frame too short", event: EventConnProtocol}

@@ -91,7 +91,10 @@ func (r *Request) Reject(status int, h Header) error {
 
 func (r *Request) answer(status int, h Header, end bool) error {
 	s, c := r.stream, r.stream.conn
-	if err := h.check(c.set.MaxHeaderBytes, answerOverhead); err != nil {
+	c.wmu.Lock()
+	limit := min(c.set.MaxHeaderBytes, c.peerHeader)
+	c.wmu.Unlock()
+	if err := h.check(limit, answerOverhead); err != nil {
 		return err
 	}
 	if r.answered.Swap(true) {
@@ -137,6 +140,9 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 		return nil //nolint:nilerr // the connection is over and told everybody why
 	case c.drain == drainSaid && id > c.lastTaken:
 		c.mu.Unlock()
+		if !c.in.control.spend(c.set.Control) {
+			return calm(EventControlBudget, "too many requests after GOAWAY")
+		}
 		return nil // the GOAWAY told the client that it is not served
 	case id <= c.opened:
 		c.mu.Unlock()

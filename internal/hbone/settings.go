@@ -7,8 +7,9 @@ import "time"
 // Settings tunes one connection. The zero value of a field means its default, so Settings{} is a good start; DefaultSettings shows them all.
 type Settings struct {
 	// StreamWindow is how far the peer may write ahead of our reads on one stream, in bytes.
-	// 4 MiB keep a 10 Gbit/s path of 3 ms round trip full (10e9/8 * 0.003 = 3.75e6); 1 Gbit/s at 100 ms wants 12.5e6, so set 16 MiB there
-	// and ConnWindow to four times that. RFC 9113 §6.9.
+	// A path is kept full by 4/3 of what is under way on it, since a quarter may have been taken and not yet been announced: window >= 4/3 * rate/8 * round trip.
+	// So 4 MiB keep 10 Gbit/s full at 2.5 ms (4/3 * 10e9/8 * 0.0025 = 4.17e6 <= 4.19e6), and 1 Gbit/s at 25 ms; 1 Gbit/s at 100 ms wants
+	// 4/3 * 1e9/8 * 0.1 = 16.7e6 <= 16 MiB = 16.8e6, so set 16 MiB there and ConnWindow to four times that. RFC 9113 §6.9.
 	StreamWindow uint32
 	// ConnWindow is the same for all streams of the connection together, in bytes. At 16 MiB, four times StreamWindow, one stream
 	// whose reader stalls cannot stop its neighbours. It also bounds the received bytes held in memory for the connection.

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
@@ -69,7 +70,7 @@ func TestSpecifiedExchangeIsAccepted(t *testing.T) {
 				t.Errorf("read %q, error %v", got, err)
 			}
 			_ = st.Close()
-			synctest.Wait()
+			silence()
 			if s.Err() != nil || s.Streams() != 0 {
 				t.Errorf("connection ended: %v; %d streams", s.Err(), s.Streams())
 			}
@@ -286,9 +287,15 @@ func (tp *tape) record(who byte, p []byte) {
 	tp.partial[who] = b
 }
 
+// silence waits until nothing more is said: by then whoever left the seat of a connection is back, or somebody else took it.
+func silence() {
+	time.Sleep(2 * absence)
+	synctest.Wait()
+}
+
 // step prints what was said since the last step, once there is silence. greeting says that the sides spoke at once, in no order.
 func (tp *tape) step(title string, greeting bool) {
-	synctest.Wait()
+	silence()
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
 	if greeting {

@@ -180,3 +180,30 @@ func TestPeerWindows(t *testing.T) {
 	p.saw("100 bytes", total(100))
 	p.must(<-written)
 }
+
+// TestStalledReadersLeaveRoom stalls three streams with full windows and a fourth with one byte: the rest of the connection's window must stay in use.
+func TestStalledReadersLeaveRoom(t *testing.T) {
+	c, s := pair(t, Settings{}, Settings{})
+	for _, n := range []int{4 << 20, 4 << 20, 4 << 20, 1} {
+		x, y := open(t, c, s)
+		if _, err := x.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { return buffered(y) == n })
+	}
+	x, y := open(t, c, s)
+	_ = x.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	got := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(io.Discard, y)
+		got <- n
+	}()
+	n, err := x.Write(make([]byte, 32<<20))
+	if err != nil {
+		t.Fatalf("a neighbour of stalled streams wrote %d bytes, error %v", n, err)
+	}
+	_ = x.CloseWrite()
+	if n := <-got; n != 32<<20 {
+		t.Errorf("%d bytes arrived", n)
+	}
+}
