@@ -22,7 +22,11 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 	c.mu.Lock()
 	c.wmu.Lock()
 	err := f.ForeachSetting(func(set http2.Setting) error { return c.applySetting(set) })
-	c.pass()
+	if err == nil {
+		// Under the same hold, so that no DATA that the new windows allow leaves ahead of it.
+		err = c.queueAnswer(func(f *http2.Framer) error { return f.WriteSettingsAck() })
+	}
+	c.next()
 	c.wmu.Unlock()
 	c.mu.Unlock()
 	if err != nil {
@@ -32,7 +36,7 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 		c.in.settled = true
 		c.alive()
 	}
-	return c.answerFrame(func(f *http2.Framer) error { return f.WriteSettingsAck() })
+	return nil
 }
 
 // applySetting takes over one setting of the peer. mu and wmu must be held.

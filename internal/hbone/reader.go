@@ -380,9 +380,14 @@ func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
 
 // answerFrame queues a frame that the peer caused, unless the peer leaves too many of them unread.
 func (c *Conn) answerFrame(write func(*http2.Framer) error) error {
-	c.in.owes = true
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	return c.queueAnswer(write)
+}
+
+// queueAnswer is answerFrame for who holds wmu.
+func (c *Conn) queueAnswer(write func(*http2.Framer) error) error {
+	c.in.owes = true
 	before := c.pending()
 	if c.unread > maxUnreadAnswers {
 		return calm(EventUnreadAnswers, "answers are not read")
