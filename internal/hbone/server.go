@@ -230,6 +230,12 @@ func (c *Conn) refuse(id uint32, status int, end bool) error {
 func (c *Conn) onTrailers(s *Stream, list headerList, end bool) error {
 	switch {
 	case s.ends.Load()&endRecv != 0:
+		c.wmu.Lock()
+		closed := s.werr != nil // our END_STREAM or RST_STREAM is queued, and whoever did that is about to take the stream off the table
+		c.wmu.Unlock()
+		if closed {
+			return c.lateHeaders(s.id)
+		}
 		return c.resetPeer(s.id, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM")
 	case list.malformed != "":
 		return c.resetPeer(s.id, http2.ErrCodeProtocol, list.malformed)
