@@ -161,7 +161,7 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 		return c.resetPeer(id, http2.ErrCodeRefusedStream, "too many streams")
 	case list.tooLarge:
 		return c.refuse(id, http2StatusHeaderTooLarge, end)
-	case list.method != "CONNECT":
+	case list.method != "CONNECT" && !c.set.anyMethod:
 		return c.refuse(id, 400, end)
 	}
 	if _, err := ParseAuthority(list.authority); err != nil {

@@ -56,6 +56,10 @@ type Settings struct {
 	// Observe, if set, is told of events worth counting. It is called by whoever reads the connection, a Read or an Accept of the user's among them: it must not
 	// block, take a lock that is held during such calls, or call the Conn.
 	Observe func(Event)
+
+	// anyMethod hands requests of every method to Accept, not only CONNECT. It exists for one test: h2spec speaks GET and POST, and what it checks
+	// (frames, states, windows, header lists) is the same code for all methods. Never set elsewhere.
+	anyMethod bool
 }
 
 // Budget is a token bucket: Burst events at once, PerSecond in the long run.
