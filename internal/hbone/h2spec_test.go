@@ -33,15 +33,17 @@ func TestH2Spec(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		set     Settings
+		beneath func(net.Conn) net.Conn
 		without string // the one case that does not hold with these settings
 		want    verdicts
 	}{
-		{name: "smallest frames", set: Settings{MaxFrameSize: minFrameSize}, want: verdicts{passed: 145, strictPassed: 1}},
+		{name: "smallest frames", set: Settings{MaxFrameSize: minFrameSize}, beneath: direct, want: verdicts{passed: 145, strictPassed: 1}},
 		// That case sends HEADERS of 17.5 KB as a frame that is too large, which it is not where 1 MiB is allowed.
-		{name: "default settings", without: "http2 4.2 case 3", want: verdicts{passed: 144, strictPassed: 1}},
+		{name: "default settings", beneath: direct, without: "http2 4.2 case 3", want: verdicts{passed: 144, strictPassed: 1}},
+		{name: "smallest frames, copied", set: Settings{MaxFrameSize: minFrameSize}, beneath: copied, want: verdicts{passed: 145, strictPassed: 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			conf := serveH2Spec(t, tc.set)
+			conf := serveH2Spec(t, tc.set, tc.beneath)
 			var got verdicts
 			for _, suite := range []*spec.TestGroup{generic.Spec(), h2spec.Spec(), hpack.Spec()} {
 				eachCase(suite, func(name string, c *spec.TestCase) {
@@ -94,15 +96,18 @@ func (v *verdicts) run(t *testing.T, conf *config.Config, c *spec.TestCase) {
 	}
 }
 
+// direct and copied are the two ways to write: see Transport.
+func direct(nc net.Conn) net.Conn { return NewTransport(nc) }
+func copied(nc net.Conn) net.Conn { return nc }
+
 // serveH2Spec serves on loopback until the test ends, and says how h2spec gets there.
-func serveH2Spec(t *testing.T, set Settings) *config.Config {
+func serveH2Spec(t *testing.T, set Settings, beneath func(net.Conn) net.Conn) *config.Config {
 	t.Helper()
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{testCertificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
-	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	secure := &tls.Config{Certificates: []tls.Certificate{testCertificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
 	set.anyMethod = true
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -111,7 +116,7 @@ func serveH2Spec(t *testing.T, set Settings) *config.Config {
 			if err != nil {
 				return
 			}
-			serving.Go(func() { respondAll(t, nc.(*tls.Conn), set, &serving) })
+			serving.Go(func() { respondAll(t, tls.Server(beneath(nc), secure), set, &serving) })
 		}
 	})
 	t.Cleanup(func() {

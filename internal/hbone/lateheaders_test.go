@@ -20,6 +20,7 @@ func TestHeadersWhileClosing(t *testing.T) {
 	p.conn.queueEnd(s)
 	s.endWrites(errWriteClosed)
 	p.conn.wmu.Unlock()
+	p.conn.push()
 	p.saw("END_STREAM", func(f rawFrame) bool { return f.kind == http2.FrameData && f.stream == 1 && f.end })
 	p.headers(1, true, ":method", "CONNECT", ":authority", rawTarget)
 	p.sawGoAway(http2.ErrCodeStreamClosed)

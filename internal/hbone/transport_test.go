@@ -41,8 +41,8 @@ func TestDirectStreamIsANetConn(t *testing.T) {
 // stream is closed, and the connection must hold no more than it says.
 func TestStuckNetwork(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
-		"direct": func(nc net.Conn) net.Conn { return NewTransport(nc) },
-		"copied": func(nc net.Conn) net.Conn { return nc },
+		"direct": direct,
+		"copied": copied,
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, b := tcpPair(t)
