@@ -3,11 +3,13 @@
 package hbone
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -17,16 +19,51 @@ import (
 )
 
 // TestStress opens thousands of streams on small windows, sends random amounts both ways, ends them in random order and by random means, and
-// checks every byte of those that end in order.
+// checks every byte of those that end in order. It does so on every kind of transport, also on such that are as unpunctual as they may be.
 func TestStress(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		make func(t *testing.T) (client, server net.Conn)
+	}{
+		{"copied", func(t *testing.T) (net.Conn, net.Conn) { return tcpPair(t) }},
+		{"direct", func(t *testing.T) (net.Conn, net.Conn) { a, b := tcpPair(t); return NewTransport(a), NewTransport(b) }},
+		{"direct, sockets that take little", func(t *testing.T) (net.Conn, net.Conn) {
+			a, b := tcpPair(t)
+			return reluctant(a, 1), reluctant(b, 2)
+		}},
+		{"direct TLS, reads in pieces", func(t *testing.T) (net.Conn, net.Conn) {
+			a, b := tcpPair(t)
+			x, y := bareTLS(reluctant(&hesitant{Conn: a}, 3), reluctant(&hesitant{Conn: b}, 4))
+			handshake(t, x, y)
+			return x, y
+		}},
+		{"copied, reads in pieces", func(t *testing.T) (net.Conn, net.Conn) {
+			a, b := tcpPair(t)
+			return &hesitant{Conn: a}, &hesitant{Conn: b}
+		}},
+		{"inside another stream", func(t *testing.T) (net.Conn, net.Conn) {
+			x, y := secure(tcpPair(t))
+			c, s := join(t, x, y, smallWindows, smallWindows)
+			a, b := secure(open(t, c, s))
+			handshake(t, a, b)
+			return a, b
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) { stress(t, tc.make) })
+	}
+}
+
+// smallWindows make streams wait for everything that one can wait for.
+var smallWindows = Settings{StreamWindow: 20000, ConnWindow: 100000, WriteQueue: 30000, WriteFrameSize: 7000}
+
+func stress(t *testing.T, dial func(t *testing.T) (client, server net.Conn)) {
+	a, b := dial(t)
 	before := runtime.NumGoroutine()
-	small := Settings{StreamWindow: 20000, ConnWindow: 100000, WriteQueue: 30000, WriteFrameSize: 7000}
-	a, b := tcpPair(t)
-	c, err := NewClient(a, small)
+	c, err := NewClient(a, smallWindows)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(b, small)
+	s := NewServer(b, smallWindows)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -75,10 +112,118 @@ func TestStress(t *testing.T) {
 	noneLeft(t, before)
 }
 
+// hesitant is a connection that gives what has come in pieces of random sizes, and others the chance to do something between.
+type hesitant struct {
+	net.Conn
+	pieces atomic.Uint64
+}
+
+func (h *hesitant) Read(p []byte) (int, error) {
+	rng := rand.New(rand.NewPCG(h.pieces.Add(1), 5))
+	for range rng.IntN(3) {
+		runtime.Gosched()
+	}
+	return h.Conn.Read(p[:min(len(p), 1+rng.IntN(5000))])
+}
+
+// reluctant makes a Transport whose network takes little at once, and sometimes nothing.
+func reluctant(nc net.Conn, seed uint64) *Transport {
+	t := NewTransport(nc)
+	t.try = &tooFull{to: nc, rng: rand.New(rand.NewPCG(seed, 6))}
+	return t
+}
+
+type tooFull struct {
+	to  net.Conn
+	rng *rand.Rand
+}
+
+func (f *tooFull) tryWrite(p []byte) (int, error) {
+	return f.to.Write(p[:min(len(p), f.rng.IntN(8000))])
+}
+
+// TestStressDrain has streams open through a pool while their servers drain one connection after the other: every stream must come about, and no byte be lost.
+func TestStressDrain(t *testing.T) {
+	before := runtime.NumGoroutine()
+	var serving sync.WaitGroup
+	servers := make(chan *Conn, 10000)
+	p := NewPool(func(context.Context, string) (*Conn, error) {
+		a, b := tcpPair(t)
+		s := NewServer(NewTransport(b), smallWindows)
+		servers <- s
+		serving.Go(func() {
+			for {
+				r, err := s.Accept(context.Background())
+				if err != nil {
+					return
+				}
+				serving.Go(func() { serveDigest(t, r) })
+			}
+		})
+		return NewClient(NewTransport(a), smallWindows)
+	}, PoolSettings{MaxStreams: 20})
+	var drained, whole atomic.Int64
+	asked := make(chan struct{})
+	serving.Go(func() {
+		for {
+			select {
+			case s := <-servers:
+				for s.Streams() < 5 && s.Err() == nil { // so that there is something to lose
+					select {
+					case <-asked:
+						return
+					default:
+						runtime.Gosched()
+					}
+				}
+				s.Drain()
+				drained.Add(1)
+			case <-asked:
+				return
+			}
+		}
+	})
+	count := 1500
+	if testing.Short() {
+		count = 300
+	}
+	gate := make(chan struct{}, 60)
+	var all sync.WaitGroup
+	for i := range count {
+		gate <- struct{}{}
+		all.Go(func() {
+			defer func() { <-gate }()
+			if ask(t, func() (*Stream, error) {
+				st, _, err := p.Open(t.Context(), "key", "10.0.0.1:80", nil)
+				return st, err
+			}, uint64(i), false) {
+				whole.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	close(asked)
+	t.Logf("%d streams, %d connections drained under them", whole.Load(), drained.Load())
+	if whole.Load() != int64(count) || drained.Load() < 5 {
+		t.Errorf("%d of %d streams whole, %d drains", whole.Load(), count, drained.Load())
+	}
+	_ = p.Close()
+	serving.Wait()
+	noneLeft(t, before)
+}
+
 // askDigest sends bytes and expects their digest back, then as many bytes as it asked for. False: it cut the stream on purpose.
 func askDigest(t *testing.T, c *Conn, seed uint64) bool {
+	return ask(t, func() (*Stream, error) {
+		st, _, err := c.Open(t.Context(), "10.0.0.1:80", nil)
+		return st, err
+	}, seed, true)
+}
+
+// ask is askDigest on any stream; whether it may cut it on purpose is said, too.
+func ask(t *testing.T, open func() (*Stream, error), seed uint64, mayCut bool) bool {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	st, _, err := c.Open(t.Context(), "10.0.0.1:80", nil)
+	st, err := open()
 	if err != nil {
 		t.Error(err)
 		return false
@@ -90,7 +235,7 @@ func askDigest(t *testing.T, c *Conn, seed uint64) bool {
 	}
 	back := rng.IntN(1 << uint(rng.IntN(18)))
 	binary.BigEndian.PutUint64(data, uint64(back))
-	cut := rng.IntN(10) == 0
+	cut := mayCut && rng.IntN(10) == 0
 	for rest := data; len(rest) > 0; {
 		n := min(len(rest), 1+rng.IntN(20000))
 		if _, err := st.Write(rest[:n]); err != nil {

@@ -21,22 +21,19 @@ func (c *Conn) room(s *Stream, want int) (n int, straight bool) {
 		c.stall(s)
 		return 0, false
 	}
-	if c.direct() && (size > smallWrite || !c.sending && !c.crowd.Load()) {
-		if c.sending {
-			c.stall(s)
-			return 0, false
-		}
-		c.turnTaken(s)
-		return int(min(int64(size), c.outflow)), true
-	}
 	// A frame that has to be cut to the space left should still be worth its header.
 	space := c.set.WriteQueue - c.pending() - frameHeaderLen
-	if space < min(size, c.set.WriteQueue/8) || space <= 0 {
-		c.stall(s)
-		return 0, false
+	fits := space > 0 && space >= min(size, c.set.WriteQueue/8)
+	switch {
+	case c.direct() && !c.sending && !(fits && size <= smallWrite && c.crowd.Load()):
+		c.turnTaken(s)
+		return int(min(int64(size), c.outflow)), true
+	case fits && !(c.direct() && size > smallWrite):
+		c.turnTaken(s)
+		return int(min(int64(min(size, space)), c.outflow)), false
 	}
-	c.turnTaken(s)
-	return int(min(int64(min(size, space)), c.outflow)), false
+	c.stall(s)
+	return 0, false
 }
 
 func (c *Conn) turnTaken(s *Stream) {
@@ -50,6 +47,7 @@ func (c *Conn) turnTaken(s *Stream) {
 func (c *Conn) stall(s *Stream) {
 	c.turnTaken(s)
 	c.enterLine(s)
+	c.startFlush() // what it was to take along
 }
 
 // enterLine puts the stream at the end of those that wait for the connection. wmu must be held.

@@ -245,6 +245,11 @@ func (c *Conn) transmit(rest []byte) {
 // pass sees to it that somebody sends what there is to send, if the turn is free. wmu must be held.
 func (c *Conn) pass() {
 	c.next()
+	c.startFlush()
+}
+
+// startFlush starts the goroutine that sends, if there is something to send that nobody else will. wmu must be held.
+func (c *Conn) startFlush() {
 	if c.sending {
 		return
 	}
