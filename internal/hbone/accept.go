@@ -5,6 +5,7 @@ package hbone
 import (
 	"context"
 	"fmt"
+	"runtime"
 )
 
 // Accept waits for the next request. Requests that were reset meanwhile are passed over. Once the connection has ended the error satisfies
@@ -31,8 +32,16 @@ func (c *Conn) Accept(ctx context.Context) (*Request, error) {
 	}
 	c.amu.Lock()
 	defer c.amu.Unlock()
+	if c.accepted && len(c.requests) == 0 {
+		// Whoever serves the last request is likely to read next: let it take the seat, if it is about to.
+		c.amu.Unlock()
+		runtime.Gosched()
+		c.amu.Lock()
+	}
+	c.accepted = false
 	for {
 		if r := c.nextRequest(); r != nil {
+			c.accepted = true
 			return r, nil
 		}
 		select {
@@ -43,7 +52,7 @@ func (c *Conn) Accept(ctx context.Context) (*Request, error) {
 		default:
 		}
 		// Who left the seat without a request left it to a stream's reader, who is on its way: it does not sit down before it is called.
-		called := waits && c.seat.enlist(w) || !waits && c.seat.take(w)
+		called := waits && c.seat.enlist(w) || !waits && c.take(w)
 		waits = true
 		if called {
 			c.amu.Unlock()

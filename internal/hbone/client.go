@@ -73,17 +73,11 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 		})
 		defer stop()
 	}
-	timer := time.AfterFunc(s.conn.set.ProbeAfter, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.probe = true
-		s.rouse()
-	})
-	defer timer.Stop()
 	defer s.endAwait()
 	probed := false
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.askAfter(s.conn.set.ProbeAfter)
 	for {
 		switch {
 		case s.answer != nil:
@@ -91,18 +85,18 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 			return a.header, a.err
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx))
-		case s.probe:
-			s.probe = false
+		case s.impatient:
+			s.impatient = false
 			switch signs := s.conn.ping.signs.Load(); {
 			case signs != mark:
 				// It lives, and its own dial takes its time. Ask anew, for it may die while we wait.
 				mark, probed = signs, false
-				timer.Reset(s.conn.set.ProbeAfter)
+				s.askAfter(s.conn.set.ProbeAfter)
 			case probed:
 				return nil, fmt.Errorf("%w: %w", errNoAnswer, ErrSilent)
 			default:
 				probed = true
-				timer.Reset(s.conn.set.ProbeTimeout)
+				s.askAfter(s.conn.set.ProbeTimeout)
 				s.mu.Unlock()
 				s.conn.probe()
 				s.mu.Lock()
@@ -111,6 +105,12 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 			s.await()
 		}
 	}
+}
+
+// askAfter has awaitAnswer look at the peer after d. mu must be held.
+func (s *Stream) askAfter(d time.Duration) {
+	s.due = time.Now().Add(d)
+	s.conn.patience.by(s.due, s.conn.onPatience)
 }
 
 // requestOverhead is what the pseudo-headers add to a header list besides the authority, in bytes: ":method" "CONNECT" ":authority".

@@ -49,6 +49,7 @@ type Conn struct {
 	lastTaken uint32 // server, from drainSaid on: the last id that is served
 	afterDone []func()
 	ping      keepalive
+	patience  patience
 	idle      *time.Timer // server: looks for a time without streams
 	quiet     time.Time   // when the last stream ended, if none runs
 
@@ -57,6 +58,7 @@ type Conn struct {
 	acceptors sync.Cond
 	accepting int        // who wait on acceptors
 	requests  []*Request // not yet taken
+	accepted  bool       // the last Accept gave one
 
 	// wmu guards the queue to the transport and everything about sending.
 	wmu        sync.Mutex

@@ -4,6 +4,12 @@ package hbone
 
 import "golang.org/x/net/http2"
 
+// smallRead is up to how many bytes are read for somebody else, in bytes; for more its own goroutine is called, which costs about as much as to copy them.
+const smallRead = 16 << 10
+
+// wholeRead is up to how much of its frame a Read waits for when others wait behind it, in bytes: what we put into a frame ourselves.
+const wholeRead = 64 << 10
+
 // incoming is a DATA frame whose payload is coming, or another one that is skipped.
 type incoming struct {
 	open   bool
@@ -177,12 +183,20 @@ func (c *Conn) land() error {
 		}
 		s.landed += n
 		in.data.left -= n
-		in.sated, in.back = n > 0, true
+		// Where others wait their turn, the rest of the frame is taken along: nobody gets anything before it.
+		in.sated = n > 0 && (in.data.left == 0 || in.data.left > wholeRead || s.landed == len(s.want) || !c.seat.crowded())
+		in.back = true
 		return err
 	}
 	if s.closed {
 		s.mu.Unlock()
 		in.data.stream = nil // the rest is thrown away as it comes
+		return nil
+	}
+	if s.waiting && s != in.stream && s.buf.size == 0 && want > smallRead {
+		c.seat.name(&s.w) // it reads the rest itself, straight to where it wants it
+		in.parting = true
+		s.mu.Unlock()
 		return nil
 	}
 	room, epoch := s.buf.space(want)

@@ -3,6 +3,8 @@
 package hbone
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/net/http2"
 )
 
@@ -107,15 +109,24 @@ func (c *Conn) isAwaited(answer [8]byte) bool {
 	return false
 }
 
-func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
+func (c *Conn) onWindowUpdate(fh http2.FrameHeader, payload []byte) error {
+	if len(payload) != 4 {
+		return &breach{code: http2.ErrCodeFrameSize, reason: "WINDOW_UPDATE of a wrong size", event: EventConnProtocol}
+	}
 	sent := c.sent.Load()
 	c.in.updates.earn(float64(sent-c.in.paidSent)/256, c.set.Updates)
 	c.in.paidSent = sent
 	if !c.in.updates.spend(c.set.Updates) {
 		return calm(EventUpdateBudget, "too many WINDOW_UPDATEs")
 	}
-	inc := int64(f.Increment)
-	if f.StreamID == 0 {
+	inc := int64(binary.BigEndian.Uint32(payload) & maxWindow)
+	if inc == 0 {
+		if fh.StreamID == 0 {
+			return protocol("increment of 0")
+		}
+		return c.resetPeer(fh.StreamID, http2.ErrCodeProtocol, "increment of 0")
+	}
+	if fh.StreamID == 0 {
 		c.wmu.Lock()
 		defer c.wmu.Unlock()
 		if c.outflow+inc > maxWindow {
@@ -125,9 +136,9 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		c.pass()
 		return nil
 	}
-	s := c.lookup(f.StreamID)
+	s := c.lookup(fh.StreamID)
 	if s == nil {
-		if c.isIdle(f.StreamID) {
+		if c.isIdle(fh.StreamID) {
 			return protocol("WINDOW_UPDATE on a stream that was never opened")
 		}
 		return nil

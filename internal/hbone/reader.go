@@ -68,6 +68,7 @@ type input struct {
 	accepts bool    // it waits in Accept
 	sated   bool    // it has what it waited for
 	back    bool    // and is likely to want more
+	parting bool    // it is to leave the seat to somebody whose bytes come next
 	woken   int     // how many others got something out of the last read of the transport
 	owes    bool    // frames were queued on the way
 }
@@ -90,7 +91,7 @@ var errKicked = errors.New("kicked")
 // lead reads frames until the waiter, who holds the seat, has what it waits for, or is kicked, or nothing more can be read. Then it leaves the seat.
 func (c *Conn) lead(w *waiter, s *Stream) {
 	in := &c.in
-	in.stream, in.accepts, in.sated, in.back, in.woken = s, w.standby, false, false, 0
+	in.stream, in.accepts, in.sated, in.back, in.parting, in.woken = s, w.standby, false, false, false, 0
 	err := c.readFrames()
 	back := in.back
 	in.stream = nil
@@ -155,7 +156,7 @@ func (c *Conn) readFrames() error {
 		if more {
 			continue
 		}
-		if in.sated {
+		if in.sated || in.parting {
 			return nil
 		}
 		if in.owes {
@@ -303,6 +304,9 @@ func (c *Conn) admit(fh http2.FrameHeader) error {
 // onFrame acts on a frame other than DATA.
 func (c *Conn) onFrame(frame []byte) error {
 	c.ping.signs.Add(1)
+	if http2.FrameType(frame[3]) == http2.FrameWindowUpdate {
+		return c.onWindowUpdate(frameHeader(frame), frame[frameHeaderLen:]) // the only frame that bulk brings along: the Framer would make an object of each
+	}
 	c.in.source.b = frame
 	f, err := c.in.framer.ReadFrame()
 	if err != nil {
@@ -313,8 +317,6 @@ func (c *Conn) onFrame(frame []byte) error {
 		return c.onHeaders(f)
 	case *http2.ContinuationFrame:
 		return c.onContinuation(f)
-	case *http2.WindowUpdateFrame:
-		return c.onWindowUpdate(f)
 	case *http2.RSTStreamFrame:
 		return c.onReset(f)
 	case *http2.SettingsFrame:

@@ -14,8 +14,10 @@ import (
 // Invariant: while the connection runs, the seat is held, or its timer runs. A seat that was left by somebody who is expected back soon stays empty for a
 // while (see absence); then whoever waits in Accept is called to it, or a goroutine of the connection's own, the guard.
 type seat struct {
-	mu     sync.Mutex
-	holder *waiter // who reads, or was called to; nil: nobody
+	mu      sync.Mutex
+	holder  *waiter // who reads, or was called to; nil: nobody
+	arrived bool    // the holder knows, or nobody may come first
+	heir    *waiter // who gets the seat when its holder leaves, because the next bytes are for it
 	// queue are those who wait for frames and would read, the longest first; standby those who wait in Accept and are called only if nobody else is there.
 	queue, standby waiterList
 	blocked        int       // writers who wait for the peer and cannot read themselves
@@ -29,12 +31,20 @@ type seat struct {
 
 // absence is how long the seat may be empty while somebody is expected back, at least; at most it is twice that. Within it a request, an answer and a small file
 // are handled, so that the usual stream comes back in time; and what it may delay (a PING, a new stream while all others are busy) does not mind a millisecond.
-const absence = time.Millisecond
+//
+// Who came back more than oftenBack times meanwhile is looked after every busyAbsence only: the timer wakes a thread each time, and more often it would meet one in a
+// hundred round trips of a stream that is fast, and be its 99th percentile.
+const (
+	absence     = time.Millisecond
+	oftenBack   = 16
+	busyAbsence = 4 * absence
+)
 
 // waiter is somebody who waits for frames. Its lock is the one under which it decides to wait.
 type waiter struct {
 	cond    *sync.Cond // on which it waits; nil for the guard
 	standby bool       // it waits in Accept
+	stream  *Stream    // whose reader it is, if it is one
 	// Guarded by the seat's mu:
 	in         *waiterList
 	prev, next *waiter
@@ -74,16 +84,21 @@ func (l *waiterList) remove(w *waiter) {
 	w.in, w.prev, w.next = nil, nil, nil
 }
 
-// take gives the waiter the seat if it is empty or the waiter was called to it; false: the waiter is enlisted, and will be woken when it is called.
+// take gives the waiter the seat if it is empty or the waiter was called to it; false: the waiter is enlisted, and will be woken when it is called. Who comes
+// back before somebody who was called meanwhile has arrived goes first if the next bytes are its own.
 // The waiter's lock must be held, and not be let go before the waiter waits.
-func (s *seat) take(w *waiter) bool {
+func (c *Conn) take(w *waiter) bool {
+	s := &c.seat
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.holder == w {
+		s.arrived = true
 		return true
 	}
-	if s.holder == nil && !s.over {
+	if !s.over && (s.holder == nil || !s.arrived && w.stream != nil && c.in.data.left > 0 && c.in.data.stream == w.stream) {
+		c.unkick()
 		s.sit(w)
+		s.arrived = true
 		return true
 	}
 	if w.in == nil {
@@ -100,15 +115,19 @@ func (s *seat) take(w *waiter) bool {
 func (s *seat) enlist(w *waiter) (called bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.holder != w && w.in == nil {
+	if s.holder == w {
+		s.arrived = true
+		return true
+	}
+	if w.in == nil {
 		s.standby.push(w)
 	}
-	return s.holder == w
+	return false
 }
 
-// sit gives the seat to the waiter. mu must be held.
+// sit gives the seat to the waiter, who has yet to arrive. mu must be held.
 func (s *seat) sit(w *waiter) {
-	s.holder = w
+	s.holder, s.arrived = w, false
 	s.rounds++
 	if w.in != nil {
 		w.in.remove(w)
@@ -148,6 +167,28 @@ func (c *Conn) limitReads(until time.Time) error {
 	return c.nc.SetReadDeadline(until)
 }
 
+// name says who gets the seat next. The waiter's lock must be held while it waits, and the seat be held by the caller.
+func (s *seat) name(heir *waiter) {
+	s.mu.Lock()
+	s.heir = heir
+	s.mu.Unlock()
+}
+
+// crowded says whether others would read.
+func (s *seat) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queue.first != nil
+}
+
+// unkick takes back a kick that has done its work. The seat's mu must be held.
+func (c *Conn) unkick() {
+	if c.seat.kicked {
+		c.seat.kicked = false
+		_ = c.nc.SetReadDeadline(c.seat.until) // see kick
+	}
+}
+
 // leave is for a waiter that no longer waits: it leaves the list, or the seat if it has that, and then somebody else is called. back says that the
 // waiter is likely to come back at once. The waiter's lock must not be held.
 func (c *Conn) leave(w *waiter, back bool) {
@@ -156,21 +197,26 @@ func (c *Conn) leave(w *waiter, back bool) {
 	if w.in != nil {
 		w.in.remove(w)
 	}
+	if s.heir == w {
+		s.heir = nil
+	}
 	if s.holder != w {
 		s.mu.Unlock()
 		return
 	}
 	s.holder = nil
-	if s.kicked {
-		s.kicked = false
-		_ = c.nc.SetReadDeadline(s.until) // see kick
-	}
+	c.unkick()
 	if s.over {
 		s.mu.Unlock()
 		return
 	}
-	if next := s.queue.first; next != nil {
+	next, heir := s.queue.first, s.heir
+	if heir != nil {
+		next, s.heir = heir, nil
+	}
+	if next != nil {
 		s.sit(next)
+		s.arrived = heir != nil
 		s.mu.Unlock()
 		next.wake()
 		return
@@ -179,18 +225,18 @@ func (c *Conn) leave(w *waiter, back bool) {
 		c.callGuard()
 		return
 	}
-	s.arm()
+	s.arm(absence)
 	s.mu.Unlock()
 }
 
 // arm sets the timer if it does not run. mu must be held.
-func (s *seat) arm() {
+func (s *seat) arm(d time.Duration) {
 	if s.armed {
 		return
 	}
 	s.armed = true
 	s.seen = s.rounds
-	s.timer.Reset(absence)
+	s.timer.Reset(d)
 }
 
 // onAbsence is the timer.
@@ -201,8 +247,11 @@ func (c *Conn) onAbsence() {
 	switch {
 	case s.over || s.holder != nil:
 		s.mu.Unlock()
+	case s.rounds-s.seen > oftenBack:
+		s.arm(busyAbsence)
+		s.mu.Unlock()
 	case s.rounds != s.seen: // somebody was here meanwhile, so the seat is not empty for long
-		s.arm()
+		s.arm(absence)
 		s.mu.Unlock()
 	default:
 		c.callGuard()
@@ -251,4 +300,13 @@ func (c *Conn) callGuard() {
 }
 
 // keepGuard is the guard: it holds the seat and reads until there is somebody to leave it to.
-func (c *Conn) keepGuard() { c.lead(&c.guard, nil) }
+func (c *Conn) keepGuard() {
+	s := &c.seat
+	s.mu.Lock()
+	called := s.holder == &c.guard && !s.arrived // else somebody else came first
+	s.arrived = s.arrived || called
+	s.mu.Unlock()
+	if called {
+		c.lead(&c.guard, nil)
+	}
+}

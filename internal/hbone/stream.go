@@ -33,18 +33,19 @@ type Stream struct {
 	request  *Request
 	accepted bool // client: the final answer came; belongs to the holder of the seat
 
-	readMu sync.Mutex // one Read at a time
-	mu     sync.Mutex // guards what follows
-	rcond  sync.Cond
-	buf    recvBuffer
-	inflow streamInflow
-	rerr   error   // why no more bytes come, once buf is empty
-	answer *answer // client: the peer's, until Open took it
-	probe  bool    // client: Open shall look whether the peer is there
-	broken func()  // to be called when rerr becomes an error, see AfterReset
-	closed bool    // by Close or Reset here
-	rdl    deadline
-	linger *time.Timer // after Close, until the peer has ended its direction
+	readMu    sync.Mutex // one Read at a time
+	mu        sync.Mutex // guards what follows
+	rcond     sync.Cond
+	buf       recvBuffer
+	inflow    streamInflow
+	rerr      error     // why no more bytes come, once buf is empty
+	answer    *answer   // client: the peer's, until Open took it
+	due       time.Time // client: when Open looks whether the peer is there
+	impatient bool      // client: that time has come
+	broken    func()    // to be called when rerr becomes an error, see AfterReset
+	closed    bool      // by Close or Reset here
+	rdl       deadline
+	linger    *time.Timer // after Close, until the peer has ended its direction
 
 	// Of who waits in Read or Open:
 	w        waiter
@@ -75,7 +76,7 @@ const (
 func newStream(c *Conn, id uint32) *Stream {
 	s := &Stream{conn: c, id: id, inflow: streamInflow{avail: int64(c.set.StreamWindow)}}
 	s.rcond.L = &s.mu
-	s.w.cond = &s.rcond
+	s.w.cond, s.w.stream = &s.rcond, s
 	s.wcond.L = &c.wmu
 	return s
 }
@@ -97,7 +98,7 @@ func (s *Stream) ConnectionState() (state tls.ConnectionState, ok bool) {
 // await waits until something may have come: by reading frames if nobody else does, else to be told. mu must be held; it is let go meanwhile. Who called it
 // calls endAwait when it waits no more.
 func (s *Stream) await() {
-	if s.conn.seat.take(&s.w) {
+	if s.conn.take(&s.w) {
 		s.enlisted = false
 		s.mu.Unlock()
 		s.conn.lead(&s.w, s)
@@ -202,12 +203,12 @@ func (s *Stream) taken(n int) {
 }
 
 // Write sends p, waiting for the peer's windows and for its turn among the streams of the connection.
-func (s *Stream) Write(p []byte) (int, error) { return s.write(p, true) }
+func (s *Stream) Write(p []byte) (int, error) { return s.write(p, true, false) }
 
 // tryWrite is Write without waiting: it sends as much of p as can be sent now.
-func (s *Stream) tryWrite(p []byte) (int, error) { return s.write(p, false) }
+func (s *Stream) tryWrite(p []byte, more bool) (int, error) { return s.write(p, false, more) }
 
-func (s *Stream) write(p []byte, wait bool) (n int, err error) {
+func (s *Stream) write(p []byte, wait, more bool) (n int, err error) {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	c := s.conn
@@ -225,7 +226,7 @@ func (s *Stream) write(p []byte, wait bool) (n int, err error) {
 		}
 		if size, straight := c.room(s, len(p)-n); size > 0 {
 			if straight {
-				c.sendData(s, p[n:n+size])
+				c.sendData(s, p[n:n+size], more)
 			} else {
 				c.queueData(s, p[n:n+size])
 			}

@@ -23,7 +23,8 @@ import (
 // once is kept, and sent by the Conn; that is never more than one write of the Conn, a frame or the queue.
 type Transport struct {
 	net.Conn
-	try interface{ tryWrite(p []byte) (int, error) } // nil: it cannot write without waiting
+	try  tryWriter // nil: it cannot write without waiting
+	more bool      // the next Write is not the last of its frame; belongs to who has the turn to send
 
 	adopted atomic.Bool
 	kept    atomic.Int64 // bytes that wait, those that flush is writing included
@@ -32,6 +33,11 @@ type Transport struct {
 	over     []byte // what was not taken, the oldest first
 	flushing bool
 	err      error
+}
+
+// tryWriter writes as much of p as it can without waiting. more says that another write follows at once.
+type tryWriter interface {
+	tryWrite(p []byte, more bool) (int, error)
 }
 
 // NewTransport makes a Transport of a TCP connection or, for a tunnel in a tunnel, of a *Stream. Any other net.Conn keeps its ways.
@@ -86,7 +92,7 @@ func (t *Transport) Write(p []byte) (int, error) {
 	}
 	n := 0
 	if len(t.over) == 0 && !t.flushing {
-		if n, t.err = t.try.tryWrite(p); t.err != nil {
+		if n, t.err = t.try.tryWrite(p, t.more); t.err != nil {
 			return n, t.err
 		}
 	}
