@@ -5,7 +5,6 @@ package hbone
 import (
 	"context"
 	"fmt"
-	"runtime"
 )
 
 // Accept waits for the next request. Requests that were reset meanwhile are passed over. Once the connection has ended the error satisfies
@@ -32,16 +31,9 @@ func (c *Conn) Accept(ctx context.Context) (*Request, error) {
 	}
 	c.amu.Lock()
 	defer c.amu.Unlock()
-	if c.accepted && len(c.requests) == 0 {
-		// Whoever serves the last request is likely to read next: let it take the seat, if it is about to.
-		c.amu.Unlock()
-		runtime.Gosched()
-		c.amu.Lock()
-	}
-	c.accepted = false
 	for {
 		if r := c.nextRequest(); r != nil {
-			c.accepted = true
+			c.seat.gave()
 			return r, nil
 		}
 		select {
@@ -52,9 +44,12 @@ func (c *Conn) Accept(ctx context.Context) (*Request, error) {
 		default:
 		}
 		// Who left the seat without a request left it to a stream's reader, who is on its way: it does not sit down before it is called.
-		called := waits && c.seat.enlist(w) || !waits && c.take(w)
+		take := c.take
+		if waits || c.seat.stepsAside() {
+			take = c.seat.standBy
+		}
 		waits = true
-		if called {
+		if take(w) {
 			c.amu.Unlock()
 			c.lead(w, nil)
 			c.amu.Lock()

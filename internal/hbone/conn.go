@@ -58,7 +58,6 @@ type Conn struct {
 	acceptors sync.Cond
 	accepting int        // who wait on acceptors
 	requests  []*Request // not yet taken
-	accepted  bool       // the last Accept gave one
 
 	// wmu guards the queue to the transport and everything about sending.
 	wmu        sync.Mutex
@@ -236,8 +235,8 @@ func (c *Conn) abandon() {
 // remove takes a stream that has ended off the table.
 func (c *Conn) remove(s *Stream) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.streams[s.id] != s {
+		c.mu.Unlock()
 		return
 	}
 	delete(c.streams, s.id)
@@ -245,6 +244,8 @@ func (c *Conn) remove(s *Stream) {
 		c.quiet = time.Now()
 	}
 	c.endIfDrained()
+	c.mu.Unlock()
+	c.callAcceptor() // the stream's reader does not come back
 }
 
 // Close ends the connection and its streams now and waits until it has ended, for FlushTimeout at most plus what the

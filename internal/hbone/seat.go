@@ -15,9 +15,11 @@ import (
 // while (see absence); then whoever waits in Accept is called to it, or a goroutine of the connection's own, the guard.
 type seat struct {
 	mu      sync.Mutex
-	holder  *waiter // who reads, or was called to; nil: nobody
-	arrived bool    // the holder knows, or nobody may come first
-	heir    *waiter // who gets the seat when its holder leaves, because the next bytes are for it
+	holder  *waiter   // who reads, or was called to; nil: nobody
+	arrived bool      // the holder knows, or nobody may come first
+	given   time.Time // when Accept gave a request
+	aside   bool      // Accept leaves the seat to the reader of that request's stream
+	heir    *waiter   // who gets the seat when its holder leaves, because the next bytes are for it
 	// queue are those who wait for frames and would read, the longest first; standby those who wait in Accept and are called only if nobody else is there.
 	queue, standby waiterList
 	blocked        int       // writers who wait for the peer and cannot read themselves
@@ -108,11 +110,14 @@ func (c *Conn) take(w *waiter) bool {
 			s.queue.push(w)
 		}
 	}
+	if s.holder != nil && s.holder.standby && !w.standby && time.Since(s.given) < soon {
+		s.aside = true
+	}
 	return false
 }
 
-// enlist is take for one who just left the seat to others: it does not sit down again before it is called.
-func (s *seat) enlist(w *waiter) (called bool) {
+// standBy is take for one who accepts and leaves the seat to others: it does not sit down before it is called.
+func (s *seat) standBy(w *waiter) (called bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.holder == w {
@@ -122,7 +127,28 @@ func (s *seat) enlist(w *waiter) (called bool) {
 	if w.in == nil {
 		s.standby.push(w)
 	}
+	if s.holder == nil && !s.over {
+		s.arm(absence)
+	}
 	return false
+}
+
+// soon is within which time of a request its stream is read by those who have nothing to do before. Where that is so, Accept leaves the seat to them: if it sat there
+// it would have to wake them for their first bytes. Whoever dials first takes longer, and then Accept rather waits for the next request.
+const soon = 100 * time.Microsecond
+
+// gave notes that Accept gives a request.
+func (s *seat) gave() {
+	s.mu.Lock()
+	s.given = time.Now()
+	s.mu.Unlock()
+}
+
+// stepsAside says whether Accept leaves the seat to the reader of the stream that it gave last.
+func (s *seat) stepsAside() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.aside
 }
 
 // sit gives the seat to the waiter, who has yet to arrive. mu must be held.
@@ -254,8 +280,20 @@ func (c *Conn) onAbsence() {
 		s.arm(absence)
 		s.mu.Unlock()
 	default:
+		s.aside = false // who was expected did not come
 		c.callGuard()
 	}
+}
+
+// callAcceptor has who waits in Accept fill the seat, if it is empty.
+func (c *Conn) callAcceptor() {
+	s := &c.seat
+	s.mu.Lock()
+	if s.over || s.holder != nil || s.standby.first == nil {
+		s.mu.Unlock()
+		return
+	}
+	c.callGuard()
 }
 
 // attend sees to it that somebody reads now.

@@ -416,9 +416,6 @@ func (s *Stream) end() {
 	}
 	s.conn.roused(s)
 	s.mu.Unlock()
-	if in := &s.conn.in; in.stream == s {
-		in.back = false
-	}
 	s.finish(endRecv)
 }
 
