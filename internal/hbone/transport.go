@@ -23,8 +23,8 @@ import (
 // once is kept, and sent by the Conn; that is never more than one write of the Conn, a frame or the queue.
 type Transport struct {
 	net.Conn
-	try  tryWriter // nil: it cannot write without waiting
-	more bool      // the next Write is not the last of its frame; belongs to who has the turn to send
+	try  tryWriter   // nil: it cannot write without waiting
+	more atomic.Bool // the next Write is not the last of its frame; set by who has the turn to send, and seen by alerts of TLS too
 
 	adopted atomic.Bool
 	kept    atomic.Int64 // bytes that wait, those that flush is writing included
@@ -92,7 +92,7 @@ func (t *Transport) Write(p []byte) (int, error) {
 	}
 	n := 0
 	if len(t.over) == 0 && !t.flushing {
-		if n, t.err = t.try.tryWrite(p, t.more); t.err != nil {
+		if n, t.err = t.try.tryWrite(p, t.more.Load()); t.err != nil {
 			return n, t.err
 		}
 	}

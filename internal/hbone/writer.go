@@ -248,7 +248,7 @@ func (c *Conn) writeRecords(p []byte, more bool) error {
 		n := len(p)
 		if c.under != nil {
 			n = min(n, c.record)
-			c.under.more = more || n < len(p)
+			c.under.more.Store(more || n < len(p))
 		}
 		if _, err := c.nc.Write(p[:n]); err != nil {
 			return err
