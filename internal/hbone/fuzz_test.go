@@ -4,8 +4,10 @@ package hbone
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"runtime"
 	"sync"
 	"testing"
@@ -165,4 +167,79 @@ func FuzzHeaderBlock(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// FuzzFrames feeds the frame reader of a server with the same bytes at once, one by one, and in pieces as the input says. What it makes of them must not depend
+// on how they come: the same requests, the same bytes on their streams, the same answers, the same end.
+func FuzzFrames(f *testing.F) {
+	f.Add(conversation(true), []byte{1, 9, 200, 3})
+	open := conversation(true)
+	f.Add(open[:bytes.Index(open, []byte{0, 0, 4, byte(http2.FrameRSTStream)})], []byte{100})
+	f.Fuzz(func(t *testing.T, input, sizes []byte) {
+		input = append([]byte(http2.ClientPreface), input...)
+		whole := readPieces(input, nil)
+		for _, sizes := range [][]byte{{0}, sizes} {
+			if pieces := readPieces(input, sizes); !reflect.DeepEqual(pieces, whole) {
+				t.Fatalf("in pieces of %v:\n%+v\nwhole:\n%+v", sizes, pieces, whole)
+			}
+		}
+	})
+}
+
+// readings is what a connection made of the bytes that it read.
+type readings struct {
+	Requests []string
+	Data     map[uint32]string
+	Ended    map[uint32]bool
+	Answers  string
+	End      string
+}
+
+// readPieces has the reading side of a server read input in pieces of the given sizes, over and over, or whole. Nothing else runs: what would be sent stays in the queue.
+func readPieces(input, sizes []byte) readings {
+	c := newConn(&pieces{in: input, sizes: sizes}, Settings{StreamWindow: 4096, ConnWindow: 65535, MaxStreams: 10}, false)
+	c.sending = true // so that nobody else does
+	r := readings{Data: make(map[uint32]string), Ended: make(map[uint32]bool)}
+	var err error
+	for err == nil {
+		c.in.sated = false
+		err = c.readFrames()
+	}
+	r.End = err.Error()
+	for _, request := range c.requests {
+		r.Requests = append(r.Requests, fmt.Sprint(request.stream.id, request.Authority, request.Header))
+		s := request.stream
+		r.Ended[s.id] = s.rerr != nil
+		data := make([]byte, s.buf.size)
+		if s.mu.Lock(); len(data) > 0 {
+			_, _ = s.takeBuffered(data) // unlocks
+		}
+		r.Data[s.id] = string(data)
+	}
+	if c.out != nil {
+		r.Answers = string(c.out.b)
+	}
+	return r
+}
+
+// pieces is a transport that gives its bytes in pieces.
+type pieces struct {
+	script
+	in    []byte
+	sizes []byte
+	next  int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.in) == 0 {
+		return 0, io.EOF
+	}
+	n := len(p.in)
+	if len(p.sizes) > 0 {
+		n = int(p.sizes[p.next%len(p.sizes)]) + 1
+		p.next++
+	}
+	n = copy(b, p.in[:min(n, len(p.in))])
+	p.in = p.in[n:]
+	return n, nil
 }
