@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/net/http2"
+)
+
+// fate is how a connection ended: the code that the peer was told, and what was observed of it last.
+type fate struct {
+	code  http2.ErrCode
+	event Event
+}
+
+func calmFor(e Event) fate { return fate{http2.ErrCodeEnhanceYourCalm, e} }
+
+func breachOf(c http2.ErrCode) fate { return fate{c, EventConnProtocol} }
+
+// left is the fate of a connection that the peer gave up itself, or that was closed here at the end of the siege.
+var left = fate{}
+
+// fateOf judges the error and the last event of a connection.
+func fateOf(err error, last Event) fate {
+	var ce *ConnError
+	switch {
+	case !errors.As(err, &ce):
+		return fate{event: Event(fmt.Sprintf("no ConnError but %T", err))}
+	case ce.Timeout():
+		return fate{http2.ErrCode(ce.Code), EventSilent}
+	case ce.Remote, ce.Reason == "frame too short": // the latter is a frame that the end of the siege cut in two
+		return left
+	case ce.Code == uint32(http2.ErrCodeNo) && last != EventIdle: // closed or drained
+		return left
+	}
+	return fate{http2.ErrCode(ce.Code), last}
+}
+
+// reasonOf says it in words, for whoever has to find out.
+func reasonOf(err error) string {
+	var ce *ConnError
+	if errors.As(err, &ce) && ce.Err != nil && !ce.Timeout() {
+		return "transport" // errors of sockets have addresses in them
+	}
+	return fmt.Sprint(err)
+}
+
+// outcome counts how connections ended. It is safe to use from everywhere.
+type outcome struct {
+	mu      sync.Mutex
+	fates   map[fate]int
+	reasons map[string]int
+}
+
+func newOutcome() *outcome { return &outcome{fates: map[fate]int{}, reasons: map[string]int{}} }
+
+func (o *outcome) note(err error, last Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fates[fateOf(err, last)]++
+	o.reasons[reasonOf(err)]++
+}
+
+// met says whether one of the fates, if there is any, was met.
+func (o *outcome) met(ends []fate) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(ends) == 0 || slices.ContainsFunc(ends, func(f fate) bool { return o.fates[f] > 0 })
+}
+
+// unexpected lists the others.
+func (o *outcome) unexpected(ends []fate) (wrong []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for f, n := range o.fates {
+		if f != left && !slices.Contains(ends, f) {
+			wrong = append(wrong, fmt.Sprintf("%d connections ended with %v and event %q", n, f.code, f.event))
+		}
+	}
+	return wrong
+}
