@@ -23,6 +23,8 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+
+	"github.com/isthmus-mesh/isthmus/test/hostile"
 )
 
 // result is what a row found.
@@ -46,11 +48,14 @@ type row struct {
 
 // rows are all figures, by name. A new one is a file beside this one and a line here.
 var rows = map[string]row{
-	"demo":         {"checks of the main job on two real clusters that pass", demo},
-	"gateway-bulk": {"processor time per byte through a gateway, as a multiple of a bare TLS forwarder's", gatewayBulk},
+	"demo":          {"checks of the main job on two real clusters that pass", demo},
+	"hbone-attacks": {"how much longer a good client waits (p99) while the server is attacked, over the worst of the attacks", hboneAttacks},
+	"gateway-bulk":  {"processor time per byte through a gateway, as a multiple of a bare TLS forwarder's", gatewayBulk},
 }
 
 func main() {
+	hostile.BeEnemy()
+	beGoodClient()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
