@@ -150,6 +150,7 @@ func (c *Conn) exit() {
 	if c.running.Add(-1) > 0 {
 		return
 	}
+	c.patience.end()
 	c.mu.Lock()
 	after := c.afterDone
 	c.afterDone = nil

@@ -31,6 +31,15 @@ func (p *patience) by(at time.Time, f func()) {
 	p.at = at
 }
 
+// end stops the timer, which would keep a connection that is over in memory.
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}
+
 // onPatience is the timer.
 func (c *Conn) onPatience() {
 	c.patience.mu.Lock()

@@ -26,16 +26,16 @@ type callers struct {
 
 	mu    sync.Mutex // guards what follows
 	conns map[*Conn]bool
-	ends  *outcome
+	ends  *tally
 }
 
 func newCallers(t *testing.T, enemy *hostile.Enemy, says int) *callers {
-	return &callers{t: t, enemy: enemy, says: max(says, 100), ends: newOutcome(), stop: func() {}, conns: map[*Conn]bool{}}
+	return &callers{t: t, enemy: enemy, says: max(says, 100), ends: newTally(), stop: func() {}, conns: map[*Conn]bool{}}
 }
 
 func (c *callers) mount(o hostile.Order, s Settings) {
 	c.t.Helper()
-	c.ends = newOutcome()
+	c.ends = newTally()
 	address := report(c.t)(c.enemy.Begin(o)).Address
 	ctx, stop := context.WithCancel(c.t.Context())
 	c.stop = stop
@@ -68,7 +68,7 @@ func (c *callers) streams() (int, int) {
 	return int(c.open.Load()), len(c.conns)
 }
 
-func (c *callers) outcome() *outcome { return c.ends }
+func (c *callers) outcome() *tally { return c.ends }
 
 // call makes one connection, uses it until it ends, and notes how it did.
 func (c *callers) call(ctx context.Context, address string, s Settings, streams int) {

@@ -20,7 +20,7 @@ var wavesAtClient = map[string]wave{
 	"header-list-too-large":         slowly(resetsSpent),
 	"header-field-too-large":        endsWith(headersEnd),
 	"header-frame-too-large":        endsWith(headersEnd),
-	"padding-longer-than-headers":   slowly(resetsSpent),
+	"padding-longer-than-headers":   endsWith(badProtocol),
 	"half-a-block":                  falls(silent),
 	"request-in-a-block":            endsWith(badProtocol),
 

@@ -37,28 +37,32 @@ func fateOf(err error, last Event) fate {
 	case ce.Code == uint32(http2.ErrCodeNo) && last != EventIdle: // closed or drained
 		return left
 	}
+	var budget *BudgetError
+	if over := ce.Code == uint32(http2.ErrCodeEnhanceYourCalm); over != errors.As(err, &budget) || over && budget.Event != last {
+		return fate{event: Event(fmt.Sprintf("%s, but the error says %v", last, ce.Err))}
+	}
 	return fate{http2.ErrCode(ce.Code), last}
 }
 
 // reasonOf says it in words, for whoever has to find out.
 func reasonOf(err error) string {
 	var ce *ConnError
-	if errors.As(err, &ce) && ce.Err != nil && !ce.Timeout() {
+	if errors.As(err, &ce) && ce.Remote && ce.Err != nil && !ce.Timeout() {
 		return "transport" // errors of sockets have addresses in them
 	}
 	return fmt.Sprint(err)
 }
 
-// outcome counts how connections ended. It is safe to use from everywhere.
-type outcome struct {
+// tally counts how connections ended. It is safe to use from everywhere.
+type tally struct {
 	mu      sync.Mutex
 	fates   map[fate]int
 	reasons map[string]int
 }
 
-func newOutcome() *outcome { return &outcome{fates: map[fate]int{}, reasons: map[string]int{}} }
+func newTally() *tally { return &tally{fates: map[fate]int{}, reasons: map[string]int{}} }
 
-func (o *outcome) note(err error, last Event) {
+func (o *tally) note(err error, last Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.fates[fateOf(err, last)]++
@@ -66,14 +70,14 @@ func (o *outcome) note(err error, last Event) {
 }
 
 // met says whether one of the fates, if there is any, was met.
-func (o *outcome) met(ends []fate) bool {
+func (o *tally) met(ends []fate) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(ends) == 0 || slices.ContainsFunc(ends, func(f fate) bool { return o.fates[f] > 0 })
 }
 
 // unexpected lists the others.
-func (o *outcome) unexpected(ends []fate) (wrong []string) {
+func (o *tally) unexpected(ends []fate) (wrong []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for f, n := range o.fates {

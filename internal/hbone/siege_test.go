@@ -59,7 +59,7 @@ type side interface {
 	// dismount ends the attack.
 	dismount() hostile.Report
 	// outcome tells how connections ended so far, and why.
-	outcome() *outcome
+	outcome() *tally
 	// close ends what is left on this side.
 	close()
 }
@@ -140,7 +140,7 @@ func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, ne
 		idle>>10, f.memory>>10, f.did, f.took.Round(time.Millisecond), report.Connections, report.Bytes>>10, report.Processor, ends.reasons)
 
 	wrong := ends.unexpected(w.ends)
-	if allowed := 2*idle + int64(order.Attackers)*w.holds + memoryNoise; f.memory > allowed {
+	if allowed := 2*max(idle, 0) + int64(order.Attackers)*w.holds + memoryNoise; f.memory > allowed {
 		wrong = append(wrong, fmt.Sprintf("%d KiB in use under attack, %d KiB before it: more than the %d KiB allowed", f.memory>>10, idle>>10, allowed>>10))
 	}
 	if !f.did.enough() {

@@ -27,7 +27,7 @@ type victim struct {
 	settings   Settings   // of connections that the enemy makes from now on
 	conns      map[*Conn]netip.Addr
 	handshakes map[netip.Addr]int
-	ends       *outcome // of connections of the enemy
+	ends       *tally // of connections of the enemy
 }
 
 const (
@@ -40,7 +40,7 @@ const (
 var enemyAddress = netip.MustParseAddr("127.0.0.2")
 
 // under is for a transport that is put beneath TLS.
-func under(nc net.Conn) net.Conn { return nc }
+func under(nc net.Conn) net.Conn { return NewTransport(nc) }
 
 func newVictim(t testing.TB) *victim {
 	t.Helper()
@@ -50,7 +50,7 @@ func newVictim(t testing.TB) *victim {
 	}
 	v := &victim{
 		listener: l,
-		conns:    map[*Conn]netip.Addr{}, handshakes: map[netip.Addr]int{}, ends: newOutcome(),
+		conns:    map[*Conn]netip.Addr{}, handshakes: map[netip.Addr]int{}, ends: newTally(),
 	}
 	v.ctx, v.cancel = context.WithCancel(t.Context())
 	v.running.Go(v.accept)
@@ -194,7 +194,7 @@ type besiegedServer struct {
 func (b *besiegedServer) mount(o hostile.Order, s Settings) {
 	b.t.Helper()
 	b.v.mu.Lock()
-	b.v.settings, b.v.ends = s, newOutcome()
+	b.v.settings, b.v.ends = s, newTally()
 	b.v.mu.Unlock()
 	o.Address, o.From = b.v.listener.Addr().String(), enemyAddress.String()
 	report(b.t)(b.enemy.Begin(o))
@@ -216,7 +216,7 @@ func (b *besiegedServer) streams() (streams, connections int) {
 	return int(b.v.streams.Load()), connections
 }
 
-func (b *besiegedServer) outcome() *outcome {
+func (b *besiegedServer) outcome() *tally {
 	b.v.mu.Lock()
 	defer b.v.mu.Unlock()
 	return b.v.ends
