@@ -11,16 +11,12 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"slices"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/gateway"
-	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -53,19 +49,14 @@ func gatewayBulk(ctx context.Context, out io.Writer) (result, error) {
 		if err != nil {
 			return result{}, fmt.Errorf("through the bare forwarder: %w", err)
 		}
-		through, bare = append(through, t.cpu), append(bare, c.cpu)
+		through, bare = append(through, t.perGB(bulkBytes)), append(bare, c.perGB(bulkBytes))
 		fmt.Fprintf(out, "round %d: gateway %.2f CPU-s/GB at %.2f GB/s, bare TLS forwarder %.2f CPU-s/GB at %.2f GB/s\n",
-			round+1, t.cpu, t.speed, c.cpu, c.speed)
+			round+1, t.perGB(bulkBytes), t.speed(bulkBytes), c.perGB(bulkBytes), c.speed(bulkBytes))
 	}
 	control := median(bare)
 	value := median(through) / control
 	fmt.Fprintf(out, "median: gateway %.2f CPU-s/GB; the control is the bare forwarder's, the value their ratio, the goal its upper bound\n", median(through))
 	return result{Value: value, Unit: "ratio", Control: &control, Goal: bulkGoal, Pass: value <= bulkGoal}, nil
-}
-
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
 }
 
 // bulk is the set-up: a gateway, a forwarder, and an endpoint behind both.
@@ -77,31 +68,15 @@ type bulk struct {
 	wait             sync.WaitGroup
 }
 
-var (
-	bulkGateway = mesh.Identity{TrustDomain: "cluster.local", Namespace: "edge", ServiceAccount: "west"}
-	bulkClient  = mesh.Identity{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "till"}
-)
-
 const bulkAuthority = "cart.shop.svc.cluster.local:80"
 
-// signed gets certificates straight from an authority of this process.
-type signed struct{ signer *ca.Signer }
-
-func (s signed) Issue(_ context.Context, id mesh.Identity, csrPEM []byte) ([]string, error) {
-	return s.signer.Sign(id, csrPEM, time.Hour)
-}
-
 func newBulk(ctx context.Context) (*bulk, error) {
-	files, err := ca.SelfSigned("cluster.local")
-	if err != nil {
-		return nil, err
-	}
-	signer, err := ca.NewSigner(files)
+	source, err := newSource()
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	b := &bulk{source: mtls.NewSource(signed{signer}, mtls.SourceOptions{}), stop: stop}
+	b := &bulk{source: source, stop: stop}
 	sink, err := b.serve(ctx, func(nc net.Conn) { _, _ = io.CopyBuffer(onlyWriter{io.Discard}, nc, make([]byte, 256<<10)) })
 	if err == nil {
 		b.forwarderAddress, err = b.serve(ctx, func(nc net.Conn) { b.forward(ctx, nc, sink) })
@@ -144,7 +119,7 @@ func (b *bulk) serve(ctx context.Context, f func(nc net.Conn)) (string, error) {
 
 // forward is the control: the same TLS and the same copying, and nothing between.
 func (b *bulk) forward(ctx context.Context, nc net.Conn, to string) {
-	secure := tls.Server(nc, b.source.Server(bulkGateway))
+	secure := tls.Server(nc, b.source.Server(serverIdentity))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return
 	}
@@ -176,7 +151,7 @@ func (b *bulk) startGateway(ctx context.Context, sink string) error {
 	}
 	b.gatewayAddress = listener.Addr().String()
 	server, err := gateway.NewServer(gateway.Options{
-		Log: logr.Discard(), Access: logr.Discard(), Gateway: gatewayKey, Identity: bulkGateway, Directory: live, Source: b.source,
+		Log: logr.Discard(), Access: logr.Discard(), Gateway: gatewayKey, Identity: serverIdentity, Directory: live, Source: b.source,
 		Metrics: prometheus.NewRegistry(),
 		Listen:  func(uint16) (net.Listener, error) { return listener, nil },
 		Dial: func(ctx context.Context, _ netip.AddrPort) (relay.Conn, error) {
@@ -207,7 +182,7 @@ func (b *bulk) connect(ctx context.Context, address string) (*tls.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	secure := tls.Client(hbone.NewTransport(nc), b.source.Client(bulkClient, []mesh.Identity{bulkGateway}))
+	secure := tls.Client(hbone.NewTransport(nc), b.source.Client(clientIdentity, []mesh.Identity{serverIdentity}))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, err
@@ -240,45 +215,26 @@ type tunnel struct{ *hbone.Stream }
 
 func (t tunnel) Close() error { return errors.Join(t.Stream.Close(), t.Conn().Close()) }
 
-// cost is what one round took.
-type cost struct {
-	cpu   float64 // seconds of processor time per GB
-	speed float64 // GB per second on the wall
-}
-
 // send sends one round's bytes, and waits until the endpoint has read them all and ended its side.
-func (b *bulk) send(ctx context.Context, open func(context.Context) (relay.Conn, error)) (cost, error) {
+func (b *bulk) send(ctx context.Context, open func(context.Context) (relay.Conn, error)) (spent, error) {
 	w, err := open(ctx)
 	if err != nil {
-		return cost{}, err
+		return spent{}, err
 	}
 	defer w.Close()
 	defer context.AfterFunc(ctx, func() { w.Close() })()
 	block := make([]byte, 256<<10)
 	runtime.GC() // not one side's garbage on the other's bill
-	began, spent := time.Now(), processorTime()
-	for sent := 0; sent < bulkBytes; sent += len(block) {
-		if _, err := w.Write(block); err != nil {
-			return cost{}, err
+	return spend(func() error {
+		for sent := 0; sent < bulkBytes; sent += len(block) {
+			if _, err := w.Write(block); err != nil {
+				return err
+			}
 		}
-	}
-	if err := w.CloseWrite(); err != nil {
-		return cost{}, err
-	}
-	if _, err := io.Copy(io.Discard, w); err != nil {
-		return cost{}, err
-	}
-	return cost{
-		cpu:   (processorTime() - spent).Seconds() / (bulkBytes / 1e9),
-		speed: bulkBytes / 1e9 / time.Since(began).Seconds(),
-	}, nil
-}
-
-// processorTime is what this process has used so far, in user and kernel mode.
-func processorTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err) // cannot fail with these arguments
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		if err := w.CloseWrite(); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, w)
+		return err
+	})
 }

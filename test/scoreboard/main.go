@@ -11,16 +11,29 @@
 //
 // Figures are ratios where they can be, for absolute times say more about the machine than about us. The exit code is 0 if the row passed,
 // 1 if it did not or could not be measured (then there is no JSON object), 2 for a row that does not exist. Without arguments the rows are listed.
+//
+//	go run ./test/scoreboard -profile FILE ROW
+//
+// also writes a profile of the processor time, in which `go tool pprof -tagfocus side=ours` (or side=control) tells the two sides apart.
+//
+//	go run ./test/scoreboard plot
+//
+// measures all rows of HBONE, a few minutes, writes what it found to docs/hbone-figures.json and draws docs/hbone-figures.svg. To draw that again without
+// measuring:
+//
+//	go run ./test/scoreboard draw
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"syscall"
 
@@ -37,6 +50,8 @@ type result struct {
 	// Goal is what Value must reach, or stay below: Pass knows which.
 	Goal float64
 	Pass bool
+	// Figures are all that the row promises, if that is more than Value; Pass needs all of them.
+	Figures []figure
 }
 
 // row is one promised figure.
@@ -48,9 +63,17 @@ type row struct {
 
 // rows are all figures, by name. A new one is a file beside this one and a line here.
 var rows = map[string]row{
-	"demo":          {"checks of the main job on two real clusters that pass", demo},
-	"hbone-attacks": {"how much longer a good client waits (p99) while the server is attacked, over the worst of the attacks", hboneAttacks},
-	"gateway-bulk":  {"processor time per byte through a gateway, as a multiple of a bare TLS forwarder's", gatewayBulk},
+	"demo":              {"checks of the main job on two real clusters that pass", demo},
+	"gateway-bulk":      {"processor time per byte through a gateway, as a multiple of a bare TLS forwarder's", gatewayBulk},
+	"hbone-allocs":      {"heap allocations per DATA frame, in bulk and in ping-pong", hboneAllocs},
+	"hbone-attacks":     {"how much longer a good client waits (p99) while the server is attacked, over the worst of the attacks", hboneAttacks},
+	"hbone-bulk":        {"processor time per byte through one stream, as a multiple of its TLS's; and throughput", hboneBulk},
+	"hbone-bulk-8":      {"the same through eight streams of one connection at once", hboneBulk8},
+	"hbone-double-bulk": {"processor time per byte through a tunnel in a tunnel, as a multiple of TLS in TLS", hboneDoubleBulk},
+	"hbone-idle-mem":    {"memory of an idle stream, and of a connection, both ends together", hboneIdleMemory},
+	"hbone-open":        {"streams a second, each with a byte each way, as a multiple of x/net's; and the time of one", hboneOpen},
+	"hbone-rr":          {"a round trip of 1 KiB on one stream, against TLS: median and 99th percentile", hboneRR},
+	"hbone-rr-64":       {"round trips a second on 64 streams of one connection, as a multiple of x/net's", hboneRR64},
 }
 
 func main() {
@@ -63,31 +86,74 @@ func main() {
 
 // run gives the exit code.
 func run(ctx context.Context, args []string, out, problems io.Writer) int {
-	if len(args) != 1 {
-		fmt.Fprintln(problems, "usage: scoreboard ROW, where ROW is one of")
-		for _, name := range slices.Sorted(maps.Keys(rows)) {
-			fmt.Fprintf(problems, "  %-16s %s\n", name, rows[name].about)
+	flags := flag.NewFlagSet("scoreboard", flag.ContinueOnError)
+	flags.SetOutput(problems)
+	flags.Usage = func() { usage(problems) }
+	profile := flags.String("profile", "", "")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if flags.NArg() != 1 {
+		usage(problems)
+		return 2
+	}
+	name := flags.Arg(0)
+	failed := func(err error) int {
+		fmt.Fprintf(problems, "scoreboard: %s: %v\n", name, err)
+		return 1
+	}
+	switch name {
+	case "plot":
+		if err := plot(ctx, out); err != nil {
+			return failed(err)
 		}
-		return 2
+		return 0
+	case "draw":
+		if err := redraw(); err != nil {
+			return failed(err)
+		}
+		return 0
 	}
-	r, ok := rows[args[0]]
+	r, ok := rows[name]
 	if !ok {
-		fmt.Fprintf(problems, "scoreboard: there is no row %q; without arguments the rows are listed\n", args[0])
+		fmt.Fprintf(problems, "scoreboard: there is no row %q; without arguments the rows are listed\n", name)
 		return 2
 	}
-	found, err := r.measure(ctx, out)
+	found, err := profiled(*profile, func() (result, error) { return r.measure(ctx, out) })
 	if err != nil {
-		fmt.Fprintf(problems, "scoreboard: %s: %v\n", args[0], err)
-		return 1
+		return failed(err)
 	}
-	if err := report(out, args[0], found); err != nil {
-		fmt.Fprintf(problems, "scoreboard: %s: %v\n", args[0], err)
-		return 1
+	if err := report(out, name, found); err != nil {
+		return failed(err)
 	}
 	if !found.Pass {
 		return 1
 	}
 	return 0
+}
+
+func usage(problems io.Writer) {
+	fmt.Fprintln(problems, "usage: scoreboard [-profile FILE] ROW, or plot, or draw; ROW is one of")
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		fmt.Fprintf(problems, "  %-17s %s\n", name, rows[name].about)
+	}
+}
+
+// profiled runs measure and writes the profile of its processor time to file, unless that is empty.
+func profiled(file string, measure func() (result, error)) (result, error) {
+	if file == "" {
+		return measure()
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return result{}, err
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return result{}, err
+	}
+	defer pprof.StopCPUProfile()
+	return measure()
 }
 
 // report writes the last line.
