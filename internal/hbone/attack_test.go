@@ -239,12 +239,15 @@ func manyFields(n, size int) []string {
 	return fields
 }
 
-// TestHeaderBomb sends few bytes that decode to many: the limit counts what they decode to.
+// TestHeaderBomb sends few bytes that decode to many: the limit counts what they decode to, and far beyond it nothing more is decoded.
 func TestHeaderBomb(t *testing.T) {
 	p := attack(t, false, Settings{})
-	p.headers(1, true, append([]string{":method", "CONNECT", ":authority", rawTarget}, manyFields(4000, 4000)...)...)
+	p.headers(1, true, append([]string{":method", "CONNECT", ":authority", rawTarget}, manyFields(10, 4000)...)...)
 	p.saw("status 431", func(f rawFrame) bool { return f.status == "431" })
 	p.connect(3)
+	p.headers(5, true, append([]string{":method", "CONNECT", ":authority", rawTarget}, manyFields(4000, 4000)...)...)
+	p.sawGoAway(http2.ErrCodeEnhanceYourCalm)
+	p.sawEvent(EventHeaderLimit)
 }
 
 // TestUnreadAnswers has a peer cause answers that it does not read.

@@ -17,9 +17,9 @@ var chunkSizes = [...]int{2 << 10, 16 << 10, 64 << 10}
 var chunkPools [len(chunkSizes)]sync.Pool
 
 func newChunk(want int) *chunk {
-	class := 0
-	for class < len(chunkSizes)-1 && chunkSizes[class] < want {
-		class++
+	class := len(chunkSizes) - 1
+	for class > 0 && chunkSizes[class] > want {
+		class-- // the rest gets a smaller one, so that no more than that is left empty
 	}
 	if c, ok := chunkPools[class].Get().(*chunk); ok {
 		return c

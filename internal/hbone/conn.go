@@ -39,19 +39,20 @@ type Conn struct {
 	crowd atomic.Bool
 
 	// mu guards the table of streams. Locks nest in the order mu, amu, Stream.mu, seat.mu, and mu, wmu; seat.mu and wmu do not nest in each other.
-	mu        sync.Mutex
-	streams   map[uint32]*Stream
-	opened    uint32 // client: streams opened so far; server: highest id that the peer opened
-	peerMax   uint32 // client: the peer's MAX_CONCURRENT_STREAMS
-	err       *ConnError
-	left      bool // client: opens no more, because of Drain, GOAWAY, or used-up ids
-	drain     drainStage
-	lastTaken uint32 // server, from drainSaid on: the last id that is served
-	afterDone []func()
-	ping      keepalive
-	patience  patience
-	idle      *time.Timer // server: looks for a time without streams
-	quiet     time.Time   // when the last stream ended, if none runs
+	mu         sync.Mutex
+	streams    map[uint32]*Stream
+	opened     uint32 // client: streams opened so far; server: highest id that the peer opened
+	peerMax    uint32 // client: the peer's MAX_CONCURRENT_STREAMS
+	err        *ConnError
+	left       bool // client: opens no more, because of Drain, GOAWAY, or used-up ids
+	drain      drainStage
+	drainLimit *time.Timer // server: ends the first stage of a drain
+	lastTaken  uint32      // server, from drainSaid on: the last id that is served
+	afterDone  []func()
+	ping       keepalive
+	patience   patience
+	idle       *time.Timer // server: looks for a time without streams
+	quiet      time.Time   // when the last stream ended, if none runs
 
 	// amu guards what waits for Accept.
 	amu       sync.Mutex
@@ -76,8 +77,9 @@ type Conn struct {
 	writeFrame int   // largest DATA frame that we send
 	peerHeader uint32
 	forgotten  resetRing
-	closing    bool // nothing is queued any more, the turn ends once the rest is sent
-	broken     bool // nothing more can be sent
+	strays     int64 // how many bytes more may come on streams that were reset here
+	closing    bool  // nothing is queued any more, the turn ends once the rest is sent
+	broken     bool  // nothing more can be sent
 }
 
 func newConn(nc net.Conn, s Settings, client bool) *Conn {
@@ -105,8 +107,7 @@ func newConn(nc net.Conn, s Settings, client bool) *Conn {
 	c.in.buf = make([]byte, readAhead)
 	c.in.greeted = client
 	c.in.decoder = newHeaderDecoder(c.set.MaxHeaderBytes)
-	c.in.framer = http2.NewFramer(nil, &c.in.source)
-	c.in.framer.SetMaxReadFrameSize(c.set.MaxFrameSize)
+	c.in.newFramer(c.set.MaxFrameSize)
 	return c
 }
 
@@ -193,6 +194,7 @@ func (c *Conn) fail(e *ConnError, broken bool) {
 	c.err = e
 	c.ping.stop()
 	c.stopIdle()
+	c.stopDrainLimit()
 	last := c.opened
 	if c.client {
 		last = 0 // the peer opens none
@@ -229,6 +231,7 @@ func (c *Conn) abandon() {
 	c.pass()
 	c.wmu.Unlock()
 	// Whoever writes or reads may hang in the socket; only closing it gets them out. It is closed again, which is harmless.
+	_ = c.nc.SetDeadline(longAgo) // TLS closes only when it can write, and somebody may be stuck in that
 	_ = c.nc.Close()
 	c.attend()
 }
@@ -334,6 +337,12 @@ func (r *resetRing) has(id uint32) bool {
 		}
 	}
 	return false
+}
+
+// forget remembers that a stream was reset here, and what may still be on its way to it. wmu must be held.
+func (c *Conn) forget(id uint32) {
+	c.forgotten.add(id)
+	c.strays = min(c.strays+int64(c.set.StreamWindow), maxWindow)
 }
 
 // blockBuffer collects one encoded header block.

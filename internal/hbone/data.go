@@ -71,6 +71,9 @@ func (c *Conn) receiver(fh http2.FrameHeader) (*Stream, error) {
 		if c.isIdle(fh.StreamID) {
 			return nil, protocol("DATA on a stream that was never opened")
 		}
+		if c.astray(int64(fh.Length)) {
+			return nil, calm(EventControlBudget, "more DATA on streams that were reset than was on its way")
+		}
 		return nil, c.late(fh.StreamID, "DATA")
 	}
 	if s.ends.Load()&endRecv != 0 {
@@ -87,6 +90,20 @@ func (c *Conn) receiver(fh http2.FrameHeader) (*Stream, error) {
 		return nil, c.resetPeer(fh.StreamID, http2.ErrCodeFlowControl, "more DATA than the stream's window")
 	}
 	return s, nil
+}
+
+// strayFrame is what a DATA frame on a stream that was reset counts as, besides its payload, in bytes: to find out that it is one is work.
+const strayFrame = 256
+
+// astray books n bytes on a stream that is no more, and says whether that is more than can have been on its way when streams were reset here.
+func (c *Conn) astray(n int64) bool {
+	c.mu.Lock()
+	over := c.err != nil // the end of the connection took its streams, and the peer does not know yet
+	c.mu.Unlock()
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.strays -= n + strayFrame
+	return c.strays < 0 && !over
 }
 
 // late handles a frame for a stream that has ended: quietly if we reset it and the frame was on its way, else with STREAM_CLOSED.

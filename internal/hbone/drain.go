@@ -4,6 +4,7 @@ package hbone
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -39,6 +40,8 @@ func (c *Conn) Drain() {
 			}
 			return f.WritePing(false, pingDrain)
 		})
+		// A peer that answers other PINGs but not this one does not hold us.
+		c.drainLimit = time.AfterFunc(c.set.PingTimeout, func() { c.sayLast() })
 	}
 	c.pass()
 	c.wmu.Unlock()
@@ -54,6 +57,7 @@ func (c *Conn) sayLast() bool {
 		return false
 	}
 	c.drain = drainSaid
+	c.stopDrainLimit()
 	c.lastTaken = c.opened
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error { return f.WriteGoAway(c.lastTaken, http2.ErrCodeNo, nil) })
@@ -71,6 +75,7 @@ func (c *Conn) endIfDrained() {
 	}
 	// fail needs mu itself.
 	c.err = &ConnError{Code: uint32(http2.ErrCodeNo), Reason: reasonDrained}
+	c.stopDrainLimit()
 	c.ping.stop()
 	c.stopIdle()
 	c.hurry(c.set.PingTimeout) // the last streams have ended here, but their bytes may still be on their way
@@ -78,6 +83,13 @@ func (c *Conn) endIfDrained() {
 	c.closing = true
 	c.pass()
 	c.wmu.Unlock()
+}
+
+// stopDrainLimit stops the timer of a drain that needs it no more. mu must be held.
+func (c *Conn) stopDrainLimit() {
+	if c.drainLimit != nil {
+		c.drainLimit.Stop()
+	}
 }
 
 // Shutdown drains the connection and waits until it has ended. If ctx ends first, the remaining streams are cut and ctx's error is returned.

@@ -8,6 +8,9 @@ import (
 	"golang.org/x/net/http2"
 )
 
+// maxSettings is how many settings one SETTINGS frame may have. A dozen are defined in all.
+const maxSettings = 32
+
 // This file acts on the frames that steer, one method each, all by the holder of the seat.
 
 func (c *Conn) onSettings(f *http2.SettingsFrame) error {
@@ -19,6 +22,9 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 			return protocol("first frame acknowledges SETTINGS")
 		}
 		return nil
+	}
+	if f.NumSettings() > maxSettings { // each may move the windows of all streams
+		return calm(EventControlBudget, "too many settings in a frame")
 	}
 	// Streams cannot come or go between the two locks, so that all of them see the new window once.
 	c.mu.Lock()

@@ -3,6 +3,7 @@
 package hbone
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -146,13 +147,25 @@ func newHeaderDecoder(limit uint32) *headerDecoder {
 	return d
 }
 
+// decodeAtOnce is how much of a block is decoded before it is looked at how large the list has become, in bytes: one byte may name 4 KiB of the table.
+const decodeAtOnce = 256
+
+// errHeaderBomb says that a list is more than three times as large as is allowed: it is not worth the work to find its end.
+var errHeaderBomb = errors.New("header list far too large")
+
 // decode reads one whole block. An error means that the compression state is lost, and the connection with it.
 func (d *headerDecoder) decode(block []byte) (headerList, error) {
 	d.list = headerList{}
 	d.left = int(d.limit)
-	d.hpack.SetEmitEnabled(true)
-	if _, err := d.hpack.Write(block); err != nil {
-		return headerList{}, err
+	for len(block) > 0 {
+		n := min(len(block), decodeAtOnce)
+		if _, err := d.hpack.Write(block[:n]); err != nil {
+			return headerList{}, err
+		}
+		if d.left < -2*int(d.limit) {
+			return headerList{}, errHeaderBomb
+		}
+		block = block[n:]
 	}
 	if err := d.hpack.Close(); err != nil {
 		return headerList{}, err
@@ -166,8 +179,7 @@ func (d *headerDecoder) emit(f hpack.HeaderField) {
 	l := &d.list
 	d.left -= len(f.Name) + len(f.Value) + fieldOverhead
 	if d.left < 0 {
-		l.tooLarge = true
-		d.hpack.SetEmitEnabled(false) // the rest only keeps the table in step
+		l.tooLarge = true // the rest only keeps the table in step
 		return
 	}
 	switch {

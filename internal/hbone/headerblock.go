@@ -54,8 +54,8 @@ func (c *Conn) onContinuation(f *http2.ContinuationFrame) error {
 func (c *Conn) onBlock(block headerBlock, b []byte) error {
 	list, err := c.in.decoder.decode(b)
 	if err != nil {
-		if errors.Is(err, hpack.ErrStringLength) {
-			return calm(EventHeaderLimit, "header field too large")
+		if errors.Is(err, hpack.ErrStringLength) || errors.Is(err, errHeaderBomb) {
+			return calm(EventHeaderLimit, "header list far too large")
 		}
 		return &breach{code: http2.ErrCodeCompression, reason: "header block cannot be decoded", event: EventConnProtocol}
 	}

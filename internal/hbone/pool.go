@@ -70,8 +70,9 @@ type poolEntry struct {
 }
 
 type pooledConn struct {
-	conn *Conn
-	used time.Time // when it was last asked for
+	conn   *Conn
+	used   time.Time // when it was last asked for
+	served bool      // it answered a request
 }
 
 // poolDial is one dial and those who wait for it.
@@ -102,6 +103,7 @@ func (p *Pool[K]) Open(ctx context.Context, key K, authority string, h Header) (
 			return nil, nil, err
 		}
 		s, header, err := conn.Open(ctx, authority, h)
+		p.judge(key, conn, err)
 		if err == nil || ctx.Err() != nil || !again(err, fresh) {
 			return s, header, err
 		}
@@ -114,7 +116,29 @@ func (p *Pool[K]) Open(ctx context.Context, key K, authority string, h Header) (
 		if attempts++; attempts == maxAttempts {
 			return nil, nil, err
 		}
+		if se, reset := errors.AsType[*StreamError](err); reset && se.Remote {
+			continue // one stream was refused: the connection is as good as another, and by now it may have said how many it takes
+		}
 		p.drop(key, conn)
+	}
+}
+
+// judge notes that a connection answered, which ends the backoff of its key: that it could be dialled says little.
+func (p *Pool[K]) judge(key K, conn *Conn, err error) {
+	if _, refused := errors.AsType[*RefusedError](err); err != nil && !refused {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.entries[key]
+	if e == nil {
+		return
+	}
+	for _, pc := range e.conns {
+		if pc.conn == conn && !pc.served {
+			pc.served = true
+			e.failures, e.lastErr, e.notUntil = 0, nil, time.Time{}
+		}
 	}
 }
 
@@ -228,15 +252,12 @@ func (p *Pool[K]) runDial(ctx context.Context, key K, e *poolEntry, d *poolDial)
 	refused := conn != nil && p.drained
 	switch {
 	case err == nil && !refused:
-		e.failures, e.lastErr, e.notUntil = 0, nil, time.Time{}
 		e.conns = append(e.conns, &pooledConn{conn: conn, used: time.Now()})
 		p.entries[key] = e
 	case refused:
 		err = ErrDraining
 	case d.present > 0: // a dial that was given up says nothing about the peer
-		e.failures++
-		e.lastErr = err
-		e.notUntil = time.Now().Add(p.backoff(e.failures))
+		p.failed(e, err)
 	}
 	p.tidy(key, e)
 	p.mu.Unlock()
@@ -249,6 +270,13 @@ func (p *Pool[K]) runDial(ctx context.Context, key K, e *poolEntry, d *poolDial)
 	case err == nil:
 		conn.onDone(func() { p.drop(key, conn) })
 	}
+}
+
+// failed counts a dial that failed, or whose connection ended before it answered anything. mu must be held.
+func (p *Pool[K]) failed(e *poolEntry, err error) {
+	e.failures++
+	e.lastErr = err
+	e.notUntil = time.Now().Add(p.backoff(e.failures))
 }
 
 // backoff is how long to wait after so many failures in a row: nothing after the first, since one lost packet or one restarting peer should cost no more.
@@ -270,6 +298,12 @@ func (p *Pool[K]) drop(key K, conn *Conn) {
 			if pc.conn == conn {
 				e.conns = append(e.conns[:i], e.conns[i+1:]...)
 				found = true
+				if err := conn.Err(); !pc.served && (err != nil || !conn.Usable()) && !p.drained {
+					if err == nil {
+						err = ErrDraining
+					}
+					p.failed(e, err)
+				}
 				break
 			}
 		}

@@ -18,6 +18,8 @@ const (
 	readAhead = 4 << 10
 	// maxOtherFrame is the largest frame other than DATA that is read, in bytes. The largest that anyone needs is a HEADERS frame.
 	maxOtherFrame = 32 << 10
+	// unknownUnit is how many bytes of a frame of an unknown type cost a token of the control budget, in bytes: they are in no window.
+	unknownUnit = 4 << 10
 )
 
 // breach is a broken rule that costs the whole connection.
@@ -83,6 +85,11 @@ func (f *frameSource) Read(p []byte) (int, error) {
 	n := copy(p, f.b)
 	f.b = f.b[n:]
 	return n, nil
+}
+
+func (in *input) newFramer(maxFrame uint32) {
+	in.framer = http2.NewFramer(nil, &in.source)
+	in.framer.SetMaxReadFrameSize(maxFrame)
 }
 
 // errKicked says that the holder of the seat is wanted elsewhere.
@@ -238,8 +245,10 @@ func (c *Conn) advance() (more bool, err error) {
 	case fh.Type == http2.FrameData:
 		return c.beginData(fh, have)
 	case fh.Type > http2.FrameContinuation:
-		if !in.control.spend(c.set.Control) {
-			return false, calm(EventControlBudget, "too many frames of unknown types")
+		for range 1 + fh.Length/unknownUnit {
+			if !in.control.spend(c.set.Control) {
+				return false, calm(EventControlBudget, "too many frames of unknown types")
+			}
 		}
 		c.ping.signs.Add(1)
 		in.r += frameHeaderLen
@@ -269,7 +278,11 @@ func (c *Conn) advanceLarge(have []byte) (more bool, err error) {
 	}
 	frame := in.large
 	in.large = nil
-	return true, c.onFrame(frame)
+	err = c.onFrame(frame)
+	if !in.block.open {
+		in.newFramer(c.set.MaxFrameSize) // the old one keeps a buffer as large as the largest frame that it ever read
+	}
+	return true, err
 }
 
 func frameHeader(b []byte) http2.FrameHeader {
@@ -369,7 +382,7 @@ func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
 		return &breach{code: code, reason: reason + " on a stream that was never opened", event: EventConnProtocol}
 	}
 	if err := c.answerFrame(func(f *http2.Framer) error {
-		c.forgotten.add(id)
+		c.forget(id)
 		return f.WriteRSTStream(id, code)
 	}); err != nil {
 		return err

@@ -102,6 +102,7 @@ func (r *Request) answer(status int, h Header, end bool) error {
 	}
 	c.wmu.Lock()
 	err := s.werr
+	unread := c.pending() > c.set.WriteQueue+maxUnreadAnswers
 	if err == nil {
 		c.blockOut.b = c.blockOut.b[:0]
 		c.field(":status", strconv.Itoa(status))
@@ -114,6 +115,11 @@ func (r *Request) answer(status int, h Header, end bool) error {
 	if err != nil {
 		_ = s.Close() // always nil
 		return fmt.Errorf("hbone: answer %d: %w", status, err)
+	}
+	if unread {
+		// Each of these is the end of a request, so that the peer may send another without reading one of them.
+		c.set.Observe(EventUnreadAnswers)
+		c.fail(&ConnError{Code: uint32(http2.ErrCodeEnhanceYourCalm), Reason: "answers are not read", Err: &BudgetError{EventUnreadAnswers}}, false)
 	}
 	c.push()
 	if end {
@@ -143,6 +149,9 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 		if !c.in.control.spend(c.set.Control) {
 			return calm(EventControlBudget, "too many requests after GOAWAY")
 		}
+		c.wmu.Lock()
+		c.strays += int64(c.set.StreamWindow) // it may have sent that behind them
+		c.wmu.Unlock()
 		return nil // the GOAWAY told the client that it is not served
 	case id <= c.opened:
 		c.mu.Unlock()
@@ -221,7 +230,7 @@ func (c *Conn) refuse(id uint32, status int, end bool) error {
 		if err != nil || end {
 			return err
 		}
-		c.forgotten.add(id)
+		c.forget(id)
 		return f.WriteRSTStream(id, http2.ErrCodeNo)
 	})
 }

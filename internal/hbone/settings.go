@@ -135,8 +135,8 @@ func (s Settings) withDefaults(client bool) Settings {
 	setDefault(&s.FlushTimeout, time.Second)
 	setDefault(&s.CloseTimeout, 10*time.Second)
 	setDefault(&s.IdleTimeout, 10*time.Minute)
-	// A client of 100 streams that loses all of them at once, a few times over, stays within; 100 a second is more than any real one needs.
-	setDefault(&s.Resets, Budget{Burst: 500, PerSecond: 100})
+	// A client of 100 streams that loses all of them at once, twice over, stays within; 100 a second is more than any real one needs.
+	setDefault(&s.Resets, Budget{Burst: 200, PerSecond: 100})
 	setDefault(&s.Control, Budget{Burst: 2000, PerSecond: 200})
 	setDefault(&s.Updates, Budget{Burst: 2000, PerSecond: 500})
 	if s.Observe == nil {

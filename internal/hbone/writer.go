@@ -79,7 +79,7 @@ func (c *Conn) extend(n int) []byte {
 	if have+n > cap(c.out.b) {
 		bigger, _ := largeOuts.Get().(*outBuffer)
 		if bigger == nil || cap(bigger.b) < have+n {
-			bigger = &outBuffer{b: make([]byte, 0, max(have+n, c.set.WriteQueue))}
+			bigger = &outBuffer{b: make([]byte, 0, max(have+n, 2*cap(c.out.b), c.set.WriteQueue))}
 		}
 		bigger.b = append(bigger.b[:0], c.out.b...)
 		c.out.release()
@@ -168,7 +168,7 @@ func (c *Conn) queueEnd(s *Stream) {
 
 // queueReset queues RST_STREAM. wmu must be held.
 func (c *Conn) queueReset(id uint32, code http2.ErrCode) {
-	c.forgotten.add(id)
+	c.forget(id)
 	c.encode(func(f *http2.Framer) error { return f.WriteRSTStream(id, code) })
 }
 

@@ -109,7 +109,7 @@ func playOnDemand(ctx context.Context, address string, in *json.Decoder, out *js
 		if err := in.Decode(&d); err != nil {
 			return nil // whoever asked is gone
 		}
-		f, err := pingPong(stream, d)
+		f, err := askAndAnswer(stream, d)
 		if err != nil {
 			f.Problem = err.Error()
 		}
@@ -125,8 +125,8 @@ const (
 	pingEvery = 500 * time.Microsecond
 )
 
-// pingPong sends a message and waits for it to come back, again and again.
-func pingPong(stream io.ReadWriter, d time.Duration) (feeling, error) {
+// askAndAnswer sends a message and waits for it to come back, again and again.
+func askAndAnswer(stream io.ReadWriter, d time.Duration) (feeling, error) {
 	var took []time.Duration
 	message := make([]byte, pingSize)
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(pingEvery) {

@@ -105,7 +105,7 @@ func hboneIdleMemory(ctx context.Context, out io.Writer) (result, error) {
 		figure{What: "connection", Unit: "KiB", Ours: perConn, Control: &tlsConn, Against: "TLS", Goal: idlePerConn, Rule: "with its TLS"},
 		figure{
 			What: "goroutines for 10,000 streams", Ours: float64(opened.goroutines - connected.goroutines),
-			Goal: idleGoroutines, Rule: "of the runtime",
+			Goal: idleGoroutines, Rule: "the runtime's own",
 		},
 	), nil
 }
@@ -158,13 +158,10 @@ func visitOnce(ctx context.Context, client, server *hbone.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := together(
+	return together(
 		func() error { defer near.Close(); return askByte(near) },
 		func() error { defer far.Close(); return answerByte(far) },
-	); err != nil {
-		return err
-	}
-	return nil
+	)
 }
 
 // openMany opens the streams of one connection and exchanges bytes on each. Its goroutines have ended when it returns.
