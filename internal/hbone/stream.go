@@ -60,6 +60,7 @@ type Stream struct {
 	wcond   sync.Cond
 	outflow int64 // what the peer lets us send; negative after it shrank its setting
 	werr    error // why no more bytes go
+	wrote   bool  // something
 	queued  bool  // waits in conn.waiting
 	granted bool  // was taken out of conn.waiting and may send one frame
 	wdl     deadline

@@ -24,11 +24,14 @@ func (c *Conn) room(s *Stream, want int) (n int, straight bool) {
 	// A frame that has to be cut to the space left should still be worth its header.
 	space := c.set.WriteQueue - c.pending() - frameHeaderLen
 	fits := space > 0 && space >= min(size, c.set.WriteQueue/8)
+	// The first few bytes of a stream go by the queue: those who ask, close and wait, and those who answer and close, are often done with one frame, and it saves a
+	// record and a system call at either end. So do those of a crowd.
+	queue := fits && size <= smallWrite && (c.crowd.Load() || !s.wrote)
 	switch {
-	case c.direct() && !c.sending && !(fits && size <= smallWrite && c.crowd.Load()):
+	case c.direct() && !c.sending && !queue:
 		c.turnTaken(s)
 		return int(min(int64(size), c.outflow)), true
-	case fits && !(c.direct() && size > smallWrite):
+	case fits && (size <= smallWrite || !c.direct()):
 		c.turnTaken(s)
 		return int(min(int64(min(size, space)), c.outflow)), false
 	}

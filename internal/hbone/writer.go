@@ -134,6 +134,7 @@ func (c *Conn) sendData(s *Stream, p []byte, more bool) {
 }
 
 func (c *Conn) spendWindows(s *Stream, n int) {
+	s.wrote = true
 	s.outflow -= int64(n)
 	c.outflow -= int64(n)
 	c.sent.Add(int64(n))
@@ -269,8 +270,8 @@ func (c *Conn) startFlush() {
 	if c.sending {
 		return
 	}
-	// A stream that has the turn takes the queue along.
-	if c.closing || c.under.held() || c.pending() > 0 && !(c.direct() && c.grants) {
+	taken := c.direct() && c.grants // by the stream that has the turn
+	if c.closing || c.under.held() || c.pending() > 0 && !taken {
 		c.sending, c.flushing = true, true
 		go c.flush()
 	}
