@@ -178,6 +178,7 @@ func (c *Conn) put(s *Stream, b []byte) {
 	if s.closed {
 		s.mu.Unlock()
 		c.owe(c.grant(len(b), 0, 0))
+		s.dismiss()
 		return
 	}
 	s.buf.write(b)
@@ -207,7 +208,8 @@ func (c *Conn) land() error {
 	}
 	if s.closed {
 		s.mu.Unlock()
-		in.data.stream = nil // the rest is thrown away as it comes
+		in.data.stream = nil // the rest is thrown away as it comes, END_STREAM included
+		s.dismiss()
 		return nil
 	}
 	if s.waiting && s != in.stream && s.buf.size == 0 && want > smallRead {
