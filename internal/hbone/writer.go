@@ -322,6 +322,7 @@ func (c *Conn) partReader() {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
+	c.hurry(c.set.FlushTimeout) // TLS lets no write succeed after its last record, which may wait below it
 	if c.under.held() && c.under.flush() != nil {
 		return
 	}
