@@ -227,7 +227,8 @@ func (s *Stream) write(p []byte, wait, more bool) (n int, err error) {
 		}
 		if size, straight := c.room(s, len(p)-n); size > 0 {
 			if straight {
-				c.sendData(s, p[n:n+size], more)
+				// Nothing may follow a frame that ends a window, and TCP would keep its last bytes for a fifth of a second.
+				c.sendData(s, p[n:n+size], more && int64(size) < min(s.outflow, c.outflow))
 			} else {
 				c.queueData(s, p[n:n+size])
 			}
