@@ -128,7 +128,7 @@ func (c *Conn) request(authority string, h Header) (*Stream, error) {
 	if c.pending() > maxControlQueue {
 		return nil, &UnprocessedError{Err: ErrFull}
 	}
-	if err := h.check(c.peerHeader, requestOverhead+len(authority)); err != nil {
+	if err := h.check(min(c.peerHeader, maxHeaderSent), requestOverhead+len(authority)); err != nil {
 		return nil, err
 	}
 	id := c.opened + 1

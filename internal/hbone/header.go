@@ -26,6 +26,9 @@ func (h Header) Get(name string) string {
 	return ""
 }
 
+// maxHeaderSent bounds the header lists that we send, whatever the settings, in decoded bytes: a block is no longer than they are counted and fits into one frame.
+const maxHeaderSent = minFrameSize
+
 // fieldOverhead is what RFC 9113 §6.5.2 adds for each field, in bytes.
 const fieldOverhead = 32
 

@@ -92,7 +92,7 @@ func (r *Request) Reject(status int, h Header) error {
 func (r *Request) answer(status int, h Header, end bool) error {
 	s, c := r.stream, r.stream.conn
 	c.wmu.Lock()
-	limit := min(c.set.MaxHeaderBytes, c.peerHeader)
+	limit := min(c.set.MaxHeaderBytes, c.peerHeader, maxHeaderSent)
 	c.wmu.Unlock()
 	if err := h.check(limit, answerOverhead); err != nil {
 		return err
