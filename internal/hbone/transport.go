@@ -4,6 +4,7 @@ package hbone
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type Transport struct {
 
 	adopted atomic.Bool
 	kept    atomic.Int64 // bytes that wait, those that flush is writing included
+	limit   int64        // of kept
 
 	mu       sync.Mutex
 	over     []byte // what was not taken, the oldest first
@@ -97,6 +99,10 @@ func (t *Transport) Write(p []byte) (int, error) {
 		}
 	}
 	if n < len(p) {
+		if t.kept.Load()+int64(len(p)-n) > t.limit {
+			t.err = errOverflow
+			return n, t.err
+		}
 		if t.over == nil {
 			t.over = (*overflows.Get().(*[]byte))[:0]
 		}
@@ -105,6 +111,9 @@ func (t *Transport) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// errOverflow ends a connection whose peer has TLS answer more (key updates) than it reads.
+var errOverflow = errors.New("hbone: too much waits for the network")
 
 var overflows = sync.Pool{New: func() any { return new([]byte) }}
 

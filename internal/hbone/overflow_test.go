@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import (
+	"testing"
+	"time"
+)
+
+// TestTransportHoldsLittle has somebody besides the Conn write to a stuck Transport: TLS answers every key update that its peer asks for.
+func TestTransportHoldsLittle(t *testing.T) {
+	a, b := tcpPair(t)
+	defer a.Close()
+	nc := stuckDirect(b)
+	s := NewServer(nc, Settings{FlushTimeout: 10 * time.Millisecond})
+	defer s.Close()
+	answer := make([]byte, 27)
+	for range 64 << 20 / len(answer) {
+		if _, err := nc.Write(answer); err != nil {
+			return
+		}
+	}
+	t.Errorf("%d bytes held, and the connection runs: %v", s.under.kept.Load(), s.Err())
+}
