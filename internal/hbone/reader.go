@@ -381,16 +381,20 @@ func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
 	if s == nil && c.isIdle(id) {
 		return &breach{code: code, reason: reason + " on a stream that was never opened", event: EventConnProtocol}
 	}
-	if err := c.answerFrame(func(f *http2.Framer) error {
+	cause := &StreamError{Code: uint32(code), Reason: reason}
+	c.wmu.Lock()
+	err := c.queueAnswer(func(f *http2.Framer) error {
 		c.forget(id)
 		return f.WriteRSTStream(id, code)
-	}); err != nil {
-		return err
+	})
+	if err == nil && s != nil && s.werr == nil {
+		s.endWrites(cause) // under the same hold, so that nothing of the stream follows its reset
 	}
-	if s != nil {
-		s.fail(&StreamError{Code: uint32(code), Reason: reason})
+	c.wmu.Unlock()
+	if err == nil && s != nil {
+		s.fail(cause)
 	}
-	return nil
+	return err
 }
 
 // answerFrame queues a frame that the peer caused, unless the peer leaves too many of them unread.
