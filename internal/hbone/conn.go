@@ -37,6 +37,8 @@ type Conn struct {
 	// crowd says that several streams were served by one read of the transport. Their answers are then sent in one write, after all of them have had a
 	// chance; otherwise each would be a record and a system call of its own.
 	crowd atomic.Bool
+	// glut says that more waits to be sent than an honest peer leaves unread. Who reads frames then ends the connection, for only they bring more.
+	glut atomic.Bool
 
 	// mu guards the table of streams. Locks nest in the order mu, amu, Stream.mu, seat.mu, and mu, wmu; seat.mu and wmu do not nest in each other.
 	mu         sync.Mutex

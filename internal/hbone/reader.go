@@ -174,6 +174,9 @@ func (c *Conn) readFrames() error {
 			c.crowd.Store(crowd)
 		}
 		in.woken = 0
+		if c.glut.Load() && !in.spoiled {
+			return calm(EventUnreadAnswers, "what its frames cause is not read")
+		}
 		if err := c.fill(); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) && c.seat.isKicked() {
 				return errKicked

@@ -110,6 +110,8 @@ const (
 	maxUnreadAnswers = 64 << 10
 	// maxControlQueue bounds the write queue for those who open streams: beyond it Open fails instead of queueing, in bytes.
 	maxControlQueue = 1 << 20
+	// maxGlut is how many bytes beyond WriteQueue may wait for a peer that sends but does not read: what Open may queue, twice.
+	maxGlut = 2 * maxControlQueue
 )
 
 // DefaultSettings gives the defaults of a server; a client's differ in MaxStreams (100) only.

@@ -182,6 +182,9 @@ func (c *Conn) encode(write func(*http2.Framer) error) {
 		// Only an illegal stream id or value gets here, and all of ours are made in this package.
 		panic("hbone: encoding a frame of our own: " + err.Error())
 	}
+	if c.pending() > c.set.WriteQueue+maxGlut {
+		c.glut.Store(true)
+	}
 }
 
 // grant tells the peer that n bytes were taken out of the connection's window, and, if inc is not 0, that stream id may send inc bytes more. queued says
