@@ -114,6 +114,7 @@ func TestTransportBeforeAndAfter(t *testing.T) {
 	if transportOf(x) != x {
 		t.Fatal("not taken over")
 	}
+	x.limit = 32 << 20 // as the Conn would say
 	// Far more than the socket takes: nobody reads yet.
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	if n, err := x.Write(data); n != len(data) || err != nil {
