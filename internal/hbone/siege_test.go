@@ -94,14 +94,26 @@ func TestSiege(t *testing.T) {
 					t.Fatal("nobody says what this attack may achieve")
 				}
 				before := runtime.NumGoroutine()
-				besiege(t, enemy, hostile.Order{By: front.by, Attack: a.Name}, w, front.side)
-				noneLeft(t, before)
+				lay := func() (measured []string) {
+					defer noneLeft(t, before)
+					return besiege(t, enemy, hostile.Order{By: front.by, Attack: a.Name}, w, front.side)
+				}
+				// What is measured, memory and how far the good client got, others on the machine may spoil, but hardly twice.
+				measured := lay()
+				if len(measured) > 0 && !t.Failed() {
+					t.Logf("laid again, because of %q", measured)
+					measured = lay()
+				}
+				for _, what := range measured {
+					t.Error(what)
+				}
 			})
 		}
 	}
 }
 
-func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, newSide func(*testing.T, *victim, wave) side) {
+// besiege lays one siege. What is wrong beyond doubt fails the test, what may be a matter of measurement is returned.
+func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, newSide func(*testing.T, *victim, wave) side) (measured []string) {
 	floor := memoryFloor()
 	v := newVictim(t)
 	defer v.close()
@@ -141,10 +153,10 @@ func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, ne
 
 	wrong := ends.unexpected(w.ends)
 	if allowed := 2*max(idle, 0) + int64(order.Attackers)*w.holds + memoryNoise; f.memory > allowed {
-		wrong = append(wrong, fmt.Sprintf("%d KiB in use under attack, %d KiB before it: more than the %d KiB allowed", f.memory>>10, idle>>10, allowed>>10))
+		measured = append(measured, fmt.Sprintf("%d KiB in use under attack, %d KiB before it: more than the %d KiB allowed", f.memory>>10, idle>>10, allowed>>10))
 	}
 	if !f.did.enough() {
-		wrong = append(wrong, fmt.Sprintf("the good client got no further than %+v in %v", f.did, f.took))
+		measured = append(measured, fmt.Sprintf("the good client got no further than %+v in %v", f.did, f.took))
 	}
 	if !f.met {
 		wrong = append(wrong, fmt.Sprintf("while the enemy was there no connection ended as it should, %v", w.ends))
@@ -154,12 +166,13 @@ func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, ne
 	}
 	begun := good.progress()
 	within(t, "the good client gets on after the siege", func() bool { return good.progress().since(begun).enough() })
-	if len(wrong) > 0 && w.todo != "" && !t.Failed() {
-		t.Skipf("known to be wrong: %s: %s", w.todo, strings.Join(wrong, "; "))
+	if found := append(wrong, measured...); len(found) > 0 && w.todo != "" && !t.Failed() {
+		t.Skipf("known to be wrong: %s: %s", w.todo, strings.Join(found, "; "))
 	}
 	for _, what := range wrong {
 		t.Error(what)
 	}
+	return measured
 }
 
 // gone says whether nothing of the enemy is left.
