@@ -115,15 +115,23 @@ func TestLongAnswersAreCut(t *testing.T) {
 // upstream is a server that answers by a handler, with what it saw.
 func upstream(t *testing.T, handle func(w dns.ResponseWriter, q *dns.Msg)) netip.AddrPort {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	// Both protocols need the same port, and the one that the system gives for the first may be in use for the second.
+	var pc net.PacketConn
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 20 {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pc, err = net.ListenPacket("udp", l.Addr().String()); err == nil {
+			break
+		}
+		l.Close()
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if pc == nil {
+		t.Fatal("no port is free for both TCP and UDP")
 	}
 	addr := pc.LocalAddr().(*net.UDPAddr).AddrPort()
-	l, err := net.Listen("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: dns.HandlerFunc(handle)}, {Listener: l, Handler: dns.HandlerFunc(handle)}} {
 		started, done := make(chan struct{}), make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
