@@ -121,10 +121,10 @@ func (r *Request) answer(status int, h Header, end bool) error {
 		c.set.Observe(EventUnreadAnswers)
 		c.fail(&ConnError{Code: uint32(http2.ErrCodeEnhanceYourCalm), Reason: "answers are not read", Err: &BudgetError{EventUnreadAnswers}}, false)
 	}
-	c.push()
 	if end {
 		s.finish(endSend)
 	}
+	c.push()
 	return nil
 }
 

@@ -272,8 +272,8 @@ func (s *Stream) CloseWrite() error {
 	c.queueEnd(s)
 	s.endWrites(errWriteClosed)
 	c.wmu.Unlock()
-	c.push()
 	s.finish(endSend)
+	c.push()
 	return nil
 }
 
@@ -296,7 +296,6 @@ func (s *Stream) Close() error {
 	}) {
 		return nil
 	}
-	s.finish(endSend)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.ends.Load(); e&endReset == 0 && e&endBoth != endBoth {
@@ -321,8 +320,8 @@ func (s *Stream) dismiss() {
 	s.conn.wmu.Lock()
 	s.conn.queueReset(s.id, s.goodbye())
 	s.conn.wmu.Unlock()
-	s.conn.push()
 	s.finish(endReset)
+	s.conn.push()
 }
 
 // Reset ends both directions at once and tells the peer with an HTTP/2 error code. Bytes that wait here to be read are dropped.
@@ -360,10 +359,12 @@ func (s *Stream) shut(say func(dropped int) bool) bool {
 	}
 	c.wmu.Unlock()
 	c.grant(dropped, 0, 0)
-	c.push()
+	how := uint32(endSend)
 	if over {
-		s.finish(endReset)
+		how = endReset
 	}
+	s.finish(how)
+	c.push()
 	return over
 }
 
@@ -421,7 +422,8 @@ func (s *Stream) end() {
 	s.finish(endRecv)
 }
 
-// finish records how the stream ended and takes it off the connection once nothing more can come or go. No lock may be held.
+// finish records how the stream ended and takes it off the connection once nothing more can come or go. It is called once our last frame is queued, and
+// before that is sent: a drained connection has to know that it is over before the peer, who learns of it by that frame, closes it. No lock may be held.
 func (s *Stream) finish(how uint32) {
 	done := func(e uint32) bool { return e&endReset != 0 || e&endBoth == endBoth }
 	before := s.ends.Or(how)

@@ -26,7 +26,8 @@ func TestDigits(t *testing.T) {
 // TestRecordedRows keeps a new row of HBONE from being forgotten in the picture.
 func TestRecordedRows(t *testing.T) {
 	for name := range rows {
-		if strings.HasPrefix(name, "hbone-") != slices.Contains(recorded, name) {
+		// Attacks are measured apart: they take as long as all the others together.
+		if (strings.HasPrefix(name, "hbone-") && name != "hbone-attacks") != slices.Contains(recorded, name) {
 			t.Errorf("row %s: recorded %v", name, slices.Contains(recorded, name))
 		}
 	}
