@@ -46,6 +46,13 @@ func TestStress(t *testing.T) {
 			c, s := join(t, x, y, smallWindows, smallWindows)
 			a, b := secure(open(t, c, s))
 			handshake(t, a, b)
+			for _, outer := range []*Conn{c, s} { // both will have one again at the end
+				eventually(t, func() bool {
+					outer.seat.mu.Lock()
+					defer outer.seat.mu.Unlock()
+					return outer.seat.holder == &outer.guard && outer.seat.arrived
+				})
+			}
 			return a, b
 		}},
 	} {
