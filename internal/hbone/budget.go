@@ -4,7 +4,7 @@ package hbone
 
 import "time"
 
-// bucket is the state of a Budget. It belongs to the reading goroutine.
+// bucket is the state of a Budget. It belongs to the holder of the seat.
 type bucket struct {
 	tokens float64
 	last   time.Time

@@ -36,7 +36,7 @@ func (c *chunk) free() {
 	}
 }
 
-// recvBuffer is a queue of received bytes with one filler (the connection's reading goroutine) and one taker (the stream's reader).
+// recvBuffer is a queue of received bytes with one filler (the holder of the connection's seat) and one taker (the stream's reader).
 // Both touch the bytes without the lock and the queue with it: space … fill on one side, peek … drop on the other. An empty buffer
 // holds no memory. Guarded by the stream's mu.
 type recvBuffer struct {

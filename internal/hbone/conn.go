@@ -140,14 +140,15 @@ func (c *Conn) start() {
 	}
 	c.wmu.Unlock()
 
+	c.seat.timer = time.AfterFunc(time.Hour, c.onAbsence)
+	c.seat.timer.Stop()
+
 	c.mu.Lock()
 	c.quiet = time.Now()
 	c.startKeepalive()
 	c.watchIdle()
 	c.mu.Unlock()
 
-	c.seat.timer = time.AfterFunc(time.Hour, c.onAbsence)
-	c.seat.timer.Stop()
 	c.attend()
 	c.push()
 }

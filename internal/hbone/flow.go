@@ -31,14 +31,14 @@ func (f *streamInflow) give(n int64, window uint32) uint32 {
 	return uint32(inc)
 }
 
-// connInflow is the same for a connection. Its users hold no common lock, so it is atomic: the reading goroutine takes, readers of streams give.
+// connInflow is the same for a connection. Its users hold no common lock, so it is atomic: the holder of the seat takes, readers of streams give.
 type connInflow struct {
 	avail atomic.Int64
 	taken atomic.Int64
 }
 
 func (f *connInflow) take(n int64) bool {
-	// Only the reading goroutine lowers avail, so it cannot fall between the two steps.
+	// Only the holder of the seat lowers avail, so it cannot fall between the two steps.
 	if n > f.avail.Load() {
 		return false
 	}

@@ -135,7 +135,7 @@ func (l *headerList) setPseudo(name, value string) string {
 	return ""
 }
 
-// headerDecoder turns header blocks into lists. It belongs to the reading goroutine: HPACK's state follows the order of the wire.
+// headerDecoder turns header blocks into lists. It belongs to the holder of the seat: HPACK's state follows the order of the wire.
 type headerDecoder struct {
 	hpack *hpack.Decoder
 	limit uint32

@@ -59,7 +59,7 @@ const smallOut = 4 << 10
 var smallOuts = sync.Pool{New: func() any { return &outBuffer{b: make([]byte, 0, smallOut)} }}
 var largeOuts sync.Pool // of whatever size settings asked for
 
-// Write appends p, for the Framer that encodes control frames.
+// appendFrame appends p, for the Framer that encodes control frames.
 func (c *Conn) appendFrame(p []byte) (int, error) {
 	copy(c.extend(len(p)), p)
 	c.tail.id = 0
