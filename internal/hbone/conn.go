@@ -259,7 +259,7 @@ func (c *Conn) remove(s *Stream) {
 	c.callAcceptor() // the stream's reader does not come back
 }
 
-// Close ends the connection and its streams now and waits until it has ended, for FlushTimeout at most plus what the
+// Close ends the connection and its streams now and waits until it has ended, for twice FlushTimeout at most (to send, and for the peer to end) plus what the
 // transport takes to close. What was written before is still sent within that time. It returns nil.
 func (c *Conn) Close() error {
 	c.fail(&ConnError{Code: uint32(http2.ErrCodeNo), Reason: reasonClosed}, false)

@@ -53,7 +53,7 @@ type Settings struct {
 	Control Budget
 	// Updates budgets WINDOW_UPDATE frames. Each 256 bytes of DATA sent earn one more, so a peer with small windows is not hurt.
 	Updates Budget
-	// Observe, if set, is told of events worth counting. It is called by whoever reads the connection, a Read or an Accept of the user's among them: it must not
+	// Observe, if set, is told of events worth counting. It is called by timers and by whoever reads the connection, a Read or an Accept of the user's among them: it must not
 	// block, take a lock that is held during such calls, or call the Conn.
 	Observe func(Event)
 
