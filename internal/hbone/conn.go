@@ -215,6 +215,9 @@ func (c *Conn) fail(e *ConnError, broken bool) {
 	}
 	c.mu.Unlock()
 
+	if e.event != "" {
+		c.set.Observe(e.event) // here, so that a connection ends for one reason only
+	}
 	for _, s := range streams {
 		s.fail(e)
 	}

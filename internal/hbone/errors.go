@@ -57,6 +57,8 @@ type ConnError struct {
 	Reason string
 	// Err is the transport's error, or a *BudgetError, if there was one.
 	Err error
+
+	event Event // to observe when it ends the connection, or ""
 }
 
 func (e *ConnError) Error() string {

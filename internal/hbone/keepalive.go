@@ -47,8 +47,7 @@ func (c *Conn) tick() {
 	}
 	if c.ping.waiting && c.ping.signs.Load() == c.ping.mark || !c.ping.greeted {
 		c.mu.Unlock()
-		c.set.Observe(EventSilent)
-		c.fail(&ConnError{Remote: true, Reason: reasonSilent}, true)
+		c.fail(&ConnError{Remote: true, Reason: reasonSilent, event: EventSilent}, true)
 		return
 	}
 	// A peer whose frames keep coming is alive even if its answer is late behind much data.

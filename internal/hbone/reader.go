@@ -110,8 +110,7 @@ func (c *Conn) lead(w *waiter, s *Stream) {
 	case err == nil || errors.Is(err, errKicked):
 	case c.in.spoil(err):
 		rule := err.(*breach) //nolint:errorlint // spoil says so
-		c.set.Observe(rule.event)
-		e := &ConnError{Code: uint32(rule.code), Reason: rule.reason}
+		e := &ConnError{Code: uint32(rule.code), Reason: rule.reason, event: rule.event}
 		if rule.code == http2.ErrCodeEnhanceYourCalm {
 			e.Err = &BudgetError{Event: rule.event}
 		}

@@ -118,8 +118,10 @@ func (r *Request) answer(status int, h Header, end bool) error {
 	}
 	if unread {
 		// Each of these is the end of a request, so that the peer may send another without reading one of them.
-		c.set.Observe(EventUnreadAnswers)
-		c.fail(&ConnError{Code: uint32(http2.ErrCodeEnhanceYourCalm), Reason: "answers are not read", Err: &BudgetError{EventUnreadAnswers}}, false)
+		c.fail(&ConnError{
+			Code: uint32(http2.ErrCodeEnhanceYourCalm), Reason: "answers are not read",
+			Err: &BudgetError{EventUnreadAnswers}, event: EventUnreadAnswers,
+		}, false)
 	}
 	if end {
 		s.finish(endSend)

@@ -81,8 +81,8 @@ func (c *callers) call(ctx context.Context, address string, s Settings, streams 
 	if secure.HandshakeContext(ctx) != nil {
 		return
 	}
-	var last atomic.Value // of Event
-	s.Observe = func(e Event) { last.Store(e) }
+	var last lastWord
+	s.Observe = last.observe
 	conn, err := NewClient(secure, s)
 	if err != nil {
 		c.t.Error(err)
@@ -99,8 +99,7 @@ func (c *callers) call(ctx context.Context, address string, s Settings, streams 
 	<-conn.Done()
 	over()
 	all.Wait()
-	event, _ := last.Load().(Event)
-	c.ends.note(conn.Err(), event)
+	c.ends.note(conn.Err(), last.event())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.conns, conn)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/net/http2"
 )
@@ -23,6 +24,22 @@ func breachOf(c http2.ErrCode) fate { return fate{c, EventConnProtocol} }
 
 // left is the fate of a connection that the peer gave up itself, or that was closed here at the end of the siege.
 var left = fate{}
+
+// lastWord is the last event of a connection that ends one; what happens on a stream does not.
+type lastWord struct{ said atomic.Value }
+
+func (w *lastWord) observe(e Event) {
+	switch e {
+	case EventBadRequest, EventRefusedStream, EventStreamProtocol:
+	default:
+		w.said.Store(e)
+	}
+}
+
+func (w *lastWord) event() Event {
+	e, _ := w.said.Load().(Event)
+	return e
+}
 
 // fateOf judges the error and the last event of a connection.
 func fateOf(err error, last Event) fate {

@@ -66,7 +66,7 @@ var wavesAtServer = map[string]wave{
 	"push":                     endsWith(badProtocol),
 	"window-flood":             endsWith(updatesSpent),
 	"unread-pings":             endsWith(controlSpent),
-	"unread-answers":           {ends: []fate{unread, resetsSpent}, holds: 10 << 20, settings: func(s *Settings) { s.MaxStreams = 10000 }},
+	"unread-answers":           {ends: []fate{unread, resetsSpent, silent}, holds: 10 << 20, settings: trusting},
 	"ping-flood-stubborn":      endsWith(controlSpent),
 	"drip":                     {},
 

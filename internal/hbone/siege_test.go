@@ -39,7 +39,7 @@ const (
 	attackShare = 0.5
 	// maxSiegeTime is how long the good client may take for what it takes a few milliseconds otherwise. It is generous: machines are slow, and the time
 	// itself is judged elsewhere.
-	maxSiegeTime = 30 * time.Second
+	maxSiegeTime = time.Minute
 )
 
 // siegeTime is how long each attack lasts at least. It lasts longer if the good client needs that to make progress.

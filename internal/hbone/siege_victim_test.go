@@ -120,14 +120,14 @@ func (v *victim) done(from netip.Addr) {
 
 // serve carries one connection until it ends, and notes how it did.
 func (v *victim) serve(nc net.Conn, from netip.Addr) {
-	var last atomic.Value // of Event
+	var last lastWord
 	var s Settings
 	if from == enemyAddress {
 		v.mu.Lock()
 		s = v.settings
 		v.mu.Unlock()
 	}
-	s.Observe = func(e Event) { last.Store(e) }
+	s.Observe = last.observe
 	c := NewServer(nc, s)
 	v.mu.Lock()
 	v.conns[c] = from
@@ -143,12 +143,11 @@ func (v *victim) serve(nc net.Conn, from netip.Addr) {
 		_ = c.Close()
 	}
 	<-c.Done()
-	event, _ := last.Load().(Event)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.conns, c)
 	if from == enemyAddress {
-		v.ends.note(c.Err(), event)
+		v.ends.note(c.Err(), last.event())
 	}
 }
 

@@ -30,6 +30,13 @@ func impatient(s *Settings) {
 	s.PrefaceTimeout, s.PingInterval, s.PingTimeout = 200*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
 }
 
+// trusting has room for many requests. Whoever never reads may also be stuck by its own TCP, which takes no acknowledgement any more once its buffer is full; silence
+// tells of that, after a second here.
+func trusting(s *Settings) {
+	s.MaxStreams = 3000
+	s.PingInterval, s.PingTimeout = time.Second, time.Second
+}
+
 func falls(f ...fate) wave { return wave{ends: f, settings: impatient} }
 
 // strict has few streams to reset.
