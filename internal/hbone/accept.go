@@ -83,9 +83,9 @@ func (c *Conn) offer(r *Request) {
 	defer c.amu.Unlock()
 	c.requests = append(c.requests, r)
 	in := &c.in
+	in.woken++
 	if c.accepting > 0 {
 		c.acceptors.Signal()
-		in.woken++
 	}
 	if in.accepts || in.stream == nil && c.accepting > 0 {
 		in.sated, in.back = true, true

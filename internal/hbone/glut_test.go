@@ -82,7 +82,7 @@ func TestRejectsUnread(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, b := tcpPair(t)
 			defer a.Close()
-			s := NewServer(wrap(b), Settings{FlushTimeout: 10 * time.Millisecond})
+			s := NewServer(wrap(b), Settings{Resets: Budget{Burst: 1 << 30}, FlushTimeout: 10 * time.Millisecond})
 			var serving sync.WaitGroup
 			defer serving.Wait()
 			defer s.Close()

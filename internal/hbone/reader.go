@@ -162,6 +162,10 @@ func (c *Conn) readFrames() error {
 		if more {
 			continue
 		}
+		if crowd := in.woken > 1; crowd != c.crowd.Load() {
+			c.crowd.Store(crowd)
+		}
+		in.woken = 0
 		if in.sated || in.parting {
 			return nil
 		}
@@ -169,10 +173,6 @@ func (c *Conn) readFrames() error {
 			in.owes = false
 			c.push()
 		}
-		if crowd := in.woken > 1; crowd != c.crowd.Load() {
-			c.crowd.Store(crowd)
-		}
-		in.woken = 0
 		if c.glut.Load() && !in.spoiled {
 			return calm(EventUnreadAnswers, "what its frames cause is not read")
 		}

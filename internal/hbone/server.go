@@ -102,11 +102,13 @@ func (r *Request) answer(status int, h Header, end bool) error {
 	}
 	c.wmu.Lock()
 	err := s.werr
-	unread := c.pending() > c.set.WriteQueue+maxUnreadAnswers
+	unread := c.unread > maxUnreadAnswers
 	if err == nil {
+		before := c.pending()
 		c.blockOut.b = c.blockOut.b[:0]
 		c.field(":status", strconv.Itoa(status))
 		c.queueHeaders(s.id, h, end)
+		c.unread += c.pending() - before
 		if end {
 			s.endWrites(errWriteClosed)
 		}
@@ -177,6 +179,10 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 	}
 	if _, err := ParseAuthority(list.authority); err != nil {
 		return c.refuse(id, 400, end)
+	}
+	// A client that ends its direction before the tunnel is there has no use for it, but we have a dial to make and a stream to keep.
+	if end && !c.in.resets.spend(c.set.Resets) {
+		return calm(EventResetBudget, "too many requests that end at once")
 	}
 
 	r := &Request{Authority: list.authority, Header: list.fields}

@@ -50,13 +50,17 @@ func (c *Conn) setWriteFrame(peer int) {
 	c.writeFrame = n
 }
 
-// outBuffer is a run of frames on their way to the transport. Small ones serve requests, answers and control frames; a large one is taken once
-// DATA piles up, so that an idle or chatty connection holds none.
+// outBuffer is a run of frames on their way to the transport. Small ones serve requests, answers and control frames, middle ones those of a crowd; a large one is
+// taken once DATA piles up, so that an idle or chatty connection holds none.
 type outBuffer struct{ b []byte }
 
-const smallOut = 4 << 10
+const (
+	smallOut  = 4 << 10
+	middleOut = 16 << 10
+)
 
 var smallOuts = sync.Pool{New: func() any { return &outBuffer{b: make([]byte, 0, smallOut)} }}
+var middleOuts = sync.Pool{New: func() any { return &outBuffer{b: make([]byte, 0, middleOut)} }}
 var largeOuts sync.Pool // of whatever size settings asked for
 
 // appendFrame appends p, for the Framer that encodes control frames.
@@ -77,7 +81,12 @@ func (c *Conn) extend(n int) []byte {
 	}
 	have := len(c.out.b)
 	if have+n > cap(c.out.b) {
-		bigger, _ := largeOuts.Get().(*outBuffer)
+		var bigger *outBuffer
+		if have+n <= middleOut {
+			bigger = middleOuts.Get().(*outBuffer)
+		} else {
+			bigger, _ = largeOuts.Get().(*outBuffer)
+		}
 		if bigger == nil || cap(bigger.b) < have+n {
 			bigger = &outBuffer{b: make([]byte, 0, max(have+n, 2*cap(c.out.b), c.set.WriteQueue))}
 		}
@@ -94,6 +103,8 @@ func (o *outBuffer) release() {
 	switch {
 	case cap(o.b) == smallOut:
 		smallOuts.Put(o)
+	case cap(o.b) == middleOut:
+		middleOuts.Put(o)
 	case cap(o.b) <= 2*maxControlQueue:
 		largeOuts.Put(o)
 	}

@@ -91,6 +91,25 @@ func Noise(each int64) Attack {
 	}}
 }
 
+// Visit is the same of an honest client: it opens so many streams, sends its bytes on one of them, and leaves.
+func Visit(streams int, each int64) Attack {
+	return Attack{Name: "visit", By: Client, Do: func(p *Peer) {
+		first := p.Open(Echo)
+		for range streams - 1 {
+			p.Open(Echo)
+		}
+		left := min(each-handshakeBytes-int64(streams)*requestBytes, 65535) // what the window takes
+		for payload := make([]byte, 16<<10); left > 0 && p.More(); left -= int64(len(payload)) {
+			p.Data(first, payload[:min(int64(len(payload)), left)])
+		}
+		p.Asked()
+		leave(p)
+	}}
+}
+
+// requestBytes is about what a CONNECT takes once its fields are in the table.
+const requestBytes = 13
+
 // handshakeBytes is about what a client writes in a handshake: its hello with a hybrid key share is most of it.
 const handshakeBytes = 1500
 

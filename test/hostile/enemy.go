@@ -29,10 +29,10 @@ type Enemy struct {
 
 // Order is what the enemy is told to do.
 type Order struct {
-	// Attack is the name of an attack, or "noise", or empty: then the attackers are honest, and have Streams idle streams on each connection.
+	// Attack is the name of an attack, or "noise", or "visit", or empty: then the attackers are honest, and have Streams idle streams on each connection.
 	Attack  string
 	Streams int
-	// Each is how many bytes noise is on each connection.
+	// Each is how many bytes noise or a visit is on each connection.
 	Each int64
 	// By is the attackers' role.
 	By Role
@@ -138,6 +138,8 @@ func obey(o Order, orders *json.Decoder, reports *json.Encoder) error {
 	case "":
 	case "noise":
 		a = Noise(o.Each)
+	case "visit":
+		a = Visit(o.Streams, o.Each)
 	default:
 		var ok bool
 		if a, ok = Named(o.By, o.Attack); !ok {

@@ -54,7 +54,8 @@ var representative = []struct {
 // Server, good client and attackers are three processes. The control is the same amount of noise: the same attackers make as many connections, with as
 // many bytes, to a port of the same server that ends TLS and drops what comes. That much anybody can cause who may connect, whatever the server
 // makes of it, and with two cores for all of them it is felt: a handshake alone is a millisecond of one. So the ratio to the control says what the
-// attack adds by what it says; the ratio to the quiet state is printed beside it. Ratios are of neighbouring rounds, and of those the median counts.
+// attack adds by what it says. An attack with many streams has honest visits for its control, with as many streams on each connection: they too are
+// anybody's to open. The ratio to the quiet state is printed beside it. Ratios are of neighbouring rounds, and of those the median counts.
 //
 // Memory is what the server holds at the end of a round while attackers and good client hold still, less what it holds without attackers.
 //
@@ -163,6 +164,10 @@ func (s *siege) measure(ctx context.Context, name string, streams int) (w wave, 
 		w.memory = max(w.memory, held-floor)
 		noise := s.order("noise")
 		noise.Address = s.victim.sink
+		if streams > 1 {
+			noise = s.order("visit")
+			noise.Streams = streams
+		}
 		noise.Each = did.Bytes / max(did.Connections, 1)
 		noise.Rate = float64(did.Bytes) / attackTime.Seconds()
 		n, _, _, err := s.under(noise)

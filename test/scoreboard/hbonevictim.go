@@ -87,7 +87,7 @@ func (v *victim) listen(ctx context.Context, f func(context.Context, *tls.Conn))
 			v.wait.Go(func() {
 				defer nc.Close()
 				defer context.AfterFunc(ctx, func() { nc.Close() })()
-				secure := tls.Server(nc, hostile.TLS())
+				secure := tls.Server(under(nc), hostile.TLS())
 				late := time.AfterFunc(10*time.Second, func() { nc.Close() })
 				err := secure.HandshakeContext(ctx)
 				late.Stop()
