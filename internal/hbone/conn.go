@@ -80,8 +80,9 @@ type Conn struct {
 	peerHeader uint32
 	forgotten  resetRing
 	strays     int64 // how many bytes more may come on streams that were reset here
-	closing    bool  // nothing is queued any more, the turn ends once the rest is sent
-	broken     bool  // nothing more can be sent
+	haste      haste
+	closing    bool // nothing is queued any more, the turn ends once the rest is sent
+	broken     bool // nothing more can be sent
 }
 
 func newConn(nc net.Conn, s Settings, client bool) *Conn {

@@ -55,14 +55,16 @@ type Stream struct {
 	want   []byte
 	landed int
 
-	writeMu sync.Mutex // one Write at a time
+	held    atomic.Bool // first bytes wait in the queue for the stream's next call, see haste
+	writeMu sync.Mutex  // one Write at a time
 	// Guarded by conn.wmu:
 	wcond   sync.Cond
-	outflow int64 // what the peer lets us send; negative after it shrank its setting
-	werr    error // why no more bytes go
-	wrote   bool  // something
-	queued  bool  // waits in conn.waiting
-	granted bool  // was taken out of conn.waiting and may send one frame
+	outflow int64     // what the peer lets us send; negative after it shrank its setting
+	werr    error     // why no more bytes go
+	wrote   bool      // something
+	began   time.Time // when its first bytes were sent, zero once it went on, see haste
+	queued  bool      // waits in conn.waiting
+	granted bool      // was taken out of conn.waiting and may send one frame
 	wdl     deadline
 }
 
@@ -151,6 +153,12 @@ func (s *Stream) Read(p []byte) (int, error) {
 			s.mu.Unlock()
 			return 0, err
 		}
+		if s.held.Load() {
+			s.mu.Unlock()
+			s.letGo()
+			s.mu.Lock()
+			continue
+		}
 		s.want, s.landed = p, 0
 		s.await()
 		n := s.landed
@@ -226,6 +234,8 @@ func (s *Stream) write(p []byte, wait, more bool) (n int, err error) {
 			break
 		}
 		if size, straight := c.room(s, len(p)-n); size > 0 {
+			first := !s.wrote
+			c.haste.wrote(s, first)
 			if straight {
 				// Nothing may follow a frame that ends a window, and TCP would keep its last bytes for a fifth of a second.
 				c.sendData(s, p[n:n+size], more && int64(size) < min(s.outflow, c.outflow))
@@ -233,6 +243,11 @@ func (s *Stream) write(p []byte, wait, more bool) (n int, err error) {
 				c.queueData(s, p[n:n+size])
 			}
 			n += size
+			if first && !straight && n == len(p) && c.holds() {
+				c.holdBack(s)
+				c.next()
+				continue
+			}
 			c.pass()
 			continue
 		}

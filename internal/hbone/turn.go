@@ -24,9 +24,8 @@ func (c *Conn) room(s *Stream, want int) (n int, straight bool) {
 	// A frame that has to be cut to the space left should still be worth its header.
 	space := c.set.WriteQueue - c.pending() - frameHeaderLen
 	fits := space > 0 && space >= min(size, c.set.WriteQueue/8)
-	// The first few bytes of a stream go by the queue: those who ask, close and wait, and those who answer and close, are often done with one frame, and it saves a
-	// record and a system call at either end. So do those of a crowd.
-	queue := fits && size <= smallWrite && (c.crowd.Load() || !s.wrote)
+	// The few bytes of each in a crowd go together, and so do those that are likely to be a stream's last.
+	queue := fits && size <= smallWrite && (c.crowd.Load() || !s.wrote && c.haste.likely())
 	switch {
 	case c.direct() && !c.sending && !queue:
 		c.turnTaken(s)

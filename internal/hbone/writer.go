@@ -170,6 +170,7 @@ func putLength(b []byte, n int) { b[0], b[1], b[2] = byte(n>>16), byte(n>>8), by
 
 // queueEnd queues END_STREAM, on the last DATA frame if that is still here. wmu must be held.
 func (c *Conn) queueEnd(s *Stream) {
+	c.haste.ended(s)
 	if c.tail.id == s.id {
 		c.out.b[c.tail.at+4] |= byte(http2.FlagDataEndStream)
 		c.tail.id = 0
