@@ -46,8 +46,8 @@ func newBalancer(now func() time.Time) *balancer {
 	return &balancer{now: now, known: map[string]*endpointState{}, last: map[mesh.ServiceKey]string{}, sweepAt: sweepAt}
 }
 
-// endpointID is the name under which a peer learns of an endpoint: the same at every replica of a network's gateways and for as long as
-// the pod lives, and telling nothing about it. 96 bits: two of a million pods share one with a chance of about 1e-17.
+// endpointID is the name under which a peer learns of an endpoint: the same at every replica of a network's gateways, and for a pod that comes back under
+// its name. It is short, not secret: who can guess a pod's name can recognise it. 96 bits: two of a million pods share one with a chance of about 1e-17.
 func endpointID(network, uid string) string {
 	sum := sha256.Sum256([]byte("isthmus endpoint\x00" + network + "\x00" + uid))
 	return base64.RawURLEncoding.EncodeToString(sum[:12])

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -34,7 +33,6 @@ func (s PoolSettings) withDefaults() PoolSettings {
 }
 
 const (
-	firstBackoff = 50 * time.Millisecond
 	// maxAttempts bounds how often Open tries again after a connection refused it unprocessed or died under it.
 	maxAttempts = 4
 	// maxRaces bounds how often Open may find the connection that it was given full: a thousand who come at once choose the same one.
@@ -73,15 +71,6 @@ type pooledConn struct {
 	conn   *Conn
 	used   time.Time // when it was last asked for
 	served bool      // it answered a request
-}
-
-// poolDial is one dial and those who wait for it.
-type poolDial struct {
-	done    chan struct{}
-	waiting int // all who ever joined; bounds whom one connection can serve
-	present int // those still there; at 0 the dial is given up
-	cancel  context.CancelFunc
-	err     error // valid once done is closed
 }
 
 // NewPool makes a pool. dial makes a client connection for a key; its context ends with the pool, with DialTimeout, or when nobody waits any more.
@@ -198,94 +187,6 @@ func (p *Pool[K]) pick(e *poolEntry) *pooledConn {
 		}
 	}
 	return best
-}
-
-// joinDial joins a dial under way that has room, or starts one. nil: the key is backing off. mu must be held.
-func (p *Pool[K]) joinDial(key K, e *poolEntry) *poolDial {
-	for _, d := range e.dialing {
-		if d.waiting < p.set.MaxStreams && d.present > 0 {
-			d.waiting++
-			d.present++
-			return d
-		}
-	}
-	if time.Now().Before(e.notUntil) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, p.set.DialTimeout)
-	d := &poolDial{done: make(chan struct{}), waiting: 1, present: 1, cancel: cancel}
-	e.dialing = append(e.dialing, d)
-	if p.sweep == nil {
-		p.sweep = time.AfterFunc(p.set.IdleTimeout, p.release)
-	}
-	p.dials.Add(1)
-	go p.runDial(ctx, key, e, d)
-	return d
-}
-
-// leaveDial is for one who no longer waits.
-func (p *Pool[K]) leaveDial(d *poolDial) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d.present--
-	if d.present == 0 {
-		d.cancel()
-	}
-}
-
-// runDial dials once and tells all who wait.
-func (p *Pool[K]) runDial(ctx context.Context, key K, e *poolEntry, d *poolDial) {
-	defer p.dials.Done()
-	defer d.cancel()
-	conn, err := p.dial(ctx, key)
-	if err != nil && p.ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", context.Cause(p.ctx), err)
-	}
-
-	p.mu.Lock()
-	for i, x := range e.dialing {
-		if x == d {
-			e.dialing = append(e.dialing[:i], e.dialing[i+1:]...)
-			break
-		}
-	}
-	refused := conn != nil && p.drained
-	switch {
-	case err == nil && !refused:
-		e.conns = append(e.conns, &pooledConn{conn: conn, used: time.Now()})
-		p.entries[key] = e
-	case refused:
-		err = ErrDraining
-	case d.present > 0: // a dial that was given up says nothing about the peer
-		p.failed(e, err)
-	}
-	p.tidy(key, e)
-	p.mu.Unlock()
-
-	d.err = err
-	close(d.done)
-	switch {
-	case refused:
-		_ = conn.Close() // always nil
-	case err == nil:
-		conn.onDone(func() { p.drop(key, conn) })
-	}
-}
-
-// failed counts a dial that failed, or whose connection ended before it answered anything. mu must be held.
-func (p *Pool[K]) failed(e *poolEntry, err error) {
-	e.failures++
-	e.lastErr = err
-	e.notUntil = time.Now().Add(p.backoff(e.failures))
-}
-
-// backoff is how long to wait after so many failures in a row: nothing after the first, since one lost packet or one restarting peer should cost no more.
-func (p *Pool[K]) backoff(failures int) time.Duration {
-	if failures < 2 {
-		return 0
-	}
-	d := min(firstBackoff<<min(failures-2, 20), p.set.MaxBackoff)
-	return d - time.Duration(rand.Int64N(int64(d)/2+1))
 }
 
 // drop takes a connection out of the pool. Its streams go on; it ends with the last of them.
