@@ -143,7 +143,7 @@ func (c *Conn) advanceData(have []byte) (more bool) {
 		case d.stream != nil:
 			c.put(d.stream, have[:n])
 		case !d.free:
-			c.owe(c.grant(n, 0, 0))
+			c.owe(c.grant(n, nil, 0))
 		}
 		return true
 	case d.pad > 0:
@@ -177,7 +177,7 @@ func (c *Conn) put(s *Stream, b []byte) {
 	}
 	if s.closed {
 		s.mu.Unlock()
-		c.owe(c.grant(len(b), 0, 0))
+		c.owe(c.grant(len(b), nil, 0))
 		s.dismiss()
 		return
 	}
@@ -232,7 +232,7 @@ func (c *Conn) land() error {
 	}
 	s.mu.Unlock()
 	if !kept {
-		c.owe(c.grant(n, 0, 0))
+		c.owe(c.grant(n, nil, 0))
 	}
 	return err
 }
@@ -254,11 +254,11 @@ func (c *Conn) roused(s *Stream) {
 
 // giveBack credits window bytes that carried nothing: padding.
 func (c *Conn) giveBack(s *Stream, n int) {
-	inc, id := uint32(0), uint32(0)
+	inc := uint32(0)
 	if s != nil {
 		s.mu.Lock()
-		inc, id = s.inflow.give(int64(n), c.set.StreamWindow), s.id
+		inc = s.inflow.give(int64(n), c.set.StreamWindow)
 		s.mu.Unlock()
 	}
-	c.owe(c.grant(n, id, inc))
+	c.owe(c.grant(n, s, inc))
 }

@@ -385,12 +385,18 @@ func (c *Conn) resetPeer(id uint32, code http2.ErrCode, reason string) error {
 	}
 	cause := &StreamError{Code: uint32(code), Reason: reason}
 	c.wmu.Lock()
-	err := c.queueAnswer(func(f *http2.Framer) error {
-		c.forget(id)
-		return f.WriteRSTStream(id, code)
-	})
-	if err == nil && s != nil && s.werr == nil {
-		s.endWrites(cause) // under the same hold, so that nothing of the stream follows its reset
+	var err error
+	if s == nil || !s.reset {
+		err = c.queueAnswer(func(f *http2.Framer) error {
+			c.forget(id)
+			return f.WriteRSTStream(id, code)
+		})
+	}
+	if err == nil && s != nil {
+		s.reset = true // under the same hold, so that nothing of the stream follows
+		if s.werr == nil {
+			s.endWrites(cause)
+		}
 	}
 	c.wmu.Unlock()
 	if err == nil && s != nil {

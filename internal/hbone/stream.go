@@ -62,6 +62,7 @@ type Stream struct {
 	outflow int64     // what the peer lets us send; negative after it shrank its setting
 	werr    error     // why no more bytes go
 	wrote   bool      // something
+	reset   bool      // by either side: no frame follows
 	began   time.Time // when its first bytes were sent, zero once it went on, see haste
 	queued  bool      // waits in conn.waiting
 	granted bool      // was taken out of conn.waiting and may send one frame
@@ -168,7 +169,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 		}
 		if s.closed {
 			s.mu.Unlock()
-			if c.grant(n, 0, 0) {
+			if c.grant(n, nil, 0) {
 				c.push()
 			}
 			return 0, net.ErrClosed
@@ -188,7 +189,7 @@ func (s *Stream) takeBuffered(p []byte) (int, error) {
 		s.mu.Lock()
 		if !s.buf.drop(k, epoch) { // closed meanwhile, which credited what was still in the buffer, these k bytes included
 			s.mu.Unlock()
-			if s.conn.grant(n, 0, 0) {
+			if s.conn.grant(n, nil, 0) {
 				s.conn.push()
 			}
 			return 0, net.ErrClosed
@@ -206,7 +207,7 @@ func (s *Stream) taken(n int) {
 		inc = s.inflow.give(int64(n), s.conn.set.StreamWindow)
 	}
 	s.mu.Unlock()
-	if s.conn.grant(n, s.id, inc) {
+	if s.conn.grant(n, s, inc) {
 		s.conn.push()
 	}
 }
@@ -305,7 +306,7 @@ func (s *Stream) Close() error {
 		}
 		open := s.ends.Load()&(endRecv|endReset) == 0
 		if open && dropped > 0 {
-			s.conn.queueReset(s.id, s.goodbye())
+			s.conn.queueReset(s, s.goodbye())
 		}
 		return !open || dropped > 0
 	}) {
@@ -333,7 +334,7 @@ func (s *Stream) dismiss() {
 		return
 	}
 	s.conn.wmu.Lock()
-	s.conn.queueReset(s.id, s.goodbye())
+	s.conn.queueReset(s, s.goodbye())
 	s.conn.wmu.Unlock()
 	s.finish(endReset)
 	s.conn.push()
@@ -344,7 +345,7 @@ func (s *Stream) dismiss() {
 func (s *Stream) Reset(code uint32) error {
 	s.shut(func(int) bool {
 		if e := s.ends.Load(); e&endReset == 0 && e&endBoth != endBoth {
-			s.conn.queueReset(s.id, http2.ErrCode(code))
+			s.conn.queueReset(s, http2.ErrCode(code))
 		}
 		return true
 	})
@@ -373,7 +374,7 @@ func (s *Stream) shut(say func(dropped int) bool) bool {
 		s.endWrites(net.ErrClosed)
 	}
 	c.wmu.Unlock()
-	c.grant(dropped, 0, 0)
+	c.grant(dropped, nil, 0)
 	how := uint32(endSend)
 	if over {
 		how = endReset
@@ -392,6 +393,7 @@ func (s *Stream) fail(err error) {
 	}
 	// Writes end first, so that a reader that learns of the end does not find itself able to write.
 	s.conn.wmu.Lock()
+	s.reset = true
 	if s.werr == nil {
 		s.endWrites(err)
 	}
@@ -410,7 +412,7 @@ func (s *Stream) fail(err error) {
 	}
 	s.rouse()
 	s.mu.Unlock()
-	if s.conn.grant(dropped, 0, 0) {
+	if s.conn.grant(dropped, nil, 0) {
 		s.conn.push()
 	}
 	if s.request != nil {

@@ -179,10 +179,14 @@ func (c *Conn) queueEnd(s *Stream) {
 	c.encode(func(f *http2.Framer) error { return f.WriteData(s.id, true, nil) })
 }
 
-// queueReset queues RST_STREAM. wmu must be held.
-func (c *Conn) queueReset(id uint32, code http2.ErrCode) {
-	c.forget(id)
-	c.encode(func(f *http2.Framer) error { return f.WriteRSTStream(id, code) })
+// queueReset queues RST_STREAM, unless the stream was reset before. wmu must be held.
+func (c *Conn) queueReset(s *Stream, code http2.ErrCode) {
+	if s.reset {
+		return
+	}
+	s.reset = true
+	c.forget(s.id)
+	c.encode(func(f *http2.Framer) error { return f.WriteRSTStream(s.id, code) })
 }
 
 // encode queues what write makes of it; somebody has to push it when no lock is held any more. After the end of the connection it does nothing. wmu must be held.
@@ -199,9 +203,9 @@ func (c *Conn) encode(write func(*http2.Framer) error) {
 	}
 }
 
-// grant tells the peer that n bytes were taken out of the connection's window, and, if inc is not 0, that stream id may send inc bytes more. queued says
+// grant tells the peer that n bytes were taken out of the connection's window, and, if inc is not 0, that the stream may send inc bytes more. queued says
 // that there is something to push.
-func (c *Conn) grant(n int, id, inc uint32) (queued bool) {
+func (c *Conn) grant(n int, s *Stream, inc uint32) (queued bool) {
 	connInc := uint32(0)
 	if n > 0 {
 		connInc = c.inflow.give(int64(n), c.set.ConnWindow)
@@ -211,8 +215,8 @@ func (c *Conn) grant(n int, id, inc uint32) (queued bool) {
 	}
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error {
-		if inc > 0 {
-			if err := f.WriteWindowUpdate(id, inc); err != nil {
+		if inc > 0 && !s.reset {
+			if err := f.WriteWindowUpdate(s.id, inc); err != nil {
 				return err
 			}
 		}
