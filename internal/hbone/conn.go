@@ -103,6 +103,7 @@ func newConn(nc net.Conn, s Settings, client bool) *Conn {
 	if c.under != nil {
 		// A Conn keeps no more than one write of its own, the queue and a frame. Twice as much leaves room for records, and for what TLS says by itself.
 		c.under.limit = 2 * int64(c.set.WriteQueue+maxGlut+c.set.WriteFrameSize)
+		c.under.onKept = c.flushKept
 	}
 	c.setWriteFrame(minFrameSize)
 	c.forgotten.size = int(min(2*max(uint64(c.set.MaxStreams), 16), maxRemembered))

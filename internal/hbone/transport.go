@@ -30,6 +30,7 @@ type Transport struct {
 	adopted atomic.Bool
 	kept    atomic.Int64 // bytes that wait, those that flush is writing included
 	limit   int64        // of kept
+	onKept  func()       // called, if set, when bytes were kept: TLS also writes by itself, and then nobody has the turn
 
 	mu       sync.Mutex
 	over     []byte // what was not taken, the oldest first
@@ -87,21 +88,29 @@ func (t *Transport) Write(p []byte) (int, error) {
 	if !t.adopted.Load() {
 		return t.Conn.Write(p)
 	}
+	n, kept, err := t.writeOrKeep(p)
+	if kept && t.onKept != nil {
+		t.onKept()
+	}
+	return n, err
+}
+
+// writeOrKeep is Write; kept says that not all of p has left.
+func (t *Transport) writeOrKeep(p []byte) (n int, kept bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err != nil {
-		return 0, t.err
+		return 0, false, t.err
 	}
-	n := 0
 	if len(t.over) == 0 && !t.flushing {
 		if n, t.err = t.try.tryWrite(p, t.more.Load()); t.err != nil {
-			return n, t.err
+			return n, false, t.err
 		}
 	}
 	if n < len(p) {
 		if t.kept.Load()+int64(len(p)-n) > t.limit {
 			t.err = errOverflow
-			return n, t.err
+			return n, false, t.err
 		}
 		if t.over == nil {
 			t.over = (*overflows.Get().(*[]byte))[:0]
@@ -109,7 +118,7 @@ func (t *Transport) Write(p []byte) (int, error) {
 		t.over = append(t.over, p[n:]...)
 		t.kept.Add(int64(len(p) - n))
 	}
-	return len(p), nil
+	return len(p), n < len(p), nil
 }
 
 // errOverflow ends a connection whose peer has TLS answer more (key updates) than it reads.

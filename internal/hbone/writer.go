@@ -296,6 +296,13 @@ func (c *Conn) startFlush() {
 	}
 }
 
+// flushKept has what the Transport keeps sent. It may be called within any write to nc, so wmu is never held during one.
+func (c *Conn) flushKept() {
+	c.wmu.Lock()
+	c.startFlush()
+	c.wmu.Unlock()
+}
+
 // flush is the goroutine that sends what nobody else can or should. It ends when all is sent; with the connection, it closes the transport.
 func (c *Conn) flush() {
 	if c.crowd.Load() {
