@@ -201,8 +201,8 @@ func (c *Conn) land() error {
 		}
 		s.landed += n
 		in.data.left -= n
-		// Where others wait their turn, the rest of the frame is taken along: nobody gets anything before it.
-		in.sated = n > 0 && (in.data.left == 0 || in.data.left > wholeRead || s.landed == len(s.want) || !c.seat.crowded())
+		// Where others wait their turn, the rest of the frame is taken along if it is here or comes at once: nobody gets anything before it.
+		in.sated = n > 0 && (in.data.left == 0 || in.data.left > wholeRead || s.landed == len(s.want) || !c.seat.staysFor())
 		in.back = true
 		return err
 	}

@@ -28,6 +28,7 @@ type seat struct {
 	over           bool      // nothing more is read
 	rounds, seen   uint32    // how often the seat was taken; the same when the timer was set
 	armed          bool      // the timer runs
+	partial        bool      // the holder has bytes, and stays for the rest of their frame until the timer fires
 	timer          *time.Timer
 }
 
@@ -153,7 +154,7 @@ func (s *seat) stepsAside() bool {
 
 // sit gives the seat to the waiter, who has yet to arrive. mu must be held.
 func (s *seat) sit(w *waiter) {
-	s.holder, s.arrived = w, false
+	s.holder, s.arrived, s.partial = w, false, false
 	s.rounds++
 	if w.in != nil {
 		w.in.remove(w)
@@ -165,7 +166,15 @@ func (c *Conn) kick(w *waiter) {
 	s := &c.seat
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.holder == w && !s.kicked {
+	if s.holder == w {
+		c.kickHolder()
+	}
+}
+
+// kickHolder is kick for who holds the seat's mu.
+func (c *Conn) kickHolder() {
+	s := &c.seat
+	if !s.kicked {
 		s.kicked = true
 		// A transport without deadlines keeps the waiter until the next frame; there is nothing better.
 		_ = c.nc.SetReadDeadline(longAgo)
@@ -200,11 +209,16 @@ func (s *seat) name(heir *waiter) {
 	s.mu.Unlock()
 }
 
-// crowded says whether others would read.
-func (s *seat) crowded() bool {
+// staysFor says whether the holder, who has a part of a frame, stays for the rest: only if others would read, and not for long.
+func (s *seat) staysFor() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.queue.first != nil
+	if s.queue.first == nil {
+		return false
+	}
+	s.partial = true
+	s.arm(absence)
+	return true
 }
 
 // unkick takes back a kick that has done its work. The seat's mu must be held.
@@ -271,7 +285,10 @@ func (c *Conn) onAbsence() {
 	s.mu.Lock()
 	s.armed = false
 	switch {
-	case s.over || s.holder != nil:
+	case s.over || s.holder != nil && !s.partial:
+		s.mu.Unlock()
+	case s.holder != nil && s.rounds == s.seen:
+		c.kickHolder() // the rest of its frame takes long
 		s.mu.Unlock()
 	case s.rounds-s.seen > oftenBack:
 		s.arm(busyAbsence)
