@@ -68,7 +68,8 @@ type Conn struct {
 	flushing   bool // it is the goroutine that may wait for the network
 	out        *outBuffer
 	tail       lastData
-	unread     int // bytes of answers in out
+	unread     int // bytes in out of what the peer made us answer
+	replies    int // answers to requests in out
 	framer     *http2.Framer
 	encoder    *hpack.Encoder
 	blockOut   blockBuffer

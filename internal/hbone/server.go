@@ -102,13 +102,12 @@ func (r *Request) answer(status int, h Header, end bool) error {
 	}
 	c.wmu.Lock()
 	err := s.werr
-	unread := c.unread > maxUnreadAnswers
+	unread := c.replies > int(c.set.MaxStreams) && c.pending() > maxUnreadAnswers
 	if err == nil {
-		before := c.pending()
 		c.blockOut.b = c.blockOut.b[:0]
 		c.field(":status", strconv.Itoa(status))
 		c.queueHeaders(s.id, h, end)
-		c.unread += c.pending() - before
+		c.replies++
 		if end {
 			s.endWrites(errWriteClosed)
 		}
@@ -119,7 +118,7 @@ func (r *Request) answer(status int, h Header, end bool) error {
 		return fmt.Errorf("hbone: answer %d: %w", status, err)
 	}
 	if unread {
-		// Each of these is the end of a request, so that the peer may send another without reading one of them.
+		// A client that asks for no more streams than it may has at most so many answers under way. This one does not read them, or does not wait for them.
 		c.fail(&ConnError{
 			Code: uint32(http2.ErrCodeEnhanceYourCalm), Reason: "answers are not read",
 			Err: &BudgetError{EventUnreadAnswers}, event: EventUnreadAnswers,

@@ -106,7 +106,8 @@ const (
 	initialWindow = 65535
 	// maxWindow is the largest window, in bytes (RFC 9113 §6.9.1).
 	maxWindow = 1<<31 - 1
-	// maxUnreadAnswers bounds the bytes of answers (PING and SETTINGS acknowledgements, resets, answers to requests) that a peer may leave unread: about 3800 PINGs.
+	// maxUnreadAnswers bounds the bytes of answers (PING and SETTINGS acknowledgements, resets) that a peer may leave unread: about 3800 PINGs. Answers to
+	// requests may be as many as streams, for that many a peer may ask for before it reads one.
 	maxUnreadAnswers = 64 << 10
 	// maxControlQueue bounds the write queue for those who open streams: beyond it Open fails instead of queueing, in bytes.
 	maxControlQueue = 1 << 20

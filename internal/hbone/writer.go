@@ -247,7 +247,7 @@ func (c *Conn) direct() bool { return c.under != nil }
 func (c *Conn) transmit(rest []byte, more bool) {
 	c.sending = true
 	out := c.out
-	c.out, c.tail, c.unread = nil, lastData{}, 0
+	c.out, c.tail, c.unread, c.replies = nil, lastData{}, 0, 0
 	c.next() // there is room in the queue
 	c.wmu.Unlock()
 	err := c.writeRecords(out.b, more || len(rest) > 0)
