@@ -47,9 +47,3 @@ func strict(s *Settings) {
 
 // narrow has the windows that hostile.Filled is made for.
 func narrow(s *Settings) { s.ConnWindow, s.StreamWindow = 1<<20, 20<<10 }
-
-// What is known to be wrong. A wave that breaks again needs no todo any more.
-const (
-	todoKeys = "closing a TLS connection waits for whoever writes its answer to a key update, without a deadline"
-	todoTiny = "DATA of a byte in a frame costs as much work as any, is not counted, and keeps whoever reads it from everything else"
-)
