@@ -10,9 +10,9 @@ import "time"
 type haste struct {
 	seen  int // how many streams in a row were hasty, up to surelyHasty
 	timer *time.Timer
-	armed bool   // the timer runs
-	round uint32 // counts what was held back
-	mark  uint32 // round when the timer was set
+	armed bool      // the timer runs
+	holds bool      // something is held back
+	since time.Time // when the oldest of that was
 }
 
 const (
@@ -57,11 +57,13 @@ func (c *Conn) holds() bool {
 func (c *Conn) holdBack(s *Stream) {
 	h := &c.haste
 	s.held.Store(true)
-	h.round++
+	if !h.holds {
+		h.holds, h.since = true, s.began
+	}
 	if h.armed {
 		return
 	}
-	h.armed, h.mark = true, h.round
+	h.armed = true
 	if h.timer == nil {
 		h.timer = time.AfterFunc(hastyWithin, c.onHeldBack)
 	} else {
@@ -76,9 +78,9 @@ func (c *Conn) onHeldBack() {
 	h := &c.haste
 	h.armed = false
 	switch {
-	case c.pending() == 0 || c.sending || c.closing:
-	case h.round != h.mark: // what waits may have come just now
-		h.armed, h.mark = true, h.round
+	case !h.holds || c.sending || c.closing:
+	case time.Since(h.since) < hastyWithin: // what the timer was set for is gone
+		h.armed = true
 		h.timer.Reset(hastyWithin)
 	default:
 		h.seen = 0

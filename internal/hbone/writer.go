@@ -248,6 +248,7 @@ func (c *Conn) transmit(rest []byte, more bool) {
 	c.sending = true
 	out := c.out
 	c.out, c.tail, c.unread, c.replies = nil, lastData{}, 0, 0
+	c.haste.holds = false
 	c.next() // there is room in the queue
 	c.wmu.Unlock()
 	err := c.writeRecords(out.b, more || len(rest) > 0)
