@@ -35,7 +35,7 @@ func TestWhatTLSSaysByItselfIsSent(t *testing.T) {
 	}
 	defer c.Close()
 	defer b.Close()
-	_ = b.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = b.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.ReadFull(b, make([]byte, len(http2.ClientPreface))); err != nil {
 		t.Fatal(err)
 	}
