@@ -27,7 +27,7 @@ func TestEndWithinFrameOfClosedStream(t *testing.T) {
 	p.must(err)
 	p.must(p.WritePing(false, [8]byte{1}))
 	p.saw("PING answer", func(f rawFrame) bool { return f.kind == http2.FramePing && f.ack })
-	for end := time.Now().Add(2 * time.Second); p.conn.Streams() > 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); p.conn.Streams() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("both ends ended the stream in order, but it is still there: ends %b", s.ends.Load())
 		}

@@ -131,7 +131,7 @@ func (p *rawPeer) collect() {
 // saw waits for a frame that fits.
 func (p *rawPeer) saw(what string, fits func(rawFrame) bool) {
 	p.t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		p.mu.Lock()
 		frames := slices.Clone(p.frames)
 		p.mu.Unlock()
