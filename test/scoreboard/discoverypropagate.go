@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/test/fleet"
+)
+
+const (
+	propagateProxies = 200
+	propagateRate    = 100 // changes a second, over all clusters alike
+	propagateWarmUp  = 5 * time.Second
+	propagateFor     = 30 * time.Second
+	// propagateQuiet is a garbage collection's share of this process, which holds ten clusters and 200 proxies beside the subject.
+	propagateQuiet = 400
+)
+
+// discoveryPropagate has pods become ready and unready in all clusters and asks every proxy when it knew.
+func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(propagateQuiet))
+	p, err := newDiscoveryPlane(ctx, discoveryClusters)
+	if err != nil {
+		return result{}, err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.join(1, discoveryClusters); err != nil {
+		return result{}, err
+	}
+	if err := p.start(ctx); err != nil {
+		return result{}, err
+	}
+	if err := p.awaitReady(ctx); err != nil {
+		return result{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	began := time.Now()
+	proxies, err := p.connect(ctx, &running, propagateProxies)
+	if err != nil {
+		return result{}, err
+	}
+	fmt.Fprintf(out, "%d proxies have their first answers after %.1f s\n", propagateProxies, time.Since(began).Seconds())
+
+	churn := newDiscoveryChurn(p, p.clusters, proxies)
+	if err := churn.run(ctx, propagateRate, propagateWarmUp); err != nil {
+		return result{}, err
+	}
+	if err := p.await(ctx, "all proxies know", func() (bool, error) { return proxies.missing() == 0, nil }); err != nil {
+		return result{}, err
+	}
+	proxies.forget()
+	before, err := p.processor()
+	if err != nil {
+		return result{}, err
+	}
+	own, start := processorTime(), time.Now()
+	if err := churn.run(ctx, propagateRate, propagateFor); err != nil {
+		return result{}, err
+	}
+	after, err := p.processor()
+	if err != nil {
+		return result{}, err
+	}
+	wall := time.Since(start).Seconds()
+	fmt.Fprintf(out, "%d changes in %.1f s; processor: controller %.2f cores, clusters and proxies %.2f cores\n",
+		churn.made, wall, (after-before).Seconds()/wall, (processorTime()-own).Seconds()/wall)
+	// Every proxy must come to know every pod's last state.
+	if err := p.await(ctx, "all proxies know", func() (bool, error) {
+		n := proxies.missing()
+		return n == 0, fmt.Errorf("%d changes are not known", n)
+	}); err != nil {
+		return result{}, err
+	}
+	resident, err := p.resident()
+	if err != nil {
+		return result{}, err
+	}
+	fmt.Fprintf(out, "the controller holds %.0f MB\n", resident)
+	local, remote := proxies.delays()
+	fmt.Fprintf(out, "seen: %d local, %d remote\n", len(local), len(remote))
+	if len(local) == 0 || len(remote) == 0 {
+		return result{}, errors.New("no change was seen")
+	}
+	ms := func(d time.Duration) float64 { return d.Seconds() * 1e3 }
+	return absolute(out,
+		figure{What: "local change, median", Unit: "ms", Ours: ms(percentile(local, 50)), Goal: 10},
+		figure{What: "local change, 99th percentile", Unit: "ms", Ours: ms(percentile(local, 99)), Goal: 100},
+		figure{What: "remote change, 99th percentile", Unit: "ms", Ours: ms(percentile(remote, 99)), Goal: 250},
+	), nil
+}
+
+// discoveryChurn makes pods unready and ready again: the first pod of each service of each cluster in turn, so that a service of a
+// cluster rests for discoveryServices × clusters / rate seconds between two changes and the last one is always the one that counts.
+type discoveryChurn struct {
+	plane    *discoveryPlane
+	clusters []*fleet.Cluster
+	proxies  *discoveryProxies
+	made     int
+	turns    map[*fleet.Cluster]int // changes of each
+}
+
+func newDiscoveryChurn(p *discoveryPlane, clusters []*fleet.Cluster, proxies *discoveryProxies) *discoveryChurn {
+	return &discoveryChurn{plane: p, clusters: clusters, proxies: proxies, turns: map[*fleet.Cluster]int{}}
+}
+
+func (c *discoveryChurn) run(ctx context.Context, rate int, d time.Duration) error {
+	ticker := time.NewTicker(time.Second / time.Duration(rate))
+	defer ticker.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		if err := c.next(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *discoveryChurn) next() error {
+	cluster := c.clusters[c.made%len(c.clusters)]
+	c.made++
+	turn := c.turns[cluster]
+	c.turns[cluster]++
+	pod, ready := turn%discoveryServices, turn/discoveryServices%2 == 1
+	name := cluster.Service(pod)
+	change := discoveryChange{id: c.made, local: cluster == c.plane.local(), at: time.Now(), healthy: ready}
+	var key string
+	if change.local {
+		key = cluster.ID + "//Pod/" + cluster.PodName(pod).String()
+	} else {
+		key = cluster.ID + "|" + mesh.ServiceKey{Namespace: name.Namespace, Hostname: name.Name + "." + name.Namespace + ".svc.cluster.local"}.String()
+		change.capacity = uint32((discoveryEndpoints - pod + discoveryServices - 1) / discoveryServices)
+		if !ready {
+			change.capacity--
+		}
+	}
+	c.proxies.expect(key, change)
+	return cluster.Flip(pod, ready)
+}

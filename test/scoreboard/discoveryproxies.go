@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+	"github.com/isthmus-mesh/isthmus/test/fleet"
+)
+
+// discoveryChange is one pod that became ready or unready, as proxies see it: by its own workload if it is local, by the capacity of
+// its service's split-horizon workload if it is remote.
+type discoveryChange struct {
+	id       int
+	local    bool
+	at       time.Time
+	healthy  bool   // of a local one
+	capacity uint32 // of a remote one
+}
+
+// discoveryProxies are node proxies' clients, each with a connection of its own.
+type discoveryProxies struct {
+	all []*discoveryProxy
+
+	mu      sync.RWMutex
+	changes map[string]discoveryChange // the latest, by what is told of it
+}
+
+// discoveryProxy is the product's client and what it saw. It keeps no directory: 200 of them in one process would measure this
+// process. What a proxy does with a change is a map put into a copy, which node proxies do on nodes of their own.
+type discoveryProxy struct {
+	of     *discoveryProxies
+	client *xds.Client
+
+	mu            sync.Mutex
+	seen          map[string]int // by what is told: the last change of it that was seen
+	local, remote []time.Duration
+	judge         *bootJudge // of the first answer, or nil
+}
+
+// connect starts proxies and returns when each has had its first answers. They end with ctx; call wait then.
+func (p *discoveryPlane) connect(ctx context.Context, running *sync.WaitGroup, n int) (*discoveryProxies, error) {
+	all := &discoveryProxies{changes: map[string]discoveryChange{}}
+	for i := range n {
+		all.add(ctx, p, running, i)
+	}
+	return all, all.synced(ctx)
+}
+
+func (all *discoveryProxies) add(ctx context.Context, p *discoveryPlane, running *sync.WaitGroup, i int) *discoveryProxy {
+	proxy := &discoveryProxy{of: all, seen: map[string]int{}}
+	name := fmt.Sprintf("nodeproxy-%d", i)
+	proxy.client = xds.NewClient(xds.ClientOptions{
+		Log: logr.Discard(), Target: p.address, ServerName: "isthmus-controller." + fleet.SystemNamespace + ".svc",
+		RootCAs: p.roots, Token: func() (string, error) { return name, nil }, Cluster: p.local().ID,
+		Node:  xds.NodeInfo{ID: "ztunnel~127.0.0.1~" + name + "." + fleet.SystemNamespace + "~" + fleet.SystemNamespace + ".svc.cluster.local"},
+		Types: []xds.Type{xds.Addresses(), xds.Policies()},
+		Apply: proxy.apply,
+	})
+	all.all = append(all.all, proxy)
+	running.Go(func() { _ = proxy.client.Run(ctx) }) // ctx's error
+	return proxy
+}
+
+func (all *discoveryProxies) synced(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, discoveryWait)
+	defer cancel()
+	for _, p := range all.all {
+		select {
+		case <-p.client.Synced():
+		case <-limit.Done():
+			return errors.New("a proxy has no answer")
+		}
+	}
+	return nil
+}
+
+// expect notes a change that is about to be made.
+func (all *discoveryProxies) expect(key string, c discoveryChange) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.changes[key] = c
+}
+
+// apply notes which changes a proxy has now.
+func (p *discoveryProxy) apply(d mesh.Delta) error {
+	now := time.Now()
+	p.of.mu.RLock()
+	defer p.of.mu.RUnlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, w := range d.Workloads {
+		if w == nil {
+			continue
+		}
+		key := toldAs(uid, w)
+		c, ok := p.of.changes[key]
+		if !ok || p.seen[key] == c.id || c.local && c.healthy == w.Unhealthy || !c.local && c.capacity != w.Capacity {
+			continue
+		}
+		p.seen[key] = c.id
+		if c.local {
+			p.local = append(p.local, now.Sub(c.at))
+		} else {
+			p.remote = append(p.remote, now.Sub(c.at))
+		}
+	}
+	if p.judge != nil {
+		p.judge.look(d)
+	}
+	return nil
+}
+
+// toldAs names what is told of a change: a pod by its UID, pods of another network by that and their service.
+func toldAs(uid string, w *mesh.Workload) string {
+	if w.NetworkGateway != nil && len(w.Addresses) == 0 {
+		for service := range w.Services {
+			return w.Network + "|" + service.String()
+		}
+	}
+	return uid
+}
+
+// missing counts the changes that proxies have not seen.
+func (all *discoveryProxies) missing() int {
+	all.mu.RLock()
+	defer all.mu.RUnlock()
+	n := 0
+	for _, p := range all.all {
+		p.mu.Lock()
+		for key, c := range all.changes {
+			if p.seen[key] != c.id {
+				n++
+			}
+		}
+		p.mu.Unlock()
+	}
+	return n
+}
+
+// forget begins measuring anew.
+func (all *discoveryProxies) forget() {
+	for _, p := range all.all {
+		p.mu.Lock()
+		p.local, p.remote = nil, nil
+		p.mu.Unlock()
+	}
+}
+
+// delays are those of all proxies.
+func (all *discoveryProxies) delays() (local, remote []time.Duration) {
+	for _, p := range all.all {
+		p.mu.Lock()
+		local, remote = append(local, p.local...), append(remote, p.remote...)
+		p.mu.Unlock()
+	}
+	return local, remote
+}
