@@ -71,6 +71,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 	}
 	r.imports()
 	exportsChanged := r.services()
+	r.health()
 	takesPart := e.x.takesPart(func(n serviceName) *answer { return e.answers[n] })
 	for k := range t.pods {
 		r.workload(string(k.Cluster)+"//Pod/"+k.Namespace+"/"+k.Name, e.x.podWorkload(k, takesPart))

@@ -51,7 +51,7 @@ type index struct {
 	config world.Config
 	state  *world.State
 
-	slicesNaming multi[world.Key, world.Key]       // pod → slices
+	slicesNaming few[world.Key, world.Key]         // pod → slices
 	slicesOf     multi[world.Key, world.Key]       // service → slices
 	slicesOn     multi[world.Key, world.Key]       // node → slices with endpoints there that are no pods
 	podsOn       multi[world.Key, world.Key]       // node → pods
@@ -62,8 +62,8 @@ type index struct {
 	ingress      multi[string, world.Key]          // load balancer's address → local services
 	policiesIn   multi[string, world.Key]          // namespace's name → local AuthorizationPolicies
 	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
-	podsAt       multi[netip.Addr, world.Key]      // address → pods, of any cluster
-	vipsAt       multi[netip.Addr, world.Key]      // address → local services
+	podsAt       few[netip.Addr, world.Key]        // address → pods, of any cluster
+	vipsAt       few[netip.Addr, world.Key]        // address → local services
 	members      map[world.Key]*members            // service → pods
 	rules        map[world.Cluster][]rules         // in the order in which they are asked
 	limits       map[world.Cluster]*world.RemoteCluster
@@ -74,10 +74,10 @@ type index struct {
 func newIndex(c world.Config) *index {
 	return &index{
 		config: c, state: world.NewState(),
-		slicesNaming: multi[world.Key, world.Key]{}, slicesOf: multi[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
+		slicesNaming: newFew[world.Key, world.Key](), slicesOf: multi[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
-		podsAt: multi[netip.Addr, world.Key]{}, vipsAt: multi[netip.Addr, world.Key]{},
+		podsAt: newFew[netip.Addr, world.Key](), vipsAt: newFew[netip.Addr, world.Key](),
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{},
@@ -249,7 +249,7 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 		x.podsOn.add(k.In("", now.Node), k)
 		x.podsIn.add(k.In("", k.Namespace), k)
 	}
-	for s := range x.slicesNaming[k] {
+	for s := range x.slicesNaming.of(k) {
 		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
 	}
 	before, countedBefore := memberOf(was)
@@ -257,10 +257,15 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	if before == after && countedBefore == counts {
 		return
 	}
-	for s := range x.slicesNaming[k] {
+	sameButHealth := countedBefore && counts && before.account == after.account
+	for s := range x.slicesNaming.of(k) {
 		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
 		x.members[service].set(k.Name, after, counts)
-		t.membersOf(x, service)
+		if sameButHealth {
+			t.healthOf(x, service)
+		} else {
+			t.membersOf(x, service)
+		}
 	}
 }
 

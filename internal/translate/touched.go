@@ -16,14 +16,15 @@ type touched struct {
 	scopes   set[world.Key]
 	policies set[world.Key] // AuthorizationPolicies and PeerAuthentications
 	clusters set[world.Cluster]
-	gateways bool // Gateways are few: all of them are looked at again
-	peers    bool // so are PeerAuthentications
+	health   set[world.Key] // other clusters' services of which other pods are healthy now, and nothing else is new
+	gateways bool           // Gateways are few: all of them are looked at again
+	peers    bool           // so are PeerAuthentications
 }
 
 func newTouched() *touched {
 	return &touched{
 		names: set[serviceName]{}, pods: set[world.Key]{}, slices: set[world.Key]{}, scopes: set[world.Key]{},
-		policies: set[world.Key]{}, clusters: set[world.Cluster]{},
+		policies: set[world.Key]{}, clusters: set[world.Cluster]{}, health: set[world.Key]{},
 	}
 }
 
@@ -63,6 +64,13 @@ func (t *touched) membersOf(x *index, service world.Key) {
 	}
 }
 
+// healthOf notes that other pods of a service are healthy now.
+func (t *touched) healthOf(x *index, service world.Key) {
+	if service.Cluster != x.config.LocalCluster {
+		t.health.add(service)
+	}
+}
+
 // endpointsOf notes all endpoints of a service.
 func (t *touched) endpointsOf(x *index, service world.Key) {
 	for slice := range x.slicesOf[service] {
@@ -80,7 +88,7 @@ func (t *touched) claimants(x *index, c world.Cluster, a netip.Addr) {
 	if c != x.config.LocalCluster {
 		return
 	}
-	for pod := range x.podsAt[a] {
+	for pod := range x.podsAt.of(a) {
 		if pod.Cluster != c {
 			t.pods.add(pod)
 		}

@@ -4,7 +4,6 @@ package translate
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -52,10 +51,10 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 // ours says whether an address belongs to a pod or a service of our own cluster. Another cluster's pod that claims it would take
 // over what is sent there.
 func (x *index) ours(a netip.Addr) bool {
-	if len(x.vipsAt[a]) > 0 {
+	if _, taken := x.vipsAt.one[a]; taken {
 		return true
 	}
-	for k := range x.podsAt[a] {
+	for k := range x.podsAt.of(a) {
 		if k.Cluster == x.config.LocalCluster {
 			return true
 		}
@@ -73,7 +72,7 @@ func (x *index) locality(node world.Key) mesh.Locality {
 // servicesOf are the services that a pod is behind, with its own port for each of theirs.
 func (x *index) servicesOf(pod world.Key, takesPart takesPart) map[mesh.ServiceKey][]mesh.Port {
 	var out map[mesh.ServiceKey][]mesh.Port
-	for _, k := range slices.SortedFunc(maps.Keys(x.slicesNaming[pod]), world.Key.Compare) {
+	for _, k := range slices.SortedFunc(x.slicesNaming.of(pod), world.Key.Compare) {
 		if key, ports, ok := x.slicePorts(k, takesPart); ok {
 			if out == nil {
 				out = map[mesh.ServiceKey][]mesh.Port{}
