@@ -26,11 +26,10 @@ func testRemotes(told *int) *Remotes {
 func TestStaleStateIsDroppedAndTakenBack(t *testing.T) {
 	var told int
 	r := testRemotes(&told)
-	feed := NewFeed(r.store, "west", nil, "isthmus-system")
+	feed := NewFeed(r.store, "west", remoteKinds(), "isthmus-system")
 	feed.TakeOver(nil)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
-	kind := watched{kind: world.KindPod}
-	feed.put(kind, pod)
+	feed.put(pod)
 	live := &connection{id: "west", feed: feed, config: &Kubeconfig{}, state: health{phase: phaseSynced, lostAt: time.Now().Add(-time.Minute), reason: v1alpha1.ReasonUnreachable}}
 	r.entries["west"] = &entry{live: live, limit: time.Hour}
 
@@ -40,13 +39,13 @@ func TestStaleStateIsDroppedAndTakenBack(t *testing.T) {
 	}
 	r.entries["west"].limit = 10 * time.Second
 	r.checkStaleness()
-	feed.put(kind, pod)
+	feed.put(pod)
 	if s, _ := r.State("west"); !s.Stale || s.InUse || len(r.store.Refs("west")) != 0 || told != 1 {
 		t.Fatalf("past the limit: %+v, %v, told %d times", s, r.store.Refs("west"), told)
 	}
 	live.state = health{phase: phaseSynced, reachable: true}
 	r.checkStaleness()
-	feed.put(kind, pod)
+	feed.put(pod)
 	if s, _ := r.State("west"); s.Stale || !s.InUse || len(r.store.Refs("west")) != 1 || told != 2 {
 		t.Fatalf("back again: %+v, told %d times", s, told)
 	}
@@ -54,9 +53,8 @@ func TestStaleStateIsDroppedAndTakenBack(t *testing.T) {
 
 func TestNothingPassesAClosedFeed(t *testing.T) {
 	store := world.NewStore()
-	feed := NewFeed(store, "west", nil, "isthmus-system")
+	feed := NewFeed(store, "west", remoteKinds(), "isthmus-system")
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
-	kind := watched{kind: world.KindPod}
 	for _, step := range []struct {
 		name string
 		do   func()
@@ -68,7 +66,7 @@ func TestNothingPassesAClosedFeed(t *testing.T) {
 		{"closed for ever", func() { store.DropCluster("west"); feed.TakeOver(nil) }, 0},
 	} {
 		step.do()
-		feed.put(kind, pod)
+		feed.put(pod)
 		if got := len(store.Refs("west")); got != step.want {
 			t.Errorf("%s: %d objects, want %d", step.name, got, step.want)
 		}
@@ -97,7 +95,7 @@ func TestAClaimEndsWithTheKubeconfigThatMadeIt(t *testing.T) {
 	var told int
 	r := testRemotes(&told)
 	connect := func() *connection {
-		return &connection{feed: NewFeed(r.store, "west", nil, "isthmus-system"), cancel: func() {}}
+		return &connection{feed: NewFeed(r.store, "west", remoteKinds(), "isthmus-system"), cancel: func() {}}
 	}
 	live := connect()
 	live.state.uid = "uid-of-west"

@@ -155,7 +155,7 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 	}
 	objects, err := cache.New(config, cache.Options{
 		HTTPClient: httpClient, Scheme: c.scheme, Mapper: mapper,
-		DefaultTransform:         reduceForCache,
+		DefaultTransform:         c.feed.shrink,
 		DefaultWatchErrorHandler: c.noteWatchError,
 	})
 	if err != nil {

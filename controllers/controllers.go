@@ -347,7 +347,9 @@ func (p *plane) translated(c translate.Change) {
 		p.inboxes.scopes.add(types.NamespacedName{Name: key.Name})
 	}
 	for id := range c.Remotes {
-		p.remoteChanged(id)
+		if name := p.wishes.Named(id); name != "" {
+			p.inboxes.remotes.addSoon(types.NamespacedName{Name: name}, countsDelay)
+		}
 	}
 	if len(c.VIPs) > 0 {
 		p.inboxes.vips.add(types.NamespacedName{Name: vipsName})

@@ -5,12 +5,12 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,9 +28,8 @@ const networkLabel = "topology.istio.io/network"
 // watched is a kind that a feed reads.
 type watched struct {
 	kind world.Kind
-	// object and list make empty ones of the API's type.
+	// object makes an empty one of the API's type.
 	object func() client.Object
-	list   func() client.ObjectList
 	// optional kinds come from CRDs that a cluster may not have.
 	optional bool
 }
@@ -42,29 +41,31 @@ type Feed struct {
 	cluster         world.Cluster
 	kinds           []watched
 	systemNamespace string
+	kindOf          map[reflect.Type]world.Kind
+	pool            world.Pool
 
 	following sync.WaitGroup
 
 	mu         sync.Mutex
 	open       bool
 	closed     bool // for ever
-	attached   []watched
-	reader     client.Reader
+	attached   []following
 	network    string
 	lastChange time.Time
 }
 
 // NewFeed makes a closed feed for a cluster.
 func NewFeed(store *world.Store, cluster world.Cluster, kinds []watched, systemNamespace string) *Feed {
-	return &Feed{store: store, cluster: cluster, kinds: kinds, systemNamespace: systemNamespace}
+	f := &Feed{store: store, cluster: cluster, kinds: kinds, systemNamespace: systemNamespace, kindOf: map[reflect.Type]world.Kind{}}
+	for _, w := range kinds {
+		f.kindOf[reflect.TypeOf(w.object())] = w.kind
+	}
+	return f
 }
 
 // Attach follows every kind in the cache and returns when all of them have been read once. Optional kinds that the cluster does not
 // have are looked for again until ctx ends; call Wait after that. An error is ctx's.
 func (f *Feed) Attach(ctx context.Context, objects cache.Cache, mapper meta.RESTMapper) error {
-	f.mu.Lock()
-	f.reader = objects
-	f.mu.Unlock()
 	var there, missing []watched
 	for _, w := range f.kinds {
 		if w.optional && !served(mapper, w) {
@@ -118,79 +119,87 @@ func served(mapper meta.RESTMapper, w watched) bool {
 // follow registers handlers for some kinds and waits until they were told of everything that is there.
 func (f *Feed) follow(ctx context.Context, objects cache.Cache, kinds []watched) error {
 	var synced []toolscache.InformerSynced
+	var now []following
 	for _, w := range kinds {
-		registration, err := f.register(ctx, objects, w)
+		read, registration, err := f.register(ctx, objects, w)
 		if err != nil {
 			return fmt.Errorf("follow %s of cluster %q: %w", w.kind, f.cluster, err)
 		}
-		synced = append(synced, registration.HasSynced)
+		synced, now = append(synced, registration.HasSynced), append(now, read)
 	}
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return fmt.Errorf("read cluster %q: %w", f.cluster, context.Cause(ctx))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.attached = append(f.attached, kinds...)
+	f.attached = append(f.attached, now...)
 	if f.open { // a TakeOver that did not know these kinds yet may have deleted what their handlers put
-		for _, w := range kinds {
-			f.read(w, map[world.ObjectRef]bool{})
+		for _, read := range now {
+			f.read(read, map[world.ObjectRef]bool{})
 		}
 	}
 	return nil
 }
 
-func (f *Feed) register(ctx context.Context, objects cache.Cache, w watched) (toolscache.ResourceEventHandlerRegistration, error) {
+// following is the cache of a kind: everything of it as it now is.
+type following func() []any
+
+func (f *Feed) register(ctx context.Context, objects cache.Cache, w watched) (following, toolscache.ResourceEventHandlerRegistration, error) {
 	for {
 		informer, err := objects.GetInformer(ctx, w.object(), cache.BlockUntilSynced(false))
 		if err == nil {
-			return informer.AddEventHandler(f.handlers(w))
+			shared, ok := informer.(toolscache.SharedInformer)
+			if !ok {
+				return nil, nil, fmt.Errorf("%T cannot be read as a whole", informer)
+			}
+			registration, err := informer.AddEventHandler(f.handlers())
+			return shared.GetStore().List, registration, err
 		}
 		// The server could not be asked what it serves; the connection's probe says why.
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		case <-time.After(retryMin):
 		}
 	}
 }
 
-func (f *Feed) handlers(w watched) toolscache.ResourceEventHandler {
+func (f *Feed) handlers() toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { f.put(w, o) },
-		UpdateFunc: func(_, o any) { f.put(w, o) },
+		AddFunc:    f.put,
+		UpdateFunc: func(_, o any) { f.put(o) },
 		DeleteFunc: func(o any) {
 			if unknown, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
 				o = unknown.Obj
 			}
-			if object, ok := o.(client.Object); ok {
+			if s, ok := f.see(o); ok {
 				f.mu.Lock()
 				defer f.mu.Unlock()
-				f.forget(f.ref(w, object))
+				f.forget(s.ref)
 			}
 		},
 	}
 }
 
-func (f *Feed) put(w watched, o any) {
-	object, ok := o.(client.Object)
+func (f *Feed) put(o any) {
+	s, ok := f.see(o)
 	if !ok {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.putLocked(w, object)
+	f.putLocked(s)
 }
 
-func (f *Feed) putLocked(w watched, object client.Object) {
-	if w.kind == world.KindNamespace && object.GetName() == f.systemNamespace {
-		f.network = object.GetLabels()[networkLabel]
+func (f *Feed) putLocked(s *seen) {
+	if s.ref.Kind == world.KindNamespace && s.ref.Name == f.systemNamespace {
+		f.network = s.network
 	}
-	reduced := world.Reduce(f.cluster, object)
-	if reduced == nil {
-		f.forget(f.ref(w, object))
+	if s.value == nil {
+		f.forget(s.ref)
 		return
 	}
-	if f.open && f.store.Put(reduced) {
+	if f.open && f.store.Put(s.value) {
 		f.lastChange = time.Now()
 	}
 }
@@ -203,10 +212,6 @@ func (f *Feed) forget(ref world.ObjectRef) {
 	if f.open && f.store.Delete(ref) {
 		f.lastChange = time.Now()
 	}
-}
-
-func (f *Feed) ref(w watched, o client.Object) world.ObjectRef {
-	return world.ObjectRef{Kind: w.kind, Key: world.Key{Cluster: f.cluster, Namespace: o.GetNamespace(), Name: o.GetName()}}
 }
 
 // TakeOver closes the feed before it, if any, and opens this one: of the kinds that are read, the store then holds what this
@@ -222,8 +227,8 @@ func (f *Feed) TakeOver(before *Feed) {
 	}
 	f.open = true
 	found := map[world.ObjectRef]bool{}
-	for _, w := range f.attached {
-		f.read(w, found)
+	for _, read := range f.attached {
+		f.read(read, found)
 	}
 	for _, ref := range f.store.Refs(f.cluster) {
 		ours := slices.ContainsFunc(f.kinds, func(w watched) bool { return w.kind == ref.Kind })
@@ -234,18 +239,13 @@ func (f *Feed) TakeOver(before *Feed) {
 }
 
 // read puts everything of one kind and adds it to found. It needs mu.
-func (f *Feed) read(w watched, found map[world.ObjectRef]bool) {
-	list := w.list()
-	// The cache answers from memory; it is synced, so the only error is a wrong type.
-	if err := f.reader.List(context.Background(), list, client.UnsafeDisableDeepCopy); err != nil {
-		panic(fmt.Sprintf("list %s from the cache: %v", w.kind, err))
+func (f *Feed) read(all following, found map[world.ObjectRef]bool) {
+	for _, o := range all() {
+		if s, ok := f.see(o); ok {
+			found[s.ref] = true
+			f.putLocked(s)
+		}
 	}
-	_ = meta.EachListItem(list, func(o runtime.Object) error {
-		object := o.(client.Object)
-		found[f.ref(w, object)] = true
-		f.putLocked(w, object)
-		return nil
-	})
 }
 
 // Suspend lets nothing through until the next TakeOver.

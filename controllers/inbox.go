@@ -5,6 +5,7 @@ package controllers
 import (
 	"context"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -32,6 +33,18 @@ func (i *inbox) add(name types.NamespacedName) {
 		return
 	}
 	i.queue.Add(r)
+}
+
+// addSoon is for news that come often and may wait: however many come within delay, they are one.
+func (i *inbox) addSoon(name types.NamespacedName, delay time.Duration) {
+	i.mu.Lock()
+	queue := i.queue
+	i.mu.Unlock()
+	if queue == nil {
+		i.add(name)
+		return
+	}
+	queue.AddAfter(reconcile.Request{NamespacedName: name}, delay)
 }
 
 // source is given to the controller's builder.

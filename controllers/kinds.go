@@ -40,40 +40,34 @@ func newScheme() *runtime.Scheme {
 // Policies are a cluster's own business.
 func remoteKinds() []watched {
 	return []watched{
-		kindOf[corev1.Namespace, corev1.NamespaceList](world.KindNamespace, false),
-		kindOf[corev1.Node, corev1.NodeList](world.KindNode, false),
-		kindOf[corev1.Pod, corev1.PodList](world.KindPod, false),
-		kindOf[corev1.Service, corev1.ServiceList](world.KindService, false),
-		kindOf[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList](world.KindEndpointSlice, false),
-		kindOf[gatewayv1.GatewayClass, gatewayv1.GatewayClassList](world.KindGatewayClass, true),
-		kindOf[gatewayv1.Gateway, gatewayv1.GatewayList](world.KindGateway, true),
-		kindOf[v1alpha1.ServiceScope, v1alpha1.ServiceScopeList](world.KindServiceScope, true),
+		kindOf[corev1.Namespace](world.KindNamespace, false),
+		kindOf[corev1.Node](world.KindNode, false),
+		kindOf[corev1.Pod](world.KindPod, false),
+		kindOf[corev1.Service](world.KindService, false),
+		kindOf[discoveryv1.EndpointSlice](world.KindEndpointSlice, false),
+		kindOf[gatewayv1.GatewayClass](world.KindGatewayClass, true),
+		kindOf[gatewayv1.Gateway](world.KindGateway, true),
+		kindOf[v1alpha1.ServiceScope](world.KindServiceScope, true),
 	}
 }
 
 // localKinds are read from our own cluster. RemoteClusters are not among them: which of them count is for a plan to say.
 func localKinds() []watched {
 	return append(remoteKinds(),
-		kindOf[securityv1.AuthorizationPolicy, securityv1.AuthorizationPolicyList](world.KindAuthorizationPolicy, true),
-		kindOf[securityv1.PeerAuthentication, securityv1.PeerAuthenticationList](world.KindPeerAuthentication, true),
+		kindOf[securityv1.AuthorizationPolicy](world.KindAuthorizationPolicy, true),
+		kindOf[securityv1.PeerAuthentication](world.KindPeerAuthentication, true),
 	)
 }
 
-func kindOf[O, L any, PO interface {
+func kindOf[O any, PO interface {
 	*O
 	client.Object
-}, PL interface {
-	*L
-	client.ObjectList
 }](kind world.Kind, optional bool) watched {
-	return watched{
-		kind: kind, optional: optional,
-		object: func() client.Object { return PO(new(O)) },
-		list:   func() client.ObjectList { return PL(new(L)) },
-	}
+	return watched{kind: kind, optional: optional, object: func() client.Object { return PO(new(O)) }}
 }
 
-// reduceForCache keeps in a cache only what the controllers read: a pod's specification is most of its size.
+// reduceForCache keeps in the cache of our own cluster only what the controllers read: a pod's specification is most of its size.
+// Annotations go from kinds that we never write; a status that is written from the cache takes the object's own along.
 func reduceForCache(in any) (any, error) {
 	object, ok := in.(metav1.Object)
 	if !ok {
@@ -88,10 +82,23 @@ func reduceForCache(in any) (any, error) {
 		o.Status = corev1.PodStatus{
 			Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs, Conditions: o.Status.Conditions,
 		}
+		o.Annotations = only(o.Annotations, world.AnnotationRedirection)
 	case *corev1.Node:
 		o.Spec, o.Status, o.Annotations = corev1.NodeSpec{}, corev1.NodeStatus{}, nil
+	case *corev1.Namespace:
+		o.Annotations = only(o.Annotations, world.AnnotationDistribution)
+	case *discoveryv1.EndpointSlice:
+		o.Annotations = nil
 	}
 	return in, nil
+}
+
+// only keeps one annotation, if it is there.
+func only(annotations map[string]string, name string) map[string]string {
+	if v, ok := annotations[name]; ok {
+		return map[string]string{name: v}
+	}
+	return nil
 }
 
 // staticMapper finds the resource of a few core kinds without asking the server.

@@ -14,9 +14,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
@@ -39,6 +41,8 @@ type RemoteReconciler struct {
 	once sync.Once
 	mu   sync.Mutex
 	plan remotePlan
+	// limited are the RemoteClusters in the store. Owned by Reconcile, of which one runs at a time.
+	limited map[world.ObjectRef]bool
 }
 
 // SetupWithManager follows Secrets of the system namespace and all RemoteClusters. They are few and planned together, under one name.
@@ -52,11 +56,14 @@ func (r *RemoteReconciler) SetupWithManager(mgr ctrl.Manager, wake *inbox) error
 	})
 	return ctrl.NewControllerManagedBy(mgr).Named("remotes").
 		Watches(&corev1.Secret{}, all).
-		Watches(&v1alpha1.RemoteCluster{}, all).
+		Watches(&v1alpha1.RemoteCluster{}, all, builder.WithPredicates(wished)).
 		WatchesRawSource(wake.source()).
 		WithOptions(controller.Options{NeedLeaderElection: &everywhere}).
 		Complete(r)
 }
+
+// wished says whether what is wished for changed, or whom an object was made for. Statuses, which we write ourselves, are no wishes.
+var wished = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{})
 
 // Planned is closed once the wishes known at start were made.
 func (r *RemoteReconciler) Planned() <-chan struct{} { return r.first }
@@ -96,11 +103,12 @@ func (r *RemoteReconciler) limit(plan remotePlan) {
 		there[limits.Ref()] = true
 		r.store.Put(limits)
 	}
-	for _, ref := range r.store.Refs(r.local) {
-		if ref.Kind == world.KindRemoteCluster && !there[ref] {
+	for ref := range r.limited {
+		if !there[ref] {
 			r.store.Delete(ref)
 		}
 	}
+	r.limited = there
 }
 
 // write makes and removes RemoteClusters, if this replica leads.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
@@ -15,6 +16,13 @@ import (
 
 // contactEvery is how often lastContact is written while nothing else changes.
 const contactEvery = time.Minute
+
+// countsEvery is how often counts and the last change are written while nothing else changes: a busy cluster's change with every pod,
+// and each write is news to everybody who watches RemoteClusters.
+const countsEvery = 5 * time.Second
+
+// countsDelay is how long counts are gathered before a status is looked at because of them.
+const countsDelay = time.Second
 
 // remoteFacts is all that the status of a RemoteCluster is made of.
 type remoteFacts struct {
@@ -50,6 +58,23 @@ func remoteStatus(before v1alpha1.RemoteClusterStatus, generation int64, id stri
 		after.LastContact = contact
 	}
 	return after
+}
+
+// unhurried puts the counts off, if they are all that differs and were written a moment ago. It gives when to look again; zero if after
+// is to be written.
+func unhurried(before, after v1alpha1.RemoteClusterStatus, now time.Time) time.Duration {
+	if before.LastChange == nil {
+		return 0
+	}
+	wait := countsEvery - now.Sub(before.LastChange.Time)
+	if wait <= 0 || wait > countsEvery { // the other clock is ahead
+		return 0
+	}
+	after.Services, after.Endpoints, after.LastChange = before.Services, before.Endpoints, before.LastChange
+	if !equality.Semantic.DeepEqual(before, after) {
+		return 0
+	}
+	return wait
 }
 
 func remoteConditions(f remoteFacts) (connected, synced, ready metav1.Condition) {

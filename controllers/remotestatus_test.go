@@ -69,3 +69,36 @@ func TestContactIsWrittenSeldomWhileAllIsWell(t *testing.T) {
 		t.Errorf("stayed at %v", later.LastContact)
 	}
 }
+
+func TestCountsAreUnhurried(t *testing.T) {
+	begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	now := begin.Add(time.Second)
+	facts := func(endpoints int, change time.Time, reachable bool) remoteFacts {
+		return remoteFacts{
+			state: &ConnectionState{InUse: true, LastChange: change, Health: health{phase: phaseSynced, reachable: reachable, reason: v1alpha1.ReasonUnreachable, lastContact: begin}},
+			count: translate.RemoteCount{Network: "west", Services: 3, Endpoints: endpoints},
+		}
+	}
+	first := remoteStatus(v1alpha1.RemoteClusterStatus{}, 1, "west", facts(7, begin, true))
+	for _, tc := range []struct {
+		name  string
+		facts remoteFacts
+		after time.Duration // since the last write
+		want  time.Duration
+	}{
+		{"a pod more, a moment later", facts(8, now, true), time.Second, countsEvery - time.Second},
+		{"a pod more, later", facts(8, now, true), countsEvery, 0},
+		{"unreachable, a moment later", facts(8, now, false), time.Second, 0},
+		{"our clock is behind", facts(8, now, true), -time.Second, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			next := remoteStatus(first, 1, "west", tc.facts)
+			if got := unhurried(first, next, begin.Add(tc.after)); got != tc.want {
+				t.Errorf("put off by %v, want %v", got, tc.want)
+			}
+		})
+	}
+	if got := unhurried(v1alpha1.RemoteClusterStatus{}, first, begin); got != 0 {
+		t.Errorf("the first status is put off by %v", got)
+	}
+}

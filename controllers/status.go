@@ -177,7 +177,11 @@ func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan 
 				facts.state = &s
 				facts.count = p.Remote(id)
 			}
-			r.Status = remoteStatus(r.Status, r.Generation, string(id), facts)
+			status := remoteStatus(r.Status, r.Generation, string(id), facts)
+			if wait := unhurried(r.Status, status, time.Now()); wait > 0 {
+				return wait
+			}
+			r.Status = status
 			return contactEvery
 		},
 	}

@@ -110,7 +110,7 @@ func (s *Store) take() Delta {
 			d.Delete(ref)
 		}
 	}
-	clear(s.pending)
+	s.pending = map[ObjectRef]struct{}{} // a cleared one would stay as large as the largest delta ever was, and be walked each time
 	return d
 }
 
