@@ -152,13 +152,13 @@ func fillServiceScope(s *v1alpha1.ServiceScope, p findings) {
 	}
 }
 
-// newServiceStatus writes our one condition on Services, which is there only while something is wrong.
+// newServiceStatus writes our conditions on Services, which are there only while something is wrong.
 func newServiceStatus(c client.Client, p findings) *statusWriter {
 	return &statusWriter{
 		name: "service-status", client: c, empty: func() client.Object { return &corev1.Service{} },
 		fill: func(o client.Object) time.Duration {
 			s := o.(*corev1.Service)
-			applyFindings(&s.Status.Conditions, p.Findings(world.KindService, s.Namespace, s.Name), s.Generation, translate.ConditionAccepted)
+			applyFindings(&s.Status.Conditions, p.Findings(world.KindService, s.Namespace, s.Name), s.Generation, translate.ConditionAccepted, translate.ConditionConflicted)
 			return 0
 		},
 	}

@@ -123,10 +123,11 @@ func (want *Want) usable(w *mesh.Workload) (Endpoint, bool) {
 		return Endpoint{}, false
 	}
 	if w.Network != want.Network {
-		// The target is the far side's to know; the service must have the port, and the far side says no if it has not.
-		port, ok := want.Service.Port(want.Port)
+		// The target is the far side's to know. It has the port if it says so, or if the service says that all endpoints have it.
+		port, ok := portOf(w.Services[want.Service.Key()], want.Port)
 		if !ok {
-			port, ok = portOf(w.Services[want.Service.Key()], want.Port)
+			port, ok = want.Service.Port(want.Port)
+			ok = ok && port.Target != 0
 		}
 		return Endpoint{Workload: w, Port: port}, ok && w.NetworkGateway != nil && !want.LocalOnly
 	}

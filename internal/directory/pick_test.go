@@ -28,6 +28,14 @@ func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 	sick := near("sick", func(w *mesh.Workload) { w.Unhealthy = true })
 	west := near("west", remote)
 	all := []*mesh.Workload{local, zone2, sick, west}
+	more := near("more", func(w *mesh.Workload) {
+		remote(w)
+		w.Services = map[mesh.ServiceKey][]mesh.Port{cart: {{Service: 80, Target: 8080}, {Service: 81}}}
+	})
+	port81 := func(target uint16) func(*mesh.Service) {
+		return func(s *mesh.Service) { s.Ports = append(slices.Clone(s.Ports), mesh.Port{Service: 81, Target: target}) }
+	}
+	ask81 := func(w *Want) { w.Port = 81 }
 
 	for _, tc := range []struct {
 		name  string
@@ -57,6 +65,8 @@ func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 		{"failover with nothing that matches uses all", all, preference(mesh.BalanceFailover, mesh.ScopeNode), func(w *Want) { w.Client = nil }, []string{"local", "west", "zone2"}},
 		{"strict on the node", all, preference(mesh.BalanceStrict, mesh.ScopeNode), nil, []string{"local"}},
 		{"strict with none", []*mesh.Workload{zone2, west}, preference(mesh.BalanceStrict, mesh.ScopeNode), nil, nil},
+		{"a port of some definitions only leads where it is named", append(slices.Clone(all), more), port81(0), ask81, []string{"more"}},
+		{"a port of all definitions leads everywhere", append(slices.Clone(all), more), port81(8081), ask81, []string{"local", "more", "west", "zone2"}},
 		{"no such port", all, nil, func(w *Want) { w.Port = 81 }, nil},
 		{"remote without gateway", []*mesh.Workload{near("lost", func(w *mesh.Workload) { remote(w); w.NetworkGateway = nil })}, nil, nil, nil},
 		{"own network without address", []*mesh.Workload{near("empty", func(w *mesh.Workload) { w.Addresses = nil })}, nil, nil, nil},

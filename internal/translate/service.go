@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -66,6 +65,9 @@ func (x *index) answer(n serviceName) *answer {
 		out.taken[s.Cluster] = x.pods(s.Cluster, n).healthy
 	}
 	out.service, out.conflict = x.merge(n, own, remotes)
+	if own != nil && out.conflict != nil {
+		out.findings = append(out.findings, out.conflict.finding())
+	}
 	if own == nil {
 		network, _ := x.network(x.config.LocalCluster)
 		for _, a := range []netip.Addr{vip.V4, vip.V6} {
@@ -120,13 +122,10 @@ func (x *index) merge(n serviceName, own *world.Service, remotes []*world.Servic
 	if own == nil {
 		out.Families = mesh.FamiliesAny // its addresses are ours, of either family
 	}
-	var conflict *Conflict
-	out.Ports, conflict = mergePorts(all)
-	if conflict == nil && own != nil {
-		conflict = x.difference(all, own)
-	}
-	if conflict != nil {
-		conflict.Namespace, conflict.Name = n.Namespace, n.Name
+	var found clashes
+	out.Ports = mergePorts(all, &found)
+	if own != nil {
+		x.differences(n, own, all, &found)
 	}
 	seen := set[mesh.NetworkAddress]{}
 	sans := set[string]{}
@@ -148,92 +147,63 @@ func (x *index) merge(n serviceName, own *world.Service, remotes []*world.Servic
 	}
 	out.Addresses = slices.SortedFunc(maps.Keys(seen), compareAddresses)
 	out.SANs = slices.Sorted(maps.Keys(sans))
-	return out, conflict
+	return out, found.conflict(n)
 }
 
 func compareAddresses(a, b mesh.NetworkAddress) int {
 	return cmp.Or(cmp.Compare(a.Network, b.Network), a.Addr.Compare(b.Addr))
 }
 
-// mergePorts is the union of the ports of definitions that are sorted by age; of two different ones the older counts.
-func mergePorts(byAge []*world.Service) ([]mesh.Port, *Conflict) {
+// mergePorts is the union of the ports of definitions that are sorted by age; of two different ones the older counts. What differs
+// goes into clashes, if given.
+//
+// A port that is not the same everywhere has no target of its own: only an endpoint that names the port has it (0, "see the endpoint").
+// An endpoint of a cluster whose definition lacks the port would otherwise be sent to a port that nobody said it listens on.
+func mergePorts(byAge []*world.Service, clashes *clashes) []mesh.Port {
 	type owned struct {
 		port    world.ServicePort
 		cluster world.Cluster
+		last    world.Cluster // whose definition was the last to have it
+		times   int           // definitions that have it
 	}
 	ports := map[uint16]owned{}
-	var clusters []world.Cluster
-	var clashes []string
 	for _, s := range byAge {
 		for _, p := range s.Ports {
 			first, ok := ports[p.Port]
 			if !ok {
-				ports[p.Port] = owned{p, s.Cluster}
+				ports[p.Port] = owned{p, s.Cluster, s.Cluster, 1}
 				continue
 			}
-			if first.cluster != s.Cluster && first.port.App != p.App {
-				clusters = append(clusters, first.cluster, s.Cluster)
-				clashes = append(clashes, fmt.Sprintf("port %d speaks %s in %s and %s in %s; %s's definition is used, because its Service is older",
-					p.Port, protocolNames[first.port.App], first.cluster, protocolNames[p.App], s.Cluster, first.cluster))
+			if first.last == s.Cluster {
+				continue // the same number twice in one Service
 			}
+			if first.port.App != p.App {
+				clashes.add(fmt.Sprintf("port %d speaks %s in %s and %s in %s; %s's definition is used, because its Service is older",
+					p.Port, protocolNames[first.port.App], first.cluster, protocolNames[p.App], s.Cluster, first.cluster), first.cluster, s.Cluster)
+			}
+			if first.port.Target != p.Target {
+				first.port.Target = 0
+			}
+			first.times++
+			first.last = s.Cluster
+			ports[p.Port] = first
 		}
 	}
 	out := make([]mesh.Port, 0, len(ports))
 	for _, number := range slices.Sorted(maps.Keys(ports)) {
-		p := ports[number].port
-		out = append(out, mesh.Port{Service: p.Port, Target: p.Target, App: p.App})
+		p := ports[number]
+		if p.times < len(byAge) {
+			p.port.Target = 0
+			clashes.missing(number, byAge)
+		}
+		out = append(out, mesh.Port{Service: p.port.Port, Target: p.port.Target, App: p.port.App})
 	}
-	if len(clashes) == 0 {
-		return out, nil
-	}
-	return out, newConflict(clusters, clashes)
+	return out
 }
 
 var protocolNames = map[mesh.AppProtocol]string{
 	mesh.AppUnknown: "an unnamed protocol", mesh.AppHTTP11: "HTTP", mesh.AppHTTP2: "HTTP/2", mesh.AppGRPC: "gRPC",
 	mesh.AppTCP: "TCP", mesh.AppTLS: "TLS",
-}
-
-// difference finds settings that must be the same in all clusters to mean the same to everybody.
-func (x *index) difference(byAge []*world.Service, own *world.Service) *Conflict {
-	var clusters []world.Cluster
-	var messages []string
-	for _, s := range byAge {
-		if s == own {
-			continue
-		}
-		if s.Headless != own.Headless {
-			clusters = append(clusters, own.Cluster, s.Cluster)
-			messages = append(messages, fmt.Sprintf("it is headless in only one of %s and %s", own.Cluster, s.Cluster))
-		}
-		if a, b := x.distribution(own), x.distribution(s); a != b {
-			clusters = append(clusters, own.Cluster, s.Cluster)
-			messages = append(messages, fmt.Sprintf("trafficDistribution is %q in %s and %q in %s; each cluster's clients follow their own", a, own.Cluster, b, s.Cluster))
-		}
-	}
-	if len(messages) == 0 {
-		return nil
-	}
-	return newConflict(clusters, messages)
-}
-
-// maxMessage keeps a message within what conditions and the CRD take, in bytes.
-const maxMessage = 1000
-
-func newConflict(clusters []world.Cluster, messages []string) *Conflict {
-	slices.Sort(clusters)
-	clusters = slices.Compact(clusters)
-	if len(clusters) > MaxConflicts {
-		clusters = clusters[:MaxConflicts]
-	}
-	return &Conflict{Clusters: clusters, Message: shorten(strings.Join(messages, "; "))}
-}
-
-func shorten(s string) string {
-	if len(s) > maxMessage {
-		return s[:maxMessage] + "…"
-	}
-	return s
 }
 
 // Values of trafficDistribution.

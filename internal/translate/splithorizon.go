@@ -186,7 +186,7 @@ func (x *index) splitWorkload(d *door, service *mesh.Service, definitions []*wor
 	slices.SortFunc(definitions, func(a, b *world.Service) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Cluster, b.Cluster))
 	})
-	ports, _ := mergePorts(definitions)
+	ports := mergePorts(definitions, nil)
 	return &mesh.Workload{
 		UID: uid, Name: uid, Namespace: service.Namespace,
 		Network: d.network, Cluster: string(d.gateway.Cluster), Tunnel: mesh.TunnelHBONE, TrustDomain: x.config.TrustDomain,

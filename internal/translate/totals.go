@@ -96,7 +96,7 @@ func (x *index) scopeStatus(k world.Key, t totals) (ScopeStatus, []Finding) {
 		findings[0].Message = shorten(strings.Join(messages, "; "))
 	}
 	if status.ConflictCount > 0 {
-		findings = append(findings, Finding{Type: v1alpha1.ServiceScopeConflicted, Status: isTrue, Reason: "DefinitionsDiffer",
+		findings = append(findings, Finding{Type: v1alpha1.ServiceScopeConflicted, Status: isTrue, Reason: ReasonDefinitionsDiffer,
 			Message:    fmt.Sprintf("%d services are defined differently in other clusters; see status.conflicts", status.ConflictCount),
 			Generation: generation})
 	}
