@@ -44,6 +44,8 @@ type ConnectionState struct {
 	Network string
 	// LastChange is when something that was read last changed.
 	LastChange time.Time
+	// Refused sums up what is malformed.
+	Refused refusedFacts
 }
 
 // Remotes keeps one connection for every remote cluster that is wished for. A changed kubeconfig is connected and read before the old
@@ -55,6 +57,7 @@ type Remotes struct {
 	config   world.Config
 	localUID types.UID
 	notify   func(world.Cluster) // a cluster's state changed; called without locks held
+	metrics  *remoteMetrics
 
 	running sync.WaitGroup // every connection, also those that are ending
 
@@ -77,7 +80,7 @@ type entry struct {
 // NewRemotes makes an empty set. localUID is the UID of this cluster's kube-system namespace: kubeconfigs that lead back here are refused.
 func NewRemotes(log logr.Logger, scheme *runtime.Scheme, store *world.Store, config world.Config, localUID types.UID, notify func(world.Cluster)) *Remotes {
 	return &Remotes{
-		log: log, scheme: scheme, store: store, config: config, localUID: localUID, notify: notify,
+		log: log, scheme: scheme, store: store, config: config, localUID: localUID, notify: notify, metrics: newRemoteMetrics(nil),
 		entries: map[world.Cluster]*entry{}, owners: map[types.UID]world.Cluster{},
 	}
 }
@@ -166,6 +169,10 @@ func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *
 		onChanged: func() { r.notify(id) },
 		cancel:    cancel,
 	}
+	c.feed.vetting = &vetting{
+		refused: func() { r.metrics.add(id, refusedMalformed, 1) },
+		changed: func() { r.notify(id) },
+	}
 	r.running.Go(func() { c.run(ctx) })
 	return c
 }
@@ -186,6 +193,7 @@ func (r *Remotes) drop(id world.Cluster) {
 	r.end(e.live)
 	r.end(e.next)
 	r.store.DropCluster(id)
+	r.metrics.forget(id)
 	r.log.Info("remote cluster removed", "cluster", id)
 }
 
@@ -283,6 +291,7 @@ func (r *Remotes) State(id world.Cluster) (ConnectionState, bool) {
 	if shown != nil {
 		s.Health = shown.health()
 		s.Network, s.LastChange = shown.feed.Facts()
+		s.Refused = shown.feed.Refused()
 	}
 	if e.refusal != nil {
 		s.Reason, s.Message = e.refusal.Reason, e.refusal.Error()

@@ -189,6 +189,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, Registerer: o.Registerer,
 	})
 	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
+	p.remotes.metrics = newRemoteMetrics(o.Registerer)
 	p.pipeline = NewPipeline(p.store, o.World, discovery, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
@@ -346,7 +347,8 @@ func (p *plane) translated(c translate.Change) {
 	for key := range c.Scopes {
 		p.inboxes.scopes.add(types.NamespacedName{Name: key.Name})
 	}
-	for id := range c.Remotes {
+	for id, count := range c.Remotes {
+		p.remotes.metrics.translated(id, count)
 		if name := p.wishes.Named(id); name != "" {
 			p.inboxes.remotes.addSoon(types.NamespacedName{Name: name}, countsDelay)
 		}

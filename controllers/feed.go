@@ -44,6 +44,9 @@ type Feed struct {
 	kindOf          map[reflect.Type]world.Kind
 	pool            world.Pool
 
+	// vetting is set if the cluster is not our own, whose API server alone can be trusted to check what it stores.
+	vetting *vetting
+
 	following sync.WaitGroup
 
 	mu         sync.Mutex
@@ -52,6 +55,7 @@ type Feed struct {
 	attached   []following
 	network    string
 	lastChange time.Time
+	refused    refusals
 }
 
 // NewFeed makes a closed feed for a cluster.
@@ -173,9 +177,7 @@ func (f *Feed) handlers() toolscache.ResourceEventHandler {
 				o = unknown.Obj
 			}
 			if s, ok := f.see(o); ok {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				f.forget(s.ref)
+				f.remove(s.ref)
 			}
 		},
 	}
@@ -187,21 +189,40 @@ func (f *Feed) put(o any) {
 		return
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.putLocked(s)
+	news := f.putLocked(s)
+	f.mu.Unlock()
+	if news {
+		f.vetting.changed()
+	}
 }
 
-func (f *Feed) putLocked(s *seen) {
-	if s.ref.Kind == world.KindNamespace && s.ref.Name == f.systemNamespace {
+func (f *Feed) remove(ref world.ObjectRef) {
+	f.mu.Lock()
+	news := f.vetting != nil && f.refused.note(ref, nil)
+	f.forget(ref)
+	f.mu.Unlock()
+	if news {
+		f.vetting.changed()
+	}
+}
+
+// putLocked needs mu. It says whether what is said of refusals may differ now.
+func (f *Feed) putLocked(s *seen) (news bool) {
+	if f.vetting != nil && !f.closed {
+		news = f.refused.note(s.ref, s.refused)
+		if s.refused != nil {
+			f.vetting.refused()
+		}
+	}
+	if s.refused == nil && s.ref.Kind == world.KindNamespace && s.ref.Name == f.systemNamespace {
 		f.network = s.network
 	}
 	if s.value == nil {
 		f.forget(s.ref)
-		return
-	}
-	if f.open && f.store.Put(s.value) {
+	} else if f.open && f.store.Put(s.value) {
 		f.lastChange = time.Now()
 	}
+	return news
 }
 
 // forget needs mu.
@@ -267,4 +288,11 @@ func (f *Feed) Facts() (network string, lastChange time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.network, f.lastChange
+}
+
+// Refused sums up the objects that are refused as they now are.
+func (f *Feed) Refused() refusedFacts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused.facts()
 }

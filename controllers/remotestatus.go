@@ -5,6 +5,7 @@ package controllers
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -49,6 +50,7 @@ func remoteStatus(before v1alpha1.RemoteClusterStatus, generation int64, id stri
 	if after.Network == "" {
 		after.Network = f.state.Network
 	}
+	setCondition(&after.Conditions, claimsCondition(f), generation)
 	after.APIServerVersion = f.state.Health.version
 	after.LastChange = at(f.state.LastChange)
 	after.CredentialExpiry = at(f.state.Expiry)
@@ -135,6 +137,25 @@ func remoteConditions(f remoteFacts) (connected, synced, ready metav1.Condition)
 		ready = condition(v1alpha1.RemoteClusterReady, true, v1alpha1.ReasonReady, "the cluster's global services are in use")
 	}
 	return connected, synced, ready
+}
+
+// claimsCondition says what of the cluster's claims is refused, whatever its import limits.
+func claimsCondition(f remoteFacts) metav1.Condition {
+	var parts []string
+	if r := f.state.Refused; r.count > 0 {
+		atLeast := ""
+		if r.more {
+			atLeast = "at least "
+		}
+		parts = append(parts, fmt.Sprintf("%s%d objects are malformed, such as %s", atLeast, r.count, r.example))
+	}
+	if claims := f.count.Refused(); claims != "" {
+		parts = append(parts, claims)
+	}
+	if len(parts) == 0 {
+		return condition(v1alpha1.RemoteClusterClaimsAccepted, true, v1alpha1.ReasonClaimsAccepted, "nothing that the cluster claims is refused")
+	}
+	return condition(v1alpha1.RemoteClusterClaimsAccepted, false, v1alpha1.ReasonClaimsRefused, strings.Join(parts, "; ")+"; the rest is in use")
 }
 
 func condition(kind string, status bool, reason, message string) metav1.Condition {

@@ -15,9 +15,10 @@ import (
 // of the API, and what it holds is the very value that the store holds.
 type seen struct {
 	ref     world.ObjectRef
-	version string       // resource version
-	value   world.Object // nil: as good as absent
-	network string       // of a Namespace: what its label says
+	version string         // resource version
+	value   world.Object   // nil: as good as absent
+	network string         // of a Namespace: what its label says
+	refused *world.Refusal // why nothing of it is taken over; then value is nil
 }
 
 // GetObjectMeta has caches know the object by name. It implements metav1.ObjectMetaAccessor.
@@ -41,7 +42,12 @@ func (f *Feed) see(in any) (*seen, bool) {
 	s := &seen{
 		ref:     world.ObjectRef{Kind: kind, Key: world.Key{Cluster: f.cluster, Namespace: object.GetNamespace(), Name: object.GetName()}},
 		version: object.GetResourceVersion(),
-		value:   world.Reduce(f.cluster, object),
+	}
+	if f.vetting != nil {
+		s.refused = world.Vet(object)
+	}
+	if s.refused == nil {
+		s.value = world.Reduce(f.cluster, object)
 	}
 	if s.value != nil {
 		f.pool.Share(s.value)

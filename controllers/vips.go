@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 const (
@@ -23,12 +24,8 @@ const (
 	vipRest = time.Hour
 )
 
-var (
-	// vipRange is reserved for future use by RFC 1112 §4, so no network has it; ambient meshes use it for the same purpose.
-	vipRange = netip.MustParsePrefix("240.240.0.0/16")
-	// vipRange6 is a unique local prefix (RFC 4193); its global id spells "mesh" and the subnet is 240.
-	vipRange6 = netip.MustParsePrefix("fd6d:6573:68f0::/112")
-)
+// vipRange and vipRange6 are where the addresses come from.
+var vipRange, vipRange6 = world.ReservedV4, world.ReservedV6
 
 // vipCount is how many addresses there are: those of a /16 but for its first and last.
 const vipCount = 1<<16 - 2

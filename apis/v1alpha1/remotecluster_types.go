@@ -94,6 +94,8 @@ const (
 	RemoteClusterReady = "Ready"
 	// RemoteClusterWithinLimits is False while import limits leave something out.
 	RemoteClusterWithinLimits = "WithinLimits"
+	// RemoteClusterClaimsAccepted is False while something that the cluster says is refused, whatever its limits.
+	RemoteClusterClaimsAccepted = "ClaimsAccepted"
 )
 
 // Condition reasons of a RemoteCluster.
@@ -108,6 +110,10 @@ const (
 	ReasonWithinLimits = "WithinLimits"
 	// ReasonLimitExceeded goes with WithinLimits=False.
 	ReasonLimitExceeded = "LimitExceeded"
+	// ReasonClaimsAccepted goes with ClaimsAccepted=True.
+	ReasonClaimsAccepted = "ClaimsAccepted"
+	// ReasonClaimsRefused goes with ClaimsAccepted=False: objects are malformed, or claim addresses that are not theirs.
+	ReasonClaimsRefused = "ClaimsRefused"
 	// ReasonNoNetwork says that the cluster does not tell which network its pods are on.
 	ReasonNoNetwork = "NoNetwork"
 	// ReasonSecretNotFound says that the Secret or its key does not exist.
@@ -171,7 +177,7 @@ type RemoteClusterStatus struct {
 	// +optional
 	CredentialExpiry *metav1.Time `json:"credentialExpiry,omitempty"`
 
-	// conditions: Connected, Synced, Ready, and WithinLimits.
+	// conditions: Connected, Synced, Ready, WithinLimits and ClaimsAccepted.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

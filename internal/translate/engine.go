@@ -74,6 +74,9 @@ func (e *Engine) Apply(d world.Delta) Change {
 	r.health()
 	takesPart := e.x.takesPart(func(n serviceName) *answer { return e.answers[n] })
 	for k := range t.pods {
+		if e.x.refreshClaim(k) {
+			r.remotes.add(k.Cluster)
+		}
 		r.workload(string(k.Cluster)+"//Pod/"+k.Namespace+"/"+k.Name, e.x.podWorkload(k, takesPart))
 	}
 	for k := range t.slices {

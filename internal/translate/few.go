@@ -35,6 +35,11 @@ func (f few[K, V]) remove(k K, v V) {
 	}
 }
 
+func (f few[K, V]) has(k K) bool {
+	_, ok := f.one[k]
+	return ok
+}
+
 // of gives the values of a key, in no order.
 func (f few[K, V]) of(k K) iter.Seq[V] {
 	return func(yield func(V) bool) {

@@ -79,10 +79,12 @@ func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serv
 		if !namespaceAllowed(x.limits[c], n.Namespace) && x.shared(c, n) {
 			i.barred.add(n)
 		}
-		if pods, ok := x.offer(c, n); ok {
+		pods, ok := x.offer(c, n)
+		if ok {
 			i.offers[n] = pods
 			i.endpoints += pods
 		}
+		x.refreshStrangers(c, n, ok)
 	}
 	before := i.out
 	i.out = i.excess(x.limits[c])

@@ -69,6 +69,7 @@ type index struct {
 	limits       map[world.Cluster]*world.RemoteCluster
 	imports      map[world.Cluster]*imports
 	doors        []door // other networks' gateways, sorted
+	claims       claims // addresses that other clusters say are theirs
 }
 
 func newIndex(c world.Config) *index {
@@ -80,7 +81,7 @@ func newIndex(c world.Config) *index {
 		podsAt: newFew[netip.Addr, world.Key](), vipsAt: newFew[netip.Addr, world.Key](),
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
-		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{},
+		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, claims: newClaims(),
 	}
 }
 
@@ -238,17 +239,16 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 		x.podsIn.remove(k.In("", k.Namespace), k)
 		for _, a := range was.Addresses {
 			x.podsAt.remove(a, k)
-			t.claimants(x, k.Cluster, a)
 		}
 	}
 	if now != nil {
 		for _, a := range now.Addresses {
 			x.podsAt.add(a, k)
-			t.claimants(x, k.Cluster, a)
 		}
 		x.podsOn.add(k.In("", now.Node), k)
 		x.podsIn.add(k.In("", k.Namespace), k)
 	}
+	x.foldClaim(k, now, t)
 	for s := range x.slicesNaming.of(k) {
 		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
 	}
@@ -305,9 +305,11 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 		}
 		for _, a := range before {
 			x.ingress.remove(a, k)
+			t.claimantsOf(x, k.Cluster, a)
 		}
 		for _, a := range after {
 			x.ingress.add(a, k)
+			t.claimantsOf(x, k.Cluster, a)
 		}
 		if !slices.Equal(before, after) {
 			t.gateways = true

@@ -72,6 +72,10 @@ type RemoteCount struct {
 	Endpoints int // their healthy pods
 	// LeftOut counts global services that import limits keep out.
 	LeftOut int
+	// Strangers counts pods behind services in use whose identities import limits keep out.
+	Strangers int
+	// RefusedPods and RefusedDoors count pods, and addresses of Gateways, that claim what is not theirs.
+	RefusedPods, RefusedDoors int
 }
 
 // Output is everything that follows from a State.

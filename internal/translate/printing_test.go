@@ -226,8 +226,13 @@ func printStatus(o Output) string {
 	}
 	for c, r := range o.Remotes {
 		line := fmt.Sprintf("remote   %s network=%s services=%d endpoints=%d", c, r.Network, r.Services, r.Endpoints)
-		if r.LeftOut > 0 {
-			line += fmt.Sprintf(" left-out=%d", r.LeftOut)
+		for _, n := range []struct {
+			what  string
+			count int
+		}{{"left-out", r.LeftOut}, {"strangers", r.Strangers}, {"refused-pods", r.RefusedPods}, {"refused-doors", r.RefusedDoors}} {
+			if n.count > 0 {
+				line += fmt.Sprintf(" %s=%d", n.what, n.count)
+			}
 		}
 		add("%s", line)
 	}

@@ -183,7 +183,7 @@ func (g generator) gateway() *world.Gateway {
 		out.Listeners = append(out.Listeners, l)
 	}
 	for range g.IntN(3) {
-		out.Status = append(out.Status, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressHostname}), Value: fmt.Sprintf("203.0.113.%d", g.IntN(4))})
+		out.Status = append(out.Status, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressHostname}), Value: g.doorAddress()})
 	}
 	if g.chance(20) {
 		out.Addresses = append(out.Addresses, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressIP, "example.com/odd"}), Value: fmt.Sprintf("203.0.113.%d", g.IntN(3))})
@@ -240,4 +240,15 @@ func (g generator) peer() *world.PeerAuthentication {
 		}
 	}
 	return out
+}
+
+// doorAddress is now and then one that a pod or a service may have, or that none may have.
+func (g generator) doorAddress() string {
+	switch n := g.IntN(20); {
+	case n < 3:
+		return g.address().String()
+	case n < 4:
+		return "x.svc.cluster.local"
+	}
+	return fmt.Sprintf("203.0.113.%d", g.IntN(4))
 }

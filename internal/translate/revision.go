@@ -23,7 +23,13 @@ type revision struct {
 // doors looks for other networks' gateways again, and at the services of networks whose gateways changed.
 func (r *revision) doors() {
 	e := r.e
-	before, after := e.x.doors, e.x.findDoors()
+	before, refused := e.x.doors, e.x.claims.doors
+	after := e.x.findDoors()
+	for _, counts := range []map[world.Cluster]int{refused, e.x.claims.doors} {
+		for c := range counts {
+			r.remotes.add(c)
+		}
+	}
 	e.x.doors = after
 	workloads := map[string]*mesh.Workload{}
 	for _, d := range after {

@@ -52,6 +52,7 @@ func (d *door) workload(c world.Config) *mesh.Workload {
 // findDoors looks at all remote Gateways.
 func (x *index) findDoors() []door {
 	var out []door
+	x.claims.at, x.claims.doors = set[string]{}, map[world.Cluster]int{}
 	seen := set[[2]string]{}
 	var keys []world.Key
 	for k := range x.state.Gateways {
@@ -88,7 +89,7 @@ func (x *index) findDoors() []door {
 			default:
 				continue
 			}
-			if at := [2]string{network, d.address}; !seen.has(at) {
+			if at := [2]string{network, d.address}; x.mayOpen(&d) && !seen.has(at) {
 				seen.add(at)
 				out = append(out, d)
 			}

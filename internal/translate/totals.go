@@ -118,16 +118,26 @@ func (x *index) remoteCount(c world.Cluster, t totals) (RemoteCount, []Finding, 
 	if i := x.imports[c]; i != nil {
 		out.LeftOut = len(i.out) + len(i.barred)
 	}
+	out.Strangers = x.identities(c)
+	out.RefusedPods, out.RefusedDoors = len(x.claims.pods[c]), x.claims.doors[c]
 	if limits == nil {
 		return out, nil, true
 	}
 	within := Finding{Type: v1alpha1.RemoteClusterWithinLimits, Status: isTrue, Reason: v1alpha1.ReasonWithinLimits,
 		Message: "import limits leave no service out", Generation: limits.Generation}
+	if out.LeftOut+out.Strangers > 0 {
+		within.Status, within.Reason, within.Message = isFalse, v1alpha1.ReasonLimitExceeded, "spec.import: "
+	}
 	if out.LeftOut > 0 {
-		within.Status, within.Reason = isFalse, v1alpha1.ReasonLimitExceeded
 		barred := len(x.imports[c].barred)
-		within.Message = fmt.Sprintf("spec.import: %d global services are left out: %d of other namespaces, %d beyond %d services or %d endpoints",
+		within.Message += fmt.Sprintf("%d global services are left out: %d of other namespaces, %d beyond %d services or %d endpoints",
 			out.LeftOut, barred, out.LeftOut-barred, limits.MaxServices, limits.MaxEndpoints)
+	}
+	if out.Strangers > 0 {
+		if out.LeftOut > 0 {
+			within.Message += "; "
+		}
+		within.Message += fmt.Sprintf("%d pods of global services are left out: identities does not allow theirs", out.Strangers)
 	}
 	findings := []Finding{within}
 	if !known && len(x.namesOf[c]) > 0 {

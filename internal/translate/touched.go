@@ -3,8 +3,6 @@
 package translate
 
 import (
-	"net/netip"
-
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -46,6 +44,7 @@ func (t *touched) networkOf(x *index, c world.Cluster) {
 		if all || namespace.Cluster == c {
 			for p := range pods {
 				t.pods.add(p)
+				x.foldClaim(p, x.state.Pods[p], t)
 			}
 		}
 	}
@@ -79,18 +78,6 @@ func (t *touched) endpointsOf(x *index, service world.Key) {
 			if ep.Pod != "" {
 				t.pods.add(slice.In(slice.Namespace, ep.Pod))
 			}
-		}
-	}
-}
-
-// claimants notes other clusters' pods that say they have an address which our own cluster just gave to, or took from, something.
-func (t *touched) claimants(x *index, c world.Cluster, a netip.Addr) {
-	if c != x.config.LocalCluster {
-		return
-	}
-	for pod := range x.podsAt.of(a) {
-		if pod.Cluster != c {
-			t.pods.add(pod)
 		}
 	}
 }

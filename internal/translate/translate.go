@@ -65,6 +65,7 @@ func Build(s *world.State, c world.Config) Output {
 	// Pods, and endpoints that are none.
 	takesPart := x.takesPart(func(n serviceName) *answer { return answers[n] })
 	for k := range x.state.Pods {
+		x.refreshClaim(k)
 		tell(x.podWorkload(k, takesPart))
 	}
 	for k := range x.state.EndpointSlices {

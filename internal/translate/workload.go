@@ -4,7 +4,6 @@ package translate
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -21,8 +20,7 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		return nil
 	}
 	if k.Cluster != x.config.LocalCluster &&
-		(!namespaceAllowed(x.limits[k.Cluster], k.Namespace) || !identityAllowed(x.limits[k.Cluster], k.Namespace, p.ServiceAccount) ||
-			slices.ContainsFunc(p.Addresses, x.ours)) {
+		(!x.withinLimits(k, p) || x.stolen(k.Cluster, p)) {
 		return nil
 	}
 	network, _ := x.network(k.Cluster)
@@ -46,20 +44,6 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		out.Policies = x.policiesOf(p)
 	}
 	return out
-}
-
-// ours says whether an address belongs to a pod or a service of our own cluster. Another cluster's pod that claims it would take
-// over what is sent there.
-func (x *index) ours(a netip.Addr) bool {
-	if _, taken := x.vipsAt.one[a]; taken {
-		return true
-	}
-	for k := range x.podsAt.of(a) {
-		if k.Cluster == x.config.LocalCluster {
-			return true
-		}
-	}
-	return false
 }
 
 func (x *index) locality(node world.Key) mesh.Locality {

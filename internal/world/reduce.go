@@ -124,7 +124,7 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 	}
 	for _, ref := range s.OwnerReferences {
 		if ref.Controller != nil && *ref.Controller {
-			out.Owner = string(ref.UID)
+			out.Owner = bounded(string(ref.UID))
 		}
 	}
 	if s.Spec.TrafficDistribution != nil {
@@ -287,6 +287,9 @@ func bounded(s string) string {
 	}
 	return s
 }
+
+// cut shortens what is only compared to something shorter: a value that is too long stays one that matches nothing.
+func cut(s string) string { return s[:min(len(s), maxLabelsLength)] }
 
 // boundedLabels copies labels that are within bounds. A map that has too many is not a label map; it counts as empty.
 func boundedLabels(in map[string]string) map[string]string {

@@ -26,7 +26,7 @@ func ReduceServiceScope(c Cluster, s *v1alpha1.ServiceScope) *ServiceScope {
 		out.Entries = append(out.Entries, ScopeEntry{
 			Namespaces: reduceSelector(e.NamespaceSelector),
 			Services:   reduceSelector(e.ServicesSelector),
-			Scope:      string(e.Scope),
+			Scope:      cut(string(e.Scope)),
 		})
 	}
 	return out
@@ -44,18 +44,18 @@ func reduceSelector(s *v1alpha1.LabelSelector) *Selector {
 		if out.MatchLabels == nil {
 			out.MatchLabels = make(map[string]string, len(s.MatchLabels))
 		}
-		out.MatchLabels[k] = string(s.MatchLabels[k])
+		out.MatchLabels[bounded(k)] = cut(string(s.MatchLabels[k]))
 	}
 	for _, e := range s.MatchExpressions {
 		if len(out.Requirements) == maxSelectorTerms {
 			break
 		}
-		r := Requirement{Key: e.Key, Operator: string(e.Operator)}
+		r := Requirement{Key: bounded(e.Key), Operator: cut(string(e.Operator))}
 		for _, v := range e.Values {
 			if len(r.Values) == maxSelectorValues {
 				break
 			}
-			r.Values = append(r.Values, string(v))
+			r.Values = append(r.Values, cut(string(v)))
 		}
 		out.Requirements = append(out.Requirements, r)
 	}

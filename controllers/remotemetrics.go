@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// Reasons in the counter of refusals.
+const (
+	refusedMalformed = "malformed" // no honest API server could have stored it
+	refusedPods      = "address"   // a pod claims an address that is not its own
+	refusedDoors     = "gateway"   // a Gateway claims an address, or is in a namespace, that it must not
+	refusedLimits    = "limits"    // import limits leave it out
+)
+
+// remoteMetrics count what is refused of remote clusters. They work without a registerer too.
+type remoteMetrics struct {
+	refused *prometheus.CounterVec
+
+	mu   sync.Mutex
+	last map[world.Cluster]translate.RemoteCount // as last translated
+}
+
+func newRemoteMetrics(r prometheus.Registerer) *remoteMetrics {
+	m := &remoteMetrics{refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_remote_refused_total",
+		Help: "Claims of remote clusters that were refused: malformed objects, addresses that are not theirs, and what import limits leave out.",
+	}, []string{"cluster", "reason"}), last: map[world.Cluster]translate.RemoteCount{}}
+	if r != nil {
+		r.MustRegister(m.refused)
+	}
+	return m
+}
+
+func (m *remoteMetrics) add(c world.Cluster, reason string, n int) {
+	if n > 0 {
+		m.refused.WithLabelValues(string(c), reason).Add(float64(n))
+	}
+}
+
+// translated counts what is refused now and was not before; count is nil if nothing is known of the cluster any more.
+func (m *remoteMetrics) translated(c world.Cluster, count *translate.RemoteCount) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if count == nil {
+		delete(m.last, c)
+		return
+	}
+	before := m.last[c]
+	m.last[c] = *count
+	m.add(c, refusedPods, count.RefusedPods-before.RefusedPods)
+	m.add(c, refusedDoors, count.RefusedDoors-before.RefusedDoors)
+	m.add(c, refusedLimits, count.LeftOut+count.Strangers-before.LeftOut-before.Strangers)
+}
+
+// forget drops the counters of a cluster that is no longer read.
+func (m *remoteMetrics) forget(c world.Cluster) {
+	m.refused.DeletePartialMatch(prometheus.Labels{"cluster": string(c)})
+}

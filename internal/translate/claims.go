@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// claims are the addresses that clusters say are theirs, and those of them that are not believed.
+type claims struct {
+	by    map[world.Key][]netip.Addr        // pod → the addresses that it may claim; none: no entry
+	count map[claim]int                     // how many pods of the cluster claim the address
+	of    multi[netip.Addr, world.Cluster]  // address → clusters whose pods claim it
+	pods  multi[world.Cluster, world.Key]   // cluster → its pods that claim an address which is not theirs
+	doors map[world.Cluster]int             // cluster → gateway addresses that are not used
+	at    set[string]                       // every address and hostname that a remote Gateway says it has
+	far   multi[world.Cluster, serviceName] // cluster → services behind which are pods of identities that its limits keep out
+}
+
+// claim is an address that a cluster says is its own.
+type claim struct {
+	cluster world.Cluster
+	addr    netip.Addr
+}
+
+func newClaims() claims {
+	return claims{
+		by: map[world.Key][]netip.Addr{}, count: map[claim]int{}, of: multi[netip.Addr, world.Cluster]{}, pods: multi[world.Cluster, world.Key]{},
+		doors: map[world.Cluster]int{}, at: set[string]{}, far: multi[world.Cluster, serviceName]{},
+	}
+}
+
+// foldClaim notes the addresses that a pod claims: those of our own pods, and of remote ones that share our network and are within their
+// cluster's limits. What it costs does not depend on how many pods claim the same, unless who claims it changes.
+func (x *index) foldClaim(k world.Key, now *world.Pod, t *touched) {
+	c := &x.claims
+	var after []netip.Addr
+	if now != nil && (k.Cluster == x.config.LocalCluster || x.here(k.Cluster) && x.withinLimits(k, now)) {
+		after = now.Addresses
+	}
+	before := c.by[k]
+	if slices.Equal(before, after) {
+		return
+	}
+	for _, a := range before {
+		at := claim{k.Cluster, a}
+		if c.count[at]--; c.count[at] == 0 {
+			delete(c.count, at)
+			c.of.remove(a, k.Cluster)
+			t.claimants(x, k.Cluster, a)
+		}
+	}
+	for _, a := range after {
+		at := claim{k.Cluster, a}
+		if c.count[at]++; c.count[at] == 1 {
+			c.of.add(a, k.Cluster)
+			t.claimants(x, k.Cluster, a)
+		}
+	}
+	if len(after) == 0 {
+		delete(c.by, k)
+	} else {
+		c.by[k] = after
+	}
+}
+
+// ours says whether an address belongs to a pod, a service or a load balancer of our own cluster. Another cluster's pod or gateway that
+// claims it would take over what is sent there.
+func (x *index) ours(a netip.Addr) bool {
+	return x.vipsAt.has(a) || x.claims.of[a].has(x.config.LocalCluster) || len(x.ingress[a.String()]) > 0
+}
+
+// stolen says whether a remote cluster's pod in our own network claims an address that is not its own: one of ours, or one that another
+// remote cluster, the first by id, claims too. In which of the two the pod really is nobody here can tell; so that it cannot be changed by
+// whoever comes later, the order is one that a cluster does not choose for itself.
+func (x *index) stolen(c world.Cluster, p *world.Pod) bool {
+	return slices.ContainsFunc(p.Addresses, func(a netip.Addr) bool {
+		if x.ours(a) || !world.Claimable(a) {
+			return true
+		}
+		for other := range x.claims.of[a] {
+			if other < c {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// withinLimits says whether a remote cluster may have a pod of that namespace and identity at all.
+func (x *index) withinLimits(k world.Key, p *world.Pod) bool {
+	l := x.limits[k.Cluster]
+	return namespaceAllowed(l, k.Namespace) && identityAllowed(l, k.Namespace, p.ServiceAccount)
+}
+
+// refreshClaim notes whether a pod claims what is not its own, and says whether that is news.
+func (x *index) refreshClaim(k world.Key) bool {
+	p := x.state.Pods[k]
+	stolen := p != nil && k.Cluster != x.config.LocalCluster && len(x.claims.by[k]) > 0 && x.stolen(k.Cluster, p)
+	if x.claims.pods[k.Cluster].has(k) == stolen {
+		return false
+	}
+	if stolen {
+		x.claims.pods.add(k.Cluster, k)
+	} else {
+		x.claims.pods.remove(k.Cluster, k)
+	}
+	return true
+}
+
+// mayOpen says whether an address that a remote Gateway says it has may be a way into its network. The Gateway's namespace must be within
+// the cluster's limits, or be the system namespace, and nothing of our own cluster may be reached there.
+func (x *index) mayOpen(d *door) bool {
+	x.claims.at.add(d.address)
+	k := d.gateway
+	allowed := k.Namespace == x.config.SystemNamespace || namespaceAllowed(x.limits[k.Cluster], k.Namespace)
+	ours := len(x.ingress[d.address]) > 0
+	if d.addr.IsValid() {
+		ours = x.ours(d.addr) || !world.Claimable(d.addr)
+	} else if name := strings.TrimSuffix(d.address, "."); name == x.config.ClusterDomain || strings.HasSuffix(name, "."+x.config.ClusterDomain) {
+		ours = true
+	}
+	if !allowed || ours {
+		x.claims.doors[k.Cluster]++
+		return false
+	}
+	return true
+}
+
+// identities counts the pods behind a cluster's services whose identities its limits keep out.
+func (x *index) identities(c world.Cluster) int {
+	sum := 0
+	for n := range x.claims.far[c] {
+		sum += x.strangers(c, n)
+	}
+	return sum
+}
+
+// strangers counts the pods behind a service whose identities the cluster's limits keep out.
+func (x *index) strangers(c world.Cluster, n serviceName) int {
+	sum := 0
+	if m := x.members[n.in(c)]; m != nil && x.limits[c] != nil {
+		for account, t := range m.accounts {
+			if !identityAllowed(x.limits[c], n.Namespace, account) {
+				sum += t.all
+			}
+		}
+	}
+	return sum
+}
+
+// refreshStrangers notes whether there are such pods behind a service that the cluster offers.
+func (x *index) refreshStrangers(c world.Cluster, n serviceName, offered bool) {
+	if offered && x.strangers(c, n) > 0 {
+		x.claims.far.add(c, n)
+	} else {
+		x.claims.far.remove(c, n)
+	}
+}
+
+// claimants notes those who may claim an address that just was given to, or taken from, something.
+func (t *touched) claimants(x *index, c world.Cluster, a netip.Addr) {
+	for pod := range x.podsAt.of(a) {
+		if pod.Cluster != c && pod.Cluster != x.config.LocalCluster {
+			t.pods.add(pod)
+		}
+	}
+	if c == x.config.LocalCluster && x.claims.at.has(a.String()) {
+		t.gateways = true
+	}
+}
+
+// claimantsOf is claimants for what a load balancer gave: an address or a hostname.
+func (t *touched) claimantsOf(x *index, c world.Cluster, at string) {
+	if a, err := netip.ParseAddr(at); err == nil {
+		t.claimants(x, c, a)
+	} else if x.claims.at.has(at) {
+		t.gateways = true
+	}
+}
+
+// Refused sums up what is not believed of a cluster; "" if all is.
+func (c RemoteCount) Refused() string {
+	var parts []string
+	if c.RefusedPods > 0 {
+		parts = append(parts, fmt.Sprintf("%d pods claim addresses that belong to this cluster or to another one", c.RefusedPods))
+	}
+	if c.RefusedDoors > 0 {
+		parts = append(parts, fmt.Sprintf("%d addresses of Gateways are ones of this cluster, or of Gateways in namespaces that spec.import.namespaces does not allow", c.RefusedDoors))
+	}
+	return strings.Join(parts, "; ")
+}
