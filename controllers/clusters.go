@@ -166,6 +166,7 @@ func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *
 		feed:      NewFeed(r.store, id, remoteKinds(), r.config.SystemNamespace),
 		claim:     func(uid types.UID) (string, string) { return r.claimCluster(id, uid) },
 		onSynced:  func(c *connection) { r.promote(id, c) },
+		onRefused: func(c *connection) { r.revoke(id, c) },
 		onChanged: func() { r.notify(id) },
 		cancel:    cancel,
 	}
@@ -213,6 +214,25 @@ func (r *Remotes) promote(id world.Cluster, c *connection) {
 	r.end(e.live)
 	e.live, e.next, e.stale = c, nil, false
 	r.releaseClaims(id, c) // the id may have moved to another cluster
+}
+
+// revoke takes out of use what a connection read whose address leads to another cluster by now, and begins anew: the new connection says
+// what is wrong until the address leads back.
+func (r *Remotes) revoke(id world.Cluster, c *connection) {
+	r.mu.Lock()
+	e := r.entries[id]
+	if e == nil || e.live != c {
+		r.mu.Unlock()
+		return // replaced or removed meanwhile
+	}
+	r.end(c)
+	e.live, e.stale = nil, false
+	r.store.DropCluster(id)
+	if e.next == nil {
+		e.next = r.begin(id, c.digest, c.config)
+	}
+	r.mu.Unlock()
+	r.notify(id)
 }
 
 // releaseClaims lets an id speak for no cluster but the one that a connection leads to, which may be nil. It needs mu.

@@ -13,12 +13,10 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
@@ -27,11 +25,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
+// probeEvery is how often a remote API server is asked for its version: the time within which a loss is in status. It is a variable for
+// tests, which set it before anything runs.
+var probeEvery = 10 * time.Second
+
 const (
-	// probeEvery is how often a remote API server is asked for its version: the time within which a loss is in status.
-	probeEvery = 10 * time.Second
 	// probeTimeout is how long one question may take: a far cluster answers in well under a second.
 	probeTimeout = 5 * time.Second
+	// slowAnswer is how long an answer may take before status says that the server is slow.
+	slowAnswer = 2 * time.Second
 	// retryMin and retryMax bound the wait between attempts to reach a remote cluster for the first time.
 	retryMin = time.Second
 	retryMax = 30 * time.Second
@@ -56,6 +58,9 @@ type health struct {
 	reachable   bool
 	reason      string // why it is not reachable or refused; empty when all is well
 	message     string
+	flooding    bool   // it sends more than is read of it at once
+	concern     string // a reason that does not stop anything: Slow or ClockSkew
+	concernText string
 	version     string
 	uid         types.UID // of the kube-system namespace: the cluster's identity
 	lastContact time.Time
@@ -72,15 +77,16 @@ type connection struct {
 	log       logr.Logger
 	feed      *Feed
 	claim     func(types.UID) (reason, message string) // says why this cluster must not be read, if so
+	onRefused func(*connection)                        // called once if that turns out when it is read already
 	onSynced  func(*connection)                        // called once, before phaseSynced is announced
 	onChanged func()                                   // called after every change of health, without locks held
 
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	state    health
-	watchErr error // last error of a watch
-	watchAt  time.Time
+	intake *intake // set by run before anything is asked
+
+	mu    sync.Mutex
+	state health
 }
 
 // health gives the current state.
@@ -112,6 +118,8 @@ func (c *connection) run(ctx context.Context) {
 		return
 	}
 	defer closeIdle()
+	c.intake = newIntake(httpClient.Transport)
+	httpClient.Transport = c.intake
 	config := rest.CopyConfig(c.config.Config)
 	config.QPS, config.Burst = remoteQPS, remoteBurst
 	if !c.connect(ctx, config, httpClient) {
@@ -190,18 +198,45 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 			return
 		case <-ticker.C:
 			_ = c.probe(ctx, config, httpClient) // what it finds is in health
-			c.judgeWatches()
+			if c.isAnother() {
+				return
+			}
+			c.judge()
 		}
 	}
 }
 
+// isAnother says whether the address leads to a cluster by now that must not be read. What was read goes out of use with it.
+func (c *connection) isAnother() bool {
+	h := c.health()
+	if !h.reachable {
+		return false
+	}
+	reason, message := c.claim(h.uid)
+	if reason == "" {
+		return false
+	}
+	c.log.Info("a remote cluster's address leads to another cluster", "cluster", c.id, "reason", reason, "message", message)
+	c.onRefused(c)
+	return true
+}
+
 // probe asks for the version and for the identity of the cluster and puts what it finds in health.
 func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient *http.Client) error {
+	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	version, uid, err := askCluster(ctx, config, httpClient, c.scheme)
 	now := time.Now()
+	ahead := time.Duration(c.intake.ahead.Load())
 	c.update(func(h *health) {
+		h.concern, h.concernText = "", ""
+		if errors.Is(err, context.DeadlineExceeded) && h.reachable && c.intake.heard.Load() > asked.UnixNano() {
+			h.concern = v1alpha1.ReasonSlow
+			h.concernText = fmt.Sprintf("%s does not answer a question within %s, but goes on telling what changes", config.Host, probeTimeout)
+			h.lastContact = now
+			return
+		}
 		if err != nil {
 			if h.reachable || h.lostAt.IsZero() {
 				h.lostAt = now
@@ -214,6 +249,12 @@ func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient 
 			h.reason, h.message = "", ""
 		}
 		h.reachable, h.version, h.uid, h.lastContact, h.lostAt = true, version, uid, now, time.Time{}
+		if took := now.Sub(asked); took > slowAnswer {
+			h.concern, h.concernText = v1alpha1.ReasonSlow, fmt.Sprintf("the API server took more than %s to answer", slowAnswer)
+		}
+		if ahead.Abs() > clockSlack {
+			h.concern, h.concernText = v1alpha1.ReasonClockSkew, explainSkew(ahead)
+		}
 	})
 	return err
 }
@@ -239,49 +280,7 @@ func askCluster(ctx context.Context, config *rest.Config, httpClient *http.Clien
 	return version, namespace.UID, nil
 }
 
-// noteWatchError keeps the last refusal of a reflector, which goes on retrying by itself.
-func (c *connection) noteWatchError(_ context.Context, _ *toolscache.Reflector, err error) {
-	if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
-		return // the reflector tries again, and the probe says whether the server is there
-	}
-	c.mu.Lock()
-	c.watchErr, c.watchAt = err, time.Now()
-	c.mu.Unlock()
-	c.judgeWatches()
-}
-
-// judgeWatches turns a recent refusal of a watch into the reason shown, and forgets it after it stopped coming.
-func (c *connection) judgeWatches() {
-	c.mu.Lock()
-	err, recent := c.watchErr, time.Since(c.watchAt) < 3*retryMax
-	c.mu.Unlock()
-	c.update(func(h *health) {
-		if !h.reachable {
-			return // that is the better explanation
-		}
-		switch {
-		case err != nil && recent:
-			h.reason, h.message = explainUnreachable("", err)
-		case h.phase == phaseSynced:
-			h.reason, h.message = "", ""
-		}
-	})
-}
-
-// explainUnreachable names the reason and gives a message without credentials.
-func explainUnreachable(host string, err error) (reason, message string) {
-	switch {
-	case apierrors.IsUnauthorized(err):
-		return v1alpha1.ReasonUnauthorized, "the API server does not accept the kubeconfig's credentials"
-	case apierrors.IsForbidden(err):
-		return v1alpha1.ReasonForbidden, "the kubeconfig's user lacks a right (see config/rbac/reader.yaml for those needed): " + err.Error()
-	case errors.Is(err, context.DeadlineExceeded):
-		return v1alpha1.ReasonUnreachable, fmt.Sprintf("%s does not answer within %s", host, probeTimeout)
-	}
-	return v1alpha1.ReasonUnreachable, err.Error()
-}
-
-// newHTTPClient makes a client of its own transport. client-go would keep transports in a cache that never forgets;
+// newHTTPClient makes a client of its own transport, and a function that ends all that is left of it. client-go would keep transports in a cache that never forgets;
 // a removed cluster must leave nothing behind.
 func newHTTPClient(config *rest.Config) (*http.Client, func(), error) {
 	tlsConfig, err := rest.TLSConfigFor(config)
@@ -291,11 +290,12 @@ func newHTTPClient(config *rest.Config) (*http.Client, func(), error) {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
+	connections := &lines{dial: (&net.Dialer{Timeout: probeTimeout, KeepAlive: 30 * time.Second}).DialContext}
 	transport := &http.Transport{
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: probeTimeout,
 		IdleConnTimeout:     90 * time.Second, // as http.DefaultTransport
-		DialContext:         (&net.Dialer{Timeout: probeTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:         connections.DialContext,
 		Protocols:           protocols,
 		// A watch says nothing for minutes: a ping notices a dead path below it. 30 s + 15 s are client-go's own values.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
@@ -309,5 +309,8 @@ func newHTTPClient(config *rest.Config) (*http.Client, func(), error) {
 		// An API server sends nobody elsewhere; one that does could have us ask addresses that only we reach, with its credentials.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return asker, transport.CloseIdleConnections, nil
+	return asker, func() {
+		transport.CloseIdleConnections()
+		connections.closeAll()
+	}, nil
 }

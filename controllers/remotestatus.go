@@ -104,6 +104,8 @@ func remoteConditions(f remoteFacts) (connected, synced, ready metav1.Condition)
 	}
 
 	switch {
+	case h.reachable && h.concern != "":
+		connected = condition(v1alpha1.RemoteClusterConnected, true, h.concern, h.concernText)
 	case h.reachable:
 		connected = condition(v1alpha1.RemoteClusterConnected, true, v1alpha1.ReasonConnected, "the API server answers")
 	case h.reason == "":
@@ -148,6 +150,9 @@ func claimsCondition(f remoteFacts) metav1.Condition {
 			atLeast = "at least "
 		}
 		parts = append(parts, fmt.Sprintf("%s%d objects are malformed, such as %s", atLeast, r.count, r.example))
+	}
+	if f.state.Health.flooding {
+		parts = append(parts, fmt.Sprintf("the cluster sends more than %d MiB and then %d MiB a second: the rest waits there, so what is known may be old", intakeBurst>>20, intakeRate>>20))
 	}
 	if claims := f.count.Refused(); claims != "" {
 		parts = append(parts, claims)

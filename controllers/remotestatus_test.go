@@ -15,6 +15,9 @@ func TestRemoteStatus(t *testing.T) {
 	seen := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	synced := health{phase: phaseSynced, reachable: true, version: "v1.36.3", lastContact: seen}
 	lost := health{phase: phaseSynced, reason: v1alpha1.ReasonUnreachable, message: "does not answer", lastContact: seen, lostAt: seen}
+	slow, failing := synced, synced
+	slow.concern, slow.concernText = v1alpha1.ReasonSlow, "took long"
+	failing.reason, failing.message = v1alpha1.ReasonWatchFailing, "cut"
 	network := translate.RemoteCount{Network: "west", Services: 3, Endpoints: 7}
 	for _, tc := range []struct {
 		name                     string
@@ -35,6 +38,8 @@ func TestRemoteStatus(t *testing.T) {
 		{"lost", remoteFacts{state: &ConnectionState{InUse: true, Health: lost}, count: network}, "False/Unreachable", "True/Synced", "False/Unreachable", "2026-11-22T12:00:00Z, stays in use"},
 		{"stale", remoteFacts{state: &ConnectionState{Stale: true, Health: lost}, count: network}, "False/Unreachable", "False/Stale", "False/Stale", "staleness limit"},
 		{"replaced by a bad one", remoteFacts{state: &ConnectionState{InUse: true, Health: synced, Reason: v1alpha1.ReasonInvalidKubeconfig, Message: "YAML"}, count: network}, "True/Connected", "True/Synced", "False/InvalidKubeconfig", "previous kubeconfig stays in use"},
+		{"slow", remoteFacts{state: &ConnectionState{InUse: true, Health: slow}, count: network}, "True/Slow", "True/Synced", "True/Ready", ""},
+		{"watches fail", remoteFacts{state: &ConnectionState{InUse: true, Health: failing}, count: network}, "True/Connected", "True/Synced", "False/WatchFailing", "cut"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := remoteStatus(v1alpha1.RemoteClusterStatus{}, 4, "west", tc.facts)
@@ -100,5 +105,26 @@ func TestCountsAreUnhurried(t *testing.T) {
 	}
 	if got := unhurried(v1alpha1.RemoteClusterStatus{}, first, begin); got != 0 {
 		t.Errorf("the first status is put off by %v", got)
+	}
+}
+
+func TestRefusedClaimsAreInStatus(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		facts remoteFacts
+		want  string
+	}{
+		{"none", remoteFacts{state: &ConnectionState{}}, "True/ClaimsAccepted: nothing that"},
+		{"malformed", remoteFacts{state: &ConnectionState{Refused: refusedFacts{count: 2, example: "Pod a/b: spec.nodeName: x"}}}, "False/ClaimsRefused: 2 objects are malformed, such as Pod a/b: spec.nodeName: x; the rest is in use"},
+		{"more than are kept", remoteFacts{state: &ConnectionState{Refused: refusedFacts{count: 1000, more: true, example: "x"}}}, "False/ClaimsRefused: at least 1000 objects"},
+		{"addresses", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedPods: 3}}, "False/ClaimsRefused: 3 pods claim addresses"},
+		{"gateways", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedDoors: 1}}, "False/ClaimsRefused: 1 addresses of Gateways"},
+		{"a flood", remoteFacts{state: &ConnectionState{Health: health{flooding: true}}}, "False/ClaimsRefused: the cluster sends more than 512 MiB and then 4 MiB a second"},
+	} {
+		s := remoteStatus(v1alpha1.RemoteClusterStatus{}, 4, "west", tc.facts)
+		got := verdict(s.Conditions, 4, v1alpha1.RemoteClusterClaimsAccepted) + ": " + message(s.Conditions, v1alpha1.RemoteClusterClaimsAccepted)
+		if !strings.HasPrefix(got, tc.want) {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
 	}
 }

@@ -67,6 +67,7 @@ func TestControllers(t *testing.T) {
 
 var _ = BeforeSuite(func() {
 	ctrl.SetLogger(testLog())
+	probeEvery = time.Second
 	started := make(chan *cluster, 2)
 	for range 2 {
 		go func() {

@@ -125,6 +125,16 @@ const (
 	ReasonForbiddenKubeconfig = "ForbiddenKubeconfig"
 	// ReasonUnreachable says that the API server does not answer.
 	ReasonUnreachable = "Unreachable"
+	// ReasonUntrusted says that the API server's certificate is not one that the kubeconfig trusts, or not valid now.
+	ReasonUntrusted = "Untrusted"
+	// ReasonSlow goes with Connected=True: the API server takes long to answer.
+	ReasonSlow = "Slow"
+	// ReasonClockSkew goes with Connected=True: the API server's clock differs from ours by more than a minute.
+	ReasonClockSkew = "ClockSkew"
+	// ReasonWatchFailing says that the API server answers, but does not tell what changes.
+	ReasonWatchFailing = "WatchFailing"
+	// ReasonTooLarge says that the cluster has more than is read of one.
+	ReasonTooLarge = "TooLarge"
 	// ReasonUnauthorized says that the API server does not accept the credentials.
 	ReasonUnauthorized = "Unauthorized"
 	// ReasonForbidden says that the credentials do not allow what must be read.

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// intakeRate is how much one remote API server may send for long, in bytes per second. A change of a pod is about 4 KiB on the wire, so
+	// this is a thousand changes a second; reading that much takes about a tenth of a core here.
+	intakeRate = 4 << 20
+	// intakeBurst is how much it may send at once, in bytes: the first read of a cluster of 100,000 pods.
+	intakeBurst = 512 << 20
+	// maxAnswer bounds one answer, all pages of a list together, or what one watch may send before it is begun anew, in bytes. What is
+	// read first is held in memory until it is whole.
+	maxAnswer = 512 << 20
+	// clockSlack is how far another cluster's clock may be from ours before status says so: certificates are issued a little before
+	// they begin, and tokens allow about as much.
+	clockSlack = time.Minute
+)
+
+var errTooMuch = errors.New("the API server sends more than is read of one answer")
+
+// intake is a remote connection's transport: it bounds what the other side can make us read, and how fast, and notes what can only be seen
+// here. Whatever it holds back waits in the remote API server, and nobody else waits for it.
+type intake struct {
+	next  http.RoundTripper
+	limit *rate.Limiter
+
+	heard   atomic.Int64 // when the last byte came, in Unix nanoseconds
+	held    atomic.Int64 // when something was last held back
+	tooMuch atomic.Int64 // when an answer was last cut off
+	ahead   atomic.Int64 // how far the server's clock is ahead of ours, in nanoseconds, to about a second
+
+	follows follows
+
+	mu    sync.Mutex
+	lists map[string]int64 // path → bytes of the pages read so far
+}
+
+func newIntake(next http.RoundTripper) *intake {
+	return &intake{next: next, limit: rate.NewLimiter(intakeRate, intakeBurst), lists: map[string]int64{}}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked := time.Now()
+	watch, follows := followed(r)
+	answer, err := i.next.RoundTrip(r)
+	if err != nil {
+		if follows && r.Context().Err() == nil {
+			i.follows.failed(r.URL.Path, 0, err.Error())
+		}
+		return nil, err
+	}
+	switch {
+	case follows && answer.StatusCode == http.StatusOK:
+		i.follows.answered(r.URL.Path, watch)
+	case follows:
+		i.follows.failed(r.URL.Path, answer.StatusCode, answer.Status)
+	}
+	now := time.Now()
+	i.heard.Store(now.UnixNano())
+	if said, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+		// The header says a whole second, somewhere between the question and the answer.
+		switch {
+		case said.Add(time.Second).Before(asked):
+			i.ahead.Store(int64(said.Add(time.Second).Sub(asked)))
+		case said.After(now):
+			i.ahead.Store(int64(said.Sub(now)))
+		default:
+			i.ahead.Store(0)
+		}
+	}
+	body := &metered{ReadCloser: answer.Body, intake: i, request: r, watch: watch && answer.StatusCode == http.StatusOK}
+	if !watch {
+		body.page = r.URL.Path
+		if r.URL.Query().Get("continue") == "" {
+			i.addPage(body.page, 0, true)
+		}
+	}
+	answer.Body = body
+	return answer, nil
+}
+
+// followed says whether a request lists or watches objects of a kind, and which of the two.
+func followed(r *http.Request) (watch, follows bool) {
+	query := r.URL.Query()
+	watch = query.Get("watch") == "true" || query.Get("watch") == "1"
+	return watch, watch || query.Has("limit") || query.Has("resourceVersion")
+}
+
+// addPage gives the bytes of all pages of the list under way.
+func (i *intake) addPage(path string, n int64, first bool) int64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if first {
+		i.lists[path] = 0
+	}
+	i.lists[path] += n
+	return i.lists[path]
+}
+
+// recently says whether an instant noted by the intake still counts: for as long as three questions take to come.
+func recently(noted *atomic.Int64) bool {
+	at := noted.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < 3*probeEvery
+}
+
+// metered is the body of an answer.
+type metered struct {
+	io.ReadCloser
+	intake  *intake
+	request *http.Request
+	mu      sync.Mutex // guards watch: a body is closed while it is read
+	page    string     // path of a list; empty for watches
+	watch   bool       // one that has not ended
+	read    int64
+}
+
+// end notes how a watch ended, once.
+func (m *metered) end(problem error) {
+	if m.watch {
+		m.watch = false
+		m.intake.follows.ended(m.request.URL.Path, problem)
+	}
+}
+
+// Close implements io.Closer.
+func (m *metered) Close() error {
+	m.mu.Lock()
+	m.end(nil)
+	m.mu.Unlock()
+	return m.ReadCloser.Close()
+}
+
+// Read implements io.Reader. It waits for the rate before it hands out what came.
+func (m *metered) Read(p []byte) (int, error) {
+	n, err := m.ReadCloser.Read(p[:min(len(p), intakeRate)])
+	if err != nil && m.request.Context().Err() == nil {
+		m.mu.Lock()
+		m.end(err)
+		m.mu.Unlock()
+	}
+	if n == 0 {
+		return n, err
+	}
+	now := time.Now()
+	m.intake.heard.Store(now.UnixNano())
+	m.read += int64(n)
+	total := m.read
+	if m.page != "" {
+		total = m.intake.addPage(m.page, int64(n), false)
+	}
+	if total > maxAnswer {
+		m.intake.tooMuch.Store(now.UnixNano())
+		return 0, errTooMuch
+	}
+	if !m.intake.limit.AllowN(now, n) {
+		m.intake.held.Store(now.UnixNano())
+		if late := m.intake.limit.WaitN(m.request.Context(), n); late != nil {
+			return 0, late
+		}
+	}
+	return n, err
+}

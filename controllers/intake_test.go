@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pours answers every request with a body of so many bytes, and a date.
+type pours struct {
+	size int64
+	skew time.Duration
+}
+
+func (s pours) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Date": {time.Now().Add(s.skew).UTC().Format(http.TimeFormat)}},
+		Body: io.NopCloser(io.LimitReader(zeros{}, s.size)),
+	}, nil
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func ask(t *testing.T, i *intake, url string) (int64, error) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := i.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	return io.Copy(io.Discard, answer.Body)
+}
+
+func TestIntakeHoldsBackWhoSendsTooFast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIntake(pours{size: 64 << 20})
+		begin := time.Now()
+		for range 12 { // 768 MiB: a burst, and 256 MiB at the rate
+			if n, err := ask(t, i, "https://far/api/v1/pods?watch=true"); err != nil || n != 64<<20 {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+		}
+		if took, want := time.Since(begin), 64*time.Second; took < want-2*time.Second || took > want+2*time.Second {
+			t.Errorf("took %s, want %s", took, want)
+		}
+		if !recently(&i.held) || recently(&i.tooMuch) {
+			t.Error("what was held back must be noted, and nothing else")
+		}
+		time.Sleep(time.Hour)
+		if recently(&i.held) {
+			t.Error("it is long ago")
+		}
+	})
+}
+
+func TestIntakeCutsAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		size int64
+		urls []string
+		cut  bool
+	}{
+		{"an endless watch", maxAnswer + 1, []string{"https://far/api/v1/pods?watch=true"}, true},
+		{"an endless list", maxAnswer + 1, []string{"https://far/api/v1/pods"}, true},
+		{"a long list", maxAnswer, []string{"https://far/api/v1/pods"}, false},
+		{"pages without end", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/pods?continue=x"}, true},
+		{"two lists", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/pods?limit=5"}, false},
+		{"lists of two kinds", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/nodes?continue=x"}, false},
+		{"an endless version", maxAnswer + 1, []string{"https://far/version"}, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			i := newIntake(pours{size: tc.size})
+			var err error
+			for _, url := range tc.urls {
+				_, err = ask(t, i, url)
+			}
+			if errors.Is(err, errTooMuch) != tc.cut || recently(&i.tooMuch) != tc.cut || err != nil && !tc.cut {
+				t.Errorf("%s: %v, noted %t", tc.name, err, recently(&i.tooMuch))
+			}
+		})
+	}
+}
+
+func TestIntakeSeesTheOtherClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, skew := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Minute, -3 * time.Minute} {
+			i := newIntake(pours{skew: skew})
+			if _, err := ask(t, i, "https://far/version"); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Duration(i.ahead.Load()); got < skew-time.Second || got > skew+time.Second {
+				t.Errorf("a clock that is %s ahead looks %s ahead", skew, got)
+			}
+		}
+	})
+}
