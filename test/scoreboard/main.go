@@ -65,6 +65,7 @@ type row struct {
 var rows = map[string]row{
 	"demo":                 {"checks of the main job on two real clusters that pass", demo},
 	"discovery-boot":       {"start of the controller to the first complete answer, with 10 clusters", discoveryBoot},
+	"discovery-churn":      {"what is left of remote clusters after 1,000 were added, rotated and removed", discoveryChurn},
 	"discovery-remote-cpu": {"processor time for each remote cluster of 300 services and 4,000 endpoints, at 10 changes a second", discoveryRemoteProcessor},
 	"discovery-remote-mem": {"memory for each remote cluster of 300 services and 4,000 endpoints", discoveryRemoteMemory},
 	"discovery-propagate":  {"API event to every proxy having applied it: 10 clusters, 200 proxies, 100 changes a second", discoveryPropagate},
@@ -83,6 +84,7 @@ var rows = map[string]row{
 func main() {
 	hostile.BeEnemy()
 	beGoodClient()
+	beChurnPlane()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
