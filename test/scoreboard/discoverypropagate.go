@@ -52,7 +52,7 @@ func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error
 	}
 	fmt.Fprintf(out, "%d proxies have their first answers after %.1f s\n", propagateProxies, time.Since(began).Seconds())
 
-	churn := newDiscoveryChurn(p, p.clusters, proxies)
+	churn := newDiscoveryUnrest(p, p.clusters, proxies)
 	if err := churn.run(ctx, propagateRate, propagateWarmUp); err != nil {
 		return result{}, err
 	}
@@ -100,9 +100,9 @@ func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error
 	), nil
 }
 
-// discoveryChurn makes pods unready and ready again: the first pod of each service of each cluster in turn, so that a service of a
+// discoveryUnrest makes pods unready and ready again: the first pod of each service of each cluster in turn, so that a service of a
 // cluster rests for discoveryServices × clusters / rate seconds between two changes and the last one is always the one that counts.
-type discoveryChurn struct {
+type discoveryUnrest struct {
 	plane    *discoveryPlane
 	clusters []*fleet.Cluster
 	proxies  *discoveryProxies
@@ -110,11 +110,11 @@ type discoveryChurn struct {
 	turns    map[*fleet.Cluster]int // changes of each
 }
 
-func newDiscoveryChurn(p *discoveryPlane, clusters []*fleet.Cluster, proxies *discoveryProxies) *discoveryChurn {
-	return &discoveryChurn{plane: p, clusters: clusters, proxies: proxies, turns: map[*fleet.Cluster]int{}}
+func newDiscoveryUnrest(p *discoveryPlane, clusters []*fleet.Cluster, proxies *discoveryProxies) *discoveryUnrest {
+	return &discoveryUnrest{plane: p, clusters: clusters, proxies: proxies, turns: map[*fleet.Cluster]int{}}
 }
 
-func (c *discoveryChurn) run(ctx context.Context, rate int, d time.Duration) error {
+func (c *discoveryUnrest) run(ctx context.Context, rate int, d time.Duration) error {
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
 	for end := time.Now().Add(d); time.Now().Before(end); {
@@ -130,7 +130,7 @@ func (c *discoveryChurn) run(ctx context.Context, rate int, d time.Duration) err
 	return nil
 }
 
-func (c *discoveryChurn) next() error {
+func (c *discoveryUnrest) next() error {
 	cluster := c.clusters[c.made%len(c.clusters)]
 	c.made++
 	turn := c.turns[cluster]

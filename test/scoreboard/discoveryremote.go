@@ -75,7 +75,7 @@ func discoveryRemotes(ctx context.Context, out io.Writer) (alone, all remoteCost
 	if err != nil {
 		return alone, all, err
 	}
-	churn := newDiscoveryChurn(p, p.clusters[:1], proxies)
+	churn := newDiscoveryUnrest(p, p.clusters[:1], proxies)
 	if alone, err = churn.cost(ctx, out); err != nil {
 		return alone, all, err
 	}
@@ -93,7 +93,7 @@ func discoveryRemotes(ctx context.Context, out io.Writer) (alone, all remoteCost
 }
 
 // cost measures the controller while the clusters change.
-func (c *discoveryChurn) cost(ctx context.Context, out io.Writer) (remoteCost, error) {
+func (c *discoveryUnrest) cost(ctx context.Context, out io.Writer) (remoteCost, error) {
 	clusters := len(c.clusters)
 	if err := c.run(ctx, remoteRate*clusters, remoteSettle); err != nil {
 		return remoteCost{}, err
