@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -28,7 +29,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
+// collectAt is how much the heap grows, in percent of what is in use, before garbage is collected. Nearly all of the heap are caches that
+// live as long as the process: half of Go's usual 100 takes a quarter off the memory of a remote cluster, for no processor time that could be measured.
+// GOGC in the environment counts instead.
+const collectAt = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	if err := run(os.Args[1:], os.Getenv); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "controller:", err)
 		os.Exit(1)

@@ -55,7 +55,7 @@ type index struct {
 	slicesOf     multi[world.Key, world.Key]       // service → slices
 	slicesOn     multi[world.Key, world.Key]       // node → slices with endpoints there that are no pods
 	podsOn       multi[world.Key, world.Key]       // node → pods
-	podsIn       multi[world.Key, world.Key]       // namespace → pods
+	podsIn       multi[world.Key, world.Key]       // namespace → pods, of our own cluster: policies select among them
 	namesIn      multi[string, serviceName]        // namespace's name → services, in any cluster
 	clustersOf   multi[serviceName, world.Cluster] // service → clusters that have it
 	namesOf      multi[world.Cluster, serviceName] // cluster → services
@@ -236,7 +236,9 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	t.pods.add(k)
 	if was != nil {
 		x.podsOn.remove(k.In("", was.Node), k)
-		x.podsIn.remove(k.In("", k.Namespace), k)
+		if k.Cluster == x.config.LocalCluster {
+			x.podsIn.remove(k.In("", k.Namespace), k)
+		}
 		for _, a := range was.Addresses {
 			x.podsAt.remove(a, k)
 		}
@@ -246,7 +248,9 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 			x.podsAt.add(a, k)
 		}
 		x.podsOn.add(k.In("", now.Node), k)
-		x.podsIn.add(k.In("", k.Namespace), k)
+		if k.Cluster == x.config.LocalCluster {
+			x.podsIn.add(k.In("", k.Namespace), k)
+		}
 	}
 	x.foldClaim(k, now, t)
 	for s := range x.slicesNaming.of(k) {

@@ -40,12 +40,10 @@ func (t *touched) networkOf(x *index, c world.Cluster) {
 		}
 	}
 	t.clusters.add(c)
-	for namespace, pods := range x.podsIn {
-		if all || namespace.Cluster == c {
-			for p := range pods {
-				t.pods.add(p)
-				x.foldClaim(p, x.state.Pods[p], t)
-			}
+	for k, pod := range x.state.Pods {
+		if all || k.Cluster == c {
+			t.pods.add(k)
+			x.foldClaim(k, pod, t)
 		}
 	}
 	for slice := range x.state.EndpointSlices {
