@@ -71,7 +71,6 @@ func (e *Engine) Apply(d world.Delta) Change {
 	}
 	r.imports()
 	exportsChanged := r.services()
-	r.health()
 	takesPart := e.x.takesPart(func(n serviceName) *answer { return e.answers[n] })
 	for k := range t.pods {
 		if e.x.refreshClaim(k) {

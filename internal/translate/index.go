@@ -24,35 +24,13 @@ func compareNames(a, b serviceName) int {
 	return world.Key{Namespace: a.Namespace, Name: a.Name}.Compare(world.Key{Namespace: b.Namespace, Name: b.Name})
 }
 
-// set is a set of comparable values.
-type set[K comparable] map[K]struct{}
-
-func (s set[K]) add(k K)      { s[k] = struct{}{} }
-func (s set[K]) has(k K) bool { _, ok := s[k]; return ok }
-
-// multi maps a key to a set of values.
-type multi[K, V comparable] map[K]set[V]
-
-func (m multi[K, V]) add(k K, v V) {
-	if m[k] == nil {
-		m[k] = set[V]{}
-	}
-	m[k].add(v)
-}
-
-func (m multi[K, V]) remove(k K, v V) {
-	if delete(m[k], v); len(m[k]) == 0 {
-		delete(m, k)
-	}
-}
-
 // index is a State with the ways through it. One goroutine owns it.
 type index struct {
 	config world.Config
 	state  *world.State
 
 	slicesNaming few[world.Key, world.Key]         // pod → slices
-	slicesOf     multi[world.Key, world.Key]       // service → slices
+	slicesOf     few[world.Key, world.Key]         // service → slices
 	slicesOn     multi[world.Key, world.Key]       // node → slices with endpoints there that are no pods
 	podsOn       multi[world.Key, world.Key]       // node → pods
 	podsIn       multi[world.Key, world.Key]       // namespace → pods, of our own cluster: policies select among them
@@ -75,10 +53,10 @@ type index struct {
 func newIndex(c world.Config) *index {
 	return &index{
 		config: c, state: world.NewState(),
-		slicesNaming: newFew[world.Key, world.Key](), slicesOf: multi[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
+		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
-		podsAt: newFew[netip.Addr, world.Key](), vipsAt: newFew[netip.Addr, world.Key](),
+		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, claims: newClaims(),
@@ -234,6 +212,31 @@ func (x *index) foldNode(k world.Key, t *touched) {
 
 func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	t.pods.add(k)
+	x.placePod(k, was, now)
+	x.foldClaim(k, now, t)
+	for s := range x.slicesNaming.of(k) {
+		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
+	}
+	before, countedBefore := memberOf(was)
+	after, counts := memberOf(now)
+	if before == after && countedBefore == counts {
+		return
+	}
+	for s := range x.slicesNaming.of(k) {
+		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
+		if accounts := x.members[service].set(k.Name, after, counts); accounts {
+			t.membersOf(x, service)
+		} else {
+			t.countOf(x, service)
+		}
+	}
+}
+
+// placePod notes where a pod is now. Most changes leave it where it was.
+func (x *index) placePod(k world.Key, was, now *world.Pod) {
+	if was != nil && now != nil && was.Node == now.Node && slices.Equal(was.Addresses, now.Addresses) {
+		return
+	}
 	if was != nil {
 		x.podsOn.remove(k.In("", was.Node), k)
 		if k.Cluster == x.config.LocalCluster {
@@ -250,25 +253,6 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 		x.podsOn.add(k.In("", now.Node), k)
 		if k.Cluster == x.config.LocalCluster {
 			x.podsIn.add(k.In("", k.Namespace), k)
-		}
-	}
-	x.foldClaim(k, now, t)
-	for s := range x.slicesNaming.of(k) {
-		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
-	}
-	before, countedBefore := memberOf(was)
-	after, counts := memberOf(now)
-	if before == after && countedBefore == counts {
-		return
-	}
-	sameButHealth := countedBefore && counts && before.account == after.account
-	for s := range x.slicesNaming.of(k) {
-		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
-		x.members[service].set(k.Name, after, counts)
-		if sameButHealth {
-			t.healthOf(x, service)
-		} else {
-			t.membersOf(x, service)
 		}
 	}
 }
@@ -325,67 +309,6 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 	if was == nil || now == nil || usable(was) != usable(now) || !slices.Equal(was.Ports, now.Ports) {
 		t.endpointsOf(x, k)
 	}
-}
-
-func (x *index) foldSlice(k world.Key, was, now *world.EndpointSlice, t *touched) {
-	t.slices.add(k)
-	if was != nil {
-		x.unlinkSlice(k, was, t)
-	}
-	if now != nil {
-		x.linkSlice(k, now, t)
-	}
-}
-
-func (x *index) unlinkSlice(k world.Key, e *world.EndpointSlice, t *touched) {
-	service := k.In(k.Namespace, e.Service)
-	x.slicesOf.remove(service, k)
-	m := x.members[service]
-	for _, ep := range e.Endpoints {
-		if ep.Pod == "" {
-			x.slicesOn.remove(k.In("", ep.Node), k)
-			continue
-		}
-		pod := k.In(k.Namespace, ep.Pod)
-		x.slicesNaming.remove(pod, k)
-		t.pods.add(pod)
-		if m.refs[ep.Pod]--; m.refs[ep.Pod] == 0 {
-			delete(m.refs, ep.Pod)
-			m.set(ep.Pod, member{}, false)
-		}
-	}
-	if m != nil && len(m.refs) == 0 {
-		delete(x.members, service)
-	}
-	t.membersOf(x, service)
-	t.standingOf(x, service)
-}
-
-func (x *index) linkSlice(k world.Key, e *world.EndpointSlice, t *touched) {
-	service := k.In(k.Namespace, e.Service)
-	x.slicesOf.add(service, k)
-	m := x.members[service]
-	if m == nil {
-		m = newMembers()
-		x.members[service] = m
-	}
-	for _, ep := range e.Endpoints {
-		if ep.Pod == "" {
-			x.slicesOn.add(k.In("", ep.Node), k)
-			continue
-		}
-		pod := k.In(k.Namespace, ep.Pod)
-		x.slicesNaming.add(pod, k)
-		t.pods.add(pod)
-		m.refs[ep.Pod]++
-		now, counts := memberOf(x.state.Pods[pod])
-		m.set(ep.Pod, now, counts)
-	}
-	if len(m.refs) == 0 {
-		delete(x.members, service)
-	}
-	t.membersOf(x, service)
-	t.standingOf(x, service)
 }
 
 func (x *index) foldPolicy(k world.Key, in multi[string, world.Key], there, selects bool, t *touched) {

@@ -36,16 +36,22 @@ func memberOf(p *world.Pod) (member, bool) {
 // healthy says whether new connections may go to a pod.
 func healthy(p *world.Pod) bool { return p.Ready && !p.Deleting }
 
-// set says what a pod is now.
-func (m *members) set(name string, now member, counts bool) {
-	if was, ok := m.pods[name]; ok {
-		m.add(was, -1)
-		delete(m.pods, name)
-	}
+// set says what a pod is now. It says whether there are other service accounts now; else only counts differ.
+func (m *members) set(name string, now member, counts bool) (accounts bool) {
+	was, counted := m.pods[name]
+	before := len(m.accounts)
 	if counts {
 		m.pods[name] = now
 		m.add(now, 1)
+	} else {
+		delete(m.pods, name)
 	}
+	grew := len(m.accounts) != before
+	before = len(m.accounts)
+	if counted {
+		m.add(was, -1)
+	}
+	return grew || len(m.accounts) != before
 }
 
 func (m *members) add(x member, n int) {

@@ -100,6 +100,12 @@ func (r *revision) imports() {
 			}
 		}
 	}
+	for k := range r.t.counts {
+		if byCluster[k.Cluster] == nil {
+			byCluster[k.Cluster] = set[serviceName]{}
+		}
+		byCluster[k.Cluster].add(nameOf(k))
+	}
 	for c, names := range byCluster {
 		for n := range x.refreshImports(c, names) {
 			r.t.names.add(n)
@@ -112,6 +118,7 @@ func (r *revision) imports() {
 func (r *revision) services() bool {
 	e := r.e
 	exportsChanged := false
+	r.counts()
 	for n := range r.t.names {
 		before := e.answers[n]
 		var after *answer
@@ -163,6 +170,42 @@ func (r *revision) services() bool {
 		r.findings(world.ObjectRef{Kind: world.KindService, Key: n.in(e.x.config.LocalCluster)}, after.findings)
 	}
 	return exportsChanged
+}
+
+// counts works out again what follows from the number of pods behind services of other clusters.
+func (r *revision) counts() {
+	e := r.e
+	recount := map[serviceName]set[world.Cluster]{}
+	for k := range r.t.counts {
+		n := nameOf(k)
+		if e.answers[n] == nil || e.answers[n].service == nil {
+			continue // not told, before and after
+		}
+		if recount[n] == nil {
+			recount[n] = set[world.Cluster]{}
+		}
+		recount[n].add(k.Cluster)
+	}
+	for n, clusters := range recount {
+		if r.t.names.has(n) {
+			continue // looked at altogether
+		}
+		before := e.answers[n]
+		after := e.x.recount(n, before, clusters)
+		e.answers[n] = after
+		e.sums.count(n, before, -1)
+		e.sums.count(n, after, 1)
+		for uid := range before.remote {
+			if after.remote[uid] == nil {
+				r.workload(uid, nil)
+			}
+		}
+		for uid, w := range after.remote {
+			if before.remote[uid] != w {
+				r.workload(uid, w)
+			}
+		}
+	}
 }
 
 // without removes a name from a sorted list, in place: the list is the engine's own.

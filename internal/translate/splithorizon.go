@@ -4,6 +4,7 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -123,46 +124,107 @@ func (x *index) remoteClassIsOurs(g *world.Gateway) bool {
 // splitHorizon is how other networks' pods of a service look from here: one workload per door that leads to them, weighted so
 // that all doors of a network together weigh as much as the healthy pods behind them.
 func (x *index) splitHorizon(n serviceName, service *mesh.Service, remotes []*world.Service) map[string]*mesh.Workload {
-	behind := map[string]int{}           // network → healthy pods of clusters without a door of their own
-	through := map[string][]int{}        // network → doors of clusters that take part
-	doorsOf := map[world.Cluster][]int{} // the same by cluster
-	definitions := map[string][]*world.Service{}
-	for _, s := range remotes {
-		if network, _ := x.network(s.Cluster); !x.here(s.Cluster) {
-			definitions[network] = append(definitions[network], s)
-		}
-	}
+	definitions := x.byNetwork(remotes)
 	if len(definitions) == 0 {
 		return nil
 	}
+	out := map[string]*mesh.Workload{}
+	for network, of := range definitions {
+		for i, capacity := range x.weigh(n, service.Balance.AllowUnhealthy, network, of) {
+			w := x.splitWorkload(&x.doors[i], service, of, capacity)
+			out[w.UID] = w
+		}
+	}
+	return out
+}
+
+// byNetwork sorts definitions by network, and leaves out those of our own.
+func (x *index) byNetwork(remotes []*world.Service) map[string][]*world.Service {
+	var out map[string][]*world.Service
+	for _, s := range remotes {
+		if network, _ := x.network(s.Cluster); !x.here(s.Cluster) {
+			if out == nil {
+				out = map[string][]*world.Service{}
+			}
+			out[network] = append(out[network], s)
+		}
+	}
+	return out
+}
+
+// weigh says how much each door of a network weighs for a service that some of the network's clusters define.
+func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definitions []*world.Service) map[int]int {
+	behind := 0                          // healthy pods of clusters without a door of their own
+	var through []int                    // doors of clusters that take part
+	doorsOf := map[world.Cluster][]int{} // the same by cluster
 	for i, d := range x.doors {
-		if slices.ContainsFunc(definitions[d.network], func(s *world.Service) bool { return s.Cluster == d.gateway.Cluster }) {
-			through[d.network] = append(through[d.network], i)
+		if d.network == network && slices.ContainsFunc(definitions, func(s *world.Service) bool { return s.Cluster == d.gateway.Cluster }) {
+			through = append(through, i)
 			doorsOf[d.gateway.Cluster] = append(doorsOf[d.gateway.Cluster], i)
 		}
 	}
-	weight := map[int]int{}
-	for network, services := range definitions {
-		for _, s := range services {
-			count := x.pods(s.Cluster, n)
-			usable := count.healthy
-			if service.Balance.AllowUnhealthy {
-				usable = count.all
-			}
-			if own := doorsOf[s.Cluster]; len(own) > 0 {
-				share(weight, own, usable)
-			} else {
-				behind[network] += usable
+	weight := make(map[int]int, len(through))
+	for _, s := range definitions {
+		count := x.pods(s.Cluster, n)
+		usable := count.healthy
+		if unhealthyToo {
+			usable = count.all
+		}
+		if own := doorsOf[s.Cluster]; len(own) > 0 {
+			share(weight, own, usable)
+		} else {
+			behind += usable
+		}
+	}
+	share(weight, through, behind)
+	return weight
+}
+
+// recount gives an answer anew in which only the pods behind some clusters' definitions were counted again. It is what answer would
+// give, as long as nothing but these counts is another.
+func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluster]) *answer {
+	out := *before
+	out.taken = maps.Clone(before.taken)
+	networks := set[string]{}
+	var remotes []*world.Service
+	for c := range clusters {
+		if _, ok := out.taken[c]; ok {
+			out.taken[c] = x.pods(c, n).healthy
+			network, _ := x.network(c)
+			networks.add(network)
+		}
+	}
+	for c := range out.taken {
+		if network, _ := x.network(c); networks.has(network) {
+			remotes = append(remotes, x.state.Services[n.in(c)])
+		}
+	}
+	definitions := x.byNetwork(remotes)
+	if len(definitions) == 0 {
+		return &out
+	}
+	out.remote = maps.Clone(before.remote)
+	for i := range x.doors {
+		if d := &x.doors[i]; definitions[d.network] != nil {
+			delete(out.remote, d.splitUID(out.service))
+		}
+	}
+	for network, of := range definitions {
+		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, network, of) {
+			uid := x.doors[i].splitUID(out.service)
+			switch w := before.remote[uid]; {
+			case w == nil:
+				out.remote[uid] = x.splitWorkload(&x.doors[i], out.service, of, capacity)
+			case w.Capacity == uint32(capacity):
+				out.remote[uid] = w
+			default:
+				changed := *w
+				changed.Capacity = uint32(capacity)
+				out.remote[uid] = &changed
 			}
 		}
-		share(weight, through[network], behind[network])
 	}
-	out := map[string]*mesh.Workload{}
-	for i, capacity := range weight {
-		w := x.splitWorkload(&x.doors[i], service, definitions[x.doors[i].network], capacity)
-		out[w.UID] = w
-	}
-	return out
+	return &out
 }
 
 // share spreads a count over doors. A door that leads to anything at all weighs at least 1, or it could not be the fallback of
@@ -180,9 +242,14 @@ func share(weight map[int]int, doors []int, count int) {
 	}
 }
 
-func (x *index) splitWorkload(d *door, service *mesh.Service, definitions []*world.Service, capacity int) *mesh.Workload {
-	uid := d.network + "/SplitHorizonWorkload/" + d.gateway.Namespace + "/" + d.gateway.Name + "/" + d.address + "/" +
+// splitUID names the workload that stands for a service behind the door.
+func (d *door) splitUID(service *mesh.Service) string {
+	return d.network + "/SplitHorizonWorkload/" + d.gateway.Namespace + "/" + d.gateway.Name + "/" + d.address + "/" +
 		service.Namespace + "/" + service.Hostname
+}
+
+func (x *index) splitWorkload(d *door, service *mesh.Service, definitions []*world.Service, capacity int) *mesh.Workload {
+	uid := d.splitUID(service)
 	definitions = slices.Clone(definitions)
 	slices.SortFunc(definitions, func(a, b *world.Service) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Cluster, b.Cluster))

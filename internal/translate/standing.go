@@ -8,8 +8,7 @@ import "github.com/isthmus-mesh/isthmus/internal/world"
 // still tried it would only lose time. As long as nobody said who answers for its Service (there is no EndpointSlice yet),
 // it is taken to stand.
 func (x *index) standing(gateway world.Key) bool {
-	told := x.slicesOf[gateway]
-	for slice := range told {
+	for slice := range x.slicesOf.of(gateway) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
 			if ep.Pod == "" {
 				if ep.Ready {
@@ -20,7 +19,7 @@ func (x *index) standing(gateway world.Key) bool {
 			}
 		}
 	}
-	return len(told) == 0
+	return !x.slicesOf.has(gateway)
 }
 
 // standingOf notes that the pods behind a Service are others now: if it is a Gateway's, the Gateway may stand or fall by it.

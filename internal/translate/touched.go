@@ -9,6 +9,7 @@ import (
 // touched are the keys whose answers a delta may change.
 type touched struct {
 	names    set[serviceName]
+	counts   set[world.Key] // services of other clusters with more or fewer pods or healthy ones, and nothing else
 	pods     set[world.Key]
 	slices   set[world.Key]
 	scopes   set[world.Key]
@@ -21,8 +22,8 @@ type touched struct {
 
 func newTouched() *touched {
 	return &touched{
-		names: set[serviceName]{}, pods: set[world.Key]{}, slices: set[world.Key]{}, scopes: set[world.Key]{},
-		policies: set[world.Key]{}, clusters: set[world.Cluster]{}, health: set[world.Key]{},
+		names: set[serviceName]{}, counts: set[world.Key]{}, pods: set[world.Key]{}, slices: set[world.Key]{}, scopes: set[world.Key]{},
+		policies: set[world.Key]{}, clusters: set[world.Cluster]{},
 	}
 }
 
@@ -61,16 +62,16 @@ func (t *touched) membersOf(x *index, service world.Key) {
 	}
 }
 
-// healthOf notes that other pods of a service are healthy now.
-func (t *touched) healthOf(x *index, service world.Key) {
+// countOf notes that there are more or fewer pods behind a service, or healthy ones, of the same service accounts as before.
+func (t *touched) countOf(x *index, service world.Key) {
 	if service.Cluster != x.config.LocalCluster {
-		t.health.add(service)
+		t.counts.add(service)
 	}
 }
 
 // endpointsOf notes all endpoints of a service.
 func (t *touched) endpointsOf(x *index, service world.Key) {
-	for slice := range x.slicesOf[service] {
+	for slice := range x.slicesOf.of(service) {
 		t.slices.add(slice)
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
 			if ep.Pod != "" {

@@ -13,7 +13,7 @@ import (
 // Build gives the whole answer for a whole state.
 func Build(s *world.State, c world.Config) Output {
 	x := newIndex(c)
-	x.fold(world.Delta{Tables: s.Tables}, newTouched())
+	x.fold(world.Delta{Tables: s.Tables}, &touched{}) // nobody asks what it touches: everything is looked at
 	out := Output{
 		Mesh: mesh.NewSnapshot(), Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 		GatewayAddresses: map[world.Key][]world.GatewayAddress{}, Scopes: map[world.Key]ScopeStatus{}, Remotes: map[world.Cluster]RemoteCount{},

@@ -64,6 +64,7 @@ type row struct {
 // rows are all figures, by name. A new one is a file beside this one and a line here.
 var rows = map[string]row{
 	"demo":                 {"checks of the main job on two real clusters that pass", demo},
+	"discovery-big":        {"time of one endpoint's change in worlds of three sizes; a whole build and its memory", discoveryBig},
 	"discovery-boot":       {"start of the controller to the first complete answer, with 10 clusters", discoveryBoot},
 	"discovery-churn":      {"what is left of remote clusters after 1,000 were added, rotated and removed", discoveryChurn},
 	"discovery-remote-cpu": {"processor time for each remote cluster of 300 services and 4,000 endpoints, at 10 changes a second", discoveryRemoteProcessor},

@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 		{"fail", []string{"x"}, result{Value: 0.5, Unit: "ratio", Control: &control, Goal: 1}, nil, 1, `{"row":"x","value":0.5,"unit":"ratio","control":2,"goal":1,"pass":false}`, ""},
 		{"broken", []string{"x"}, result{}, errors.New("no such luck"), 1, "measuring", "x: no such luck"},
 		{"unknown", []string{"y"}, result{}, nil, 2, "", `no row "y"`},
-		{"list", nil, result{}, nil, 2, "", "x                 in words"},
+		{"list", nil, result{}, nil, 2, "", "x                    in words"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			rows["x"] = row{"in words", func(_ context.Context, out io.Writer) (result, error) {
