@@ -46,18 +46,19 @@ func (g generator) labels() map[string]string {
 	return out
 }
 
-// delta changes up to five objects.
-func (g generator) delta() world.Delta {
-	d := world.NewDelta()
+// moves changes up to five objects.
+func (g generator) moves(step int) []move {
+	var out []move
 	for range 1 + g.IntN(5) {
+		m := move{step: step}
 		o := g.object()
-		if g.chance(25) {
-			d.Delete(o.Ref())
-		} else {
-			d.Put(o)
+		m.ref = o.Ref()
+		if !g.chance(25) {
+			m.put = o
 		}
+		out = append(out, m)
 	}
-	return d
+	return out
 }
 
 func (g generator) object() world.Object {
@@ -88,11 +89,15 @@ func (g generator) object() world.Object {
 	default:
 		s := serviceName{pick(g, someNamespaces), pick(g, someServices)}
 		x := newIndex(testConfig)
-		return world.NewVIP(x.serviceKey(s), netip.AddrFrom4([4]byte{240, 240, 0, byte(g.IntN(3))}), netip.Addr{})
+		return world.NewVIP(x.serviceKey(s), netip.AddrFrom4([4]byte{240, 240, 0, byte(g.IntN(3))}), pick(g, []netip.Addr{{}, netip.MustParseAddr("fd6d:6573:68f0::1")}))
 	}
 }
 
+// address is one of few, so that they clash; a few are of the newer family.
 func (g generator) address() netip.Addr {
+	if g.chance(10) {
+		return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(1 + g.IntN(4))})
+	}
 	return netip.AddrFrom4([4]byte{10, byte(g.IntN(2)), 0, byte(1 + g.IntN(20))})
 }
 
@@ -103,6 +108,9 @@ func (g generator) pod() *world.Pod {
 	}
 	if g.chance(95) {
 		p.Addresses = []netip.Addr{g.address()}
+		if g.chance(10) {
+			p.Addresses = append(p.Addresses, g.address())
+		}
 	}
 	return p
 }
@@ -130,6 +138,7 @@ func (g generator) service() *world.Service {
 	s := &world.Service{
 		Key: g.key(someServices), Created: int64(g.IntN(3)), Labels: g.labels(),
 		Headless: g.chance(10), ExternalName: g.chance(5), NodeLocal: g.chance(10), NotReady: g.chance(10),
+		Families:     pick(g, []mesh.Families{mesh.FamiliesAny, mesh.FamiliesIPv4, mesh.FamiliesDual}),
 		Distribution: pick(g, []string{"", "", preferClose, preferSameZone, preferSameNode, "Sideways"}),
 	}
 	for _, p := range []world.ServicePort{{Name: "http", Port: 80, Target: 8080, App: mesh.AppHTTP11}, {Name: "grpc", Port: 81}, {Port: 82, Target: 8081}} {
