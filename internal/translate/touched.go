@@ -15,9 +15,8 @@ type touched struct {
 	scopes   set[world.Key]
 	policies set[world.Key] // AuthorizationPolicies and PeerAuthentications
 	clusters set[world.Cluster]
-	health   set[world.Key] // other clusters' services of which other pods are healthy now, and nothing else is new
-	gateways bool           // Gateways are few: all of them are looked at again
-	peers    bool           // so are PeerAuthentications
+	gateways bool // Gateways are few: all of them are looked at again
+	peers    bool // so are PeerAuthentications
 }
 
 func newTouched() *touched {
