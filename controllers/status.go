@@ -158,7 +158,7 @@ func newServiceStatus(c client.Client, p findings) *statusWriter {
 		name: "service-status", client: c, empty: func() client.Object { return &corev1.Service{} },
 		fill: func(o client.Object) time.Duration {
 			s := o.(*corev1.Service)
-			applyFindings(&s.Status.Conditions, p.Findings(world.KindService, s.Namespace, s.Name), s.Generation, translate.ConditionAccepted, translate.ConditionConflicted)
+			applyFindings(&s.Status.Conditions, p.Findings(world.KindService, s.Namespace, s.Name), s.Generation, translate.ConditionAccepted, translate.ConditionConflicted, translate.ConditionWaypointBound)
 			return 0
 		},
 	}

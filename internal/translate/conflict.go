@@ -70,6 +70,11 @@ func (x *index) differences(n serviceName, own *world.Service, byAge []*world.Se
 		if s.NotReady != own.NotReady {
 			c.add(fmt.Sprintf("publishNotReadyAddresses is set in only one of %s and %s; each cluster's clients follow their own", own.Cluster, s.Cluster), own.Cluster, s.Cluster)
 		}
+		mine, _ := x.wishFor(own.Labels, own.Cluster, own.Namespace)
+		theirs, _ := x.wishFor(s.Labels, s.Cluster, s.Namespace)
+		if mine.wanted() != theirs.wanted() {
+			c.add(fmt.Sprintf("a waypoint is asked for in only one of %s and %s; each cluster's clients follow their own", own.Cluster, s.Cluster), own.Cluster, s.Cluster)
+		}
 	}
 	others := make([]world.Cluster, 0, len(x.clustersOf[n]))
 	for other := range x.clustersOf[n] {

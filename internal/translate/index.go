@@ -42,12 +42,16 @@ type index struct {
 	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
 	podsAt       few[netip.Addr, world.Key]        // address → pods, of any cluster
 	vipsAt       few[netip.Addr, world.Key]        // address → local services
-	members      map[world.Key]*members            // service → pods
-	rules        map[world.Cluster][]rules         // in the order in which they are asked
-	limits       map[world.Cluster]*world.RemoteCluster
-	imports      map[world.Cluster]*imports
-	doors        []door // other networks' gateways, sorted
-	claims       claims // addresses that other clusters say are theirs
+	// By waypoint (a Gateway of our own cluster): what asks for it with labels of its own, and the namespaces that do.
+	waypointServices   multi[world.Key, serviceName]
+	waypointPods       multi[world.Key, world.Key]
+	waypointNamespaces multi[world.Key, world.Key]
+	members            map[world.Key]*members    // service → pods
+	rules              map[world.Cluster][]rules // in the order in which they are asked
+	limits             map[world.Cluster]*world.RemoteCluster
+	imports            map[world.Cluster]*imports
+	doors              []door // other networks' gateways, sorted
+	claims             claims // addresses that other clusters say are theirs
 }
 
 func newIndex(c world.Config) *index {
@@ -58,6 +62,7 @@ func newIndex(c world.Config) *index {
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{},
+		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, claims: newClaims(),
 	}
@@ -109,7 +114,7 @@ func (x *index) decideIn(asked world.Cluster, s *world.Service) decision {
 
 // fold applies a delta to the state and all ways through it, and notes what it touches.
 func (x *index) fold(d world.Delta, t *touched) {
-	foldInto(x.state.Namespaces, d.Namespaces, func(k world.Key, was, now *world.Namespace) { x.foldNamespace(k, t) })
+	foldInto(x.state.Namespaces, d.Namespaces, func(k world.Key, was, now *world.Namespace) { x.foldNamespace(k, was, now, t) })
 	foldInto(x.state.RemoteClusters, d.RemoteClusters, func(k world.Key, was, now *world.RemoteCluster) { x.foldRemoteCluster(was, now, t) })
 	foldInto(x.state.ServiceScopes, d.ServiceScopes, func(k world.Key, was, now *world.ServiceScope) { x.foldScope(k.Cluster, k, t) })
 	foldInto(x.state.Nodes, d.Nodes, func(k world.Key, was, now *world.Node) { x.foldNode(k, t) })
@@ -117,7 +122,10 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.Services, d.Services, func(k world.Key, was, now *world.Service) { x.foldService(k, was, now, t) })
 	foldInto(x.state.EndpointSlices, d.EndpointSlices, func(k world.Key, was, now *world.EndpointSlice) { x.foldSlice(k, was, now, t) })
 	foldInto(x.state.GatewayClasses, d.GatewayClasses, func(k world.Key, was, now *world.GatewayClass) { t.gateways = true })
-	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) { t.gateways = true })
+	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
+		t.gateways = true
+		t.waypointOf(x, k)
+	})
 	foldInto(x.state.AuthorizationPolicies, d.AuthorizationPolicies, func(k world.Key, was, now *world.AuthorizationPolicy) {
 		x.foldPolicy(k, x.policiesIn, now != nil, was != nil && len(was.Selector) > 0 || now != nil && len(now.Selector) > 0, t)
 	})
@@ -157,7 +165,18 @@ func (x *index) nameOfHost(k world.Key) (serviceName, bool) {
 	return serviceName{}, false
 }
 
-func (x *index) foldNamespace(k world.Key, t *touched) {
+func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched) {
+	var before, after wish
+	if was != nil {
+		before = wishOf(was.Labels, k.Cluster, k.Name)
+	}
+	if now != nil {
+		after = wishOf(now.Labels, k.Cluster, k.Name)
+	}
+	if k.Cluster == x.config.LocalCluster {
+		foldWish(x.waypointNamespaces, k, before, after)
+		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
+	}
 	for n := range x.namesIn[k.Name] {
 		t.names.add(n)
 	}
@@ -214,6 +233,16 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	t.pods.add(k)
 	x.placePod(k, was, now)
 	x.foldClaim(k, now, t)
+	if k.Cluster == x.config.LocalCluster {
+		var before, after wish
+		if was != nil {
+			before = wishOf(was.Labels, k.Cluster, k.Namespace)
+		}
+		if now != nil {
+			after = wishOf(now.Labels, k.Cluster, k.Namespace)
+		}
+		foldWish(x.waypointPods, k, before, after)
+	}
 	for s := range x.slicesNaming.of(k) {
 		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
 	}
@@ -277,7 +306,9 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 	}
 	if k.Cluster == x.config.LocalCluster {
 		var before, after []string
+		var wished, wishes wish
 		if was != nil {
+			wished = wishOf(was.Labels, k.Cluster, k.Namespace)
 			before = was.Ingress
 			for _, a := range was.Addresses {
 				x.vipsAt.remove(a, k)
@@ -285,12 +316,14 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 			}
 		}
 		if now != nil {
+			wishes = wishOf(now.Labels, k.Cluster, k.Namespace)
 			after = now.Ingress
 			for _, a := range now.Addresses {
 				x.vipsAt.add(a, k)
 				t.claimants(x, k.Cluster, a)
 			}
 		}
+		foldWish(x.waypointServices, n, wished, wishes)
 		for _, a := range before {
 			x.ingress.remove(a, k)
 			t.claimantsOf(x, k.Cluster, a)

@@ -39,6 +39,9 @@ func printMesh(o Output) string {
 		if !s.Canonical {
 			line += " remote-only"
 		}
+		if s.Waypoint != nil {
+			line += " waypoint=" + printGateway(s.Waypoint)
+		}
 		if s.Balance.Mode != mesh.BalanceSpread {
 			line += " " + map[mesh.BalanceMode]string{mesh.BalanceStrict: "strict", mesh.BalanceFailover: "failover"}[s.Balance.Mode]
 			for _, p := range s.Balance.Preference {
@@ -76,10 +79,11 @@ func printMesh(o Output) string {
 		if w.Capacity != 1 || w.NetworkGateway != nil {
 			line += fmt.Sprintf(" capacity=%d", w.Capacity)
 		}
-		if g := w.NetworkGateway; g != nil && g.Addr.Addr.IsValid() {
-			line += " via=" + netip.AddrPortFrom(g.Addr.Addr, g.Port).String()
-		} else if g != nil {
-			line += fmt.Sprintf(" via=%s:%d", g.Hostname, g.Port)
+		if w.NetworkGateway != nil {
+			line += " via=" + printGateway(w.NetworkGateway)
+		}
+		if w.Waypoint != nil {
+			line += " waypoint=" + printGateway(w.Waypoint)
 		}
 		if w.Locality != (mesh.Locality{}) {
 			line += fmt.Sprintf(" locality=%s/%s", w.Locality.Region, w.Locality.Zone)
@@ -148,6 +152,13 @@ func printClause(c mesh.PolicyClause) string {
 		alternatives = append(alternatives, strings.Join(fields, " and "))
 	}
 	return "(" + strings.Join(alternatives, " or ") + ")"
+}
+
+func printGateway(g *mesh.GatewayAddress) string {
+	if g.Addr.Addr.IsValid() {
+		return netip.AddrPortFrom(g.Addr.Addr, g.Port).String()
+	}
+	return fmt.Sprintf("%s:%d", g.Hostname, g.Port)
 }
 
 func printPort(p mesh.Port) string {

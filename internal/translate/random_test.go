@@ -40,6 +40,12 @@ func (g generator) labels() map[string]string {
 	if g.chance(20) {
 		out["private"] = "yes"
 	}
+	if g.chance(15) {
+		out[world.LabelUseWaypoint] = pick(g, []string{"gw", "gw2", "none"})
+		if g.chance(30) {
+			out[world.LabelUseWaypointNamespace] = pick(g, someNamespaces)
+		}
+	}
 	if g.chance(30) {
 		out["app"] = pick(g, someServices)
 	}
@@ -180,12 +186,16 @@ func (g generator) namespace() *world.Namespace {
 func (g generator) gateway() *world.Gateway {
 	out := &world.Gateway{
 		Key: g.key([]string{"gw", "gw2"}), UID: "u", Generation: int64(g.IntN(3)), Created: int64(g.IntN(3)), Deleting: g.chance(5),
-		Class:   pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
-		Network: pick(g, []string{"", "", "west", "east"}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
+		Class:       pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
+		WaypointFor: pick(g, []string{"", "service", "workload", "all"}),
+		Network:     pick(g, []string{"", "", "west", "east"}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
 	}
 	for i := range 1 + g.IntN(2) {
 		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),
 			HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
+		if l.RoutesFrom = pick(g, []string{"", "All", "Selector"}); l.RoutesFrom == "Selector" {
+			l.RouteNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
+		}
 		if g.chance(10) {
 			l.TLSOptions = map[string]string{optionTerminateMode: pick(g, []string{istioMutual, "ODD"})}
 		}

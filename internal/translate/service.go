@@ -65,8 +65,12 @@ func (x *index) answer(n serviceName) *answer {
 		out.taken[s.Cluster] = x.pods(s.Cluster, n).healthy
 	}
 	out.service, out.conflict = x.merge(n, own, remotes)
-	if own != nil && out.conflict != nil {
-		out.findings = append(out.findings, out.conflict.finding())
+	if own != nil {
+		if out.conflict != nil {
+			out.findings = append(out.findings, out.conflict.finding())
+		}
+		waypoint, findings := x.serviceWaypoint(own)
+		out.service.Waypoint, out.findings = waypoint, append(out.findings, findings...)
 	}
 	if own == nil {
 		network, _ := x.network(x.config.LocalCluster)

@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,7 +23,11 @@ func (m move) String() string {
 	if m.put == nil {
 		return fmt.Sprintf("step %d: delete %s", m.step, m.ref)
 	}
-	return fmt.Sprintf("step %d: put %s %+v", m.step, m.ref, m.put)
+	fields, err := json.Marshal(m.put)
+	if err != nil {
+		return fmt.Sprintf("step %d: put %s: %v", m.step, m.ref, err)
+	}
+	return fmt.Sprintf("step %d: put %s %s", m.step, m.ref, fields)
 }
 
 // deltas puts the moves of each step together.

@@ -41,7 +41,7 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		out.Tunnel = mesh.TunnelHBONE
 	}
 	if k.Cluster == x.config.LocalCluster {
-		out.Policies = x.policiesOf(p)
+		out.Policies, out.Waypoint = x.policiesOf(p), x.podWaypoint(p)
 	}
 	return out
 }

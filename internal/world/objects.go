@@ -131,6 +131,9 @@ type Listener struct {
 	TLSOptions      map[string]string
 	CertificateRefs int
 	RouteKinds      []string // allowedRoutes.kinds as "group/Kind"
+	// RoutesFrom is allowedRoutes.namespaces.from, RouteNamespaces its selector.
+	RoutesFrom      string
+	RouteNamespaces *Selector
 }
 
 // Gateway is a Gateway API Gateway.
@@ -143,6 +146,7 @@ type Gateway struct {
 	Class          string
 	Network        string // label topology.istio.io/network
 	ServiceAccount string // annotation gateway.istio.io/service-account
+	WaypointFor    string // label istio.io/waypoint-for
 	Listeners      []Listener
 	Addresses      []GatewayAddress
 	Status         []GatewayAddress

@@ -3,6 +3,10 @@
 package world
 
 import (
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -28,6 +32,7 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		Deleting:       g.DeletionTimestamp != nil,
 		Class:          string(g.Spec.GatewayClassName),
 		Network:        boundedLabels(g.Labels)[LabelNetwork],
+		WaypointFor:    bounded(g.Labels[LabelWaypointFor]),
 		ServiceAccount: bounded(g.Annotations[AnnotationServiceAccount]),
 		ServiceType:    bounded(g.Annotations[AnnotationServiceType]),
 	}
@@ -92,6 +97,12 @@ func reduceListener(l gatewayv1.Listener) Listener {
 			out.TLSOptions[string(k)] = string(v)
 		}
 	}
+	if l.AllowedRoutes != nil && l.AllowedRoutes.Namespaces != nil {
+		if from := l.AllowedRoutes.Namespaces.From; from != nil {
+			out.RoutesFrom = string(*from)
+		}
+		out.RouteNamespaces = plainSelector(l.AllowedRoutes.Namespaces.Selector)
+	}
 	if l.AllowedRoutes != nil {
 		for _, k := range l.AllowedRoutes.Kinds {
 			group := gatewayv1.GroupName
@@ -100,6 +111,22 @@ func reduceListener(l gatewayv1.Listener) Listener {
 			}
 			out.RouteKinds = append(out.RouteKinds, group+"/"+string(k.Kind))
 		}
+	}
+	return out
+}
+
+// plainSelector keeps a selector of Kubernetes' own form. One beyond bounds is cut off, which makes it match more, so it is made to
+// match nothing instead.
+func plainSelector(s *metav1.LabelSelector) *Selector {
+	if s == nil {
+		return nil
+	}
+	if len(s.MatchLabels) > maxSelectorTerms || len(s.MatchExpressions) > maxSelectorTerms {
+		return &Selector{Requirements: []Requirement{{Operator: "TooLong"}}}
+	}
+	out := &Selector{MatchLabels: maps.Clone(s.MatchLabels)}
+	for _, e := range s.MatchExpressions {
+		out.Requirements = append(out.Requirements, Requirement{Key: e.Key, Operator: string(e.Operator), Values: slices.Clone(e.Values)})
 	}
 	return out
 }
