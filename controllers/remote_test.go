@@ -166,6 +166,33 @@ var _ = Describe("Remote clusters", Ordered, func() {
 		Expect(vipRange.Contains(proxy.service(hostname).Addresses[0].Addr) || vipRange6.Contains(proxy.service(hostname).Addresses[0].Addr)).To(BeTrue())
 		Eventually(func() int { return proxy.endpoints(hostname) }).Should(Equal(1))
 
+		By("losing the ConfigMap that holds the address: it is written again, and the address stays")
+		address := proxy.service(hostname).Addresses[0].Addr
+		kept := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: shardName(shardOf(address))}}
+		Expect(east.Get(ctx, client.ObjectKeyFromObject(kept), kept)).To(Succeed())
+		entry := kept.Data[hostname.Hostname]
+		Expect(entry).To(ContainSubstring(vipRange.Addr().String()[:8]))
+		Expect(east.Delete(ctx, kept.DeepCopy())).To(Succeed())
+		Eventually(func() string {
+			again := &corev1.ConfigMap{}
+			if east.Get(ctx, client.ObjectKeyFromObject(kept), again) != nil || again.UID == kept.UID {
+				return ""
+			}
+			return again.Data[hostname.Hostname]
+		}).Should(Equal(entry))
+		Expect(proxy.service(hostname).Addresses[0].Addr).To(Equal(address))
+
+		By("moving an entry into the ConfigMap that once held all: it is taken back to where it belongs")
+		if kept.Name != vipsName {
+			first := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: vipsName}, Data: map[string]string{hostname.Hostname: entry}}
+			Expect(east.Create(ctx, first)).To(Succeed())
+			Eventually(func() map[string]string {
+				Expect(east.Get(ctx, client.ObjectKeyFromObject(first), first)).To(Succeed())
+				return first.Data
+			}).Should(BeEmpty())
+			Expect(proxy.service(hostname).Addresses[0].Addr).To(Equal(address))
+		}
+
 		By("changing the credential: nothing leaves meanwhile")
 		mark := proxy.removals()
 		edit(east, secret, func(s *corev1.Secret) { s.Data["west"] = west.readerKubeconfig() })

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -18,8 +19,12 @@ import (
 )
 
 const (
-	// vipsName is the ConfigMap that holds the addresses of services that exist in other clusters only.
+	// vipsName is the first of the ConfigMaps that hold the addresses of services that exist in other clusters only; shardName names
+	// the others.
 	vipsName = "isthmus-vips"
+	// vipShards is how many there are. A ConfigMap holds at most 1 MiB, and all 65534 addresses take up to 20 MB: 308 bytes each, with the
+	// longest names (63 for the name, and twice for the namespace) and the time of release. In 32 of them it is 0.6 MB each.
+	vipShards = 32
 	// vipRest is how long an address rests after its service is gone: no client's DNS answer or connection is that old.
 	vipRest = time.Hour
 )
@@ -30,7 +35,7 @@ var vipRange, vipRange6 = world.ReservedV4, world.ReservedV6
 // vipCount is how many addresses there are: those of a /16 but for its first and last.
 const vipCount = 1<<16 - 2
 
-// lease is one entry of the ConfigMap, under the service's hostname.
+// lease is one entry of a ConfigMap, under the service's hostname.
 type lease struct {
 	Namespace string     `json:"namespace"`
 	V4        netip.Addr `json:"v4"`
@@ -43,7 +48,7 @@ type lease struct {
 type leases map[mesh.ServiceKey]lease
 
 // allocate gives every wanted service an address, keeps those that have one, marks those no longer wanted as released, and forgets
-// what rested long enough. It starts where a service's name hashes to, so that addresses seldom differ after the ConfigMap was lost.
+// what rested long enough. It starts where a service's name hashes to, so that addresses seldom differ after a ConfigMap was lost.
 // Changed says whether the result differs; next is when something released may be forgotten, zero if nothing is; unserved are the
 // services for which no address is left.
 func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, changed bool, next time.Time, unserved []mesh.ServiceKey) {
@@ -88,16 +93,61 @@ func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, 
 	return result, changed, next, unserved
 }
 
+// freeVIP finds an address that is free. Each service has a shard of its own, and leaves it only when that is full: so two leaders that
+// do not know of each other yet, and give the same address or serve the same service, write the same ConfigMap, and one of them fails.
 func freeVIP(k mesh.ServiceKey, used *[1 << 16]bool) (uint16, bool) {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(k.String())) // a hash never fails
-	start := h.Sum32() % vipCount
-	for i := range uint32(vipCount) {
-		if index := uint16((start+i)%vipCount + 1); !used[index] {
-			return index, true
+	first, start := h.Sum32()%vipShards, h.Sum32()/vipShards
+	const each = 1 << 16 / vipShards
+	for s := range uint32(vipShards) {
+		for i := range uint32(each) {
+			index := uint16((start+i)%each*vipShards + (first+s)%vipShards)
+			if index != 0 && index != vipCount+1 && !used[index] {
+				return index, true
+			}
 		}
 	}
 	return 0, false
+}
+
+// shardOf is the number of the ConfigMap that holds an address.
+func shardOf(a netip.Addr) int { return int(vipIndex(a) % vipShards) }
+
+// shardName names a ConfigMap.
+func shardName(shard int) string {
+	if shard == 0 {
+		return vipsName
+	}
+	return vipsName + "-" + strconv.Itoa(shard)
+}
+
+// isShard says whether a ConfigMap is one of those that hold addresses.
+func isShard(name string) bool {
+	for s := range vipShards {
+		if name == shardName(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// gather puts the data of all ConfigMaps together. An entry may be in two of them: it is written where it belongs before it is taken
+// from where it does not, as with the one ConfigMap that there once was. What is where it belongs counts.
+func gather(shards [vipShards]map[string]string) map[string]string {
+	all := map[string]string{}
+	for _, belongs := range []bool{false, true} {
+		for shard, data := range shards {
+			for hostname, text := range data {
+				var v lease
+				err := json.Unmarshal([]byte(text), &v)
+				if there := err == nil && vipRange.Contains(v.V4) && shardOf(v.V4) == shard; there == belongs {
+					all[hostname] = text
+				}
+			}
+		}
+	}
+	return all
 }
 
 // vipAt gives address number index of a range of 65536.
@@ -113,7 +163,7 @@ func vipIndex(a netip.Addr) uint16 {
 	return binary.BigEndian.Uint16(b[len(b)-2:])
 }
 
-// decodeLeases reads the data of the ConfigMap. An entry that is broken, outside of the ranges, or has another's address is left out and
+// decodeLeases reads the data of all ConfigMaps. An entry that is broken, outside of the ranges, or has another's address is left out and
 // named in the error; the others count.
 func decodeLeases(data map[string]string) (leases, error) {
 	result, used := leases{}, map[uint16]string{}
@@ -133,20 +183,23 @@ func decodeLeases(data map[string]string) (leases, error) {
 		result[mesh.ServiceKey{Namespace: v.Namespace, Hostname: hostname}] = v
 	}
 	if len(bad) > 0 {
-		return result, fmt.Errorf("ConfigMap %s has %d bad entries, the first: %s", vipsName, len(bad), bad[0])
+		return result, fmt.Errorf("the ConfigMaps %s have %d bad entries, the first: %s", vipsName, len(bad), bad[0])
 	}
 	return result, nil
 }
 
-// encode gives the data of the ConfigMap. A hostname is a valid key.
-func (l leases) encode() map[string]string {
-	data := make(map[string]string, len(l))
+// encode gives the data of the ConfigMaps. A hostname is a valid key.
+func (l leases) encode() (data [vipShards]map[string]string) {
 	for k, v := range l {
 		text, err := json.Marshal(v)
 		if err != nil {
 			panic(err) // strings, addresses and a time always have a form
 		}
-		data[k.Hostname] = string(text)
+		shard := shardOf(v.V4)
+		if data[shard] == nil {
+			data[shard] = map[string]string{}
+		}
+		data[shard][k.Hostname] = string(text)
 	}
 	return data
 }

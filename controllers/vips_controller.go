@@ -6,12 +6,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,7 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// VIPReconciler keeps the addresses of services that exist in other clusters only. Every replica reads them from the ConfigMap into the
+// VIPReconciler keeps the addresses of services that exist in other clusters only. Every replica reads them from ConfigMaps into the
 // store; the leader also gives out new ones, and writes them before anybody uses them.
 type VIPReconciler struct {
 	client    client.Client
@@ -42,20 +42,20 @@ type VIPReconciler struct {
 	last   leases // what was last read or written; owned by Reconcile
 }
 
-// Loaded is closed after the ConfigMap was read once.
+// Loaded is closed after the ConfigMaps were read once.
 func (r *VIPReconciler) Loaded() <-chan struct{} { return r.loaded }
 
 // NeedLeaderElection is false: every replica reads.
 func (r *VIPReconciler) NeedLeaderElection() bool { return false }
 
-// SetupWithManager follows the ConfigMap, and news of what is wanted.
+// SetupWithManager follows the ConfigMaps, and news of what is wanted.
 func (r *VIPReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
 	everywhere := false
 	mine := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-		if o.GetNamespace() != r.namespace || o.GetName() != vipsName {
+		if o.GetNamespace() != r.namespace || !isShard(o.GetName()) {
 			return nil
 		}
-		return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(o)}}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: r.namespace, Name: vipsName}}} // all at once
 	})
 	news.add(types.NamespacedName{Namespace: r.namespace, Name: vipsName})
 	return ctrl.NewControllerManagedBy(mgr).Named("vips").
@@ -67,21 +67,36 @@ func (r *VIPReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
 
 // Reconcile reads, and if this replica leads, allocates and writes.
 func (r *VIPReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: vipsName}}
-	err := r.reader.Get(ctx, client.ObjectKeyFromObject(object), object)
-	missing := apierrors.IsNotFound(err)
-	if err != nil && !missing {
-		return ctrl.Result{}, fmt.Errorf("read ConfigMap %s: %w", vipsName, err)
+	var there corev1.ConfigMapList
+	if err := r.reader.List(ctx, &there, client.InNamespace(r.namespace)); err != nil {
+		return ctrl.Result{}, fmt.Errorf("read ConfigMaps %s: %w", vipsName, err)
 	}
-	current, bad := decodeLeases(object.Data)
+	byName := map[string]*corev1.ConfigMap{}
+	for i := range there.Items {
+		byName[there.Items[i].Name] = &there.Items[i]
+	}
+	var objects [vipShards]*corev1.ConfigMap
+	var data [vipShards]map[string]string
+	lost := leases{}
+	for shard := range vipShards {
+		object := byName[shardName(shard)]
+		if object == nil {
+			object = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: shardName(shard)}}
+			// If somebody deleted it, what was given out is in use: it is written again as it was.
+			for k, v := range r.last {
+				if shardOf(v.V4) == shard {
+					lost[k] = v
+				}
+			}
+		}
+		objects[shard], data[shard] = object, object.Data
+	}
+	current, bad := decodeLeases(gather(data))
 	if bad != nil {
 		r.log.Error(bad, "some reserved addresses cannot be read and will be given out anew")
 	}
-	if missing && len(r.last) > 0 {
-		// Somebody deleted it. What was given out is in use: it is written again as it was.
-		current = r.last
-	}
-	next, err := r.allocate(ctx, object, missing, &current)
+	restore(current, lost)
+	next, err := r.allocate(ctx, objects, &current)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -94,7 +109,20 @@ func (r *VIPReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Res
 	return ctrl.Result{RequeueAfter: max(time.Until(next), time.Second)}, nil
 }
 
-func (r *VIPReconciler) allocate(ctx context.Context, object *corev1.ConfigMap, missing bool, current *leases) (next time.Time, err error) {
+// restore adds leases that were lost, unless the service or the address was given again.
+func restore(current, lost leases) {
+	used := map[netip.Addr]bool{}
+	for _, v := range current {
+		used[v.V4] = true
+	}
+	for k, v := range lost {
+		if _, ok := current[k]; !ok && !used[v.V4] {
+			current[k] = v
+		}
+	}
+}
+
+func (r *VIPReconciler) allocate(ctx context.Context, objects [vipShards]*corev1.ConfigMap, current *leases) (next time.Time, err error) {
 	for _, condition := range []<-chan struct{}{r.leading, r.complete} {
 		select {
 		case <-condition:
@@ -102,22 +130,26 @@ func (r *VIPReconciler) allocate(ctx context.Context, object *corev1.ConfigMap, 
 			return time.Time{}, nil // both wake this reconciler when they come true
 		}
 	}
-	after, changed, next, unserved := current.allocate(r.want(), time.Now())
+	after, _, next, unserved := current.allocate(r.want(), time.Now())
 	if len(unserved) > 0 {
 		r.log.Error(fmt.Errorf("the range %s is used up", vipRange), "services of other clusters have no address here", "services", len(unserved))
 	}
 	data := after.encode()
-	if !changed && (len(data) == 0 || maps.Equal(data, object.Data)) {
-		return next, nil
-	}
-	object.Data = data
-	if missing {
-		err = r.client.Create(ctx, object, fieldOwner)
-	} else {
-		err = r.client.Update(ctx, object, fieldOwner)
-	}
-	if err != nil {
-		return time.Time{}, fmt.Errorf("write ConfigMap %s: %w", vipsName, err)
+	// The first one last: entries that once were in it are by then where they belong.
+	for shard := vipShards - 1; shard >= 0; shard-- {
+		object := objects[shard]
+		if maps.Equal(data[shard], object.Data) {
+			continue
+		}
+		object.Data = data[shard]
+		if object.ResourceVersion == "" {
+			err = r.client.Create(ctx, object, fieldOwner)
+		} else {
+			err = r.client.Update(ctx, object, fieldOwner)
+		}
+		if err != nil {
+			return time.Time{}, fmt.Errorf("write ConfigMap %s: %w", object.Name, err)
+		}
 	}
 	*current = after
 	return next, nil

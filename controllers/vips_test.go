@@ -5,6 +5,7 @@ package controllers
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestNoTwoServicesShareAnAddress(t *testing.T) {
 
 func TestDecodeLeases(t *testing.T) {
 	good, _, _, _ := leases{}.allocate([]mesh.ServiceKey{serviceKey("a"), serviceKey("b")}, time.Unix(0, 0))
-	data := good.encode()
+	data := gather(good.encode())
 	if got, err := decodeLeases(data); err != nil || !cmp.Equal(got, good, cmpopts.EquateComparable(netip.Addr{})) {
 		t.Fatalf("got %v, %v", got, err)
 	}
@@ -74,6 +75,60 @@ func TestDecodeLeases(t *testing.T) {
 		if got, err := decodeLeases(data); err == nil || len(got) != 2 {
 			t.Errorf("%s: got %v, %v", name, got, err)
 		}
+	}
+}
+
+// TestShards demands that all addresses fit into the ConfigMaps even with the longest names, and that entries move out of the one
+// ConfigMap that there once was without being lost on the way.
+func TestShards(t *testing.T) {
+	long := strings.Repeat("n", 63)
+	var want []mesh.ServiceKey
+	for i := range vipCount {
+		name := fmt.Sprintf("%063d", i)
+		want = append(want, mesh.ServiceKey{Namespace: long, Hostname: name + "." + long + ".svc.cluster.local"})
+	}
+	all, _, _, unserved := leases{}.allocate(want, time.Unix(0, 0))
+	if len(unserved) > 0 {
+		t.Fatalf("%d services have no address", len(unserved))
+	}
+	for k, v := range all {
+		at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		v.Released = &at
+		all[k] = v
+	}
+	shards := all.encode()
+	total := 0
+	for i, data := range shards {
+		size := 0
+		for k, v := range data {
+			size += len(k) + len(v)
+		}
+		if size > 1<<20 {
+			t.Errorf("%s has %d bytes; a ConfigMap takes 1 MiB", shardName(i), size)
+		}
+		total += len(data)
+	}
+	if got, err := decodeLeases(gather(shards)); err != nil || len(got) != vipCount || total != vipCount {
+		t.Fatalf("%d of %d leases came back, %v", len(got), total, err)
+	}
+
+	few, _, _, _ := leases{}.allocate(want[:40], time.Unix(0, 0))
+	once := [vipShards]map[string]string{gather(few.encode())} // all in the first
+	moving := few.encode()
+	moving[0] = once[0] // the others are written, the first is not yet
+	for name, shards := range map[string][vipShards]map[string]string{"once": once, "moving": moving, "moved": few.encode()} {
+		if got, err := decodeLeases(gather(shards)); err != nil || !cmp.Equal(got, few, cmpopts.EquateComparable(netip.Addr{})) {
+			t.Errorf("%s: got %d leases, %v", name, len(got), err)
+		}
+	}
+}
+
+func TestLostLeasesAreRestored(t *testing.T) {
+	all, _, _, _ := leases{}.allocate([]mesh.ServiceKey{serviceKey("a"), serviceKey("b"), serviceKey("c")}, time.Unix(0, 0))
+	current := leases{serviceKey("a"): all[serviceKey("a")], serviceKey("other"): {Namespace: "ns", V4: all[serviceKey("b")].V4}}
+	restore(current, all)
+	if _, taken := current[serviceKey("b")]; len(current) != 3 || taken || current[serviceKey("c")] != all[serviceKey("c")] {
+		t.Fatalf("got %v", current)
 	}
 }
 
