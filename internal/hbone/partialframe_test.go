@@ -28,7 +28,17 @@ func TestReadDoesNotWaitForTheRestOfAFrame(t *testing.T) {
 		return s.holder == w
 	}
 	got := reads(first)
-	eventually(t, func() bool { return holder(&first.w) })
+	eventually(t, func() bool {
+		if holder(&first.w) {
+			return true
+		}
+		p.must(p.WriteData(1, false, []byte("x"))) // whoever reads for all leaves the seat to whom the next bytes are for
+		if n := <-got; n != 1 {
+			t.Errorf("got %d bytes of 1", n)
+		}
+		got = reads(first)
+		return false
+	})
 	reads(second)
 	eventually(t, func() bool {
 		s := &p.conn.seat
