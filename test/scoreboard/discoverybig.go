@@ -24,7 +24,7 @@ const (
 	bigBuilds    = 5
 
 	bigApplyGoal  = 50.0  // µs for one change
-	bigGrowthGoal = 4.0   // how much longer a change may take in the biggest world, of 100 times the size: the smallest fits the processor's caches
+	bigGrowthGoal = 2.0   // how much longer a change may take in the biggest world, of 100 times the size: it should not depend on that, and the rest is noise
 	bigBuildGoal  = 2.0   // s
 	bigMemoryGoal = 600.0 // MB
 )
