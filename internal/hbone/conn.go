@@ -102,7 +102,8 @@ func newConn(nc net.Conn, s Settings, client bool) *Conn {
 		peerHeader: maxWindow,
 	}
 	if c.under != nil {
-		// A Conn keeps no more than one write of its own, the queue and a frame. Twice as much leaves room for records, and for what TLS says by itself.
+		// A Conn keeps no more than one write of its own, the queue and a frame. Twice as much leaves room for records, and for what TLS says by itself, which
+		// has a bound of its own, maxAside.
 		c.under.limit = 2 * int64(c.set.WriteQueue+maxGlut+c.set.WriteFrameSize)
 		c.under.onKept = c.flushKept
 	}

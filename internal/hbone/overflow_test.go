@@ -15,10 +15,16 @@ func TestTransportHoldsLittle(t *testing.T) {
 	s := NewServer(nc, Settings{FlushTimeout: 10 * time.Millisecond})
 	defer s.Close()
 	answer := make([]byte, 27)
+	held := int64(0)
 	for range 64 << 20 / len(answer) {
-		if _, err := nc.Write(answer); err != nil {
+		_, err := nc.Write(answer)
+		// One flush may be stuck with as much as waits behind it.
+		if held = max(held, s.under.kept.Load()); held > 2*maxAside {
+			break
+		}
+		if err != nil {
 			return
 		}
 	}
-	t.Errorf("%d bytes held, and the connection runs: %v", s.under.kept.Load(), s.Err())
+	t.Errorf("%d bytes held, and the connection runs: %v", held, s.Err())
 }

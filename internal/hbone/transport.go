@@ -24,19 +24,39 @@ import (
 // once is kept, and sent by the Conn; that is never more than one write of the Conn, a frame or the queue.
 type Transport struct {
 	net.Conn
-	try  tryWriter   // nil: it cannot write without waiting
-	more atomic.Bool // the next Write is not the last of its frame; set by who has the turn to send, and seen by alerts of TLS too
+	try tryWriter // nil: it cannot write without waiting
 
 	adopted atomic.Bool
+	phase   atomic.Int32 // set by who has the turn to send; TLS may write in any of them
 	kept    atomic.Int64 // bytes that wait, those that flush is writing included
 	limit   int64        // of kept
 	onKept  func()       // called, if set, when bytes were kept: TLS also writes by itself, and then nobody has the turn
 
 	mu       sync.Mutex
 	over     []byte // what was not taken, the oldest first
+	aside    int    // bytes of over that TLS wrote by itself
 	flushing bool
 	err      error
 }
+
+// The phases of a Transport.
+const (
+	notOurs  = iota // nobody has the turn: what is written is TLS's own
+	lastOurs        // the Conn writes, and nothing follows at once
+	moreOurs        // the Conn writes, and the next Write is not the last of its frame
+)
+
+// oursBefore is the phase of a Write of the Conn, before another one or none.
+func oursBefore(more bool) int32 {
+	if more {
+		return moreOurs
+	}
+	return lastOurs
+}
+
+// maxAside is how many bytes TLS may have waiting that it wrote by itself, while the Conn wrote nothing: the answers to 600 key updates, of which RFC 8446 section 5.5
+// has an honest peer send one in 2^24 records. Whoever asks for more and does not read what it asked for is not honest.
+const maxAside = 16 << 10
 
 // tryWriter writes as much of p as it can without waiting. more says that another write follows at once.
 type tryWriter interface {
@@ -102,13 +122,17 @@ func (t *Transport) writeOrKeep(p []byte) (n int, kept bool, err error) {
 	if t.err != nil {
 		return 0, false, t.err
 	}
+	phase := t.phase.Load()
 	if len(t.over) == 0 && !t.flushing {
-		if n, t.err = t.try.tryWrite(p, t.more.Load()); t.err != nil {
+		if n, t.err = t.try.tryWrite(p, phase == moreOurs); t.err != nil {
 			return n, false, t.err
 		}
 	}
 	if n < len(p) {
-		if t.kept.Load()+int64(len(p)-n) > t.limit {
+		if phase == notOurs {
+			t.aside += len(p) - n
+		}
+		if t.aside > maxAside || t.kept.Load()+int64(len(p)-n) > t.limit {
 			t.err = errOverflow
 			return n, false, t.err
 		}
@@ -135,7 +159,7 @@ func (t *Transport) flush() error {
 	defer t.mu.Unlock()
 	for len(t.over) > 0 && t.err == nil {
 		p := t.over
-		t.over, t.flushing = nil, true
+		t.over, t.aside, t.flushing = nil, 0, true
 		t.mu.Unlock()
 		_, err := t.Conn.Write(p)
 		t.kept.Add(-int64(len(p)))

@@ -265,11 +265,14 @@ func (c *Conn) transmit(rest []byte, more bool) {
 
 // writeRecords writes p to the transport, a record at a time if that can tell the network that more follows.
 func (c *Conn) writeRecords(p []byte, more bool) error {
+	if c.under != nil {
+		defer c.under.phase.Store(notOurs)
+	}
 	for len(p) > 0 {
 		n := len(p)
 		if c.under != nil {
 			n = min(n, c.record)
-			c.under.more.Store(more || n < len(p))
+			c.under.phase.Store(oursBefore(more || n < len(p)))
 		}
 		if _, err := c.nc.Write(p[:n]); err != nil {
 			return err
