@@ -57,6 +57,11 @@ func (c *Conn) beginData(fh http2.FrameHeader, have []byte) (more bool, err erro
 	if d.stream, err = c.receiver(fh); err != nil {
 		return false, err
 	}
+	if d.end && d.stream != nil && d.stream.request != nil && !d.stream.request.answered.Load() {
+		if err := c.earlyEnd(); err != nil {
+			return false, err
+		}
+	}
 	if overhead := int(fh.Length) - d.left; overhead > 0 {
 		c.giveBack(d.stream, overhead)
 	}

@@ -48,8 +48,8 @@ func (h *haste) ended(s *Stream) {
 	}
 }
 
-// holds says whether what was just queued may be held back: whoever calls next can send it. wmu must be held.
-func (c *Conn) holds() bool {
+// mayHold says whether what was just queued may be held back: whoever calls next can send it. wmu must be held.
+func (c *Conn) mayHold() bool {
 	return c.haste.likely() && c.direct() && !c.sending && !c.crowd.Load() && !c.under.held()
 }
 

@@ -52,7 +52,7 @@ type input struct {
 	sated   bool    // it has what it waited for
 	back    bool    // and is likely to want more
 	parting bool    // it is to leave the seat to somebody whose bytes come next
-	woken   int     // how many others got something out of the last read of the transport
+	woken   int     // how many others, requests among them, got something out of the last read of the transport
 	owes    bool    // frames were queued on the way
 }
 

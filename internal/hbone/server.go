@@ -179,9 +179,10 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 	if _, err := ParseAuthority(list.authority); err != nil {
 		return c.refuse(id, 400, end)
 	}
-	// A client that ends its direction before the tunnel is there has no use for it, but we have a dial to make and a stream to keep.
-	if end && !c.in.resets.spend(c.set.Resets) {
-		return calm(EventResetBudget, "too many requests that end at once")
+	if end {
+		if err := c.earlyEnd(); err != nil {
+			return err
+		}
 	}
 
 	r := &Request{Authority: list.authority, Header: list.fields}

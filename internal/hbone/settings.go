@@ -45,8 +45,9 @@ type Settings struct {
 	// IdleTimeout is how long a server keeps a connection without streams before it drains it. 10 min, twice what a pool keeps an idle one,
 	// so that it is usually the client who lets go. Negative: for ever. A client connection ignores it: its pool decides.
 	IdleTimeout time.Duration
-	// Resets budgets streams that the peer makes us drop before they were answered: opened and reset at once, refused, or malformed. Rapid reset
-	// (CVE-2023-44487) and its mirror, where the server is led to reset, end here. Ordinary resets of answered streams do not count.
+	// Resets budgets streams that the peer makes us drop before they were answered: opened and reset at once, refused, or malformed; a request that the client ends
+	// before the answer counts as four. Rapid reset (CVE-2023-44487) and its mirror, where the server is led to reset, end here. Ordinary resets of answered streams
+	// do not count.
 	Resets Budget
 	// Control budgets frames that cost us work and move no bytes: PING, SETTINGS, PRIORITY, RST_STREAM, unknown types, empty DATA,
 	// interim answers, frames on closed streams. Each 16 KiB of DATA received earns one more.

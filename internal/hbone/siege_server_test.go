@@ -66,7 +66,7 @@ var wavesAtServer = map[string]wave{
 	"push":                     endsWith(badProtocol),
 	"window-flood":             endsWith(updatesSpent),
 	"unread-pings":             endsWith(controlSpent),
-	"unread-answers":           {ends: []fate{unread, resetsSpent, silent}, holds: 10 << 20, settings: trusting},
+	"unread-answers":           endsWith(resetsSpent),
 	"ping-flood-stubborn":      endsWith(controlSpent),
 	"drip":                     {},
 
@@ -99,6 +99,7 @@ var wavesAtServer = map[string]wave{
 	"slow-reads":               {streams: 190, holds: 128 << 10},
 	"open-and-abandon":         {streams: 190},
 	"half-closed":              {streams: 190},
+	"ended-early":              endsWith(resetsSpent),
 
 	"silent-after-connect":   {},
 	"silent-in-handshake":    {},

@@ -13,7 +13,6 @@ var (
 	controlSpent = calmFor(EventControlBudget)
 	updatesSpent = calmFor(EventUpdateBudget)
 	headersEnd   = calmFor(EventHeaderLimit)
-	unread       = calmFor(EventUnreadAnswers)
 	badProtocol  = breachOf(http2.ErrCodeProtocol)
 	badTable     = breachOf(http2.ErrCodeCompression)
 	badSize      = breachOf(http2.ErrCodeFrameSize)
@@ -28,13 +27,6 @@ func endsWith(f ...fate) wave { return wave{ends: f} }
 // impatient makes silence end a connection within the siege.
 func impatient(s *Settings) {
 	s.PrefaceTimeout, s.PingInterval, s.PingTimeout = 200*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
-}
-
-// trusting has room for many requests. Whoever never reads may also be stuck by its own TCP, which takes no acknowledgement any more once its buffer is full; silence
-// tells of that, after a second here.
-func trusting(s *Settings) {
-	s.MaxStreams = 3000
-	s.PingInterval, s.PingTimeout = time.Second, time.Second
 }
 
 func falls(f ...fate) wave { return wave{ends: f, settings: impatient} }

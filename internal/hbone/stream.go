@@ -232,7 +232,7 @@ func (s *Stream) write(p []byte, wait, more bool) (n int, err error) {
 				c.queueData(s, p[n:n+size])
 			}
 			n += size
-			if first && !straight && n == len(p) && c.holds() {
+			if first && !straight && n == len(p) && c.mayHold() {
 				c.holdBack(s)
 				c.next()
 				continue

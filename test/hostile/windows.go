@@ -114,6 +114,15 @@ var windows = []Attack{
 	// Streams on which one side has ended, and the other never does.
 	{Name: "half-closed", By: Client, Polite: true, Do: func(p *Peer) {
 		for range manyStreams {
+			p.Open(Talker)
+		}
+		for id := p.Asked(); id != 0; id = p.Asked() {
+			p.End(id)
+		}
+	}},
+	// The same before the answer.
+	{Name: "ended-early", By: Client, Polite: true, Do: func(p *Peer) {
+		for range manyStreams {
 			p.End(p.Open(Mute))
 		}
 	}},
