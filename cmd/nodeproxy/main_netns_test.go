@@ -25,8 +25,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -161,16 +159,14 @@ func startController(t *testing.T) (target, root string) {
 	})
 	discovery.SetReady()
 	config := ca.ServerConfig(func() *ca.Signer { return signer }, "localhost")
-	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(config)))
-	discovery.Register(server)
-	authority.Register(server)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() { server.Stop(); <-done })
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { done <- xds.Serve(ctx, l, config, discovery, authority) }()
+	t.Cleanup(func() { cancel(); <-done })
 	return fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port), signer.RootPEM()
 }
 

@@ -57,7 +57,7 @@ func BenchmarkFirstResponse(b *testing.B) {
 			b.Fatal(err)
 		}
 		r := subscription.next(s.tables[addressURL], func(*entry) bool { return true }, subscription.since)
-		if len(r.GetResources()) != 100_000 {
+		if len(r.entries) != 100_000 {
 			b.Fatal("incomplete")
 		}
 	}

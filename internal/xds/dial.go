@@ -22,6 +22,9 @@ const (
 	connectTimeout = 5 * time.Second
 	// maxResponseMessage is the largest response read, the bound that ztunnel has.
 	maxResponseMessage = 200 << 20
+	// responseWindow is how many bytes the server may send ahead of our reading: 1 MiB keeps 10 Gbit/s full over the 0.8 ms of a large cluster
+	// (10e9/8 * 0.0008 = 1e6). A message that is being read gets a larger window of its own.
+	responseWindow = 1 << 20
 	// firstBackoff and lastBackoff bound the pause between attempts, which doubles from the one to the other.
 	firstBackoff = 10 * time.Millisecond
 	lastBackoff  = 15 * time.Second
@@ -37,6 +40,10 @@ func dial(o ClientOptions) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: connectBackoff, MinConnectTimeout: connectTimeout}),
+		// Fixed windows: gRPC would otherwise probe the path with a PING for each message that comes, and the server answer it.
+		grpc.WithStaticStreamWindowSize(responseWindow),
+		grpc.WithStaticConnWindowSize(responseWindow),
+		grpc.WithDisableRetry(),         // of single calls, which would keep a copy of what was sent; we begin streams anew
 		grpc.WithDisableServiceConfig(), // DNS TXT records have no say in how we connect
 		grpc.WithNoProxy(),              // nor has an HTTPS_PROXY that was meant for an app
 	}

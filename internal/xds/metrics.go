@@ -20,6 +20,7 @@ type serverMetrics struct {
 	sent         *prometheus.CounterVec
 	rejected     *prometheus.CounterVec
 	abandoned    *prometheus.CounterVec
+	encoded      *prometheus.CounterVec
 	unencodable  *prometheus.CounterVec
 	acknowledged *prometheus.HistogramVec
 }
@@ -39,13 +40,14 @@ func newServerMetrics(r prometheus.Registerer) *serverMetrics {
 		sent:        counter("resources_sent_total", "Resources sent in discovery responses."),
 		rejected:    counter("rejected_total", "Discovery responses that a subscriber rejected, in whole or in part."),
 		abandoned:   counter("abandoned_total", "Discovery streams ended because a response was not acknowledged in time."),
+		encoded:     counter("encoded_total", "Resources encoded, once for all subscribers."),
 		unencodable: counter("unencodable_total", "Resources that could not be encoded and were not sent."),
 		acknowledged: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "isthmus_xds_acknowledge_seconds", Help: "From sending a discovery response to its acknowledgement.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}, []string{"type"}),
 	}
 	if r != nil {
-		r.MustRegister(m.subscribers, m.resources, m.refused, m.responses, m.sent, m.rejected, m.abandoned, m.unencodable, m.acknowledged)
+		r.MustRegister(m.subscribers, m.resources, m.refused, m.responses, m.sent, m.rejected, m.abandoned, m.encoded, m.unencodable, m.acknowledged)
 	}
 	return m
 }

@@ -44,7 +44,7 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 			send := func() {
 				for _, url := range order {
 					if r := sub.next(url); r != nil {
-						inFlight = append(inFlight, proto.Clone(r).(*discovery.DeltaDiscoveryResponse))
+						inFlight = append(inFlight, received(t, r))
 					}
 				}
 			}
@@ -98,6 +98,20 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 	}
 }
 
+// received is a response as a client gets it.
+func received(t *testing.T, r *response) *discovery.DeltaDiscoveryResponse {
+	t.Helper()
+	buffers, err := newCodec().Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &discovery.DeltaDiscoveryResponse{}
+	if err := newCodec().Unmarshal(buffers, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // randomDelta changes a few of a few resources.
 func randomDelta(rng *rand.Rand) mesh.Delta {
 	d := mesh.Delta{
@@ -144,11 +158,12 @@ func FuzzResponse(f *testing.F) {
 		f.Fatal(err)
 	}
 	r := s.next(table, func(*entry) bool { return true }, s.since)
-	r.RemovedResources = []string{"gone", samplePod().UID}
-	body, err := proto.Marshal(r)
+	r.removed = []string{"gone", samplePod().UID}
+	buffers, err := newCodec().Marshal(r)
 	if err != nil {
 		f.Fatal(err)
 	}
+	body := buffers.Materialize()
 	f.Add(body, body)
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		m := newMirror()

@@ -56,6 +56,7 @@ type Service interface {
 func Serve(ctx context.Context, l net.Listener, config *tls.Config, services ...Service) error {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(config)),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(maxConcurrentCalls),
 		grpc.StaticStreamWindowSize(streamWindow),

@@ -101,7 +101,7 @@ func NewServer(o ServerOptions) *Server {
 	}
 }
 
-// Register offers the server on a gRPC server.
+// Register offers the server on a gRPC server, which must be that of Serve: its codec knows our responses.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discovery.RegisterAggregatedDiscoveryServiceServer(r, s)
 }
@@ -204,6 +204,7 @@ func (c *changes) add(k kind, name string, gone bool, encode func() (*entry, err
 		c.server.log.Error(err, "resource cannot be encoded", "type", short(k.url()), "name", name)
 		return
 	}
+	c.server.metrics.encoded.WithLabelValues(short(k.url())).Inc()
 	if old == nil || old.version != e.version || old.kind != e.kind {
 		c.puts = append(c.puts, e)
 	}

@@ -192,16 +192,16 @@ func (sub *subscriber) tell(url string) error {
 		return err
 	}
 	sub.server.metrics.responses.WithLabelValues(short(url)).Inc()
-	sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.GetResources())))
-	sub.log.V(1).Info("told", "type", short(url), "resources", len(response.GetResources()), "removed", len(response.GetRemovedResources()))
+	sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.entries)))
+	sub.log.V(1).Info("told", "type", short(url), "resources", len(response.entries), "removed", len(response.removed))
 	return nil
 }
 
 // deliver hands a response to the transport, which takes it as fast as the subscriber reads. One that does not read is treated as one that does not
 // acknowledge: it holds memory, and maybe a turn that others wait for. The sender that is left behind ends with the stream, which is when serve returns.
-func (sub *subscriber) deliver(url string, response *discovery.DeltaDiscoveryResponse) error {
+func (sub *subscriber) deliver(url string, response *response) error {
 	sent := make(chan error, 1)
-	sub.server.receivers.Go(func() { sent <- sub.stream.Send(response) })
+	sub.server.receivers.Go(func() { sent <- sub.stream.SendMsg(response) })
 	limit := time.NewTimer(sub.server.options.AckTimeout)
 	defer limit.Stop()
 	select {
@@ -221,7 +221,7 @@ func (sub *subscriber) abandon(url string) error {
 	return status.Errorf(codes.DeadlineExceeded, "no acknowledgement of %s within %s", short(url), sub.server.options.AckTimeout)
 }
 
-func (sub *subscriber) next(url string) *discovery.DeltaDiscoveryResponse {
+func (sub *subscriber) next(url string) *response {
 	now := time.Now()
 	sub.server.mu.RLock()
 	defer sub.server.mu.RUnlock()

@@ -64,7 +64,7 @@ func (s *subscription) changed(before, after *entry, now time.Time) {
 		if e == nil {
 			e = before
 		}
-		s.mark(e.name(), now)
+		s.mark(e.name, now)
 	}
 }
 
@@ -73,7 +73,7 @@ func (s *subscription) wants(e *entry) bool {
 	if e == nil {
 		return false
 	}
-	return s.wildcard || has(s.held, e.name()) || s.names(e) || s.node != "" && e.node == s.node ||
+	return s.wildcard || has(s.held, e.name) || s.names(e) || s.node != "" && e.node == s.node ||
 		slices.ContainsFunc(e.services, func(name string) bool { return has(s.follows, name) })
 }
 
@@ -163,25 +163,25 @@ func (s *subscription) markAll(entries map[string]*entry, known map[string]strin
 
 func (s *subscription) markUnknown(e *entry, known map[string]string, now time.Time) {
 	if !sameVersion(known, e) {
-		s.mark(e.name(), now)
+		s.mark(e.name, now)
 	}
 }
 
 // follow makes the workloads of a service wanted too, once.
 func (s *subscription) follow(e *entry, t *table, known map[string]string, now time.Time) {
-	if s.wildcard || e.kind != kindService || has(s.follows, e.name()) {
+	if s.wildcard || e.kind != kindService || has(s.follows, e.name) {
 		return
 	}
-	s.follows[e.name()] = struct{}{}
-	for name := range t.members[e.name()] {
+	s.follows[e.name] = struct{}{}
+	for name := range t.members[e.name] {
 		s.markUnknown(t.entries[name], known, now)
 	}
 }
 
 // names says whether the entry was asked for by its name or by one of its aliases.
 func (s *subscription) names(e *entry) bool {
-	return has(s.asked, e.name()) ||
-		slices.ContainsFunc(e.resource.GetAliases(), func(a string) bool { return has(s.asked, a) })
+	return has(s.asked, e.name) ||
+		slices.ContainsFunc(e.aliases, func(a string) bool { return has(s.asked, a) })
 }
 
 // acknowledge takes the nonce of a request. It says whether the nonce answers the response in flight.
@@ -198,26 +198,26 @@ func (s *subscription) due() bool { return s.nonce == "" && (s.owed || len(s.pen
 
 // next makes the response that is due, or nil. sees says whether the subscriber may know of an entry; one that it
 // may not know of does not exist for it.
-func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *discovery.DeltaDiscoveryResponse {
+func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *response {
 	if !s.due() {
 		return nil
 	}
-	response := &discovery.DeltaDiscoveryResponse{TypeUrl: s.url}
+	out := &response{url: s.url}
 	told := map[string]struct{}{} // not for a wildcard, for which names are told once anyway
 	size := 0
 	tell := func(e *entry) {
 		if !s.wildcard {
-			if has(told, e.name()) {
+			if has(told, e.name) {
 				return
 			}
-			told[e.name()] = struct{}{}
-			s.held[e.name()] = struct{}{}
+			told[e.name] = struct{}{}
+			s.held[e.name] = struct{}{}
 			if s.names(e) {
 				s.follow(e, t, nil, now)
 			}
 		}
-		response.Resources = append(response.Resources, e.resource)
-		size += len(e.resource.GetResource().GetValue()) + len(e.name())
+		out.entries = append(out.entries, e)
+		size += e.wire.Len()
 	}
 	// Following a service makes its workloads pending while it is told: hence the outer loop.
 	for len(s.pending) > 0 && size < maxResponseBytes {
@@ -233,7 +233,7 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *di
 			if len(found) == 0 {
 				delete(s.held, name)
 				delete(s.follows, name)
-				response.RemovedResources = append(response.RemovedResources, name)
+				out.removed = append(out.removed, name)
 				size += len(name)
 			}
 		}
@@ -241,14 +241,14 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *di
 	s.owed = false
 	s.serial++
 	s.nonce = strconv.FormatUint(s.serial, 10)
-	response.Nonce = s.nonce
-	return response
+	out.nonce = s.nonce
+	return out
 }
 
 // sameVersion says whether the subscriber told that it holds this very content.
 func sameVersion(known map[string]string, e *entry) bool {
-	v := e.resource.GetVersion()
-	return v != "" && known[e.name()] == v
+	v := e.told()
+	return v != "" && known[e.name] == v
 }
 
 func has(set map[string]struct{}, name string) bool {

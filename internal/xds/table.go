@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -38,14 +39,22 @@ func (k kind) url() string {
 // entry is one resource as all subscribers get it. It is never changed.
 type entry struct {
 	kind     kind
-	resource *discovery.Resource // shared by all responses that hold it; read only
-	version  string              // hash of the content, also for types that travel without one
-	services []string            // of a workload: names of the services that it belongs to
-	node     string              // of a workload
-	owner    mesh.Identity       // of a gateway: who alone may see it (without a trust domain)
+	name     string
+	aliases  []string
+	version  string        // hash of the content, also for types that travel without one
+	wire     mem.Buffer    // the resource as a field of a response; shared by all responses that hold it, read only
+	services []string      // of a workload: names of the services that it belongs to
+	node     string        // of a workload
+	owner    mesh.Identity // of a gateway: who alone may see it (without a trust domain)
 }
 
-func (e *entry) name() string { return e.resource.GetName() }
+// told is the version that travels with the resource. Authorization resources carry none (discovery.md, part 2).
+func (e *entry) told() string {
+	if e.kind == kindPolicy {
+		return ""
+	}
+	return e.version
+}
 
 // version is a stable name for content: the same on every replica and after every restart.
 func version(body []byte) string {
@@ -53,17 +62,16 @@ func version(body []byte) string {
 	return hex.EncodeToString(sum[:10]) // 80 bits: two contents of one name never meet by chance
 }
 
-func newEntry(k kind, name string, body []byte, aliases []string) *entry {
-	v := version(body)
-	e := &entry{kind: k, version: v, resource: &discovery.Resource{
+func newEntry(k kind, name string, body []byte, aliases []string) (*entry, error) {
+	e := &entry{kind: k, name: name, aliases: aliases, version: version(body)}
+	wire, err := resourceWire(&discovery.Resource{
 		Name:     name,
+		Version:  e.told(),
 		Aliases:  aliases,
 		Resource: &anypb.Any{TypeUrl: k.url(), Value: body},
-	}}
-	if k != kindPolicy { // Authorization resources carry no version (discovery.md, part 2)
-		e.resource.Version = v
-	}
-	return e
+	})
+	e.wire = mem.SliceBuffer(wire)
+	return e, err
 }
 
 func workloadEntry(w *mesh.Workload) (*entry, error) {
@@ -77,7 +85,10 @@ func workloadEntry(w *mesh.Workload) (*entry, error) {
 			aliases = append(aliases, addressName(w.Network, a.Unmap().String()))
 		}
 	}
-	e := newEntry(kindWorkload, w.UID, body, aliases)
+	e, err := newEntry(kindWorkload, w.UID, body, aliases)
+	if err != nil {
+		return nil, err
+	}
 	e.node = w.Node
 	for key := range w.Services {
 		e.services = append(e.services, key.String())
@@ -95,7 +106,7 @@ func serviceEntry(s *mesh.Service) (*entry, error) {
 	for _, a := range s.Addresses {
 		aliases = append(aliases, addressName(a.Network, a.Addr.Unmap().String()))
 	}
-	return newEntry(kindService, s.Key().String(), body, aliases), nil
+	return newEntry(kindService, s.Key().String(), body, aliases)
 }
 
 func policyEntry(p *mesh.Policy) (*entry, error) {
@@ -103,7 +114,7 @@ func policyEntry(p *mesh.Policy) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEntry(kindPolicy, p.Key(), body, nil), nil
+	return newEntry(kindPolicy, p.Key(), body, nil)
 }
 
 func gatewayEntry(g *mesh.Gateway) (*entry, error) {
@@ -111,7 +122,10 @@ func gatewayEntry(g *mesh.Gateway) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := newEntry(kindGateway, g.Key().String(), body, nil)
+	e, err := newEntry(kindGateway, g.Key().String(), body, nil)
+	if err != nil {
+		return nil, err
+	}
 	e.owner = mesh.Identity{Namespace: g.Namespace, ServiceAccount: g.ServiceAccount}
 	return e, nil
 }
@@ -139,16 +153,16 @@ func newTable() *table {
 
 // put adds or replaces an entry and gives the one that it replaced, or nil.
 func (t *table) put(e *entry) *entry {
-	old := t.remove(e.name())
-	t.entries[e.name()] = e
-	for _, a := range e.resource.GetAliases() {
-		t.aliases[a] = append(t.aliases[a], e.name())
+	old := t.remove(e.name)
+	t.entries[e.name] = e
+	for _, a := range e.aliases {
+		t.aliases[a] = append(t.aliases[a], e.name)
 	}
 	for _, s := range e.services {
-		add(t.members, s, e.name())
+		add(t.members, s, e.name)
 	}
 	if e.node != "" {
-		add(t.nodes, e.node, e.name())
+		add(t.nodes, e.node, e.name)
 	}
 	return old
 }
@@ -160,7 +174,7 @@ func (t *table) remove(name string) *entry {
 		return nil
 	}
 	delete(t.entries, name)
-	for _, a := range old.resource.GetAliases() {
+	for _, a := range old.aliases {
 		left := slices.DeleteFunc(t.aliases[a], func(n string) bool { return n == name })
 		if len(left) == 0 {
 			delete(t.aliases, a)

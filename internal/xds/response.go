@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"fmt"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// response is a DeltaDiscoveryResponse on its way out. Its resources are the bytes that the table holds: they were encoded once, when they changed, and
+// go to all subscribers from there without being copied.
+type response struct {
+	url, nonce string
+	entries    []*entry
+	removed    []string
+}
+
+// resourcesField is the number of DeltaDiscoveryResponse.resources (discovery.md, part 2).
+const resourcesField = 2
+
+// resourceWire is a resource as a field of a response: tag, length, content.
+func resourceWire(r *discovery.Resource) ([]byte, error) {
+	body, err := marshal.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	wire := make([]byte, 0, len(body)+2+protowire.SizeVarint(uint64(len(body))))
+	wire = protowire.AppendTag(wire, resourcesField, protowire.BytesType)
+	return protowire.AppendBytes(wire, body), nil
+}
+
+// buffers is the message. What it gives must not be written to.
+func (r *response) buffers() (mem.BufferSlice, error) {
+	// The fields of a message may come in any order and in parts (protobuf encoding, "Order").
+	head, err := marshal.Marshal(&discovery.DeltaDiscoveryResponse{TypeUrl: r.url, Nonce: r.nonce, RemovedResources: r.removed})
+	if err != nil {
+		return nil, fmt.Errorf("encode a response of %s: %w", short(r.url), err)
+	}
+	out := make(mem.BufferSlice, 0, 1+len(r.entries))
+	out = append(out, mem.SliceBuffer(head))
+	for _, e := range r.entries {
+		out = append(out, e.wire)
+	}
+	return out, nil
+}
+
+// codec is gRPC's codec of protobuf messages, which also takes a *response.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if r, ok := v.(*response); ok {
+		return r.buffers()
+	}
+	return c.CodecV2.Marshal(v)
+}
