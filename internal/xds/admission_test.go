@@ -11,7 +11,10 @@ import (
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -114,5 +117,30 @@ func TestClosedServerEndsStreamsAndTakesUpdates(t *testing.T) {
 	server.Close()
 	if n := server.Subscribers(); n != 0 {
 		t.Errorf("%d subscribers are left", n)
+	}
+}
+
+// There is nothing to hear without TLS, whatever token is shown.
+func TestNoPlaintext(t *testing.T) {
+	authenticated := make(chan struct{}, 1)
+	server := start(t, "", ready(t, ServerOptions{Authenticate: func(context.Context) (Caller, error) {
+		authenticated <- struct{}{}
+		return Caller{}, nil
+	}}))
+	conn, err := grpc.NewClient(server.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(
+		metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer good"))
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("stream ended with %v", err)
+	}
+	if len(authenticated) > 0 || server.Subscribers() != 0 {
+		t.Error("a caller was heard without TLS")
 	}
 }

@@ -311,6 +311,27 @@ func TestOnDemand(t *testing.T) {
 	c.silence()
 }
 
+// A service that was asked for by its VIP and is dropped by it goes with its workloads, but for those that are wanted for another reason.
+func TestOnDemandDropsByAlias(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{})) // the caller is on node-1
+	web := &mesh.Service{Namespace: "n", Hostname: "web", Addresses: []mesh.NetworkAddress{{Network: "net", Addr: mustAddr("10.96.0.1")}}}
+	d := workloads(pod("here", "10.0.0.1", "node-1", "web"), pod("asked", "10.0.0.2", "node-2", "web"), pod("there", "10.0.0.3", "node-3", "web"))
+	d.Services = map[mesh.ServiceKey]*mesh.Service{web.Key(): web}
+	server.Update(d)
+	c := dialScript(t, server.addr, "good")
+	c.say(&discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, ResourceNamesSubscribe: []string{"net/10.96.0.1", "net/10.0.0.2"}})
+	r := c.hear()
+	wantResponse(t, r, "+asked +here +n/web +there")
+	c.ack(r)
+	c.say(&discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, ResourceNamesUnsubscribe: []string{"net/10.96.0.1"}, ResourceNamesSubscribe: []string{"net/10.8.8.8"}})
+	r = c.hear()
+	wantResponse(t, r, "-net/10.8.8.8")
+	c.ack(r)
+	gone := mesh.Delta{Workloads: map[string]*mesh.Workload{"here": nil, "asked": nil, "there": nil}, Services: map[mesh.ServiceKey]*mesh.Service{web.Key(): nil}}
+	server.Update(gone)
+	wantResponse(t, c.hear(), "-asked -here")
+}
+
 func TestUnknownTypeIsLeftAlone(t *testing.T) {
 	server := start(t, "", ready(t, ServerOptions{}))
 	c := dialScript(t, server.addr, "good")

@@ -73,7 +73,12 @@ func (s *subscription) wants(e *entry) bool {
 	if e == nil {
 		return false
 	}
-	return s.wildcard || has(s.held, e.name) || s.names(e) || s.node != "" && e.node == s.node ||
+	return s.wildcard || has(s.held, e.name) || s.covers(e)
+}
+
+// covers says whether an entry was asked for, or comes with something that was.
+func (s *subscription) covers(e *entry) bool {
+	return s.names(e) || s.node != "" && e.node == s.node ||
 		slices.ContainsFunc(e.services, func(name string) bool { return has(s.follows, name) })
 }
 
@@ -96,11 +101,17 @@ func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now t
 		}
 	}
 	for name := range known {
-		if t.entries[name] == nil {
+		e := t.entries[name]
+		if e == nil {
 			s.mark(name, now)
 		}
-		if !s.wildcard {
-			s.held[name] = struct{}{}
+		if s.wildcard {
+			continue
+		}
+		s.held[name] = struct{}{}
+		if e != nil { // it may have changed meanwhile; and a service is held only by who asked for it
+			s.markUnknown(e, known, now)
+			s.follow(e, t, known, now)
 		}
 	}
 	return nil
@@ -143,6 +154,7 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 			s.follow(e, t, known, now)
 		}
 	}
+	dropped := false
 	for _, name := range r.GetResourceNamesUnsubscribe() {
 		if name == "*" {
 			s.wildcard = false
@@ -150,9 +162,32 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 		}
 		delete(s.asked, name)
 		delete(s.held, name)
-		delete(s.follows, name)
+		for _, e := range t.find(name) { // it may be an alias of what is held
+			if !s.names(e) {
+				delete(s.held, e.name)
+				delete(s.follows, e.name)
+			}
+		}
+		dropped = true
+	}
+	if dropped && !s.wildcard {
+		s.forget(t)
 	}
 	return nil
+}
+
+// forget drops what is neither asked for nor belongs to something that is, as after a service was dropped whose workloads are held.
+func (s *subscription) forget(t *table) {
+	for name := range s.held {
+		if e := t.entries[name]; e != nil && e.kind != kindService && !s.covers(e) {
+			delete(s.held, name)
+		}
+	}
+	for name := range s.pending {
+		if e := t.entries[name]; e != nil && !s.wants(e) {
+			delete(s.pending, name)
+		}
+	}
 }
 
 func (s *subscription) markAll(entries map[string]*entry, known map[string]string, now time.Time) {
