@@ -10,17 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-)
-
-// The keys of the cacerts layout, all in PEM.
-const (
-	CertKey  = "ca-cert.pem"    // the issuing certificate
-	KeyKey   = "ca-key.pem"     // its key
-	RootKey  = "root-cert.pem"  // every root that peers shall trust
-	ChainKey = "cert-chain.pem" // from the issuing certificate towards a root; may be absent if the issuer is a root
 )
 
 const (
@@ -43,39 +37,39 @@ type Signer struct {
 	now      func() time.Time
 }
 
-// NewSigner reads the cacerts layout. It is an error if the key does not fit the certificate, if that may not sign, has
+// NewSigner reads the cacerts layout, or that of cert-manager. It is an error if the key does not fit the certificate, if that may not sign, has
 // ended, or does not lead to one of the roots; the error names the key of files that is wrong.
 func NewSigner(files map[string][]byte) (*Signer, error) { return newSigner(files, time.Now) }
 
 func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
-	s := &Signer{now: now}
-	certs, err := parseCertificates(files[CertKey])
+	s, l := &Signer{now: now}, layoutOf(files)
+	certs, err := parseCertificates(files[l.cert])
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", CertKey, err)
+		return nil, fmt.Errorf("%s: %w", l.cert, err)
 	}
 	s.cert = certs[0]
-	if s.key, err = parseKey(files[KeyKey]); err != nil {
-		return nil, fmt.Errorf("%s: %w", KeyKey, err)
+	if s.key, err = parseKey(files[l.key]); err != nil {
+		return nil, fmt.Errorf("%s: %w", l.key, err)
 	}
-	if s.roots, err = parseCertificates(files[RootKey]); err != nil {
-		return nil, fmt.Errorf("%s: %w", RootKey, err)
+	if s.roots, err = l.readRoots(files); err != nil {
+		return nil, err
 	}
 	above := certs[1:]
-	if len(files[ChainKey]) > 0 {
-		more, err := parseCertificates(files[ChainKey])
+	if l.chain != "" && len(files[l.chain]) > 0 {
+		more, err := parseCertificates(files[l.chain])
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", ChainKey, err)
+			return nil, fmt.Errorf("%s: %w", l.chain, err)
 		}
 		above = append(above, more...)
 	}
 	if !equalKeys(s.cert.PublicKey, s.key.Public()) {
-		return nil, fmt.Errorf("%s: key is not that of %s", KeyKey, CertKey)
+		return nil, fmt.Errorf("%s: key is not that of %s", l.key, l.cert)
 	}
 	if !s.cert.BasicConstraintsValid || !s.cert.IsCA || s.cert.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return nil, fmt.Errorf("%s: certificate may not sign others", CertKey)
+		return nil, fmt.Errorf("%s: certificate may not sign others", l.cert)
 	}
 	if err := s.findChain(above); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: certificate does not lead to a root of %s: %w", l.cert, strings.Join(l.roots, " or "), err)
 	}
 	for _, root := range s.roots {
 		s.rootPEM += encodeCertificate(root.Raw)
@@ -97,17 +91,33 @@ func (s *Signer) findChain(above []*x509.Certificate) error {
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
-		return fmt.Errorf("%s: certificate does not lead to a root of %s: %w", CertKey, RootKey, err)
+		return err
 	}
-	s.notAfter = s.cert.NotAfter
-	chain := chains[0]
-	for _, c := range chain {
-		if c.NotAfter.Before(s.notAfter) {
-			s.notAfter = c.NotAfter
+	// A root that two others have signed, as while one takes over from another, leads up several ways: the one that lasts counts.
+	for _, chain := range chains {
+		if ends := earliest(chain); ends.After(s.notAfter) {
+			s.notAfter = ends
+			s.chain = chain[:len(chain)-1] // peers hold the roots
 		}
 	}
-	s.chain = chain[:len(chain)-1] // peers hold the roots
 	return nil
+}
+
+// earliest is when the first certificate of a chain ends.
+func earliest(chain []*x509.Certificate) time.Time {
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+}
+
+// Accepts says whether peers that hold this signer's roots take what another signer issues.
+func (s *Signer) Accepts(other *Signer) bool {
+	intermediates := x509.NewCertPool()
+	for _, c := range other.chain {
+		intermediates.AddCert(c)
+	}
+	_, err := other.cert.Verify(x509.VerifyOptions{
+		Roots: s.Roots(), Intermediates: intermediates, CurrentTime: s.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err == nil
 }
 
 // RootPEM is every root that peers shall trust, in PEM.
