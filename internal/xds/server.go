@@ -29,6 +29,8 @@ type ServerOptions struct {
 	// before any byte of state was sent. It is called for at most MaxAuthenticating streams at a time, each bounded by
 	// AuthenticateTimeout.
 	Authenticate func(ctx context.Context) (Caller, error)
+	// Rejected is told of each response that a subscriber rejected, in whole or in part, or nil. It must not block.
+	Rejected func(Rejection)
 	// Registerer takes the server's metrics, or nil.
 	Registerer prometheus.Registerer
 	// AckTimeout is how long a subscriber may take to acknowledge a response before its stream is ended, so that it

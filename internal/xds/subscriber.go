@@ -290,11 +290,16 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) error {
 		sub.types[url] = s
 		return s.first(r, table, now)
 	}
+	sent := s.sent
 	if s.acknowledge(r.GetResponseNonce()) {
 		sub.server.metrics.acknowledged.WithLabelValues(short(url)).Observe(now.Sub(s.sentAt).Seconds())
 		if d := r.GetErrorDetail(); d != nil {
 			sub.server.metrics.rejected.WithLabelValues(short(url)).Inc()
-			sub.log.Info("subscriber rejects resources", "type", short(url), "reason", clip(d.GetMessage()))
+			said := Rejection{sub.caller, short(url), rejected(sent, d.GetMessage()), clip(d.GetMessage())}
+			sub.log.Info("subscriber rejects resources", "type", said.Type, "resources", said.Resources, "reason", said.Reason)
+			if sub.server.options.Rejected != nil {
+				sub.server.options.Rejected(said)
+			}
 		}
 	}
 	return s.more(r, table, now)

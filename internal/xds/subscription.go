@@ -35,6 +35,7 @@ type subscription struct {
 	since   time.Time           // when pending became non-empty
 	owed    bool                // a response is due even if it says nothing
 	nonce   string              // of the response that is not acknowledged yet, or ""
+	sent    []*entry            // what that response carried
 	sentAt  time.Time           // when that response was handed to the transport
 	serial  uint64
 }
@@ -224,7 +225,7 @@ func (s *subscription) acknowledge(nonce string) bool {
 	if nonce == "" || nonce != s.nonce {
 		return false
 	}
-	s.nonce = ""
+	s.nonce, s.sent = "", nil
 	return true
 }
 
@@ -276,6 +277,7 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 	s.owed = false
 	s.serial++
 	s.nonce = strconv.FormatUint(s.serial, 10)
+	s.sent = out.entries
 	out.nonce = s.nonce
 	return out
 }

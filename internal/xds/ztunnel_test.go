@@ -240,7 +240,8 @@ func TestZtunnelOnDemand(t *testing.T) {
 
 // One resource that a ztunnel cannot take costs that resource, and nobody else's.
 func TestZtunnelRefusesOneResource(t *testing.T) {
-	s := ready(t, ServerOptions{})
+	told := make(chan Rejection, 10)
+	s := ready(t, ServerOptions{Rejected: func(r Rejection) { told <- r }})
 	server := start(t, "", s)
 	server.Update(workloads(pod("good", "10.0.0.1", ""), pod("bad", "10.0.0.2", "")))
 	o := asZtunnel(server.addr)
@@ -257,6 +258,9 @@ func TestZtunnelRefusesOneResource(t *testing.T) {
 	good.Apply(workloads(pod("good", "10.0.0.1", "")))
 	settled(t, z, good)
 	eventually(t, "the rejection is counted", func() bool { return counter(s.metrics.rejected.WithLabelValues("Address")) == 1 })
+	if r := <-told; r.Type != "Address" || r.Reason != "bad: a fault" || r.Caller.Node != "node-1" || !slices.Equal(r.Resources, []RejectedResource{{"Workload", "bad"}}) {
+		t.Errorf("the server is told of %+v", r)
+	}
 	later := workloads(pod("later", "10.0.0.3", ""))
 	good.Apply(later)
 	server.Update(later)
