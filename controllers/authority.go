@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,13 +32,15 @@ const (
 	ownCA = "isthmus-ca"
 )
 
-// Authority keeps the signer that the CA Secrets describe. A Secret that cannot be used leaves the previous signer in place.
+// Authority keeps the signer that the CA Secrets describe. A Secret that cannot be used, or that is gone, leaves the previous signer in place, and an
+// Event on it says so.
 type Authority struct {
 	client    client.Client
 	reader    client.Reader // sees what the API server has, not what the cache has
 	namespace string
 	domain    string // trust domain, told in the subject of a root of our own
 	log       logr.Logger
+	events    eventRecorder
 	changed   func() // another signer; must not call back
 
 	signer atomic.Pointer[ca.Signer]
@@ -46,11 +49,17 @@ type Authority struct {
 
 	mu    sync.Mutex        // held by Reconcile
 	files map[string][]byte // what the signer was made of
+	name  string            // of the Secret that it is of
+}
+
+// eventRecorder is where Events go, as in client-go.
+type eventRecorder interface {
+	Eventf(regarding, related runtime.Object, eventtype, reason, action, note string, args ...any)
 }
 
 // NewAuthority makes an authority that has no signer yet.
-func NewAuthority(c client.Client, reader client.Reader, namespace, trustDomain string, log logr.Logger, changed func()) *Authority {
-	return &Authority{client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, changed: changed, loaded: make(chan struct{})}
+func NewAuthority(c client.Client, reader client.Reader, namespace, trustDomain string, log logr.Logger, events eventRecorder, changed func()) *Authority {
+	return &Authority{client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
 }
 
 // Signer is the present signer; nil before Loaded is closed.
@@ -105,14 +114,26 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	}
 	signer, err := ca.NewSigner(files)
 	if err != nil {
+		a.tell(name, corev1.EventTypeWarning, "CannotBeUsed", "The authority cannot be used, and the one before stays in use: %v", err)
 		return ctrl.Result{}, fmt.Errorf("use Secret %s/%s: %w", a.namespace, name, err)
 	}
+	if before := a.Signer(); before != nil && (!before.Accepts(signer) || !signer.Accepts(before)) {
+		a.tell(name, corev1.EventTypeWarning, "RootChangedAtOnce",
+			"Certificates of the authority before and of this one are not accepted by each other's holders: until all were renewed, connections fail. Add the new root to "+
+				ca.RootKey+" first, and take the old one away last")
+	}
 	a.signer.Store(signer)
-	a.files = files
+	a.files, a.name = files, name
 	a.once.Do(func() { close(a.loaded) })
 	a.log.Info("certificate authority in use", "secret", name, "ends", signer.NotAfter())
 	a.changed()
 	return ctrl.Result{}, nil
+}
+
+// tell makes an Event on a CA Secret.
+func (a *Authority) tell(name, kind, reason, note string, args ...any) {
+	secret := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: name}}
+	a.events.Eventf(secret, nil, kind, reason, "UseAuthority", note, args...)
 }
 
 func (a *Authority) read(ctx context.Context) (files map[string][]byte, name string, err error) {
@@ -124,6 +145,10 @@ func (a *Authority) read(ctx context.Context) (files map[string][]byte, name str
 		}
 		if !apierrors.IsNotFound(err) {
 			return nil, name, fmt.Errorf("read Secret %s/%s: %w", a.namespace, name, err)
+		}
+		if name == a.name { // to take another root now would part those who hold certificates from those who get them
+			a.tell(name, corev1.EventTypeWarning, "Gone", "The Secret of the authority is gone. It stays in use until the controllers are restarted: bring it back")
+			return a.files, name, nil
 		}
 	}
 	files, err = ca.SelfSigned(a.domain)

@@ -183,8 +183,11 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 	if err != nil {
 		return nil, err
 	}
-	discovery := xds.NewServer(xds.ServerOptions{Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Registerer: o.Registerer})
-	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), p.rootChanged)
+	events := mgr.GetEventRecorder(serviceName)
+	discovery := xds.NewServer(xds.ServerOptions{
+		Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Rejected: rejections{o.World, events}.tell, Registerer: o.Registerer,
+	})
+	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), events, p.rootChanged)
 	certificates := ca.NewService(ca.ServiceOptions{
 		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, Registerer: o.Registerer,
 	})

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"slices"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-mesh/isthmus/internal/ca"
+)
+
+// toldOf gives the reasons of the Events on a Secret.
+func toldOf(name string) []string {
+	var list eventsv1.EventList
+	if err := east.List(context.Background(), &list, client.InNamespace(system)); err != nil {
+		return nil
+	}
+	var reasons []string
+	for _, e := range list.Items {
+		if e.Regarding.Kind == "Secret" && e.Regarding.Name == name {
+			reasons = append(reasons, e.Reason)
+		}
+	}
+	return reasons
+}
+
+var _ = Describe("The authority", func() {
+	It("takes over from another in steps, and stays when its Secret is broken or gone", func(ctx SpecContext) {
+		Eventually(roots).ShouldNot(BeNil())
+		own := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: ownCA}}
+		Expect(east.Get(ctx, client.ObjectKeyFromObject(own), own)).To(Succeed())
+		young, err := ca.SelfSigned("cluster.local")
+		Expect(err).NotTo(HaveOccurred())
+		both := slices.Concat(own.Data[ca.RootKey], young[ca.RootKey])
+		bundle := func() string {
+			c := &corev1.ConfigMap{}
+			Expect(east.Get(ctx, client.ObjectKey{Namespace: system, Name: rootCertName}, c)).To(Succeed())
+			return c.Data[rootCertKey]
+		}
+		proxy := ztunnelOn("ztunnel-rotates", "node-1") // it holds the old root alone
+		self := id(system, "isthmus-nodeproxy").String()
+		issuer := func() []byte {
+			cert, _, err := proxy.Certify(ctx, self, true)
+			if err != nil {
+				return nil
+			}
+			return cert.Leaf.AuthorityKeyId
+		}
+		before := issuer()
+		Expect(before).NotTo(BeEmpty())
+
+		By("bundles first")
+		given := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: givenCA},
+			Data:       map[string][]byte{ca.CertKey: own.Data[ca.CertKey], ca.KeyKey: own.Data[ca.KeyKey], ca.RootKey: both},
+		}
+		east.with(given)
+		Eventually(bundle).Should(BeEquivalentTo(both))
+		Expect(issuer()).To(Equal(before), "with the old root, and from the old issuer")
+		proxy.Roots = roots()
+
+		By("issuers second, as cert-manager would write them")
+		edit(east, given, func(s *corev1.Secret) {
+			s.Data = map[string][]byte{
+				ca.TLSCertKey: young[ca.CertKey], ca.TLSKeyKey: young[ca.KeyKey], ca.TLSRootKey: young[ca.RootKey], ca.RootKey: own.Data[ca.RootKey],
+			}
+		})
+		Eventually(issuer).ShouldNot(Or(BeEmpty(), Equal(before)))
+		after := issuer()
+		Expect(toldOf(givenCA)).To(BeEmpty(), "nothing was lost")
+
+		By("a Secret that cannot be used")
+		edit(east, given, func(s *corev1.Secret) { s.Data[ca.TLSKeyKey] = own.Data[ca.KeyKey] })
+		Eventually(func() []string { return toldOf(givenCA) }).Should(ContainElement("CannotBeUsed"))
+		Expect(issuer()).To(Equal(after))
+
+		By("a Secret that is gone")
+		Expect(east.Delete(ctx, given)).To(Succeed())
+		Eventually(func() []string { return toldOf(givenCA) }).Should(ContainElement("Gone"))
+		Expect(issuer()).To(Equal(after))
+
+		By("a root that changes at once")
+		other, err := ca.SelfSigned("cluster.local")
+		Expect(err).NotTo(HaveOccurred())
+		again := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: givenCA}, Data: other}
+		east.with(again)
+		Eventually(func() []string { return toldOf(givenCA) }).Should(ContainElement("RootChangedAtOnce"))
+		Eventually(bundle).Should(BeEquivalentTo(other[ca.RootKey]))
+	})
+})
