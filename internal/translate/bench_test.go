@@ -101,3 +101,34 @@ func TestApplyWorkIsProportional(t *testing.T) {
 		}
 	}
 }
+
+// TestExcessCostsNothing is about a cluster that offers more services than its limits let in: a change of one that is kept out must not
+// cost more the more of them there are.
+func TestExcessCostsNothing(t *testing.T) {
+	allocations := func(services, most int) float64 {
+		engine := NewEngine(testConfig)
+		engine.Apply(large(services))
+		limits := world.NewDelta()
+		limits.Put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "west"}, ID: "west", MaxServices: most, MaxEndpoints: 1 << 20})
+		engine.Apply(limits)
+		i := 0
+		return testing.AllocsPerRun(50, func() {
+			d := world.NewDelta()
+			if pod := largePod("west", 3, 42, true); i%2 == 0 {
+				d.Delete(pod.Ref())
+			} else {
+				d.Put(pod)
+			}
+			i++
+			if change := engine.Apply(d); !change.Empty() {
+				t.Fatalf("a pod of a service that is kept out changed %+v", change)
+			}
+		})
+	}
+	for _, most := range []int{0, 2} { // s0 and s1 are let in; s3 is kept out
+		small, big := allocations(5, most), allocations(50, most)
+		if big > small*1.1+5 {
+			t.Errorf("with %d services let in, it costs %.0f allocations where 5 are offered and %.0f where 50 are", most, small, big)
+		}
+	}
+}

@@ -16,7 +16,11 @@ type imports struct {
 	offers    map[serviceName]int // service → pods behind it, all that the limits on names let through
 	endpoints int                 // their sum
 	out       set[serviceName]    // offers that the limits on counts keep out
-	barred    set[serviceName]    // global services that the limit on namespaces keeps out
+	// full says that there were as many services as the limit allows, the last of them named; all offers behind it are out.
+	full   bool
+	last   serviceName
+	limits *world.RemoteCluster // by which out was found
+	barred set[serviceName]     // global services that the limit on namespaces keeps out
 }
 
 // offer says whether a remote cluster offers a service, and with how many pods.
@@ -72,19 +76,40 @@ func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serv
 		i = &imports{offers: map[serviceName]int{}, barred: set[serviceName]{}}
 		x.imports[c] = i
 	}
+	// What the counts keep out must be found again if an offer came, went, or has more or fewer pods: but not if it is behind the last
+	// that is let in. A cluster that offers far more than it may thus costs no more for each of its changes than another one.
+	again := i.limits != x.limits[c]
+	i.limits = x.limits[c]
 	for n := range names {
-		i.endpoints -= i.offers[n]
+		was, offered := i.offers[n]
+		i.endpoints -= was
 		delete(i.offers, n)
 		delete(i.barred, n)
 		if !namespaceAllowed(x.limits[c], n.Namespace) && x.shared(c, n) {
 			i.barred.add(n)
 		}
-		pods, ok := x.offer(c, n)
-		if ok {
+		pods, offers := x.offer(c, n)
+		if offers {
 			i.offers[n] = pods
 			i.endpoints += pods
 		}
-		x.refreshStrangers(c, n, ok)
+		x.refreshStrangers(c, n, offers)
+		switch {
+		case i.full && compareNames(n, i.last) > 0:
+			if offers {
+				i.out.add(n)
+			} else {
+				delete(i.out, n)
+			}
+		case offered != offers || was != pods:
+			again = true
+		}
+	}
+	if !again {
+		if len(i.offers)+len(i.barred) == 0 {
+			delete(x.imports, c)
+		}
+		return nil
 	}
 	before := i.out
 	i.out = i.excess(x.limits[c])
@@ -108,6 +133,7 @@ func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serv
 // excess finds what the limits on counts keep out: services are let in by namespace and name until there are enough; one with
 // more pods than there is room for is passed over.
 func (i *imports) excess(l *world.RemoteCluster) set[serviceName] {
+	i.full = false
 	most, mostEndpoints := v1alpha1.DefaultMaxServices, v1alpha1.DefaultMaxEndpoints
 	if l != nil {
 		most, mostEndpoints = l.MaxServices, l.MaxEndpoints
@@ -117,6 +143,7 @@ func (i *imports) excess(l *world.RemoteCluster) set[serviceName] {
 	}
 	out := set[serviceName]{}
 	services, endpoints := 0, 0
+	i.full, i.last = most == 0, serviceName{} // every name is behind the empty one
 	for _, n := range slices.SortedFunc(maps.Keys(i.offers), compareNames) {
 		if services == most || endpoints+i.offers[n] > mostEndpoints {
 			out.add(n)
@@ -124,6 +151,9 @@ func (i *imports) excess(l *world.RemoteCluster) set[serviceName] {
 		}
 		services++
 		endpoints += i.offers[n]
+		if services == most {
+			i.full, i.last = true, n
+		}
 	}
 	return out
 }
