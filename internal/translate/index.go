@@ -121,10 +121,18 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.Pods, d.Pods, func(k world.Key, was, now *world.Pod) { x.foldPod(k, was, now, t) })
 	foldInto(x.state.Services, d.Services, func(k world.Key, was, now *world.Service) { x.foldService(k, was, now, t) })
 	foldInto(x.state.EndpointSlices, d.EndpointSlices, func(k world.Key, was, now *world.EndpointSlice) { x.foldSlice(k, was, now, t) })
-	foldInto(x.state.GatewayClasses, d.GatewayClasses, func(k world.Key, was, now *world.GatewayClass) { t.gateways = true })
+	foldInto(x.state.GatewayClasses, d.GatewayClasses, func(k world.Key, was, now *world.GatewayClass) {
+		t.gateways = true
+		for namespace := range x.policiesIn {
+			t.targeting(x, namespace)
+		}
+	})
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
 		t.gateways = true
 		t.waypointOf(x, k)
+		if k.Cluster == x.config.LocalCluster {
+			t.targeting(x, k.Namespace)
+		}
 	})
 	foldInto(x.state.AuthorizationPolicies, d.AuthorizationPolicies, func(k world.Key, was, now *world.AuthorizationPolicy) {
 		x.foldPolicy(k, x.policiesIn, now != nil, was != nil && len(was.Selector) > 0 || now != nil && len(now.Selector) > 0, t)

@@ -19,8 +19,11 @@ import (
 // and a DENY rule wider: never does it let in more than was written.
 func (x *index) policy(k world.Key) (*mesh.Policy, []Finding) {
 	p := x.state.AuthorizationPolicies[k]
-	if p == nil || k.Cluster != x.config.LocalCluster || p.HasTargets {
-		return nil, nil // a policy with targets is a waypoint's
+	if p == nil || k.Cluster != x.config.LocalCluster {
+		return nil, nil
+	}
+	if p.HasTargets {
+		return nil, x.targetFindings(p)
 	}
 	out := &mesh.Policy{Name: p.Name, Namespace: p.Namespace, DryRun: p.DryRun}
 	finding := func(reason, message string) []Finding {

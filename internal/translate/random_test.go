@@ -240,7 +240,12 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 }
 
 func (g generator) policy() *world.AuthorizationPolicy {
-	out := &world.AuthorizationPolicy{Key: g.key([]string{"p1", "p2"}), Action: pick(g, []string{"ALLOW", "DENY", "CUSTOM"}), HasTargets: g.chance(10)}
+	out := &world.AuthorizationPolicy{Key: g.key([]string{"p1", "p2"}), Action: pick(g, []string{"ALLOW", "DENY", "CUSTOM"}), HasTargets: g.chance(25)}
+	if out.HasTargets {
+		out.Targets = []world.PolicyTarget{pick(g, []world.PolicyTarget{
+			{Kind: "Service", Name: pick(g, someServices)}, {Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: "gw"}, {Group: "example.com", Kind: "Odd", Name: "x"},
+		})}
+	}
 	if g.chance(50) {
 		out.Selector = map[string]string{"app": pick(g, someServices)}
 	}

@@ -120,6 +120,7 @@ func (r *revision) services() bool {
 	exportsChanged := false
 	r.counts()
 	for n := range r.t.names {
+		r.t.targeting(e.x, n.Namespace)
 		before := e.answers[n]
 		var after *answer
 		if len(e.x.clustersOf[n]) > 0 {

@@ -233,12 +233,16 @@ type PolicyRule struct {
 	When []PolicyCondition
 }
 
+// PolicyTarget is an object of the policy's namespace that the policy is about.
+type PolicyTarget struct{ Group, Kind, Name string }
+
 // AuthorizationPolicy is an Istio AuthorizationPolicy, unchecked.
 type AuthorizationPolicy struct {
 	Key
 	Generation int64
 	Selector   map[string]string // empty: all workloads of the namespace
 	HasTargets bool              // it is about waypoints or gateways
+	Targets    []PolicyTarget    // which; bounded, so perhaps not all
 	Action     string            // ALLOW, DENY, AUDIT or CUSTOM
 	DryRun     bool
 	Rules      []PolicyRule

@@ -11,6 +11,9 @@ import (
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 )
 
+// maxTargets is how many targetRefs of a policy are looked at: the CRD's own limit.
+const maxTargets = 16
+
 // ReduceAuthorizationPolicy keeps what can be decided below L7, and where more was asked for.
 func ReduceAuthorizationPolicy(c Cluster, p *securityv1.AuthorizationPolicy) *AuthorizationPolicy {
 	out := &AuthorizationPolicy{
@@ -20,6 +23,11 @@ func ReduceAuthorizationPolicy(c Cluster, p *securityv1.AuthorizationPolicy) *Au
 		HasTargets: p.Spec.GetTargetRef() != nil || len(p.Spec.GetTargetRefs()) > 0,
 		Action:     p.Spec.GetAction().String(),
 		DryRun:     p.Annotations[AnnotationDryRun] == "true",
+	}
+	for _, t := range append(slices.Clone(p.Spec.GetTargetRefs()), p.Spec.GetTargetRef()) {
+		if t != nil && len(out.Targets) < maxTargets {
+			out.Targets = append(out.Targets, PolicyTarget{Group: t.GetGroup(), Kind: t.GetKind(), Name: t.GetName()})
+		}
 	}
 	for _, r := range p.Spec.GetRules() {
 		if r != nil {
