@@ -231,6 +231,9 @@ func (x *index) foldScope(c world.Cluster, k world.Key, t *touched) {
 func (x *index) foldNode(k world.Key, t *touched) {
 	for p := range x.podsOn[k] {
 		t.pods.add(p)
+		for s := range x.slicesNaming.of(p) {
+			t.standingOf(x, p.In(p.Namespace, x.state.EndpointSlices[s].Service)) // a gateway is where its pods are
+		}
 	}
 	for s := range x.slicesOn[k] {
 		t.slices.add(s)

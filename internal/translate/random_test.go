@@ -78,7 +78,7 @@ func (g generator) object() world.Object {
 	case n < 70:
 		return g.namespace()
 	case n < 72:
-		return &world.Node{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"n1", "n2"})}, Locality: mesh.Locality{Region: pick(g, []string{"", "eu", "us"})}}
+		return &world.Node{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"n1", "n2"})}, Locality: mesh.Locality{Region: pick(g, []string{"", "eu", "us"}), Zone: pick(g, []string{"", "1"}), Subzone: pick(g, []string{"", "a"})}}
 	case n < 80:
 		return g.gateway()
 	case n < 84:
@@ -122,7 +122,7 @@ func (g generator) pod() *world.Pod {
 }
 
 func (g generator) slice() *world.EndpointSlice {
-	service := pick(g, someServices)
+	service := pick(g, append([]string{"gw", "gw2"}, someServices...)) // gateways have pods, too
 	out := &world.EndpointSlice{Key: g.key([]string{service + "-1", service + "-2", "odd"}), Service: service}
 	for _, p := range []world.EndpointPort{{Name: "http", Port: 8080}, {Name: "grpc", Port: 9090}, {Name: "", Port: 8081}} {
 		if g.chance(60) {

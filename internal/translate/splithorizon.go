@@ -21,6 +21,7 @@ type door struct {
 	addr           netip.Addr
 	serviceAccount string
 	port           uint16
+	locality       mesh.Locality // of its pods
 }
 
 func (d *door) at() *mesh.GatewayAddress {
@@ -40,7 +41,7 @@ func (d *door) workload(c world.Config) *mesh.Workload {
 		Name: d.gateway.Name, Namespace: d.gateway.Namespace,
 		Network: d.network, Cluster: string(d.gateway.Cluster),
 		TrustDomain: c.TrustDomain, ServiceAccount: d.serviceAccount,
-		Capacity: 1, Kind: mesh.KindDeployment, WorkloadName: d.gateway.Name,
+		Capacity: 1, Kind: mesh.KindDeployment, WorkloadName: d.gateway.Name, Locality: d.locality,
 	}
 	if d.addr.IsValid() {
 		out.Addresses = []netip.Addr{d.addr}
@@ -73,8 +74,9 @@ func (x *index) findDoors() []door {
 		if !ok || !x.standing(k) {
 			continue
 		}
+		locality := x.gatewayLocality(k)
 		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port}
+			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port, locality: locality}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)
@@ -259,6 +261,6 @@ func (x *index) splitWorkload(d *door, service *mesh.Service, definitions []*wor
 		UID: uid, Name: uid, Namespace: service.Namespace,
 		Network: d.network, Cluster: string(d.gateway.Cluster), Tunnel: mesh.TunnelHBONE, TrustDomain: x.config.TrustDomain,
 		Capacity: uint32(capacity), Services: map[mesh.ServiceKey][]mesh.Port{service.Key(): ports},
-		NetworkGateway: d.at(), Kind: mesh.KindPod,
+		NetworkGateway: d.at(), Kind: mesh.KindPod, Locality: d.locality,
 	}
 }

@@ -2,7 +2,10 @@
 
 package translate
 
-import "github.com/isthmus-mesh/isthmus/internal/world"
+import (
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
 
 // standing says whether a Gateway has a pod that takes connections. A gateway without one keeps its address, and whoever
 // still tried it would only lose time. As long as nobody said who answers for its Service (there is no EndpointSlice yet),
@@ -20,6 +23,33 @@ func (x *index) standing(gateway world.Key) bool {
 		}
 	}
 	return !x.slicesOf.has(gateway)
+}
+
+// gatewayLocality is where a Gateway's pods are that take connections, as far as they agree: it stands for where the pods behind the gateway
+// are, so that of two other networks the nearer one can be preferred.
+func (x *index) gatewayLocality(gateway world.Key) mesh.Locality {
+	var out mesh.Locality
+	first := true
+	for slice := range x.slicesOf.of(gateway) {
+		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
+			if ep.Pod == "" || p == nil || !healthy(p) {
+				continue
+			}
+			at := x.locality(slice.In("", p.Node))
+			switch {
+			case first:
+				out, first = at, false
+			case at.Region != out.Region:
+				return mesh.Locality{}
+			case at.Zone != out.Zone:
+				out.Zone, out.Subzone = "", ""
+			case at.Subzone != out.Subzone:
+				out.Subzone = ""
+			}
+		}
+	}
+	return out
 }
 
 // standingOf notes that the pods behind a Service are others now: if it is a Gateway's, the Gateway may stand or fall by it.
