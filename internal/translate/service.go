@@ -41,9 +41,9 @@ func (x *index) answer(n serviceName) *answer {
 			}
 			return out
 		}
+		out.findings = distributionFinding(own)
 		if out.decided.verdict == global {
 			out.exported = true
-			out.findings = distributionFinding(own)
 			remotes = x.offers(n, nil)
 		}
 	} else {
