@@ -53,25 +53,32 @@ func (r *revision) doors() {
 		}
 		return out
 	}
-	was, now := of(before), of(after)
-	changed := set[string]{}
-	for network := range was {
-		if !slices.Equal(was[network], now[network]) {
-			changed.add(network)
-		}
+	// Where only the number of a gateway's pods is another, only weights are.
+	weightless := func(a, b door) bool {
+		a.pods, b.pods = 0, 0
+		return a == b
 	}
-	for network := range now {
-		if !slices.Equal(was[network], now[network]) {
-			changed.add(network)
+	was, now := of(before), of(after)
+	changed := map[string]bool{} // network → not only weights
+	for _, doors := range []map[string][]door{was, now} {
+		for network := range doors {
+			if !slices.Equal(was[network], now[network]) {
+				changed[network] = !slices.EqualFunc(was[network], now[network], weightless)
+			}
 		}
 	}
 	if len(changed) == 0 {
 		return
 	}
 	for c, i := range e.x.imports {
-		if network, _ := e.x.network(c); changed.has(network) {
-			for n := range i.offers {
+		network, _ := e.x.network(c)
+		entirely, any := changed[network]
+		for n := range i.offers {
+			switch {
+			case entirely:
 				r.t.names.add(n)
+			case any:
+				r.t.counts.add(n.in(c))
 			}
 		}
 	}

@@ -22,6 +22,7 @@ type door struct {
 	serviceAccount string
 	port           uint16
 	locality       mesh.Locality // of its pods
+	pods           int           // that take connections; 1 if nobody said
 }
 
 func (d *door) at() *mesh.GatewayAddress {
@@ -74,9 +75,9 @@ func (x *index) findDoors() []door {
 		if !ok || !x.standing(k) {
 			continue
 		}
-		locality := x.gatewayLocality(k)
+		locality, pods := x.gatewayLocality(k), x.gatewayPods(k)
 		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port, locality: locality}
+			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port, locality: locality, pods: pods}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)
@@ -173,12 +174,12 @@ func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definiti
 			usable = count.all
 		}
 		if own := doorsOf[s.Cluster]; len(own) > 0 {
-			share(weight, own, usable)
+			x.share(weight, own, usable)
 		} else {
 			behind += usable
 		}
 	}
-	share(weight, through, behind)
+	x.share(weight, through, behind)
 	return weight
 }
 
@@ -229,18 +230,22 @@ func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluste
 	return &out
 }
 
-// share spreads a count over doors. A door that leads to anything at all weighs at least 1, or it could not be the fallback of
-// the others; with more doors than pods a network thus weighs a little more than its pods.
-func share(weight map[int]int, doors []int, count int) {
+// share spreads a count over doors, in proportion to the pods that each gateway has to take it. A door that leads to anything at all weighs at
+// least 1, or it could not be the fallback of the others; with more doors than pods a network thus weighs a little more than its pods.
+func (x *index) share(weight map[int]int, doors []int, count int) {
 	if count == 0 {
 		return
 	}
-	for i, d := range doors {
-		part := count / len(doors)
-		if i < count%len(doors) {
-			part++
-		}
-		weight[d] += max(part, 1)
+	total := 0
+	for _, d := range doors {
+		total += x.doors[d].pods
+	}
+	passed, given := 0, 0
+	for _, d := range doors {
+		passed += x.doors[d].pods
+		upTo := (count*passed + total - 1) / total // rounded up, so that the first get what cannot be divided
+		weight[d] += max(upTo-given, 1)
+		given = upTo
 	}
 }
 

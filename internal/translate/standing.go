@@ -52,6 +52,19 @@ func (x *index) gatewayLocality(gateway world.Key) mesh.Locality {
 	return out
 }
 
+// gatewayPods counts a Gateway's pods that take connections; at least 1.
+func (x *index) gatewayPods(gateway world.Key) int {
+	count := 0
+	for slice := range x.slicesOf.of(gateway) {
+		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; ep.Pod == "" && ep.Ready || ep.Pod != "" && p != nil && healthy(p) {
+				count++
+			}
+		}
+	}
+	return max(count, 1)
+}
+
 // standingOf notes that the pods behind a Service are others now: if it is a Gateway's, the Gateway may stand or fall by it.
 func (t *touched) standingOf(x *index, service world.Key) {
 	if x.state.Gateways[service] != nil {
