@@ -24,16 +24,20 @@ var compression = []Attack{
 		sizes := sizeUpdates(30 << 10)
 		for p.More() {
 			id := p.Next()
-			p.Frame(http2.FrameHeaders, http2.FlagHeadersEndStream, id, sizes)
+			p.Frame(http2.FrameHeaders, 0, id, sizes)
 			p.Frame(http2.FrameContinuation, http2.FlagContinuationEndHeaders, id, literal(":method", "CONNECT", ":authority", Echo))
-			p.Asked()
+			if id := p.Asked(); id != 0 {
+				p.End(id)
+			}
 		}
 	}},
 	// Legal: each request displaces all that is in the table.
 	{Name: "table-churn", By: Client, Do: func(p *Peer) {
 		for p.More() {
-			p.Headers(p.Next(), http2.FlagHeadersEndStream, p.Block(append([]string{":method", "CONNECT", ":authority", Echo}, fields(5, 2500)...)...))
-			p.Asked()
+			p.Headers(p.Next(), 0, p.Block(append([]string{":method", "CONNECT", ":authority", Echo}, fields(5, 2500)...)...))
+			if id := p.Asked(); id != 0 {
+				p.End(id)
+			}
 		}
 	}},
 }
