@@ -230,6 +230,47 @@ func TestHostileForm(t *testing.T) {
 			}
 		}},
 	}
+	routes := "spec.listeners[0].allowedRoutes.namespaces"
+	selecting := func(s metav1.LabelSelector) func(*far) {
+		return func(f *far) {
+			f.gateway.Spec.Listeners[0].AllowedRoutes = &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{From: ptr.To(gatewayv1.NamespacesFromSelector), Selector: &s}}
+		}
+	}
+	expression := func(e metav1.LabelSelectorRequirement) func(*far) {
+		return selecting(metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{e}})
+	}
+	notKeys := append([]string{"", "/a", "a/"}, notValues[1:]...)
+	fields = append(fields,
+		field{name: routes + ".from", values: notTexts, object: gateway, set: func(f *far, v string) {
+			f.gateway.Spec.Listeners[0].AllowedRoutes = &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{From: ptr.To(gatewayv1.FromNamespaces(v))}}
+		}},
+		field{name: routes + ".selector.matchLabels", values: notKeys, object: gateway, set: func(f *far, v string) {
+			selecting(metav1.LabelSelector{MatchLabels: map[string]string{v: "x"}})(f)
+		}},
+		field{name: routes + ".selector.matchLabels[app]", values: notValues, object: gateway, set: func(f *far, v string) {
+			selecting(metav1.LabelSelector{MatchLabels: map[string]string{"app": v}})(f)
+		}},
+		field{name: routes + ".selector.matchExpressions[0].key", values: notKeys, object: gateway, set: func(f *far, v string) {
+			expression(metav1.LabelSelectorRequirement{Key: v, Operator: metav1.LabelSelectorOpExists})(f)
+		}},
+		field{name: routes + ".selector.matchExpressions[0].operator", values: append([]string{""}, notTexts...), object: gateway, set: func(f *far, v string) {
+			expression(metav1.LabelSelectorRequirement{Key: "app", Operator: metav1.LabelSelectorOperator(v)})(f)
+		}},
+		field{name: routes + ".selector.matchExpressions[0].values", values: append([]string{"too many"}, notValues...), object: gateway, set: func(f *far, v string) {
+			values := []string{v}
+			if v == "too many" {
+				values = strings.Split(strings.Repeat("a", 100), "")
+			}
+			expression(metav1.LabelSelectorRequirement{Key: "app", Operator: metav1.LabelSelectorOpIn, Values: values})(f)
+		}},
+		field{name: routes + ".selector.matchLabels", values: []string{"too many"}, object: gateway, set: func(f *far, _ string) {
+			labels := map[string]string{}
+			for i := range 100 {
+				labels[fmt.Sprint("a", i)] = "b"
+			}
+			selecting(metav1.LabelSelector{MatchLabels: labels})(f)
+		}},
+	)
 	for _, o := range []func(*far) client.Object{pod, service, node, namespace, gateway, class} {
 		fields = append(fields, labelled(o)...)
 	}

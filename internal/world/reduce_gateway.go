@@ -121,7 +121,8 @@ func plainSelector(s *metav1.LabelSelector) *Selector {
 	if s == nil {
 		return nil
 	}
-	if len(s.MatchLabels) > maxSelectorTerms || len(s.MatchExpressions) > maxSelectorTerms {
+	long := func(e metav1.LabelSelectorRequirement) bool { return len(e.Values) > maxSelectorValues }
+	if len(s.MatchLabels) > maxSelectorTerms || len(s.MatchExpressions) > maxSelectorTerms || slices.ContainsFunc(s.MatchExpressions, long) {
 		return &Selector{Requirements: []Requirement{{Operator: "TooLong"}}}
 	}
 	out := &Selector{MatchLabels: maps.Clone(s.MatchLabels)}

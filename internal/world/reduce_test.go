@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	istiosecurity "istio.io/api/security/v1beta1"
@@ -241,11 +242,11 @@ func TestNamesOfOthers(t *testing.T) {
 	}
 }
 
-// FuzzReduce gives whatever JSON a remote API server may send to every reducer. None may panic, and the same object must give
-// the same value twice.
+// FuzzReduce gives whatever JSON a remote API server may send to [Vet] and to every reducer. None may panic, the same object must give
+// the same value twice, and a refusal must be fit for a status.
 func FuzzReduce(f *testing.F) {
 	f.Add([]byte(`{"metadata":{"name":"a","namespace":"b","labels":{"kubernetes.io/service-name":"s"}},"spec":{"clusterIP":"None","ports":[{"port":80,"targetPort":"x"}]},"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.1"],"targetRef":{"kind":"Pod"}}],"ports":[{"port":1}]}`))
-	f.Add([]byte(`{"spec":{"gatewayClassName":"eastwest","listeners":[{"name":"m","port":99999,"protocol":"HBONE","tls":{"options":{"a/b":"c"}},"allowedRoutes":{"kinds":[{"kind":"X"}]}}],"infrastructure":{"labels":{"a":"b"}}},"status":{"podIPs":[{"ip":"::ffff:1.2.3.4"}],"addresses":[{"value":"x"}]}}`))
+	f.Add([]byte(`{"spec":{"gatewayClassName":"eastwest","listeners":[{"name":"m","port":99999,"protocol":"HBONE","tls":{"options":{"a/b":"c"}},"allowedRoutes":{"kinds":[{"kind":"X"}],"namespaces":{"from":"Selector","selector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"k","operator":"In","values":["v"]}]}}}}],"infrastructure":{"labels":{"a":"b"}}},"status":{"podIPs":[{"ip":"::ffff:1.2.3.4"}],"addresses":[{"value":"x"}]}}`))
 	f.Add([]byte(`{"spec":{"serviceScopeConfigs":[{"scope":"GLOBAL","servicesSelector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"k","operator":"In"}]}}],"rules":[null,{"from":[null,{}],"to":[{}],"when":[{}]}],"portLevelMtls":{"0":{},"70000":{}},"import":{"maxServices":-1}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, o := range []any{
@@ -257,6 +258,11 @@ func FuzzReduce(f *testing.F) {
 			}
 			if a, b := Reduce("west", o), Reduce("west", o); !reflect.DeepEqual(a, b) {
 				t.Fatalf("%T reduces to %+v and to %+v", o, a, b)
+			}
+			if r := Vet(o); r != nil {
+				if said := r.String(); len(said) > 1200 || strings.ContainsFunc(said, func(r rune) bool { return !unicode.IsPrint(r) }) {
+					t.Fatalf("%T is refused with %d bytes: %q", o, len(said), said)
+				}
 			}
 		}
 	})

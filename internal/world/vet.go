@@ -245,6 +245,7 @@ func (v *vetting) gateway(g *gatewayv1.Gateway) {
 			for _, k := range l.AllowedRoutes.Kinds[:min(len(l.AllowedRoutes.Kinds), maxRouteKinds)] {
 				v.text(at+".allowedRoutes.kinds", string(k.Kind))
 			}
+			v.routeNamespaces(at+".allowedRoutes.namespaces", l.AllowedRoutes.Namespaces)
 		}
 	}
 	v.count("spec.addresses", len(g.Spec.Addresses), maxAddresses)
@@ -268,6 +269,37 @@ func (v *vetting) gateway(g *gatewayv1.Gateway) {
 	if infra := g.Spec.Infrastructure; infra != nil {
 		v.count("spec.infrastructure.labels", len(infra.Labels), maxInfrastructure)
 		v.count("spec.infrastructure.annotations", len(infra.Annotations), maxInfrastructure)
+	}
+}
+
+func (v *vetting) routeNamespaces(at string, n *gatewayv1.RouteNamespaces) {
+	if n == nil {
+		return
+	}
+	if n.From != nil {
+		v.text(at+".from", string(*n.From))
+	}
+	if n.Selector == nil {
+		return
+	}
+	at += ".selector"
+	v.count(at+".matchLabels", len(n.Selector.MatchLabels), maxSelectorTerms)
+	v.count(at+".matchExpressions", len(n.Selector.MatchExpressions), maxSelectorTerms)
+	if v.found != nil {
+		return // too many terms to look at them all
+	}
+	for key, value := range n.Selector.MatchLabels {
+		v.must(isQualifiedName, at+".matchLabels", key, "label's key")
+		v.may(isLabelValue, at+".matchLabels["+printable(key)+"]", value, "label's value")
+	}
+	for i, e := range n.Selector.MatchExpressions {
+		at := fmt.Sprintf("%s.matchExpressions[%d]", at, i)
+		v.must(isQualifiedName, at+".key", e.Key, "label's key")
+		v.must(isText, at+".operator", string(e.Operator), "operator")
+		v.count(at+".values", len(e.Values), maxSelectorValues)
+		for _, value := range e.Values[:min(len(e.Values), maxSelectorValues)] {
+			v.may(isLabelValue, at+".values", value, "label's value")
+		}
 	}
 }
 
