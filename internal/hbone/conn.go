@@ -49,6 +49,7 @@ type Conn struct {
 	left       bool // client: opens no more, because of Drain, GOAWAY, or used-up ids
 	drain      drainStage
 	drainLimit *time.Timer // server: ends the first stage of a drain
+	judging    bool        // server: opened may be on its way into streams
 	lastTaken  uint32      // server, from drainSaid on: the last id that is served
 	afterDone  []func()
 	ping       keepalive

@@ -59,6 +59,9 @@ func (c *Conn) sayLast() bool {
 	c.drain = drainSaid
 	c.stopDrainLimit()
 	c.lastTaken = c.opened
+	if c.judging {
+		c.lastTaken = max(c.opened, 2) - 2 // enroll will not have it. If it was refused long ago, nobody misses it either
+	}
 	c.wmu.Lock()
 	c.encode(func(f *http2.Framer) error { return f.WriteGoAway(c.lastTaken, http2.ErrCodeNo, nil) })
 	c.pass()

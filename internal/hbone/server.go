@@ -149,18 +149,12 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 		return nil //nolint:nilerr // the connection is over and told everybody why
 	case c.drain == drainSaid && id > c.lastTaken:
 		c.mu.Unlock()
-		if !c.in.control.spend(c.set.Control) {
-			return calm(EventControlBudget, "too many requests after GOAWAY")
-		}
-		c.wmu.Lock()
-		c.strays += int64(c.set.StreamWindow) // it may have sent that behind them
-		c.wmu.Unlock()
-		return nil // the GOAWAY told the client that it is not served
+		return c.straggler()
 	case id <= c.opened:
 		c.mu.Unlock()
 		return c.lateHeaders(id)
 	}
-	c.opened = id
+	c.opened, c.judging = id, true
 	full := len(c.streams) >= int(c.set.MaxStreams) || c.backlog() >= int(c.set.MaxStreams)
 	c.mu.Unlock()
 
@@ -193,17 +187,36 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 		s.rerr = io.EOF
 		s.ends.Store(endRecv)
 	}
+	if !c.enroll(s) {
+		return c.straggler()
+	}
+	c.offer(r)
+	return nil
+}
+
+// enroll puts a new stream on the table, unless the connection has ended, or a drain's last word was said while the request was judged.
+func (c *Conn) enroll(s *Stream) bool {
 	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
-		return nil //nolint:nilerr // the connection is over and told everybody why
+	defer c.mu.Unlock()
+	c.judging = false
+	if c.err != nil || c.drain == drainSaid {
+		return false
 	}
 	c.wmu.Lock()
 	s.outflow = c.peerWindow
 	c.wmu.Unlock()
-	c.streams[id] = s
-	c.mu.Unlock()
-	c.offer(r)
+	c.streams[s.id] = s
+	return true
+}
+
+// straggler is a request behind the last one that is served: the GOAWAY told the client so.
+func (c *Conn) straggler() error {
+	if !c.in.control.spend(c.set.Control) {
+		return calm(EventControlBudget, "too many requests after GOAWAY")
+	}
+	c.wmu.Lock()
+	c.strays += int64(c.set.StreamWindow) // it may have sent that behind them
+	c.wmu.Unlock()
 	return nil
 }
 
