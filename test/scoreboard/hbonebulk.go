@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	flowRounds = 7
+	flowRounds = 15
 	flowSlices = 16       // of each side per round
 	flowSlice  = 16 << 20 // bytes: short against the neighbours' moods, long against starting and stopping
 	flowWarm   = 12 << 20 // bytes unmeasured before each slice: windows and buffers have grown after 10 MiB
