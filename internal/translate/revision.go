@@ -180,42 +180,6 @@ func (r *revision) services() bool {
 	return exportsChanged
 }
 
-// counts works out again what follows from the number of pods behind services of other clusters.
-func (r *revision) counts() {
-	e := r.e
-	recount := map[serviceName]set[world.Cluster]{}
-	for k := range r.t.counts {
-		n := nameOf(k)
-		if e.answers[n] == nil || e.answers[n].service == nil {
-			continue // not told, before and after
-		}
-		if recount[n] == nil {
-			recount[n] = set[world.Cluster]{}
-		}
-		recount[n].add(k.Cluster)
-	}
-	for n, clusters := range recount {
-		if r.t.names.has(n) {
-			continue // looked at altogether
-		}
-		before := e.answers[n]
-		after := e.x.recount(n, before, clusters)
-		e.answers[n] = after
-		e.sums.count(n, before, -1)
-		e.sums.count(n, after, 1)
-		for uid := range before.remote {
-			if after.remote[uid] == nil {
-				r.workload(uid, nil)
-			}
-		}
-		for uid, w := range after.remote {
-			if before.remote[uid] != w {
-				r.workload(uid, w)
-			}
-		}
-	}
-}
-
 // without removes a name from a sorted list, in place: the list is the engine's own.
 func without(names []serviceName, n serviceName) []serviceName {
 	if i, ok := slices.BinarySearchFunc(names, n, compareNames); ok {

@@ -4,7 +4,6 @@ package translate
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -181,53 +180,6 @@ func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definiti
 	}
 	x.share(weight, through, behind)
 	return weight
-}
-
-// recount gives an answer anew in which only the pods behind some clusters' definitions were counted again. It is what answer would
-// give, as long as nothing but these counts is another.
-func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluster]) *answer {
-	out := *before
-	out.taken = maps.Clone(before.taken)
-	networks := set[string]{}
-	var remotes []*world.Service
-	for c := range clusters {
-		if _, ok := out.taken[c]; ok {
-			out.taken[c] = x.pods(c, n).healthy
-			network, _ := x.network(c)
-			networks.add(network)
-		}
-	}
-	for c := range out.taken {
-		if network, _ := x.network(c); networks.has(network) {
-			remotes = append(remotes, x.state.Services[n.in(c)])
-		}
-	}
-	definitions := x.byNetwork(remotes)
-	if len(definitions) == 0 {
-		return &out
-	}
-	out.remote = maps.Clone(before.remote)
-	for i := range x.doors {
-		if d := &x.doors[i]; definitions[d.network] != nil {
-			delete(out.remote, d.splitUID(out.service))
-		}
-	}
-	for network, of := range definitions {
-		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, network, of) {
-			uid := x.doors[i].splitUID(out.service)
-			switch w := before.remote[uid]; {
-			case w == nil:
-				out.remote[uid] = x.splitWorkload(&x.doors[i], out.service, of, capacity)
-			case w.Capacity == uint32(capacity):
-				out.remote[uid] = w
-			default:
-				changed := *w
-				changed.Capacity = uint32(capacity)
-				out.remote[uid] = &changed
-			}
-		}
-	}
-	return &out
 }
 
 // share spreads a count over doors, in proportion to the pods that each gateway has to take it. A door that leads to anything at all weighs at

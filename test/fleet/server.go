@@ -123,16 +123,6 @@ func Get[O client.Object](s *Server, like O) (O, error) {
 	return o, nil
 }
 
-// Delete removes the object of that kind and name.
-func (s *Server) Delete(like client.Object) error {
-	t, err := s.tableOf(like)
-	if err != nil {
-		return err
-	}
-	_, err = s.remove(t, keyOf(like))
-	return err
-}
-
 func (s *Server) tableOf(o client.Object) (*table, error) {
 	kinds, _, err := controllers.Scheme().ObjectKinds(o)
 	if err != nil {
