@@ -81,8 +81,8 @@ var _ = Describe("A rejection", func() {
 			}
 			return ""
 		}).Should(And(HavePrefix("Service/refused ztunnel-rejects "), HaveSuffix("not to my taste")))
-		east.runApp("default", "taken", "10.244.1.41", nil)
-		Eventually(func() map[string]ambient.Service { return z.Services() }).Should(HaveKey("default/taken.default.svc.cluster.local"))
+		east.runApp("default", "accepted", "10.244.1.41", nil)
+		Eventually(func() map[string]ambient.Service { return z.Services() }).Should(HaveKey("default/accepted.default.svc.cluster.local"))
 		Expect(z.Services()).NotTo(HaveKey("default/refused.default.svc.cluster.local"))
 	})
 })
