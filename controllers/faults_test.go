@@ -180,7 +180,8 @@ var _ = Describe("A remote cluster in trouble", Ordered, func() {
 			return isWatch(r) && strings.HasSuffix(r.URL.Path, "/services") && answer(w, http.StatusInternalServerError, metav1.StatusReasonInternalError) ||
 				!isWatch(r) && strings.HasSuffix(r.URL.Path, "/services") && answer(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
 		})
-		Eventually(remoteVerdict("troubled", "Ready")).Should(HavePrefix("False/WatchFailing"))
+		// Three failures in a row are wanted, and the reflector, which failed often by now, waits up to a minute before each.
+		Eventually(remoteVerdict("troubled", "Ready"), 7*soon).Should(HavePrefix("False/WatchFailing"))
 		Expect(remoteVerdict("troubled", "Connected")()).To(HavePrefix("True/"))
 		untouched()
 		well()

@@ -86,6 +86,13 @@ func (o *tally) note(err error, last Event) {
 	o.reasons[reasonOf(err)]++
 }
 
+// said tells how many connections ended for which reason.
+func (o *tally) said() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return fmt.Sprint(o.reasons)
+}
+
 // met says whether one of the fates, if there is any, was met.
 func (o *tally) met(ends []fate) bool {
 	o.mu.Lock()

@@ -146,7 +146,7 @@ func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, ne
 	ends := attacked.outcome()
 	f.memory -= floor
 	t.Logf("memory %d KiB idle, %d KiB at most; good client: %+v in %v; enemy: %d connections, %d KiB, %.2f s of processor; ends: %v",
-		idle>>10, f.memory>>10, f.did, f.took.Round(time.Millisecond), report.Connections, report.Bytes>>10, report.Processor, ends.reasons)
+		idle>>10, f.memory>>10, f.did, f.took.Round(time.Millisecond), report.Connections, report.Bytes>>10, report.Processor, ends.said())
 
 	wrong := ends.unexpected(w.ends)
 	if allowed := 2*max(idle, 0) + int64(order.Attackers)*w.holds + memoryNoise; f.memory > allowed {
