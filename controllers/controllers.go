@@ -179,7 +179,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 		options: o, store: world.NewStore(), local: make(chan struct{}),
 		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
 	}
-	callers, err := NewCallers(ctx, mgr, o.World, o.Proxies)
+	callers, err := NewCallers(ctx, mgr, o.World, o.Proxies, o.Registerer)
 	if err != nil {
 		return nil, err
 	}

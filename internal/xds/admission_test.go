@@ -92,15 +92,23 @@ func TestGatewayIsForItselfAlone(t *testing.T) {
 }
 
 func TestTooManyNames(t *testing.T) {
-	server := start(t, "", ready(t, ServerOptions{}))
-	c := dialScript(t, server.addr, "good")
-	r := &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL}
+	asked := &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL}
 	for i := range maxSubscribedNames + 1 {
-		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, fmt.Sprint(i))
+		asked.ResourceNamesSubscribe = append(asked.ResourceNamesSubscribe, fmt.Sprint(i))
 	}
-	c.say(r)
-	if err := c.end(); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("stream ended with %v", err)
+	held := &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, ResourceNamesSubscribe: []string{"one"}, InitialResourceVersions: map[string]string{}}
+	for i := range maxHeldNames + 1 {
+		held.InitialResourceVersions[fmt.Sprint(i)] = "v"
+	}
+	for name, r := range map[string]*discovery.DeltaDiscoveryRequest{"asked for": asked, "held": held} {
+		t.Run(name, func(t *testing.T) {
+			server := start(t, "", ready(t, ServerOptions{}))
+			c := dialScript(t, server.addr, "good")
+			c.say(r)
+			if err := c.end(); status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("stream ended with %v", err)
+			}
+		})
 	}
 }
 

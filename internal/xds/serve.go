@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -117,6 +118,16 @@ func Credentials(ctx context.Context) (token, cluster string, err error) {
 		cluster = clusters[0]
 	}
 	return token, cluster, nil
+}
+
+// CallerAddress is the address that a call comes from; the zero value if that is none.
+func CallerAddress(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return netip.Addr{}
+	}
+	from, _ := netip.ParseAddrPort(p.Addr.String()) // zero if it has another form
+	return from.Addr().Unmap()
 }
 
 // peerAddress is where a call comes from, for the log.

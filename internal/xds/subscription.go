@@ -14,6 +14,9 @@ const (
 	// maxSubscribedNames is how many names one subscriber may ask for by name, per type. A node proxy that asks on demand
 	// asks for what its pods talk to; beyond this a wildcard is cheaper for both.
 	maxSubscribedNames = 1 << 16
+	// maxHeldNames is how many resources an on-demand subscriber may say that it holds, per type: what it asked for, and the workloads of services that it
+	// follows. 100,000 endpoints are what a mesh is built for.
+	maxHeldNames = 4 * maxSubscribedNames
 	// maxResponseBytes is the size of resources after which a response ends and the rest waits for its acknowledgement.
 	// A client is ready after its first response, so the first one holds everything in every world but the largest
 	// (about 400 000 workloads); ztunnel accepts messages of up to 200 MiB.
@@ -93,6 +96,9 @@ func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now t
 	known := r.GetInitialResourceVersions()
 	if err := s.change(r, t, known, now); err != nil {
 		return err
+	}
+	if !s.wildcard && len(known) > maxHeldNames {
+		return errTooManyNames
 	}
 	if s.wildcard {
 		s.markAll(t.entries, known, now)
