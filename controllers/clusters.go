@@ -58,6 +58,7 @@ type Remotes struct {
 	localUID types.UID
 	notify   func(world.Cluster) // a cluster's state changed; called without locks held
 	metrics  *remoteMetrics
+	room     int64 // for each cluster, see room
 
 	running sync.WaitGroup // every connection, also those that are ending
 
@@ -80,7 +81,7 @@ type entry struct {
 // NewRemotes makes an empty set. localUID is the UID of this cluster's kube-system namespace: kubeconfigs that lead back here are refused.
 func NewRemotes(log logr.Logger, scheme *runtime.Scheme, store *world.Store, config world.Config, localUID types.UID, notify func(world.Cluster)) *Remotes {
 	return &Remotes{
-		log: log, scheme: scheme, store: store, config: config, localUID: localUID, notify: notify, metrics: newRemoteMetrics(nil),
+		log: log, scheme: scheme, store: store, config: config, localUID: localUID, notify: notify, metrics: newRemoteMetrics(nil), room: DefaultRoom,
 		entries: map[world.Cluster]*entry{}, owners: map[types.UID]world.Cluster{},
 	}
 }
@@ -170,6 +171,7 @@ func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *
 		onChanged: func() { r.notify(id) },
 		cancel:    cancel,
 	}
+	c.feed.room.most = r.room
 	c.feed.vetting = &vetting{
 		refused: func() { r.metrics.add(id, refusedMalformed, 1) },
 		changed: func() { r.notify(id) },

@@ -119,6 +119,7 @@ func (c *connection) run(ctx context.Context) {
 	}
 	defer closeIdle()
 	c.intake = newIntake(httpClient.Transport)
+	c.intake.full = c.feed.room.full
 	httpClient.Transport = c.intake
 	config := rest.CopyConfig(c.config.Config)
 	config.QPS, config.Burst = remoteQPS, remoteBurst

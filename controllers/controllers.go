@@ -70,6 +70,8 @@ type Options struct {
 	GatewayImage                  string
 	// Proxies are the service accounts, as "namespace/name", that may ask for identities of pods on their own node.
 	Proxies []string
+	// RemoteRoom is how many bytes are kept of one remote cluster, about; 0 means DefaultRoom.
+	RemoteRoom int64
 	// Registerer takes our metrics, or nil.
 	Registerer prometheus.Registerer
 }
@@ -193,6 +195,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 	})
 	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)
+	p.remotes.room = cmp.Or(o.RemoteRoom, DefaultRoom)
 	p.pipeline = NewPipeline(p.store, o.World, discovery, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,

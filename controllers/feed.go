@@ -47,6 +47,7 @@ type Feed struct {
 	// vetting is set if the cluster is not our own, whose API server alone can be trusted to check what it stores.
 	vetting *vetting
 
+	room      room
 	following sync.WaitGroup
 
 	mu         sync.Mutex
@@ -170,16 +171,26 @@ func (f *Feed) register(ctx context.Context, objects cache.Cache, w watched) (fo
 
 func (f *Feed) handlers() toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    f.put,
-		UpdateFunc: func(_, o any) { f.put(o) },
+		AddFunc:    func(o any) { f.changed(nil, o) },
+		UpdateFunc: f.changed,
 		DeleteFunc: func(o any) {
 			if unknown, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
 				o = unknown.Obj
 			}
 			if s, ok := f.see(o); ok {
+				f.room.add(s, nil)
 				f.remove(s.ref)
 			}
 		},
+	}
+}
+
+// changed is about an object that came (before is nil) or is another now.
+func (f *Feed) changed(before, o any) {
+	was, _ := f.see(before)
+	if is, ok := f.see(o); ok {
+		f.room.add(was, is)
+		f.put(is)
 	}
 }
 

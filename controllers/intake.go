@@ -41,6 +41,7 @@ type intake struct {
 	ahead   atomic.Int64 // how far the server's clock is ahead of ours, in nanoseconds, to about a second
 
 	follows follows
+	full    func() bool // says that there is no room for more; nil: there always is
 
 	mu    sync.Mutex
 	lists map[string]int64 // path → bytes of the pages read so far
@@ -54,6 +55,11 @@ func newIntake(next http.RoundTripper) *intake {
 func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 	asked := time.Now()
 	watch, follows := followed(r)
+	// One that begins with what there is now is a list.
+	goesOn := watch && r.URL.Query().Get("sendInitialEvents") != "true"
+	if goesOn && i.isFull() {
+		return nil, errFull
+	}
 	answer, err := i.next.RoundTrip(r)
 	if err != nil {
 		if follows && r.Context().Err() == nil {
@@ -80,7 +86,7 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 			i.ahead.Store(0)
 		}
 	}
-	body := &metered{ReadCloser: answer.Body, intake: i, request: r, watch: watch && answer.StatusCode == http.StatusOK}
+	body := &metered{ReadCloser: answer.Body, intake: i, request: r, goesOn: goesOn, watch: watch && answer.StatusCode == http.StatusOK}
 	if !watch {
 		body.page = r.URL.Path
 		if r.URL.Query().Get("continue") == "" {
@@ -90,6 +96,9 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer.Body = body
 	return answer, nil
 }
+
+// isFull says whether there is no room for what a watch may bring.
+func (i *intake) isFull() bool { return i.full != nil && i.full() }
 
 // followed says whether a request lists or watches objects of a kind, and which of the two.
 func followed(r *http.Request) (watch, follows bool) {
@@ -122,6 +131,7 @@ type metered struct {
 	request *http.Request
 	mu      sync.Mutex // guards watch: a body is closed while it is read
 	page    string     // path of a list; empty for watches
+	goesOn  bool       // a watch that goes on from what is known
 	watch   bool       // one that has not ended
 	read    int64
 }
@@ -163,6 +173,9 @@ func (m *metered) Read(p []byte) (int, error) {
 	if total > maxAnswer {
 		m.intake.tooMuch.Store(now.UnixNano())
 		return 0, errTooMuch
+	}
+	if m.goesOn && m.intake.isFull() {
+		return 0, errFull
 	}
 	if !m.intake.limit.AllowN(now, n) {
 		m.intake.held.Store(now.UnixNano())

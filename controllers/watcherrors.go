@@ -112,6 +112,10 @@ func (c *connection) judge() {
 		reason = v1alpha1.ReasonTooLarge
 		message = fmt.Sprintf("the API server sends more than the %d MiB that are read of one kind of object", maxAnswer>>20)
 	}
+	if c.feed.room.full() {
+		reason = v1alpha1.ReasonTooLarge
+		message = fmt.Sprintf("the cluster's objects take more than the %d MiB that are kept of one cluster (--remote-room), so that its changes are read about once a minute only", c.feed.room.most>>20)
+	}
 	flooding := recently(&c.intake.held)
 	c.update(func(h *health) {
 		h.flooding = flooding

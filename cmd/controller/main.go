@@ -49,6 +49,7 @@ type settings struct {
 	discovery, health, metrics, gatewayImage, proxies    string
 	leaderElect                                          bool
 	verbosity                                            int
+	remoteRoom                                           int64 // MiB
 }
 
 func parse(args []string, env func(string) string) (settings, error) {
@@ -70,6 +71,7 @@ func parse(args []string, env func(string) string) (settings, error) {
 	f.StringVar(&s.health, "health-address", ":8081", "where /healthz and /readyz are served")
 	f.StringVar(&s.metrics, "metrics-address", ":8080", "where /metrics is served; 0 for nowhere")
 	f.BoolVar(&s.leaderElect, "leader-elect", false, "write only while elected; needed with more than one replica")
+	f.Int64Var(&s.remoteRoom, "remote-room", controllers.DefaultRoom>>20, "MiB that the objects of one remote cluster may take; beyond that its changes are read now and then only")
 	f.IntVar(&s.verbosity, "v", 0, "how much is logged; 1 and above for debugging")
 	if err := f.Parse(args); err != nil {
 		return s, err
@@ -82,6 +84,9 @@ func parse(args []string, env func(string) string) (settings, error) {
 	}
 	if _, err := mesh.ParseIdentity("spiffe://" + s.trustDomain + "/ns/a/sa/b"); err != nil {
 		return s, fmt.Errorf("--trust-domain %q is not a SPIFFE trust domain: %w", s.trustDomain, err)
+	}
+	if s.remoteRoom < 1 || s.remoteRoom > 1<<20 {
+		return s, fmt.Errorf("--remote-room %d must be between 1 and %d MiB", s.remoteRoom, 1<<20)
 	}
 	for _, account := range strings.Split(s.proxies, ",") {
 		if ns, name, ok := strings.Cut(account, "/"); s.proxies != "" && (!ok || ns == "" || name == "") {
@@ -123,6 +128,7 @@ func run(args []string, env func(string) string) error {
 		LeaderElect:    s.leaderElect,
 		GatewayImage:   s.gatewayImage,
 		Proxies:        strings.Split(s.proxies, ","),
+		RemoteRoom:     s.remoteRoom << 20,
 		Registerer:     metrics.Registry,
 	})
 }

@@ -18,6 +18,8 @@ func TestParse(t *testing.T) {
 		{"--cluster-id=a/b", "--cluster-id"},
 		{"--trust-domain=A b", "--trust-domain"},
 		{"--proxy-accounts=nodeproxy", "--proxy-accounts"},
+		{"--remote-room=0", "--remote-room"},
+		{"--remote-room=2000000", "--remote-room"},
 		{"surplus", "surplus"},
 		{"--no-such-flag", "no-such-flag"},
 	} {
