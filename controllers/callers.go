@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,6 +109,10 @@ func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 	select {
 	case result := <-done:
 		caller, _ := result.Val.(xds.Caller)
+		var failed *reviewError
+		if errors.As(result.Err, &failed) {
+			return caller, c.refuse("no_review", result.Err)
+		}
 		return caller, c.refuse("token", result.Err)
 	case <-ctx.Done():
 		return xds.Caller{}, ctx.Err()
@@ -119,12 +124,18 @@ func (c *Callers) review(ctx context.Context, token string) (xds.Caller, error) 
 	began := time.Now()
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{tokenAudience}}}
 	if err := c.reviewer.Create(ctx, review); err != nil {
-		return xds.Caller{}, fmt.Errorf("review the caller's token: %w", err)
+		return xds.Caller{}, &reviewError{err}
 	}
 	caller, err := callerOf(review.Status)
 	c.known.keep(token, caller, err, began)
 	return caller, err
 }
+
+// reviewError says that the API server gave no answer: nothing is known of the token.
+type reviewError struct{ cause error }
+
+func (e *reviewError) Error() string { return "review the caller's token: " + e.cause.Error() }
+func (e *reviewError) Unwrap() error { return e.cause }
 
 // refuse counts a refusal and gives it back.
 func (c *Callers) refuse(reason string, err error) error {

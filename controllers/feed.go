@@ -178,7 +178,9 @@ func (f *Feed) handlers() toolscache.ResourceEventHandler {
 				o = unknown.Obj
 			}
 			if s, ok := f.see(o); ok {
-				f.room.add(s, nil)
+				if f.room.most > 0 {
+					f.room.add(s, nil)
+				}
 				f.remove(s.ref)
 			}
 		},
@@ -187,11 +189,15 @@ func (f *Feed) handlers() toolscache.ResourceEventHandler {
 
 // changed is about an object that came (before is nil) or is another now.
 func (f *Feed) changed(before, o any) {
-	was, _ := f.see(before)
-	if is, ok := f.see(o); ok {
-		f.room.add(was, is)
-		f.put(is)
+	is, ok := f.see(o)
+	if !ok {
+		return
 	}
+	if f.room.most > 0 { // else what was is an object of the API, and costs something to look at
+		was, _ := f.see(before)
+		f.room.add(was, is)
+	}
+	f.put(is)
 }
 
 func (f *Feed) put(o any) {

@@ -19,7 +19,7 @@ var errFull = errors.New("more is kept of the cluster than there is room for")
 
 // room counts what a feed's caches keep.
 type room struct {
-	most int64 // 0: no bound
+	most int64 // 0: no bound, and nothing is counted
 	kept atomic.Int64
 }
 
