@@ -18,25 +18,31 @@ const maxNote = 1000
 
 // rejections makes Events of what proxies reject.
 type rejections struct {
-	config world.Config
-	events eventRecorder
+	config  world.Config
+	events  eventRecorder
+	tellers *tellers
 }
 
-// tell makes an Event on each object of our cluster that the rejection names, and on the proxy's pod if there is none. It does not wait.
+// tell makes an Event on each object of our cluster that the rejection names, and on the proxy's pod if there is none, as far as the pod's share goes.
+// It does not wait.
 func (r rejections) tell(said xds.Rejection) {
 	if said.Caller.Pod == "" {
 		return // the counter and the log have it
 	}
 	pod := referenceTo("v1", "Pod", said.Caller.Namespace, said.Caller.Pod)
+	may := func() bool { return r.tellers.allow(teller{said.Caller.Namespace, said.Caller.Pod}) }
 	told := false
 	for _, resource := range said.Resources {
 		if o := r.origin(resource); o != nil {
 			told = true
+			if !may() {
+				return // the counter and the log have this too
+			}
 			r.events.Eventf(o, pod, corev1.EventTypeWarning, "RejectedByProxy", "TellProxies", "%s",
 				note("Proxy %s/%s on node %s cannot use this: %s", said.Caller.Namespace, said.Caller.Pod, said.Caller.Node, said.Reason))
 		}
 	}
-	if !told {
+	if !told && may() {
 		r.events.Eventf(pod, nil, corev1.EventTypeWarning, "RejectsConfiguration", "TellProxies", "%s", note("%s rejected: %s", said.Type, said.Reason))
 	}
 }

@@ -51,11 +51,32 @@ func TestRejectionsAreToldToTheObjectAtFault(t *testing.T) {
 		{nil, xds.Caller{Namespace: system}, nil},
 	} {
 		var got recorded
-		r := rejections{config: world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, events: &got}
+		r := rejections{config: world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, events: &got, tellers: &tellers{}}
 		r.tell(xds.Rejection{Caller: tc.caller, Type: "Address", Resources: tc.resources, Reason: strings.Repeat("é", 2000)})
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%v: events are %q, want %q", tc.resources, []string(got), tc.want)
 		}
+	}
+}
+
+// TestRejectionsAreBounded has one pod reject without end, as a hostile one may: another one is heard nevertheless.
+func TestRejectionsAreBounded(t *testing.T) {
+	var got recorded
+	r := rejections{config: world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, events: &got, tellers: &tellers{}}
+	for i := range 1000 {
+		var named []xds.RejectedResource
+		for j := range 20 {
+			named = append(named, xds.RejectedResource{Kind: "Policy", Name: fmt.Sprintf("shop/p%d-%d", i, j)})
+		}
+		r.tell(xds.Rejection{Caller: xds.Caller{Namespace: "bad", Pod: "bad"}, Type: "Authorization", Resources: named, Reason: "no"})
+	}
+	if len(got) < tellBurst || len(got) > 2*tellBurst {
+		t.Errorf("%d Events of 20000 rejected resources, want about %d", len(got), tellBurst)
+	}
+	got = nil
+	r.tell(xds.Rejection{Caller: xds.Caller{Namespace: system, Pod: "proxy"}, Type: "Authorization", Reason: "no"})
+	if want := []string{"Pod isthmus-system/proxy: RejectsConfiguration"}; !slices.Equal(got, want) {
+		t.Errorf("events of another pod are %q, want %q", []string(got), want)
 	}
 }
 
