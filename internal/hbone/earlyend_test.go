@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// TestEarlyEnd ends requests before they are answered, in both ways. Two are within this budget of resets, the third is not; streams that end after the answer
+// TestEarlyEnd ends requests before they are answered, in each way that there is. Two are within this budget of resets, the third is not; streams that end after the answer
 // cost nothing.
 func TestEarlyEnd(t *testing.T) {
 	for name, ask := range map[string]func(p *rawPeer, id uint32){
@@ -16,6 +16,10 @@ func TestEarlyEnd(t *testing.T) {
 		"behind the request": func(p *rawPeer, id uint32) {
 			p.headers(id, false, ":method", "CONNECT", ":authority", rawTarget)
 			p.must(p.WriteData(id, true, []byte("x")))
+		},
+		"with trailers": func(p *rawPeer, id uint32) {
+			p.headers(id, false, ":method", "CONNECT", ":authority", rawTarget)
+			p.headers(id, true, "x-checksum", "0")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -272,6 +272,11 @@ func (c *Conn) onTrailers(s *Stream, list headerList, end bool) error {
 	case !end || list.pseudo != 0:
 		return c.resetPeer(s.id, http2.ErrCodeProtocol, "second HEADERS on a tunnel")
 	}
+	if s.request != nil && !s.request.answered.Load() {
+		if err := c.earlyEnd(); err != nil {
+			return err
+		}
+	}
 	s.end()
 	return nil
 }
