@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -68,7 +69,7 @@ func NewCallers(ctx context.Context, mgr ctrl.Manager, config world.Config, prox
 	}
 	own := rest.CopyConfig(mgr.GetConfig())
 	own.RateLimiter, own.QPS, own.Burst = nil, reviewRate, 2*reviewRate
-	reviewer, err := client.New(own, client.Options{Scheme: mgr.GetScheme()})
+	reviewer, err := client.New(own, client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
 	if err != nil {
 		return nil, fmt.Errorf("client for token reviews: %w", err)
 	}
@@ -98,7 +99,7 @@ func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 		return xds.Caller{}, c.refuse("unfit_token", err)
 	}
 	if from := xds.CallerAddress(ctx); !c.askers.allow(from) {
-		return xds.Caller{}, c.refuse("too_many", fmt.Errorf("callers at %s have shown too many tokens lately, try again in a second", from))
+		return xds.Caller{}, c.refuse("too_many", status.Errorf(codes.ResourceExhausted, "callers at %s have shown too many tokens lately, try again in a second", from))
 	}
 	// The review outlives the call that began it, as others may wait for it.
 	done := c.asking.DoChan(token, func() (any, error) {
@@ -109,8 +110,7 @@ func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 	select {
 	case result := <-done:
 		caller, _ := result.Val.(xds.Caller)
-		var failed *reviewError
-		if errors.As(result.Err, &failed) {
+		if status.Code(result.Err) == codes.Unavailable {
 			return caller, c.refuse("no_review", result.Err)
 		}
 		return caller, c.refuse("token", result.Err)
@@ -124,18 +124,12 @@ func (c *Callers) review(ctx context.Context, token string) (xds.Caller, error) 
 	began := time.Now()
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{tokenAudience}}}
 	if err := c.reviewer.Create(ctx, review); err != nil {
-		return xds.Caller{}, &reviewError{err}
+		return xds.Caller{}, status.Errorf(codes.Unavailable, "review the caller's token: %v", err) // nothing is known of the token
 	}
 	caller, err := callerOf(review.Status)
 	c.known.keep(token, caller, err, began)
 	return caller, err
 }
-
-// reviewError says that the API server gave no answer: nothing is known of the token.
-type reviewError struct{ cause error }
-
-func (e *reviewError) Error() string { return "review the caller's token: " + e.cause.Error() }
-func (e *reviewError) Unwrap() error { return e.cause }
 
 // refuse counts a refusal and gives it back.
 func (c *Callers) refuse(reason string, err error) error {

@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,9 @@ type rejections struct {
 	config  world.Config
 	events  eventRecorder
 	tellers *tellers
+	// proxies are the service accounts, as "namespace/name", whose word counts on any object: others may hear what proxies hear, but what they say of it stays on
+	// their own pods, and a gateway's on its Gateway, which nobody else is told of.
+	proxies []string
 }
 
 // tell makes an Event on each object of our cluster that the rejection names, and on the proxy's pod if there is none, as far as the pod's share goes.
@@ -32,8 +36,9 @@ func (r rejections) tell(said xds.Rejection) {
 	pod := referenceTo("v1", "Pod", said.Caller.Namespace, said.Caller.Pod)
 	may := func() bool { return r.tellers.allow(teller{said.Caller.Namespace, said.Caller.Pod}) }
 	told := false
+	trusted := slices.Contains(r.proxies, said.Caller.Namespace+"/"+said.Caller.ServiceAccount)
 	for _, resource := range said.Resources {
-		if o := r.origin(resource); o != nil {
+		if o := r.origin(resource); o != nil && (trusted || resource.Kind == "Gateway") {
 			told = true
 			if !may() {
 				return // the counter and the log have this too

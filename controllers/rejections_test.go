@@ -34,8 +34,9 @@ func (r *recorded) Eventf(regarding, _ runtime.Object, _, reason, _, _ string, a
 }
 
 func TestRejectionsAreToldToTheObjectAtFault(t *testing.T) {
-	caller := xds.Caller{Namespace: system, Pod: "proxy", Node: "node-1"}
+	caller := xds.Caller{Namespace: system, ServiceAccount: "nodeproxy", Pod: "proxy", Node: "node-1"}
 	own := "Pod isthmus-system/proxy: RejectsConfiguration"
+	stranger := xds.Caller{Namespace: "shop", ServiceAccount: "cart", Pod: "cart-0", Node: "node-1"}
 	for _, tc := range []struct {
 		resources []xds.RejectedResource
 		caller    xds.Caller
@@ -47,11 +48,14 @@ func TestRejectionsAreToldToTheObjectAtFault(t *testing.T) {
 			[]string{"Service shop/cart: RejectedByProxy", "AuthorizationPolicy shop/deny: RejectedByProxy"}},
 		{[]xds.RejectedResource{{Kind: "Service", Name: "shop/example.com"}, {Kind: "Policy", Name: "shop/istio_converted_static_strict"}}, caller, []string{own}},
 		{[]xds.RejectedResource{{Kind: "Gateway", Name: "edge/west"}}, caller, []string{"Gateway edge/west: RejectedByProxy"}},
+		{[]xds.RejectedResource{{Kind: "Service", Name: "bank/vault.bank.svc.cluster.local"}, {Kind: "Workload", Name: "east//Pod/bank/vault-0"}, {Kind: "Policy", Name: "bank/deny"}}, stranger,
+			[]string{"Pod shop/cart-0: RejectsConfiguration"}},
+		{[]xds.RejectedResource{{Kind: "Gateway", Name: "shop/west"}}, stranger, []string{"Gateway shop/west: RejectedByProxy"}},
 		{nil, caller, []string{own}},
 		{nil, xds.Caller{Namespace: system}, nil},
 	} {
 		var got recorded
-		r := rejections{config: world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, events: &got, tellers: &tellers{}}
+		r := rejections{config: world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, events: &got, tellers: &tellers{}, proxies: []string{"isthmus-system/nodeproxy"}}
 		r.tell(xds.Rejection{Caller: tc.caller, Type: "Address", Resources: tc.resources, Reason: strings.Repeat("é", 2000)})
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%v: events are %q, want %q", tc.resources, []string(got), tc.want)
