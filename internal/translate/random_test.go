@@ -240,7 +240,8 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 }
 
 func (g generator) policy() *world.AuthorizationPolicy {
-	out := &world.AuthorizationPolicy{Key: g.key([]string{"p1", "p2"}), Action: pick(g, []string{"ALLOW", "DENY", "CUSTOM"}), HasTargets: g.chance(25)}
+	out := &world.AuthorizationPolicy{Key: g.key([]string{"p1", "p2"}), Action: pick(g, []string{"ALLOW", "DENY", "CUSTOM"}),
+		HasTargets: g.chance(25), DryRun: g.chance(15), Generation: int64(g.IntN(3))}
 	if out.HasTargets {
 		out.Targets = []world.PolicyTarget{pick(g, []world.PolicyTarget{
 			{Kind: "Service", Name: pick(g, someServices)}, {Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: "gw"}, {Group: "example.com", Kind: "Odd", Name: "x"},
@@ -251,16 +252,25 @@ func (g generator) policy() *world.AuthorizationPolicy {
 	}
 	if g.chance(80) {
 		out.Rules = []world.PolicyRule{{From: []world.PolicySource{{Namespaces: []string{"demo"}, L7: g.chance(30)}}}}
+		if g.chance(30) {
+			out.Rules[0].To = []world.PolicyOperation{{Ports: []string{pick(g, []string{"8080", "odd"})}, L7: g.chance(30)}}
+		}
+		if g.chance(30) {
+			out.Rules[0].When = []world.PolicyCondition{{Key: pick(g, []string{"source.namespace", "destination.port", "request.headers[x]"}), Values: []string{"8080"}}}
+		}
 	}
 	return out
 }
 
 func (g generator) peer() *world.PeerAuthentication {
-	out := &world.PeerAuthentication{Key: g.key([]string{"pa1", "pa2"}), Created: int64(g.IntN(3)), Mode: pick(g, []string{modeUnset, modeStrict, modePermissive})}
+	out := &world.PeerAuthentication{Key: g.key([]string{"pa1", "pa2"}), Created: int64(g.IntN(3)), Mode: pick(g, []string{"", modeUnset, modeStrict, modePermissive, "DISABLE"})}
 	if g.chance(40) {
 		out.Selector = map[string]string{"app": pick(g, someServices)}
-		if g.chance(50) {
-			out.Ports = map[uint16]string{8080: pick(g, []string{modeStrict, modePermissive})}
+	}
+	if g.chance(30) { // without a selector they must count for nothing
+		out.Ports = map[uint16]string{}
+		for range 1 + g.IntN(2) {
+			out.Ports[pick(g, []uint16{8080, 9090})] = pick(g, []string{modeUnset, modeStrict, modePermissive, "DISABLE"})
 		}
 	}
 	return out
