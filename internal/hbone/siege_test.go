@@ -5,6 +5,7 @@ package hbone
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -139,6 +140,7 @@ func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, ne
 	if w.settings != nil {
 		w.settings(&s)
 	}
+	mounted := time.Now()
 	attacked.mount(order, s)
 	f := endure(t, enemy, good, attacked, w)
 	report := attacked.dismount()
@@ -148,9 +150,13 @@ func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, ne
 	t.Logf("memory %d KiB idle, %d KiB at most; good client: %+v in %v; enemy: %d connections, %d KiB, %.2f s of processor; ends: %v",
 		idle>>10, f.memory>>10, f.did, f.took.Round(time.Millisecond), report.Connections, report.Bytes>>10, report.Processor, ends.said())
 
-	wrong := ends.unexpected(w.ends)
-	if allowed := 2*max(idle, 0) + int64(order.Attackers)*w.holds + memoryNoise; f.memory > allowed {
-		measured = append(measured, fmt.Sprintf("%d KiB in use under attack, %d KiB before it: more than the %d KiB allowed", f.memory>>10, idle>>10, allowed>>10))
+	allowed := w.ends
+	if took := time.Since(mounted); took >= s.withDefaults(true).PrefaceTimeout && !polite(order) {
+		allowed = append(slices.Clip(allowed), silent) // on a slow machine a siege may last so long that this is what ends those who answer nothing
+	}
+	wrong := ends.unexpected(allowed)
+	if most := 2*max(idle, 0) + int64(order.Attackers)*w.holds + memoryNoise; f.memory > most {
+		measured = append(measured, fmt.Sprintf("%d KiB in use under attack, %d KiB before it: more than the %d KiB allowed", f.memory>>10, idle>>10, most>>10))
 	}
 	if !f.did.enough() {
 		measured = append(measured, fmt.Sprintf("the good client got no further than %+v in %v", f.did, f.took))
@@ -167,6 +173,12 @@ func besiege(t *testing.T, enemy *hostile.Enemy, order hostile.Order, w wave, ne
 		t.Error(what)
 	}
 	return measured
+}
+
+// polite says whether the attackers answer PINGs.
+func polite(o hostile.Order) bool {
+	a, _ := hostile.Named(o.By, o.Attack)
+	return a.Polite
 }
 
 // gone says whether nothing of the enemy is left.

@@ -7,8 +7,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"runtime"
-	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,17 +154,8 @@ func (v *victim) drain(_ context.Context, nc *tls.Conn) {
 	_, _ = io.CopyBuffer(onlyWriter{io.Discard}, nc, make([]byte, 16<<10))
 }
 
-// memory is what this process holds on its heap and its stacks, in bytes. It collects garbage until that gives nothing more, and does not count what was allocated
-// since: the victim may still be working.
+// memory is what this process holds on its heap and its stacks, in bytes.
 func memory() int64 {
-	least := int64(0)
-	for idle := 0; idle < 3; idle++ {
-		runtime.GC()
-		inUse := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
-		metrics.Read(inUse)
-		if now := int64(inUse[0].Value.Uint64() + inUse[1].Value.Uint64()); least == 0 || now < least-4<<10 {
-			least, idle = now, 0
-		}
-	}
-	return least
+	heap, stacks := hostile.Memory()
+	return heap + stacks
 }
