@@ -57,8 +57,8 @@ func (c *Conn) beginData(fh http2.FrameHeader, have []byte) (more bool, err erro
 	if d.stream, err = c.receiver(fh); err != nil {
 		return false, err
 	}
-	if d.end && d.stream != nil && d.stream.request != nil && !d.stream.request.answered.Load() {
-		if err := c.earlyEnd(); err != nil {
+	if d.end {
+		if err := c.earlyEnd(d.stream); err != nil {
 			return false, err
 		}
 	}

@@ -173,17 +173,14 @@ func (c *Conn) onRequest(id uint32, list headerList, end bool) error {
 	if _, err := ParseAuthority(list.authority); err != nil {
 		return c.refuse(id, 400, end)
 	}
-	if end {
-		if err := c.earlyEnd(); err != nil {
-			return err
-		}
-	}
-
 	r := &Request{Authority: list.authority, Header: list.fields}
 	s := newStream(c, id)
 	s.request = r
 	r.stream = s
 	if end {
+		if err := c.earlyEnd(s); err != nil {
+			return err
+		}
 		s.rerr = io.EOF
 		s.ends.Store(endRecv)
 	}
@@ -272,10 +269,8 @@ func (c *Conn) onTrailers(s *Stream, list headerList, end bool) error {
 	case !end || list.pseudo != 0:
 		return c.resetPeer(s.id, http2.ErrCodeProtocol, "second HEADERS on a tunnel")
 	}
-	if s.request != nil && !s.request.answered.Load() {
-		if err := c.earlyEnd(); err != nil {
-			return err
-		}
+	if err := c.earlyEnd(s); err != nil {
+		return err
 	}
 	s.end()
 	return nil
