@@ -112,6 +112,40 @@ func TestTooManyNames(t *testing.T) {
 	}
 }
 
+// TestAskedAndDropped asks for other names again and again, drops them, and acknowledges nothing: what is to be told must not gather.
+func TestAskedAndDropped(t *testing.T) {
+	for name, first := range map[string]*discovery.DeltaDiscoveryRequest{
+		"on demand":  {TypeUrl: addressURL, ResourceNamesSubscribe: []string{"first"}},
+		"everything": wildcard(addressURL),
+	} {
+		t.Run(name, func(t *testing.T) {
+			table, s := newTable(), newSubscription(addressURL, "")
+			if err := s.first(first, table, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			s.next(table, func(*entry) bool { return true }, time.Now())
+			const names = maxSubscribedNames / 4
+			for i := range 100 {
+				r := &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL}
+				for n := range names {
+					r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, fmt.Sprint(i, "/", n))
+				}
+				drop := &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, ResourceNamesUnsubscribe: r.ResourceNamesSubscribe}
+				err := s.more(r, table, time.Now())
+				if err == nil {
+					err = s.more(drop, table, time.Now())
+				}
+				if len(s.pending) > 2*maxSubscribedNames {
+					t.Fatalf("%d names are to be told after %d rounds of %d", len(s.pending), i+1, names)
+				}
+				if err != nil {
+					return // refused: nothing more gathers
+				}
+			}
+		})
+	}
+}
+
 func TestClosedServerEndsStreamsAndTakesUpdates(t *testing.T) {
 	server := start(t, "", ready(t, ServerOptions{Registerer: prometheus.NewRegistry()}))
 	c := dialScript(t, server.addr, "good")

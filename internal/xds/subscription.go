@@ -36,6 +36,7 @@ type subscription struct {
 
 	pending map[string]struct{} // names of which the subscriber has to be told; bounded by the table and by asked
 	since   time.Time           // when pending became non-empty
+	fresh   int                 // names asked for since the last response
 	owed    bool                // a response is due even if it says nothing
 	nonce   string              // of the response that is not acknowledged yet, or ""
 	sent    []*entry            // what that response carried
@@ -150,7 +151,8 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 			s.wildcard = s.url != gatewayURL
 			continue
 		}
-		if len(s.asked) >= maxSubscribedNames {
+		// Names that were dropped again are pending, too, until the next response, which a subscriber that acknowledges nothing never gets.
+		if s.fresh++; len(s.asked) >= maxSubscribedNames || s.fresh > maxSubscribedNames {
 			return errTooManyNames
 		}
 		s.asked[name] = struct{}{}
@@ -280,7 +282,7 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 			}
 		}
 	}
-	s.owed = false
+	s.owed, s.fresh = false, 0
 	s.serial++
 	s.nonce = strconv.FormatUint(s.serial, 10)
 	s.sent = out.entries
