@@ -5,6 +5,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +37,9 @@ const (
 	extraNodeName = "authentication.kubernetes.io/node-name"
 	// podNode indexes pods by their node.
 	podNode = "spec.nodeName"
+	// askRate and askBurst bound the reviews of tokens for callers of one address, a second and at once. A node proxy shows one token, which changes within
+	// the hour, and is reviewed again each reviewLife: a tenth of a review a second. The rest is for many proxies behind one address, which may all start at once.
+	askRate, askBurst = 2, 100
 	// reviewRate is how many reviews a second there are, for all callers together: 1,000 proxies that all connect again are known within 2 s, and 250 addresses
 	// that show bad tokens without end do not use it up.
 	reviewRate = 500
@@ -53,7 +57,7 @@ type Callers struct {
 	// proxies are the service accounts, as "namespace/name", that may ask for the identities of pods on their own node.
 	proxies []string
 	known   reviews
-	askers  askers
+	askers  *shares[netip.Addr]
 	asking  singleflight.Group // by token
 	refused *prometheus.CounterVec
 }
@@ -79,11 +83,13 @@ func NewCallers(ctx context.Context, mgr ctrl.Manager, config world.Config, prox
 	if registerer != nil {
 		registerer.MustRegister(refused)
 	}
-	return &Callers{reviewer: reviewer, refused: refused, pods: mgr.GetCache(), config: config, proxies: proxies}, nil
+	return &Callers{
+		reviewer: reviewer, refused: refused, pods: mgr.GetCache(), config: config, proxies: proxies, askers: newShares[netip.Addr](askRate, askBurst),
+	}, nil
 }
 
 // Authenticate has the API server review the call's token, unless it judged the same one within reviewLife. Callers who prove nothing cannot have it asked at
-// will: tokens that cannot be good are refused here, those under review are reviewed once, and each address has a share (askers).
+// will: tokens that cannot be good are refused here, those under review are reviewed once, and each address has a share.
 func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 	token, cluster, err := xds.Credentials(ctx)
 	if err != nil {

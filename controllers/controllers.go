@@ -187,7 +187,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 	}
 	events := mgr.GetEventRecorder(serviceName)
 	discovery := xds.NewServer(xds.ServerOptions{
-		Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Rejected: rejections{o.World, events, &tellers{}, o.Proxies}.tell, Registerer: o.Registerer,
+		Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Rejected: newRejections(o.World, events, o.Proxies).tell, Registerer: o.Registerer,
 	})
 	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), events, p.rootChanged)
 	certificates := ca.NewService(ca.ServiceOptions{

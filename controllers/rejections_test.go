@@ -55,7 +55,7 @@ func TestRejectionsAreToldToTheObjectAtFault(t *testing.T) {
 		{nil, xds.Caller{Namespace: system}, nil},
 	} {
 		var got recorded
-		r := rejections{config: world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, events: &got, tellers: &tellers{}, proxies: []string{"isthmus-system/nodeproxy"}}
+		r := newRejections(world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, &got, []string{"isthmus-system/nodeproxy"})
 		r.tell(xds.Rejection{Caller: tc.caller, Type: "Address", Resources: tc.resources, Reason: strings.Repeat("é", 2000)})
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%v: events are %q, want %q", tc.resources, []string(got), tc.want)
@@ -66,7 +66,7 @@ func TestRejectionsAreToldToTheObjectAtFault(t *testing.T) {
 // TestRejectionsAreBounded has one pod reject without end, as a hostile one may: another one is heard nevertheless.
 func TestRejectionsAreBounded(t *testing.T) {
 	var got recorded
-	r := rejections{config: world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, events: &got, tellers: &tellers{}}
+	r := newRejections(world.Config{LocalCluster: "east", ClusterDomain: "cluster.local"}, &got, nil)
 	for i := range 1000 {
 		var named []xds.RejectedResource
 		for j := range 20 {

@@ -4,15 +4,12 @@ package controllers
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
-	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -23,36 +20,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
-
-func TestAskers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var a askers
-		address := func(i uint32) netip.Addr {
-			return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 10<<24|i)))
-		}
-		for range askBurst {
-			if !a.allow(address(1)) {
-				t.Fatal("refused within the burst")
-			}
-		}
-		if a.allow(address(1)) {
-			t.Error("allowed beyond the burst")
-		}
-		if !a.allow(address(2)) {
-			t.Error("one who asks too much uses up the share of another")
-		}
-		time.Sleep(time.Second / askRate)
-		if !a.allow(address(1)) || a.allow(address(1)) {
-			t.Error("it is not one more after its time")
-		}
-		for i := range uint32(3 * maxAskers) {
-			a.allow(address(i))
-		}
-		if len(a.limit) > maxAskers {
-			t.Errorf("%d addresses are kept", len(a.limit))
-		}
-	})
-}
 
 // counting counts what the API server is asked.
 type counting struct {
@@ -74,7 +41,7 @@ func calling(ctx context.Context, token, from string) context.Context {
 var _ = Describe("Callers without a good token", func() {
 	It("cannot have the API server asked at will, nor keep others out", func(ctx SpecContext) {
 		asked := &counting{Client: east.Client}
-		c := &Callers{reviewer: asked, config: world.Config{LocalCluster: "east", TrustDomain: "cluster.local"}}
+		c := &Callers{reviewer: asked, askers: newShares[netip.Addr](askRate, askBurst), config: world.Config{LocalCluster: "east", TrustDomain: "cluster.local"}}
 		pod := proxyPod("isthmus-nodeproxy-flooded", "node-1")
 		good := east.token(system, "isthmus-nodeproxy", tokenAudience, pod)
 
