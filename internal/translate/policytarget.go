@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -46,8 +47,15 @@ func (x *index) targetProblem(p *world.AuthorizationPolicy, t world.PolicyTarget
 		if g == nil {
 			return ReasonTargetNotFound, fmt.Sprintf("there is no Gateway %s/%s", k.Namespace, k.Name)
 		}
-		if c := x.state.GatewayClasses[g.In("", g.Class)]; c != nil && c.Controller == ControllerName {
+		if x.ourClass(g.Class) {
 			return ReasonNotEnforced, fmt.Sprintf("Gateway %s/%s is of class %s, whose gateways decide by what is exported, not by policies", k.Namespace, k.Name, g.Class)
+		}
+	case t.Group == gatewayv1.GroupName && t.Kind == "GatewayClass":
+		switch {
+		case x.state.GatewayClasses[p.In("", t.Name)] == nil:
+			return ReasonTargetNotFound, "there is no GatewayClass " + t.Name
+		case x.ourClass(t.Name):
+			return ReasonNotEnforced, fmt.Sprintf("gateways of class %s decide by what is exported, not by policies", t.Name)
 		}
 	case t.Group == "" && t.Kind == "Service":
 		s := x.state.Services[k]
@@ -57,8 +65,16 @@ func (x *index) targetProblem(p *world.AuthorizationPolicy, t world.PolicyTarget
 		if waypoint, _ := x.serviceWaypoint(s); waypoint == nil {
 			return ReasonNotEnforced, fmt.Sprintf("Service %s/%s is not behind a waypoint, which alone could decide", k.Namespace, k.Name)
 		}
+	default:
+		return ReasonNotEnforced, fmt.Sprintf("a %s is nothing that anybody here decides for", cmp.Or(t.Kind, "target without a kind"))
 	}
 	return "", ""
+}
+
+// ourClass says whether gateways of a class of our cluster are ours.
+func (x *index) ourClass(name string) bool {
+	c := x.state.GatewayClasses[world.Key{Cluster: x.config.LocalCluster, Name: name}]
+	return c != nil && c.Controller == ControllerName
 }
 
 // targeting notes the policies of a namespace that are about something in it.
