@@ -30,9 +30,9 @@ const (
 )
 
 // discoverySubscribers changes one endpoint, again and again, and takes the time from the call of the server's Update to the moment in which a client
-// has applied it, for each of many clients. The figure is the 99th percentile of the clients, in the median change. All is the product's own and in this process: server and clients, each with a TLS connection of its own,
-// share its processors, so that the clients' work counts too. The control is what the machine can do: as many TLS connections without gRPC or
-// discovery, and on each of them a message as long as the response is written, read and answered.
+// has applied it, for each of many clients. The figure is the 99th percentile of the clients, in the median change. All is the product's own and in this
+// process: server and clients, each with a TLS connection of its own, share its processors, so that the clients' work counts too. The control is what the
+// machine can do: as many TLS connections without gRPC or discovery, and on each of them a message as long as the response is written, read and answered.
 func discoverySubscribers(ctx context.Context, out io.Writer) (result, error) {
 	w, err := newWatched(ctx)
 	if err != nil {
