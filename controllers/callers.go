@@ -37,9 +37,10 @@ const (
 	extraNodeName = "authentication.kubernetes.io/node-name"
 	// podNode indexes pods by their node.
 	podNode = "spec.nodeName"
-	// askRate and askBurst bound the reviews of tokens for callers of one address, a second and at once. A node proxy shows one token, which changes within
-	// the hour, and is reviewed again each reviewLife: a tenth of a review a second. The rest is for many proxies behind one address, which may all start at once.
-	askRate, askBurst = 2, 100
+	// badRate and badBurst bound the bad tokens that callers of one address may show, a second and at once; who has shown more is not reviewed until that is
+	// made up for. Good ones are free, for many proxies may be behind one address and start at once. An honest proxy shows a bad one if its pod is so new that
+	// the API server has not heard of it.
+	badRate, badBurst = 2, 30
 	// reviewRate is how many reviews a second there are, for all callers together: 1,000 proxies that all connect again are known within 2 s, and 250 addresses
 	// that show bad tokens without end do not use it up.
 	reviewRate = 500
@@ -55,11 +56,11 @@ type Callers struct {
 	pods     client.Reader // a cache with the index podNode
 	config   world.Config
 	// proxies are the service accounts, as "namespace/name", that may ask for the identities of pods on their own node.
-	proxies []string
-	known   reviews
-	askers  *shares[netip.Addr]
-	asking  singleflight.Group // by token
-	refused *prometheus.CounterVec
+	proxies  []string
+	known    reviews
+	suspects *shares[netip.Addr]
+	asking   singleflight.Group // by token
+	refused  *prometheus.CounterVec
 }
 
 // NewCallers registers the index that it needs and reads from the manager's cache. Tokens are reviewed by a client of their own, so that callers cannot hold up
@@ -84,12 +85,12 @@ func NewCallers(ctx context.Context, mgr ctrl.Manager, config world.Config, prox
 		registerer.MustRegister(refused)
 	}
 	return &Callers{
-		reviewer: reviewer, refused: refused, pods: mgr.GetCache(), config: config, proxies: proxies, askers: newShares[netip.Addr](askRate, askBurst),
+		reviewer: reviewer, refused: refused, pods: mgr.GetCache(), config: config, proxies: proxies, suspects: newShares[netip.Addr](badRate, badBurst),
 	}, nil
 }
 
 // Authenticate has the API server review the call's token, unless it judged the same one within reviewLife. Callers who prove nothing cannot have it asked at
-// will: tokens that cannot be good are refused here, those under review are reviewed once, and each address has a share.
+// will: tokens that cannot be good are refused here, those under review are reviewed once, and each address has a share of bad ones.
 func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 	token, cluster, err := xds.Credentials(ctx)
 	if err != nil {
@@ -104,8 +105,9 @@ func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 	if err := presentable(token, time.Now()); err != nil {
 		return xds.Caller{}, c.refuse("unfit_token", err)
 	}
-	if from := xds.CallerAddress(ctx); !c.askers.allow(from) {
-		return xds.Caller{}, c.refuse("too_many", status.Errorf(codes.ResourceExhausted, "callers at %s have shown too many tokens lately, try again in a second", from))
+	from := xds.CallerAddress(ctx)
+	if !c.suspects.left(from) {
+		return xds.Caller{}, c.refuse("too_many", status.Errorf(codes.ResourceExhausted, "callers at %s have shown too many bad tokens lately, try again in a second", from))
 	}
 	// The review outlives the call that began it, as others may wait for it.
 	done := c.asking.DoChan(token, func() (any, error) {
@@ -119,8 +121,12 @@ func (c *Callers) Authenticate(ctx context.Context) (xds.Caller, error) {
 		if status.Code(result.Err) == codes.Unavailable {
 			return caller, c.refuse("no_review", result.Err)
 		}
+		if result.Err != nil {
+			c.suspects.charge(from)
+		}
 		return caller, c.refuse("token", result.Err)
 	case <-ctx.Done():
+		c.suspects.charge(from) // to leave before the answer does not make it free
 		return xds.Caller{}, ctx.Err()
 	}
 }

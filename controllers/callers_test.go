@@ -41,7 +41,7 @@ func calling(ctx context.Context, token, from string) context.Context {
 var _ = Describe("Callers without a good token", func() {
 	It("cannot have the API server asked at will, nor keep others out", func(ctx SpecContext) {
 		asked := &counting{Client: east.Client}
-		c := &Callers{reviewer: asked, askers: newShares[netip.Addr](askRate, askBurst), config: world.Config{LocalCluster: "east", TrustDomain: "cluster.local"}}
+		c := &Callers{reviewer: asked, suspects: newShares[netip.Addr](badRate, badBurst), config: world.Config{LocalCluster: "east", TrustDomain: "cluster.local"}}
 		pod := proxyPod("isthmus-nodeproxy-flooded", "node-1")
 		good := east.token(system, "isthmus-nodeproxy", tokenAudience, pod)
 
@@ -53,18 +53,18 @@ var _ = Describe("Callers without a good token", func() {
 		Expect(asked.created.Load()).To(BeZero())
 
 		By("giving an address its share")
-		const flood = 10 * askBurst
+		const flood, attackers = 1000, 8
 		began := time.Now()
 		var callers sync.WaitGroup
 		var refused atomic.Int32
-		for i := range 8 {
+		for i := range attackers {
 			callers.Go(func() {
 				defer GinkgoRecover()
-				for n := range flood / 8 {
+				for n := range flood / attackers {
 					token := forged(fmt.Sprintf(`{"sub":"system:serviceaccount:a:b","aud":"istio-ca","exp":%d}`, time.Now().Unix()+int64(i*flood+n+60)))
 					_, err := c.Authenticate(calling(ctx, token, "10.0.0.66"))
 					Expect(err).To(HaveOccurred())
-					if strings.Contains(err.Error(), "too many tokens") {
+					if strings.Contains(err.Error(), "too many bad tokens") {
 						refused.Add(1)
 					}
 				}
@@ -74,8 +74,18 @@ var _ = Describe("Callers without a good token", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(caller.Pod).To(Equal(pod.Name))
 		callers.Wait()
-		Expect(asked.created.Load()).To(BeNumerically("<=", askBurst+askRate*(1+time.Since(began).Seconds())+1))
+		Expect(asked.created.Load()).To(BeNumerically("<=", badBurst+attackers+badRate*(1+time.Since(began).Seconds())+1))
 		Expect(refused.Load()).To(BeNumerically(">", flood/2))
+
+		By("letting in as many as come with good ones")
+		for range 2 * badBurst {
+			callers.Go(func() {
+				defer GinkgoRecover()
+				_, err := c.Authenticate(calling(ctx, east.token(system, "isthmus-nodeproxy", tokenAudience, pod), "10.0.0.8"))
+				Expect(err).NotTo(HaveOccurred())
+			})
+		}
+		callers.Wait()
 
 		By("asking once for many who show the same")
 		before := asked.created.Load()

@@ -28,6 +28,26 @@ func newShares[K comparable](perSecond rate.Limit, atOnce int) *shares[K] {
 func (s *shares[K]) allow(party K) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.of(party).Allow()
+}
+
+// left says whether something of the party's share is left, and takes nothing.
+func (s *shares[K]) left(party K) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.limit[party]
+	return l == nil || l.Tokens() >= 1
+}
+
+// charge takes one off the party's share, left or not: what was taken beyond it has to come back first.
+func (s *shares[K]) charge(party K) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of(party).Reserve()
+}
+
+// of needs mu.
+func (s *shares[K]) of(party K) *rate.Limiter {
 	l := s.limit[party]
 	if l == nil {
 		if len(s.limit) >= maxParties {
@@ -36,7 +56,7 @@ func (s *shares[K]) allow(party K) bool {
 		l = rate.NewLimiter(s.rate, s.burst)
 		s.limit[party] = l
 	}
-	return l.Allow()
+	return l
 }
 
 // forget makes room: whoever has its whole share again is as one who never took anything. If too few have, a quarter of the others goes, whoever that is,

@@ -27,6 +27,22 @@ func TestShares(t *testing.T) {
 		if !s.allow(1) || s.allow(1) {
 			t.Error("it is not one more after its time")
 		}
+		for range 2 * atOnce {
+			if !s.left(3) {
+				t.Fatal("to look at a share takes of it")
+			}
+		}
+		for range atOnce + 3 {
+			s.charge(3)
+		}
+		time.Sleep(3 * time.Second / perSecond)
+		if s.left(3) {
+			t.Error("what was taken beyond the share was forgotten")
+		}
+		time.Sleep(time.Second / perSecond)
+		if !s.left(3) {
+			t.Error("it does not come back")
+		}
 		for i := range 3 * maxParties {
 			if s.allow(i + 10); len(s.limit) > maxParties {
 				t.Fatalf("%d parties are kept", len(s.limit))

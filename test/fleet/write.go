@@ -137,18 +137,3 @@ func mergeInto(into, given map[string]any) {
 		}
 	}
 }
-
-// judge accepts every token and takes it for a proxy's whose pod it names.
-func judge(review *authenticationv1.TokenReview) {
-	review.Status = authenticationv1.TokenReviewStatus{
-		Authenticated: true, Audiences: review.Spec.Audiences,
-		User: authenticationv1.UserInfo{
-			Username: "system:serviceaccount:" + SystemNamespace + ":isthmus-nodeproxy",
-			Extra: map[string]authenticationv1.ExtraValue{
-				"authentication.kubernetes.io/pod-name":  {review.Spec.Token},
-				"authentication.kubernetes.io/pod-uid":   {review.Spec.Token},
-				"authentication.kubernetes.io/node-name": {"node-1"},
-			},
-		},
-	}
-}

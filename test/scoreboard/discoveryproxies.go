@@ -58,9 +58,10 @@ func (p *discoveryPlane) connect(ctx context.Context, running *sync.WaitGroup, n
 func (all *discoveryProxies) add(ctx context.Context, p *discoveryPlane, running *sync.WaitGroup, i int) *discoveryProxy {
 	proxy := &discoveryProxy{of: all, seen: map[string]int{}}
 	name := fmt.Sprintf("nodeproxy-%d", i)
+	token := fleet.Token(name)
 	proxy.client = xds.NewClient(xds.ClientOptions{
 		Log: logr.Discard(), Target: p.address, ServerName: "isthmus-controller." + fleet.SystemNamespace + ".svc",
-		RootCAs: p.roots, Token: func() (string, error) { return name, nil }, Cluster: p.local().ID,
+		RootCAs: p.roots, Token: func() (string, error) { return token, nil }, Cluster: p.local().ID,
 		Node:  xds.NodeInfo{ID: "ztunnel~127.0.0.1~" + name + "." + fleet.SystemNamespace + "~" + fleet.SystemNamespace + ".svc.cluster.local"},
 		Types: []xds.Type{xds.Addresses(), xds.Policies()},
 		Apply: proxy.apply,
