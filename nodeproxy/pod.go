@@ -6,13 +6,11 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
-	"github.com/isthmus-mesh/isthmus/internal/dns"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
@@ -122,44 +120,6 @@ func (p *pod) accept(l *net.TCPListener, serve func(context.Context, *net.TCPCon
 			serve(p.carrying, nc)
 		})
 	}
-}
-
-// startDNS opens the DNS listeners on loopback, where the pod's rules lead its queries. IPv6 may be missing.
-func (p *pod) startDNS() error {
-	server := p.proxy.dnsServer(p)
-	asked := func(nc net.Conn) netip.AddrPort {
-		tcp, ok := nc.(*net.TCPConn)
-		if !ok {
-			return netip.AddrPort{}
-		}
-		if dst := originalDst(tcp); dst != addrPort(tcp.LocalAddr()) {
-			return dst
-		}
-		return netip.AddrPort{}
-	}
-	loopbacks := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
-	for _, addr := range loopbacks {
-		at := netip.AddrPortFrom(addr, dnsPort)
-		packets, err := p.proxy.sockets.listenPacket(p.namespace, at)
-		if err == nil {
-			var streams *net.TCPListener
-			if streams, err = p.proxy.sockets.listenAt(p.namespace, at, false); err == nil {
-				p.serveDNS(server, packets, streams, asked)
-				continue
-			}
-			shut(packets)
-		}
-		if addr.Is4() {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *pod) serveDNS(server *dns.Server, packets *net.UDPConn, streams *net.TCPListener, asked func(net.Conn) netip.AddrPort) {
-	p.listeners = append(p.listeners, packets, streams)
-	p.acceptors.Go(func() { server.ServePacket(p.accepting, packets) })        //nolint:errcheck // ends with the pod only
-	p.acceptors.Go(func() { server.ServeStream(p.accepting, streams, asked) }) //nolint:errcheck // the same
 }
 
 // lookup finds the pod in a view, or nil.

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/dns"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
@@ -40,7 +41,7 @@ type Options struct {
 	Certificates *mtls.Source
 	// Socket is where the agent listens.
 	Socket string
-	// Nameservers are asked for names that are not the mesh's.
+	// Nameservers are asked for names that are not the mesh's by pods of which it is not known whom they had asked.
 	Nameservers []netip.AddrPort
 	// Drain is how long connections may go on when the proxy ends; 0 means DefaultDrain.
 	Drain time.Duration
@@ -59,6 +60,8 @@ type Proxy struct {
 	health      *health
 	metrics     *metrics
 	claims      claims
+	// queries bounds the DNS queries of all pods that wait for servers upstream.
+	queries *dns.Slots
 	// running are goroutines that the proxy waits for at its end.
 	running sync.WaitGroup
 }
@@ -77,7 +80,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	x := &Proxy{
 		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now), metrics: newMetrics(o.Registerer),
-		claims: claims{seen: map[party]struct{}{}},
+		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 	}
 	x.pods = newPods(x)
 	x.metrics.watch(o.Registerer, x)

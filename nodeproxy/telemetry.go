@@ -113,8 +113,9 @@ type metrics struct {
 	retries, unspoofed, podsStarted, podsStopped prometheus.Counter
 	handshakeFailures, tunnelEvents              *prometheus.CounterVec
 
-	dnsRequests, dnsUpstream, dnsFailures prometheus.Counter
-	dnsDuration                           prometheus.Histogram
+	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer prometheus.Counter
+	dnsRefused                                              *prometheus.CounterVec
+	dnsDuration                                             prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -145,6 +146,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		dnsRequests: counter("istio_dns_requests_total", "DNS queries of pods."),
 		dnsUpstream: counter("istio_dns_upstream_requests_total", "DNS queries that were passed on."),
 		dnsFailures: counter("istio_dns_upstream_failures_total", "DNS queries that no server answered."),
+		dnsRefused:  vec("isthmus_dns_refused_total", "DNS queries that were refused.", "reason"),
+		dnsUnknownServer: counter("isthmus_dns_unknown_server_total",
+			"DNS queries that were passed on to the proxy's own servers, because it is not known whom the pod had asked."),
 		dnsDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "istio_dns_upstream_request_duration_seconds", Help: "How long passed-on DNS queries took.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),

@@ -5,43 +5,46 @@ package dns
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 const (
-	// upstreamTimeout is for one server's answer; a resolver's own is usually 5 s, so that two servers fit into it.
-	upstreamTimeout = 2 * time.Second
-	// headerSize is that of a DNS message's fixed part.
-	headerSize = 12
+	// askedTimeout is for the answer of the server that the client had asked. Resolvers give up after 5 s and ask their next one; whoever
+	// waits as long as they do takes nothing from them.
+	askedTimeout = 5 * time.Second
+	// nextTimeout is for one of our own servers, so that a second one can be asked before the client gives up.
+	nextTimeout = 2 * time.Second
 )
 
-// Forwarder asks other servers, with the client's own bytes, so that whatever the client put into its query arrives.
+var (
+	errNoServer = errors.New("the server that was asked is not known, and the proxy has none of its own")
+	errTooLong  = errors.New("the answer is longer than the client takes")
+)
+
+// Forwarder asks other servers.
 type Forwarder struct {
-	// Servers are asked in order until one answers. A server that the client itself had asked comes before them.
+	// Servers are asked in order until one answers, if the client's own is not known.
 	Servers func() []netip.AddrPort
-	// Dial opens "udp" or "tcp" connections to a server.
+	// Dial opens "udp" or "tcp" connections to a server, each from a port that cannot be foretold.
 	Dial func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error)
 }
 
-// Forward gives the first answer. It returns the last error if no server answers, or ctx ends.
-func (f *Forwarder) Forward(ctx context.Context, query []byte, tcp bool, asked netip.AddrPort) ([]byte, error) {
-	servers := f.Servers()
-	if asked.IsValid() {
-		servers = append([]netip.AddrPort{asked}, servers...)
+// Forward gives the answer of the server that the client had asked, and of no other: whom to ask next is the client's decision, which
+// may have servers that do not know the same names. It fails with the last error if no server answers, or ctx ends.
+func (f *Forwarder) Forward(ctx context.Context, q Query) ([]byte, error) {
+	if q.Asked.IsValid() {
+		return f.ask(ctx, q, q.Asked, askedTimeout)
 	}
-	err := errors.New("no DNS server is known")
-	for _, server := range servers {
+	err := errNoServer
+	for _, server := range f.Servers() {
 		var answer []byte
-		if answer, err = f.ask(ctx, query, tcp, server); err == nil {
-			return answer, nil
+		if answer, err = f.ask(ctx, q, server, nextTimeout); err == nil || errors.Is(err, errTooLong) {
+			return answer, err
 		}
 		if ctx.Err() != nil {
 			break
@@ -50,71 +53,65 @@ func (f *Forwarder) Forward(ctx context.Context, query []byte, tcp bool, asked n
 	return nil, err
 }
 
-func (f *Forwarder) ask(ctx context.Context, query []byte, tcp bool, server netip.AddrPort) ([]byte, error) {
-	if len(query) < headerSize {
+func (f *Forwarder) ask(ctx context.Context, q Query, server netip.AddrPort, timeout time.Duration) ([]byte, error) {
+	if len(q.Raw) < headerSize {
 		return nil, errors.New("query is shorter than a header")
 	}
-	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	network := "udp"
-	if tcp {
+	if q.TCP {
 		network = "tcp"
 	}
 	nc, err := f.Dial(ctx, network, server)
 	if err != nil {
 		return nil, fmt.Errorf("connect DNS server %v: %w", server, err)
 	}
-	defer nc.Close()
+	defer shut(nc)
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	fail := func(err error) ([]byte, error) {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // rather than that the connection was closed, which we did
+		}
+		return nil, fmt.Errorf("answer of DNS server %v: %w", server, err)
+	}
 
-	// A fresh id on a fresh socket: whoever wants to forge an answer must guess both.
-	own := bytes.Clone(query)
-	id := uint16(rand.Uint32())
-	binary.BigEndian.PutUint16(own, id)
-	if tcp {
+	// A fresh id on a fresh socket, which takes packets from this server only: whoever wants to forge an answer must guess id and port.
+	// Letters are not capitalized at random beside that (0x20): servers that fold them would fail, and clients that do so themselves find
+	// theirs unchanged.
+	own := bytes.Clone(q.Raw)
+	rand.Read(own[:2]) // never fails
+	if q.TCP {
 		err = writeMessage(nc, own)
 	} else {
 		_, err = nc.Write(own)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask DNS server %v: %w", server, err)
+		return fail(err)
 	}
-	buffer := make([]byte, maxMessage)
-	for {
-		var answer []byte
-		if tcp {
-			answer, err = readMessage(nc)
-		} else {
-			var n int
-			n, err = nc.Read(buffer)
-			answer = buffer[:n]
+	if q.TCP {
+		answer, err := readMessage(nc)
+		if err == nil && !belongs(own, answer) {
+			err = errors.New("it is to another question")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("answer of DNS server %v: %w", server, err)
+			return fail(err)
 		}
-		if belongs(own, answer) {
-			answer = bytes.Clone(answer)
-			copy(answer[:2], query[:2])
-			return answer, nil
+		copy(answer, q.Raw[:2])
+		return answer, nil
+	}
+	buffer := make([]byte, q.Limit+1)
+	for {
+		n, err := nc.Read(buffer)
+		switch {
+		case err != nil:
+			return fail(err)
+		case !belongs(own, buffer[:n]): // not the server's, or of a query long ago
+		case n > q.Limit:
+			return nil, errTooLong
+		default:
+			copy(buffer, q.Raw[:2])
+			return buffer[:n], nil
 		}
-		if tcp {
-			return nil, fmt.Errorf("DNS server %v answered another question", server)
-		}
 	}
-}
-
-// belongs says whether an answer is to this query: the same id, and the same question.
-func belongs(query, answer []byte) bool {
-	if len(answer) < headerSize || answer[0] != query[0] || answer[1] != query[1] {
-		return false
-	}
-	var q, a dns.Msg
-	if q.Unpack(query) != nil || a.Unpack(answer) != nil || !a.Response {
-		return false
-	}
-	if len(a.Question) == 0 {
-		return a.Rcode != dns.RcodeSuccess // servers may leave the question out of a refusal
-	}
-	return len(q.Question) == len(a.Question) && dns.IsSubDomain(a.Question[0].Name, q.Question[0].Name) &&
-		dns.IsSubDomain(q.Question[0].Name, a.Question[0].Name) && q.Question[0].Qtype == a.Question[0].Qtype
 }

@@ -4,13 +4,10 @@ package dns
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,19 +15,12 @@ import (
 )
 
 const (
-	// ttl is how long clients may keep our answers, in seconds (ztunnel's value).
-	ttl = 30
-	// maxInFlight bounds the queries that one server works on at once. A pod's resolver has a handful; each waiting one costs a
-	// goroutine and two buffers.
-	maxInFlight = 256
 	// maxConnections bounds the clients connected by TCP at once.
 	maxConnections = 64
 	// tcpIdle ends a TCP client that neither asks nor takes its answer.
 	tcpIdle = 5 * time.Second
-	// maxMessage is the largest message that UDP brings; clients that say less in EDNS get less.
-	maxMessage = 65535
-	// maxAnswers bounds the records of one answer, so that a headless service with thousands of endpoints stays a message.
-	maxAnswers = 512
+	// lastCall is for how long queries are read that came before the end.
+	lastCall = 10 * time.Millisecond
 )
 
 // Counters are called as things happen; nil ones are not.
@@ -38,71 +28,73 @@ type Counters struct {
 	Request func()
 	// Forwarded is called with the time that upstream took, and whether it failed.
 	Forwarded func(took time.Duration, err error)
+	// Refused is called with the name asked for, which may be anything, and with what went wrong, which may be nil.
+	Refused func(why Reason, name string, err error)
 }
 
 // Server answers the queries of one pod.
 type Server struct {
-	// Resolve answers a name from the mesh, or false.
-	Resolve func(name string) (Answer, bool)
-	// Forward asks upstream, with the query's own bytes. asked is the server that the client had asked, if that is known.
-	Forward  func(ctx context.Context, query []byte, tcp bool, asked netip.AddrPort) ([]byte, error)
+	// Resolve answers a name from the mesh.
+	Resolve func(name string) (Answer, Found)
+	// Forward asks upstream.
+	Forward func(context.Context, Query) ([]byte, error)
+	// Slots bounds the queries that Forward has at once. Each costs a goroutine, a socket and maxPacket bytes.
+	Slots    *Slots
 	Counters Counters
 }
 
-// ServePacket answers queries on a UDP socket until ctx ends; it owns pc, and waits for all that it started.
-func (s *Server) ServePacket(ctx context.Context, pc net.PacketConn) error {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { shut(pc) })
+// ServePacket takes queries on a UDP socket until taking ends, and goes on answering those that it took until that is done, or answering
+// ends. It owns pc, and waits for all that it started. asked tells which server a client had meant; it is called for queries that are
+// passed on only, and may take its time.
+func (s *Server) ServePacket(taking, answering context.Context, pc net.PacketConn, asked func(from net.Addr) netip.AddrPort) {
 	var running sync.WaitGroup
-	defer running.Wait()
-	defer stop()
-	defer cancel()
 	defer shut(pc)
+	defer running.Wait()
+	defer context.AfterFunc(answering, func() { shut(pc) })()
+	defer context.AfterFunc(taking, func() { pc.SetReadDeadline(time.Now().Add(lastCall)) })() //nolint:errcheck // a closed socket ends it, too
 
-	slots := make(chan struct{}, maxInFlight)
-	buffer := make([]byte, maxMessage)
+	buffer := make([]byte, maxQuery+1)
 	for {
 		n, from, err := pc.ReadFrom(buffer)
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+			if taking.Err() != nil || answering.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
 			}
 			continue // an ICMP error about an answer of ours to a client that left
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			continue // the client asks again
+		q, reply := s.take(buffer[:n], false)
+		if q != nil {
+			q.Raw = append([]byte(nil), q.Raw...)
+			running.Go(func() {
+				q.Asked = asked(from)
+				if reply := s.pass(answering, q); reply != nil {
+					pc.WriteTo(reply, from) //nolint:errcheck // a lost answer is asked for again
+				}
+			})
 		}
-		query := append([]byte(nil), buffer[:n]...)
-		running.Go(func() {
-			defer func() { <-slots }()
-			if answer := s.answer(ctx, query, false, netip.AddrPort{}); answer != nil {
-				pc.WriteTo(answer, from) //nolint:errcheck // a lost answer is asked for again
-			}
-		})
+		if reply != nil {
+			pc.WriteTo(reply, from) //nolint:errcheck // the same
+		}
 	}
 }
 
-// ServeStream answers queries of TCP clients until ctx ends; it owns l. asked tells which server a connection was meant for.
-func (s *Server) ServeStream(ctx context.Context, l net.Listener, asked func(net.Conn) netip.AddrPort) error {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { l.Close() })
+// ServeStream does the same for TCP clients; it owns l.
+func (s *Server) ServeStream(taking, answering context.Context, l net.Listener, asked func(net.Conn) netip.AddrPort) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	defer stop()
-	defer cancel()
-	defer l.Close()
+	defer shut(l)
+	defer context.AfterFunc(answering, func() { shut(l) })()
+	defer context.AfterFunc(taking, func() { shut(l) })()
 
 	slots := make(chan struct{}, maxConnections)
 	for {
 		nc, err := l.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+			if taking.Err() != nil || answering.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
 			}
 			select { // out of descriptors, for example: the next moment may be better
-			case <-ctx.Done():
+			case <-taking.Done():
 			case <-time.After(10 * time.Millisecond):
 			}
 			continue
@@ -110,137 +102,136 @@ func (s *Server) ServeStream(ctx context.Context, l net.Listener, asked func(net
 		select {
 		case slots <- struct{}{}:
 		default:
-			nc.Close()
+			shut(nc)
+			s.refused(ReasonConnections, "", nil)
 			continue
 		}
 		running.Go(func() {
 			defer func() { <-slots }()
-			defer nc.Close()
-			defer context.AfterFunc(ctx, func() { nc.Close() })()
-			s.serveConn(ctx, nc, asked(nc))
+			s.serveConn(taking, answering, nc, asked)
 		})
 	}
 }
 
-func (s *Server) serveConn(ctx context.Context, nc net.Conn, asked netip.AddrPort) {
+// serveConn answers the queries of one connection, each when its answer is there (RFC 7766, section 6.2.1.1).
+func (s *Server) serveConn(taking, answering context.Context, nc net.Conn, asked func(net.Conn) netip.AddrPort) {
+	var running sync.WaitGroup
+	defer shut(nc)
+	defer running.Wait()
+	defer context.AfterFunc(answering, func() { shut(nc) })()
+
+	var writing sync.Mutex
+	write := func(reply []byte) {
+		writing.Lock()
+		defer writing.Unlock()
+		if reply == nil || nc.SetWriteDeadline(time.Now().Add(tcpIdle)) != nil || writeMessage(nc, reply) != nil {
+			shut(nc) // to a client that does not take its answer, or is owed none, there is nothing more to say
+		}
+	}
 	for {
-		if err := nc.SetDeadline(time.Now().Add(tcpIdle)); err != nil {
+		if nc.SetReadDeadline(time.Now().Add(tcpIdle)) != nil {
 			return
 		}
-		query, err := readMessage(nc)
+		// After the deadline above, so that it is the one that counts.
+		last := context.AfterFunc(taking, func() { nc.SetReadDeadline(time.Now().Add(lastCall)) }) //nolint:errcheck // the same
+		raw, err := readMessage(nc)
+		last()
 		if err != nil {
 			return
 		}
-		answer := s.answer(ctx, query, true, asked)
-		if answer == nil {
-			return
+		q, reply := s.take(raw, true)
+		if q == nil {
+			write(reply)
+			continue
 		}
-		if err := nc.SetDeadline(time.Now().Add(tcpIdle)); err != nil {
-			return
-		}
-		if err := writeMessage(nc, answer); err != nil {
-			return
-		}
+		running.Go(func() {
+			q.Asked = asked(nc)
+			write(s.pass(answering, q))
+		})
 	}
 }
 
 // shut closes what is done with; that it fails changes nothing.
 func shut(c io.Closer) { c.Close() }
 
-// answer gives the bytes to send back, or nil to say nothing.
-func (s *Server) answer(ctx context.Context, raw []byte, tcp bool, asked netip.AddrPort) []byte {
+// take judges a query. It gives a query that is to be passed on, for which it took a slot; or what to say at once; or neither, when
+// there is nothing to say. raw is the query's until it was passed on.
+func (s *Server) take(raw []byte, tcp bool) (*Query, []byte) {
 	if s.Counters.Request != nil {
 		s.Counters.Request()
 	}
-	var query dns.Msg
-	if err := query.Unpack(raw); err != nil || query.Response {
-		return nil // not DNS: an answer could be abused to hit somebody else
+	q, why := read(raw, tcp)
+	if q == nil {
+		return nil, nil
 	}
-	if reply := s.fromMesh(&query, tcp); reply != nil {
-		packed, err := reply.Pack()
-		if err == nil {
-			return packed
+	if why != "" {
+		return nil, s.refuse(q, why, nil)
+	}
+	if question := q.msg.Question[0]; q.msg.Opcode == dns.OpcodeQuery && question.Qclass == dns.ClassINET {
+		a, found := s.Resolve(question.Name)
+		if q.found = found; found == Known && a.covers(question.Qtype) {
+			if opt := q.msg.IsEdns0(); opt != nil && opt.Version() != 0 {
+				return nil, s.refuse(q, ReasonVersion, nil)
+			}
+			if packed, err := q.reply(a).Pack(); err == nil {
+				return nil, packed
+			}
 		}
 	}
+	if why := s.Slots.take(); why != "" {
+		return nil, s.refuse(q, why, nil)
+	}
+	return q, nil
+}
+
+// pass asks upstream, and gives the slot back.
+func (s *Server) pass(ctx context.Context, q *Query) []byte {
+	defer s.Slots.give()
 	began := time.Now()
-	reply, err := s.Forward(ctx, raw, tcp, asked)
+	answer, err := s.Forward(ctx, *q)
+	long := errors.Is(err, errTooLong)
 	if s.Counters.Forwarded != nil {
-		s.Counters.Forwarded(time.Since(began), err)
+		failure := err
+		if long {
+			failure = nil
+		}
+		s.Counters.Forwarded(time.Since(began), failure)
 	}
+	var timeout net.Error
+	switch {
+	case long:
+		return pack(q.cut())
+	case err == nil && q.found == Exists && len(answer) >= headerSize && int(answer[3]&0xf) == dns.RcodeNameError:
+		// The server does not know a service that we know, though not where it is.
+		reply := q.blank(dns.RcodeSuccess)
+		q.none(reply, podTTL)
+		return pack(reply)
+	case err == nil:
+		return answer
+	case errors.Is(err, errNoServer):
+		return s.refuse(q, ReasonNoServer, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return s.refuse(q, ReasonTimeout, err)
+	}
+	return s.refuse(q, ReasonUpstream, err)
+}
+
+func (s *Server) refuse(q *Query, why Reason, err error) []byte {
+	s.refused(why, q.name(), err)
+	return pack(q.refusal(why))
+}
+
+func (s *Server) refused(why Reason, name string, err error) {
+	if s.Counters.Refused != nil {
+		s.Counters.Refused(why, name, err)
+	}
+}
+
+// pack gives the message's bytes, or nil for one that has none.
+func pack(m *dns.Msg) []byte {
+	packed, err := m.Pack()
 	if err != nil {
-		packed, err := new(dns.Msg).SetRcode(&query, dns.RcodeServerFailure).Pack()
-		if err != nil {
-			return nil
-		}
-		return packed
-	}
-	return reply
-}
-
-// fromMesh answers a question about an address, or nil if it is not about a service of the mesh.
-func (s *Server) fromMesh(query *dns.Msg, tcp bool) *dns.Msg {
-	if query.Opcode != dns.OpcodeQuery || len(query.Question) != 1 {
 		return nil
 	}
-	q := query.Question[0]
-	if q.Qclass != dns.ClassINET || q.Qtype != dns.TypeA && q.Qtype != dns.TypeAAAA {
-		return nil
-	}
-	found, ok := s.Resolve(q.Name)
-	if !ok {
-		return nil
-	}
-	reply := new(dns.Msg).SetReply(query)
-	reply.Authoritative, reply.RecursionAvailable = true, true
-	owner := q.Name
-	if full := found.Hostname + "."; !strings.EqualFold(full, q.Name) {
-		reply.Answer = append(reply.Answer, &dns.CNAME{Hdr: header(owner, dns.TypeCNAME), Target: full})
-		owner = full
-	}
-	addresses := found.Addresses
-	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
-	for _, addr := range addresses {
-		switch {
-		case len(reply.Answer) >= maxAnswers:
-		case q.Qtype == dns.TypeA && addr.Is4():
-			reply.Answer = append(reply.Answer, &dns.A{Hdr: header(owner, dns.TypeA), A: addr.AsSlice()})
-		case q.Qtype == dns.TypeAAAA && addr.Is6():
-			reply.Answer = append(reply.Answer, &dns.AAAA{Hdr: header(owner, dns.TypeAAAA), AAAA: addr.AsSlice()})
-		}
-	}
-	size := dns.MaxMsgSize
-	if !tcp {
-		size = dns.MinMsgSize
-	}
-	if edns := query.IsEdns0(); edns != nil {
-		reply.SetEdns0(edns.UDPSize(), edns.Do())
-		if !tcp {
-			size = max(size, int(edns.UDPSize()))
-		}
-	}
-	reply.Truncate(size)
-	return reply
-}
-
-func header(owner string, kind uint16) dns.RR_Header {
-	return dns.RR_Header{Name: owner, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
-}
-
-// readMessage reads one message of a stream: two bytes of length, then the message (RFC 1035, section 4.2.2).
-func readMessage(r io.Reader) ([]byte, error) {
-	var size [2]byte
-	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return nil, err
-	}
-	message := make([]byte, binary.BigEndian.Uint16(size[:]))
-	_, err := io.ReadFull(r, message)
-	return message, err
-}
-
-func writeMessage(w io.Writer, message []byte) error {
-	if len(message) > dns.MaxMsgSize {
-		return errors.New("message of more than 65535 bytes")
-	}
-	_, err := w.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(message)), uint16(len(message))), message...))
-	return err
+	return packed
 }
