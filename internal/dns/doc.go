@@ -3,7 +3,7 @@
 // Package dns answers the DNS queries that a pod makes: from the directory for the mesh's names, and otherwise by asking the server that
 // the pod had asked.
 //
-// resolve.go and names.go are pure: a view, a client and a name give an answer, or say that somebody else has it. query.go judges the
+// resolve.go, names.go and srv.go are pure: a view, a client and a name give an answer, or say that somebody else has it. query.go judges the
 // bytes of a query and message.go those of an answer; reply.go makes answers. server.go reads and writes sockets, forward.go asks
 // upstream through connections that the caller opens, so that they leave from the pod's own network namespace.
 //

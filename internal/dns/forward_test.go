@@ -37,6 +37,7 @@ func upstream(t *testing.T, handle func(w dns.ResponseWriter, q *dns.Msg)) netip
 	}
 	addr := pc.LocalAddr().(*net.UDPAddr).AddrPort()
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: dns.HandlerFunc(handle)}, {Listener: l, Handler: dns.HandlerFunc(handle)}} {
+		s.TsigSecret = testKey
 		// All operations arrive, not only questions.
 		s.MsgAcceptFunc = func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }
 		started, done := make(chan struct{}), make(chan struct{})
@@ -130,6 +131,15 @@ func TestQueriesCannotBeForetold(t *testing.T) {
 // TestUpdatesPass sends what is no question: servers may leave the zone out of the answer to an update.
 func TestUpdatesPass(t *testing.T) {
 	server := upstream(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		if q.IsTsig() != nil {
+			reply := new(dns.Msg).SetReply(q)
+			if reply.Rcode = dns.RcodeSuccess; w.TsigStatus() != nil {
+				reply.Rcode = dns.RcodeNotAuth
+			}
+			reply.SetTsig("key.", dns.HmacSHA256, 300, time.Now().Unix())
+			w.WriteMsg(reply)
+			return
+		}
 		reply := new(dns.Msg).SetReply(q)
 		if q.Opcode != dns.OpcodeUpdate || len(q.Ns) != 1 {
 			reply.Rcode = dns.RcodeRefused
@@ -145,8 +155,17 @@ func TestUpdatesPass(t *testing.T) {
 		if reply := exchange(t, network, addr, update); reply.Rcode != dns.RcodeSuccess {
 			t.Errorf("over %s: %v", network, reply)
 		}
+		// A signature covers the id that the signer chose, which it carries along.
+		update.SetTsig("key.", dns.HmacSHA256, 300, time.Now().Unix())
+		client := &dns.Client{Net: network, TsigSecret: testKey}
+		if reply, _, err := client.Exchange(update, addr); err != nil || reply.Rcode != dns.RcodeSuccess || reply.IsTsig() == nil {
+			t.Errorf("signed, over %s: %v, %v", network, reply, err)
+		}
 	}
 }
+
+// testKey signs messages between the tests and their servers.
+var testKey = map[string]string{"key.": "c2VjcmV0c2VjcmV0c2VjcmV0"}
 
 // TestLongAnswersFromUpstream has a server that sends more than the client takes, and one that says so itself.
 func TestLongAnswersFromUpstream(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 func FuzzTake(f *testing.F) {
 	for _, name := range []string{
 		"cart.shop.svc.cluster.local.", "elsewhere.example.", "cart.shop.svc.cluster.local.demo.svc.cluster.local.", "many.shop.svc.cluster.local.",
-		"web-0.headless.shop.svc.cluster.local.", "1.0.96.10.in-addr.arpa.", "far.shop.svc.cluster.local.",
+		"web-0.headless.shop.svc.cluster.local.", "_http._tcp.headless.shop.svc.cluster.local.", "1.0.96.10.in-addr.arpa.", "far.shop.svc.cluster.local.",
 	} {
 		for _, kind := range []uint16{dns.TypeA, dns.TypeANY, dns.TypePTR, dns.TypeSRV, dns.TypeAXFR} {
 			raw, _ := new(dns.Msg).SetQuestion(name, kind).SetEdns0(4096, true).Pack()

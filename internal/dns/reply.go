@@ -40,6 +40,8 @@ func (q *Query) reply(a Answer) *dns.Msg {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeANY:
 		// To a question for anything, one kind of record is an answer (RFC 8482, section 4.1).
 		reply.Answer = addresses(reply.Answer, owner, asked.Qtype, a.TTL, a.Addresses)
+	case dns.TypeSRV:
+		reply.Answer, reply.Extra = targets(reply.Answer, reply.Extra, owner, a.TTL, a.Targets)
 	case dns.TypePTR:
 		if a.Pointer != "" {
 			reply.Answer = append(reply.Answer, &dns.PTR{Hdr: header(owner, dns.TypePTR, a.TTL), Ptr: a.Pointer + "."})
@@ -67,6 +69,21 @@ func addresses(records []dns.RR, owner string, kind uint16, ttl uint32, all []ne
 		}
 	}
 	return records
+}
+
+// targets appends to records where a port is found, in a random order, and to extra the addresses of those hosts.
+func targets(records, extra []dns.RR, owner string, ttl uint32, all []Target) (answer, additional []dns.RR) {
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for _, t := range all {
+		if len(records) >= maxAnswers {
+			break
+		}
+		host := t.Host + "."
+		records = append(records, &dns.SRV{Hdr: header(owner, dns.TypeSRV, ttl), Weight: 1, Port: t.Port, Target: host})
+		extra = addresses(extra, host, dns.TypeA, ttl, t.Addresses)
+		extra = addresses(extra, host, dns.TypeAAAA, ttl, t.Addresses)
+	}
+	return records, extra
 }
 
 // none says in reply for how many seconds clients may remember that there is no record of the kind asked for.

@@ -50,6 +50,8 @@ type Answer struct {
 	Hostname string
 	// Addresses are all that the client may use, of both families.
 	Addresses []netip.Addr
+	// Targets are where a named port is found.
+	Targets []Target
 	// Pointer is the name of which Hostname is the reverse.
 	Pointer string
 	// TTL is how long the answer may be kept, in seconds.
@@ -95,6 +97,9 @@ func (c Client) lookUp(v *directory.View, name string) (Answer, Found) {
 		s = c.wildcard(v, name)
 	}
 	if s == nil {
+		if strings.HasPrefix(name, "_") {
+			return c.namedPort(v, name)
+		}
 		return c.pod(v, name)
 	}
 	if len(s.Addresses) > 0 {

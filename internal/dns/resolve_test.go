@@ -35,6 +35,8 @@ func stage() *directory.View {
 	single.Families, single.Balance.AllowUnhealthy = mesh.FamiliesIPv4, true
 	hidden := service("shop", "hidden", vip("east", "10.96.0.7"))
 	hidden.NamespaceOnly = true
+	headless.Ports = []mesh.Port{{Service: 80, Target: 8080, Name: "http"}, {Service: 81, Name: "admin"}}
+	empty.Ports = headless.Ports
 	all := []*mesh.Service{
 		service("shop", "cart", vip("east", "10.96.0.1"), vip("west", "10.96.0.99"), vip("east", "fd00:96::1")),
 		service("shop", "far", vip("west", "10.96.0.2")),
@@ -60,6 +62,8 @@ func stage() *directory.View {
 	twin := endpoint("web-0", "east", headless, false, "10.0.0.9")
 	twin.UID, twin.Cluster = "twin", "north"
 	d.Workloads[twin.UID] = twin
+	d.Workloads["web-0"].Services[headless.Key()] = []mesh.Port{{Service: 80, Target: 8888}, {Service: 81, Target: 9000}}
+	all[0].Ports = []mesh.Port{{Service: 80, Name: "http"}, {Service: 81}, {Service: 443, Name: "https"}, {Service: 8080, Name: "http"}}
 	for _, s := range all {
 		d.Services[s.Key()] = s
 	}

@@ -100,6 +100,24 @@ func TestServerAnswers(t *testing.T) {
 		{"cart.shop.svc.cluster.local.demo.svc.cluster.local.", dns.TypeA, dns.RcodeSuccess, []string{"A 10.96.0.1", "CNAME cart.shop.svc.cluster.local."}, vipTTL},
 		{"headless.shop.svc.cluster.local.", dns.TypeA, dns.RcodeSuccess, []string{"A 10.0.0.1", "A 10.0.0.4", "A 10.0.0.9"}, podTTL},
 		{"web-0.headless.shop.svc.cluster.local.", dns.TypeAAAA, dns.RcodeSuccess, []string{"AAAA fd00::1"}, podTTL},
+		{"_https._tcp.cart.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeSuccess, []string{"SRV 0 1 443 cart.shop.svc.cluster.local."}, vipTTL},
+		{"_http._TCP.cart.shop.svc.cluster.local.demo.svc.cluster.local.", dns.TypeSRV, dns.RcodeSuccess, []string{
+			"CNAME _http._tcp.cart.shop.svc.cluster.local.", "SRV 0 1 80 cart.shop.svc.cluster.local.", "SRV 0 1 8080 cart.shop.svc.cluster.local.",
+		}, vipTTL},
+		// Each ready pod's own port, where it has one; what has no name of its own is called by its address.
+		{"_http._tcp.headless.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeSuccess, []string{
+			"SRV 0 1 8080 10-0-0-4.headless.shop.svc.cluster.local.", "SRV 0 1 8080 host.headless.shop.svc.cluster.local.",
+			"SRV 0 1 8080 web-0.headless.shop.svc.cluster.local.", "SRV 0 1 8888 web-0.headless.shop.svc.cluster.local.",
+		}, podTTL},
+		{"_admin._tcp.headless.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeSuccess, []string{"SRV 0 1 9000 web-0.headless.shop.svc.cluster.local."}, podTTL},
+		{"_http._tcp.cart.shop.svc.cluster.local.", dns.TypeA, dns.RcodeSuccess, nil, vipTTL},
+		{"_http._tcp.empty.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeSuccess, nil, podTTL},
+		{"cart.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeSuccess, nil, vipTTL},
+		{"_http._udp.cart.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeNameError, nil, 0},
+		{"_ftp._tcp.cart.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeNameError, nil, 0},
+		{"__tcp.cart.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeNameError, nil, 0},
+		{"_._tcp.cart.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeNameError, nil, 0},
+		{"_http._tcp.nobody.shop.svc.cluster.local.", dns.TypeSRV, dns.RcodeNameError, nil, 0},
 		{"1.0.96.10.in-addr.arpa.", dns.TypePTR, dns.RcodeSuccess, []string{"PTR cart.shop.svc.cluster.local."}, vipTTL},
 		// The name exists, whatever the server upstream says.
 		{"only-v4.shop.svc.cluster.local.", dns.TypeAAAA, dns.RcodeSuccess, nil, vipTTL},
@@ -119,7 +137,10 @@ func TestServerAnswers(t *testing.T) {
 			if got := records(reply); reply.Rcode != tc.rcode || !slices.Equal(got, tc.want) {
 				t.Errorf("%s %s over %s: %s %v, want %v", tc.name, dns.TypeToString[tc.kind], network, dns.RcodeToString[reply.Rcode], got, tc.want)
 			}
-			for _, rr := range append(reply.Answer, reply.Ns...) {
+			if tc.kind == dns.TypeSRV && (len(tc.want) > 0) != (len(reply.Extra) > 0) {
+				t.Errorf("%s over %s: hosts' addresses %v", tc.name, network, reply.Extra)
+			}
+			for _, rr := range slices.Concat(reply.Answer, reply.Ns, reply.Extra) {
 				if rr.Header().Ttl != tc.ttl {
 					t.Errorf("%v: not for %d s", rr, tc.ttl)
 				}

@@ -60,6 +60,8 @@ type Port struct {
 	Service uint16 // what clients dial
 	Target  uint16 // what the endpoint listens on; 0 in a Service means "see the endpoint" (named port)
 	App     AppProtocol
+	// Name is the port's in its Service, for SRV records; endpoints' ports have none.
+	Name string
 }
 
 // AppProtocol is what is spoken inside the connection, as far as anybody said.

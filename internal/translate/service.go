@@ -200,7 +200,7 @@ func mergePorts(byAge []*world.Service, clashes *clashes) []mesh.Port {
 			p.port.Target = 0
 			clashes.missing(number, byAge)
 		}
-		out = append(out, mesh.Port{Service: p.port.Port, Target: p.port.Target, App: p.port.App})
+		out = append(out, mesh.Port{Service: p.port.Port, Target: p.port.Target, App: p.port.App, Name: p.port.Name})
 	}
 	return out
 }

@@ -214,6 +214,9 @@ func (x *index) splitWorkload(d *door, service *mesh.Service, definitions []*wor
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Cluster, b.Cluster))
 	})
 	ports := mergePorts(definitions, nil)
+	for i := range ports {
+		ports[i].Name = "" // the service tells it
+	}
 	return &mesh.Workload{
 		UID: uid, Name: uid, Namespace: service.Namespace,
 		Network: d.network, Cluster: string(d.gateway.Cluster), Tunnel: mesh.TunnelHBONE, TrustDomain: x.config.TrustDomain,

@@ -114,6 +114,7 @@ func portsToProto(ports []mesh.Port) []*workloadpb.Port {
 	for _, p := range ports {
 		out = append(out, &workloadpb.Port{
 			ServicePort: uint32(p.Service), TargetPort: uint32(p.Target), AppProtocol: workloadpb.AppProtocol(p.App),
+			Name: p.Name,
 		})
 	}
 	return out
@@ -128,6 +129,7 @@ func portsFromProto(r *reader, ports []*workloadpb.Port) []mesh.Port {
 		port := mesh.Port{
 			Service: r.port("service_port", p.GetServicePort(), false),
 			Target:  r.port("target_port", p.GetTargetPort(), true),
+			Name:    r.text("port name", p.GetName(), maxName),
 		}
 		if a := p.GetAppProtocol(); a >= 0 && a <= workloadpb.AppProtocol_TLS {
 			port.App = mesh.AppProtocol(a) // one from the future is only a hint: read as unknown

@@ -47,7 +47,7 @@ func sampleService() *mesh.Service {
 	return &mesh.Service{
 		Namespace: "shop", Name: "cart", Hostname: "cart.shop.svc.cluster.local",
 		Addresses: []mesh.NetworkAddress{{Network: "east", Addr: netip.MustParseAddr("10.96.0.9")}, {Network: "west", Addr: netip.MustParseAddr("fd00::9")}},
-		Ports:     []mesh.Port{{Service: 80, Target: 8080, App: mesh.AppHTTP11}, {Service: 443, App: mesh.AppTLS}},
+		Ports:     []mesh.Port{{Service: 80, Target: 8080, App: mesh.AppHTTP11, Name: "http"}, {Service: 443, App: mesh.AppTLS}},
 		SANs:      []string{"spiffe://cluster.local/ns/shop/sa/cart"},
 		Waypoint:  &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Addr: netip.MustParseAddr("10.96.0.10")}, Port: 15008},
 		Balance: mesh.LoadBalancing{Preference: []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone},
