@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -39,7 +40,7 @@ const podAddr = "10.77.0.2"
 // service: out, through a tunnel, and in again.
 func TestProcess(t *testing.T) {
 	dir := t.TempDir()
-	controller, root := startController(t)
+	controller, root, stopController := startController(t)
 	writeFile(t, filepath.Join(dir, "root.pem"), root)
 	writeFile(t, filepath.Join(dir, "token"), "the token\n")
 	writeFile(t, filepath.Join(dir, "resolv.conf"), "nameserver 127.0.0.53\n")
@@ -101,6 +102,21 @@ func TestProcess(t *testing.T) {
 	eventually(t, "dump", func() error { return get("http://"+admin+"/config_dump", `"cart.shop.svc.cluster.local"`) })
 	eventually(t, "connections", func() error { return get("http://"+admin+"/connections", "[") })
 
+	// Without its controller it goes on answering names, from what it knew last.
+	stopController()
+	for range 3 {
+		var nc net.Conn
+		if err := redirect.Inside(pod, func() (err error) { nc, err = net.Dial("udp", "10.77.0.53:53"); return err }); err != nil {
+			t.Fatal(err)
+		}
+		reply, _, err := (&dns.Client{Timeout: 5 * time.Second}).ExchangeWithConn(new(dns.Msg).SetQuestion("cart.shop.svc.cluster.local.", dns.TypeA), &dns.Conn{Conn: nc})
+		nc.Close()
+		if err != nil || len(reply.Answer) != 1 || reply.Answer[0].(*dns.A).A.String() != "10.96.0.1" {
+			t.Errorf("a name without the controller: %v, %v", reply, err)
+		}
+	}
+	eventually(t, "metrics of names", func() error { return get("http://"+metrics+"/metrics", "istio_dns_requests_total 3") })
+
 	if err := finished(); err != nil {
 		t.Error(err)
 	}
@@ -117,7 +133,7 @@ func TestProcess(t *testing.T) {
 }
 
 // startController serves discovery and certificates with the product's own parts.
-func startController(t *testing.T) (target, root string) {
+func startController(t *testing.T) (target, root string, stop func()) {
 	t.Helper()
 	files, err := ca.SelfSigned("cluster.local")
 	if err != nil {
@@ -166,8 +182,9 @@ func startController(t *testing.T) (target, root string) {
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { done <- xds.Serve(ctx, l, config, discovery, authority) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port), signer.RootPEM()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	return fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port), signer.RootPEM(), stop
 }
 
 // newPod is a namespace with an address, the agent's rules and an application.
