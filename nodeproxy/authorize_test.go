@@ -4,7 +4,6 @@ package nodeproxy
 
 import (
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -40,7 +39,8 @@ func TestAuthorize(t *testing.T) {
 		caller   Caller
 		want     bool
 		by       string
-		dry      []string
+		// dry is the verdict with policies in dry run, if it is another one.
+		dry string
 	}{
 		{name: "no policy", caller: caller, want: true},
 		{name: "allowed", policies: []*mesh.Policy{policy("a", mesh.Allow, other), policy("b", mesh.Allow, client)}, caller: caller, want: true, by: "shop/b"},
@@ -56,7 +56,29 @@ func TestAuthorize(t *testing.T) {
 		{name: "deny without rules denies nobody", policies: []*mesh.Policy{{Namespace: "shop", Name: "none", Action: mesh.Deny}}, caller: caller, want: true},
 		{name: "a clause without matches holds", policies: []*mesh.Policy{policy("all", mesh.Deny)}, caller: caller, by: "shop/all"},
 		{name: "a match without fields does not", policies: []*mesh.Policy{policy("empty", mesh.Deny, mesh.PolicyMatch{})}, caller: caller, want: true},
-		{name: "dry run only tells", policies: []*mesh.Policy{dry(policy("d", mesh.Deny, client)), dry(policy("a", mesh.Allow, other))}, caller: caller, want: true, dry: []string{"shop/d", "shop/a"}},
+		{name: "a DENY in dry run only tells", policies: []*mesh.Policy{dry(policy("d", mesh.Deny, client)), dry(policy("a", mesh.Allow, other))}, caller: caller, want: true, dry: "denied by shop/d"},
+		{name: "an ALLOW in dry run that would let nobody else in only tells", policies: []*mesh.Policy{dry(policy("a", mesh.Allow, other))}, caller: caller, want: true, dry: "denied by "},
+		{name: "an ALLOW in dry run lets nobody in", policies: []*mesh.Policy{policy("a", mesh.Allow, other), dry(policy("b", mesh.Allow, client))}, caller: caller, dry: "allowed by shop/b"},
+		{name: "a DENY in dry run that does not match", policies: []*mesh.Policy{dry(policy("d", mesh.Deny, other))}, caller: caller, want: true},
+		{name: "an ALLOW in dry run beside one that matches", policies: []*mesh.Policy{policy("a", mesh.Allow, client), dry(policy("b", mesh.Allow, other))}, caller: caller, want: true, by: "shop/a"},
+		{name: "a rule without clauses holds", policies: []*mesh.Policy{{Namespace: "shop", Name: "all", Rules: []mesh.PolicyRule{{}}}}, caller: nobody, want: true, by: "shop/all"},
+		{
+			name: "a match without fields beside one that holds is skipped", caller: caller, by: "shop/d",
+			policies: []*mesh.Policy{policy("d", mesh.Deny, mesh.PolicyMatch{}, client)},
+		},
+		{
+			name: "plaintext has no namespace, so it is none of those that are not meant", caller: nobody, by: "shop/d",
+			policies: []*mesh.Policy{policy("d", mesh.Deny, mesh.PolicyMatch{NotNamespaces: exact("shop")})},
+		},
+		{
+			name: "plaintext has no account", caller: nobody, by: "shop/d",
+			policies: []*mesh.Policy{policy("d", mesh.Deny, mesh.PolicyMatch{NotServiceAccounts: []mesh.ServiceAccountMatch{{}}})},
+		},
+		{
+			name: "one kind's positive and its negative", caller: caller, want: true, // not denied
+			policies: []*mesh.Policy{policy("d", mesh.Deny, mesh.PolicyMatch{SourceIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, NotSourceIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}})},
+		},
+		{name: "the first that matches is named", policies: []*mesh.Policy{policy("b", mesh.Deny, client), policy("c", mesh.Deny, client)}, caller: caller, by: "shop/b"},
 		{
 			name: "clauses are ANDed", caller: caller, want: true,
 			policies: []*mesh.Policy{{Namespace: "shop", Name: "both", Action: mesh.Deny, Rules: []mesh.PolicyRule{{Clauses: []mesh.PolicyClause{
@@ -70,9 +92,14 @@ func TestAuthorize(t *testing.T) {
 			}}},
 		},
 	} {
-		got := Authorize(tc.policies, tc.caller)
-		if got.Allowed != tc.want || got.Policy != tc.by || !slices.Equal(got.DryRun, tc.dry) {
-			t.Errorf("%s: %+v, want %v by %q, dry run %v", tc.name, got, tc.want, tc.by, tc.dry)
+		for how, got := range map[string]Verdict{"Authorize": Authorize(tc.policies, tc.caller), "Judge": judgeBy(tc.policies, tc.caller)} {
+			dry := ""
+			if got.DryAllowed != got.Allowed {
+				dry = map[bool]string{true: "allowed by ", false: "denied by "}[got.DryAllowed] + got.DryPolicy
+			}
+			if got.Allowed != tc.want || got.Policy != tc.by || dry != tc.dry {
+				t.Errorf("%s: %s: %+v, want %v by %q, in dry run %q", tc.name, how, got, tc.want, tc.by, tc.dry)
+			}
 		}
 	}
 }
@@ -99,6 +126,18 @@ func TestMatchFields(t *testing.T) {
 		{"service account", mesh.PolicyMatch{ServiceAccounts: account("shop", "client")}, true},
 		{"not service account", mesh.PolicyMatch{NotServiceAccounts: account("shop", "client")}, false},
 		{"source", mesh.PolicyMatch{SourceIPs: prefix("10.0.0.0/24")}, true},
+		{"source, host bits set", mesh.PolicyMatch{SourceIPs: prefix("10.0.0.99/24")}, true},
+		{"source of another family", mesh.PolicyMatch{SourceIPs: prefix("::/0")}, false},
+		{"any source", mesh.PolicyMatch{SourceIPs: prefix("0.0.0.0/0")}, true},
+		{"other destination", mesh.PolicyMatch{DestinationIPs: prefix("10.0.0.2/32")}, false},
+		{"other service account", mesh.PolicyMatch{ServiceAccounts: account("shop", "other")}, false},
+		{"service account of another namespace", mesh.PolicyMatch{ServiceAccounts: account("demo", "client")}, false},
+		{"not other service account", mesh.PolicyMatch{NotServiceAccounts: account("demo", "client")}, true},
+		{"principal of another trust domain", mesh.PolicyMatch{Principals: exact("other/ns/shop/sa/client")}, false},
+		{"not principal prefix", mesh.PolicyMatch{NotPrincipals: []mesh.StringMatch{{Kind: mesh.MatchPrefix, Value: "cluster.local/"}}}, false},
+		{"principal present", mesh.PolicyMatch{Principals: []mesh.StringMatch{{Kind: mesh.MatchPresence}}}, true},
+		{"not other port", mesh.PolicyMatch{NotDestinationPorts: []uint16{80}}, true},
+		{"one of two negatives", mesh.PolicyMatch{NotNamespaces: exact("x", "shop")}, false},
 		{"other source", mesh.PolicyMatch{SourceIPs: prefix("10.9.0.0/24")}, false},
 		{"not source", mesh.PolicyMatch{NotSourceIPs: prefix("10.0.0.2/32")}, false},
 		{"destination", mesh.PolicyMatch{DestinationIPs: prefix("10.0.0.1/32")}, true},
@@ -109,7 +148,8 @@ func TestMatchFields(t *testing.T) {
 		{"all kinds must hold", mesh.PolicyMatch{Namespaces: exact("shop"), DestinationPorts: []uint16{1}}, false},
 		{"positive and negative", mesh.PolicyMatch{Namespaces: exact("shop"), NotPrincipals: exact("cluster.local/ns/shop/sa/client")}, false},
 	} {
-		if got := holds(&tc.match, caller); got != tc.want {
+		s := subjectOf(caller)
+		if got := holds(&tc.match, &s); got != tc.want {
 			t.Errorf("%s: %v", tc.name, got)
 		}
 	}

@@ -90,9 +90,11 @@ func (c *connections) list() []*Connection {
 // judge decides on an inbound connection by a view. A connection must be in the registry before it is judged for the first time:
 // a policy that comes after the view was loaded finds it there.
 func (conn *Connection) judge(v *directory.View, self *mesh.Workload) *Refusal {
-	verdict := Authorize(v.PoliciesFor(self), Caller{Peer: conn.Peer, Source: conn.Source.Addr(), Destination: conn.Destination})
-	if len(verdict.DryRun) > 0 {
-		conn.pod.proxy.o.Log.V(1).Info("policies in dry run would decide otherwise", "workload", conn.Pod, "peer", conn.Peer.String(), "policies", verdict.DryRun)
+	verdict := conn.pod.proxy.judge.Authorize(v, self, Caller{Peer: conn.Peer, Source: conn.Source.Addr(), Destination: conn.Destination})
+	if verdict.DryAllowed != verdict.Allowed {
+		conn.pod.proxy.metrics.dryRun.Inc()
+		conn.pod.proxy.o.Log.Info("policies in dry run would decide otherwise", "workload", conn.Pod, "peer", conn.Peer.String(),
+			"destination", conn.Destination.String(), "allowed", verdict.Allowed, "dryRunAllowed", verdict.DryAllowed, "policy", verdict.DryPolicy)
 	}
 	if verdict.Allowed {
 		return nil

@@ -62,6 +62,7 @@ type Proxy struct {
 	claims      claims
 	// queries bounds the DNS queries of all pods that wait for servers upstream.
 	queries *dns.Slots
+	judge       *Judge
 	// running are goroutines that the proxy waits for at its end.
 	running sync.WaitGroup
 }
@@ -81,6 +82,7 @@ func New(o Options) (*Proxy, error) {
 	x := &Proxy{
 		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now), metrics: newMetrics(o.Registerer),
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
+		judge: NewJudge(o.Log.WithName("authorization")),
 	}
 	x.pods = newPods(x)
 	x.metrics.watch(o.Registerer, x)

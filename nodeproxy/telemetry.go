@@ -110,8 +110,8 @@ func (p party) labels() []string {
 type metrics struct {
 	openedTotal, closedTotal, failedTotal, sent, received *prometheus.CounterVec
 
-	retries, unspoofed, podsStarted, podsStopped prometheus.Counter
-	handshakeFailures, tunnelEvents              *prometheus.CounterVec
+	retries, unspoofed, podsStarted, podsStopped, dryRun prometheus.Counter
+	handshakeFailures, tunnelEvents                      *prometheus.CounterVec
 
 	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer prometheus.Counter
 	dnsRefused                                              *prometheus.CounterVec
@@ -138,6 +138,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 
 		retries:           counter("isthmus_connect_retries_total", "Endpoints that failed before any byte was sent, after which another was tried."),
 		unspoofed:         counter("isthmus_unspoofed_connections_total", "Connections to applications that do not show their caller's address."),
+		dryRun:            counter("isthmus_dry_run_differences_total", "Verdicts that policies in dry run would have turned."),
 		handshakeFailures: vec("isthmus_handshake_failures_total", "Inbound tunnels that were not accepted.", "reason"),
 		tunnelEvents:      vec("isthmus_tunnel_events_total", "Limits and rules that tunnels ran into.", "event"),
 		podsStarted:       counter("workload_manager_proxies_started_total", "Pods that began to be served."),

@@ -4,6 +4,7 @@ package directory
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -128,19 +129,35 @@ func (v *View) Policy(key string) *mesh.Policy {
 	return p
 }
 
-// PoliciesFor lists the policies that apply to a workload: global ones, its namespace's, and those it names. Names that are not
-// known are left out, for the policy may arrive a moment later; whoever waits for it hears of it by Superseded.
-func (v *View) PoliciesFor(w *mesh.Workload) []*mesh.Policy {
-	global, _ := v.scoped.get("")
-	local, _ := v.scoped.get(w.Namespace)
-	out := make([]*mesh.Policy, 0, len(global)+len(local)+len(w.Policies))
-	out = append(append(out, global...), local...)
+// ScopedPolicies lists the policies of a namespace that apply to all of its workloads, or, for "", those of the whole mesh, sorted by
+// key. It gives the same slice, of the same address, until one of them changes.
+func (v *View) ScopedPolicies(namespace string) []*mesh.Policy {
+	all, _ := v.scoped.get(namespace)
+	return all
+}
+
+// NamedPolicies lists the policies that a workload names, and the names of those that are not known. These are left out, for the policy may
+// arrive a moment later; whoever waits for it hears of it by Superseded.
+func (v *View) NamedPolicies(w *mesh.Workload) (known []*mesh.Policy, unknown []string) {
 	for _, key := range w.Policies {
-		if p := v.Policy(key); p != nil && p.Scope == mesh.PolicyWorkloads {
-			out = append(out, p)
+		switch p := v.Policy(key); {
+		case p == nil:
+			unknown = append(unknown, key)
+		case p.Scope == mesh.PolicyWorkloads:
+			known = append(known, p)
 		}
 	}
-	return out
+	return known, unknown
+}
+
+// PoliciesFor lists the policies that apply to a workload: global ones, its namespace's, and those it names.
+func (v *View) PoliciesFor(w *mesh.Workload) []*mesh.Policy {
+	global, local := v.ScopedPolicies(""), []*mesh.Policy(nil)
+	if w.Namespace != "" {
+		local = v.ScopedPolicies(w.Namespace)
+	}
+	named, _ := v.NamedPolicies(w)
+	return slices.Concat(global, local, named)
 }
 
 // PolicyTurn changes whenever a policy did. Two views of one Live with the same turn hold the same policies.

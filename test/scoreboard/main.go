@@ -81,6 +81,7 @@ var rows = map[string]row{
 	"hbone-open":            {"streams a second, each with a byte each way, as a multiple of x/net's; and the time of one", hboneOpen},
 	"hbone-rr":              {"a round trip of 1 KiB on one stream, against TLS: median and 99th percentile", hboneRR},
 	"hbone-rr-64":           {"round trips a second on 64 streams of one connection, as a multiple of x/net's", hboneRR64},
+	"node-policy":           {"the verdict on a connection to a pod with 10,000 policies", nodePolicy},
 }
 
 func main() {
