@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -21,17 +20,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
-const (
-	// connectDeadline is for everything between an application's connect and the 200 of the last hop, with all attempts.
-	connectDeadline = 10 * time.Second
-	// attemptTimeout is for an attempt while there are other endpoints, so that a dead host leaves time for them. The last one has all the
-	// time that is left: a busy machine is not a dead one.
-	attemptTimeout = 3 * time.Second
-	// maxAttempts bounds how many endpoints one connection tries.
-	maxAttempts = 5
-	// innerFarewell is how long an inner tunnel may take to say goodbye when its only stream has ended.
-	innerFarewell = 5 * time.Second
-)
+// innerFarewell is how long an inner tunnel may take to say goodbye when its only stream has ended.
+const innerFarewell = 5 * time.Second
 
 // tunnelKey names the connections that may be shared: one per source identity, next hop identities and address. The pool is the pod's
 // own, because the far end shows the tunnel's address to its application.
@@ -39,7 +29,6 @@ type tunnelKey struct {
 	source mesh.Identity
 	next   string // SPIFFE ids joined by spaces, in order
 	dial   netip.AddrPort
-	host   string
 }
 
 // dialled is an established upstream connection.
@@ -74,93 +63,46 @@ func (h headers) list() hbone.Header {
 // connectUpstream decides and dials, and decides again when an endpoint fails before any byte was sent to it. It gives the plan that
 // was used, or the one that failed last.
 func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, dst netip.AddrPort) (Plan, *dialled, *Refusal) {
-	ctx, cancel := context.WithTimeout(ctx, connectDeadline)
-	defer cancel()
-	var (
-		view    = p.proxy.o.View
-		source  = Source{Network: p.proxy.o.Network, Workload: self}
-		trace   = traceparent("")
-		tried   = map[string]struct{}{}
-		avoid   = p.proxy.health.avoid(dst) // and those tried
-		failed  Plan
-		failure *Refusal
-	)
-	for range maxAttempts {
-		plan, refusal := Decide(view.Load(), source, dst, Choice{Avoid: avoid, Random: rand.Uint64N})
-		if refusal != nil && refusal.Reason == ReasonNoEndpoint && len(avoid) > len(tried) {
-			// Those that failed lately are better than none.
-			avoid = maps.Clone(tried)
-			plan, refusal = Decide(view.Load(), source, dst, Choice{Avoid: avoid, Random: rand.Uint64N})
-		}
-		if refusal != nil && plan.Picked == "" {
-			if failure != nil {
-				return failed, nil, failure // nothing else is left: what went wrong before says more
-			}
-			return plan, nil, refusal
-		}
-		var d *dialled
-		if refusal == nil {
+	source, trace := Source{Network: p.proxy.o.Network, Workload: self}, traceparent("")
+	a := attempts{
+		health: p.proxy.health, random: rand.Uint64N,
+		decide: func(c Choice) (Plan, *Refusal) { return Decide(p.proxy.o.View.Load(), source, dst, c) },
+		dial: func(ctx context.Context, plan Plan) (*dialled, *failure) {
 			h := headers{source: self, client: client, trace: trace}
 			if plan.Service != nil {
 				h.host = plan.Service.Hostname
 			}
-			d, refusal = p.dialPlan(ctx, self.Identity(), plan, h)
-		}
-		if refusal == nil {
-			if plan.Picked != "" {
-				p.proxy.health.worked(plan.Picked, dst)
-			}
-			return plan, d, nil
-		}
-		failed, failure = plan, refusal
-		if plan.Picked == "" || final(refusal) {
-			break
-		}
-		if answered(plan, refusal) {
-			p.proxy.health.failed(plan.Picked, dst)
-		} else {
-			p.proxy.health.failed(plan.Picked, netip.AddrPort{})
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		p.proxy.metrics.retries.Inc()
-		avoid[plan.Picked], tried[plan.Picked] = struct{}{}, struct{}{}
+			return p.dialPlan(ctx, self.Identity(), plan, h)
+		},
+		failed: func(plan Plan, refusal *Refusal) {
+			p.proxy.metrics.attemptsFailed.WithLabelValues(string(refusal.Reason), plan.Via.String()).Inc()
+			p.proxy.o.Log.V(1).Info("attempt to connect failed", "workload", p.String(), "service", dst.String(), "tunnel", plan.Via.String(),
+				"endpoint", plan.Picked, "destination", plan.Dial.String(), "reason", string(refusal.Reason), "cause", refusal.Err.Error())
+		},
 	}
-	return failed, nil, failure
+	return a.connect(ctx, dst)
 }
 
-// final says that trying elsewhere would be wrong: the far end has judged who we are or what we asked.
-func final(r *Refusal) bool {
-	return r.Status == http.StatusUnauthorized || r.Status == http.StatusBadRequest || r.Reason == ReasonIdentity
-}
-
-// answered says that an endpoint failed only for what it was asked for: the proxy in front of it answered, or there is none, and another
-// of its ports may be served.
-func answered(plan Plan, r *Refusal) bool {
-	_, refused := errors.AsType[*hbone.RefusedError](r.Err)
-	return refused || plan.Via == Direct
-}
-
-func (p *pod) dialPlan(ctx context.Context, source mesh.Identity, plan Plan, h headers) (*dialled, *Refusal) {
-	if plan.Others {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
+func (p *pod) dialPlan(ctx context.Context, source mesh.Identity, plan Plan, h headers) (*dialled, *failure) {
+	if plan.Host != "" {
+		var err error
+		if plan, err = resolved(ctx, net.DefaultResolver, plan); err != nil {
+			return nil, &failure{Refusal: refusalOf(err), gateway: plan.Via == DoubleHBONE}
+		}
 	}
 	switch plan.Via {
 	case HBONE:
 		stream, answer, refusal := p.openTunnel(ctx, source, plan, h.list())
 		if refusal != nil {
-			return nil, refusal
+			return nil, &failure{Refusal: refusal}
 		}
 		return &dialled{Conn: stream, peer: provedBy(stream.Conn()), answer: answer, finish: func() {}}, nil
 	case DoubleHBONE:
 		return p.dialDouble(ctx, source, plan, h.list())
 	default:
-		nc, err := p.dialTCP(ctx, plan.Host, plan.Dial)
+		nc, err := p.dialTCP(ctx, plan.Dial)
 		if err != nil {
-			return nil, refusalOf(err)
+			return nil, &failure{Refusal: refusalOf(err)}
 		}
 		return &dialled{Conn: nc, finish: func() {}}, nil
 	}
@@ -172,7 +114,7 @@ func (p *pod) openTunnel(ctx context.Context, source mesh.Identity, plan Plan, h
 	for i, id := range plan.Next {
 		next[i] = id.String()
 	}
-	key := tunnelKey{source: source, next: strings.Join(next, " "), dial: plan.Dial, host: plan.Host}
+	key := tunnelKey{source: source, next: strings.Join(next, " "), dial: plan.Dial}
 	stream, answer, err := p.tunnels.Open(ctx, key, plan.Target, h)
 	if err != nil {
 		return nil, nil, refusalOf(fmt.Errorf("tunnel to %v for %s: %w", plan.Dial, plan.Target, err))
@@ -182,7 +124,7 @@ func (p *pod) openTunnel(ctx context.Context, source mesh.Identity, plan Plan, h
 
 // dialTunnel makes a tunnel for the pool.
 func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error) {
-	nc, err := p.dialTCP(ctx, key.host, key.dial)
+	nc, err := p.dialTCP(ctx, key.dial)
 	if err != nil {
 		return nil, err
 	}
@@ -201,25 +143,29 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 
 // dialDouble opens an inner tunnel to the last hop inside a stream of the outer one. The inner tunnel carries this one stream: behind
 // the gateway it ends at one pod, and sharing it would send everything there.
-func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*dialled, *Refusal) {
+func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*dialled, *failure) {
 	outer, gatewayAnswer, refusal := p.openTunnel(ctx, source, plan, h)
 	if refusal != nil {
-		return nil, refusal
+		_, answered := errors.AsType[*hbone.RefusedError](refusal.Err)
+		return nil, &failure{Refusal: refusal, gateway: !answered && refusal.Reason != ReasonIdentity}
+	}
+	failed := func(err error) (*dialled, *failure) {
+		return nil, &failure{Refusal: refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
 	}
 	secured := tls.Client(hbone.NewTransport(outer), p.proxy.o.Certificates.Client(source, plan.Last))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		outer.Close()
-		return nil, refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, tlsError(err)))
+		return failed(tlsError(err))
 	}
 	inner, err := hbone.NewClient(secured, p.proxy.tunnelSettings())
 	if err != nil {
 		secured.Close()
-		return nil, refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))
+		return failed(err)
 	}
 	stream, answer, err := inner.Open(ctx, plan.Target, append(h, hbone.Field{Name: headerNetwork, Value: p.proxy.o.Network}))
 	if err != nil {
 		inner.Close()
-		return nil, refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))
+		return failed(err)
 	}
 	return &dialled{
 		Conn: stream, peer: provedBy(inner), answer: answer, gatewayAnswer: gatewayAnswer,
@@ -231,15 +177,8 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 	}, nil
 }
 
-// dialTCP connects from inside the pod's namespace. A host is resolved here, by the proxy's own resolver.
-func (p *pod) dialTCP(ctx context.Context, host string, to netip.AddrPort) (*net.TCPConn, error) {
-	if host != "" && !to.Addr().IsValid() {
-		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			return nil, &hopError{reason: ReasonConnect, err: fmt.Errorf("resolve %s: %w", host, err)}
-		}
-		to = netip.AddrPortFrom(addrs[0].Unmap(), to.Port())
-	}
+// dialTCP connects from inside the pod's namespace.
+func (p *pod) dialTCP(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 	nc, _, err := p.proxy.sockets.dial(ctx, p.namespace, to, netip.Addr{})
 	if err != nil {
 		return nil, &hopError{reason: ReasonConnect, err: err}

@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 const (
@@ -13,42 +16,52 @@ const (
 	// second is about what discovery needs to tell of a pod that ended.
 	firstEjection = time.Second
 	lastEjection  = 30 * time.Second
+	// ejectionJitter is how much longer an ejection may last by chance, so that the proxies of many nodes do not come back at once.
+	ejectionJitter = 0.25
 	// maxEjections bounds what is remembered. Beyond it endpoints are not passed over, only tried.
 	maxEjections = 4096
 )
 
-// health remembers endpoints that could not be connected, by UID, for all pods of the node together. It only ever delays their use:
-// when nothing else is left they are tried all the same.
+// health remembers endpoints and gateways that could not be connected, for all pods of the node together. It only ever delays their use:
+// when nothing else is left they are tried all the same (directory.Pick).
 type health struct {
-	now func() time.Time
+	now    func() time.Time
+	random func() float64 // in [0, 1)
 
 	mu      sync.Mutex
 	ejected map[ejected]ejection
 }
 
 // ejected names an endpoint, and what it was dialled for: it may refuse one of its ports and serve another. The zero address stands for
-// all that it has.
+// all that it has. A gateway is named instead by how it is reached.
 type ejected struct {
-	uid string
-	dst netip.AddrPort
+	uid     string
+	dst     netip.AddrPort
+	gateway mesh.GatewayAddress
 }
+
+func (e ejected) isGateway() bool { return e.gateway != mesh.GatewayAddress{} }
 
 type ejection struct {
 	failures int
 	until    time.Time
 }
 
-func newHealth(now func() time.Time) *health {
-	return &health{now: now, ejected: map[ejected]ejection{}}
+func newHealth(now func() time.Time, random func() float64) *health {
+	return &health{now: now, random: random, ejected: map[ejected]ejection{}}
 }
 
 // failed notes a failure to connect to an endpoint for dst. One that did not answer at all is passed over for everything; it says so by the
 // zero dst.
-func (h *health) failed(uid string, dst netip.AddrPort) {
+func (h *health) failed(uid string, dst netip.AddrPort) { h.eject(ejected{uid: uid, dst: dst}) }
+
+// gatewayFailed notes that a gateway could not be connected.
+func (h *health) gatewayFailed(gateway mesh.GatewayAddress) { h.eject(ejected{gateway: gateway}) }
+
+func (h *health) eject(key ejected) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
-	key := ejected{uid, dst}
 	e, known := h.ejected[key]
 	if !known && len(h.ejected) >= maxEjections {
 		h.sweep(now)
@@ -57,30 +70,86 @@ func (h *health) failed(uid string, dst netip.AddrPort) {
 		}
 	}
 	e.failures++
-	e.until = now.Add(min(firstEjection<<min(e.failures-1, 10), lastEjection))
+	last := min(firstEjection<<min(e.failures-1, 10), lastEjection)
+	e.until = now.Add(last + time.Duration(ejectionJitter*h.random()*float64(last)))
 	h.ejected[key] = e
 }
 
-// worked forgets the failures of an endpoint that was connected for dst.
-func (h *health) worked(uid string, dst netip.AddrPort) {
+// trying says that a plan is about to be tried. What failed before, and may be used again, is kept from the others until this one knows
+// better, or for as long as an attempt may take.
+func (h *health) trying(plan Plan, dst netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.ejected, ejected{uid, dst})
-	delete(h.ejected, ejected{uid: uid})
+	if len(h.ejected) == 0 {
+		return
+	}
+	now := h.now()
+	for _, key := range keysOf(plan, dst) {
+		if e, known := h.ejected[key]; known && !now.Before(e.until) {
+			e.until = now.Add(attemptTimeout)
+			h.ejected[key] = e
+		}
+	}
 }
 
-// avoid gives a set of its own with the endpoints to pass over now for dst, never nil.
-func (h *health) avoid(dst netip.AddrPort) map[string]struct{} {
+// worked forgets the failures of all that a plan took, which was connected for dst.
+func (h *health) worked(plan Plan, dst netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := map[string]struct{}{}
+	if len(h.ejected) == 0 {
+		return
+	}
+	for _, key := range keysOf(plan, dst) {
+		delete(h.ejected, key)
+	}
+}
+
+// gatewayWorked forgets the failures of a gateway that answered, whatever it said.
+func (h *health) gatewayWorked(plan Plan) {
+	h.worked(Plan{Gateway: plan.Gateway, Picked: plan.GatewayPicked}, netip.AddrPort{})
+}
+
+// keysOf are the names under which a plan's failures are kept. Names of nothing are never failed, so they are harmless.
+func keysOf(plan Plan, dst netip.AddrPort) [4]ejected {
+	return [4]ejected{{uid: plan.Picked, dst: dst}, {uid: plan.Picked}, {uid: plan.GatewayPicked}, {gateway: plan.Gateway}}
+}
+
+// out gives what to pass over now for dst.
+func (h *health) out(dst netip.AddrPort) directory.Out {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out directory.Out
+	if len(h.ejected) == 0 {
+		return out
+	}
 	now := h.now()
 	for key, e := range h.ejected {
 		if now.Before(e.until) && (key.dst == dst || !key.dst.IsValid()) {
-			out[key.uid] = struct{}{}
+			if key.isGateway() {
+				out = avoidGateway(out, key.gateway)
+			} else {
+				out = avoidEndpoint(out, key.uid)
+			}
 		}
 	}
 	return out
+}
+
+// counts says how many endpoints and gateways are passed over now.
+func (h *health) counts() (endpoints, gateways int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	for key, e := range h.ejected {
+		switch {
+		case !now.Before(e.until):
+		case key.isGateway():
+			gateways++
+		default:
+			endpoints++
+		}
+	}
+	return endpoints, gateways
 }
 
 // sweep forgets what is over for as long again as it lasted at most. mu is held.
@@ -90,4 +159,22 @@ func (h *health) sweep(now time.Time) {
 			delete(h.ejected, key)
 		}
 	}
+}
+
+// avoidEndpoint adds to out, whose maps are the caller's own.
+func avoidEndpoint(out directory.Out, uid string) directory.Out {
+	if out.Endpoints == nil {
+		out.Endpoints = map[string]struct{}{}
+	}
+	out.Endpoints[uid] = struct{}{}
+	return out
+}
+
+// avoidGateway adds to out, whose maps are the caller's own.
+func avoidGateway(out directory.Out, gateway mesh.GatewayAddress) directory.Out {
+	if out.Gateways == nil {
+		out.Gateways = map[mesh.GatewayAddress]struct{}{}
+	}
+	out.Gateways[gateway] = struct{}{}
+	return out
 }

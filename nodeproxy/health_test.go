@@ -9,50 +9,52 @@ import (
 	"time"
 )
 
+func noChance() float64 { return 0 }
+
 func TestHealthPassesOverForLongerEachTime(t *testing.T) {
 	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
-	h := newHealth(func() time.Time { return now })
+	h := newHealth(func() time.Time { return now }, noChance)
 	for _, seconds := range []int{1, 2, 4, 8, 16, 30, 30} {
 		want := time.Duration(seconds) * time.Second
 		h.failed("a", dst)
 		now = now.Add(want - 1)
-		if _, avoided := h.avoid(dst)["a"]; !avoided {
+		if _, avoided := h.out(dst).Endpoints["a"]; !avoided {
 			t.Errorf("used again before %v", want)
 		}
 		now = now.Add(1)
-		if _, avoided := h.avoid(dst)["a"]; avoided {
+		if _, avoided := h.out(dst).Endpoints["a"]; avoided {
 			t.Errorf("still avoided after %v", want)
 		}
 	}
-	h.worked("a", dst)
+	h.worked(Plan{Picked: "a"}, dst)
 	h.failed("a", dst)
 	now = now.Add(time.Second)
-	if len(h.avoid(dst)) != 0 {
+	if len(h.out(dst).Endpoints) != 0 {
 		t.Error("success did not forget the failures")
 	}
 }
 
 // A port that nobody serves costs the endpoint's other ports nothing; an endpoint that is not there is passed over for all of them.
 func TestHealthIsOfWhatWasDialled(t *testing.T) {
-	h := newHealth(time.Now)
+	h := newHealth(time.Now, noChance)
 	broken, fine := netip.MustParseAddrPort("10.96.0.10:81"), netip.MustParseAddrPort("10.96.0.10:80")
 	h.failed("a", broken)
-	if len(h.avoid(broken)) != 1 || len(h.avoid(fine)) != 0 {
-		t.Errorf("a broken port: %v, the other one: %v", h.avoid(broken), h.avoid(fine))
+	if len(h.out(broken).Endpoints) != 1 || len(h.out(fine).Endpoints) != 0 {
+		t.Errorf("a broken port: %v, the other one: %v", h.out(broken).Endpoints, h.out(fine).Endpoints)
 	}
 	h.failed("a", netip.AddrPort{})
-	if len(h.avoid(fine)) != 1 {
+	if len(h.out(fine).Endpoints) != 1 {
 		t.Error("a dead endpoint is used for another port")
 	}
-	h.worked("a", fine)
-	if len(h.avoid(broken)) != 1 || len(h.avoid(fine)) != 0 {
-		t.Errorf("after success on the other port: %v, %v", h.avoid(broken), h.avoid(fine))
+	h.worked(Plan{Picked: "a"}, fine)
+	if len(h.out(broken).Endpoints) != 1 || len(h.out(fine).Endpoints) != 0 {
+		t.Errorf("after success on the other port: %v, %v", h.out(broken).Endpoints, h.out(fine).Endpoints)
 	}
 }
 
 func TestHealthIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
-	h := newHealth(func() time.Time { return now })
+	h := newHealth(func() time.Time { return now }, noChance)
 	for i := range maxEjections + 10 {
 		h.failed(fmt.Sprint(i), netip.AddrPort{})
 	}

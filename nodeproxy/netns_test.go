@@ -130,7 +130,7 @@ func TestConnectionsCross(t *testing.T) {
 		`"network":"east"`, `"status":200`, `"bytes_received":5`)
 	w.east.log.find(t, `"direction":"inbound"`, `"tunnel":"plain"`, `"peer":""`, `"source":"10.77.0.4`)
 	w.east.log.find(t, `"direction":"outbound"`, `"reason":"PROXY_PORT"`, `"service":"10.77.0.2:15001"`)
-	w.east.log.find(t, `"direction":"outbound"`, `"reason":"NO_HEALTHY_UPSTREAM"`, `"service":"local.demo.svc.cluster.local:81"`)
+	w.east.log.find(t, `"direction":"outbound"`, `"reason":"NO_SUCH_PORT"`, `"service":"local.demo.svc.cluster.local:81"`)
 }
 
 // TestNothingReadableOnTheWAN listens on the WAN while a marker crosses it both ways.

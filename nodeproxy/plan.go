@@ -4,6 +4,7 @@ package nodeproxy
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -42,11 +43,17 @@ func (v Via) String() string { return [...]string{"plain", "hbone", "double-hbon
 // Plan is one outbound connection, decided. It is a value: diff it, print it, test it.
 type Plan struct {
 	Via    Via
-	Dial   netip.AddrPort  // where the TCP connection goes: pod, waypoint or network gateway
-	Host   string          // instead of Dial's address, when the next hop is known by name only
-	Target string          // :authority of the CONNECT ("10.0.0.7:8080" or "cart.shop.svc.cluster.local:80"); empty for Direct
-	Next   []mesh.Identity // any one of these the next hop must prove
-	Last   []mesh.Identity // DoubleHBONE only: any one of these the last hop must prove
+	Dial   netip.AddrPort // where the TCP connection goes: pod, waypoint or network gateway
+	Host   string         // instead of Dial's address, when the next hop is known by name only; it is resolved when it is dialled
+	Target string         // :authority of the CONNECT ("10.0.0.7:8080" or "cart.shop.svc.cluster.local:80"); empty for Direct
+	// TargetPort is set instead of Target when the authority is the address that Host turns out to have, with this port.
+	TargetPort uint16
+	// Families restricts what Host may resolve to, and IPv6 says which family is tried first.
+	Families mesh.Families
+	IPv6     bool
+
+	Next []mesh.Identity // any one of these the next hop must prove
+	Last []mesh.Identity // DoubleHBONE only: any one of these the last hop must prove
 
 	// Service is what the application meant, and Endpoint who was picked for it; nil when not known. They are for telemetry.
 	Service  *mesh.Service
@@ -55,6 +62,11 @@ type Plan struct {
 	Picked string
 	// Others says that another one could be made.
 	Others bool
+	// Gateway is the one that a DoubleHBONE passes; the zero value otherwise. GatewayPicked is the UID of the endpoint that was picked if it
+	// is a service, and GatewayOthers says that it has another one.
+	Gateway       mesh.GatewayAddress
+	GatewayPicked string
+	GatewayOthers bool
 }
 
 // Source is who asks for an outbound connection.
@@ -64,10 +76,10 @@ type Source struct {
 	Workload *mesh.Workload
 }
 
-// Choice is what Decide may choose by: which endpoints were tried already, and chance.
+// Choice is what Decide may choose by: which endpoints and gateways were tried already, which failed others lately, and chance.
 type Choice struct {
-	Avoid  map[string]struct{}
-	Random func(n uint64) uint64
+	Avoid, Ejected directory.Out
+	Random         func(n uint64) uint64
 }
 
 // Decide says where a connection that a pod opens to dst goes. It is pure. The rows in its comments are those of the table in the
@@ -81,7 +93,7 @@ func Decide(v *directory.View, src Source, dst netip.AddrPort, choice Choice) (P
 		return d.toService(s)
 	}
 	if w := v.WorkloadAt(src.Network, d.dst.Addr()); w != nil {
-		if waypoint := d.waypoint(w.Waypoint); waypoint.exists() {
+		if waypoint := d.waypoint(w.Waypoint, nil); waypoint.exists() {
 			return d.throughWaypoint(waypoint, nil) // row 5
 		}
 		return d.toWorkload(w, d.dst, nil), nil // rows 6 and 7
@@ -97,15 +109,16 @@ type decision struct {
 }
 
 func (d *decision) toService(s *mesh.Service) (Plan, *Refusal) {
-	if waypoint := d.waypoint(s.Waypoint); waypoint.exists() {
+	if waypoint := d.waypoint(s.Waypoint, s.Waypoints); waypoint.exists() {
 		return d.throughWaypoint(waypoint, s) // rows 1 and 2
 	}
 	if s.Balance.Mode == mesh.BalancePassthrough {
 		return Plan{Via: Direct, Dial: d.dst, Service: s}, nil
 	}
-	e, ok := directory.Pick(d.view, d.want(s, d.dst.Port()))
+	want := d.want(s, d.dst.Port())
+	e, ok := directory.Pick(d.view, want)
 	if !ok {
-		return Plan{Service: s}, unavailable(ReasonNoEndpoint, "service %s has no usable endpoint for port %d", s.Key(), d.dst.Port()) // row 9
+		return Plan{Service: s}, d.missed(want) // rows 9 and 10
 	}
 	var p Plan
 	if e.Remote(d.src.Network) {
@@ -123,24 +136,58 @@ func (d *decision) toService(s *mesh.Service) (Plan, *Refusal) {
 func (d *decision) want(s *mesh.Service, port uint16) directory.Want {
 	return directory.Want{
 		Network: d.src.Network, Client: d.src.Workload, Service: s, Port: port,
-		IPv6: d.dst.Addr().Is6(), Avoid: d.choice.Avoid, Random: d.choice.Random,
+		IPv6: d.dst.Addr().Is6(), Avoid: d.choice.Avoid, Ejected: d.choice.Ejected, Random: d.choice.Random,
+	}
+}
+
+// missed says why nothing was picked.
+func (d *decision) missed(want directory.Want) *Refusal {
+	s, port := want.Service, want.Port
+	if _, known := s.Port(port); !known && len(s.Ports) > 0 {
+		return unavailable(ReasonNoPort, "service %s has no port %d", s.Key(), port)
+	}
+	switch directory.Why(d.view, want) {
+	case directory.Tried:
+		return unavailable(ReasonNoEndpoint, "all usable endpoints of service %s were tried", s.Key())
+	case directory.TooFar:
+		return unavailable(ReasonTooFar, "service %s has no endpoint within %v", s.Key(), s.Balance.Preference)
+	case directory.WrongFamily:
+		return unavailable(ReasonWrongFamily, "no endpoint of service %s has an address of its IP families", s.Key())
+	case directory.NoGateway:
+		return unavailable(ReasonNoGateway, "service %s has endpoints in networks without a known gateway only", s.Key())
+	case directory.NoPort:
+		return unavailable(ReasonNoPort, "no endpoint of service %s has its port %d", s.Key(), port)
+	case directory.Unhealthy:
+		return unavailable(ReasonNoEndpoint, "no endpoint of service %s is ready", s.Key())
+	default:
+		return unavailable(ReasonNoEndpoint, "service %s has no endpoint", s.Key())
 	}
 }
 
 // toWorkload plans for an endpoint in our own network, at to.
 func (d *decision) toWorkload(w *mesh.Workload, to netip.AddrPort, s *mesh.Service) Plan {
 	p := Plan{Via: Direct, Dial: to, Service: s, Endpoint: w}
-	host := to.Addr().String()
 	if !to.Addr().IsValid() {
-		host, p.Host = w.Hostname, w.Hostname
+		d.byName(&p, w, s)
 	}
 	if w.Tunnel == mesh.TunnelHBONE {
-		p.Via = HBONE
-		p.Dial = netip.AddrPortFrom(to.Addr(), mesh.HBONEPort)
-		p.Target = hostPort(host, to.Port())
-		p.Next = identities(w, s)
+		p.Via, p.Dial, p.Next = HBONE, netip.AddrPortFrom(to.Addr(), mesh.HBONEPort), identities(w, s)
+		if p.Host == "" {
+			p.Target = to.String()
+		} else {
+			// The far end takes a name in the authority for that of a service.
+			p.TargetPort = to.Port()
+		}
 	}
 	return p
+}
+
+// byName has the plan's next hop resolved when it is dialled.
+func (d *decision) byName(p *Plan, w *mesh.Workload, s *mesh.Service) {
+	p.Host, p.IPv6 = w.Hostname, d.dst.Addr().Is6()
+	if s != nil {
+		p.Families = s.Families
+	}
 }
 
 // throughGateway plans for what is behind the gateway of another network: w, which stands for the endpoints of s there. Only what the
@@ -151,10 +198,12 @@ func (d *decision) throughGateway(w *mesh.Workload, s *mesh.Service, last []stri
 		return p, unavailable(ReasonNoGateway, "endpoint %s is in network %q, which has no gateway", w.UID, w.Network)
 	}
 	gateway := *w.NetworkGateway
+	p.Gateway = gateway
 	port := cmp.Or(gateway.Port, mesh.HBONEPort)
 	if gateway.Hostname.Hostname != "" {
 		if host := d.view.WorkloadNamed(gateway.Hostname); host != nil {
-			p.Host, p.Dial, p.Next = host.Hostname, netip.AddrPortFrom(netip.Addr{}, port), identities(host, nil)
+			d.byName(&p, host, nil)
+			p.Dial, p.Next = netip.AddrPortFrom(netip.Addr{}, port), identities(host, nil)
 			return p, nil
 		}
 		if front := d.view.Service(gateway.Hostname); front != nil {
@@ -187,6 +236,7 @@ func (d *decision) throughGatewayService(p Plan, front *mesh.Service, port uint1
 		return p, unavailable(ReasonNoGateway, "gateway service %s of network %q has no usable endpoint", front.Key(), network)
 	}
 	p.Dial, p.Next = netip.AddrPortFrom(e.Addr, e.Port.Target), identities(e.Workload, front)
+	p.GatewayPicked, p.GatewayOthers = e.Workload.UID, e.Others
 	return p, nil
 }
 
@@ -199,27 +249,55 @@ type waypoint struct {
 
 func (w waypoint) exists() bool { return w.service != nil || w.workload != nil }
 
-// waypoint finds the waypoint at an address, unless the source is that waypoint itself: what comes out of it goes to the endpoint.
-func (d *decision) waypoint(at *mesh.GatewayAddress) waypoint {
-	if at == nil {
-		return waypoint{}
+// waypoint finds the waypoint to pass: of several by weight, else the one at an address. There is none to pass if the source is one of
+// them itself: what comes out of it goes to the endpoint.
+func (d *decision) waypoint(at *mesh.GatewayAddress, several []mesh.WeightedWaypoint) waypoint {
+	total := uint64(0)
+	for i := range several {
+		total += uint64(several[i].Weight)
 	}
+	if total == 0 {
+		if at == nil || d.is(d.waypointAt(at)) {
+			return waypoint{}
+		}
+		return d.waypointAt(at)
+	}
+	for i := range several {
+		if d.is(d.waypointAt(&several[i].At)) {
+			return waypoint{}
+		}
+	}
+	by := d.choice.Random(total)
+	for i := range several {
+		weight := uint64(several[i].Weight)
+		if by < weight {
+			return d.waypointAt(&several[i].At)
+		}
+		by -= weight
+	}
+	return waypoint{}
+}
+
+// is says whether the source is this waypoint.
+func (d *decision) is(w waypoint) bool {
+	if w.service != nil {
+		_, itself := d.src.Workload.Services[w.service.Key()]
+		return itself
+	}
+	return w.workload != nil && w.workload.UID == d.src.Workload.UID
+}
+
+func (d *decision) waypointAt(at *mesh.GatewayAddress) waypoint {
 	w := waypoint{port: cmp.Or(at.Port, mesh.HBONEPort)}
 	if at.Hostname.Hostname != "" {
-		w.service = d.view.Service(at.Hostname)
+		if w.service = d.view.Service(at.Hostname); w.service == nil {
+			w.workload = d.view.WorkloadNamed(at.Hostname)
+		}
 	} else {
 		w.service = d.view.ServiceAt(at.Addr.Network, at.Addr.Addr, d.src.Workload.Namespace)
 		if w.service == nil {
 			w.workload = d.view.WorkloadAt(at.Addr.Network, at.Addr.Addr)
 		}
-	}
-	if w.service != nil {
-		if _, itself := d.src.Workload.Services[w.service.Key()]; itself {
-			return waypoint{}
-		}
-	}
-	if w.workload != nil && w.workload.UID == d.src.Workload.UID {
-		return waypoint{}
 	}
 	if !w.exists() {
 		// A waypoint that is configured but not known yet must not be walked around: it may be what enforces a policy.
@@ -231,24 +309,31 @@ func (d *decision) waypoint(at *mesh.GatewayAddress) waypoint {
 // throughWaypoint plans for the waypoint in front of a service s, or of a workload if s is nil.
 func (d *decision) throughWaypoint(w waypoint, s *mesh.Service) (Plan, *Refusal) {
 	target := d.dst.String()
+	if w.workload != nil && w.workload.Network != d.src.Network {
+		return Plan{Service: s}, unavailable(ReasonNoWaypoint, "waypoint %s is a single workload of network %q", w.workload.UID, w.workload.Network)
+	}
 	if w.workload != nil {
+		p := Plan{Via: HBONE, Target: target, Next: identities(w.workload, nil), Service: s, Endpoint: w.workload}
 		addr, ok := directory.Address(w.workload, mesh.FamiliesAny, d.dst.Addr().Is6())
 		if !ok {
-			return Plan{Service: s}, unavailable(ReasonNoEndpoint, "waypoint %s has no address", w.workload.UID)
+			if w.workload.Hostname == "" {
+				return Plan{Service: s}, unavailable(ReasonNoWaypoint, "waypoint %s has no address", w.workload.UID)
+			}
+			d.byName(&p, w.workload, nil)
 		}
-		return Plan{
-			Via: HBONE, Dial: netip.AddrPortFrom(addr, w.port), Target: target, Next: identities(w.workload, nil),
-			Service: s, Endpoint: w.workload,
-		}, nil
+		p.Dial = netip.AddrPortFrom(addr, w.port)
+		return p, nil
 	}
-	e, ok := directory.Pick(d.view, d.want(w.service, w.port))
+	want := d.want(w.service, w.port)
+	want.LocalOnly = s == nil // a single pod has no name that a gateway would know
+	e, ok := directory.Pick(d.view, want)
 	if !ok {
-		return Plan{Service: s}, unavailable(ReasonNoEndpoint, "waypoint %s has no usable endpoint for port %d", w.service.Key(), w.port)
+		refusal := d.missed(want)
+		refusal.Reason = ReasonNoWaypoint
+		refusal.Err = fmt.Errorf("waypoint %s cannot be used: %w", w.service.Key(), refusal.Err)
+		return Plan{Service: s}, refusal
 	}
 	if e.Remote(d.src.Network) {
-		if s == nil {
-			return Plan{}, unavailable(ReasonNoGateway, "a single pod cannot be reached through the waypoint %s in network %q", w.service.Key(), e.Workload.Network)
-		}
 		p, refusal := d.throughGateway(e.Workload, s, w.service.SANs)
 		p.Others = e.Others
 		return p, refusal
@@ -258,7 +343,7 @@ func (d *decision) throughWaypoint(w waypoint, s *mesh.Service) (Plan, *Refusal)
 		Service: s, Endpoint: e.Workload, Picked: e.Workload.UID, Others: e.Others,
 	}
 	if !e.Addr.IsValid() {
-		p.Host = e.Workload.Hostname
+		d.byName(&p, e.Workload, w.service)
 	}
 	return p, nil
 }

@@ -120,7 +120,7 @@ func TestDecide(t *testing.T) {
 			name:   "1: a waypoint that is not known is not walked around",
 			world:  []any{shopService("cart", "10.96.0.1", withWaypoint), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
 			dst:    "10.96.0.1:80",
-			reason: ReasonNoEndpoint,
+			reason: ReasonNoWaypoint,
 		},
 		{
 			name: "2: service with a waypoint in another network",
@@ -184,6 +184,7 @@ func TestDecide(t *testing.T) {
 			want: Plan{
 				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.8:15010"), Target: "cart.shop.svc.cluster.local:80",
 				Next: []mesh.Identity{identity("shop", "gate")}, Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split",
+				GatewayPicked: "east//Pod/shop/gate",
 			},
 		},
 		{
@@ -254,7 +255,126 @@ func TestDecide(t *testing.T) {
 			name:   "10: endpoint without a gateway",
 			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("split", "", inNetwork("west"), serves("cart", 80, 0))},
 			dst:    "10.96.0.1:80",
-			reason: ReasonNoEndpoint,
+			reason: ReasonNoGateway,
+		},
+		{
+			name: "1: several waypoints, by weight, and one that has none",
+			world: []any{
+				shopService("cart", "10.96.0.1", withWaypoint, func(s *mesh.Service) {
+					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: key("old")}}, {At: mesh.GatewayAddress{Hostname: key("new")}, Weight: 1}}
+				}),
+				shopService("new", "", func(s *mesh.Service) { s.Ports = waypointService.Ports }), podWorkload("new", "10.0.0.8", serves("new", 15008, 15008)),
+				waypointService, waypointPod,
+			},
+			dst: "10.96.0.1:80",
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.8:15008"), Target: "10.96.0.1:80",
+				Next: []mesh.Identity{identity("shop", "new")}, Picked: "east//Pod/shop/new",
+			},
+		},
+		{
+			name: "1: several waypoints without weight are as none",
+			world: []any{
+				shopService("cart", "10.96.0.1", withWaypoint, func(s *mesh.Service) {
+					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: key("old")}}}
+				}),
+				waypointService, waypointPod,
+			},
+			dst: "10.96.0.1:80",
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name: "1: what comes out of one of several waypoints goes to the endpoint",
+			world: []any{
+				shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: key("new")}, Weight: 9}, {At: *waypointAddr, Weight: 1}}
+				}),
+				waypointService, waypointPod, podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)),
+			},
+			dst: "10.96.0.1:80", source: waypointPod,
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
+				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
+			},
+		},
+		{
+			name: "5: a pod's waypoint in another network cannot be named there, one here can",
+			world: []any{
+				podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, waypointPod, gateway,
+				podWorkload("a-way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+			},
+			dst: "10.0.0.1:9000",
+			want: Plan{
+				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.0.0.1:9000",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name: "5: a pod's waypoint is in another network only",
+			world: []any{
+				podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, gateway,
+				podWorkload("way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+			},
+			dst: "10.0.0.1:9000", reason: ReasonNoWaypoint,
+		},
+		{
+			name:  "3: an endpoint with a name instead of an address is asked for by the address that the name has",
+			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname = "cart.example" })},
+			dst:   "10.96.0.1:80",
+			want: Plan{
+				Via: HBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15008), Host: "cart.example", TargetPort: 8080,
+				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
+			},
+		},
+		{
+			name: "7: an endpoint outside the mesh with a name",
+			world: []any{
+				shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Families = mesh.FamiliesIPv4 }),
+				podWorkload("cart", "", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname, w.Tunnel = "cart.example", mesh.TunnelNone }),
+			},
+			dst:  "10.96.0.1:80",
+			want: Plan{Via: Direct, Dial: netip.AddrPortFrom(netip.Addr{}, 8080), Host: "cart.example", Families: mesh.FamiliesIPv4, Picked: "east//Pod/shop/cart"},
+		},
+		{
+			name:  "9: the service has no such port",
+			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			dst:   "10.96.0.1:81", reason: ReasonNoPort,
+		},
+		{
+			name: "9: no endpoint has the named port",
+			world: []any{
+				shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 80}} }),
+				podWorkload("cart", "10.0.0.1", serves("cart", 90, 8080)),
+			},
+			dst: "10.96.0.1:80", reason: ReasonNoPort,
+		},
+		{
+			name: "9: no endpoint of the family",
+			world: []any{
+				shopService("cart", "fd00:96::1", func(s *mesh.Service) { s.Families = mesh.FamiliesIPv6 }),
+				podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)),
+			},
+			dst: "[fd00:96::1]:80", reason: ReasonWrongFamily,
+		},
+		{
+			name: "9: none is near enough",
+			world: []any{
+				shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+					s.Balance = mesh.LoadBalancing{Mode: mesh.BalanceStrict, Preference: []mesh.Scope{mesh.ScopeNode}}
+				}),
+				podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Node = "other" }),
+			},
+			dst: "10.96.0.1:80", reason: ReasonTooFar,
+		},
+		{
+			name: "9: none is ready",
+			world: []any{
+				shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Unhealthy = true }),
+			},
+			dst: "10.96.0.1:80", reason: ReasonNoEndpoint,
 		},
 		{
 			name: "the proxy's own port on loopback",
@@ -281,16 +401,16 @@ func TestDecide(t *testing.T) {
 			if source == nil {
 				source = podWorkload("client", "10.0.0.250")
 			}
-			avoid := map[string]struct{}{}
+			avoid := directory.Out{Endpoints: map[string]struct{}{}}
 			for _, uid := range tc.avoid {
-				avoid[uid] = struct{}{}
+				avoid.Endpoints[uid] = struct{}{}
 			}
 			got, refusal := Decide(viewOf(tc.world...), Source{Network: "east", Workload: source}, netip.MustParseAddrPort(tc.dst),
 				Choice{Avoid: avoid, Random: func(uint64) uint64 { return 0 }})
 			if (refusal == nil) != (tc.reason == "") || refusal != nil && refusal.Reason != tc.reason {
 				t.Fatalf("refusal %v, want %q", refusal, tc.reason)
 			}
-			if diff := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Plan{}, "Service", "Endpoint", "Others"), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Plan{}, "Service", "Endpoint", "Others", "Gateway"), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})

@@ -4,6 +4,7 @@ package nodeproxy
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -62,7 +63,7 @@ type Proxy struct {
 	claims      claims
 	// queries bounds the DNS queries of all pods that wait for servers upstream.
 	queries *dns.Slots
-	judge       *Judge
+	judge   *Judge
 	// running are goroutines that the proxy waits for at its end.
 	running sync.WaitGroup
 }
@@ -80,7 +81,7 @@ func New(o Options) (*Proxy, error) {
 		o.Registerer = prometheus.NewRegistry()
 	}
 	x := &Proxy{
-		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now), metrics: newMetrics(o.Registerer),
+		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now, rand.Float64), metrics: newMetrics(o.Registerer),
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		judge: NewJudge(o.Log.WithName("authorization")),
 	}

@@ -28,6 +28,14 @@ const (
 	ReasonNoWorkload Reason = "NO_WORKLOAD"
 	// ReasonNoEndpoint: the service is known, but has no usable endpoint left to try.
 	ReasonNoEndpoint Reason = "NO_HEALTHY_UPSTREAM"
+	// ReasonNoPort: the service, or each of its endpoints, does not have the port that was dialled.
+	ReasonNoPort Reason = "NO_SUCH_PORT"
+	// ReasonWrongFamily: no endpoint has an address of a family that the service allows.
+	ReasonWrongFamily Reason = "WRONG_IP_FAMILY"
+	// ReasonTooFar: the service insists on near endpoints, and has none.
+	ReasonTooFar Reason = "NO_NEAR_ENDPOINT"
+	// ReasonNoWaypoint: the waypoint that traffic must pass is not known, or has no usable endpoint.
+	ReasonNoWaypoint Reason = "NO_WAYPOINT"
 	// ReasonNoGateway: the endpoint is in another network whose gateway is not known.
 	ReasonNoGateway Reason = "NO_GATEWAY"
 	// ReasonBadTarget: the authority cannot be read, or names an address that is not this pod's.

@@ -110,8 +110,8 @@ func (p party) labels() []string {
 type metrics struct {
 	openedTotal, closedTotal, failedTotal, sent, received *prometheus.CounterVec
 
-	retries, unspoofed, podsStarted, podsStopped, dryRun prometheus.Counter
-	handshakeFailures, tunnelEvents                      *prometheus.CounterVec
+	unspoofed, podsStarted, podsStopped, dryRun     prometheus.Counter
+	handshakeFailures, tunnelEvents, attemptsFailed *prometheus.CounterVec
 
 	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer prometheus.Counter
 	dnsRefused                                              *prometheus.CounterVec
@@ -136,7 +136,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sent:        vec("istio_tcp_sent_bytes_total", "Bytes from destinations to sources.", trafficLabels...),
 		received:    vec("istio_tcp_received_bytes_total", "Bytes from sources to destinations.", trafficLabels...),
 
-		retries:           counter("isthmus_connect_retries_total", "Endpoints that failed before any byte was sent, after which another was tried."),
+		attemptsFailed:    vec("isthmus_connect_attempts_failed_total", "Attempts to connect an endpoint or gateway that failed before any byte was sent.", "reason", "tunnel"),
 		unspoofed:         counter("isthmus_unspoofed_connections_total", "Connections to applications that do not show their caller's address."),
 		dryRun:            counter("isthmus_dry_run_differences_total", "Verdicts that policies in dry run would have turned."),
 		handshakeFailures: vec("isthmus_handshake_failures_total", "Inbound tunnels that were not accepted.", "reason"),
@@ -167,6 +167,8 @@ func (m *metrics) watch(r prometheus.Registerer, x *Proxy) {
 	gauge("workload_manager_active_proxy_count", "Pods that are served.", func() float64 { n, _ := x.pods.counts(); return float64(n) })
 	gauge("workload_manager_pending_proxy_count", "Pods that cannot be served yet.", func() float64 { _, n := x.pods.counts(); return float64(n) })
 	gauge("istio_tcp_sockets_open", "Connections that are carried now.", func() float64 { return float64(len(x.connections.list())) })
+	gauge("isthmus_ejected_endpoints", "Endpoints that are passed over because they failed lately.", func() float64 { n, _ := x.health.counts(); return float64(n) })
+	gauge("isthmus_ejected_gateways", "Gateways that are passed over because they failed lately.", func() float64 { _, n := x.health.counts(); return float64(n) })
 	gauge("isthmus_directory_workloads", "Workloads that are known.", func() float64 { n, _, _ := x.o.View.Load().Counts(); return float64(n) })
 	gauge("isthmus_directory_services", "Services that are known.", func() float64 { _, n, _ := x.o.View.Load().Counts(); return float64(n) })
 	gauge("isthmus_directory_policies", "Policies that are known.", func() float64 { _, _, n := x.o.View.Load().Counts(); return float64(n) })

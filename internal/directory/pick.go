@@ -18,12 +18,40 @@ type Want struct {
 	Port    uint16
 	// IPv6 is the family of the address that was dialled; endpoints with an address of it are reached by that one.
 	IPv6 bool
-	// Avoid holds UIDs of endpoints that must not be picked, because they were tried and failed.
-	Avoid map[string]struct{}
+	// Avoid are endpoints that must not be picked, because they were tried and failed.
+	Avoid Out
+	// Ejected are endpoints that should not be picked, because they failed others lately. They are picked all the same if nothing else is
+	// usable, and by a connection's first attempt (Avoid is empty) if fewer than one in panicShare is left: those few would have to carry
+	// what was meant for all.
+	Ejected Out
 	// LocalOnly leaves out endpoints behind other networks' gateways.
 	LocalOnly bool
 	// Random gives a number in [0, n).
 	Random func(n uint64) uint64
+}
+
+// panicShare is the share of endpoints, as one in so many, that must be left before ejection counts. A fifth lets a service of five lose four;
+// with more endpoints than that, so many failures rather are ours, or the network's, than theirs.
+const panicShare = 5
+
+// Out names endpoints that are passed over: by UID, and all that are behind a gateway.
+type Out struct {
+	Endpoints map[string]struct{}
+	Gateways  map[mesh.GatewayAddress]struct{}
+}
+
+// Empty says that nothing is passed over.
+func (o Out) Empty() bool { return len(o.Endpoints)+len(o.Gateways) == 0 }
+
+func (o Out) has(w *mesh.Workload) bool {
+	if _, out := o.Endpoints[w.UID]; out {
+		return true
+	}
+	if w.NetworkGateway == nil || len(o.Gateways) == 0 {
+		return false
+	}
+	_, out := o.Gateways[*w.NetworkGateway]
+	return out
 }
 
 // Endpoint is what Pick answers.
@@ -42,20 +70,34 @@ type Endpoint struct {
 func (e Endpoint) Remote(network string) bool { return e.Workload.Network != network }
 
 // Pick chooses one endpoint: among those that are usable (healthy unless the service allows otherwise, of the right family, with
-// the port, not avoided) those that the service's routing preference ranks best, and among them by chance, weighted by capacity.
-// It answers false if there is none. It does not allocate.
+// the port, neither avoided nor ejected) those that the service's routing preference ranks best, and among them by chance, weighted by
+// capacity. It answers false if there is none; Why says more then. It does not allocate.
 func Pick(v *View, want Want) (Endpoint, bool) {
 	all := v.Endpoints(want.Service.Key())
-	best, total, count, usable := -1, uint64(0), 0, 0
+	usable := 0
+	if !want.Ejected.Empty() {
+		left := 0
+		for _, w := range all {
+			if _, miss := want.usable(w); miss == Usable && want.rank(w) >= 0 {
+				if usable++; !want.Ejected.has(w) {
+					left++
+				}
+			}
+		}
+		if left == 0 || want.Avoid.Empty() && left*panicShare < usable {
+			want.Ejected = Out{}
+		}
+	}
+	best, total, count, passed := -1, uint64(0), 0, 0
 	for _, w := range all {
-		if _, ok := want.usable(w); !ok {
+		if _, miss := want.usable(w); miss != Usable || want.Ejected.has(w) {
 			continue
 		}
 		rank := want.rank(w)
 		if rank < 0 {
 			continue
 		}
-		usable++
+		passed++
 		if rank < best {
 			continue
 		}
@@ -76,25 +118,61 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 	}
 	at := want.Random(total)
 	for _, w := range all {
-		e, ok := want.usable(w)
-		if !ok || want.rank(w) != best {
+		e, miss := want.usable(w)
+		if miss != Usable || want.Ejected.has(w) || want.rank(w) != best {
 			continue
 		}
 		if weight := weigh(w); at >= weight {
 			at -= weight
 			continue
 		}
-		e.Others = usable > 1
+		e.Others = max(usable, passed) > 1
 		return e, true
 	}
 	return Endpoint{}, false
+}
+
+// Miss is why an endpoint is not usable.
+type Miss uint8
+
+// Why an endpoint is not usable, in the order in which it is found out: what comes later was nearer to being used.
+const (
+	// NoEndpoint: there is none at all.
+	NoEndpoint Miss = iota
+	// Unhealthy: it is not ready, and the service wants ready ones.
+	Unhealthy
+	// NoPort: neither it nor the service knows the port.
+	NoPort
+	// NoGateway: it is in another network, and nobody says how to get there.
+	NoGateway
+	// WrongFamily: it has no address of a family that the service allows.
+	WrongFamily
+	// TooFar: it is not within the scopes that the service insists on.
+	TooFar
+	// Tried: it was tried, and is to be avoided.
+	Tried
+	// Usable: nothing is wrong with it.
+	Usable
+)
+
+// Why says what kept the endpoint that came nearest from being picked.
+func Why(v *View, want Want) Miss {
+	nearest := NoEndpoint
+	for _, w := range v.Endpoints(want.Service.Key()) {
+		_, miss := want.usable(w)
+		if miss > TooFar && want.rank(w) < 0 {
+			miss = TooFar
+		}
+		nearest = max(nearest, miss)
+	}
+	return nearest
 }
 
 // Count says how many endpoints Pick chooses from in this network, of the best rank or not.
 func Count(v *View, want Want) int {
 	n := 0
 	for _, w := range v.Endpoints(want.Service.Key()) {
-		if _, ok := want.usable(w); ok {
+		if _, miss := want.usable(w); miss == Usable {
 			n++
 		}
 	}
@@ -115,13 +193,11 @@ func EndpointPort(s *mesh.Service, w *mesh.Workload, servicePort uint16) (mesh.P
 	return mesh.Port{}, false
 }
 
-func (want *Want) usable(w *mesh.Workload) (Endpoint, bool) {
+func (want *Want) usable(w *mesh.Workload) (Endpoint, Miss) {
 	if w.Unhealthy && !want.Service.Balance.AllowUnhealthy {
-		return Endpoint{}, false
+		return Endpoint{}, Unhealthy
 	}
-	if _, avoid := want.Avoid[w.UID]; avoid {
-		return Endpoint{}, false
-	}
+	e := Endpoint{Workload: w}
 	if w.Network != want.Network {
 		// The target is the far side's to know. It has the port if it says so, or if the service says that all endpoints have it.
 		port, ok := portOf(w.Services[want.Service.Key()], want.Port)
@@ -129,17 +205,28 @@ func (want *Want) usable(w *mesh.Workload) (Endpoint, bool) {
 			port, ok = want.Service.Port(want.Port)
 			ok = ok && port.Target != 0
 		}
-		return Endpoint{Workload: w, Port: port}, ok && w.NetworkGateway != nil && !want.LocalOnly
+		if !ok {
+			return Endpoint{}, NoPort
+		}
+		if w.NetworkGateway == nil || want.LocalOnly {
+			return Endpoint{}, NoGateway
+		}
+		e.Port = port
+	} else {
+		port, ok := EndpointPort(want.Service, w, want.Port)
+		if !ok {
+			return Endpoint{}, NoPort
+		}
+		addr, ok := Address(w, want.Service.Families, want.IPv6)
+		if !ok && (len(w.Addresses) > 0 || w.Hostname == "") {
+			return Endpoint{}, WrongFamily
+		}
+		e.Port, e.Addr = port, addr
 	}
-	port, ok := EndpointPort(want.Service, w, want.Port)
-	if !ok {
-		return Endpoint{}, false
+	if want.Avoid.has(w) {
+		return Endpoint{}, Tried
 	}
-	addr, ok := Address(w, want.Service.Families, want.IPv6)
-	if !ok && (len(w.Addresses) > 0 || w.Hostname == "") {
-		return Endpoint{}, false
-	}
-	return Endpoint{Workload: w, Addr: addr, Port: port}, true
+	return e, Usable
 }
 
 // Address chooses the address by which a workload is reached: of a family that the service allows, and rather of the family that

@@ -11,6 +11,47 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
+func out(uids ...string) Out {
+	o := Out{Endpoints: map[string]struct{}{}}
+	for _, uid := range uids {
+		o.Endpoints[uid] = struct{}{}
+	}
+	return o
+}
+
+// Of ten endpoints two may carry everything, one may not; but whoever was sent to a bad one goes on to a good one.
+func TestPickPanics(t *testing.T) {
+	d := mesh.Delta{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.ServiceKey]*mesh.Service{cart: service("shop", cart.Hostname, "10.96.0.1")}}
+	var uids []string
+	for i := range 10 {
+		w := workload(i)
+		w.Services = map[mesh.ServiceKey][]mesh.Port{cart: {{Service: 80, Target: 8080}}}
+		d.Workloads[w.UID] = w
+		uids = append(uids, w.UID)
+	}
+	v := NewLive().Apply(d)
+	reached := func(want Want) int {
+		seen := map[string]struct{}{}
+		want.Network, want.Service, want.Port = "east", v.Service(cart), 80
+		for at := range uint64(10) {
+			want.Random = func(n uint64) uint64 { return min(at, n-1) }
+			if e, ok := Pick(v, want); ok {
+				seen[e.Workload.UID] = struct{}{}
+			}
+		}
+		return len(seen)
+	}
+	for _, tc := range []struct {
+		ejected int
+		avoid   Out
+		want    int
+	}{{0, Out{}, 10}, {5, Out{}, 5}, {8, Out{}, 2}, {9, Out{}, 10}, {10, Out{}, 10}, {9, out(uids[0]), 1}, {10, out(uids[0]), 9}} {
+		if got := reached(Want{Ejected: out(uids[:tc.ejected]...), Avoid: tc.avoid}); got != tc.want {
+			t.Errorf("%d of 10 ejected, %d avoided: %d are picked, want %d", tc.ejected, len(tc.avoid.Endpoints), got, tc.want)
+		}
+	}
+}
+
 func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 	near := func(name string, change func(*mesh.Workload)) *mesh.Workload {
 		w := workload(len(name))
@@ -46,8 +87,15 @@ func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 	}{
 		{"spread uses all healthy ones", all, nil, nil, []string{"local", "west", "zone2"}},
 		{"unhealthy when allowed", all, func(s *mesh.Service) { s.Balance.AllowUnhealthy = true }, nil, []string{"local", "sick", "west", "zone2"}},
-		{"avoid", all, nil, func(w *Want) { w.Avoid = map[string]struct{}{"west": {}, "local": {}} }, []string{"zone2"}},
-		{"all avoided", []*mesh.Workload{local}, nil, func(w *Want) { w.Avoid = map[string]struct{}{"local": {}} }, nil},
+		{"avoid", all, nil, func(w *Want) { w.Avoid = out("west", "local") }, []string{"zone2"}},
+		{"all avoided", []*mesh.Workload{local}, nil, func(w *Want) { w.Avoid = out("local") }, nil},
+		{"ejected", all, nil, func(w *Want) { w.Ejected = out("west", "local") }, []string{"zone2"}},
+		{"all but one ejected, and that one avoided", all, nil, func(w *Want) { w.Ejected, w.Avoid = out("west", "local"), out("zone2") }, []string{"local", "west"}},
+		{"all ejected is as none", all, nil, func(w *Want) { w.Ejected = out("west", "local", "zone2") }, []string{"local", "west", "zone2"}},
+		{"the gateway is ejected", all, nil, func(w *Want) { w.Ejected.Gateways = map[mesh.GatewayAddress]struct{}{{Port: 15008}: {}} }, []string{"local", "zone2"}},
+		{"the gateway is avoided", []*mesh.Workload{west}, nil, func(w *Want) { w.Avoid.Gateways = map[mesh.GatewayAddress]struct{}{{Port: 15008}: {}} }, nil},
+		{"ejection makes room for a lower rank", all, preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone), func(w *Want) { w.Ejected = out("local") }, []string{"zone2"}},
+		{"ejection never lifts what a strict preference forbids", all, preference(mesh.BalanceStrict, mesh.ScopeZone), func(w *Want) { w.Ejected = out("local") }, []string{"local"}},
 		{"local only", all, nil, func(w *Want) { w.LocalOnly = true }, []string{"local", "zone2"}},
 		{"failover takes the longest match", all, preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone), nil, []string{"local"}},
 		{"failover to the other zone", []*mesh.Workload{zone2, sick, west}, preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone), nil, []string{"zone2"}},

@@ -54,13 +54,21 @@ type Service struct {
 	Addresses []NetworkAddress
 	Ports     []Port
 	// SANs are SPIFFE ids, any one of which an endpoint of the service may prove, sorted.
-	SANs      []string
-	Waypoint  *GatewayAddress
+	SANs     []string
+	Waypoint *GatewayAddress
+	// Waypoints share the service's connections by weight; if any weighs more than 0 they count instead of Waypoint.
+	Waypoints []WeightedWaypoint
 	Balance   LoadBalancing
 	Families  Families
 	Canonical bool // the cluster's own definition of this hostname
 	// NamespaceOnly hides the service from clients in other namespaces.
 	NamespaceOnly bool
+}
+
+// WeightedWaypoint is one of several waypoints of a service.
+type WeightedWaypoint struct {
+	At     GatewayAddress
+	Weight uint32
 }
 
 // Key names the service.

@@ -30,6 +30,11 @@ func serviceToProto(s *mesh.Service) *workloadpb.Service {
 			out.LoadBalancing.HealthPolicy = workloadpb.LoadBalancing_ALLOW_ALL
 		}
 	}
+	for i := range s.Waypoints {
+		out.WeightedWaypoints = append(out.WeightedWaypoints, &workloadpb.WeightedWaypoint{
+			Destination: gatewayAddressToProto(&s.Waypoints[i].At), Weight: s.Waypoints[i].Weight,
+		})
+	}
 	if s.NamespaceOnly {
 		out.Visibility = workloadpb.Service_NAMESPACE
 	}
@@ -66,6 +71,15 @@ func serviceFromProto(s *workloadpb.Service) (*mesh.Service, error) {
 	if n := len(s.GetAddresses()); n > 0 && r.count("addresses", n, maxMembers) {
 		for _, a := range s.GetAddresses() {
 			out.Addresses = append(out.Addresses, networkAddressFromProto(&r, "address", a))
+		}
+	}
+	if n := len(s.GetWeightedWaypoints()); n > 0 && r.count("weighted_waypoints", n, maxAddresses) {
+		for _, w := range s.GetWeightedWaypoints() {
+			if at := gatewayAddressFromProto(&r, "weighted_waypoint", w.GetDestination()); at != nil {
+				out.Waypoints = append(out.Waypoints, mesh.WeightedWaypoint{At: *at, Weight: w.GetWeight()})
+			} else {
+				r.fail("weighted_waypoint has no destination")
+			}
 		}
 	}
 	if n := len(s.GetSubjectAltNames()); n > 0 && r.count("subject_alt_names", n, maxMembers) {

@@ -50,6 +50,7 @@ func sampleService() *mesh.Service {
 		Ports:     []mesh.Port{{Service: 80, Target: 8080, App: mesh.AppHTTP11, Name: "http"}, {Service: 443, App: mesh.AppTLS}},
 		SANs:      []string{"spiffe://cluster.local/ns/shop/sa/cart"},
 		Waypoint:  &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Addr: netip.MustParseAddr("10.96.0.10")}, Port: 15008},
+		Waypoints: []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "wp.shop.svc.cluster.local"}, Port: 15008}, Weight: 9}},
 		Balance: mesh.LoadBalancing{Preference: []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone},
 			Mode: mesh.BalanceFailover, AllowUnhealthy: true},
 		Families: mesh.FamiliesDual, Canonical: true, NamespaceOnly: true,

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// searcher runs attempts against a scripted network.
+type searcher struct {
+	view     *directory.View
+	health   *health
+	behave   map[netip.AddrPort]func(context.Context) *failure // by what is dialled; nil connects
+	dialled  []string
+	failures []Reason
+}
+
+func newSearcher(values ...any) *searcher {
+	return &searcher{view: viewOf(values...), health: newHealth(time.Now, noChance), behave: map[netip.AddrPort]func(context.Context) *failure{}}
+}
+
+func (s *searcher) connect(ctx context.Context, dst string) (*dialled, *Refusal) {
+	s.dialled, s.failures = nil, nil
+	a := attempts{
+		health: s.health, random: func(uint64) uint64 { return 0 },
+		decide: func(c Choice) (Plan, *Refusal) {
+			return Decide(s.view, Source{Network: "east", Workload: podWorkload("client", "10.0.0.250")}, netip.MustParseAddrPort(dst), c)
+		},
+		dial: func(ctx context.Context, plan Plan) (*dialled, *failure) {
+			s.dialled = append(s.dialled, plan.Dial.Addr().String())
+			if f := s.behave[plan.Dial]; f != nil {
+				return nil, f(ctx)
+			}
+			return &dialled{}, nil
+		},
+		failed: func(_ Plan, r *Refusal) { s.failures = append(s.failures, r.Reason) },
+	}
+	_, d, refusal := a.connect(ctx, netip.MustParseAddrPort(dst))
+	return d, refusal
+}
+
+func silent(ctx context.Context) *failure {
+	<-ctx.Done()
+	return &failure{Refusal: unavailable(ReasonConnect, "%w", ctx.Err())}
+}
+
+func closedPort(context.Context) *failure {
+	return &failure{Refusal: unavailable(ReasonConnect, "connection refused")}
+}
+
+func answer(status int, reason Reason) func(context.Context) *failure {
+	return func(context.Context) *failure {
+		return &failure{Refusal: &Refusal{Status: status, Reason: reason, Err: &hbone.RefusedError{Status: status}}}
+	}
+}
+
+func brokenGateway(context.Context) *failure {
+	return &failure{Refusal: unavailable(ReasonConnect, "no route"), gateway: true}
+}
+
+func tunnel(addr string) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(addr), mesh.HBONEPort)
+}
+
+func carts(n int) []any {
+	out := []any{shopService("cart", "10.96.0.1")}
+	for i := range n {
+		out = append(out, podWorkload("cart-"+string(rune('a'+i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}).String(), serves("cart", 80, 8080)))
+	}
+	return out
+}
+
+func TestAttemptsMoveOnWithinTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(carts(2)...)
+		s.behave[tunnel("10.0.0.1")] = silent
+		began := time.Now()
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.2"}) {
+			t.Fatalf("dialled %v, %v", s.dialled, refusal)
+		}
+		if took := time.Since(began); took != attemptTimeout {
+			t.Errorf("a silent endpoint cost %v", took)
+		}
+		if !slices.Equal(s.failures, []Reason{ReasonConnect}) {
+			t.Errorf("failures told: %v", s.failures)
+		}
+		// The next connection passes it over; the ejection over, one tries it again.
+		began = time.Now()
+		if s.connect(t.Context(), "10.96.0.1:80"); !slices.Equal(s.dialled, []string{"10.0.0.2"}) || time.Since(began) != 0 {
+			t.Errorf("then dialled %v", s.dialled)
+		}
+		time.Sleep(firstEjection)
+		if s.connect(t.Context(), "10.96.0.1:80"); !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.2"}) {
+			t.Errorf("after the ejection dialled %v", s.dialled)
+		}
+		// Success restores, and forgets how often it failed.
+		delete(s.behave, tunnel("10.0.0.1"))
+		time.Sleep(2 * firstEjection)
+		if s.connect(t.Context(), "10.96.0.1:80"); !slices.Equal(s.dialled, []string{"10.0.0.1"}) || len(s.health.ejected) != 0 {
+			t.Errorf("healed, dialled %v, remembered %v", s.dialled, s.health.ejected)
+		}
+	})
+}
+
+func TestAttemptsEndAtTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(carts(6)...)
+		for i := range 6 {
+			s.behave[tunnel(netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}).String())] = silent
+		}
+		began := time.Now()
+		d, refusal := s.connect(t.Context(), "10.96.0.1:80")
+		if took := time.Since(began); d != nil || refusal == nil || refusal.Reason != ReasonConnect || took > connectDeadline {
+			t.Errorf("after %v: %v, %v", took, d, refusal)
+		}
+		if len(s.dialled) != maxAttempts {
+			t.Errorf("dialled %v", s.dialled)
+		}
+	})
+}
+
+// While one connection finds out whether an endpoint is back, the others do without it.
+func TestAttemptsProbeOneAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(carts(2)...)
+		s.health.failed("east//Pod/shop/cart-a", netip.AddrPort{})
+		time.Sleep(firstEjection)
+		s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *failure {
+			other := &searcher{view: s.view, health: s.health, behave: map[netip.AddrPort]func(context.Context) *failure{}}
+			if other.connect(ctx, "10.96.0.1:80"); !slices.Equal(other.dialled, []string{"10.0.0.2"}) {
+				t.Errorf("during the probe dialled %v", other.dialled)
+			}
+			return closedPort(ctx)
+		}
+		if s.connect(t.Context(), "10.96.0.1:80"); !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.2"}) {
+			t.Errorf("dialled %v", s.dialled)
+		}
+	})
+}
+
+func TestAttemptsUseTheLastOneWhateverItDid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(carts(1)...)
+		s.behave[tunnel("10.0.0.1")] = closedPort
+		for range 3 {
+			if _, refusal := s.connect(t.Context(), "10.96.0.1:80"); len(s.dialled) != 1 || refusal.Reason != ReasonConnect {
+				t.Errorf("dialled %v: %v", s.dialled, refusal)
+			}
+		}
+		delete(s.behave, tunnel("10.0.0.1"))
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil {
+			t.Error(refusal)
+		}
+	})
+}
+
+func TestAttemptsStopWhereOthersWouldSayTheSame(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		how   func(context.Context) *failure
+		tries int
+	}{
+		{"denied", answer(http.StatusUnauthorized, ReasonDenied), 1},
+		{"bad target", answer(http.StatusBadRequest, ReasonBadTarget), 1},
+		{"no certificate of our own", func(context.Context) *failure {
+			return &failure{Refusal: unavailable(ReasonIdentity, "none")}
+		}, 1},
+		{"application away", answer(http.StatusServiceUnavailable, ReasonConnect), 2},
+		{"another identity there", func(context.Context) *failure {
+			return &failure{Refusal: unavailable(ReasonTLS, "stranger")}
+		}, 2},
+	} {
+		s := newSearcher(carts(2)...)
+		s.behave[tunnel("10.0.0.1")] = tc.how
+		if s.connect(t.Context(), "10.96.0.1:80"); len(s.dialled) != tc.tries {
+			t.Errorf("%s: dialled %v", tc.name, s.dialled)
+		}
+		if ejected, _ := s.health.counts(); ejected != tc.tries-1 {
+			t.Errorf("%s: %d ejected", tc.name, ejected)
+		}
+	}
+}
+
+// Who gives up says nothing about the endpoint.
+func TestAttemptsBlameNobodyForTheirOwnEnd(t *testing.T) {
+	s := newSearcher(carts(2)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *failure { cancel(); return silent(ctx) }
+	if d, refusal := s.connect(ctx, "10.96.0.1:80"); d != nil || !errors.Is(refusal, context.Canceled) || len(s.health.ejected) != 0 {
+		t.Errorf("%v; ejected %v", refusal, s.health.ejected)
+	}
+}
+
+// A gateway that cannot be connected is passed over for all services behind it; a service that fails behind it, for that service only.
+func TestAttemptsTellGatewaysFromWhatIsBehindThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		door := func(addr string) (mesh.GatewayAddress, *mesh.Workload) {
+			return mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}, podWorkload("gw-"+addr, addr, inNetwork("west"))
+		}
+		first, firstGateway := door("203.0.113.1")
+		second, secondGateway := door("203.0.113.2")
+		s := newSearcher(
+			shopService("cart", "10.96.0.1"), shopService("pay", "10.96.0.2"), firstGateway, secondGateway,
+			podWorkload("cart-1", "", behind(first), serves("cart", 80, 0)), podWorkload("cart-2", "", behind(second), serves("cart", 80, 0)),
+			podWorkload("pay-1", "", behind(first), serves("pay", 80, 0)), podWorkload("pay-2", "", behind(second), serves("pay", 80, 0)),
+		)
+		try := func(dst string, want ...string) {
+			t.Helper()
+			if d, refusal := s.connect(t.Context(), dst); d == nil || !slices.Equal(s.dialled, want) {
+				t.Errorf("%s: dialled %v, want %v; %v", dst, s.dialled, want, refusal)
+			}
+		}
+		s.behave[tunnel("203.0.113.1")] = brokenGateway
+		try("10.96.0.1:80", "203.0.113.1", "203.0.113.2")
+		try("10.96.0.2:80", "203.0.113.2")
+		delete(s.behave, tunnel("203.0.113.1"))
+		time.Sleep(firstEjection)
+		try("10.96.0.2:80", "203.0.113.1")
+
+		s.behave[tunnel("203.0.113.1")] = answer(http.StatusServiceUnavailable, ReasonConnect)
+		try("10.96.0.1:80", "203.0.113.1", "203.0.113.2")
+		delete(s.behave, tunnel("203.0.113.1"))
+		try("10.96.0.2:80", "203.0.113.1")
+		try("10.96.0.1:80", "203.0.113.2")
+	})
+}
+
+// A gateway with several pods of its own is not given up because one of them is dead.
+func TestAttemptsTryTheOtherPodsOfAGateway(t *testing.T) {
+	s := newSearcher(
+		shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: key("gate"), Port: 15008}), serves("cart", 80, 0)),
+		shopService("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} }),
+		podWorkload("gate-1", "203.0.113.1", inNetwork("west"), serves("gate", 15008, 15008)),
+		podWorkload("gate-2", "203.0.113.2", inNetwork("west"), serves("gate", 15008, 15008)),
+	)
+	s.behave[tunnel("203.0.113.1")] = brokenGateway
+	if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"203.0.113.1", "203.0.113.2"}) {
+		t.Errorf("dialled %v: %v", s.dialled, refusal)
+	}
+	if s.connect(t.Context(), "10.96.0.1:80"); !slices.Equal(s.dialled, []string{"203.0.113.2"}) {
+		t.Errorf("then dialled %v", s.dialled)
+	}
+}
+
+// hosts answers look-ups.
+type hosts map[string][]netip.Addr
+
+func (h hosts) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	if addrs, ok := h[host]; ok {
+		return addrs, nil
+	}
+	return nil, errors.New("no such host")
+}
+
+func TestResolved(t *testing.T) {
+	r := hosts{"both": {netip.MustParseAddr("fd00::1"), netip.MustParseAddr("::ffff:10.0.0.1")}, "six": {netip.MustParseAddr("fd00::1")}}
+	for _, tc := range []struct {
+		name   string
+		plan   Plan
+		dial   string
+		target string
+		reason Reason
+	}{
+		{"the family dialled", Plan{Host: "both", TargetPort: 8080}, "10.0.0.1:15008", "10.0.0.1:8080", ""},
+		{"the family dialled is IPv6", Plan{Host: "both", IPv6: true, TargetPort: 8080}, "[fd00::1]:15008", "[fd00::1]:8080", ""},
+		{"the other, if there is none", Plan{Host: "six"}, "[fd00::1]:15008", "", ""},
+		{"a target that was set stays", Plan{Host: "six", Target: "cart:80"}, "[fd00::1]:15008", "cart:80", ""},
+		{"not one that is not allowed", Plan{Host: "six", Families: mesh.FamiliesIPv4}, "", "", ReasonWrongFamily},
+		{"unknown", Plan{Host: "nowhere"}, "", "", ReasonConnect},
+	} {
+		tc.plan.Dial = netip.AddrPortFrom(netip.Addr{}, 15008)
+		got, err := resolved(t.Context(), r, tc.plan)
+		if tc.reason != "" {
+			if err == nil || refusalOf(err).Reason != tc.reason {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+		} else if err != nil || got.Dial.String() != tc.dial || got.Target != tc.target {
+			t.Errorf("%s: %v, target %q, %v", tc.name, got.Dial, got.Target, err)
+		}
+	}
+}

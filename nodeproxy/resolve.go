@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// resolver looks hosts up; *net.Resolver is one.
+type resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// resolved gives a plan whose next hop is known by name the address that the name has now, by the proxy's own resolver: of a family that the
+// plan allows, rather of the one that the application dialled. The identities that the next hop must prove stay as they are, so a false
+// answer leads nowhere.
+func resolved(ctx context.Context, r resolver, plan Plan) (Plan, error) {
+	addrs, err := r.LookupNetIP(ctx, "ip", plan.Host)
+	if err != nil {
+		return plan, &hopError{reason: ReasonConnect, err: fmt.Errorf("resolve %s: %w", plan.Host, err)}
+	}
+	addr, ok := directory.Address(&mesh.Workload{Addresses: addrs}, plan.Families, plan.IPv6)
+	if !ok {
+		return plan, &hopError{reason: ReasonWrongFamily, err: fmt.Errorf("%s has no address of a family that is allowed, only %v", plan.Host, addrs)}
+	}
+	plan.Dial = netip.AddrPortFrom(addr, plan.Dial.Port())
+	if plan.TargetPort != 0 {
+		plan.Target = netip.AddrPortFrom(addr, plan.TargetPort).String()
+	}
+	return plan, nil
+}
