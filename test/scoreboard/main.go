@@ -82,6 +82,7 @@ var rows = map[string]row{
 	"hbone-rr":              {"a round trip of 1 KiB on one stream, against TLS: median and 99th percentile", hboneRR},
 	"hbone-rr-64":           {"round trips a second on 64 streams of one connection, as a multiple of x/net's", hboneRR64},
 	"node-policy":           {"the verdict on a connection to a pod with 10,000 policies", nodePolicy},
+	"node-world":            {"memory of a directory of 100,000 workloads, and what lookups in it allocate", nodeWorld},
 }
 
 func main() {
