@@ -46,15 +46,6 @@ const (
 	localBurst = 200
 )
 
-// A leader that cannot renew its lease ends its process, and with it the streams of its proxies. An API server that is overloaded for
-// half a minute must not do that, so the lease is longer than usual (15 s). A leader that ends in order hands over at once; after a
-// crash, writing (statuses, provisioning, new addresses) pauses for at most leaseDuration, and serving does not.
-const (
-	leaseDuration = 60 * time.Second
-	renewDeadline = 45 * time.Second
-	retryPeriod   = 3 * time.Second
-)
-
 // Options are what the process was started with. Rest, World and Discovery are required.
 type Options struct {
 	Log   logr.Logger
@@ -74,13 +65,19 @@ type Options struct {
 	RemoteRoom int64
 	// Registerer takes our metrics, or nil.
 	Registerer prometheus.Registerer
+
+	term *officeTimes // for tests
 }
 
 // Run is the control plane: it serves discovery and certificates, and writes while it leads, until ctx ends. Everything that it started
 // has ended when it returns.
 func Run(ctx context.Context, o Options) error {
 	defer o.Discovery.Close()
-	mgr, err := newManager(o)
+	office, err := newOffice(o)
+	if err != nil {
+		return err
+	}
+	mgr, err := newManager(o, office)
 	if err != nil {
 		return err
 	}
@@ -88,7 +85,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	p, err := assemble(ctx, mgr, o, uid)
+	p, err := assemble(ctx, mgr, office, o, uid)
 	if err != nil {
 		return err
 	}
@@ -104,7 +101,7 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-func newManager(o Options) (ctrl.Manager, error) {
+func newManager(o Options, office *office) (ctrl.Manager, error) {
 	config := rest.CopyConfig(o.Rest)
 	config.QPS, config.Burst = localQPS, localBurst
 	forGateways, err := labels.NewRequirement(gatewayNameLabel, selection.Exists, nil)
@@ -132,13 +129,13 @@ func newManager(o Options) (ctrl.Manager, error) {
 		Metrics:                       server.Options{BindAddress: cmp.Or(o.MetricsAddress, "0")},
 		HealthProbeBindAddress:        cmp.Or(o.HealthAddress, "0"),
 		LeaderElection:                o.LeaderElect,
-		LeaderElectionID:              "isthmus-controller",
-		LeaderElectionNamespace:       system,
 		LeaderElectionReleaseOnCancel: true,
-		LeaseDuration:                 ptr.To(leaseDuration),
-		RenewDeadline:                 ptr.To(renewDeadline),
-		RetryPeriod:                   ptr.To(retryPeriod),
+		LeaseDuration:                 ptr.To(office.times.duration),
+		RenewDeadline:                 ptr.To(office.times.deadline),
+		RetryPeriod:                   ptr.To(office.times.retry),
 		GracefulShutdownTimeout:       ptr.To(10 * time.Second),
+
+		LeaderElectionResourceLockInterface: office.lock,
 		// Names are unique by construction; the check is per process and would refuse a second manager in a test.
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
@@ -175,7 +172,7 @@ type inboxes struct {
 	gateways, plans, scopes, remotes, services, policies, vips, roots, wishes *inbox
 }
 
-func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (*plane, error) {
+func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, uid types.UID) (*plane, error) {
 	c := mgr.GetClient()
 	p := &plane{
 		options: o, store: world.NewStore(), local: make(chan struct{}),
@@ -186,6 +183,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 		return nil, err
 	}
 	events := mgr.GetEventRecorder(serviceName)
+	office.news.set(events)
 	discovery := xds.NewServer(xds.ServerOptions{
 		Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Rejected: newRejections(o.World, events, o.Proxies).tell, Registerer: o.Registerer,
 	})
@@ -203,7 +201,8 @@ func assemble(ctx context.Context, mgr ctrl.Manager, o Options, uid types.UID) (
 	}
 	p.vips = &VIPReconciler{
 		client: c, reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, store: p.store, want: p.pipeline.WantVIPs,
-		leading: mgr.Elected(), complete: p.pipeline.Ready(), log: o.Log.WithName("vips"), loaded: make(chan struct{}),
+		leading: mgr.Elected(), complete: p.pipeline.Ready(), settled: p.remotes.Settled, identity: office.identity, leads: office.leads(mgr.GetAPIReader()),
+		events: events, log: o.Log.WithName("vips"), loaded: make(chan struct{}),
 	}
 	return p, errors.Join(p.addRunnables(mgr, discovery, certificates), p.addControllers(mgr))
 }

@@ -142,10 +142,13 @@ func (p *farProxy) prove(from, until time.Time) *x509.Certificate {
 }
 
 // kubeconfig leads through the proxy, as the reader account, and trusts the proxy's present certificate.
-func (p *farProxy) kubeconfig() []byte {
+func (p *farProxy) kubeconfig() []byte { return p.kubeconfigAs("isthmus-reader") }
+
+// kubeconfigAs is the same as another account.
+func (p *farProxy) kubeconfigAs(account string) []byte {
 	GinkgoHelper()
 	p.behind.tokenLife += 3600
-	return p.behind.kubeconfigFor(p.behind.token(system, "isthmus-reader", "", nil), func(c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
+	return p.behind.kubeconfigFor(p.behind.token(system, account, "", nil), func(c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
 		c.Server = p.URL
 		c.CertificateAuthorityData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.proof.Load().Certificate[0]})
 	})

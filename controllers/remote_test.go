@@ -184,8 +184,8 @@ var _ = Describe("Remote clusters", Ordered, func() {
 
 		By("moving an entry into the ConfigMap that once held all: it is taken back to where it belongs")
 		if kept.Name != vipsName {
-			first := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: vipsName}, Data: map[string]string{hostname.Hostname: entry}}
-			Expect(east.Create(ctx, first)).To(Succeed())
+			first := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: vipsName}}
+			edit(east, first, func(m *corev1.ConfigMap) { m.Data = map[string]string{hostname.Hostname: entry} })
 			Eventually(func() map[string]string {
 				Expect(east.Get(ctx, client.ObjectKeyFromObject(first), first)).To(Succeed())
 				return first.Data

@@ -197,15 +197,21 @@ func editStatus[O client.Object](c *cluster, o O, change func(O)) {
 
 func startControlPlane(c *cluster, id world.Cluster) *controlPlane {
 	GinkgoHelper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	Expect(err).NotTo(HaveOccurred())
-	ctx, stop := context.WithCancel(context.Background())
 	// With the rights that config/rbac gives and no others.
 	config := rest.CopyConfig(c.Config)
 	config.Impersonate = rest.ImpersonationConfig{
 		UserName: accountPrefix + system + ":isthmus-controller",
 		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + system, "system:authenticated"},
 	}
+	return startReplica(config, id, nil)
+}
+
+// startReplica runs a control plane; term is nil for the usual one.
+func startReplica(config *rest.Config, id world.Cluster, term *officeTimes) *controlPlane {
+	GinkgoHelper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	Expect(err).NotTo(HaveOccurred())
+	ctx, stop := context.WithCancel(context.Background())
 	p := &controlPlane{address: listener.Addr().String(), stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
@@ -215,6 +221,7 @@ func startControlPlane(c *cluster, id world.Cluster) *controlPlane {
 			GatewayImage: "isthmus.dev/gateway:dev",
 			Proxies:      []string{system + "/isthmus-nodeproxy"},
 			LeaderElect:  true,
+			term:         term,
 		})
 	}()
 	return p

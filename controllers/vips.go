@@ -6,9 +6,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"hash/fnv"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -132,24 +130,6 @@ func isShard(name string) bool {
 	return false
 }
 
-// gather puts the data of all ConfigMaps together. An entry may be in two of them: it is written where it belongs before it is taken
-// from where it does not, as with the one ConfigMap that there once was. What is where it belongs counts.
-func gather(shards [vipShards]map[string]string) map[string]string {
-	all := map[string]string{}
-	for _, belongs := range []bool{false, true} {
-		for shard, data := range shards {
-			for hostname, text := range data {
-				var v lease
-				err := json.Unmarshal([]byte(text), &v)
-				if there := err == nil && vipRange.Contains(v.V4) && shardOf(v.V4) == shard; there == belongs {
-					all[hostname] = text
-				}
-			}
-		}
-	}
-	return all
-}
-
 // vipAt gives address number index of a range of 65536.
 func vipAt(p netip.Prefix, index uint16) netip.Addr {
 	b := p.Addr().AsSlice()
@@ -163,29 +143,11 @@ func vipIndex(a netip.Addr) uint16 {
 	return binary.BigEndian.Uint16(b[len(b)-2:])
 }
 
-// decodeLeases reads the data of all ConfigMaps. An entry that is broken, outside of the ranges, or has another's address is left out and
-// named in the error; the others count.
-func decodeLeases(data map[string]string) (leases, error) {
-	result, used := leases{}, map[uint16]string{}
-	var bad []string
-	for _, hostname := range slices.Sorted(maps.Keys(data)) {
-		var v lease
-		if err := json.Unmarshal([]byte(data[hostname]), &v); err != nil || v.Namespace == "" ||
-			!vipRange.Contains(v.V4) || v.V6 != vipAt(vipRange6, vipIndex(v.V4)) {
-			bad = append(bad, fmt.Sprintf("%q is not a lease within %s and %s", hostname, vipRange, vipRange6))
-			continue
-		}
-		if owner, taken := used[vipIndex(v.V4)]; taken {
-			bad = append(bad, fmt.Sprintf("%q has the address of %q", hostname, owner))
-			continue
-		}
-		used[vipIndex(v.V4)] = hostname
-		result[mesh.ServiceKey{Namespace: v.Namespace, Hostname: hostname}] = v
-	}
-	if len(bad) > 0 {
-		return result, fmt.Errorf("the ConfigMaps %s have %d bad entries, the first: %s", vipsName, len(bad), bad[0])
-	}
-	return result, nil
+// decodeLease reads one entry; false if it is broken or outside of the ranges.
+func decodeLease(text string) (lease, bool) {
+	var v lease
+	err := json.Unmarshal([]byte(text), &v)
+	return v, err == nil && v.Namespace != "" && vipRange.Contains(v.V4) && v.V6 == vipAt(vipRange6, vipIndex(v.V4))
 }
 
 // encode gives the data of the ConfigMaps. A hostname is a valid key.

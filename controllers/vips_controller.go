@@ -5,14 +5,11 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"maps"
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,8 +21,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
+// vipLookAgain is how soon a leader looks again that waits for a cluster to be read, or that may be none.
+const vipLookAgain = 30 * time.Second
+
 // VIPReconciler keeps the addresses of services that exist in other clusters only. Every replica reads them from ConfigMaps into the
-// store; the leader also gives out new ones, and writes them before anybody uses them.
+// store; the leader also gives out new ones, and writes them before anybody uses them. Whoever believes to lead and does not can neither
+// change an address nor give one out: a new leader first writes its name into every ConfigMap, and each write is of the version that was read.
 type VIPReconciler struct {
 	client    client.Client
 	reader    client.Reader // sees what the API server has: an address must not be given out twice
@@ -35,6 +36,12 @@ type VIPReconciler struct {
 	leading   <-chan struct{}
 	// complete is closed once want is about the whole world: before, an address might seem to be wanted no longer.
 	complete <-chan struct{}
+	// settled says whether every other cluster was read once, or cannot be. Before, nothing is taken back.
+	settled func() bool
+	// identity is this process' name as a leader, and leads asks the API server whether it is the leader's now.
+	identity string
+	leads    func(context.Context) (bool, error)
+	events   eventRecorder
 	log      logr.Logger
 
 	once   sync.Once
@@ -67,99 +74,93 @@ func (r *VIPReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
 
 // Reconcile reads, and if this replica leads, allocates and writes.
 func (r *VIPReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	var there corev1.ConfigMapList
-	if err := r.reader.List(ctx, &there, client.InNamespace(r.namespace)); err != nil {
-		return ctrl.Result{}, fmt.Errorf("read ConfigMaps %s: %w", vipsName, err)
+	shards, err := readVIPMaps(ctx, r.reader, r.namespace)
+	if err != nil {
+		return ctrl.Result{}, err
 	}
-	byName := map[string]*corev1.ConfigMap{}
-	for i := range there.Items {
-		byName[there.Items[i].Name] = &there.Items[i]
-	}
-	var objects [vipShards]*corev1.ConfigMap
-	var data [vipShards]map[string]string
-	lost := leases{}
-	for shard := range vipShards {
-		object := byName[shardName(shard)]
-		if object == nil {
-			object = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: shardName(shard)}}
-			// If somebody deleted it, what was given out is in use: it is written again as it was.
-			for k, v := range r.last {
-				if shardOf(v.V4) == shard {
-					lost[k] = v
-				}
-			}
-		}
-		objects[shard], data[shard] = object, object.Data
-	}
-	current, bad := decodeLeases(gather(data))
-	if bad != nil {
-		r.log.Error(bad, "some reserved addresses cannot be read and will be given out anew")
-	}
-	restore(current, lost)
-	next, err := r.allocate(ctx, objects, &current)
+	current, found := shards.leases(r.last)
+	wait, err := r.lead(ctx, shards, &current, found)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	r.last = current
 	r.feed(current)
 	r.once.Do(func() { close(r.loaded) })
-	if next.IsZero() {
-		return ctrl.Result{}, nil
-	}
-	return ctrl.Result{RequeueAfter: max(time.Until(next), time.Second)}, nil
+	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
-// restore adds leases that were lost, unless the service or the address was given again.
-func restore(current, lost leases) {
-	used := map[netip.Addr]bool{}
-	for _, v := range current {
-		used[v.V4] = true
-	}
-	for k, v := range lost {
-		if _, ok := current[k]; !ok && !used[v.V4] {
-			current[k] = v
-		}
-	}
-}
-
-func (r *VIPReconciler) allocate(ctx context.Context, objects [vipShards]*corev1.ConfigMap, current *leases) (next time.Time, err error) {
+// lead gives out addresses if this replica leads, and says when to look again; zero is not before there is news.
+func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leases, found damage) (time.Duration, error) {
 	for _, condition := range []<-chan struct{}{r.leading, r.complete} {
 		select {
 		case <-condition:
 		default:
-			return time.Time{}, nil // both wake this reconciler when they come true
+			return 0, nil // both wake this reconciler when they come true
 		}
 	}
-	after, _, next, unserved := current.allocate(r.want(), time.Now())
+	want, wait := r.want(), time.Duration(0)
+	if !r.settled() {
+		// A cluster was not read yet since this process began. What only it has may be there still.
+		for k, v := range *current {
+			if v.Released == nil {
+				want = append(want, k)
+			}
+		}
+		wait = vipLookAgain
+	}
+	after, _, next, unserved := current.allocate(want, time.Now())
 	if len(unserved) > 0 {
 		r.log.Error(fmt.Errorf("the range %s is used up", vipRange), "services of other clusters have no address here", "services", len(unserved))
 	}
-	data := after.encode()
-	// The first one last: entries that once were in it are by then where they belong.
-	for shard := vipShards - 1; shard >= 0; shard-- {
-		object := objects[shard]
-		if maps.Equal(data[shard], object.Data) {
-			continue
+	if len(after) == 0 && !shards.exist() {
+		return wait, nil
+	}
+	if !shards.claimed(r.identity) {
+		// Asked after everything was read: whoever leads after us has not given out anything that we do not know, and once they have their
+		// name in a ConfigMap we cannot write it.
+		if leads, err := r.leads(ctx); err != nil || !leads {
+			return vipLookAgain, err
 		}
-		object.Data = data[shard]
-		if object.ResourceVersion == "" {
-			err = r.client.Create(ctx, object, fieldOwner)
-		} else {
-			err = r.client.Update(ctx, object, fieldOwner)
-		}
-		if err != nil {
-			return time.Time{}, fmt.Errorf("write ConfigMap %s: %w", object.Name, err)
+		if err := shards.write(ctx, r.client, *current, r.identity); err != nil {
+			return 0, err
 		}
 	}
+	if err := shards.write(ctx, r.client, after, r.identity); err != nil {
+		return 0, err
+	}
+	r.tell(found)
 	*current = after
-	return next, nil
+	if !next.IsZero() {
+		if rest := max(time.Until(next), time.Second); wait == 0 || rest < wait {
+			wait = rest
+		}
+	}
+	return wait, nil
 }
 
-// feed puts the addresses in use into the store, and takes out the others.
+// tell says what was damaged and is put right now.
+func (r *VIPReconciler) tell(found damage) {
+	if len(found.maps) == 0 && len(found.bad) == 0 {
+		return
+	}
+	r.log.Info("ConfigMaps of reserved addresses were damaged", "message", found.String())
+	name := vipsName
+	if len(found.maps) > 0 {
+		name = found.maps[0]
+	}
+	r.events.Eventf(referenceTo("v1", "ConfigMap", r.namespace, name), nil, corev1.EventTypeWarning, "AddressesDamaged", "KeepAddresses", "%s", note("%s", found.String()))
+}
+
+// feed puts the addresses in use into the store, and takes out the others. In use is also what this replica still sees a service for,
+// whatever another one thought: such an address rests, so that nobody else has it.
 func (r *VIPReconciler) feed(current leases) {
+	wanted := map[mesh.ServiceKey]bool{}
+	for _, k := range r.want() {
+		wanted[k] = true
+	}
 	there := map[world.ObjectRef]bool{}
 	for k, v := range current {
-		if v.Released != nil {
+		if v.Released != nil && !wanted[k] {
 			continue
 		}
 		vip := world.NewVIP(k, v.V4, v.V6)

@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -60,20 +63,32 @@ func TestNoTwoServicesShareAnAddress(t *testing.T) {
 	}
 }
 
-func TestDecodeLeases(t *testing.T) {
-	good, _, _, _ := leases{}.allocate([]mesh.ServiceKey{serviceKey("a"), serviceKey("b")}, time.Unix(0, 0))
-	data := gather(good.encode())
-	if got, err := decodeLeases(data); err != nil || !cmp.Equal(got, good, cmpopts.EquateComparable(netip.Addr{})) {
-		t.Fatalf("got %v, %v", got, err)
+// signed are ConfigMaps as a leader writes them.
+func signed(data [vipShards]map[string]string) *vipMaps {
+	m := &vipMaps{}
+	for i := range m {
+		m[i] = &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Name: shardName(i), ResourceVersion: "1", Annotations: map[string]string{vipSumAnnotation: vipSum(data[i])}}, Data: data[i],
+		}
 	}
-	taken := data[serviceKey("a").Hostname]
+	return m
+}
+
+func TestWhatIsNoLeaseIsLeftOut(t *testing.T) {
+	good, _, _, _ := leases{}.allocate([]mesh.ServiceKey{serviceKey("a"), serviceKey("b")}, time.Unix(0, 0))
+	if got, found := signed(good.encode()).leases(nil); len(found.bad)+len(found.maps) > 0 || !cmp.Equal(got, good, cmpopts.EquateComparable(netip.Addr{})) {
+		t.Fatalf("got %v, %v", got, found)
+	}
+	home := shardOf(good[serviceKey("a")].V4)
+	taken := good.encode()[home][serviceKey("a").Hostname]
 	for name, bad := range map[string]string{
 		"no JSON": "{", "no namespace": `{"v4":"240.240.0.1"}`, "outside": `{"namespace":"n","v4":"10.0.0.1","v6":"fd6d:6573:68f0::1"}`,
 		"twin": taken, "unlike pair": `{"namespace":"n","v4":"240.240.0.9","v6":"fd6d:6573:68f0::8"}`,
 	} {
-		data["z"] = bad
-		if got, err := decodeLeases(data); err == nil || len(got) != 2 {
-			t.Errorf("%s: got %v, %v", name, got, err)
+		m := signed(good.encode())
+		m[home].Data["z"] = bad
+		if got, found := m.leases(nil); len(found.bad) != 1 || len(found.maps) != 1 || len(got) != 2 {
+			t.Errorf("%s: got %v, %v", name, got, found)
 		}
 	}
 }
@@ -108,34 +123,68 @@ func TestShards(t *testing.T) {
 		}
 		total += len(data)
 	}
-	if got, err := decodeLeases(gather(shards)); err != nil || len(got) != vipCount || total != vipCount {
-		t.Fatalf("%d of %d leases came back, %v", len(got), total, err)
+	if got, found := signed(shards).leases(nil); len(found.bad) > 0 || len(got) != vipCount || total != vipCount {
+		t.Fatalf("%d of %d leases came back, %v", len(got), total, found)
 	}
 
 	few, _, _, _ := leases{}.allocate(want[:40], time.Unix(0, 0))
-	once := [vipShards]map[string]string{gather(few.encode())} // all in the first
+	var once [vipShards]map[string]string // all in the first
+	once[0] = map[string]string{}
+	for _, data := range few.encode() {
+		maps.Copy(once[0], data)
+	}
 	moving := few.encode()
 	moving[0] = once[0] // the others are written, the first is not yet
 	for name, shards := range map[string][vipShards]map[string]string{"once": once, "moving": moving, "moved": few.encode()} {
-		if got, err := decodeLeases(gather(shards)); err != nil || !cmp.Equal(got, few, cmpopts.EquateComparable(netip.Addr{})) {
-			t.Errorf("%s: got %d leases, %v", name, len(got), err)
+		m := signed(shards)
+		m[0].Annotations = nil // that version did not sign
+		if got, found := m.leases(nil); len(found.bad)+len(found.maps) > 0 || !cmp.Equal(got, few, cmpopts.EquateComparable(netip.Addr{})) {
+			t.Errorf("%s: got %d leases, %v", name, len(got), found)
 		}
 	}
 }
 
-func TestLostLeasesAreRestored(t *testing.T) {
-	all, _, _, _ := leases{}.allocate([]mesh.ServiceKey{serviceKey("a"), serviceKey("b"), serviceKey("c")}, time.Unix(0, 0))
-	current := leases{serviceKey("a"): all[serviceKey("a")], serviceKey("other"): {Namespace: "ns", V4: all[serviceKey("b")].V4}}
-	restore(current, all)
-	if _, taken := current[serviceKey("b")]; len(current) != 3 || taken || current[serviceKey("c")] != all[serviceKey("c")] {
-		t.Fatalf("got %v", current)
+// TestDamagedAddressesAreRemembered: what this process knew is in use, and what somebody wrote over it does not change it. What a leader
+// wrote does.
+func TestDamagedAddressesAreRemembered(t *testing.T) {
+	a, b := serviceKey("a"), serviceKey("b")
+	all, _, _, _ := leases{}.allocate([]mesh.ServiceKey{a, b}, time.Unix(0, 0))
+	home := shardOf(all[a].V4)
+	other := leases{a: {Namespace: "ns", V4: vipAt(vipRange, uint16(home+vipShards*7)), V6: vipAt(vipRange6, uint16(home+vipShards*7))}, b: all[b]}
+	for _, tc := range []struct {
+		name     string
+		damage   func(*vipMaps)
+		want     leases
+		restored int
+	}{
+		{"nothing", func(*vipMaps) {}, all, 0},
+		{"deleted", func(m *vipMaps) { m[home] = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: shardName(home)}} }, all, 1},
+		{"emptied", func(m *vipMaps) { m[home].Data = nil }, all, 1},
+		{"nonsense", func(m *vipMaps) { m[home].Data = map[string]string{a.Hostname: "?"} }, all, 1},
+		{"another address", func(m *vipMaps) { m[home].Data = other.encode()[home] }, all, 1},
+		{"another address, and the name of another", func(m *vipMaps) {
+			m[home].Data = map[string]string{"x": all.encode()[home][a.Hostname]}
+		}, all, 1},
+		{"without signature", func(m *vipMaps) { m[home].Annotations = nil }, all, 0},
+		{"by a leader", func(m *vipMaps) { *m = *signed(other.encode()) }, other, 0},
+	} {
+		m := signed(all.encode())
+		tc.damage(m)
+		got, found := m.leases(all)
+		if found.restored != tc.restored || !cmp.Equal(got, tc.want, cmpopts.EquateComparable(netip.Addr{})) {
+			t.Errorf("%s: got %v, %v", tc.name, got, found)
+		}
 	}
 }
 
 func FuzzDecodeLeases(f *testing.F) {
 	f.Add("h", `{"namespace":"n","v4":"240.240.0.9","v6":"fd6d:6573:68f0::9"}`, "g", "{}")
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
-		got, _ := decodeLeases(map[string]string{k1: v1, k2: v2})
+		var data [vipShards]map[string]string
+		data[0], data[9] = map[string]string{k1: v1}, map[string]string{k2: v2}
+		m := signed(data)
+		m[9].Annotations = nil
+		got, _ := m.leases(leases{serviceKey("a"): {Namespace: "ns", V4: vipAt(vipRange, 9), V6: vipAt(vipRange6, 9)}})
 		used := map[netip.Addr]bool{}
 		for _, l := range got {
 			if used[l.V4] || !vipRange.Contains(l.V4) {
