@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,6 +77,7 @@ type entry struct {
 	live    *connection      // feeds the store
 	next    *connection      // is being made and will replace live
 	stale   bool
+	wished  time.Time // when somebody first did
 }
 
 // NewRemotes makes an empty set. localUID is the UID of this cluster's kube-system namespace: kubeconfigs that lead back here are refused.
@@ -133,7 +135,7 @@ func (r *Remotes) Set(wishes map[world.Cluster]Wish) {
 func (r *Remotes) wish(id world.Cluster, w Wish) {
 	e := r.entries[id]
 	if e == nil {
-		e = &entry{}
+		e = &entry{wished: time.Now()}
 		r.entries[id] = e
 	}
 	e.limit = w.StalenessLimit
@@ -321,14 +323,18 @@ func (r *Remotes) State(id world.Cluster) (ConnectionState, bool) {
 	return s, true
 }
 
-// Settled says whether every cluster wished for has been read once or cannot be: the boot rule waits for it.
-func (r *Remotes) Settled() bool {
+// Unheard are the clusters wished for that have not been read yet and may still be, in order: the boot rule waits for them. One whose state would not be in
+// use any more, had it been read before and been unreachable since, is not waited for.
+func (r *Remotes) Unheard() []world.Cluster {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.entries {
-		if e.live == nil && e.next != nil && e.next.health().phase != phaseRefused {
-			return false
+	var unheard []world.Cluster
+	for id, e := range r.entries {
+		over := e.limit > 0 && time.Since(e.wished) > e.limit
+		if e.live == nil && e.next != nil && e.next.health().phase != phaseRefused && !over {
+			unheard = append(unheard, id)
 		}
 	}
-	return true
+	slices.Sort(unheard)
+	return unheard
 }

@@ -292,17 +292,17 @@ func (p *plane) wakeWriters(ctx context.Context, elected <-chan struct{}) error 
 	return nil
 }
 
-// known says whether our own cluster as it was at start, with the wishes and addresses that it holds, is in the store, and whether all
-// other clusters are too.
-func (p *plane) known() (own, all bool) {
+// known says whether our own cluster as it was at start, with the wishes and addresses that it holds, is in the store, and which other
+// clusters are not.
+func (p *plane) known() (own bool, unheard []world.Cluster) {
 	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded()} {
 		select {
 		case <-step:
 		default:
-			return false, false
+			return false, nil
 		}
 	}
-	return true, p.remotes.Settled()
+	return true, p.remotes.Unheard()
 }
 
 func (p *plane) ready(*http.Request) error {

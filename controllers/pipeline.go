@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,12 +24,15 @@ const (
 	bootDeadline = 30 * time.Second
 	// bootTick is how often it is asked, while nothing changes, whether everything is known.
 	bootTick = 20 * time.Millisecond
+	// doubtTick is the same while proxies are answered with what is known of some clusters only.
+	doubtTick = time.Second
 )
 
 // publisher is the discovery server.
 type publisher interface {
 	Update(mesh.Delta)
 	SetReady()
+	SetDoubt(func(name string) bool)
 }
 
 // Pipeline is the one goroutine that owns the translate.Engine: it takes what changed in the world, publishes what that means for the
@@ -38,7 +42,7 @@ type Pipeline struct {
 	engine  *translate.Engine
 	publish publisher
 	local   world.Cluster
-	known   func() (own, all bool) // whether our own cluster, and every other one too, is in the store as it was at start
+	known   func() (own bool, unheard []world.Cluster) // whether our own cluster as it was at start is in the store, and which others are not, in order
 	changed func(translate.Change)
 	log     logr.Logger
 	ready   chan struct{}
@@ -59,7 +63,7 @@ type results struct {
 }
 
 // NewPipeline makes a pipeline. changed is called from its goroutine after every change and must not block.
-func NewPipeline(store *world.Store, config world.Config, publish publisher, known func() (own, all bool), changed func(translate.Change), log logr.Logger) *Pipeline {
+func NewPipeline(store *world.Store, config world.Config, publish publisher, known func() (own bool, unheard []world.Cluster), changed func(translate.Change), log logr.Logger) *Pipeline {
 	return &Pipeline{
 		store: store, engine: translate.NewEngine(config), publish: publish, local: config.LocalCluster,
 		known: known, changed: changed, log: log, ready: make(chan struct{}),
@@ -83,7 +87,9 @@ func (p *Pipeline) Ready() <-chan struct{} { return p.ready }
 
 // Start runs the loop until ctx ends.
 func (p *Pipeline) Start(ctx context.Context) error {
-	p.boot(ctx)
+	if unheard, ok := p.boot(ctx); ok && len(unheard) > 0 {
+		p.complete(ctx, unheard)
+	}
 	for {
 		delta, err := p.store.Take(ctx)
 		if errors.Is(err, context.Canceled) {
@@ -97,25 +103,67 @@ func (p *Pipeline) Start(ctx context.Context) error {
 }
 
 // boot translates until everything that the first answer needs is known. Other clusters are waited for until a deadline; our own one
-// always, because an answer without it would take everything out of use.
-func (p *Pipeline) boot(ctx context.Context) {
+// always, because an answer without it would take everything out of use. It gives the clusters that were not heard of by then; false if it was ended.
+func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 	began := time.Now()
 	for {
-		own, all := p.known() // asked first: what was known then is in what is taken now
-		tick, cancel := context.WithTimeout(ctx, bootTick)
-		delta, err := p.store.Take(tick)
-		cancel()
-		if err == nil {
-			p.apply(delta)
-		} else if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return
+		own, unheard := p.known() // asked first: what was known then is in what is taken now
+		if !p.step(ctx, bootTick) {
+			return nil, false
 		}
-		if all || own && time.Since(began) > bootDeadline {
-			p.log.Info("answering proxies", "complete", all, "after", time.Since(began).Round(time.Millisecond).String())
+		if own && (len(unheard) == 0 || time.Since(began) > bootDeadline) {
+			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
+			if len(unheard) > 0 {
+				p.publish.SetDoubt(inDoubt(unheard))
+			}
 			p.publish.SetReady()
 			close(p.ready)
+			return unheard, true
+		}
+	}
+}
+
+// complete translates while answers lack clusters, until all were heard of or are not wished for any more.
+func (p *Pipeline) complete(ctx context.Context, unheard []world.Cluster) {
+	for len(unheard) > 0 {
+		_, now := p.known()
+		if !p.step(ctx, doubtTick) {
 			return
 		}
+		if slices.Equal(now, unheard) {
+			continue
+		}
+		unheard = now
+		p.log.Info("more clusters are known", "unheard", unheard)
+		p.publish.SetDoubt(inDoubt(unheard))
+	}
+}
+
+// step takes and applies what changes within a time; false if ctx ended.
+func (p *Pipeline) step(ctx context.Context, within time.Duration) bool {
+	tick, cancel := context.WithTimeout(ctx, within)
+	delta, err := p.store.Take(tick)
+	cancel()
+	if err == nil {
+		p.apply(delta)
+		return true
+	}
+	return ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)
+}
+
+// inDoubt says of a name of an address, which is not known, whether it may be that of something in a cluster that was not heard of; nil if there is none.
+// A workload's uid begins with its cluster; what is made of several clusters' words (services, gateways and what lies behind them) may always be.
+func inDoubt(unheard []world.Cluster) func(name string) bool {
+	if len(unheard) == 0 {
+		return nil
+	}
+	return func(name string) bool {
+		cluster, rest, _ := strings.Cut(name, "/")
+		// "<cluster>//Pod/<namespace>/<name>" or "<cluster>/<group>/<kind>/<namespace>/<name>…".
+		if !strings.HasPrefix(rest, "/Pod/") && !strings.HasPrefix(rest, "discovery.k8s.io/") {
+			return true
+		}
+		return slices.Contains(unheard, world.Cluster(cluster))
 	}
 }
 

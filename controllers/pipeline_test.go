@@ -22,10 +22,13 @@ import (
 type published struct {
 	view  mesh.Snapshot
 	ready bool
+	doubt func(string) bool
 }
 
 func (p *published) Update(d mesh.Delta) { p.view.Apply(d) }
 func (p *published) SetReady()           { p.ready = true }
+
+func (p *published) SetDoubt(doubt func(string) bool) { p.doubt = doubt }
 
 var testWorld = world.Config{LocalCluster: "east", TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: system}
 
@@ -47,7 +50,12 @@ func TestBoot(t *testing.T) {
 					began := time.Now()
 					after := func(d time.Duration) bool { return d != 0 && time.Since(began) >= d }
 					store, out := world.NewStore(), &published{view: mesh.NewSnapshot()}
-					known := func() (bool, bool) { return after(tc.own), after(tc.own) && after(tc.all) }
+					known := func() (bool, []world.Cluster) {
+						if !after(tc.all) {
+							return after(tc.own), []world.Cluster{"west"}
+						}
+						return after(tc.own), nil
+					}
 					p := NewPipeline(store, testWorld, out, known, func(translate.Change) {}, logr.Discard())
 					ctx, cancel := context.WithTimeout(t.Context(), 5*bootDeadline)
 					var running sync.WaitGroup
@@ -74,6 +82,9 @@ func TestBoot(t *testing.T) {
 					running.Wait()
 					if out.ready != (tc.ready != 0) {
 						t.Errorf("ready is %v", out.ready)
+					}
+					if partial := tc.ready != 0 && tc.all == 0; partial != (out.doubt != nil) {
+						t.Errorf("answers are partial: %v, want %v", out.doubt != nil, partial)
 					}
 				})
 			})

@@ -40,12 +40,27 @@ func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.S
 	c.metrics.applied.WithLabelValues(short(url)).Add(float64(delta.Len()))
 	c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(known)))
 	c.noteHeard(url)
+	if url == addressURL {
+		c.notePartial(response.GetSystemVersionInfo() == saysPartial)
+	}
 	if bad == 0 {
 		return nil, nil
 	}
 	c.metrics.rejected.WithLabelValues(short(url)).Add(float64(bad))
 	c.log.Info("resources rejected", "type", short(url), "count", bad, "reason", clip(strings.Join(reasons, "; ")))
 	return refuse(reasons, bad), nil
+}
+
+// notePartial notes whether the last response of addresses was all there is.
+func (c *Client) notePartial(partial bool) {
+	value := 0.0
+	if partial {
+		value = 1
+	}
+	c.metrics.partial.Set(value)
+	if c.partial.Swap(partial) != partial {
+		c.log.Info("control plane says how much it knows", "partial", partial)
+	}
 }
 
 // read turns a response into a delta and what will be known when it was applied (a zero holding: no longer known).

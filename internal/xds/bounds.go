@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -22,6 +24,23 @@ const (
 	maxPolicies   = 4096    // policies that one workload names
 	maxMatches    = 1 << 20 // values in all matches of one policy together
 )
+
+// checkNames bounds the names that a subscriber writes, of which we keep some for as long as its stream lasts.
+func checkNames(r *discovery.DeltaDiscoveryRequest) error {
+	for _, names := range [][]string{r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()} {
+		for _, name := range names {
+			if len(name) > maxUID {
+				return errLongName
+			}
+		}
+	}
+	for name, v := range r.GetInitialResourceVersions() {
+		if len(name) > maxUID || len(v) > maxName {
+			return errLongName
+		}
+	}
+	return nil
+}
 
 // reader decodes the fields of one resource and keeps the first thing that was wrong with it.
 // Its methods give zero values once something is wrong, so that callers may go on and look at err at the end.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -77,6 +78,8 @@ type Client struct {
 	synced     chan struct{}
 	syncedOnce sync.Once
 
+	partial atomic.Bool // the last response of addresses said so
+
 	// Owned by Run.
 	known map[string]map[string]holding // by type URL and name
 	heard map[string]bool               // types of which one response was applied
@@ -106,6 +109,10 @@ func NewClient(o ClientOptions) *Client {
 
 // Synced is closed once a first response of each type was applied.
 func (c *Client) Synced() <-chan struct{} { return c.synced }
+
+// Partial says that the control plane did not know everything yet when it last told of addresses: others may exist, and what is known here without
+// having been told of lately may be gone. A control plane that does not say (an istiod does not) is taken to know all.
+func (c *Client) Partial() bool { return c.partial.Load() }
 
 // Run follows the control plane until ctx ends, and gives ctx's error then. Streams that end begin anew, at first soon
 // and then after pauses of up to 15 s. It may be called once at a time; called again, it goes on with what it knows.

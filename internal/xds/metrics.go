@@ -55,6 +55,7 @@ func newServerMetrics(r prometheus.Registerer) *serverMetrics {
 // clientMetrics count what a Client sees. They work without a registerer too.
 type clientMetrics struct {
 	connected prometheus.Gauge
+	partial   prometheus.Gauge
 	streams   prometheus.Counter
 	applied   *prometheus.CounterVec
 	rejected  *prometheus.CounterVec
@@ -65,6 +66,8 @@ func newClientMetrics(r prometheus.Registerer) *clientMetrics {
 	m := &clientMetrics{
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "isthmus_xds_client_connected", Help: "1 while a discovery stream is open, else 0."}),
+		partial: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "isthmus_xds_client_partial", Help: "1 while the control plane has not told everything, because it does not know it yet, else 0."}),
 		streams: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_xds_client_streams_total", Help: "Discovery streams opened or tried."}),
 		applied: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -75,7 +78,7 @@ func newClientMetrics(r prometheus.Registerer) *clientMetrics {
 			Name: "isthmus_xds_client_resources", Help: "Resources known from discovery."}, []string{"type"}),
 	}
 	if r != nil {
-		r.MustRegister(m.connected, m.streams, m.applied, m.rejected, m.resources)
+		r.MustRegister(m.connected, m.partial, m.streams, m.applied, m.rejected, m.resources)
 	}
 	return m
 }

@@ -18,6 +18,21 @@ type response struct {
 	url, nonce string
 	entries    []*entry
 	removed    []string
+	partial    bool // not all is known yet, or more follows
+}
+
+// What a response says in system_version_info, so that a subscriber can tell an answer that lacks what is not known yet from one that is all there is.
+const (
+	saysComplete = "complete"
+	saysPartial  = "partial"
+)
+
+// completeness is what the response says of itself.
+func (r *response) completeness() string {
+	if r.partial {
+		return saysPartial
+	}
+	return saysComplete
 }
 
 // resourcesField is the number of DeltaDiscoveryResponse.resources (discovery.md, part 2).
@@ -37,7 +52,9 @@ func resourceWire(r *discovery.Resource) ([]byte, error) {
 // buffers is the message. What it gives must not be written to.
 func (r *response) buffers() (mem.BufferSlice, error) {
 	// The fields of a message may come in any order and in parts (protobuf encoding, "Order").
-	head, err := marshal.Marshal(&discovery.DeltaDiscoveryResponse{TypeUrl: r.url, Nonce: r.nonce, RemovedResources: r.removed})
+	head, err := marshal.Marshal(&discovery.DeltaDiscoveryResponse{
+		SystemVersionInfo: r.completeness(), TypeUrl: r.url, Nonce: r.nonce, RemovedResources: r.removed,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("encode a response of %s: %w", short(r.url), err)
 	}

@@ -33,7 +33,7 @@ func TestResponseOnTheWire(t *testing.T) {
 	}
 	got := received(t, &response{url: addressURL, nonce: "7", entries: []*entry{e, p}, removed: []string{"gone", "n/too"}})
 	want := &discovery.DeltaDiscoveryResponse{
-		TypeUrl: addressURL, Nonce: "7", RemovedResources: []string{"gone", "n/too"},
+		SystemVersionInfo: saysComplete, TypeUrl: addressURL, Nonce: "7", RemovedResources: []string{"gone", "n/too"},
 		Resources: []*discovery.Resource{
 			{Name: sampleService().Key().String(), Version: version(body), Aliases: e.aliases, Resource: &anypb.Any{TypeUrl: addressURL, Value: body}},
 			{Name: samplePolicy().Key(), Resource: &anypb.Any{TypeUrl: authorizationURL, Value: policyBody}},

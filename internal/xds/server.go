@@ -111,6 +111,27 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 // SetReady lets streams be answered: what Update was told so far is the world. Later calls do nothing.
 func (s *Server) SetReady() { s.readyOnce.Do(func() { close(s.ready) }) }
 
+// SetDoubt says of which addresses it is not known yet whether they exist: doubt says so of a name that Update did not tell of. While there is doubt,
+// responses of addresses are marked as partial, and subscribers that hold such a name are not told that it is gone. nil means that all is known: what is
+// still not there is gone, and whoever was told a part hears that it is complete. Without a call nothing is in doubt. doubt must not block.
+func (s *Server) SetDoubt(doubt func(name string) bool) {
+	s.writing.Lock() // after what Update is telling
+	defer s.writing.Unlock()
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tables[addressURL]
+	t.doubt = doubt
+	for sub := range s.subscribers {
+		sub.mu.Lock()
+		if subscription := sub.types[addressURL]; subscription != nil {
+			subscription.settle(t, now)
+		}
+		sub.mu.Unlock()
+		sub.notify()
+	}
+}
+
 // Close ends all streams and waits until nothing of them runs. Update may still be called, and tells nobody.
 // The gRPC server on which the server is registered must be stopped as well.
 func (s *Server) Close() {

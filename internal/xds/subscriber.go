@@ -16,7 +16,14 @@ import (
 )
 
 // errTooManyNames ends the stream of a subscriber that asks for more names than maxSubscribedNames.
-var errTooManyNames = status.Error(codes.ResourceExhausted, "too many names in one subscription")
+var errTooManyNames = status.Errorf(codes.ResourceExhausted, "too many names in one subscription: at most %d are accepted", maxSubscribedNames)
+
+// errTooManyKnown ends the stream of a subscriber that says that it holds more than is accepted. It may begin anew without saying so.
+var errTooManyKnown = status.Errorf(codes.ResourceExhausted,
+	"too many names in initial_resource_versions: at most %d are accepted, or %d with a subscription to everything", maxHeldNames, maxKnownNames)
+
+// errLongName ends the stream of a subscriber that writes a name, or a version, which nothing has.
+var errLongName = status.Errorf(codes.InvalidArgument, "a name has more than %d bytes, or a version more than %d", maxUID, maxName)
 
 type deltaStream = discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
 

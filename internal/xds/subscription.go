@@ -14,9 +14,12 @@ const (
 	// maxSubscribedNames is how many names one subscriber may ask for by name, per type. A node proxy that asks on demand
 	// asks for what its pods talk to; beyond this a wildcard is cheaper for both.
 	maxSubscribedNames = 1 << 16
-	// maxHeldNames is how many resources an on-demand subscriber may say that it holds, per type: what it asked for, and the workloads of services that it
-	// follows. 100,000 endpoints are what a mesh is built for.
+	// maxHeldNames is how many names with versions an on-demand subscriber may say that it holds, per type: what it asked for, and the workloads of
+	// services that it follows. 100,000 endpoints are what a mesh is built for.
 	maxHeldNames = 4 * maxSubscribedNames
+	// maxKnownNames is the same for a subscriber of everything: more than a mesh of the size for which we are made has (100,000 endpoints, 10,000
+	// services), ten times over.
+	maxKnownNames = 1 << 20
 	// maxResponseBytes is the size of resources after which a response ends and the rest waits for its acknowledgement.
 	// A client is ready after its first response, so the first one holds everything in every world but the largest
 	// (about 400 000 workloads); ztunnel accepts messages of up to 200 MiB.
@@ -34,7 +37,9 @@ type subscription struct {
 	follows map[string]struct{} // on demand: services whose workloads are wanted too
 	held    map[string]struct{} // not for a wildcard: names of resources that were sent
 
-	pending map[string]struct{} // names of which the subscriber has to be told; bounded by the table and by asked
+	pending map[string]struct{} // names of which the subscriber has to be told; bounded by the table, by asked and by what the subscriber holds
+	unsure  map[string]struct{} // names that are not there, of which the subscriber is not told that while that is in doubt; bounded as pending
+	partial bool                // the last response was not all there is
 	since   time.Time           // when pending became non-empty
 	fresh   int                 // names asked for since the last response
 	owed    bool                // a response is due even if it says nothing
@@ -51,6 +56,7 @@ func newSubscription(url, node string) *subscription {
 		follows: map[string]struct{}{},
 		held:    map[string]struct{}{},
 		pending: map[string]struct{}{},
+		unsure:  map[string]struct{}{},
 	}
 }
 
@@ -69,6 +75,7 @@ func (s *subscription) changed(before, after *entry, now time.Time) {
 		if e == nil {
 			e = before
 		}
+		delete(s.unsure, e.name)
 		s.mark(e.name, now)
 	}
 }
@@ -90,16 +97,23 @@ func (s *subscription) covers(e *entry) bool {
 // first takes the first request of a stream for this type. Resources of which the subscriber tells that it holds the
 // present version are not sent; names that it holds and that are gone are told as removed.
 func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now time.Time) error {
+	if err := checkNames(r); err != nil {
+		return err
+	}
 	// Nothing named means everything, except for gateways, which are served by name only.
 	if len(r.GetResourceNamesSubscribe()) == 0 && len(r.GetResourceNamesUnsubscribe()) == 0 {
 		s.wildcard = s.url != gatewayURL
 	}
 	known := r.GetInitialResourceVersions()
+	limit := maxHeldNames
+	if s.wildcard || slices.Contains(r.GetResourceNamesSubscribe(), "*") && !slices.Contains(r.GetResourceNamesUnsubscribe(), "*") {
+		limit = maxKnownNames
+	}
+	if len(known) > limit {
+		return errTooManyKnown
+	}
 	if err := s.change(r, t, known, now); err != nil {
 		return err
-	}
-	if !s.wildcard && len(known) > maxHeldNames {
-		return errTooManyNames
 	}
 	if s.wildcard {
 		s.markAll(t.entries, known, now)
@@ -111,7 +125,7 @@ func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now t
 	for name := range known {
 		e := t.entries[name]
 		if e == nil {
-			s.mark(name, now)
+			s.missing(name, t, now)
 		}
 		if s.wildcard {
 			continue
@@ -127,6 +141,9 @@ func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now t
 
 // more takes a later request of the stream.
 func (s *subscription) more(r *discovery.DeltaDiscoveryRequest, t *table, now time.Time) error {
+	if err := checkNames(r); err != nil {
+		return err
+	}
 	was := s.wildcard
 	if err := s.change(r, t, nil, now); err != nil {
 		return err
@@ -151,15 +168,19 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 			s.wildcard = s.url != gatewayURL
 			continue
 		}
-		// Names that were dropped again are pending, too, until the next response, which a subscriber that acknowledges nothing never gets.
+		// Of a wildcard's names those that were dropped again are pending, too, until the next response, which a subscriber that acknowledges nothing
+		// never gets.
 		if s.fresh++; len(s.asked) >= maxSubscribedNames || s.fresh > maxSubscribedNames {
 			return errTooManyNames
 		}
 		s.asked[name] = struct{}{}
-		if e := t.entries[name]; e == nil || !sameVersion(known, e) {
+		found := t.find(name)
+		if len(found) == 0 {
+			s.missing(name, t, now)
+		} else if e := t.entries[name]; e == nil || !sameVersion(known, e) {
 			s.mark(name, now)
 		}
-		for _, e := range t.find(name) {
+		for _, e := range found {
 			s.follow(e, t, known, now)
 		}
 	}
@@ -168,6 +189,10 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 		if name == "*" {
 			s.wildcard = false
 			continue
+		}
+		if !s.wildcard && has(s.asked, name) && t.entries[name] == nil { // it waits to hear of nothing any more
+			delete(s.pending, name)
+			delete(s.unsure, name)
 		}
 		delete(s.asked, name)
 		delete(s.held, name)
@@ -284,6 +309,8 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 	}
 	s.owed, s.fresh = false, 0
 	s.serial++
+	s.partial = t.doubt != nil || len(s.pending) > 0
+	out.partial = s.partial
 	s.nonce = strconv.FormatUint(s.serial, 10)
 	s.sent = out.entries
 	out.nonce = s.nonce

@@ -140,6 +140,7 @@ type table struct {
 	aliases map[string][]string            // alias → names, usually one
 	members map[string]map[string]struct{} // service name → workload names
 	nodes   map[string]map[string]struct{} // node → workload names
+	doubt   func(name string) bool         // whether a name that is not there may exist all the same; nil if nothing is in doubt
 }
 
 func newTable() *table {

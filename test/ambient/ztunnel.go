@@ -65,6 +65,8 @@ type Response struct {
 	Names   []string
 	Removed []string
 	Refused []string
+	// Partial says that the response calls itself so (ztunnel itself does not read that).
+	Partial bool
 }
 
 // New makes a ztunnel that knows nothing.
@@ -194,7 +196,7 @@ func (z *Ztunnel) take(body []byte) (message, error) {
 	if f.text(5) == "" {
 		return nil, errors.New("response without a nonce")
 	}
-	r := Response{Type: url[strings.LastIndexByte(url, '.')+1:], Removed: f.texts(6)}
+	r := Response{Type: url[strings.LastIndexByte(url, '.')+1:], Removed: f.texts(6), Partial: f.text(1) == "partial"}
 	var faults []string
 	for _, resource := range f[2] {
 		name, err := z.apply(url, resource.bytes)
