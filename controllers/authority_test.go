@@ -5,7 +5,9 @@ package controllers
 import (
 	"context"
 	"slices"
+	"time"
 
+	"github.com/go-logr/logr"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
 )
 
 // toldOf gives the reasons of the Events on a Secret.
@@ -56,12 +59,32 @@ var _ = Describe("The authority", func() {
 		before := issuer()
 		Expect(before).NotTo(BeEmpty())
 
+		// One who follows discovery, too, and a peer that holds a certificate of the new issuer before anybody else does.
+		follower := hold("nodeproxy-rotates")
+		held, err := follower.Certificate(ctx, id(system, "isthmus-nodeproxy"))
+		Expect(err).NotTo(HaveOccurred())
+		youngSigner, err := ca.NewSigner(young)
+		Expect(err).NotTo(HaveOccurred())
+		early := mtls.NewSource(foreign{youngSigner}, mtls.SourceOptions{Log: logr.Discard()})
+		DeferCleanup(early.Close)
+		earlyPeer := func() string {
+			return refusedAs(admits(follower.Server(id(system, "isthmus-nodeproxy")), early, id("shop", "till")))
+		}
+		Eventually(func() int { return follower.knows("cluster.local") }).Should(Equal(1))
+		Expect(earlyPeer()).To(Equal("chain"))
+
 		By("bundles first")
+		began := time.Now()
 		given := &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: givenCA},
 			Data:       map[string][]byte{ca.CertKey: own.Data[ca.CertKey], ca.KeyKey: own.Data[ca.KeyKey], ca.RootKey: both},
 		}
 		east.with(given)
+		Eventually(earlyPeer).Should(BeEmpty(), "new roots count for who follows discovery, without another certificate")
+		AddReportEntry("the new root counted after", time.Since(began).String())
+		still, err := follower.Certificate(ctx, id(system, "isthmus-nodeproxy"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(still.TLS.Leaf.SerialNumber).To(Equal(held.TLS.Leaf.SerialNumber))
 		Eventually(bundle).Should(BeEquivalentTo(both))
 		Expect(issuer()).To(Equal(before), "with the old root, and from the old issuer")
 		proxy.Roots = roots()

@@ -338,3 +338,15 @@ func (r *Remotes) Unheard() []world.Cluster {
 	slices.Sort(unheard)
 	return unheard
 }
+
+// AllRead says whether every cluster wished for has been read once.
+func (r *Remotes) AllRead() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.entries {
+		if e.live == nil {
+			return false
+		}
+	}
+	return true
+}

@@ -159,6 +159,7 @@ type plane struct {
 	options   Options
 	store     *world.Store
 	authority *Authority
+	trust     *Trust
 	pipeline  *Pipeline
 	remotes   *Remotes
 	wishes    *RemoteReconciler
@@ -169,14 +170,14 @@ type plane struct {
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, vips, roots, wishes *inbox
+	gateways, plans, scopes, remotes, services, policies, vips, roots, wishes, trust *inbox
 }
 
 func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, uid types.UID) (*plane, error) {
 	c := mgr.GetClient()
 	p := &plane{
 		options: o, store: world.NewStore(), local: make(chan struct{}),
-		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
+		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
 	}
 	callers, err := NewCallers(ctx, mgr, o.World, o.Proxies, o.Registerer)
 	if err != nil {
@@ -194,14 +195,15 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)
 	p.remotes.room = cmp.Or(o.RemoteRoom, DefaultRoom)
-	p.pipeline = NewPipeline(p.store, o.World, discovery, p.known, p.translated, o.Log.WithName("pipeline"))
+	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, p.authority.Signer, o.Log.WithName("trust"), events)
+	p.pipeline = NewPipeline(p.store, o.World, p.trust, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
 		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),
 	}
 	p.vips = &VIPReconciler{
 		client: c, reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, store: p.store, want: p.pipeline.WantVIPs,
-		leading: mgr.Elected(), complete: p.pipeline.Ready(), settled: p.remotes.Settled, identity: office.identity, leads: office.leads(mgr.GetAPIReader()),
+		leading: mgr.Elected(), complete: p.pipeline.Ready(), settled: p.remotes.AllRead, identity: office.identity, leads: office.leads(mgr.GetAPIReader()),
 		events: events, log: o.Log.WithName("vips"), loaded: make(chan struct{}),
 	}
 	return p, errors.Join(p.addRunnables(mgr, discovery, certificates), p.addControllers(mgr))
@@ -231,6 +233,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 	roots := &RootReconciler{client: c, signer: p.authority.Signer, wanted: p.needsRoot}
 	return errors.Join(
 		p.authority.SetupWithManager(mgr),
+		p.trust.SetupWithManager(mgr, p.inboxes.trust),
 		p.wishes.SetupWithManager(mgr, p.inboxes.wishes),
 		p.vips.SetupWithManager(mgr, p.inboxes.vips),
 		gateways.SetupWithManager(mgr, p.inboxes.plans),
@@ -295,7 +298,7 @@ func (p *plane) wakeWriters(ctx context.Context, elected <-chan struct{}) error 
 // known says whether our own cluster as it was at start, with the wishes and addresses that it holds, is in the store, and which other
 // clusters are not.
 func (p *plane) known() (own bool, unheard []world.Cluster) {
-	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded()} {
+	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded(), p.trust.Loaded()} {
 		select {
 		case <-step:
 		default:
@@ -370,6 +373,7 @@ func (p *plane) remoteChanged(id world.Cluster) {
 }
 
 func (p *plane) rootChanged() {
+	p.inboxes.trust.add(types.NamespacedName{Name: "all"})
 	for _, namespace := range append(p.pipeline.ServingNamespaces(), p.options.World.SystemNamespace) {
 		p.inboxes.roots.add(types.NamespacedName{Name: namespace})
 	}

@@ -55,6 +55,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	live := directory.NewLive()
+	var source *mtls.Source // before the client runs
 	controller := xds.ClientOptions{
 		Log:     log.WithName("xds"),
 		Target:  o.controller,
@@ -63,10 +64,10 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		Cluster: o.cluster,
 		Node:    o.node(),
 		// Addresses come first, so that exports are known to mean something when they arrive.
-		Types: []xds.Type{xds.Addresses(), xds.Gateway(o.gateway)},
+		Types: []xds.Type{xds.Addresses(), xds.Gateway(o.gateway), xds.Bundles()},
 		Apply: func(d mesh.Delta) error {
 			live.Apply(d)
-			return nil
+			return source.Follow(d.Bundles)
 		},
 		Registerer: registry,
 	}
@@ -75,7 +76,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		return err
 	}
 	defer func() { _ = certificates.Close() }() // fails only when it is closed already
-	source := mtls.NewSource(certificates, mtls.SourceOptions{Log: log.WithName("mtls")})
+	source = mtls.NewSource(certificates, mtls.SourceOptions{Log: log.WithName("mtls")})
 	defer source.Close()
 	client := xds.NewClient(controller)
 	server, err := gateway.NewServer(gateway.Options{

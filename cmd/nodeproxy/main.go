@@ -108,6 +108,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	view := directory.NewLive()
+	var certificates *mtls.Source // before the client runs
 	options := xds.ClientOptions{
 		Log: log.WithName("discovery"), Target: f.controller, RootCAs: func() *x509.CertPool { return roots(f.root) },
 		Token: func() (string, error) { return token(f.token) }, Cluster: f.cluster, Registerer: registry,
@@ -118,8 +119,11 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 				"INSTANCE_IPS": f.address, "SERVICE_ACCOUNT": f.account,
 			},
 		},
-		Types: []xds.Type{xds.Addresses(), xds.Policies()},
-		Apply: func(d mesh.Delta) error { view.Apply(d); return nil },
+		Types: []xds.Type{xds.Addresses(), xds.Policies(), xds.Bundles()},
+		Apply: func(d mesh.Delta) error {
+			view.Apply(d)
+			return certificates.Follow(d.Bundles)
+		},
 	}
 	client := xds.NewClient(options)
 	issuer, err := xds.NewCertificateClient(options, mesh.Identity{TrustDomain: f.trustDomain, Namespace: f.namespace, ServiceAccount: f.account})
@@ -127,7 +131,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		return fmt.Errorf("certificate client: %w", err)
 	}
 	defer func() { _ = issuer.Close() }() // nothing of it is needed any more
-	certificates := mtls.NewSource(issuer, mtls.SourceOptions{Log: log.WithName("certificates")})
+	certificates = mtls.NewSource(issuer, mtls.SourceOptions{Log: log.WithName("certificates")})
 	defer certificates.Close()
 
 	proxy, err := nodeproxy.New(nodeproxy.Options{

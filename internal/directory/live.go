@@ -31,7 +31,7 @@ func (l *Live) Changed() <-chan struct{} { return l.Load().superseded }
 // Apply publishes a view with the delta applied, and gives it back. There must be one caller at a time.
 func (l *Live) Apply(d mesh.Delta) *View {
 	before := l.current.Load()
-	if d.Empty() {
+	if len(d.Workloads)+len(d.Services)+len(d.Policies)+len(d.Gateways) == 0 { // bundles are not looked up here
 		return before
 	}
 	after := before.with(d)

@@ -13,6 +13,7 @@ type Snapshot struct {
 	Services  map[ServiceKey]*Service
 	Policies  map[string]*Policy // by "namespace/name"
 	Gateways  map[GatewayKey]*Gateway
+	Bundles   map[string]*Bundle // by trust domain
 }
 
 // NewSnapshot is an empty snapshot, ready for Apply.
@@ -22,6 +23,7 @@ func NewSnapshot() Snapshot {
 		Services:  map[ServiceKey]*Service{},
 		Policies:  map[string]*Policy{},
 		Gateways:  map[GatewayKey]*Gateway{},
+		Bundles:   map[string]*Bundle{},
 	}
 }
 
@@ -31,16 +33,17 @@ type Delta struct {
 	Services  map[ServiceKey]*Service
 	Policies  map[string]*Policy
 	Gateways  map[GatewayKey]*Gateway
+	Bundles   map[string]*Bundle // by trust domain
 }
 
 // Empty says that nothing changes.
 func (d Delta) Empty() bool {
-	return len(d.Workloads)+len(d.Services)+len(d.Policies)+len(d.Gateways) == 0
+	return len(d.Workloads)+len(d.Services)+len(d.Policies)+len(d.Gateways)+len(d.Bundles) == 0
 }
 
 // Len counts the keys that change.
 func (d Delta) Len() int {
-	return len(d.Workloads) + len(d.Services) + len(d.Policies) + len(d.Gateways)
+	return len(d.Workloads) + len(d.Services) + len(d.Policies) + len(d.Gateways) + len(d.Bundles)
 }
 
 // Apply changes the snapshot's maps in place; the values are shared with d.
@@ -49,6 +52,7 @@ func (s Snapshot) Apply(d Delta) {
 	apply(s.Services, d.Services)
 	apply(s.Policies, d.Policies)
 	apply(s.Gateways, d.Gateways)
+	apply(s.Bundles, d.Bundles)
 }
 
 // Clone copies the maps and shares the values.
@@ -58,6 +62,7 @@ func (s Snapshot) Clone() Snapshot {
 		Services:  maps.Clone(s.Services),
 		Policies:  maps.Clone(s.Policies),
 		Gateways:  maps.Clone(s.Gateways),
+		Bundles:   maps.Clone(s.Bundles),
 	}
 }
 
@@ -68,6 +73,7 @@ func Diff(before, after Snapshot) Delta {
 		Services:  diff(before.Services, after.Services),
 		Policies:  diff(before.Policies, after.Policies),
 		Gateways:  diff(before.Gateways, after.Gateways),
+		Bundles:   diff(before.Bundles, after.Bundles),
 	}
 }
 

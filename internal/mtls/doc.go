@@ -7,9 +7,9 @@
 // for the same answer. One goroutine per identity renews at about half of the lifetime and keeps the old certificate until
 // it expires when the issuer fails. Source.Close ends and waits for all of them.
 //
-// Trust bundles are kept by trust domain. The bundle of a trust domain of our own is the root bundle that the issuer gave
-// last, and it counts from the next handshake on, for every configuration already handed out; bundles of other domains count
-// only if SetBundle named them. A peer is verified against the bundle of the domain that it claims, so a root of one
+// Trust bundles are kept by trust domain. The bundle of a trust domain of our own is the one that SetBundle named, or, if it named none, the root bundle that
+// the issuer gave last; bundles of other domains count only if SetBundle named them. Each counts from the next handshake on, for every configuration already
+// handed out. A peer is verified against the bundle of the domain that it claims, so a root of one
 // domain can never vouch for a name in another.
 //
 // TLS is 1.3 only, with ALPN "h2" on both sides, without SNI and without resumption: a resumed session would skip the

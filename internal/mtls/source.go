@@ -4,7 +4,6 @@ package mtls
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -74,13 +72,8 @@ type Source struct {
 	mu      sync.Mutex // hold for the fields below
 	closed  bool
 	entries map[mesh.Identity]*entry
-	bundles map[string]domainBundle
-}
-
-// domainBundle is the bundle of one trust domain and the call that brought it, so that a slow answer does not undo a later one.
-type domainBundle struct {
-	bundle *x509bundle.Bundle
-	call   uint64
+	bundles map[string]domainBundle       // by trust domain, from issuers
+	told    map[string]*x509bundle.Bundle // by trust domain, from SetBundle: they come first
 }
 
 // NewSource starts nothing yet. Close it.
@@ -95,6 +88,7 @@ func NewSource(issuer Issuer, o SourceOptions) *Source {
 		slots:   make(chan struct{}, o.Parallel),
 		entries: map[mesh.Identity]*entry{},
 		bundles: map[string]domainBundle{},
+		told:    map[string]*x509bundle.Bundle{},
 	}
 }
 
@@ -132,30 +126,6 @@ func (s *Source) Drop(id mesh.Identity) {
 		delete(s.entries, id)
 		e.cancel()
 	}
-}
-
-// SetBundle makes roots the bundle of a trust domain other than our own; none takes the trust away. For the trust domain of an
-// identity of ours the issuer's next answer replaces it.
-func (s *Source) SetBundle(trustDomain string, roots []*x509.Certificate) error {
-	domain, err := spiffeid.TrustDomainFromString(trustDomain)
-	if err != nil {
-		return fmt.Errorf("trust domain %q: %w", trustDomain, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(roots) == 0 {
-		delete(s.bundles, trustDomain)
-		return nil
-	}
-	s.bundles[trustDomain] = domainBundle{x509bundle.FromX509Authorities(domain, roots), s.calls.Load()}
-	return nil
-}
-
-// bundle is that of a trust domain, or nil if it has none and so is not trusted.
-func (s *Source) bundle(trustDomain string) *x509bundle.Bundle {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.bundles[trustDomain].bundle
 }
 
 func (s *Source) entry(id mesh.Identity) (*entry, error) {

@@ -121,6 +121,8 @@ func include(d *mesh.Delta, v value) {
 		set(&d.Policies, v.policy.Key(), v.policy)
 	case v.gateway != nil:
 		set(&d.Gateways, v.gateway.Key(), v.gateway)
+	case v.bundle != nil:
+		set(&d.Bundles, v.bundle.TrustDomain, v.bundle)
 	}
 }
 
@@ -136,6 +138,8 @@ func forget(d *mesh.Delta, k kind, name string) {
 		set(&d.Policies, name, nil)
 	case kindGateway:
 		set(&d.Gateways, mesh.GatewayKey{Namespace: namespace, Name: rest}, nil)
+	case kindBundle:
+		set(&d.Bundles, name, nil)
 	}
 }
 

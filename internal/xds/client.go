@@ -25,6 +25,8 @@ import (
 type Type struct {
 	url  string
 	name string // of the one resource that is wanted, or "" for all of the type
+	// extra says that a control plane may not have the type: nobody waits for it.
+	extra bool
 }
 
 // Addresses are all workloads and services.
@@ -32,6 +34,9 @@ func Addresses() Type { return Type{url: addressURL} }
 
 // Policies are all authorization policies.
 func Policies() Type { return Type{url: authorizationURL} }
+
+// Bundles are the roots of all trust domains. A control plane that has no such type, as an istiod, gives none: nobody waits for them.
+func Bundles() Type { return Type{url: bundleURL, extra: true} }
 
 // Gateway is the configuration of one gateway.
 func Gateway(key mesh.GatewayKey) Type { return Type{url: gatewayURL, name: key.String()} }
@@ -60,7 +65,7 @@ type ClientOptions struct {
 	// Cluster is the id of the cluster that issued the token.
 	Cluster string
 	Node    NodeInfo
-	// Types are subscribed to, each once.
+	// Types are subscribed to, each once, in this order.
 	Types []Type
 	// Apply takes what changed, in order, from one goroutine. Values are immutable and may be kept. While it runs no
 	// further response is read. An error ends the stream; what was in the delta will be told again on the next one.
@@ -107,7 +112,7 @@ func NewClient(o ClientOptions) *Client {
 	return c
 }
 
-// Synced is closed once a first response of each type was applied.
+// Synced is closed once a first response of each type was applied that every control plane has.
 func (c *Client) Synced() <-chan struct{} { return c.synced }
 
 // Partial says that the control plane did not know everything yet when it last told of addresses: others may exist, and what is known here without
@@ -219,7 +224,7 @@ func (c *Client) subscribed(url string) bool {
 func (c *Client) noteHeard(url string) {
 	c.heard[url] = true
 	for _, t := range c.options.Types {
-		if !c.heard[t.url] {
+		if !c.heard[t.url] && !t.extra {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/securitypb"
+	"github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/workloadpb"
 )
 
@@ -19,6 +20,7 @@ const (
 	addressURL       = "type.googleapis.com/istio.workload.Address"
 	authorizationURL = "type.googleapis.com/istio.security.Authorization"
 	gatewayURL       = "type.googleapis.com/isthmus.gateway.v1.Gateway"
+	bundleURL        = "type.googleapis.com/isthmus.trust.v1.Bundle"
 )
 
 // marshal is deterministic, because versions are hashes of what it gives.
@@ -46,6 +48,7 @@ type value struct {
 	service  *mesh.Service
 	policy   *mesh.Policy
 	gateway  *mesh.Gateway
+	bundle   *mesh.Bundle
 }
 
 // name is what the resource is called on the wire.
@@ -59,6 +62,8 @@ func (v value) name() string {
 		return v.policy.Key()
 	case v.gateway != nil:
 		return v.gateway.Key().String()
+	case v.bundle != nil:
+		return v.bundle.TrustDomain
 	}
 	return ""
 }
@@ -72,6 +77,8 @@ func (v value) kind() kind {
 		return kindService
 	case v.policy != nil:
 		return kindPolicy
+	case v.bundle != nil:
+		return kindBundle
 	default:
 		return kindGateway
 	}
@@ -109,6 +116,13 @@ func decode(typeURL string, body []byte) (value, error) {
 		}
 		gw, err := gatewayFromProto(&g)
 		return value{gateway: gw}, err
+	case bundleURL:
+		var b trustpb.Bundle
+		if err := proto.Unmarshal(body, &b); err != nil {
+			return value{}, err
+		}
+		bundle, err := bundleFromProto(&b)
+		return value{bundle: bundle}, err
 	}
 	return value{}, fmt.Errorf("type %q is not known", typeURL)
 }

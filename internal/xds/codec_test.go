@@ -97,6 +97,9 @@ func encodeValue(v value) (string, []byte, error) {
 	case v.policy != nil:
 		b, err := encodePolicy(v.policy)
 		return authorizationURL, b, err
+	case v.bundle != nil:
+		b, err := encodeBundle(v.bundle)
+		return bundleURL, b, err
 	default:
 		b, err := encodeGateway(v.gateway)
 		return gatewayURL, b, err
@@ -106,7 +109,7 @@ func encodeValue(v value) (string, []byte, error) {
 func TestDecodeGivesWhatWasEncoded(t *testing.T) {
 	for _, want := range []value{
 		{workload: samplePod()}, {workload: sampleSplitHorizon()}, {service: sampleService()},
-		{policy: samplePolicy()}, {gateway: sampleGateway()},
+		{policy: samplePolicy()}, {gateway: sampleGateway()}, {bundle: sampleBundle()},
 		{service: &mesh.Service{Namespace: "n", Hostname: "headless"}},
 		{policy: &mesh.Policy{Name: "p", Namespace: "n"}},
 		{gateway: &mesh.Gateway{Name: "g", Namespace: "n"}},
@@ -158,7 +161,7 @@ func TestSamplesSetEveryField(t *testing.T) {
 			}
 		}
 	}
-	for _, sample := range []any{samplePod(), sampleSplitHorizon(), sampleService(), samplePolicy(), sampleGateway()} {
+	for _, sample := range []any{samplePod(), sampleSplitHorizon(), sampleService(), samplePolicy(), sampleGateway(), sampleBundle()} {
 		walk(reflect.ValueOf(sample))
 	}
 	for field, ok := range set {
@@ -371,9 +374,9 @@ func TestMappedAddresses(t *testing.T) {
 
 // Whatever is accepted is given back unchanged by another round, and has the same version.
 func FuzzDecode(f *testing.F) {
-	urls := []string{addressURL, authorizationURL, gatewayURL}
+	urls := []string{addressURL, authorizationURL, gatewayURL, bundleURL}
 	for _, v := range []value{
-		{workload: samplePod()}, {workload: sampleSplitHorizon()}, {service: sampleService()}, {policy: samplePolicy()}, {gateway: sampleGateway()},
+		{workload: samplePod()}, {workload: sampleSplitHorizon()}, {service: sampleService()}, {policy: samplePolicy()}, {gateway: sampleGateway()}, {bundle: sampleBundle()},
 	} {
 		url, body, err := encodeValue(v)
 		if err != nil {

@@ -97,7 +97,7 @@ func NewServer(o ServerOptions) *Server {
 		large:     make(chan struct{}, maxLarge),
 		largeFrom: largeNames,
 		tables: map[string]*table{
-			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(),
+			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(), bundleURL: newTable(),
 		},
 		subscribers: map[*subscriber]struct{}{},
 	}
@@ -167,6 +167,9 @@ func (s *Server) Update(d mesh.Delta) {
 	}
 	for key, g := range d.Gateways {
 		c.add(kindGateway, key.String(), g == nil, func() (*entry, error) { return gatewayEntry(g) })
+	}
+	for domain, b := range d.Bundles {
+		c.add(kindBundle, domain, b == nil, func() (*entry, error) { return bundleEntry(b) })
 	}
 	if len(c.puts)+len(c.removals) == 0 {
 		return

@@ -22,6 +22,7 @@ const (
 	kindService
 	kindPolicy
 	kindGateway
+	kindBundle
 )
 
 // url is the type under which the kind travels.
@@ -31,6 +32,8 @@ func (k kind) url() string {
 		return addressURL
 	case kindPolicy:
 		return authorizationURL
+	case kindBundle:
+		return bundleURL
 	default:
 		return gatewayURL
 	}
@@ -128,6 +131,14 @@ func gatewayEntry(g *mesh.Gateway) (*entry, error) {
 	}
 	e.owner = mesh.Identity{Namespace: g.Namespace, ServiceAccount: g.ServiceAccount}
 	return e, nil
+}
+
+func bundleEntry(b *mesh.Bundle) (*entry, error) {
+	body, err := encodeBundle(b)
+	if err != nil {
+		return nil, err
+	}
+	return newEntry(kindBundle, b.TrustDomain, body, nil)
 }
 
 // addressName is the name by which an address may be asked for.

@@ -10,9 +10,9 @@ const (
 	maxLarge = 16
 )
 
-// order in which types are told when several are due: policies before the workloads that name them, and addresses
+// order in which types are told when several are due: whom to believe first, policies before the workloads that name them, and addresses
 // before the gateways that serve them.
-var order = []string{authorizationURL, addressURL, gatewayURL}
+var order = []string{bundleURL, authorizationURL, addressURL, gatewayURL}
 
 // send sends the responses that are due, one of each type at most. A large one waits for its turn; others pass it.
 func (sub *subscriber) send() error {

@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/authpb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/securitypb"
+	"github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/workloadpb"
 )
 
@@ -22,6 +23,7 @@ func TestNames(t *testing.T) {
 		"istio.security.Authorization":          &securitypb.Authorization{},
 		"istio.v1.auth.IstioCertificateRequest": &authpb.IstioCertificateRequest{},
 		"isthmus.gateway.v1.Gateway":            &gatewaypb.Gateway{},
+		"isthmus.trust.v1.Bundle":               &trustpb.Bundle{},
 	} {
 		if got := string(m.ProtoReflect().Descriptor().FullName()); got != want {
 			t.Errorf("message is called %s, want %s", got, want)

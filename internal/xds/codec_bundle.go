@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"crypto/x509"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpb"
+)
+
+const (
+	maxRoots     = 64       // of one trust domain: as many as one file of the authority may hold
+	maxRootBytes = 64 << 10 // of one certificate; one with an RSA-4096 key has about 1500
+)
+
+// encodeBundle gives the bytes of a Bundle resource.
+func encodeBundle(b *mesh.Bundle) ([]byte, error) {
+	return marshal.Marshal(&trustpb.Bundle{TrustDomain: b.TrustDomain, Roots: b.Roots})
+}
+
+// bundleFromProto takes no bundle that is empty or of which a part cannot be read: half of a bundle would refuse peers that are right.
+func bundleFromProto(b *trustpb.Bundle) (*mesh.Bundle, error) {
+	var r reader
+	out := &mesh.Bundle{TrustDomain: r.must("trust_domain", b.GetTrustDomain(), maxName), Roots: b.GetRoots()}
+	if _, err := mesh.ParseIdentity("spiffe://" + b.GetTrustDomain() + "/ns/n/sa/s"); err != nil {
+		r.fail("trust_domain %q is not one", clip(b.GetTrustDomain()))
+	}
+	if len(out.Roots) == 0 {
+		r.fail("roots is empty")
+	}
+	if r.count("roots", len(out.Roots), maxRoots) {
+		for _, root := range out.Roots {
+			if len(root) > maxRootBytes {
+				r.fail("a root has %d bytes, at most %d are accepted", len(root), maxRootBytes)
+				break
+			}
+			if _, err := x509.ParseCertificate(root); err != nil {
+				r.fail("a root cannot be read: %v", err)
+				break
+			}
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return out, nil
+}

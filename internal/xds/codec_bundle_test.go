@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func sampleBundle() *mesh.Bundle {
+	cert, _ := identity()
+	return &mesh.Bundle{TrustDomain: "else.example", Roots: [][]byte{cert.Certificate[0]}}
+}
+
+func TestBundlesThatAreRefused(t *testing.T) {
+	root := sampleBundle().Roots[0]
+	for _, tc := range []struct {
+		name string
+		b    mesh.Bundle
+		text string // of the reason
+	}{
+		{"no domain", mesh.Bundle{Roots: [][]byte{root}}, "trust_domain"},
+		{"what is no domain", mesh.Bundle{TrustDomain: "a/b", Roots: [][]byte{root}}, "trust_domain"},
+		{"a long domain", mesh.Bundle{TrustDomain: strings.Repeat("d", maxName+1), Roots: [][]byte{root}}, "trust_domain"},
+		{"no roots", mesh.Bundle{TrustDomain: "d"}, "roots"},
+		{"too many roots", mesh.Bundle{TrustDomain: "d", Roots: slices.Repeat([][]byte{root}, maxRoots+1)}, "roots"},
+		{"a root that is none", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root, []byte("x")}}, "root"},
+		{"a long root", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{make([]byte, maxRootBytes+1)}}, "root"},
+	} {
+		body, err := encodeBundle(&tc.b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decode(bundleURL, body); err == nil || !strings.Contains(err.Error(), tc.text) {
+			t.Errorf("%s: %v, want something about %q", tc.name, err, tc.text)
+		}
+	}
+}
+
+// Bundles are told, changed and withdrawn like anything else, over a restart too.
+func TestClientFollowsBundles(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{}))
+	want := mesh.NewSnapshot()
+	m := newMirror()
+	o := clientOptions(t, server.addr, m)
+	o.Types = []Type{Bundles(), Addresses(), Policies()}
+	client := NewClient(o)
+	stop := run(t, client)
+	awaitSynced(t, client)
+	tell := func(domain string, b *mesh.Bundle) {
+		d := mesh.Delta{Bundles: map[string]*mesh.Bundle{domain: b}}
+		want.Apply(d)
+		server.Update(d)
+	}
+	tell("else.example", sampleBundle())
+	own := *sampleBundle()
+	own.TrustDomain = "cluster.local"
+	tell("cluster.local", &own)
+	m.await(t, want)
+	own.Roots = append(own.Roots, own.Roots[0])
+	tell("cluster.local", &own)
+	m.await(t, want)
+	stop()
+	tell("else.example", nil)
+	run(t, client)
+	m.await(t, want)
+}
+
+// A control plane without bundles, as an istiod, keeps nobody from being ready.
+func TestNobodyWaitsForBundles(t *testing.T) {
+	server := ready(t, ServerOptions{})
+	delete(server.tables, bundleURL)
+	running := start(t, "", server)
+	o := clientOptions(t, running.addr, newMirror())
+	o.Types = []Type{Bundles(), Addresses(), Policies()}
+	client := NewClient(o)
+	run(t, client)
+	awaitSynced(t, client)
+}
