@@ -76,8 +76,9 @@ func TestDoubtEnds(t *testing.T) {
 			if !out.ready {
 				t.Fatalf("nobody is answered after %v", step.at)
 			}
-			asked := func(name string) bool { return out.doubt != nil && out.doubt(name) }
-			if asked("north//Pod/a/b") != step.north || asked("west//Pod/a/b") != step.west || (out.doubt == nil) != !step.west {
+			doubt := out.doubts()
+			asked := func(name string) bool { return doubt != nil && doubt(name) }
+			if asked("north//Pod/a/b") != step.north || asked("west//Pod/a/b") != step.west || (doubt == nil) != !step.west {
 				t.Errorf("after %v: doubt about north %t, west %t", step.at, asked("north//Pod/a/b"), asked("west//Pod/a/b"))
 			}
 		}

@@ -22,13 +22,25 @@ import (
 type published struct {
 	view  mesh.Snapshot
 	ready bool
+
+	mu    sync.Mutex
 	doubt func(string) bool
 }
 
 func (p *published) Update(d mesh.Delta) { p.view.Apply(d) }
 func (p *published) SetReady()           { p.ready = true }
 
-func (p *published) SetDoubt(doubt func(string) bool) { p.doubt = doubt }
+func (p *published) SetDoubt(doubt func(string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doubt = doubt
+}
+
+func (p *published) doubts() func(string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.doubt
+}
 
 var testWorld = world.Config{LocalCluster: "east", TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: system}
 
@@ -83,8 +95,8 @@ func TestBoot(t *testing.T) {
 					if out.ready != (tc.ready != 0) {
 						t.Errorf("ready is %v", out.ready)
 					}
-					if partial := tc.ready != 0 && tc.all == 0; partial != (out.doubt != nil) {
-						t.Errorf("answers are partial: %v, want %v", out.doubt != nil, partial)
+					if partial := tc.ready != 0 && tc.all == 0; partial != (out.doubts() != nil) {
+						t.Errorf("answers are partial: %v, want %v", out.doubts() != nil, partial)
 					}
 				})
 			})
