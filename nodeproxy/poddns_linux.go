@@ -18,7 +18,8 @@ const (
 	// maxQueriesPerPod bounds the DNS queries of one pod that wait for servers upstream. At a millisecond each, which is what a server
 	// in the cluster takes, 256 are 256,000 in a second; a dead server is asked 51 times in one.
 	maxQueriesPerPod = 256
-	// maxQueries bounds those of all pods. Each holds a goroutine, a socket and 4 KiB, so that all of them hold some 32 MiB.
+	// maxQueries bounds those of all pods. Each holds a goroutine, a socket and 4 KiB, so that all of them hold some 32 MiB; over TCP up to
+	// 64 KiB more, while an answer of that length comes.
 	maxQueries = 4096
 	// queryBuffer is how many bytes of queries may wait to be read. The kernel allows itself twice as much and counts some 800 bytes for
 	// each small packet, so that 2,600 find room; the usual buffer of 208 KiB drops the last of 300 that come at once.

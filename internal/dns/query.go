@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// maxQuery is the longest query over UDP, in bytes. A question takes at most 300, and options a few hundred.
+	// maxQuery is the longest query over UDP, and the longest question however it comes, in bytes. A question takes at most 300, and options a
+	// few hundred. Updates over TCP may be longer.
 	maxQuery = 4096
 	// maxPacket is the longest answer over UDP that we take for a client, in bytes, however much it says that it takes. What is longer
 	// is asked for again over TCP. It bounds the memory that one query holds.
@@ -42,20 +43,23 @@ func read(raw []byte, tcp bool) (*Query, Reason) {
 		q.Limit = dns.MinMsgSize
 	}
 	// One question in each query (RFC 9619); an update has its zone there.
-	if _, ok := questionEnd(raw); !ok || !tcp && len(raw) > maxQuery || q.msg.Unpack(raw) != nil {
+	if _, ok := questionEnd(raw); !ok || len(raw) > maxQuery && (!tcp || opcode(raw) == dns.OpcodeQuery) || q.msg.Unpack(raw) != nil {
 		q.msg = dns.Msg{MsgHdr: dns.MsgHdr{Id: uint16(raw[0])<<8 | uint16(raw[1]), Opcode: opcode(raw), RecursionDesired: raw[2]&1 != 0}}
 		return q, ReasonMalformed
 	}
-	extensions := 0
+	// Only what an answer of ours needs is kept while the query waits: records say long names in two bytes, and take a hundred times the
+	// memory of their message.
+	var extensions []dns.RR
 	for _, rr := range q.msg.Extra {
 		if opt, ok := rr.(*dns.OPT); ok {
-			extensions++
+			extensions = append(extensions, opt)
 			if !tcp {
 				q.Limit = min(max(q.Limit, int(opt.UDPSize())), maxPacket)
 			}
 		}
 	}
-	if extensions > 1 {
+	q.msg.Answer, q.msg.Ns, q.msg.Extra = nil, nil, extensions
+	if len(extensions) > 1 {
 		return q, ReasonMalformed // RFC 6891, section 6.1.1
 	}
 	if q.msg.Opcode == dns.OpcodeQuery {

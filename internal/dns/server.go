@@ -38,7 +38,8 @@ type Server struct {
 	Resolve func(name string) (Answer, Found)
 	// Forward asks upstream.
 	Forward func(context.Context, Query) ([]byte, error)
-	// Slots bounds the queries that Forward has at once. Each costs a goroutine, a socket and maxPacket bytes.
+	// Slots bounds the queries that Forward has at once. Each costs a goroutine, a socket and maxPacket bytes; over TCP, as many bytes as the
+	// answer has, and those of an update, of which each connection has one on the way.
 	Slots    *Slots
 	Counters Counters
 }
@@ -144,10 +145,15 @@ func (s *Server) serveConn(taking, answering context.Context, nc net.Conn, asked
 			write(reply)
 			continue
 		}
-		running.Go(func() {
+		answer := func() {
 			q.Asked = asked(nc)
 			write(s.pass(answering, q))
-		})
+		}
+		if len(raw) > maxQuery {
+			answer() // one at a time: each holds its bytes while it waits
+			continue
+		}
+		running.Go(answer)
 	}
 }
 
