@@ -37,24 +37,33 @@ func (s *Source) SetBundle(trustDomain string, roots []*x509.Certificate) error 
 	return nil
 }
 
-// Follow sets bundles as they are told, and takes trust away from domains whose bundle is nil. What cannot be read changes nothing for its domain, and is in
-// the error.
+// Follow sets bundles as they are told, and takes back those that are nil: nobody of another domain is believed then, and of our own whom the roots vouch for
+// that came with certificates. What cannot be read changes nothing for its domain, and is in the error.
 func (s *Source) Follow(bundles map[string]*mesh.Bundle) error {
 	var failed []error
 	for domain, b := range bundles {
-		var roots []*x509.Certificate
-		if b != nil {
-			var err error
-			if roots, err = readRoots(b); err != nil {
-				failed = append(failed, fmt.Errorf("bundle of %q: %w", domain, err))
-				continue
-			}
+		if b == nil {
+			s.takeBack(domain)
+			continue
+		}
+		roots, err := readRoots(b)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("bundle of %q: %w", domain, err))
+			continue
 		}
 		if err := s.SetBundle(domain, roots); err != nil {
 			failed = append(failed, err)
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// takeBack forgets what was told of a domain. What an issuer gave stays: it comes again with the next certificate only, hours later, and until then every
+// handshake of our own domain would fail.
+func (s *Source) takeBack(trustDomain string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.told, trustDomain)
 }
 
 func readRoots(b *mesh.Bundle) ([]*x509.Certificate, error) {

@@ -73,4 +73,7 @@ func TestToldRootsCountAtOnce(t *testing.T) {
 		}
 	}
 	expect("bad bundles", ReasonChain, "", ReasonTrustDomain)
+
+	follow(map[string]*mesh.Bundle{"cluster.local": nil})
+	expect("our own not told any more: those of the certificates count", "", ReasonChain, ReasonTrustDomain)
 }
