@@ -18,17 +18,19 @@ import (
 type config struct {
 	gateway *mesh.Gateway
 	network string
+	own     string // trust domain
 	// exports by hostname. Two namespaces may define one hostname, then neither is served: who was meant cannot be told.
 	byHostname map[string]mesh.ServiceKey
 	exported   map[mesh.ServiceKey]struct{}
 	domains    map[string]struct{}
 }
 
-// newConfig indexes g. Without trust domains in g, only own is allowed; without a network, network is.
+// newConfig indexes g. Without trust domains in g, only our own is allowed; without a network, network is.
 func newConfig(g *mesh.Gateway, network, own string) *config {
 	c := &config{
 		gateway:    g,
 		network:    network,
+		own:        own,
 		byHostname: make(map[string]mesh.ServiceKey, len(g.Exports)),
 		exported:   make(map[mesh.ServiceKey]struct{}, len(g.Exports)),
 		domains:    map[string]struct{}{},
@@ -69,11 +71,16 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	if _, ok := c.domains[peer.TrustDomain]; !ok {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", peer)}
 	}
-	service := c.service(v, asked, peer.Namespace)
+	// Only of our own trust domain do we know who may be in a namespace: in another one, anybody may bear its name.
+	namespace := ""
+	if peer.TrustDomain == c.own {
+		namespace = peer.Namespace
+	}
+	service := c.service(v, asked, namespace)
 	if service == nil {
 		return target{}, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
 	}
-	if service.NamespaceOnly && peer.Namespace != service.Namespace {
+	if service.NamespaceOnly && namespace != service.Namespace {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonNamespace, fmt.Errorf("peer %s, service %s", peer, service.Key())}
 	}
 	if _, ok := service.Port(asked.Port); !ok {

@@ -48,12 +48,14 @@ func exporting(workloads ...*mesh.Workload) (*directory.View, *config) {
 			{Namespace: "shop", Hostname: "till.shop.svc.cluster.local"}, {Namespace: "shop", Hostname: "vanished.shop.svc.cluster.local"},
 		},
 		TrustDomains: []string{"cluster.local", "friend.example"},
-	}, "ignored", "ignored")
+	}, "ignored", "cluster.local")
 }
 
 func TestResolve(t *testing.T) {
 	v, c := exporting()
 	friend := mesh.Identity{TrustDomain: "friend.example", Namespace: "x", ServiceAccount: "y"}
+	// Who may call itself so is decided by the friend.
+	namesake := mesh.Identity{TrustDomain: "friend.example", Namespace: "shop", ServiceAccount: "till"}
 	for _, tc := range []struct {
 		authority string
 		peer      mesh.Identity
@@ -70,6 +72,9 @@ func TestResolve(t *testing.T) {
 		{"[fd00::7]:80", clientID, "till.shop.svc.cluster.local", 0, ""},
 		{"till.shop.svc.cluster.local:80", clientID, "till.shop.svc.cluster.local", 0, ""},
 		{"till.shop.svc.cluster.local:80", friend, "", 401, ReasonNamespace},
+		{"till.shop.svc.cluster.local:80", namesake, "", 401, ReasonNamespace},
+		{"[fd00::7]:80", namesake, "", 503, ReasonNotExported}, // nor do strangers to the namespace learn whose address it is
+		{authority, namesake, hostname, 0, ""},
 		{"10.96.0.11:80", clientID, "twice.example", 0, ""}, // by address it is clear who is meant
 
 		{authority, mesh.Identity{}, "", 401, ReasonTrustDomain},
