@@ -3,9 +3,7 @@
 package controllers
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -52,12 +49,6 @@ type Trust struct {
 	given    map[string]givenRoots // by ConfigMap, the last that could be used
 	told     map[string]*mesh.Bundle
 	gateways map[mesh.GatewayKey]*mesh.Gateway // as they were translated
-}
-
-// givenRoots is what a ConfigMap holds.
-type givenRoots struct {
-	domain string
-	roots  [][]byte
 }
 
 // NewTrust makes one that has told nothing. signer gives the authority's signer, or nil if there is none yet.
@@ -102,21 +93,16 @@ func (t *Trust) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	given := map[string]givenRoots{}
+	given, refused := chooseRoots(list.Items, t.given, t.domain, time.Now())
 	for i := range list.Items {
 		c := &list.Items[i]
-		roots, err := t.read(c)
-		if err != nil {
-			about := &corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name, UID: c.UID}}
-			t.events.Eventf(about, nil, corev1.EventTypeWarning, "CannotBeUsed", "UseRoots", "The roots cannot be used, and those before stay in use: %v", err)
-			t.log.Info("roots of a trust domain cannot be used", "configMap", c.Name, "reason", err.Error())
-			before, ok := t.given[c.Name]
-			if !ok || before.domain != c.Labels[trustDomainLabel] {
-				continue
-			}
-			roots = before
+		if why := refused[c.Name]; why != nil {
+			about := referenceTo("v1", "ConfigMap", c.Namespace, c.Name)
+			about.UID = c.UID
+			t.events.Eventf(about, nil, corev1.EventTypeWarning, "CannotBeUsed", "UseRoots", "%s",
+				note("The roots cannot be used, and those before stay in use: %v", why))
+			t.log.Info("roots of a trust domain cannot be used", "configMap", c.Name, "reason", why.Error())
 		}
-		given[c.Name] = roots
 	}
 	t.given = given
 	t.tell(signer)
@@ -124,53 +110,16 @@ func (t *Trust) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	return ctrl.Result{}, nil
 }
 
-// read gives the roots of a ConfigMap.
-func (t *Trust) read(c *corev1.ConfigMap) (givenRoots, error) {
-	g := givenRoots{domain: c.Labels[trustDomainLabel]}
-	if _, err := mesh.ParseIdentity("spiffe://" + g.domain + "/ns/n/sa/s"); err != nil {
-		return g, fmt.Errorf("label %s: %q is not a trust domain", trustDomainLabel, g.domain)
-	}
-	if g.domain == t.domain {
-		return g, fmt.Errorf("label %s: %s is our own trust domain, whose roots are those of the authority", trustDomainLabel, g.domain)
-	}
-	for _, key := range trustKeys {
-		if c.Data[key] == "" {
-			continue
-		}
-		roots, err := ca.ReadRoots([]byte(c.Data[key]), time.Now())
-		if err != nil {
-			return g, fmt.Errorf("data %s: %w", key, err)
-		}
-		for _, root := range roots {
-			g.add(root.Raw)
-		}
-	}
-	if len(g.roots) == 0 {
-		return g, errors.New("data has neither " + trustKeys[0] + " nor " + trustKeys[1])
-	}
-	return g, nil
-}
-
-// add adds a root once.
-func (g *givenRoots) add(root []byte) {
-	if !slices.ContainsFunc(g.roots, func(r []byte) bool { return bytes.Equal(r, root) }) {
-		g.roots = append(g.roots, root)
-	}
-}
-
 // tell publishes what is different from what was told. It needs mu.
 func (t *Trust) tell(signer *ca.Signer) {
 	want := map[string]*mesh.Bundle{t.domain: {TrustDomain: t.domain, Roots: signer.RootsDER()}}
 	for _, name := range slices.Sorted(maps.Keys(t.given)) {
 		g := t.given[name]
-		merged := givenRoots{domain: g.domain}
+		var roots [][]byte
 		if b := want[g.domain]; b != nil {
-			merged.roots = b.Roots
+			roots = b.Roots
 		}
-		for _, root := range g.roots {
-			merged.add(root)
-		}
-		want[g.domain] = &mesh.Bundle{TrustDomain: g.domain, Roots: merged.roots}
+		want[g.domain] = &mesh.Bundle{TrustDomain: g.domain, Roots: union(roots, g.roots)}
 	}
 	d := mesh.Delta{Bundles: map[string]*mesh.Bundle{}, Gateways: map[mesh.GatewayKey]*mesh.Gateway{}}
 	for domain, b := range want {

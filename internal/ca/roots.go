@@ -5,22 +5,29 @@ package ca
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// ReadRoots reads certificates in PEM that peers shall trust. It is an error if one of them is not that of an authority, or has ended.
+// ReadRoots reads certificates in PEM that peers shall trust. Those that have ended are left out, for they stay beside their followers when a root was
+// rotated; it is an error if no other is there, or if one is not that of an authority.
 func ReadRoots(pem []byte, now time.Time) ([]*x509.Certificate, error) {
-	roots, err := parseCertificates(pem)
+	all, err := parseCertificates(pem)
 	if err != nil {
 		return nil, err
 	}
-	for _, root := range roots {
+	var roots []*x509.Certificate
+	for _, root := range all {
 		if !root.BasicConstraintsValid || !root.IsCA {
 			return nil, fmt.Errorf("certificate of %q may not sign others", root.Subject)
 		}
-		if !now.Before(root.NotAfter) {
-			return nil, fmt.Errorf("certificate of %q ended at %s", root.Subject, root.NotAfter.UTC().Format(time.RFC3339))
+		if now.Before(root.NotAfter) {
+			roots = append(roots, root)
 		}
+	}
+	if len(roots) == 0 {
+		last := slices.MaxFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+		return nil, fmt.Errorf("certificates ended, the last, of %q, at %s", last.Subject, last.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return roots, nil
 }

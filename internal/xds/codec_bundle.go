@@ -9,10 +9,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpb"
 )
 
-const (
-	maxRoots     = 64       // of one trust domain: as many as one file of the authority may hold
-	maxRootBytes = 64 << 10 // of one certificate; one with an RSA-4096 key has about 1500
-)
+// maxRootBytes bounds one certificate; one with an RSA-4096 key has about 1500.
+const maxRootBytes = 64 << 10
 
 // encodeBundle gives the bytes of a Bundle resource.
 func encodeBundle(b *mesh.Bundle) ([]byte, error) {
@@ -29,7 +27,7 @@ func bundleFromProto(b *trustpb.Bundle) (*mesh.Bundle, error) {
 	if len(out.Roots) == 0 {
 		r.fail("roots is empty")
 	}
-	if r.count("roots", len(out.Roots), maxRoots) {
+	if r.count("roots", len(out.Roots), mesh.MaxRoots) {
 		for _, root := range out.Roots {
 			if len(root) > maxRootBytes {
 				r.fail("a root has %d bytes, at most %d are accepted", len(root), maxRootBytes)

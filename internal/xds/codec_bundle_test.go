@@ -26,7 +26,7 @@ func TestBundlesThatAreRefused(t *testing.T) {
 		{"what is no domain", mesh.Bundle{TrustDomain: "a/b", Roots: [][]byte{root}}, "trust_domain"},
 		{"a long domain", mesh.Bundle{TrustDomain: strings.Repeat("d", maxName+1), Roots: [][]byte{root}}, "trust_domain"},
 		{"no roots", mesh.Bundle{TrustDomain: "d"}, "roots"},
-		{"too many roots", mesh.Bundle{TrustDomain: "d", Roots: slices.Repeat([][]byte{root}, maxRoots+1)}, "roots"},
+		{"too many roots", mesh.Bundle{TrustDomain: "d", Roots: slices.Repeat([][]byte{root}, mesh.MaxRoots+1)}, "roots"},
 		{"a root that is none", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root, []byte("x")}}, "root"},
 		{"a long root", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{make([]byte, maxRootBytes+1)}}, "root"},
 	} {

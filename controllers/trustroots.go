@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/ca"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// givenRoots is what a ConfigMap holds.
+type givenRoots struct {
+	domain string
+	roots  [][]byte
+}
+
+// chooseRoots gives what each ConfigMap tells, by name, and why some cannot be used. Of those, what they told before counts, if it was about the
+// same domain. A domain's roots are those of the first ConfigMaps, in order of names, that fit into a bundle: one that is larger would be refused by
+// every proxy, and roots that were withdrawn with it stayed in use.
+func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own string, now time.Time) (given map[string]givenRoots, refused map[string]error) {
+	given, refused = map[string]givenRoots{}, map[string]error{}
+	told := map[string][][]byte{} // by domain
+	fits := func(g givenRoots) bool { return len(union(told[g.domain], g.roots)) <= mesh.MaxRoots }
+	all = slices.SortedFunc(slices.Values(all), func(a, b corev1.ConfigMap) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range all {
+		c := &all[i]
+		g, err := readGiven(c, own, now)
+		if err == nil && !fits(g) {
+			err = fmt.Errorf("with it, %s has more than %d roots", g.domain, mesh.MaxRoots)
+		}
+		if err != nil {
+			refused[c.Name] = err
+			var ok bool
+			if g, ok = before[c.Name]; !ok || g.domain != c.Labels[trustDomainLabel] || !fits(g) {
+				continue
+			}
+		}
+		given[c.Name] = g
+		told[g.domain] = union(told[g.domain], g.roots)
+	}
+	return given, refused
+}
+
+// readGiven reads the roots of a ConfigMap.
+func readGiven(c *corev1.ConfigMap, own string, now time.Time) (givenRoots, error) {
+	g := givenRoots{domain: c.Labels[trustDomainLabel]}
+	if _, err := mesh.ParseIdentity("spiffe://" + g.domain + "/ns/n/sa/s"); err != nil {
+		return g, fmt.Errorf("label %s: %q is not a trust domain", trustDomainLabel, g.domain)
+	}
+	if g.domain == own {
+		return g, fmt.Errorf("label %s: %s is our own trust domain, whose roots are those of the authority", trustDomainLabel, g.domain)
+	}
+	for _, key := range trustKeys {
+		if c.Data[key] == "" {
+			continue
+		}
+		roots, err := ca.ReadRoots([]byte(c.Data[key]), now)
+		if err != nil {
+			return g, fmt.Errorf("data %s: %w", key, err)
+		}
+		for _, root := range roots {
+			g.roots = union(g.roots, [][]byte{root.Raw})
+		}
+	}
+	if len(g.roots) == 0 {
+		return g, errors.New("data has neither " + trustKeys[0] + " nor " + trustKeys[1])
+	}
+	return g, nil
+}
+
+// union is a with what b has beside it, in order.
+func union(a, b [][]byte) [][]byte {
+	out := slices.Clone(a)
+	for _, root := range b {
+		if !slices.ContainsFunc(out, func(r []byte) bool { return bytes.Equal(r, root) }) {
+			out = append(out, root)
+		}
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// rootsEnding are n roots in PEM, of one key, that end then.
+func rootsEnding(t *testing.T, n int, ends time.Time) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	for i := range n {
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+			SerialNumber: big.NewInt(int64(i + 1)), NotBefore: ends.Add(-time.Hour), NotAfter: ends, IsCA: true, BasicConstraintsValid: true,
+		}, &x509.Certificate{}, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.String()
+}
+
+func givenBy(name, domain string, data map[string]string) corev1.ConfigMap {
+	return corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{trustDomainLabel: domain}}, Data: data}
+}
+
+func TestChooseRoots(t *testing.T) {
+	now := time.Now()
+	good, ended := rootsEnding(t, 1, now.Add(time.Minute)), rootsEnding(t, 1, now.Add(-time.Minute))
+	const most = 64 // of one file
+	type chosen struct {
+		roots  int    // by the ConfigMap
+		reason string // part of why it is refused; "" if it is not
+	}
+	earlier := map[string]givenRoots{"a": {domain: "else.example", roots: [][]byte{{1}, {2}}}}
+	for _, tc := range []struct {
+		name string
+		all  []corev1.ConfigMap
+		want map[string]chosen
+	}{
+		{"of both keys, each once", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{rootCertKey: good, "ca.crt": good + rootsEnding(t, 1, now.Add(time.Hour))})},
+			map[string]chosen{"b": {2, ""}}},
+		{"nonsense, used before", []corev1.ConfigMap{givenBy("a", "else.example", map[string]string{"ca.crt": "nonsense"})}, map[string]chosen{"a": {2, "ca.crt"}}},
+		{"nonsense, used for another domain before", []corev1.ConfigMap{givenBy("a", "third.example", map[string]string{"ca.crt": "nonsense"})}, map[string]chosen{"a": {0, "ca.crt"}}},
+		{"our own", []corev1.ConfigMap{givenBy("b", "cluster.local", map[string]string{"ca.crt": good})}, map[string]chosen{"b": {0, "our own"}}},
+		{"no domain", []corev1.ConfigMap{givenBy("b", "Else", map[string]string{"ca.crt": good})}, map[string]chosen{"b": {0, "not a trust domain"}}},
+		{"empty", []corev1.ConfigMap{givenBy("b", "else.example", nil)}, map[string]chosen{"b": {0, "neither"}}},
+		// A root that ended beside the one that follows it is how a rotation looks afterwards, and a controller that starts then has no "before".
+		{"one ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{"ca.crt": ended + good})}, map[string]chosen{"b": {1, ""}}},
+		{"all ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{"ca.crt": ended})}, map[string]chosen{"b": {0, "ended"}}},
+		{"as many as proxies take, in two", []corev1.ConfigMap{
+			givenBy("b", "else.example", map[string]string{"ca.crt": rootsEnding(t, most, now.Add(time.Hour))}),
+			givenBy("c", "else.example", map[string]string{"ca.crt": rootsEnding(t, mesh.MaxRoots-most, now.Add(time.Hour))}),
+		}, map[string]chosen{"b": {most, ""}, "c": {mesh.MaxRoots - most, ""}}},
+		{"more than proxies take", []corev1.ConfigMap{
+			givenBy("d", "third.example", map[string]string{"ca.crt": good}),
+			givenBy("c", "else.example", map[string]string{"ca.crt": rootsEnding(t, most, now.Add(time.Hour))}),
+			givenBy("e", "else.example", map[string]string{"ca.crt": good}),
+			givenBy("b", "else.example", map[string]string{"ca.crt": rootsEnding(t, mesh.MaxRoots-most, now.Add(time.Hour))}),
+		}, map[string]chosen{"b": {mesh.MaxRoots - most, ""}, "c": {most, ""}, "d": {1, ""}, "e": {0, "more than"}}},
+	} {
+		for range 2 { // whatever the order in which they are listed
+			slices.Reverse(tc.all)
+			given, refused := chooseRoots(tc.all, earlier, "cluster.local", now)
+			for name, want := range tc.want {
+				err := refused[name]
+				if len(given[name].roots) != want.roots || (err != nil) != (want.reason != "") || err != nil && !strings.Contains(err.Error(), want.reason) {
+					t.Errorf("%s: %s gives %d roots and %v, want %d and %q", tc.name, name, len(given[name].roots), err, want.roots, want.reason)
+				}
+			}
+		}
+	}
+}
