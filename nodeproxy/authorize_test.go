@@ -154,3 +154,12 @@ func TestMatchFields(t *testing.T) {
 		}
 	}
 }
+
+// TestZonesHideNothing: the zone of a link-local address says by which device it is reached, and a CIDR has none.
+func TestZonesHideNothing(t *testing.T) {
+	s := subjectOf(Caller{Source: netip.MustParseAddr("fe80::1%eth0"), Destination: netip.MustParseAddrPort("[fe80::2%eth0]:80")})
+	local := []netip.Prefix{netip.MustParsePrefix("fe80::/10")}
+	if !holds(&mesh.PolicyMatch{SourceIPs: local, DestinationIPs: local}, &s) || holds(&mesh.PolicyMatch{NotSourceIPs: local}, &s) {
+		t.Errorf("%v to %v is not seen to be link-local", s.source, s.dest)
+	}
+}

@@ -135,7 +135,7 @@ func TestJudgeIsAuthorize(t *testing.T) {
 	allowed, denied, dry := 0, 0, 0
 	for range 400 {
 		d := mesh.Delta{Policies: map[string]*mesh.Policy{}}
-		for range 1 + r.IntN(3) {
+		for range r.IntN(4) { // or none: then a pod's list of names may be all that changes
 			p := r.policy(fmt.Sprint("p", r.IntN(8)))
 			if d.Policies[p.Key()] = p; r.IntN(3) == 0 {
 				d.Policies[p.Key()] = nil
@@ -168,6 +168,27 @@ func TestJudgeIsAuthorize(t *testing.T) {
 	}
 	if min(allowed, denied, dry) < 500 {
 		t.Errorf("the policies say too little: %d allowed, %d denied, %d otherwise in dry run", allowed, denied, dry)
+	}
+}
+
+// TestJudgeIsBounded has more namespaces and pods judged than a Judge keeps.
+func TestJudgeIsBounded(t *testing.T) {
+	const n = maxJudgeEntries + 10
+	named := &mesh.Policy{Namespace: "shop", Name: "named", Scope: mesh.PolicyWorkloads, Action: mesh.Deny, Rules: []mesh.PolicyRule{{}}}
+	policies := []*mesh.Policy{named}
+	for i := range n {
+		policies = append(policies, &mesh.Policy{Namespace: fmt.Sprint("ns-", i), Name: "p", Scope: mesh.PolicyNamespace, Rules: []mesh.PolicyRule{{}}})
+	}
+	v, judge := policyView(policies), NewJudge(logr.Discard())
+	for i := range n {
+		w := podWorkload(fmt.Sprint("pod-", i), "10.0.0.1")
+		w.Namespace, w.Policies = fmt.Sprint("ns-", i), []string{named.Key()}
+		if got := judge.Authorize(v, w, Caller{}); got.Policy != named.Key() {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if len(judge.scopes) > maxJudgeEntries || len(judge.named) > maxJudgeEntries {
+		t.Errorf("%d namespaces and %d pods are kept", len(judge.scopes), len(judge.named))
 	}
 }
 
