@@ -25,6 +25,14 @@ const (
 	maxMatches    = 1 << 20 // values in all matches of one policy together
 )
 
+// checkHeld bounds how many names a subscriber, of everything or on demand, may say that it holds.
+func checkHeld(n int, everything bool) error {
+	if n > maxHeldNames && !everything || n > maxKnownNames {
+		return errTooManyKnown
+	}
+	return nil
+}
+
 // checkNames bounds the names that a subscriber writes, of which we keep some for as long as its stream lasts.
 func checkNames(r *discovery.DeltaDiscoveryRequest) error {
 	for _, names := range [][]string{r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()} {

@@ -3,7 +3,9 @@
 package xds
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,29 +15,38 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// numbered are n names with versions.
-func numbered(n int) map[string]string {
-	known := make(map[string]string, n)
-	for i := range n {
-		known[fmt.Sprint(i)] = ""
+func TestHeldNamesAreBounded(t *testing.T) {
+	for _, tc := range []struct {
+		n          int
+		everything bool
+		want       error
+	}{
+		{maxHeldNames, false, nil}, {maxHeldNames + 1, false, errTooManyKnown},
+		{maxHeldNames + 1, true, nil}, {maxKnownNames, true, nil}, {maxKnownNames + 1, true, errTooManyKnown},
+	} {
+		if got := checkHeld(tc.n, tc.everything); !errors.Is(got, tc.want) {
+			t.Errorf("%d, of everything %t: %v, want %v", tc.n, tc.everything, got, tc.want)
+		}
 	}
-	return known
 }
 
 func TestNamesAreBounded(t *testing.T) {
 	long := strings.Repeat("n", maxUID+1)
+	many := make(map[string]string, maxHeldNames+1) // too many on demand
+	for i := range maxHeldNames + 1 {
+		many[strconv.Itoa(i)] = ""
+	}
 	for _, tc := range []struct {
 		name string
 		r    *discovery.DeltaDiscoveryRequest
 		code codes.Code // with which the stream ends; OK: it is served
 	}{
-		{"on demand, as many as may be", &discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"x"}, InitialResourceVersions: numbered(maxHeldNames)}, codes.OK},
-		{"on demand, held too many", &discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"x"}, InitialResourceVersions: numbered(maxHeldNames + 1)}, codes.ResourceExhausted},
+		{"on demand, held too many", &discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"x"}, InitialResourceVersions: many}, codes.ResourceExhausted},
 		{"on demand as ztunnel says it, held too many", &discovery.DeltaDiscoveryRequest{
-			ResourceNamesSubscribe: []string{"*"}, ResourceNamesUnsubscribe: []string{"*"}, InitialResourceVersions: numbered(maxHeldNames + 1),
+			ResourceNamesSubscribe: []string{"*"}, ResourceNamesUnsubscribe: []string{"*"}, InitialResourceVersions: many,
 		}, codes.ResourceExhausted},
-		{"everything, more than on demand", &discovery.DeltaDiscoveryRequest{InitialResourceVersions: numbered(maxHeldNames + 1)}, codes.OK},
-		{"everything, held too many", &discovery.DeltaDiscoveryRequest{InitialResourceVersions: numbered(maxKnownNames + 1)}, codes.ResourceExhausted},
+		{"everything, more than on demand", &discovery.DeltaDiscoveryRequest{InitialResourceVersions: many}, codes.OK},
+		{"everything, as it is usually said", &discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: many}, codes.OK},
 		{"a name too long to be one", &discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{long}}, codes.InvalidArgument},
 		{"a name too long to be dropped", &discovery.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: []string{long}}, codes.InvalidArgument},
 		{"a name too long to be held", &discovery.DeltaDiscoveryRequest{InitialResourceVersions: map[string]string{long: ""}}, codes.InvalidArgument},

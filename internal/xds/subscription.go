@@ -97,20 +97,17 @@ func (s *subscription) covers(e *entry) bool {
 // first takes the first request of a stream for this type. Resources of which the subscriber tells that it holds the
 // present version are not sent; names that it holds and that are gone are told as removed.
 func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now time.Time) error {
-	if err := checkNames(r); err != nil {
-		return err
-	}
 	// Nothing named means everything, except for gateways, which are served by name only.
 	if len(r.GetResourceNamesSubscribe()) == 0 && len(r.GetResourceNamesUnsubscribe()) == 0 {
 		s.wildcard = s.url != gatewayURL
 	}
 	known := r.GetInitialResourceVersions()
-	limit := maxHeldNames
-	if s.wildcard || slices.Contains(r.GetResourceNamesSubscribe(), "*") && !slices.Contains(r.GetResourceNamesUnsubscribe(), "*") {
-		limit = maxKnownNames
+	everything := s.wildcard || slices.Contains(r.GetResourceNamesSubscribe(), "*") && !slices.Contains(r.GetResourceNamesUnsubscribe(), "*")
+	if err := checkHeld(len(known), everything); err != nil {
+		return err
 	}
-	if len(known) > limit {
-		return errTooManyKnown
+	if err := checkNames(r); err != nil {
+		return err
 	}
 	if err := s.change(r, t, known, now); err != nil {
 		return err
