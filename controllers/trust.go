@@ -112,14 +112,15 @@ func (t *Trust) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 
 // tell publishes what is different from what was told. It needs mu.
 func (t *Trust) tell(signer *ca.Signer) {
-	want := map[string]*mesh.Bundle{t.domain: {TrustDomain: t.domain, Roots: signer.RootsDER()}}
+	want := map[string]*mesh.Bundle{t.domain: {TrustDomain: t.domain, Roots: signer.RootsDER(), Revoked: signer.RevokedDER()}}
 	for _, name := range slices.Sorted(maps.Keys(t.given)) {
 		g := t.given[name]
-		var roots [][]byte
+		var before givenRoots
 		if b := want[g.domain]; b != nil {
-			roots = b.Roots
+			before = givenRoots{roots: b.Roots, revoked: b.Revoked}
 		}
-		want[g.domain] = &mesh.Bundle{TrustDomain: g.domain, Roots: union(roots, g.roots)}
+		all := before.with(g)
+		want[g.domain] = &mesh.Bundle{TrustDomain: g.domain, Roots: all.roots, Revoked: all.revoked}
 	}
 	d := mesh.Delta{Bundles: map[string]*mesh.Bundle{}, Gateways: map[mesh.GatewayKey]*mesh.Gateway{}}
 	for domain, b := range want {

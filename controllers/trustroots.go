@@ -18,8 +18,31 @@ import (
 
 // givenRoots is what a ConfigMap holds.
 type givenRoots struct {
-	domain string
-	roots  [][]byte
+	domain  string
+	roots   [][]byte
+	revoked [][]byte // revocation lists
+}
+
+// with is both together.
+func (g givenRoots) with(other givenRoots) givenRoots {
+	return givenRoots{domain: other.domain, roots: union(g.roots, other.roots), revoked: union(g.revoked, other.revoked)}
+}
+
+// tooMany says of what there is more than proxies take.
+func (g givenRoots) tooMany() error {
+	size := 0
+	for _, list := range g.revoked {
+		size += len(list)
+	}
+	switch {
+	case len(g.roots) > mesh.MaxRoots:
+		return fmt.Errorf("%s has more than %d roots", g.domain, mesh.MaxRoots)
+	case len(g.revoked) > mesh.MaxLists:
+		return fmt.Errorf("%s has more than %d revocation lists", g.domain, mesh.MaxLists)
+	case size > mesh.MaxListBytes:
+		return fmt.Errorf("%s has revocation lists of more than %d bytes", g.domain, mesh.MaxListBytes)
+	}
+	return nil
 }
 
 // chooseRoots gives what each ConfigMap tells, by name, and why some cannot be used. Of those, what they told before counts, if it was about the
@@ -27,24 +50,26 @@ type givenRoots struct {
 // every proxy, and roots that were withdrawn with it stayed in use.
 func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own string, now time.Time) (given map[string]givenRoots, refused map[string]error) {
 	given, refused = map[string]givenRoots{}, map[string]error{}
-	told := map[string][][]byte{} // by domain
-	fits := func(g givenRoots) bool { return len(union(told[g.domain], g.roots)) <= mesh.MaxRoots }
+	told := map[string]givenRoots{} // by domain
+	fits := func(g givenRoots) error { return told[g.domain].with(g).tooMany() }
 	all = slices.SortedFunc(slices.Values(all), func(a, b corev1.ConfigMap) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range all {
 		c := &all[i]
 		g, err := readGiven(c, own, now)
-		if err == nil && !fits(g) {
-			err = fmt.Errorf("with it, %s has more than %d roots", g.domain, mesh.MaxRoots)
+		if err == nil {
+			if err = fits(g); err != nil {
+				err = fmt.Errorf("with it, %w", err)
+			}
 		}
 		if err != nil {
 			refused[c.Name] = err
 			var ok bool
-			if g, ok = before[c.Name]; !ok || g.domain != c.Labels[trustDomainLabel] || !fits(g) {
+			if g, ok = before[c.Name]; !ok || g.domain != c.Labels[trustDomainLabel] || fits(g) != nil {
 				continue
 			}
 		}
 		given[c.Name] = g
-		told[g.domain] = union(told[g.domain], g.roots)
+		told[g.domain] = told[g.domain].with(g)
 	}
 	return given, refused
 }
@@ -73,15 +98,23 @@ func readGiven(c *corev1.ConfigMap, own string, now time.Time) (givenRoots, erro
 	if len(g.roots) == 0 {
 		return g, errors.New("data has neither " + trustKeys[0] + " nor " + trustKeys[1])
 	}
+	// Authorities below the roots sign lists too, and are not known here.
+	lists, err := ca.ReadRevocations([]byte(c.Data[ca.RevokedKey]), nil)
+	if err != nil {
+		return g, fmt.Errorf("data %s: %w", ca.RevokedKey, err)
+	}
+	for _, list := range lists {
+		g.revoked = union(g.revoked, [][]byte{list.Raw})
+	}
 	return g, nil
 }
 
 // union is a with what b has beside it, in order.
 func union(a, b [][]byte) [][]byte {
 	out := slices.Clone(a)
-	for _, root := range b {
-		if !slices.ContainsFunc(out, func(r []byte) bool { return bytes.Equal(r, root) }) {
-			out = append(out, root)
+	for _, der := range b {
+		if !slices.ContainsFunc(out, func(o []byte) bool { return bytes.Equal(o, der) }) {
+			out = append(out, der)
 		}
 	}
 	return out

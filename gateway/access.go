@@ -3,10 +3,12 @@
 package gateway
 
 import (
+	"errors"
 	"net"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -51,7 +53,10 @@ func (r *record) opened() { r.s.metrics.open(&r.stats) }
 // closed is called once after opened. timeUp says that the time for draining was over by then.
 func (r *record) closed(err error, timeUp bool) {
 	reason := Reason("-")
+	_, untrusted := errors.AsType[*mtls.VerifyError](err)
 	switch {
+	case untrusted: // the Source ended the connection
+		reason = ReasonUntrusted
 	case err != nil && timeUp:
 		reason = ReasonDrained
 	case err != nil:

@@ -33,6 +33,8 @@ const (
 	ReasonClientGone Reason = "client_gone"
 	// ReasonAborted: the stream was answered and later broke.
 	ReasonAborted Reason = "aborted"
+	// ReasonUntrusted: the stream was answered, and the client's certificate was revoked later, or its root taken away.
+	ReasonUntrusted Reason = "untrusted"
 	// ReasonDrained: the stream was cut because the time for draining was over.
 	ReasonDrained Reason = "drained"
 )

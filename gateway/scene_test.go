@@ -74,10 +74,10 @@ func newScene(t *testing.T, change func(*Options)) *scene {
 	}
 	t.Cleanup(s.source.Close)
 	t.Cleanup(s.strange.Close)
-	if err := s.source.SetBundle("strange.example", []*x509.Certificate{strangeCA.cert}); err != nil {
+	if err := s.source.SetBundle("strange.example", []*x509.Certificate{strangeCA.cert}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.strange.SetBundle("cluster.local", []*x509.Certificate{ca.cert}); err != nil {
+	if err := s.strange.SetBundle("cluster.local", []*x509.Certificate{ca.cert}, nil); err != nil {
 		t.Fatal(err)
 	}
 	log := logr.FromSlogHandler(slog.NewJSONHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug - 10}))

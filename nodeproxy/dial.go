@@ -138,6 +138,7 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 		secured.Close()
 		return nil, &hopError{reason: ReasonTunnel, err: err}
 	}
+	p.proxy.o.Certificates.Guard(conn)
 	return conn, nil
 }
 
@@ -162,6 +163,7 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 		secured.Close()
 		return failed(err)
 	}
+	p.proxy.o.Certificates.Guard(inner)
 	stream, answer, err := inner.Open(ctx, plan.Target, append(h, hbone.Field{Name: headerNetwork, Value: p.proxy.o.Network}))
 	if err != nil {
 		inner.Close()
@@ -199,7 +201,15 @@ func tlsError(err error) error {
 	if _, ok := errors.AsType[*mtls.IssueError](err); ok {
 		return &hopError{reason: ReasonIdentity, err: err}
 	}
-	return &hopError{reason: ReasonTLS, err: fmt.Errorf("TLS handshake: %w", err)}
+	return &hopError{reason: distrust(err), err: fmt.Errorf("TLS handshake: %w", err)}
+}
+
+// distrust is the reason for which a peer was not believed.
+func distrust(err error) Reason {
+	if refused, ok := errors.AsType[*mtls.VerifyError](err); ok && refused.Reason == mtls.ReasonRevoked {
+		return ReasonCertRevoked
+	}
+	return ReasonTLS
 }
 
 // refusalOf finds the reason in what went wrong with a tunnel.

@@ -36,13 +36,14 @@ type world struct {
 	wan                   *space
 	client, server, plain *space
 	stopEast              func()
+	authority             map[string][]byte // of both clusters
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	authority, err := ca.SelfSigned(trustDomain)
 	must(t, err)
-	w := &world{wan: newBridge(t), east: newCluster(t, "east", authority), west: newCluster(t, "west", authority)}
+	w := &world{authority: authority, wan: newBridge(t), east: newCluster(t, "east", authority), west: newCluster(t, "west", authority)}
 	w.wan.up("br0", "203.0.113.1/24")
 	w.east.node.plug(w.wan, "wan", "203.0.113.2/24")
 	// Pod addresses mean nothing outside their cluster.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -87,5 +88,9 @@ func (x *Proxy) relay(ctx context.Context, conn *Connection, a, b relay.Conn) *R
 	if refusal, ok := errors.AsType[*Refusal](context.Cause(ctx)); ok {
 		return refusal
 	}
-	return unavailable(ReasonBroken, "%w", fmt.Errorf("relay: %w", err))
+	reason := ReasonBroken
+	if _, ok := errors.AsType[*mtls.VerifyError](err); ok { // the Source ended the tunnel
+		reason = distrust(err)
+	}
+	return unavailable(reason, "%w", fmt.Errorf("relay: %w", err))
 }

@@ -20,6 +20,8 @@ const (
 	ReasonConnect Reason = "CONNECT"
 	// ReasonTLS: the next hop, or the peer, did not prove what it had to.
 	ReasonTLS Reason = "TLS_FAILURE"
+	// ReasonCertRevoked: the next hop's certificate, or the peer's, was revoked, before or while the connection was open.
+	ReasonCertRevoked Reason = "CERT_REVOKED"
 	// ReasonTunnel: HTTP/2 failed, or the far end of the tunnel said no.
 	ReasonTunnel Reason = "H2_HANDSHAKE_FAILURE"
 	// ReasonIdentity: there is no certificate for the local workload.

@@ -33,6 +33,7 @@ type Signer struct {
 	chain    []*x509.Certificate // the issuer first, without roots; empty if the issuer is a root itself
 	roots    []*x509.Certificate
 	rootPEM  string
+	revoked  [][]byte  // revocation lists, in DER
 	notAfter time.Time // the earliest end in chain and issuer
 	now      func() time.Time
 }
@@ -70,6 +71,9 @@ func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
 	}
 	if err := s.findChain(above); err != nil {
 		return nil, fmt.Errorf("%s: certificate does not lead to a root of %s: %w", l.cert, strings.Join(l.roots, " or "), err)
+	}
+	if err := s.readRevocations(files[RevokedKey]); err != nil {
+		return nil, fmt.Errorf("%s: %w", RevokedKey, err)
 	}
 	for _, root := range s.roots {
 		s.rootPEM += encodeCertificate(root.Raw)

@@ -269,8 +269,11 @@ func (c *Conn) remove(s *Stream) {
 
 // Close ends the connection and its streams now and waits until it has ended, for twice FlushTimeout at most (to send, and for the peer to end) plus what the
 // transport takes to close. What was written before is still sent within that time. It returns nil.
-func (c *Conn) Close() error {
-	c.fail(&ConnError{Code: uint32(http2.ErrCodeNo), Reason: reasonClosed}, false)
+func (c *Conn) Close() error { return c.CloseFor(nil) }
+
+// CloseFor is Close with a reason: the errors of the connection and of its streams wrap why. The peer is not told.
+func (c *Conn) CloseFor(why error) error {
+	c.fail(&ConnError{Code: uint32(http2.ErrCodeNo), Reason: reasonClosed, Err: why}, false)
 	<-c.done
 	return nil
 }

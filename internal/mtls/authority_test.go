@@ -49,7 +49,7 @@ func newAuthority(t testing.TB, name string, up *authority) *authority {
 		NotAfter:              time.Now().Add(1000 * time.Hour),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	a := &authority{t: t, key: key, up: up, ttl: 24 * time.Hour}
 	parent, signer := template, key

@@ -13,27 +13,36 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// domainBundle is the bundle of one trust domain that an issuer gave, and the call that brought it, so that a slow answer does not undo a later one.
+// trust is what the peers of one trust domain are verified with. It is immutable.
+type trust struct {
+	roots   *x509bundle.Bundle
+	revoked *revocations // nil: nothing is
+}
+
+// domainBundle is the trust of one domain that an issuer gave, and the call that brought it, so that a slow answer does not undo a later one.
 type domainBundle struct {
-	bundle *x509bundle.Bundle
-	call   uint64
+	trust *trust
+	call  uint64
 }
 
 // SetBundle makes roots the bundle of a trust domain, our own or another, from the next handshake on; none takes the trust away. While it is set, what an
-// issuer gives for the domain does not count: it comes with certificates, and so is older.
-func (s *Source) SetBundle(trustDomain string, roots []*x509.Certificate) error {
+// issuer gives for the domain does not count: it comes with certificates, and so is older. lists say which certificates of the domain are revoked; the Source
+// owns them from then on. Connections that are guarded end if their peers would not be believed any more.
+func (s *Source) SetBundle(trustDomain string, roots []*x509.Certificate, lists []*x509.RevocationList) error {
 	domain, err := spiffeid.TrustDomainFromString(trustDomain)
 	if err != nil {
 		return fmt.Errorf("trust domain %q: %w", trustDomain, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.trustOf(trustDomain)
 	if len(roots) == 0 {
 		delete(s.told, trustDomain)
 		delete(s.bundles, trustDomain)
-		return nil
+	} else {
+		s.told[trustDomain] = &trust{roots: x509bundle.FromX509Authorities(domain, roots), revoked: newRevocations(lists)}
 	}
-	s.told[trustDomain] = x509bundle.FromX509Authorities(domain, roots)
+	s.changed(trustDomain, before)
 	return nil
 }
 
@@ -46,12 +55,12 @@ func (s *Source) Follow(bundles map[string]*mesh.Bundle) error {
 			s.takeBack(domain)
 			continue
 		}
-		roots, err := readRoots(b)
+		roots, lists, err := readBundle(b)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("bundle of %q: %w", domain, err))
 			continue
 		}
-		if err := s.SetBundle(domain, roots); err != nil {
+		if err := s.SetBundle(domain, roots, lists); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -63,30 +72,43 @@ func (s *Source) Follow(bundles map[string]*mesh.Bundle) error {
 func (s *Source) takeBack(trustDomain string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.trustOf(trustDomain)
 	delete(s.told, trustDomain)
+	s.changed(trustDomain, before)
 }
 
-func readRoots(b *mesh.Bundle) ([]*x509.Certificate, error) {
-	roots := make([]*x509.Certificate, 0, len(b.Roots))
+func readBundle(b *mesh.Bundle) (roots []*x509.Certificate, lists []*x509.RevocationList, err error) {
 	for _, der := range b.Roots {
 		root, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		roots = append(roots, root)
 	}
 	if len(roots) == 0 {
-		return nil, errors.New("holds no root")
+		return nil, nil, errors.New("holds no root")
 	}
-	return roots, nil
+	for _, der := range b.Revoked {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return nil, nil, err
+		}
+		lists = append(lists, list)
+	}
+	return roots, lists, nil
 }
 
-// bundle is that of a trust domain, or nil if it has none and so is not trusted.
-func (s *Source) bundle(trustDomain string) *x509bundle.Bundle {
+// trustIn is that in a trust domain, or nil if it has no bundle and so is not trusted.
+func (s *Source) trustIn(trustDomain string) *trust {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := s.told[trustDomain]; b != nil {
-		return b
+	return s.trustOf(trustDomain)
+}
+
+// trustOf is trustIn with mu held.
+func (s *Source) trustOf(trustDomain string) *trust {
+	if t := s.told[trustDomain]; t != nil {
+		return t
 	}
-	return s.bundles[trustDomain].bundle
+	return s.bundles[trustDomain].trust
 }

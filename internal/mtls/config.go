@@ -73,7 +73,7 @@ func (s *Source) Client(id mesh.Identity, want []mesh.Identity) *tls.Config {
 
 // ensureBundle sees to it that there are roots of our own trust domain, which come with our own certificate.
 func (s *Source) ensureBundle(id mesh.Identity) error {
-	if s.bundle(id.TrustDomain) != nil {
+	if s.trustIn(id.TrustDomain) != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.o.IssueTimeout)
@@ -124,22 +124,41 @@ func (s *Source) verify(cs tls.ConnectionState, usage x509.ExtKeyUsage) (mesh.Id
 	if err != nil {
 		return mesh.Identity{}, err
 	}
-	bundle := s.bundle(id.TrustDomain)
-	if bundle == nil {
-		return mesh.Identity{}, &VerifyError{Reason: ReasonTrustDomain, Peer: id.String()}
-	}
-	_, chains, err := x509svid.Verify(cs.PeerCertificates, bundle, x509svid.WithTime(time.Now()))
+	chains, err := s.believe(id, cs.PeerCertificates, time.Now())
 	if err != nil {
-		reason := ReasonChain
-		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-			reason = ReasonExpired
-		}
-		return mesh.Identity{}, &VerifyError{Reason: reason, Peer: id.String(), Err: err}
+		return mesh.Identity{}, err
 	}
 	if !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return allows(chain, usage) }) {
 		return mesh.Identity{}, &VerifyError{Reason: ReasonUsage, Peer: id.String()}
 	}
 	return id, nil
+}
+
+// believe gives the chains, leaf first, by which certificates prove an identity at a time, as far as none of them was revoked. Errors are of type *VerifyError.
+func (s *Source) believe(id mesh.Identity, certs []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
+	t := s.trustIn(id.TrustDomain)
+	if t == nil {
+		return nil, &VerifyError{Reason: ReasonTrustDomain, Peer: id.String()}
+	}
+	_, chains, err := x509svid.Verify(certs, t.roots, x509svid.WithTime(at))
+	if err != nil {
+		reason := ReasonChain
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+			reason = ReasonExpired
+		}
+		return nil, &VerifyError{Reason: reason, Peer: id.String(), Err: err}
+	}
+	good := slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool {
+		revoked := t.revoked.check(chain)
+		if revoked != nil {
+			err = revoked
+		}
+		return revoked != nil
+	})
+	if len(good) == 0 {
+		return nil, &VerifyError{Reason: ReasonRevoked, Peer: id.String(), Err: err}
+	}
+	return good, nil
 }
 
 // allows says whether a chain, leaf first, may be used so. The leaf must name the usage itself; a CA above it may

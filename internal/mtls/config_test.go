@@ -82,7 +82,7 @@ func TestPeersThatMustBeRefused(t *testing.T) {
 	foreign := newAuthority(t, "foreign", nil)
 	s := NewSource(root, SourceOptions{})
 	defer s.Close()
-	if err := s.SetBundle("friend.example", []*x509.Certificate{foreign.cert}); err != nil {
+	if err := s.SetBundle("friend.example", []*x509.Certificate{foreign.cert}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Certificate(t.Context(), cart); err != nil {
@@ -325,11 +325,11 @@ func TestRootRotation(t *testing.T) {
 	bundle = after.pem()
 	renew()
 	expect("after", ReasonChain, "")
-	if err := mine.SetBundle("cluster.local", nil); err != nil {
+	if err := mine.SetBundle("cluster.local", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	expect("trust withdrawn", ReasonTrustDomain, ReasonTrustDomain)
-	if err := mine.SetBundle("not a domain", nil); err == nil {
+	if err := mine.SetBundle("not a domain", nil, nil); err == nil {
 		t.Error("a bundle for no domain was taken")
 	}
 }

@@ -20,6 +20,8 @@ const (
 	ReasonChain Reason = "chain"
 	// ReasonExpired: a certificate of the chain is expired or not valid yet.
 	ReasonExpired Reason = "expired"
+	// ReasonRevoked: the issuer of a certificate of the chain has revoked it.
+	ReasonRevoked Reason = "revoked"
 	// ReasonUsage: the leaf is not meant for this side of a connection.
 	ReasonUsage Reason = "usage"
 	// ReasonUnwanted: the peer proved an identity, but none of those that were demanded.

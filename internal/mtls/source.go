@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -72,8 +71,9 @@ type Source struct {
 	mu      sync.Mutex // hold for the fields below
 	closed  bool
 	entries map[mesh.Identity]*entry
-	bundles map[string]domainBundle       // by trust domain, from issuers
-	told    map[string]*x509bundle.Bundle // by trust domain, from SetBundle: they come first
+	bundles map[string]domainBundle // by trust domain, from issuers
+	told    map[string]*trust       // by trust domain, from SetBundle: they come first
+	guards  guards
 }
 
 // NewSource starts nothing yet. Close it.
@@ -88,7 +88,7 @@ func NewSource(issuer Issuer, o SourceOptions) *Source {
 		slots:   make(chan struct{}, o.Parallel),
 		entries: map[mesh.Identity]*entry{},
 		bundles: map[string]domainBundle{},
-		told:    map[string]*x509bundle.Bundle{},
+		told:    map[string]*trust{},
 	}
 }
 
@@ -204,10 +204,12 @@ func (s *Source) issue(ctx context.Context, id mesh.Identity) (*Certificate, err
 		return nil, fmt.Errorf("issuer's answer: %w", err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	before := s.trustOf(id.TrustDomain)
 	if call > s.bundles[id.TrustDomain].call {
-		s.bundles[id.TrustDomain] = domainBundle{cert.bundle, call}
+		s.bundles[id.TrustDomain] = domainBundle{&trust{roots: cert.bundle}, call}
 	}
+	s.changed(id.TrustDomain, before)
+	s.mu.Unlock()
 	return cert, nil
 }
 

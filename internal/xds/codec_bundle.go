@@ -14,13 +14,13 @@ const maxRootBytes = 64 << 10
 
 // encodeBundle gives the bytes of a Bundle resource.
 func encodeBundle(b *mesh.Bundle) ([]byte, error) {
-	return marshal.Marshal(&trustpb.Bundle{TrustDomain: b.TrustDomain, Roots: b.Roots})
+	return marshal.Marshal(&trustpb.Bundle{TrustDomain: b.TrustDomain, Roots: b.Roots, Revoked: b.Revoked})
 }
 
 // bundleFromProto takes no bundle that is empty or of which a part cannot be read: half of a bundle would refuse peers that are right.
 func bundleFromProto(b *trustpb.Bundle) (*mesh.Bundle, error) {
 	var r reader
-	out := &mesh.Bundle{TrustDomain: r.must("trust_domain", b.GetTrustDomain(), maxName), Roots: b.GetRoots()}
+	out := &mesh.Bundle{TrustDomain: r.must("trust_domain", b.GetTrustDomain(), maxName), Roots: b.GetRoots(), Revoked: b.GetRevoked()}
 	if _, err := mesh.ParseIdentity("spiffe://" + b.GetTrustDomain() + "/ns/n/sa/s"); err != nil {
 		r.fail("trust_domain %q is not one", clip(b.GetTrustDomain()))
 	}
@@ -35,6 +35,19 @@ func bundleFromProto(b *trustpb.Bundle) (*mesh.Bundle, error) {
 			}
 			if _, err := x509.ParseCertificate(root); err != nil {
 				r.fail("a root cannot be read: %v", err)
+				break
+			}
+		}
+	}
+	if r.count("revoked", len(out.Revoked), mesh.MaxLists) {
+		size := 0
+		for _, list := range out.Revoked {
+			if size += len(list); size > mesh.MaxListBytes {
+				r.fail("the revocation lists have more than %d bytes", mesh.MaxListBytes)
+				break
+			}
+			if _, err := x509.ParseRevocationList(list); err != nil {
+				r.fail("a revocation list cannot be read: %v", err)
 				break
 			}
 		}

@@ -3,16 +3,39 @@
 package xds
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 func sampleBundle() *mesh.Bundle {
 	cert, _ := identity()
-	return &mesh.Bundle{TrustDomain: "else.example", Roots: [][]byte{cert.Certificate[0]}}
+	return &mesh.Bundle{TrustDomain: "else.example", Roots: [][]byte{cert.Certificate[0]}, Revoked: [][]byte{revocationList()}}
+}
+
+// revocationList is an empty one of an authority of its own.
+func revocationList() []byte {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	issuer := &x509.Certificate{Subject: pkix.Name{CommonName: "issuer"}, SubjectKeyId: []byte("issuer"), KeyUsage: x509.KeyUsageCRLSign}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
+	}, issuer, key)
+	if err != nil {
+		panic(err)
+	}
+	return der
 }
 
 func TestBundlesThatAreRefused(t *testing.T) {
@@ -28,6 +51,9 @@ func TestBundlesThatAreRefused(t *testing.T) {
 		{"no roots", mesh.Bundle{TrustDomain: "d"}, "roots"},
 		{"too many roots", mesh.Bundle{TrustDomain: "d", Roots: slices.Repeat([][]byte{root}, mesh.MaxRoots+1)}, "roots"},
 		{"a root that is none", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root, []byte("x")}}, "root"},
+		{"a revocation list that is none", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root}, Revoked: [][]byte{root}}, "revocation"},
+		{"too many revocation lists", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root}, Revoked: make([][]byte, mesh.MaxLists+1)}, "revoked"},
+		{"long revocation lists", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root}, Revoked: [][]byte{make([]byte, mesh.MaxListBytes+1)}}, "bytes"},
 		{"a long root", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{make([]byte, maxRootBytes+1)}}, "root"},
 	} {
 		body, err := encodeBundle(&tc.b)

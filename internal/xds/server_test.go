@@ -226,7 +226,8 @@ func TestSubscriberThatNeverReadsIsDropped(t *testing.T) {
 	if n := len(c.hear().GetResources()); n != 5000 {
 		t.Errorf("%d resources", n)
 	}
-	if n := counter(s.metrics.abandoned.WithLabelValues("Authorization")) + counter(s.metrics.abandoned.WithLabelValues("Address")); n != 1 {
+	// On a busy machine the second client may be late with its acknowledgement, too.
+	if n := counter(s.metrics.abandoned.WithLabelValues("Authorization")) + counter(s.metrics.abandoned.WithLabelValues("Address")); n < 1 {
 		t.Errorf("%v abandoned streams are counted", n)
 	}
 }

@@ -27,7 +27,9 @@ type Bundle struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	TrustDomain string                 `protobuf:"bytes,1,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
 	// Certificates in DER (X.509), any of which may end a chain of an identity of this trust domain, and of no other.
-	Roots         [][]byte `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`
+	Roots [][]byte `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`
+	// Revocation lists in DER (X.509 v2), of any authority in this trust domain. A certificate is revoked if a list says so that the certificate's issuer signed.
+	Revoked       [][]byte `protobuf:"bytes,3,rep,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -76,14 +78,22 @@ func (x *Bundle) GetRoots() [][]byte {
 	return nil
 }
 
+func (x *Bundle) GetRevoked() [][]byte {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
 var File_isthmus_trust_v1_trust_proto protoreflect.FileDescriptor
 
 const file_isthmus_trust_v1_trust_proto_rawDesc = "" +
 	"\n" +
-	"\x1cisthmus/trust/v1/trust.proto\x12\x10isthmus.trust.v1\"A\n" +
+	"\x1cisthmus/trust/v1/trust.proto\x12\x10isthmus.trust.v1\"[\n" +
 	"\x06Bundle\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x14\n" +
-	"\x05roots\x18\x02 \x03(\fR\x05rootsB9Z7github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpbb\x06proto3"
+	"\x05roots\x18\x02 \x03(\fR\x05roots\x12\x18\n" +
+	"\arevoked\x18\x03 \x03(\fR\arevokedB9Z7github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpbb\x06proto3"
 
 var (
 	file_isthmus_trust_v1_trust_proto_rawDescOnce sync.Once
