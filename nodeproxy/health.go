@@ -123,6 +123,7 @@ func (h *health) out(dst netip.AddrPort) directory.Out {
 		return out
 	}
 	now := h.now()
+	h.sweep(now) // or each connection from now on would look at all that ever failed
 	for key, e := range h.ejected {
 		if now.Before(e.until) && (key.dst == dst || !key.dst.IsValid()) {
 			if key.isGateway() {

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 func noChance() float64 { return 0 }
@@ -65,6 +67,22 @@ func TestHealthIsBounded(t *testing.T) {
 	h.failed("new", netip.AddrPort{})
 	if len(h.ejected) != 1 {
 		t.Errorf("%d are remembered after an hour", len(h.ejected))
+	}
+}
+
+// What failed once and was never asked for again costs later connections nothing.
+func TestHealthForgets(t *testing.T) {
+	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
+	h := newHealth(func() time.Time { return now }, noChance)
+	h.failed("gone", dst)
+	h.gatewayFailed(mesh.GatewayAddress{Port: 15008})
+	now = now.Add(firstEjection + lastEjection)
+	if h.out(dst); len(h.ejected) != 2 {
+		t.Errorf("%d are remembered while what failed may fail again", len(h.ejected))
+	}
+	now = now.Add(1)
+	if h.out(dst); len(h.ejected) != 0 {
+		t.Errorf("%d are remembered", len(h.ejected))
 	}
 }
 
