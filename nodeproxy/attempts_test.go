@@ -264,7 +264,10 @@ func (h hosts) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, err
 }
 
 func TestResolved(t *testing.T) {
-	r := hosts{"both": {netip.MustParseAddr("fd00::1"), netip.MustParseAddr("::ffff:10.0.0.1")}, "six": {netip.MustParseAddr("fd00::1")}}
+	r := hosts{"both": {netip.MustParseAddr("fd00::1"), netip.MustParseAddr("::ffff:10.0.0.1")}, "six": {netip.MustParseAddr("fd00::1")},
+		"inside": {netip.MustParseAddr("::ffff:127.0.0.1"), netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("fe80::1"), netip.MustParseAddr("::"), netip.MustParseAddr("224.0.0.1")},
+		"mixed":  {netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.0.0.2")},
+	}
 	for _, tc := range []struct {
 		name   string
 		plan   Plan
@@ -277,6 +280,8 @@ func TestResolved(t *testing.T) {
 		{"the other, if there is none", Plan{Host: "six"}, "[fd00::1]:15008", "", ""},
 		{"a target that was set stays", Plan{Host: "six", Target: "cart:80"}, "[fd00::1]:15008", "cart:80", ""},
 		{"not one that is not allowed", Plan{Host: "six", Families: mesh.FamiliesIPv4}, "", "", ReasonWrongFamily},
+		{"none that means another thing to each host", Plan{Host: "inside"}, "", "", ReasonConnect},
+		{"the one among them that does not", Plan{Host: "mixed"}, "10.0.0.2:15008", "", ""},
 		{"unknown", Plan{Host: "nowhere"}, "", "", ReasonConnect},
 	} {
 		tc.plan.Dial = netip.AddrPortFrom(netip.Addr{}, 15008)

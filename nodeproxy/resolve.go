@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -18,11 +19,19 @@ type resolver interface {
 
 // resolved gives a plan whose next hop is known by name the address that the name has now, by the proxy's own resolver: of a family that the
 // plan allows, rather of the one that the application dialled. The identities that the next hop must prove stay as they are, so a false
-// answer leads nowhere.
+// answer leads nowhere. Addresses that no other host can have are left out: whoever owns the name, maybe in another cluster, does not get to knock at
+// the doors of this one.
 func resolved(ctx context.Context, r resolver, plan Plan) (Plan, error) {
 	addrs, err := r.LookupNetIP(ctx, "ip", plan.Host)
 	if err != nil {
 		return plan, &hopError{reason: ReasonConnect, err: fmt.Errorf("resolve %s: %w", plan.Host, err)}
+	}
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool {
+		a = a.Unmap()
+		return a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast()
+	})
+	if len(addrs) == 0 {
+		return plan, &hopError{reason: ReasonConnect, err: fmt.Errorf("resolve %s: it has no address that another host could have", plan.Host)}
 	}
 	addr, ok := directory.Address(&mesh.Workload{Addresses: addrs}, plan.Families, plan.IPv6)
 	if !ok {
