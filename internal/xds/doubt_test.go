@@ -8,9 +8,11 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
+	"google.golang.org/grpc/mem"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/test/ambient"
@@ -189,5 +191,25 @@ func TestRestartsLoseNothing(t *testing.T) {
 				server.dismiss(sub)
 			}
 		})
+	}
+}
+
+// An answer that does not fit into one response is partial until its last one.
+func TestPartsOfOneAnswer(t *testing.T) {
+	large := mem.SliceBuffer(make([]byte, maxResponseBytes)) // never written to, so it costs nothing
+	table := newTable()
+	for _, name := range []string{"a", "b"} {
+		table.put(&entry{kind: kindWorkload, name: name, wire: large})
+	}
+	s := newSubscription(addressURL, "")
+	if err := s.first(&discovery.DeltaDiscoveryRequest{TypeUrl: addressURL}, table, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	for i, partial := range []bool{true, false} {
+		r := s.next(table, func(*entry) bool { return true }, time.Time{})
+		if r == nil || len(r.entries) != 1 || r.partial != partial {
+			t.Fatalf("response %d: %+v, want one resource, partial %t", i, r, partial)
+		}
+		s.acknowledge(r.nonce)
 	}
 }
