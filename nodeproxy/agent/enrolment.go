@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -26,9 +28,15 @@ type enrolment struct {
 	zds    *zds.Server
 	probes *redirect.Probes
 
+	// disturbed is called, from any goroutine and without waiting for anything, when a pod's rules should be looked at after a while.
+	disturbed func(namespace, name string, after time.Duration)
+
 	mu   sync.Mutex
 	pods map[string]captured // by pod uid
 }
+
+// lookPause is the least time between two looks at one pod's rules: somebody who changes them all the time costs us 0.5 % of a CPU.
+const lookPause = time.Second
 
 // captured is one pod in the set.
 type captured struct {
@@ -36,11 +44,22 @@ type captured struct {
 	netns    *os.File // owned by the set
 	addrs    []netip.Addr
 	options  redirect.Options
-	served   bool // a proxy has acknowledged it
+	served   bool            // a proxy has acknowledged it
+	watch    *redirect.Watch // owned by the set; nil where the kernel has none for us
+	suspect  bool            // something has changed in the namespace since looked
+	looked   time.Time       // when the rules were last known to be whole
+}
+
+// close gives back what the set owns of a pod. It waits for the watch, which asks for the set's lock.
+func (c captured) close() {
+	if c.watch != nil {
+		c.watch.Close()
+	}
+	c.netns.Close()
 }
 
 func newEnrolment(log logr.Logger, dns bool, server *zds.Server, probes *redirect.Probes) *enrolment {
-	return &enrolment{log: log, dns: dns, zds: server, probes: probes, pods: map[string]captured{}}
+	return &enrolment{log: log, dns: dns, zds: server, probes: probes, pods: map[string]captured{}, disturbed: func(string, string, time.Duration) {}}
 }
 
 func workloadOf(pod *corev1.Pod) zds.Workload {
@@ -49,7 +68,8 @@ func workloadOf(pod *corev1.Pod) zds.Workload {
 
 // capture installs the rules in the pod's namespace and puts the pod into the set and into the proxy's snapshot; serve comes next. It
 // owns netns. The order is that of fail-closed capture: the kubelet's probes are told apart before anything is captured, so that a
-// pod is not restarted for want of a proxy, and from the moment of the rules on, nothing passes but through one.
+// pod is not restarted for want of a proxy, and from the moment of the rules on, nothing passes but through one. Rules of an earlier
+// agent that are whole are left as they are.
 func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr) error {
 	options, err := e.options(pod, netns)
 	if err != nil {
@@ -60,17 +80,25 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 		netns.Close()
 		return err
 	}
-	if err := redirect.Apply(netns, options); err != nil {
-		netns.Close()
+	w := workloadOf(pod)
+	c := captured{workload: w, netns: netns, addrs: addrs, options: options, looked: time.Now()}
+	if c.watch, err = redirect.NewWatch(netns, func() { e.suspected(w.UID) }); err != nil {
+		e.log.Error(err, "changes of a pod's rules are noticed late", "workload", w.Namespace+"/"+w.Name)
+	}
+	what, err := redirect.Damage(netns, options)
+	if what != "" && err == nil {
+		err = redirect.Repair(netns, options)
+	}
+	if err != nil {
+		c.close()
 		return errors.Join(err, e.probes.Delete(addrs))
 	}
-	w := workloadOf(pod)
 	e.mu.Lock()
 	old, replaced := e.pods[w.UID]
-	e.pods[w.UID] = captured{workload: w, netns: netns, addrs: addrs, options: options}
+	e.pods[w.UID] = c
 	e.mu.Unlock()
 	if replaced {
-		old.netns.Close()
+		old.close()
 		e.unprobe(old, addrs)
 	}
 	return e.zds.Stage(w, netns)
@@ -86,29 +114,71 @@ func (e *enrolment) options(pod *corev1.Pod, netns *os.File) (redirect.Options, 
 	return options, nil
 }
 
-// adjust applies the rules again if the pod wants to be captured in another way than it is.
-func (e *enrolment) adjust(pod *corev1.Pod) error {
+// suspected says that something has changed in a pod's namespace, be it by ourselves.
+func (e *enrolment) suspected(uid string) {
 	e.mu.Lock()
-	c, ok := e.pods[string(pod.UID)]
+	c, ok := e.pods[uid]
+	news := ok && !c.suspect
+	if news {
+		c.suspect = true
+		e.pods[uid] = c
+	}
+	e.mu.Unlock()
+	if news {
+		e.disturbed(c.workload.Namespace, c.workload.Name, max(0, lookPause-time.Since(c.looked)))
+	}
+}
+
+// suspectAll has every pod looked at, in case that the kernel told us nothing.
+func (e *enrolment) suspectAll() {
+	e.mu.Lock()
+	uids := slices.Collect(maps.Keys(e.pods))
+	e.mu.Unlock()
+	for _, uid := range uids {
+		e.suspected(uid)
+	}
+}
+
+// maintain makes the rules be as the pod wants them, if it wants others than it has, or if somebody may have damaged them. It says
+// what was damaged; without an error, that is put right.
+func (e *enrolment) maintain(pod *corev1.Pod) (damage string, err error) {
+	uid := string(pod.UID)
+	e.mu.Lock()
+	c, ok := e.pods[uid]
 	e.mu.Unlock()
 	if !ok {
-		return nil
+		return "", nil
 	}
 	options := captureOptions(pod, e.dns)
 	options.IPv6 = c.options.IPv6
-	if sameOptions(options, c.options) {
-		return nil
+	if c.suspect {
+		// First: what changes while we look is looked at again.
+		e.update(uid, func(c *captured) { c.suspect, c.looked = false, time.Now() })
+		if options.IPv6, err = redirect.HasIPv6(c.netns); err == nil {
+			damage, err = redirect.Damage(c.netns, c.options)
+		}
 	}
-	if err := redirect.Apply(c.netns, options); err != nil {
-		return err
+	other := !sameOptions(options, c.options)
+	if err == nil && (damage != "" || other) {
+		err = redirect.Repair(c.netns, options)
 	}
+	if err != nil {
+		e.update(uid, func(c *captured) { c.suspect = true })
+		return damage, err
+	}
+	if other {
+		e.update(uid, func(c *captured) { c.options = options })
+	}
+	return damage, nil
+}
+
+func (e *enrolment) update(uid string, f func(*captured)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if c, ok := e.pods[string(pod.UID)]; ok {
-		c.options = options
-		e.pods[string(pod.UID)] = c
+	if c, ok := e.pods[uid]; ok {
+		f(&c)
+		e.pods[uid] = c
 	}
-	return nil
 }
 
 func sameOptions(a, b redirect.Options) bool {
@@ -126,12 +196,7 @@ func (e *enrolment) serve(ctx context.Context, uid string) error {
 	if err := e.zds.Add(ctx, c.workload, c.netns); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if c, ok := e.pods[uid]; ok {
-		c.served = true
-		e.pods[uid] = c
-	}
+	e.update(uid, func(c *captured) { c.served = true })
 	return nil
 }
 
@@ -160,7 +225,7 @@ func (e *enrolment) forget(ctx context.Context, uid string) error {
 		// Kept in the snapshot without being captured, perhaps.
 		return e.zds.Del(ctx, uid)
 	}
-	defer c.netns.Close()
+	defer c.close()
 	e.unprobe(c, nil)
 	return e.zds.Del(ctx, uid)
 }
@@ -240,9 +305,10 @@ func (e *enrolment) counts() (all, served int) {
 // close gives the namespaces back. The pods stay captured.
 func (e *enrolment) close() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	for uid, c := range e.pods {
-		c.netns.Close()
-		delete(e.pods, uid)
+	all := slices.Collect(maps.Values(e.pods))
+	clear(e.pods)
+	e.mu.Unlock()
+	for _, c := range all {
+		c.close()
 	}
 }

@@ -14,6 +14,7 @@ type metrics struct {
 	registry      *prometheus.Registry
 	enrolments    *prometheus.CounterVec // by result: captured, released, gone, failed
 	announcements *prometheus.CounterVec // by the code that the CNI plugin was answered
+	repairs       *prometheus.CounterVec // by what was repaired: pod, node
 }
 
 func newMetrics() *metrics {
@@ -23,8 +24,10 @@ func newMetrics() *metrics {
 			Name: "isthmus_agent_enrolments_total", Help: "Pods that joined or left the mesh on this node, by result."}, []string{"result"}),
 		announcements: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_agent_plugin_requests_total", Help: "Starting pods that the CNI plugin announced, by the code it was answered."}, []string{"code"}),
+		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_agent_repairs_total", Help: "Rules that somebody else had changed and that were put right, by place: pod or node."}, []string{"place"}),
 	}
-	m.registry.MustRegister(m.enrolments, m.announcements, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.enrolments, m.announcements, m.repairs, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 

@@ -77,6 +77,9 @@ func newPods(log logr.Logger, client kubernetes.Interface, node, proc string, se
 		sink: record.NewBroadcaster(),
 		seed: maphash.MakeSeed(),
 	}
+	e.disturbed = func(namespace, name string, after time.Duration) {
+		p.queue.AddAfter(cache.ObjectName{Namespace: namespace, Name: name}, after)
+	}
 	p.events = p.sink.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "isthmus-agent", Host: node})
 	podHandler, err := ours.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: p.enqueue, UpdateFunc: func(_, now any) { p.enqueue(now) }, DeleteFunc: p.enqueue,
@@ -181,6 +184,7 @@ func (p *pods) run(ctx context.Context) {
 		})
 	}
 	all.Go(func() { p.watchProxies(ctx) })
+	all.Go(func() { p.watchRules(ctx) })
 	<-ctx.Done()
 	p.queue.ShutDown()
 	all.Wait()
@@ -290,7 +294,7 @@ func (p *pods) forgetOthers(ctx context.Context, key cache.ObjectName, pod *core
 
 // settle makes sure that a captured pod is captured as it wants to be, is served, and says so.
 func (p *pods) settle(ctx context.Context, pod *corev1.Pod) error {
-	if err := p.enrolment.adjust(pod); err != nil {
+	if err := p.maintain(pod); err != nil {
 		return err
 	}
 	serveErr := p.enrolment.serve(ctx, string(pod.UID))
@@ -310,7 +314,7 @@ func (p *pods) enrolRunning(ctx context.Context, pod *corev1.Pod) error {
 	}
 	if err := p.captureRunning(pod, running); err != nil {
 		p.metrics.enrolments.WithLabelValues("failed").Inc()
-		p.events.Eventf(pod, corev1.EventTypeWarning, "CaptureFailed", "pod cannot join the mesh: %v", err)
+		p.events.Eventf(pod, corev1.EventTypeWarning, reasonCaptureFailed, "pod cannot join the mesh: %v", err)
 		return err
 	}
 	p.metrics.enrolments.WithLabelValues("captured").Inc()

@@ -53,12 +53,7 @@ func replaceTable(c *nftables.Conn, want Table) {
 }
 
 func addRule(c *nftables.Conn, table *nftables.Table, chain *nftables.Chain, r Rule) {
-	rule := &nftables.Rule{Table: table, Chain: chain, UserData: userdata.AppendString(nil, userdata.TypeComment, r.Name)}
-	for _, m := range r.Match {
-		rule.Exprs = append(rule.Exprs, m.expressions()...)
-	}
-	rule.Exprs = append(rule.Exprs, r.Action.expressions()...)
-	c.AddRule(rule)
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.expressions(), UserData: userdata.AppendString(nil, userdata.TypeComment, r.Name)})
 }
 
 // Release ends the capture of a pod that goes on running, and spares what was captured before. New connections go their own way. Those

@@ -3,34 +3,69 @@
 package redirect
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
 )
 
 // Probes is the node's side of probing: what the kubelet sends to the enrolled pods of this node gets the probe source address,
 // which the pods' rules let pass by the mesh. Only a socket of the node with the kubelet's uid can produce it.
 //
 // It lives in the network namespace that it is given, and stays there when the process ends: the probes of running pods must go on
-// working while an agent is replaced.
+// working while an agent is replaced. Its methods may be called from any goroutine.
 type Probes struct {
 	node *os.File
 	uid  uint32
+
+	mu   sync.Mutex
+	pods map[netip.Addr]struct{} // what the sets should hold
 }
 
 // NewProbes makes the node's side in the network namespace node for a kubelet that runs as uid. The file stays the caller's and must
 // stay open.
-func NewProbes(node *os.File, uid uint32) *Probes { return &Probes{node: node, uid: uid} }
+func NewProbes(node *os.File, uid uint32) *Probes {
+	return &Probes{node: node, uid: uid, pods: map[netip.Addr]struct{}{}}
+}
 
 func probeSets(table *nftables.Table) (v4, v6 *nftables.Set) {
 	return &nftables.Set{Table: table, Name: "probes-v4", KeyType: nftables.TypeIPAddr},
 		&nftables.Set{Table: table, Name: "probes-v6", KeyType: nftables.TypeIP6Addr}
 }
 
+// table is what the node should have, beside the sets.
+func (p *Probes) table(v4, v6 *nftables.Set) Table {
+	return Table{tableProbes, []Chain{{"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, []Rule{
+		{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v4, false)}, translateSource(ProbeSourceV4)},
+		{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v6, true)}, translateSource(ProbeSourceV6)},
+	}}}}
+}
+
 // Reset makes the rules, and the set of pods exactly these addresses, in one transaction.
 func (p *Probes) Reset(pods []netip.Addr) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.pods)
+	p.remember(pods)
+	return p.write()
+}
+
+func (p *Probes) remember(pods []netip.Addr) {
+	for _, a := range pods {
+		if a.IsValid() {
+			p.pods[a.Unmap()] = struct{}{}
+		}
+	}
+}
+
+// write is called with mu held.
+func (p *Probes) write() error {
 	c, err := nftables.New(nftables.WithNetNSFd(int(p.node.Fd())))
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
@@ -39,30 +74,75 @@ func (p *Probes) Reset(pods []netip.Addr) error {
 	c.DelTable(table) // whatever it was
 	table = c.AddTable(table)
 	v4, v6 := probeSets(table)
-	in4, in6 := elements(pods)
+	in4, in6 := elements(slices.Collect(maps.Keys(p.pods)))
 	if err := c.AddSet(v4, in4); err != nil {
 		return fmt.Errorf("set of pods: %w", err)
 	}
 	if err := c.AddSet(v6, in6); err != nil {
 		return fmt.Errorf("set of pods: %w", err)
 	}
-	chain := c.AddChain(&nftables.Chain{Table: table, Name: "postrouting", Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
-	addRule(c, table, chain, Rule{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v4, false)}, translateSource(ProbeSourceV4)})
-	addRule(c, table, chain, Rule{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v6, true)}, translateSource(ProbeSourceV6)})
+	replaceTable(c, p.table(v4, v6))
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("apply the node's probe rules: %w", err)
 	}
 	return nil
 }
 
+// Repair writes everything anew if anything is not as it should be, and says what that was: "" when nothing.
+func (p *Probes) Repair() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	what, err := p.damage()
+	if what == "" || err != nil {
+		return what, err
+	}
+	return what, p.write()
+}
+
+func (p *Probes) damage() (string, error) {
+	v4, v6 := probeSets(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableProbes})
+	what, err := tablesDamage(p.node, []Table{p.table(v4, v6)})
+	if what != "" || err != nil {
+		return what, err
+	}
+	c, err := nftables.New(nftables.WithNetNSFd(int(p.node.Fd())))
+	if err != nil {
+		return "", fmt.Errorf("nftables: %w", err)
+	}
+	in4, in6 := elements(slices.Collect(maps.Keys(p.pods)))
+	for set, want := range map[*nftables.Set][]nftables.SetElement{v4: in4, v6: in6} {
+		got, err := c.GetSetElements(set)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return "", fmt.Errorf("list set %s: %w", set.Name, err)
+		}
+		same := err == nil && len(got) == len(want)
+		for _, e := range got {
+			a, _ := netip.AddrFromSlice(e.Key)
+			_, ok := p.pods[a]
+			same = same && ok
+		}
+		if !same {
+			return fmt.Sprintf("set %s is not of the captured pods", set.Name), nil
+		}
+	}
+	return "", nil
+}
+
 // Add puts a pod's addresses into the set. Addresses that are there already are fine.
 func (p *Probes) Add(pod []netip.Addr) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remember(pod)
 	return p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error { return c.SetAddElements(s, e) })
 }
 
 // Delete takes a pod's addresses out of the set. Addresses that are not there are fine.
 func (p *Probes) Delete(pod []netip.Addr) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range pod {
+		delete(p.pods, a.Unmap())
+	}
 	return p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error {
 		// Added first, so that there is something to delete.
 		if err := c.SetAddElements(s, e); err != nil {
@@ -72,6 +152,7 @@ func (p *Probes) Delete(pod []netip.Addr) error {
 	})
 }
 
+// change is called with mu held. When there is no set to change, somebody has damaged it: then all is written.
 func (p *Probes) change(pod []netip.Addr, order func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
 	if len(pod) == 0 {
 		return nil
@@ -93,7 +174,9 @@ func (p *Probes) change(pod []netip.Addr, order func(*nftables.Conn, *nftables.S
 		}
 	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("change the node's set of probed pods: %w", err)
+		if writeErr := p.write(); writeErr != nil {
+			return fmt.Errorf("change the node's set of probed pods: %w", errors.Join(err, writeErr))
+		}
 	}
 	return nil
 }
