@@ -26,13 +26,22 @@ import (
 const proxyPatience = 20 * time.Second
 
 // announced takes in a pod that is starting, if it belongs to the mesh: when it returns nil the pod may start. On an error the
-// runtime throws the pod's network away, so nothing of it is kept.
+// runtime throws the pod's network away, so nothing of it is kept, and an event on the pod says why: the kubelet's own buries it among
+// identifiers of the sandbox.
 func (p *pods) announced(ctx context.Context, event cni.Event) error {
 	key := cache.ObjectName{Namespace: event.PodNamespace, Name: event.PodName}
 	pod, err := p.current(ctx, key, event.PodUID)
 	if err != nil {
 		return err
 	}
+	if err := p.takeIn(ctx, key, pod, event); err != nil {
+		p.events.Eventf(pod, corev1.EventTypeWarning, reasonStartBlocked, "pod may not start before its traffic is captured: %v", err)
+		return err
+	}
+	return nil
+}
+
+func (p *pods) takeIn(ctx context.Context, key cache.ObjectName, pod *corev1.Pod, event cni.Event) error {
 	namespace, err := p.namespace(ctx, pod.Namespace)
 	if err != nil {
 		return err

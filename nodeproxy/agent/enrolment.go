@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,11 +67,18 @@ func workloadOf(pod *corev1.Pod) zds.Workload {
 	return zds.Workload{UID: string(pod.UID), Name: pod.Name, Namespace: pod.Namespace, ServiceAccount: pod.Spec.ServiceAccountName}
 }
 
+// errNodesNamespace says that what was named as a pod's network is the node's, of which nothing may be captured.
+var errNodesNamespace = errors.New("the network namespace is the node's own")
+
 // capture installs the rules in the pod's namespace and puts the pod into the set and into the proxy's snapshot; serve comes next. It
 // owns netns. The order is that of fail-closed capture: the kubelet's probes are told apart before anything is captured, so that a
 // pod is not restarted for want of a proxy, and from the moment of the rules on, nothing passes but through one. Rules of an earlier
 // agent that are whole are left as they are.
 func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr) error {
+	if nodes, err := e.probes.Shares(netns); nodes || err != nil {
+		netns.Close()
+		return cmp.Or(err, errNodesNamespace)
+	}
 	options, err := e.options(pod, netns)
 	if err != nil {
 		netns.Close()

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/cni"
 )
 
@@ -73,6 +74,7 @@ func TestStartingPodFailsClosed(t *testing.T) {
 	if probed(t) != "" {
 		t.Errorf("probed %q after a refusal", probed(t))
 	}
+	n.until("the event", func() bool { return strings.Contains(n.event("Pod", pod.Name, reasonStartBlocked), "no room") })
 	p.setRefuse(nil)
 	unknown := pod.DeepCopy()
 	unknown.Name = "unknown"
@@ -91,6 +93,14 @@ func TestStartingPodFailsClosed(t *testing.T) {
 	defer notOne.Close()
 	if code, text := n.announce(pod, notOne, "10.1.0.1"); code != http.StatusInternalServerError || !strings.Contains(text, "not a namespace") {
 		t.Errorf("not a namespace: %d: %s", code, text)
+	}
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	if code, text := n.announce(pod, own, "10.1.0.1"); code != http.StatusInternalServerError || !strings.Contains(text, "node's own") || tables(t, own) != "" {
+		t.Errorf("the node's namespace: %d: %s, tables %q", code, text, tables(t, own))
 	}
 }
 
@@ -130,6 +140,9 @@ func TestRunningPodJoinsAndLeaves(t *testing.T) {
 	stopProxy()
 	n.label(pod, modeAmbient)
 	n.until("the pod to be pending", func() bool { return n.annotation(pod) == redirectionPending && tables(t, sandbox) == allTables })
+	n.until("the event", func() bool {
+		return strings.Contains(n.event("Pod", pod.Name, reasonNotServed), zds.ErrNoProxy.Error())
+	})
 	p, _ = n.startProxy()
 	n.until("the pod to be served", joined)
 

@@ -18,10 +18,12 @@ const (
 	podsLook = 5 * time.Minute
 )
 
-// Reasons of Events on pods, and on the node.
+// Reasons of Events on pods, and on the node. Their messages say why, or what.
 const (
-	reasonCaptureFailed = "CaptureFailed"   // the pod should be in the mesh and cannot; the message says why
-	reasonRepaired      = "CaptureRepaired" // somebody changed rules, and they were put right; the message says which
+	reasonStartBlocked  = "StartBlocked"    // the pod may not start now; it is tried again
+	reasonCaptureFailed = "CaptureFailed"   // the running pod should be in the mesh and cannot; it is tried again
+	reasonNotServed     = "NotServed"       // the pod is captured and no proxy serves it: its connections are refused
+	reasonRepaired      = "CaptureRepaired" // somebody changed rules, and they were put right
 )
 
 // maintain keeps a captured pod's rules as they should be, and says so when somebody else had changed them.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -52,7 +53,7 @@ func TestListOfPlugins(t *testing.T) {
 	if err := json.Unmarshal(with, &conf); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{"type": PluginName, "socket": entry.Socket, "excludeNamespaces": []any{"isthmus-system", "kube-system"}}
+	want := map[string]any{"type": PluginName, "socket": entry.Socket, "agentWaitSeconds": 30.0, "excludeNamespaces": []any{"isthmus-system", "kube-system"}}
 	if conf.Name != "lab" || conf.CNIVersion != "1.0.0" || len(conf.Plugins) != 3 || cmp.Diff(want, conf.Plugins[2]) != "" {
 		t.Errorf("got %s", with)
 	}
@@ -155,7 +156,7 @@ func TestInstallation(t *testing.T) {
 }
 
 // plugin runs the plugin as a runtime does, and gives what it wrote.
-func plugin(t *testing.T, command, socket, namespace string) (string, error) {
+func plugin(t *testing.T, command, socket, namespace string, wait int) (string, error) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -165,7 +166,7 @@ func plugin(t *testing.T, command, socket, namespace string) (string, error) {
 	cmd.Args[0] = PluginName
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID=c1", "CNI_NETNS=/var/run/netns/cni-1", "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin",
 		"CNI_NETNS_OVERRIDE=true", "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE="+namespace+";K8S_POD_NAME=cart-1;K8S_POD_UID=u1;K8S_POD_INFRA_CONTAINER_ID=c1")
-	cmd.Stdin = strings.NewReader(`{"cniVersion":"1.0.0","name":"lab","type":"isthmus-cni","socket":"` + socket + `","excludeNamespaces":["kube-system"],
+	cmd.Stdin = strings.NewReader(`{"cniVersion":"1.0.0","name":"lab","type":"isthmus-cni","socket":"` + socket + `","agentWaitSeconds":` + fmt.Sprint(wait) + `,"excludeNamespaces":["kube-system"],
 		"prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/var/run/netns/cni-1"}],
 		"ips":[{"address":"10.244.1.7/24","gateway":"10.244.1.1","interface":0}],"dns":{}}}`)
 	var stderr strings.Builder
@@ -177,14 +178,14 @@ func plugin(t *testing.T, command, socket, namespace string) (string, error) {
 
 func TestPlugin(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "cni.sock")
-	if out, err := plugin(t, "ADD", socket, "shop"); err == nil || !strings.Contains(out, "pod shop/cart-1 cannot start: the isthmus agent of this node is not reachable") {
+	if out, err := plugin(t, "ADD", socket, "shop", 0); err == nil || !strings.Contains(out, "pod shop/cart-1 cannot start: the isthmus agent of this node is not reachable") {
 		t.Errorf("without an agent: %v, %s", err, out)
 	}
-	if out, err := plugin(t, "ADD", socket, "kube-system"); err != nil || !strings.Contains(out, "10.244.1.7/24") {
+	if out, err := plugin(t, "ADD", socket, "kube-system", 0); err != nil || !strings.Contains(out, "10.244.1.7/24") {
 		t.Errorf("excluded namespace without an agent: %v, %s", err, out)
 	}
 	for _, command := range []string{"DEL", "CHECK", "VERSION"} {
-		if out, err := plugin(t, command, socket, "shop"); err != nil {
+		if out, err := plugin(t, command, socket, "shop", 0); err != nil {
 			t.Errorf("%s without an agent: %v, %s", command, err, out)
 		}
 	}
@@ -207,7 +208,7 @@ func TestPlugin(t *testing.T) {
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
 
-	out, err := plugin(t, "ADD", socket, "shop")
+	out, err := plugin(t, "ADD", socket, "shop", 0)
 	if err != nil || !strings.Contains(out, "10.244.1.7/24") {
 		t.Errorf("add: %v, %s", err, out)
 	}
@@ -216,8 +217,50 @@ func TestPlugin(t *testing.T) {
 		t.Errorf("event %+v", got)
 	}
 	answer = "no node proxy is connected"
-	if out, err := plugin(t, "ADD", socket, "shop"); err == nil || !strings.Contains(out, answer) {
+	if out, err := plugin(t, "ADD", socket, "shop", 0); err == nil || !strings.Contains(out, answer) {
 		t.Errorf("refused: %v, %s", err, out)
+	}
+}
+
+// TestPluginOutlastsTheAgentsUpgrade: a pod that starts while the agent is being replaced waits. The first agent goes away with the
+// question, its socket stays behind without a listener, and the next agent answers.
+func TestPluginOutlastsTheAgentsUpgrade(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "cni.sock")
+	first, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.SetUnlinkOnClose(false)
+	type result struct {
+		out string
+		err error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		out, err := plugin(t, "ADD", socket, "shop", 30)
+		ended <- result{out, err}
+	}()
+	asked, err := first.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := asked.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	asked.Close()
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	next, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	go func() { _ = server.Serve(next) }()
+	defer server.Close()
+	if r := <-ended; r.err != nil || !strings.Contains(r.out, "10.244.1.7/24") {
+		t.Errorf("got %v, %s", r.err, r.out)
 	}
 }
 

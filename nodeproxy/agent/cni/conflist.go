@@ -10,6 +10,10 @@ import (
 	"slices"
 )
 
+// agentWait is how long a starting pod waits for an agent that is being replaced, in seconds. Without it the pod would fail at once and
+// be tried again by the kubelet, later each time.
+const agentWait = 30
+
 // Entry is what the agent wants the plugin's configuration on the node to be.
 type Entry struct {
 	Socket            string
@@ -21,7 +25,7 @@ func (e Entry) plugin() map[string]any {
 	for _, n := range e.ExcludeNamespaces {
 		excluded = append(excluded, n)
 	}
-	return map[string]any{"type": PluginName, "socket": e.Socket, "excludeNamespaces": excluded}
+	return map[string]any{"type": PluginName, "socket": e.Socket, "agentWaitSeconds": agentWait, "excludeNamespaces": excluded}
 }
 
 // withPlugin gives a list of plugins with ours as its last, and whether that is a change. Everything else in it is kept.

@@ -23,14 +23,20 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// patience is how long the plugin waits for the agent. The kubelet gives a sandbox 4 minutes and then tries again.
-const patience = 60 * time.Second
+const (
+	// patience is how long the plugin waits for the agent's answer. The kubelet gives a sandbox 4 minutes and then tries again.
+	patience = 60 * time.Second
+	// knock is the pause between attempts to reach an agent that is not there.
+	knock = 100 * time.Millisecond
+)
 
 // Config is the plugin's entry in the node's list of plugins.
 type Config struct {
 	types.PluginConf
 	// Socket is where the agent listens, a path on the node.
 	Socket string `json:"socket"`
+	// AgentWaitSeconds is how long to wait for an agent that is not there before the pod's start fails.
+	AgentWaitSeconds int `json:"agentWaitSeconds,omitempty"`
 	// ExcludeNamespaces are namespaces whose pods never are in the mesh, and start without asking the agent.
 	ExcludeNamespaces []string `json:"excludeNamespaces,omitempty"`
 }
@@ -69,7 +75,7 @@ func add(args *skel.CmdArgs) error {
 	if event.PodName != "" && !slices.Contains(conf.ExcludeNamespaces, event.PodNamespace) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := post(ctx, conf.Socket, event); err != nil {
+		if err := announce(ctx, conf, event); err != nil {
 			return types.NewError(types.ErrTryAgainLater, fmt.Sprintf("pod %s/%s cannot start: %v", event.PodNamespace, event.PodName, err), "")
 		}
 	}
@@ -105,7 +111,22 @@ func newEvent(args *skel.CmdArgs, previous types.Result) (Event, error) {
 	return event, nil
 }
 
-// post gives the event to the agent and waits until the pod may start.
+// errAway says that no agent answered. Whether one heard us does not matter: to announce a pod again is harmless.
+var errAway = errors.New("the isthmus agent of this node is not reachable")
+
+// announce gives the event to the agent and waits until the pod may start. While the agent is being replaced it is tried again.
+func announce(ctx context.Context, conf Config, event Event) error {
+	end := time.Now().Add(time.Duration(conf.AgentWaitSeconds) * time.Second)
+	for {
+		err := post(ctx, conf.Socket, event)
+		if !errors.Is(err, errAway) || time.Now().After(end) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(knock)
+	}
+}
+
+// post asks once.
 func post(ctx context.Context, socket string, event Event) error {
 	body, err := json.Marshal(event)
 	if err != nil {
@@ -123,10 +144,10 @@ func post(ctx context.Context, socket string, event Event) error {
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-			return fmt.Errorf("the isthmus agent of this node is not reachable at %s: %w", socket, op.Err)
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			err = op.Err
 		}
-		return fmt.Errorf("the isthmus agent of this node: %w", err)
+		return fmt.Errorf("%w at %s: %w", errAway, socket, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {

@@ -34,6 +34,9 @@ func NewProbes(node *os.File, uid uint32) *Probes {
 	return &Probes{node: node, uid: uid, pods: map[netip.Addr]struct{}{}}
 }
 
+// Shares says whether a network namespace is the node's own.
+func (p *Probes) Shares(netns *os.File) (bool, error) { return Same(p.node, netns) }
+
 func probeSets(table *nftables.Table) (v4, v6 *nftables.Set) {
 	return &nftables.Set{Table: table, Name: "probes-v4", KeyType: nftables.TypeIPAddr},
 		&nftables.Set{Table: table, Name: "probes-v6", KeyType: nftables.TypeIP6Addr}
