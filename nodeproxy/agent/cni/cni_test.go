@@ -3,11 +3,8 @@
 package cni
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -15,10 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
-	"github.com/go-logr/logr/testr"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -72,85 +66,6 @@ func TestListOfPlugins(t *testing.T) {
 	} {
 		if _, _, err := withPlugin([]byte(list), entry); err == nil {
 			t.Errorf("%s was accepted", name)
-		}
-	}
-}
-
-func TestInstallation(t *testing.T) {
-	bin, conf := t.TempDir(), t.TempDir()
-	first, second := filepath.Join(conf, "10-lab.conflist"), filepath.Join(conf, "20-other.conflist")
-	write := func(file, content string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(content), 0o640); err != nil {
-			t.Fatal(err)
-		}
-	}
-	i := &Installation{BinDir: bin, ConfDir: conf, Entry: entry, Log: testr.New(t)}
-	has := func(file string) bool {
-		t.Helper()
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(string(b), PluginName)
-	}
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- i.Run(ctx) }()
-		wait := func() { time.Sleep(recheck); synctest.Wait() }
-		wait()
-		if i.Installed() {
-			t.Error("installed without a list")
-		}
-		write(first, lab)
-		write(second, lab)
-		wait()
-		if !i.Installed() || !has(first) || has(second) {
-			t.Errorf("installed %v, first %v, second %v; want true, true, false", i.Installed(), has(first), has(second))
-		}
-		write(first, lab) // whoever installs the network writes it anew
-		wait()
-		if !has(first) {
-			t.Error("not installed again")
-		}
-		write(first, "{")
-		wait()
-		if i.Installed() {
-			t.Error("installed in a broken list")
-		}
-		write(first, lab)
-		wait()
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	if !has(first) {
-		t.Error("stopping uninstalled the plugin")
-	}
-	info, err := os.Stat(first)
-	if err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	if info, err := os.Stat(filepath.Join(bin, PluginName)); err != nil || info.Mode().Perm() != 0o755 {
-		t.Errorf("binary: %v, %v", info, err)
-	}
-	for range 2 {
-		if err := i.Uninstall(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if has(first) || has(second) {
-		t.Error("still in a list")
-	}
-	if _, err := os.Stat(filepath.Join(bin, PluginName)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("binary is still there: %v", err)
-	}
-	for _, dir := range []string{bin, conf} {
-		left, err := filepath.Glob(filepath.Join(dir, ".*.new"))
-		if err != nil || len(left) > 0 {
-			t.Errorf("left behind: %v, %v", left, err)
 		}
 	}
 }

@@ -38,6 +38,31 @@ func withoutPlugin(list []byte) ([]byte, bool, error) {
 	return edit(list, func(others []any) []any { return others })
 }
 
+// wrapped gives a list of a single plugin and ours, which is the network of that plugin: of its name, which its addresses are kept under,
+// and of its version.
+func wrapped(single []byte, e Entry) ([]byte, error) {
+	decoder := json.NewDecoder(bytes.NewReader(single))
+	decoder.UseNumber()
+	var conf map[string]any
+	if err := decoder.Decode(&conf); err != nil {
+		return nil, err
+	}
+	if kind, ok := conf["type"].(string); !ok || kind == "" || kind == PluginName {
+		return nil, errors.New("no plugin that makes the network")
+	}
+	list := map[string]any{"name": conf["name"], "cniVersion": conf["cniVersion"], "plugins": []any{conf, e.plugin()}}
+	for key, v := range list {
+		if v == nil {
+			delete(list, key)
+		}
+	}
+	out, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write list of plugins: %w", err)
+	}
+	return append(out, '\n'), nil
+}
+
 // edit gives change the plugins that are not ours.
 func edit(list []byte, change func(others []any) []any) ([]byte, bool, error) {
 	decoder := json.NewDecoder(bytes.NewReader(list))
