@@ -43,6 +43,10 @@ import (
 func TestMain(m *testing.M) {
 	const again = "ISTHMUS_TEST_NODE"
 	if os.Getenv(again) != "" {
+		if err := confine(); err != nil {
+			fmt.Fprintln(os.Stderr, "confine the process:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
