@@ -10,6 +10,8 @@
 // until it is captured and the proxy serves it. A pod that already runs is taken in, or let go, when labels say so. Work on one pod
 // happens one step at a time; pods do not wait for each other.
 //
+// Once captured, a pod stays it: the kernel tells of changes in its namespace, and what somebody damaged is put right, with an event.
+//
 // What it needs: root with NET_ADMIN, SYS_ADMIN and SYS_PTRACE, the node's network and process namespaces (hostNetwork, hostPID), the
 // node's /opt/cni/bin, /etc/cni/net.d, /var/run/isthmus and /run/netns (mount propagation HostToContainer), and of the API server:
 // get, list and watch on pods and namespaces, patch on pods/status, create and patch on events.

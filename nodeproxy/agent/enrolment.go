@@ -34,6 +34,8 @@ type enrolment struct {
 
 	mu   sync.Mutex
 	pods map[string]captured // by pod uid
+	// kept are pods that an earlier agent captured, as far as we know, and that we have not found again. Of these only workload and addrs are set.
+	kept map[string]captured
 }
 
 // lookPause is the least time between two looks at one pod's rules: somebody who changes them all the time costs us 0.5 % of a CPU.
@@ -60,7 +62,7 @@ func (c captured) close() {
 }
 
 func newEnrolment(log logr.Logger, dns bool, server *zds.Server, probes *redirect.Probes) *enrolment {
-	return &enrolment{log: log, dns: dns, zds: server, probes: probes, pods: map[string]captured{}, disturbed: func(string, string, time.Duration) {}}
+	return &enrolment{log: log, dns: dns, zds: server, probes: probes, pods: map[string]captured{}, kept: map[string]captured{}, disturbed: func(string, string, time.Duration) {}}
 }
 
 func workloadOf(pod *corev1.Pod) zds.Workload {
@@ -104,12 +106,24 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 	e.mu.Lock()
 	old, replaced := e.pods[w.UID]
 	e.pods[w.UID] = c
+	former := e.kept[w.UID]
+	delete(e.kept, w.UID)
 	e.mu.Unlock()
 	if replaced {
 		old.close()
-		e.unprobe(old, addrs)
+		former = old
 	}
+	e.unprobe(former, addrs)
 	return e.zds.Stage(w, netns)
+}
+
+// keep lets proxies that serve a pod go on with it, although its network namespace has not been found. Its probes go on as well.
+func (e *enrolment) keep(pod *corev1.Pod) error {
+	w := workloadOf(pod)
+	e.mu.Lock()
+	e.kept[w.UID] = captured{workload: w, addrs: podAddresses(pod)}
+	e.mu.Unlock()
+	return e.zds.Keep(w.UID)
 }
 
 func (e *enrolment) options(pod *corev1.Pod, netns *os.File) (redirect.Options, error) {
@@ -228,13 +242,14 @@ func (e *enrolment) forget(ctx context.Context, uid string) error {
 	e.mu.Lock()
 	c, ok := e.pods[uid]
 	delete(e.pods, uid)
+	former := e.kept[uid]
+	delete(e.kept, uid)
 	e.mu.Unlock()
-	if !ok {
-		// Kept in the snapshot without being captured, perhaps.
-		return e.zds.Del(ctx, uid)
+	if ok {
+		defer c.close()
+		former = c
 	}
-	defer c.close()
-	e.unprobe(c, nil)
+	e.unprobe(former, nil)
 	return e.zds.Del(ctx, uid)
 }
 
@@ -253,11 +268,13 @@ func (e *enrolment) unprobe(c captured, still []netip.Addr) {
 	}
 }
 
-// holds says whether a pod of the set has the address. It is called with mu held.
+// holds says whether a pod of the set, or one that is kept, has the address. It is called with mu held.
 func (e *enrolment) holds(a netip.Addr) bool {
-	for _, c := range e.pods {
-		if slices.Contains(c.addrs, a) {
-			return true
+	for _, all := range []map[string]captured{e.pods, e.kept} {
+		for _, c := range all {
+			if slices.Contains(c.addrs, a) {
+				return true
+			}
 		}
 	}
 	return false
@@ -271,14 +288,16 @@ func (e *enrolment) state(uid string) (isCaptured, isServed bool) {
 	return ok, c.served
 }
 
-// named gives the uids of the captured pods of this namespace and name, of which one at most still exists.
+// named gives the uids of the captured and kept pods of this namespace and name, of which one at most still exists.
 func (e *enrolment) named(namespace, name string) []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var uids []string
-	for uid, c := range e.pods {
-		if c.workload.Namespace == namespace && c.workload.Name == name {
-			uids = append(uids, uid)
+	for _, all := range []map[string]captured{e.pods, e.kept} {
+		for uid, c := range all {
+			if c.workload.Namespace == namespace && c.workload.Name == name {
+				uids = append(uids, uid)
+			}
 		}
 	}
 	return uids

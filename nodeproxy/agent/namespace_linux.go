@@ -138,7 +138,8 @@ func (p processes) namespace(uid string, addrs []netip.Addr) (*os.File, error) {
 			errs = append(errs, err)
 		}
 	}
-	return nil, fmt.Errorf("%w (%d processes): %w", errNoNamespace, len(p.pods[uid]), errors.Join(errs...))
+	err := fmt.Errorf("%w (it has %d)", errNoNamespace, len(p.pods[uid]))
+	return nil, errors.Join(append([]error{err}, errs...)...)
 }
 
 // kubeletUID gives the user that the node's kubelet runs as: root, unless a process of that name says otherwise.

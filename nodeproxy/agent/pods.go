@@ -166,7 +166,7 @@ func (p *pods) restore(probes *redirect.Probes) error {
 	for _, pod := range wanted {
 		if err := p.captureRunning(pod, running); err != nil {
 			p.log.Error(err, "pod not captured at start, will retry", "workload", pod.Namespace+"/"+pod.Name)
-			if err := p.enrolment.zds.Keep(string(pod.UID)); err != nil {
+			if err := p.enrolment.keep(pod); err != nil {
 				return err
 			}
 		}
@@ -351,6 +351,9 @@ func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
 			return err
 		}
 		p.log.Info("pod left the mesh", "workload", pod.Namespace+"/"+pod.Name)
+	}
+	if err := p.enrolment.forget(ctx, string(pod.UID)); err != nil {
+		return err
 	}
 	return annotate(ctx, p.client, pod, "")
 }
