@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
@@ -90,7 +91,7 @@ func (c *connections) list() []*Connection {
 // judge decides on an inbound connection by a view. A connection must be in the registry before it is judged for the first time:
 // a policy that comes after the view was loaded finds it there.
 func (conn *Connection) judge(v *directory.View, self *mesh.Workload) *Refusal {
-	verdict := conn.pod.proxy.judge.Authorize(v, self, Caller{Peer: conn.Peer, Source: conn.Source.Addr(), Destination: conn.Destination})
+	verdict := conn.pod.proxy.judge.Authorize(v, self, authz.Caller{Peer: conn.Peer, Source: conn.Source.Addr(), Destination: conn.Destination})
 	if verdict.DryAllowed != verdict.Allowed {
 		conn.pod.proxy.metrics.dryRun.Inc()
 		conn.pod.proxy.o.Log.Info("policies in dry run would decide otherwise", "workload", conn.Pod, "peer", conn.Peer.String(),

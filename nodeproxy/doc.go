@@ -4,7 +4,7 @@
 // pod's network namespace, while it runs in its own.
 //
 // The agent hands over one namespace per pod (pods.go); each gets listeners for outbound, plaintext inbound, HBONE and DNS.
-// Decisions are pure and apart from the sockets: plan.go says where an outbound connection goes, authorize.go whether an inbound one
+// Decisions are pure and apart from the sockets: plan.go says where an outbound connection goes, package authz whether an inbound one
 // may. Everything that a decision needs comes from one immutable directory.View.
 //
 // Order and failure: an application's connection is accepted before its destination is connected, so a failure shows as a reset of

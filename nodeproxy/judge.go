@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -15,7 +16,7 @@ import (
 // maxJudgeEntries bounds what a Judge keeps: a few times the pods of a node. Beyond it all is forgotten and made again as it is needed.
 const maxJudgeEntries = 1024
 
-// Judge answers what Authorize answers with the policies of a view, in a time that hardly depends on how many there are. It keeps the
+// Judge answers what authz.Authorize answers with the policies of a view, in a time that hardly depends on how many there are. It keeps the
 // policies of each namespace, and those that single workloads name, indexed until they change. It is safe for any number of callers.
 type Judge struct {
 	log logr.Logger
@@ -27,14 +28,14 @@ type Judge struct {
 
 type scopeEntry struct {
 	policies []*mesh.Policy // of the view, which gives the same slice until one of them changes
-	index    func() *policyIndex
+	index    func() *authz.Index
 }
 
 type namedEntry struct {
 	workload *mesh.Workload
 	turn     uint64
 	policies []*mesh.Policy
-	index    func() *policyIndex
+	index    func() *authz.Index
 }
 
 // NewJudge tells log of policies that workloads name and nobody knows.
@@ -43,89 +44,16 @@ func NewJudge(log logr.Logger) *Judge {
 }
 
 // Authorize judges a caller of a workload by the policies of a view.
-func (j *Judge) Authorize(v *directory.View, self *mesh.Workload, c Caller) Verdict {
-	s := subjectOf(c)
-	indexes := [3]*policyIndex{j.scope(v, ""), nil, j.ofWorkload(v, self)}
+func (j *Judge) Authorize(v *directory.View, self *mesh.Workload, c authz.Caller) authz.Verdict {
+	indexes := [3]*authz.Index{j.scope(v, ""), nil, j.ofWorkload(v, self)}
 	if self.Namespace != "" {
 		indexes[1] = j.scope(v, self.Namespace)
 	}
-	var verdict Verdict
-	verdict.Allowed, verdict.Policy = judged(&indexes, &s, false)
-	verdict.DryAllowed, verdict.DryPolicy = verdict.Allowed, verdict.Policy
-	if slices.ContainsFunc(indexes[:], (*policyIndex).isDry) {
-		verdict.DryAllowed, verdict.DryPolicy = judged(&indexes, &s, true)
-	}
-	return verdict
-}
-
-func judged(in *[3]*policyIndex, s *subject, dryToo bool) (allowed bool, by string) {
-	allows := false
-	for _, x := range in {
-		if x == nil {
-			continue
-		}
-		of := x.of(dryToo)
-		if p := of.deny.first(s); p != nil {
-			return false, p.Key()
-		}
-		allows = allows || of.allow.policies > 0
-	}
-	if !allows {
-		return true, ""
-	}
-	for _, x := range in {
-		if x == nil {
-			continue
-		}
-		if p := x.of(dryToo).allow.first(s); p != nil {
-			return true, p.Key()
-		}
-	}
-	return false, ""
-}
-
-// policyIndex is a list of policies, indexed: those in force, and, if any is in dry run, all together.
-type policyIndex struct {
-	force sides
-	all   *sides // nil if it is the same
-}
-
-// sides are the policies of a list by what they do.
-type sides struct{ deny, allow *ruleIndex }
-
-func newPolicyIndex(policies []*mesh.Policy) *policyIndex {
-	split := func(dryToo bool) sides {
-		pick := func(action mesh.PolicyAction) *ruleIndex {
-			var out []*mesh.Policy
-			for _, p := range policies {
-				// Like Authorize, what is no DENY is an ALLOW.
-				if (p.Action == mesh.Deny) == (action == mesh.Deny) && (dryToo || !p.DryRun) {
-					out = append(out, p)
-				}
-			}
-			return newRuleIndex(out)
-		}
-		return sides{deny: pick(mesh.Deny), allow: pick(mesh.Allow)}
-	}
-	x := &policyIndex{force: split(false)}
-	if slices.ContainsFunc(policies, func(p *mesh.Policy) bool { return p.DryRun }) {
-		all := split(true)
-		x.all = &all
-	}
-	return x
-}
-
-func (x *policyIndex) isDry() bool { return x != nil && x.all != nil }
-
-func (x *policyIndex) of(dryToo bool) *sides {
-	if dryToo && x.all != nil {
-		return x.all
-	}
-	return &x.force
+	return authz.Judge(indexes[:], c)
 }
 
 // scope gives the index of a namespace's policies, or of the mesh's; nil if there are none.
-func (j *Judge) scope(v *directory.View, scope string) *policyIndex {
+func (j *Judge) scope(v *directory.View, scope string) *authz.Index {
 	policies := v.ScopedPolicies(scope)
 	if len(policies) == 0 {
 		return nil
@@ -140,7 +68,7 @@ func (j *Judge) scope(v *directory.View, scope string) *policyIndex {
 			if len(j.scopes) >= maxJudgeEntries {
 				clear(j.scopes)
 			}
-			e = scopeEntry{policies, sync.OnceValue(func() *policyIndex { return newPolicyIndex(policies) })}
+			e = scopeEntry{policies, sync.OnceValue(func() *authz.Index { return authz.NewIndex(policies) })}
 			j.scopes[scope] = e
 		}
 		j.mu.Unlock()
@@ -149,7 +77,7 @@ func (j *Judge) scope(v *directory.View, scope string) *policyIndex {
 }
 
 // ofWorkload gives the index of the policies that a workload names; nil if it names none.
-func (j *Judge) ofWorkload(v *directory.View, w *mesh.Workload) *policyIndex {
+func (j *Judge) ofWorkload(v *directory.View, w *mesh.Workload) *authz.Index {
 	if len(w.Policies) == 0 {
 		return nil
 	}
@@ -178,7 +106,7 @@ func (j *Judge) renew(v *directory.View, w *mesh.Workload, older namedEntry) nam
 	}
 	e := namedEntry{w, v.PolicyTurn(), policies, older.index}
 	if e.index == nil || !slices.Equal(policies, older.policies) {
-		e.index = sync.OnceValue(func() *policyIndex { return newPolicyIndex(policies) })
+		e.index = sync.OnceValue(func() *authz.Index { return authz.NewIndex(policies) })
 	}
 	j.named[w.UID] = e
 	return e

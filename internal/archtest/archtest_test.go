@@ -44,6 +44,7 @@ var rules = []rule{
 
 	{pkg: "internal/world", mayUse: []string{"internal/mesh", "apis/v1alpha1"}, mayNotReach: both(grpc, http2, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"}), why: "what the clusters say: types, but no client"},
 	{pkg: "internal/directory", mayUse: []string{"internal/mesh"}, only: []string{}, why: "the read side: pure look-ups"},
+	{pkg: "internal/authz", mayUse: []string{"internal/mesh"}, only: []string{}, why: "who may, by L4 policies: pure, for node proxies and gateways alike"},
 	{pkg: "internal/mtls", mayUse: []string{"internal/mesh"}, mayNotReach: both(kubernetes, grpc, http2), why: "certificates and their proof; the issuer is handed in"},
 	{pkg: "internal/xds", mayUse: []string{"internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the wire between the planes"},
 	{pkg: "internal/ca", mayUse: []string{"internal/mesh", "internal/xds/pb"}, mayNotReach: both(kubernetes, http2), why: "signs for whom it is told to; who may ask is decided in controllers"},
@@ -54,8 +55,8 @@ var rules = []rule{
 	{pkg: "internal/translate", mayUse: []string{"internal/world", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(grpc, http2, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/go-logr", "log", "time"}), why: "pure: no client, no clock, no log"},
 
 	{pkg: "controllers", mayUse: []string{"internal/translate", "internal/world", "internal/xds", "internal/ca", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(http2), why: "the control plane never imports a tunnel"},
-	{pkg: "gateway", mayUse: []string{"internal/directory", "internal/hbone", "internal/mtls", "internal/relay", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
-	{pkg: "nodeproxy", mayUse: []string{"internal/directory", "internal/hbone", "internal/mtls", "internal/relay", "internal/xds", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
+	{pkg: "gateway", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/mtls", "internal/relay", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
+	{pkg: "nodeproxy", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/mtls", "internal/relay", "internal/xds", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
 	{pkg: "nodeproxy/agent", mayUse: []string{"internal/zds"}, mayNotReach: both(http2), why: "its own process, which outlives the proxy's upgrades; it reads pods, so it may use client-go"},
 
 	{pkg: "lab", why: "machines for tests; knows nothing of the product"},

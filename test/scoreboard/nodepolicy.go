@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/nodeproxy"
@@ -44,7 +45,7 @@ func nodePolicy(ctx context.Context, out io.Writer) (result, error) {
 
 	var figures []figure
 	for _, c := range callers() {
-		for _, got := range []nodeproxy.Verdict{judge.Authorize(full, pod, c.Caller), nodeproxy.Authorize(full.PoliciesFor(pod), c.Caller)} {
+		for _, got := range []authz.Verdict{judge.Authorize(full, pod, c.Caller), authz.Authorize(full.PoliciesFor(pod), c.Caller)} {
 			if got.Allowed != c.allowed || got.Policy != c.by {
 				return result{}, fmt.Errorf("%s: the verdict is %+v", c.what, got)
 			}
@@ -147,15 +148,15 @@ func writtenClauses(i int) []mesh.PolicyClause {
 
 // policyCaller is a caller and what must become of it.
 type policyCaller struct {
-	nodeproxy.Caller
+	authz.Caller
 	what    string
 	allowed bool
 	by      string
 }
 
 func callers() []policyCaller {
-	from := func(ns, account string) nodeproxy.Caller {
-		return nodeproxy.Caller{
+	from := func(ns, account string) authz.Caller {
+		return authz.Caller{
 			Peer:   mesh.Identity{TrustDomain: "cluster.local", Namespace: ns, ServiceAccount: account},
 			Source: netip.MustParseAddr("10.0.0.2"), Destination: netip.MustParseAddrPort("10.0.0.1:8080"),
 		}

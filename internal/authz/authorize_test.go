@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package authz
 
 import (
 	"net/netip"
@@ -11,6 +11,10 @@ import (
 
 func policy(name string, action mesh.PolicyAction, matches ...mesh.PolicyMatch) *mesh.Policy {
 	return &mesh.Policy{Namespace: "shop", Name: name, Action: action, Rules: []mesh.PolicyRule{{Clauses: []mesh.PolicyClause{{Matches: matches}}}}}
+}
+
+func identity(namespace, account string) mesh.Identity {
+	return mesh.Identity{TrustDomain: "cluster.local", Namespace: namespace, ServiceAccount: account}
 }
 
 func exact(values ...string) []mesh.StringMatch {
@@ -92,7 +96,7 @@ func TestAuthorize(t *testing.T) {
 			}}},
 		},
 	} {
-		for how, got := range map[string]Verdict{"Authorize": Authorize(tc.policies, tc.caller), "Judge": judgeBy(tc.policies, tc.caller)} {
+		for how, got := range map[string]Verdict{"Authorize": Authorize(tc.policies, tc.caller), "Judge": Judge([]*Index{nil, NewIndex(tc.policies)}, tc.caller)} {
 			dry := ""
 			if got.DryAllowed != got.Allowed {
 				dry = map[bool]string{true: "allowed by ", false: "denied by "}[got.DryAllowed] + got.DryPolicy

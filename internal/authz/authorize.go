@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package authz
 
 import (
 	"net/netip"
@@ -8,13 +8,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Caller is an inbound connection as policies see it.
+// Caller is a connection as policies see it where they are enforced.
 type Caller struct {
 	// Peer is what the other end of the tunnel that ends here proved; zero for plaintext.
 	Peer mesh.Identity
 	// Source is the address from which the connection came: of the pod, or of the gateway in between.
 	Source netip.Addr
-	// Destination is where in the local pod it goes.
+	// Destination is what it reaches: at a pod, the pod's address and port; at a gateway, the service's.
 	Destination netip.AddrPort
 }
 
