@@ -35,6 +35,16 @@ type Gateway struct {
 	Exports []ServiceKey
 	// TrustDomains are those whose identities may use the gateway, sorted.
 	TrustDomains []string
+	// Policies judge every stream, whatever it asks for, sorted by key. Their Scope means nothing here.
+	Policies []*Policy
+	// ServicePolicies judge, together with Policies, the streams to single exported services; sorted by service.
+	ServicePolicies []ServicePolicies
+}
+
+// ServicePolicies are the policies for one service, sorted by key. Their Scope means nothing here.
+type ServicePolicies struct {
+	Service  ServiceKey
+	Policies []*Policy
 }
 
 // Key names the gateway.

@@ -5,6 +5,7 @@ package xds
 import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
+	"github.com/isthmus-mesh/isthmus/internal/xds/pb/securitypb"
 )
 
 func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
@@ -22,6 +23,38 @@ func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
 	}
 	for _, key := range g.Exports {
 		out.Exports = append(out.Exports, &gatewaypb.ServiceKey{Namespace: key.Namespace, Hostname: key.Hostname})
+	}
+	out.Policies = policiesToProto(g.Policies)
+	for _, of := range g.ServicePolicies {
+		out.ServicePolicies = append(out.ServicePolicies, &gatewaypb.ServicePolicies{
+			Service:  &gatewaypb.ServiceKey{Namespace: of.Service.Namespace, Hostname: of.Service.Hostname},
+			Policies: policiesToProto(of.Policies),
+		})
+	}
+	return out
+}
+
+func policiesToProto(in []*mesh.Policy) []*securitypb.Authorization {
+	var out []*securitypb.Authorization
+	for _, p := range in {
+		out = append(out, policyToProto(p))
+	}
+	return out
+}
+
+// policies reads the policies of a gateway. One that cannot be read spoils the whole, for without it more would be let in.
+func (r *reader) policies(field string, in []*securitypb.Authorization) []*mesh.Policy {
+	if len(in) == 0 || !r.count(field, len(in), maxMembers) {
+		return nil
+	}
+	out := make([]*mesh.Policy, 0, len(in))
+	for _, p := range in {
+		policy, err := policyFromProto(p)
+		if err != nil {
+			r.fail("%s: policy %s/%s: %w", field, r.text("namespace", p.GetNamespace(), maxName), r.text("name", p.GetName(), maxName), err)
+			return nil
+		}
+		out = append(out, policy)
 	}
 	return out
 }
@@ -56,6 +89,18 @@ func gatewayFromProto(g *gatewaypb.Gateway) (*mesh.Gateway, error) {
 	if n := len(g.GetTrustDomains()); n > 0 && r.count("trust_domains", n, maxMembers) {
 		for _, td := range g.GetTrustDomains() {
 			out.TrustDomains = append(out.TrustDomains, r.must("trust domain", td, maxName))
+		}
+	}
+	out.Policies = r.policies("policies", g.GetPolicies())
+	if n := len(g.GetServicePolicies()); n > 0 && r.count("service_policies", n, maxMembers) {
+		for _, of := range g.GetServicePolicies() {
+			out.ServicePolicies = append(out.ServicePolicies, mesh.ServicePolicies{
+				Service:  r.serviceKey("service_policies", of.GetService().GetNamespace(), of.GetService().GetHostname()),
+				Policies: r.policies("service_policies", of.GetPolicies()),
+			})
+			if r.err != nil {
+				break
+			}
 		}
 	}
 	if r.err != nil {

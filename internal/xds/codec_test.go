@@ -83,6 +83,11 @@ func sampleGateway() *mesh.Gateway {
 		Listeners:    []mesh.Listener{{Name: "mesh", Port: 15008, Bind: 15008, Protocol: mesh.ListenerHBONE}},
 		Exports:      []mesh.ServiceKey{{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}},
 		TrustDomains: []string{"cluster.local"},
+		Policies:     []*mesh.Policy{samplePolicy(), {Namespace: "n", Name: "none"}},
+		ServicePolicies: []mesh.ServicePolicies{
+			{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}, Policies: []*mesh.Policy{samplePolicy()}},
+			{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "till.shop.svc.cluster.local"}},
+		},
 	}
 }
 
@@ -343,7 +348,12 @@ func TestDecodeRejects(t *testing.T) {
 		"extension":     {authorizationURL, policy(&securitypb.Match{Extensions: []*securitypb.Extension{{Name: "x"}}}), `"x"`},
 		"protocol":      {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", Listeners: []*gatewaypb.Listener{{Name: "l", Port: 1, Bind: 1}}}, "protocol"},
 		"listener port": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", Listeners: []*gatewaypb.Listener{{Name: "l", Bind: 1, Protocol: 1}}}, "listener port"},
-		"unknown type":  {"type.googleapis.com/x.Y", wrapperspb.Bool(true), "not known"},
+		"gateway's policy": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", Policies: []*securitypb.Authorization{
+			{Name: "good", Namespace: "n"}, {Name: "bad", Namespace: "n", Action: 2}}}, "policy n/bad: action"},
+		"service's policy": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", ServicePolicies: []*gatewaypb.ServicePolicies{{
+			Service: &gatewaypb.ServiceKey{Namespace: "n", Hostname: "h"}, Policies: []*securitypb.Authorization{{Namespace: "n"}}}}}, "name is empty"},
+		"service's policy without service": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", ServicePolicies: []*gatewaypb.ServicePolicies{{}}}, "service_policies namespace"},
+		"unknown type":                     {"type.googleapis.com/x.Y", wrapperspb.Bool(true), "not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body, err := proto.Marshal(tc.in)

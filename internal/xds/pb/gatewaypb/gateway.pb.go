@@ -9,6 +9,7 @@
 package gatewaypb
 
 import (
+	securitypb "github.com/isthmus-mesh/isthmus/internal/xds/pb/securitypb"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -66,7 +67,7 @@ func (x Listener_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Listener_Protocol.Descriptor instead.
 func (Listener_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{1, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2, 0}
 }
 
 type Gateway struct {
@@ -81,9 +82,14 @@ type Gateway struct {
 	// Services that peers of other networks may reach.
 	Exports []*ServiceKey `protobuf:"bytes,6,rep,name=exports,proto3" json:"exports,omitempty"`
 	// Trust domains whose identities may use the gateway.
-	TrustDomains  []string `protobuf:"bytes,7,rep,name=trust_domains,json=trustDomains,proto3" json:"trust_domains,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TrustDomains []string `protobuf:"bytes,7,rep,name=trust_domains,json=trustDomains,proto3" json:"trust_domains,omitempty"`
+	// Policies by which every stream is judged. They travel here, and not by name, so that no service is ever known without its
+	// policies. Their scope means nothing.
+	Policies []*securitypb.Authorization `protobuf:"bytes,8,rep,name=policies,proto3" json:"policies,omitempty"`
+	// Policies by which streams to single services are judged, together with the ones above.
+	ServicePolicies []*ServicePolicies `protobuf:"bytes,9,rep,name=service_policies,json=servicePolicies,proto3" json:"service_policies,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -165,6 +171,72 @@ func (x *Gateway) GetTrustDomains() []string {
 	return nil
 }
 
+func (x *Gateway) GetPolicies() []*securitypb.Authorization {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *Gateway) GetServicePolicies() []*ServicePolicies {
+	if x != nil {
+		return x.ServicePolicies
+	}
+	return nil
+}
+
+type ServicePolicies struct {
+	state         protoimpl.MessageState      `protogen:"open.v1"`
+	Service       *ServiceKey                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Policies      []*securitypb.Authorization `protobuf:"bytes,2,rep,name=policies,proto3" json:"policies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePolicies) Reset() {
+	*x = ServicePolicies{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePolicies) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePolicies) ProtoMessage() {}
+
+func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePolicies.ProtoReflect.Descriptor instead.
+func (*ServicePolicies) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ServicePolicies) GetService() *ServiceKey {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *ServicePolicies) GetPolicies() []*securitypb.Authorization {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
 type Listener struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -179,7 +251,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +263,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +276,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{1}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Listener) GetName() string {
@@ -245,7 +317,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +329,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +342,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ServiceKey) GetNamespace() string {
@@ -291,7 +363,7 @@ var File_isthmus_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\"\x99\x02\n" +
+	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xa4\x03\n" +
 	"\aGateway\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -299,7 +371,12 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x0fservice_account\x18\x04 \x01(\tR\x0eserviceAccount\x12:\n" +
 	"\tlisteners\x18\x05 \x03(\v2\x1c.isthmus.gateway.v1.ListenerR\tlisteners\x128\n" +
 	"\aexports\x18\x06 \x03(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aexports\x12#\n" +
-	"\rtrust_domains\x18\a \x03(\tR\ftrustDomains\"\xba\x01\n" +
+	"\rtrust_domains\x18\a \x03(\tR\ftrustDomains\x129\n" +
+	"\bpolicies\x18\b \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\x12N\n" +
+	"\x10service_policies\x18\t \x03(\v2#.isthmus.gateway.v1.ServicePoliciesR\x0fservicePolicies\"\x86\x01\n" +
+	"\x0fServicePolicies\x128\n" +
+	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x129\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\xba\x01\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -326,22 +403,28 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
-	(Listener_Protocol)(0), // 0: isthmus.gateway.v1.Listener.Protocol
-	(*Gateway)(nil),        // 1: isthmus.gateway.v1.Gateway
-	(*Listener)(nil),       // 2: isthmus.gateway.v1.Listener
-	(*ServiceKey)(nil),     // 3: isthmus.gateway.v1.ServiceKey
+	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
+	(*Gateway)(nil),                  // 1: isthmus.gateway.v1.Gateway
+	(*ServicePolicies)(nil),          // 2: isthmus.gateway.v1.ServicePolicies
+	(*Listener)(nil),                 // 3: isthmus.gateway.v1.Listener
+	(*ServiceKey)(nil),               // 4: isthmus.gateway.v1.ServiceKey
+	(*securitypb.Authorization)(nil), // 5: istio.security.Authorization
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
-	2, // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
-	3, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	0, // 2: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
+	4, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
+	5, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	2, // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
+	4, // 4: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	5, // 5: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	0, // 6: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -355,7 +438,7 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
