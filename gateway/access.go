@@ -54,9 +54,12 @@ func (r *record) opened() { r.s.metrics.open(&r.stats) }
 func (r *record) closed(err error, timeUp bool) {
 	reason := Reason("-")
 	_, untrusted := errors.AsType[*mtls.VerifyError](err)
+	revoked, isRevoked := errors.AsType[*Refusal](err)
 	switch {
 	case untrusted: // the Source ended the connection
 		reason = ReasonUntrusted
+	case isRevoked:
+		reason, err = revoked.Reason, revoked.Err
 	case err != nil && timeUp:
 		reason = ReasonDrained
 	case err != nil:

@@ -23,6 +23,7 @@ type config struct {
 	byHostname map[string]mesh.ServiceKey
 	exported   map[mesh.ServiceKey]struct{}
 	domains    map[string]struct{}
+	policies   policies
 }
 
 // newConfig indexes g. Without trust domains in g, only our own is allowed; without a network, network is.
@@ -34,6 +35,7 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 		byHostname: make(map[string]mesh.ServiceKey, len(g.Exports)),
 		exported:   make(map[mesh.ServiceKey]struct{}, len(g.Exports)),
 		domains:    map[string]struct{}{},
+		policies:   newPolicies(g),
 	}
 	if g.Network != "" {
 		c.network = g.Network
@@ -55,13 +57,15 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 	return c
 }
 
-// target is what a CONNECT asked for, understood and allowed.
+// target is what a CONNECT asked for, understood.
 type target struct {
-	service *mesh.Service
+	service *mesh.Service // nil: nothing that is exported
 	port    uint16
+	vip     netip.Addr // in our network: the one asked for, or else the service's first; zero if it has none
 }
 
-// resolve decides what the peer asks for and whether it may have it.
+// resolve decides what the peer asks for and whether there is such a thing for it. Who gets a refusal with 503 may still be told instead that
+// it may not: for that, what is known of the target comes with it.
 func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string) (target, *Refusal) {
 	asked, err := hbone.ParseAuthority(authority)
 	if err != nil {
@@ -78,15 +82,29 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	}
 	service := c.service(v, asked, namespace)
 	if service == nil {
-		return target{}, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
+		return target{port: asked.Port, vip: asked.IP}, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
 	}
+	t := target{service, asked.Port, c.vip(service, asked.IP)}
 	if service.NamespaceOnly && namespace != service.Namespace {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonNamespace, fmt.Errorf("peer %s, service %s", peer, service.Key())}
 	}
 	if _, ok := service.Port(asked.Port); !ok {
-		return target{}, &Refusal{http.StatusServiceUnavailable, ReasonUnknownPort, fmt.Errorf("service %s has no port %d", service.Key(), asked.Port)}
+		return t, &Refusal{http.StatusServiceUnavailable, ReasonUnknownPort, fmt.Errorf("service %s has no port %d", service.Key(), asked.Port)}
 	}
-	return target{service, asked.Port}, nil
+	return t, nil
+}
+
+// vip is where in our network a service is that was asked for by an address, or not.
+func (c *config) vip(service *mesh.Service, asked netip.Addr) netip.Addr {
+	if asked.IsValid() {
+		return asked
+	}
+	for _, a := range service.Addresses {
+		if a.Network == c.network {
+			return a.Addr
+		}
+	}
+	return netip.Addr{}
 }
 
 // service finds an exported service by its hostname, or by a VIP that it has in the gateway's own network, as a client of the

@@ -105,7 +105,13 @@ func (s *Server) handshakeFailed(nc net.Conn, err error) {
 func (l *listener) handle(request *hbone.Request, o *outer) {
 	s, peer := l.server, o.peer
 	r := s.begin(peer, o.address, request.Authority)
-	d, refusal := s.admit(request, o)
+	// The stream ends with the gateway's life, or when a policy turns against it. It is known before it is judged.
+	ctx, end := context.WithCancelCause(s.hard)
+	defer end(nil)
+	st := &stream{peer, addressOf(o.address), ctx, end}
+	s.streams.add(st)
+	defer s.streams.remove(st)
+	d, refusal := s.admit(request, o, st)
 	if refusal != nil {
 		err := request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}})
 		r.refused(refusal, err)
@@ -115,7 +121,7 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 	defer s.judge(d)
 	defer d.conn.Close()
 	r.dialled(d)
-	stream, err := request.Accept(hbone.Header{
+	tunnel, err := request.Accept(hbone.Header{
 		{Name: headerEndpoint, Value: d.id},
 		{Name: headerEndpoints, Value: strconv.Itoa(d.ready)},
 	})
@@ -123,22 +129,22 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 		r.refused(&Refusal{http.StatusServiceUnavailable, ReasonClientGone, err}, nil)
 		return
 	}
-	defer stream.Close()
+	defer tunnel.Close()
 	r.opened()
-	err = relay.Copy(s.hard, stream, d.conn, &r.stats)
+	err = relay.Copy(ctx, tunnel, d.conn, &r.stats)
 	r.closed(err, l.timeUp())
 }
 
 // admit decides whether the stream is carried, and where to: it is, if there is no Refusal, and then counts against the peer's quota.
-func (s *Server) admit(request *hbone.Request, o *outer) (dialled, *Refusal) {
-	peer, c := o.peer, s.config.Load()
-	if c == nil {
+func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *Refusal) {
+	peer := o.peer
+	if s.config.Load() == nil {
 		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonNoConfig, nil}
 	}
 	if now := s.o.Now(); now.After(o.proved) {
 		return dialled{}, &Refusal{http.StatusUnauthorized, ReasonExpired, fmt.Errorf("peer %s, until %s", peer, o.proved.UTC().Format(time.RFC3339))}
 	}
-	t, refusal := c.resolve(s.live.Load(), peer, request.Authority)
+	c, t, refusal := s.decide(request.Authority, st)
 	if refusal != nil {
 		return dialled{}, refusal
 	}
@@ -146,13 +152,40 @@ func (s *Server) admit(request *hbone.Request, o *outer) (dialled, *Refusal) {
 		s.metrics.limited.WithLabelValues("streams").Inc()
 		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonOverload, fmt.Errorf("%d streams in all", s.streamQuota.used())}
 	}
-	// The stream ends with the client's interest in it and with the gateway's life, whichever is first.
+	// The client's interest may end before the stream does.
 	ctx, cancel := context.WithCancel(request.Context())
 	defer cancel()
-	defer context.AfterFunc(s.hard, cancel)()
+	defer context.AfterFunc(st.ctx, cancel)()
 	d, refusal := s.dial(ctx, c, t, parseAvoid(request.Header.Get(headerAvoid)))
+	if revoked := st.revoked(); revoked != nil {
+		if refusal == nil {
+			d.conn.Close()
+			s.judge(d)
+		}
+		refusal = revoked
+	}
 	if refusal != nil {
 		s.streamQuota.give(peer)
 	}
 	return d, refusal
+}
+
+// decide finds what a stream asks for and whether it may have it, by the present configuration, and notes that it was let in.
+func (s *Server) decide(authority string, st *stream) (*config, target, *Refusal) {
+	for {
+		c := s.config.Load()
+		t, refusal := c.resolve(s.live.Load(), st.peer, authority)
+		if refusal == nil || refusal.Status == http.StatusServiceUnavailable {
+			// Whoever may not use the gateway learns nothing of what is there and what is not.
+			if denied := s.authorize(c, st, t); denied != nil {
+				refusal = denied
+			}
+		}
+		if refusal != nil {
+			return nil, target{}, refusal
+		}
+		if s.streams.admit(st, admission{t, c}); s.config.Load() == c {
+			return c, t, nil
+		}
+	}
 }

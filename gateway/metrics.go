@@ -19,6 +19,7 @@ type metrics struct {
 	limited           *prometheus.CounterVec // limit
 	handshakeFailures *prometheus.CounterVec // reason
 	events            *prometheus.CounterVec // event of internal/hbone
+	dryRun            prometheus.Counter
 	ejections         prometheus.Counter
 	dialFailures      prometheus.Counter
 	dialSeconds       prometheus.Histogram
@@ -39,6 +40,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		limited:           prometheus.NewCounterVec(counter("limited_total", "Connections and streams turned away because of a limit."), []string{"limit"}),
 		handshakeFailures: prometheus.NewCounterVec(counter("handshake_failures_total", "Outer TLS handshakes that failed, by reason."), []string{"reason"}),
 		events:            prometheus.NewCounterVec(counter("hbone_events_total", "What peers did wrong on outer connections."), []string{"event"}),
+		dryRun:            prometheus.NewCounter(counter("policy_dry_run_total", "Verdicts on streams that policies in dry run would have turned around.")),
 		ejections:         prometheus.NewCounter(counter("endpoint_ejections_total", "Endpoints left out for a while after a failure.")),
 		dialFailures:      prometheus.NewCounter(counter("endpoint_connect_failures_total", "Attempts to connect to an endpoint that failed.")),
 		dialSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -50,7 +52,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	gauge := func(n, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name(n), Help: help}, f)
 	}
-	r.MustRegister(m.opened, m.closed, m.refused, m.limited, m.handshakeFailures, m.events, m.ejections, m.dialFailures, m.dialSeconds,
+	r.MustRegister(m.opened, m.closed, m.refused, m.limited, m.handshakeFailures, m.events, m.dryRun, m.ejections, m.dialFailures, m.dialSeconds,
 		prometheus.NewCounterFunc(counter("sent_bytes_total", "Bytes sent to sources, running streams included."), func() float64 {
 			sent, _ := m.traffic()
 			return float64(sent)

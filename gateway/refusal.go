@@ -13,6 +13,10 @@ const (
 	ReasonBadAuthority Reason = "bad_authority"
 	// ReasonTrustDomain: the peer's trust domain may not use this gateway.
 	ReasonTrustDomain Reason = "trust_domain_not_allowed"
+	// ReasonDenied: a policy of this gateway, or of the service, denies the peer, or none of them allows it.
+	ReasonDenied Reason = "denied_by_policy"
+	// ReasonRevoked: the stream was carried, or about to be, and a change of policy turned against it.
+	ReasonRevoked Reason = "policy_changed"
 	// ReasonExpired: the certificate that the peer proved itself with when it connected has ended since.
 	ReasonExpired Reason = "certificate_expired"
 	// ReasonNamespace: the service may be used from its own namespace only.

@@ -64,6 +64,7 @@ type Server struct {
 	connections *quota[struct{}]
 	peers       *quota[mesh.Identity] // connections of each identity
 	streamQuota *quota[mesh.Identity]
+	streams     *streams
 
 	hard context.Context // ends when what still runs is to be cut
 	cut  context.CancelFunc
@@ -103,6 +104,7 @@ func NewServer(o Options) (*Server, error) {
 		connections: newQuota[struct{}](o.Limits.Connections, o.Limits.Connections),
 		peers:       newQuota[mesh.Identity](o.Limits.Connections, o.Limits.ConnectionsPerPeer),
 		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),
+		streams:     newStreams(),
 		listeners:   map[uint16]*listener{},
 	}
 	s.metrics = newMetrics(o.Metrics, s)
@@ -147,8 +149,11 @@ func (s *Server) follow(view *directory.View) {
 	before := s.config.Load()
 	changed := g != nil && (before == nil || before.gateway != g)
 	if changed {
-		s.config.Store(newConfig(g, s.o.Network, s.o.Identity.TrustDomain))
-		s.o.Log.Info("configuration applied", "exports", len(g.Exports), "listeners", len(g.Listeners), "network", s.config.Load().network)
+		c := newConfig(g, s.o.Network, s.o.Identity.TrustDomain)
+		s.config.Store(c)
+		s.rejudge(c)
+		s.o.Log.Info("configuration applied", "exports", len(g.Exports), "listeners", len(g.Listeners), "network", c.network,
+			"policies", len(g.Policies), "guardedServices", len(g.ServicePolicies))
 	} else if before == nil {
 		return
 	}

@@ -253,7 +253,7 @@ func TestPortThatCannotBeBoundIsTriedAgain(t *testing.T) {
 func TestBeforeTheFirstConfiguration(t *testing.T) {
 	// There is no listener yet, so ask the decision itself.
 	s := newScene(t, nil)
-	if _, refusal := s.server.admit(&hbone.Request{Authority: authority}, &outer{peer: clientID}); refusal == nil || refusal.Reason != ReasonNoConfig || refusal.Status != 503 {
+	if _, refusal := s.server.admit(&hbone.Request{Authority: authority}, &outer{peer: clientID}, &stream{peer: clientID}); refusal == nil || refusal.Reason != ReasonNoConfig || refusal.Status != 503 {
 		t.Errorf("%v", refusal)
 	}
 	if s.server.Pending() == nil {

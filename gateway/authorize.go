@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/internal/authz"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// policies are those of one generation of the configuration. Each list is indexed when it is first asked.
+type policies struct {
+	ofAll func() *authz.Index
+	of    map[mesh.ServiceKey]func() *authz.Index
+}
+
+func newPolicies(g *mesh.Gateway) policies {
+	index := func(list []*mesh.Policy) func() *authz.Index {
+		return sync.OnceValue(func() *authz.Index { return authz.NewIndex(list) })
+	}
+	p := policies{ofAll: index(g.Policies), of: make(map[mesh.ServiceKey]func() *authz.Index, len(g.ServicePolicies))}
+	for _, of := range g.ServicePolicies {
+		p.of[of.Service] = index(of.Policies)
+	}
+	return p
+}
+
+// judge asks the policies of the gateway, and of the service if there is one, about a peer. All that counts is what the peer proved by
+// TLS, from where it is connected, and what it asks for.
+func (c *config) judge(peer mesh.Identity, from netip.Addr, t target) authz.Verdict {
+	indexes := [2]*authz.Index{c.policies.ofAll()}
+	if t.service != nil {
+		if index := c.policies.of[t.service.Key()]; index != nil {
+			indexes[1] = index()
+		}
+	}
+	return authz.Judge(indexes[:], authz.Caller{Peer: peer, Source: from, Destination: netip.AddrPortFrom(t.vip, t.port)})
+}
+
+// authorize decides whether a stream may be, by a configuration. A stream that runs is asked again when the configuration changes.
+func (s *Server) authorize(c *config, st *stream, t target) *Refusal {
+	if _, ok := c.domains[st.peer.TrustDomain]; !ok {
+		return &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", st.peer)}
+	}
+	v := c.judge(st.peer, st.from, t)
+	what := fmt.Sprintf("port %d of what is not exported", t.port)
+	if t.service != nil {
+		what = fmt.Sprintf("%s:%d", t.service.Key(), t.port)
+	}
+	if v.DryAllowed != v.Allowed {
+		s.metrics.dryRun.Inc()
+		s.o.Log.Info("policies in dry run would decide otherwise", "peer", st.peer.String(), "service", what,
+			"allowed", v.Allowed, "dryRunAllowed", v.DryAllowed, "policy", v.DryPolicy)
+	}
+	switch {
+	case v.Allowed:
+		return nil
+	case v.Policy == "":
+		return &Refusal{http.StatusUnauthorized, ReasonDenied, fmt.Errorf("no policy allows %s to reach %s", st.peer, what)}
+	default:
+		return &Refusal{http.StatusUnauthorized, ReasonDenied, fmt.Errorf("policy %s denies %s to reach %s", v.Policy, st.peer, what)}
+	}
+}
