@@ -17,6 +17,7 @@ type Engine struct {
 	answers map[serviceName]*answer
 	sums    totals
 	exports []serviceName                     // sorted
+	keys    []mesh.ServiceKey                 // the same, as gateways are told
 	wanted  map[mesh.ServiceKey]bool          // services that need a VIP
 	slices  map[world.Key][]string            // slice → UIDs that it made
 	doors   map[string]*mesh.Workload         // gateways of other networks
@@ -81,9 +82,16 @@ func (e *Engine) Apply(d world.Delta) Change {
 	for k := range t.slices {
 		r.slice(k, e.x.sliceWorkloads(k, takesPart))
 	}
+	before := e.gates
+	if t.gateways {
+		r.gates()
+	}
 	r.policies()
-	if t.gateways || exportsChanged {
-		r.gateways()
+	if exportsChanged {
+		e.keys = e.x.serviceKeys(e.exports)
+	}
+	if t.gateways || exportsChanged || t.guards {
+		r.gateways(before)
 	}
 	r.statuses()
 	return r.change

@@ -49,7 +49,16 @@ type gateways struct {
 	findings  map[world.ObjectRef][]Finding
 	plans     map[world.Key]*GatewayPlan
 	addresses map[world.Key][]world.GatewayAddress
-	configs   map[mesh.GatewayKey]*mesh.Gateway
+	configs   map[mesh.GatewayKey]*mesh.Gateway // without what they export and whom they let in
+}
+
+// serving are the classes of those that are served.
+func (g gateways) serving(x *index) map[mesh.GatewayKey]string {
+	out := make(map[mesh.GatewayKey]string, len(g.configs))
+	for k := range g.configs {
+		out[k] = x.state.Gateways[world.Key{Cluster: x.config.LocalCluster, Namespace: k.Namespace, Name: k.Name}].Class
+	}
+	return out
 }
 
 // gateways looks at all local Gateways.

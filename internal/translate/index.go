@@ -40,6 +40,7 @@ type index struct {
 	ingress      multi[string, world.Key]          // load balancer's address → local services
 	policiesIn   multi[string, world.Key]          // namespace's name → local AuthorizationPolicies
 	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
+	guardsOf     multi[serviceName, world.Key]     // local service → AuthorizationPolicies that target it
 	podsAt       few[netip.Addr, world.Key]        // address → pods, of any cluster
 	vipsAt       few[netip.Addr, world.Key]        // address → local services
 	// By waypoint (a Gateway of our own cluster): what asks for it with labels of its own, and the namespaces that do.
@@ -50,8 +51,11 @@ type index struct {
 	rules              map[world.Cluster][]rules // in the order in which they are asked
 	limits             map[world.Cluster]*world.RemoteCluster
 	imports            map[world.Cluster]*imports
-	doors              []door // other networks' gateways, sorted
-	claims             claims // addresses that other clusters say are theirs
+	burdens            map[serviceName]burden     // of the services in guardsOf
+	compiled           map[world.Key]compiled     // AuthorizationPolicies that were asked for since they changed
+	serving            map[mesh.GatewayKey]string // local Gateways that are served, or were and go on → class
+	doors              []door                     // other networks' gateways, sorted
+	claims             claims                     // addresses that other clusters say are theirs
 }
 
 func newIndex(c world.Config) *index {
@@ -61,7 +65,7 @@ func newIndex(c world.Config) *index {
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
-		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{},
+		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, claims: newClaims(),
@@ -123,9 +127,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.EndpointSlices, d.EndpointSlices, func(k world.Key, was, now *world.EndpointSlice) { x.foldSlice(k, was, now, t) })
 	foldInto(x.state.GatewayClasses, d.GatewayClasses, func(k world.Key, was, now *world.GatewayClass) {
 		t.gateways = true
-		for namespace := range x.policiesIn {
-			t.targeting(x, namespace)
-		}
+		t.allTargeting(x)
 	})
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
 		t.gateways = true
@@ -136,6 +138,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	})
 	foldInto(x.state.AuthorizationPolicies, d.AuthorizationPolicies, func(k world.Key, was, now *world.AuthorizationPolicy) {
 		x.foldPolicy(k, x.policiesIn, now != nil, was != nil && len(was.Selector) > 0 || now != nil && len(now.Selector) > 0, t)
+		x.foldGuard(k, was, now, t)
 	})
 	foldInto(x.state.PeerAuthentications, d.PeerAuthentications, func(k world.Key, was, now *world.PeerAuthentication) {
 		x.foldPolicy(k, x.peersIn, now != nil, true, t)

@@ -9,66 +9,124 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// Reasons of Accepted=False on an AuthorizationPolicy that nobody enforces.
+// Reasons of the condition on an AuthorizationPolicy with targetRefs.
 const (
-	ReasonTargetNotFound = "TargetNotFound"
-	ReasonNotEnforced    = "NotEnforced"
+	ReasonEnforced       = "Enforced"       // True: our gateways judge by it
+	ReasonTargetNotFound = "TargetNotFound" // nobody does: there is no such object
+	ReasonNotEnforced    = "NotEnforced"    // nobody does
+	ReasonTooMany        = "TooMany"        // the Service is closed, as its policies are more than gateways take
 )
 
-// targetFindings are about a policy with targetRefs. It is for the waypoint or gateway that it names, and for no node proxy; if that
-// does not exist or knows no policies, whoever wrote it must not think that it guards anything.
-func (x *index) targetFindings(p *world.AuthorizationPolicy) []Finding {
-	reason := ""
-	var messages []string
-	for i, t := range p.Targets {
-		why, message := x.targetProblem(p, t)
-		if why == "" {
-			continue
-		}
-		if reason == "" {
-			reason = why
-		}
-		messages = append(messages, fmt.Sprintf("spec.targetRefs[%d]: %s: the policy is not in force there", i, message))
-	}
-	if reason == "" {
-		return nil
-	}
-	return []Finding{{Type: ConditionAccepted, Status: isFalse, Reason: reason, Message: shorten(strings.Join(messages, "; ")), Generation: p.Generation}}
+// Kinds that a policy may target, with the group of Gateway API or none.
+const (
+	targetGateway = "Gateway"
+	targetClass   = "GatewayClass"
+	targetService = "Service"
+)
+
+// enforcement is who judges by one target of a policy.
+type enforcement struct {
+	reason  string // why nobody does
+	message string
+	ours    bool // our gateways do
 }
 
-func (x *index) targetProblem(p *world.AuthorizationPolicy, t world.PolicyTarget) (reason, message string) {
-	k := p.In(p.Namespace, t.Name)
+// targetFindings are about a policy with targetRefs. It is for the waypoint or gateway that it names or that is in front of the Service
+// that it names, and for no node proxy. If nobody judges by it, whoever wrote it must not think that it guards anything.
+func (x *index) targetFindings(p *world.AuthorizationPolicy, c compiled, exported func(serviceName) bool) []Finding {
+	f := Finding{Type: ConditionAccepted, Status: isFalse, Generation: p.Generation}
+	var problems, places []string
+	for i, t := range p.Targets {
+		e := x.enforcement(p, t, exported)
+		message := fmt.Sprintf("spec.targetRefs[%d]: %s", i, e.message)
+		switch {
+		case e.reason != "":
+			f.Reason = cmp.Or(f.Reason, e.reason)
+			problems = append(problems, message+": the policy is not in force there")
+		case e.ours:
+			places = append(places, message)
+		}
+	}
 	switch {
-	case t.Group == gatewayv1.GroupName && t.Kind == "Gateway":
+	case len(places) > 0 && c.reason != "":
+		f.Reason = cmp.Or(f.Reason, c.reason)
+		problems = append(problems, "at east-west gateways: "+c.message)
+	case len(places) > 0 && len(problems) == 0:
+		f.Status, f.Reason = isTrue, ReasonEnforced
+		if p.DryRun {
+			places = append(places, "it is in dry run, so what it would deny is only told")
+		}
+		problems = places
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	f.Message = shorten(strings.Join(problems, "; "))
+	return []Finding{f}
+}
+
+func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, exported func(serviceName) bool) enforcement {
+	k := p.In(p.Namespace, t.Name)
+	nobody := func(format string, args ...any) enforcement {
+		return enforcement{reason: ReasonNotEnforced, message: fmt.Sprintf(format, args...)}
+	}
+	missing := func(format string, args ...any) enforcement {
+		return enforcement{reason: ReasonTargetNotFound, message: fmt.Sprintf(format, args...)}
+	}
+	ours := func(format string, args ...any) enforcement {
+		return enforcement{ours: true, message: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case t.Group == gatewayv1.GroupName && t.Kind == targetGateway:
 		g := x.state.Gateways[k]
-		if g == nil {
-			return ReasonTargetNotFound, fmt.Sprintf("there is no Gateway %s/%s", k.Namespace, k.Name)
+		_, serves := x.serving[mesh.GatewayKey{Namespace: k.Namespace, Name: k.Name}]
+		switch {
+		case g == nil:
+			return missing("there is no Gateway %s/%s", k.Namespace, k.Name)
+		case serves:
+			return ours("Gateway %s/%s judges all streams by it", k.Namespace, k.Name)
+		case x.ourClass(g.Class):
+			return nobody("Gateway %s/%s is not served", k.Namespace, k.Name)
 		}
-		if x.ourClass(g.Class) {
-			return ReasonNotEnforced, fmt.Sprintf("Gateway %s/%s is of class %s, whose gateways decide by what is exported, not by policies", k.Namespace, k.Name, g.Class)
-		}
-	case t.Group == gatewayv1.GroupName && t.Kind == "GatewayClass":
+	case t.Group == gatewayv1.GroupName && t.Kind == targetClass:
 		switch {
 		case x.state.GatewayClasses[p.In("", t.Name)] == nil:
-			return ReasonTargetNotFound, "there is no GatewayClass " + t.Name
-		case x.ourClass(t.Name):
-			return ReasonNotEnforced, fmt.Sprintf("gateways of class %s decide by what is exported, not by policies", t.Name)
+			return missing("there is no GatewayClass %s", t.Name)
+		case !x.ourClass(t.Name):
+		case p.Namespace != x.config.SystemNamespace:
+			return nobody("only policies in namespace %s may be about a GatewayClass", x.config.SystemNamespace)
+		case !x.servesClass(t.Name):
+			return nobody("no Gateway of class %s is served", t.Name)
+		default:
+			return ours("the Gateways of class %s judge all streams by it", t.Name)
 		}
-	case t.Group == "" && t.Kind == "Service":
+	case t.Group == "" && t.Kind == targetService:
 		s := x.state.Services[k]
 		if s == nil {
-			return ReasonTargetNotFound, fmt.Sprintf("there is no Service %s/%s", k.Namespace, k.Name)
+			return missing("there is no Service %s/%s", k.Namespace, k.Name)
 		}
-		if waypoint, _ := x.serviceWaypoint(s); waypoint == nil {
-			return ReasonNotEnforced, fmt.Sprintf("Service %s/%s is not behind a waypoint, which alone could decide", k.Namespace, k.Name)
+		if waypoint, _ := x.serviceWaypoint(s); waypoint != nil {
+			break // which judges what comes from other networks, too: gateways lead to it
+		}
+		switch {
+		case !exported(nameOf(k)):
+			return nobody("Service %s/%s is neither behind a waypoint nor shared with other clusters, so nobody is there to judge", k.Namespace, k.Name)
+		case len(x.serving) == 0:
+			return nobody("Service %s/%s is not behind a waypoint, and there is no east-west gateway to judge what comes from other networks", k.Namespace, k.Name)
+		case x.overburdened(nameOf(k)):
+			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("%d policies with %d values target Service %s/%s, and gateways take %d with %d: they let nobody in to it",
+				x.burdens[nameOf(k)].policies, x.burdens[nameOf(k)].values, k.Namespace, k.Name, maxGuards, maxGuardValues)}
+		default:
+			return ours("east-west gateways judge streams from other networks to Service %s/%s by it; nobody judges connections from this network, which needs a waypoint", k.Namespace, k.Name)
 		}
 	default:
-		return ReasonNotEnforced, fmt.Sprintf("a %s is nothing that anybody here decides for", cmp.Or(t.Kind, "target without a kind"))
+		return nobody("a %s is nothing that anybody here decides for", cmp.Or(t.Kind, "target without a kind"))
 	}
-	return "", ""
+	return enforcement{} // it is for whoever serves the waypoint to say
 }
 
 // ourClass says whether gateways of a class of our cluster are ours.
@@ -77,11 +135,26 @@ func (x *index) ourClass(name string) bool {
 	return c != nil && c.Controller == ControllerName
 }
 
+func (x *index) servesClass(name string) bool {
+	for _, class := range x.serving {
+		if class == name {
+			return true
+		}
+	}
+	return false
+}
+
 // targeting notes the policies of a namespace that are about something in it.
 func (t *touched) targeting(x *index, namespace string) {
 	for k := range x.policiesIn[namespace] {
 		if x.state.AuthorizationPolicies[k].HasTargets {
 			t.policies.add(k)
 		}
+	}
+}
+
+func (t *touched) allTargeting(x *index) {
+	for namespace := range x.policiesIn {
+		t.targeting(x, namespace)
 	}
 }

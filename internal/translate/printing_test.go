@@ -120,22 +120,34 @@ func printMesh(o Output) string {
 			line += " exports=" + e.String()
 		}
 		add("%s", line)
-	}
-	for k, p := range o.Mesh.Policies {
-		line := "policy   " + k + " " + []string{"global", "namespace", "workloads"}[p.Scope] + " " + []string{"allow", "deny"}[p.Action]
-		if p.DryRun {
-			line += " dry-run"
+		for _, p := range g.Policies {
+			add("guard    %s %s %s", k, p.Key(), printRules(p))
 		}
-		for _, r := range p.Rules {
-			line += " rule"
-			for _, c := range r.Clauses {
-				line += printClause(c)
+		for _, of := range g.ServicePolicies {
+			for _, p := range of.Policies {
+				add("guard    %s to %s %s %s", k, of.Service, p.Key(), printRules(p))
 			}
 		}
-		add("%s", line)
+	}
+	for k, p := range o.Mesh.Policies {
+		add("policy   %s %s %s", k, []string{"global", "namespace", "workloads"}[p.Scope], printRules(p))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
+}
+
+func printRules(p *mesh.Policy) string {
+	out := []string{"allow", "deny"}[p.Action]
+	if p.DryRun {
+		out += " dry-run"
+	}
+	for _, r := range p.Rules {
+		out += " rule"
+		for _, c := range r.Clauses {
+			out += printClause(c)
+		}
+	}
+	return out
 }
 
 // printClause prints the alternatives of a clause, each with the fields that it has.

@@ -88,7 +88,7 @@ func (g generator) object() world.Object {
 		return g.scope()
 	case n < 92:
 		return g.remoteCluster()
-	case n < 94:
+	case n < 95:
 		return g.policy()
 	case n < 96:
 		return g.peer()
@@ -188,7 +188,7 @@ func (g generator) gateway() *world.Gateway {
 		Key: g.key([]string{"gw", "gw2"}), UID: "u", Generation: int64(g.IntN(3)), Created: int64(g.IntN(3)), Deleting: g.chance(5),
 		Class:       pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
 		WaypointFor: pick(g, []string{"", "service", "workload", "all"}),
-		Network:     pick(g, []string{"", "", "west", "east"}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
+		Network:     pick(g, []string{"", "", "west", "east"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
 	}
 	for i := range 1 + g.IntN(2) {
 		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),
@@ -241,17 +241,26 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 
 func (g generator) policy() *world.AuthorizationPolicy {
 	out := &world.AuthorizationPolicy{Key: g.key([]string{"p1", "p2"}), Action: pick(g, []string{"ALLOW", "DENY", "CUSTOM"}),
-		HasTargets: g.chance(25), DryRun: g.chance(15), Generation: int64(g.IntN(3))}
+		HasTargets: g.chance(45), DryRun: g.chance(15), Generation: int64(g.IntN(3))}
 	if out.HasTargets {
-		out.Targets = []world.PolicyTarget{pick(g, []world.PolicyTarget{
-			{Kind: "Service", Name: pick(g, someServices)}, {Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: "gw"}, {Group: "example.com", Kind: "Odd", Name: "x"},
-		})}
+		for range 1 + g.IntN(2) {
+			out.Targets = append(out.Targets, pick(g, []world.PolicyTarget{
+				{Kind: "Service", Name: pick(g, someServices)}, {Kind: "Service", Name: pick(g, someServices)}, {Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: pick(g, []string{"gw", "gw2"})},
+				{Group: "gateway.networking.k8s.io", Kind: "GatewayClass", Name: pick(g, []string{"eastwest", "waypoint", "nowhere"})}, {Group: "example.com", Kind: "Odd", Name: "x"},
+			}))
+		}
 	}
 	if g.chance(50) {
 		out.Selector = map[string]string{"app": pick(g, someServices)}
+		if g.chance(30) {
+			out.Selector = map[string]string{LabelGatewayName: pick(g, []string{"gw", "gw2"})}
+		}
 	}
 	if g.chance(80) {
 		out.Rules = []world.PolicyRule{{From: []world.PolicySource{{Namespaces: []string{"demo"}, L7: g.chance(30)}}}}
+		if g.chance(30) {
+			out.Rules[0].From[0].TrustDomains = []string{pick(g, []string{"cluster.local", "cl*", "*local"})}
+		}
 		if g.chance(30) {
 			out.Rules[0].To = []world.PolicyOperation{{Ports: []string{pick(g, []string{"8080", "odd"})}, L7: g.chance(30)}}
 		}

@@ -128,6 +128,7 @@ func (r *revision) services() bool {
 	r.counts()
 	for n := range r.t.names {
 		r.t.targeting(e.x, n.Namespace)
+		r.t.guards = r.t.guards || len(e.x.guardsOf[n]) > 0
 		before := e.answers[n]
 		var after *answer
 		if len(e.x.clustersOf[n]) > 0 {
@@ -220,7 +221,7 @@ func (r *revision) slice(k world.Key, now map[string]*mesh.Workload) {
 func (r *revision) policies() {
 	e := r.e
 	for k := range r.t.policies {
-		p, findings := e.x.policy(k)
+		p, findings := e.x.policy(k, e.exported)
 		r.policy(k.Namespace+"/"+k.Name, p)
 		r.findings(world.ObjectRef{Kind: world.KindAuthorizationPolicy, Key: k}, findings)
 	}
@@ -239,23 +240,31 @@ func (r *revision) policies() {
 	e.peers = now
 }
 
-func (r *revision) gateways() {
+// exported says whether our own gateways let other clusters in to a service.
+func (e *Engine) exported(n serviceName) bool { return e.answers[n] != nil && e.answers[n].exported }
+
+// gates looks at all local Gateways again. Whether one is served says whether a policy is in force.
+func (r *revision) gates() {
 	e := r.e
-	before, now := e.gates, e.gates
-	if r.t.gateways {
-		now = e.x.gateways()
-		e.gates = now
+	e.gates = e.x.gateways()
+	if serving := e.gates.serving(e.x); !maps.Equal(serving, e.x.serving) {
+		e.x.serving = serving
+		r.t.allTargeting(e.x)
 	}
-	exports := e.x.serviceKeys(e.exports)
+}
+
+// gateways tells what became of them. before is what was worked out last.
+func (r *revision) gateways(before gateways) {
+	e := r.e
+	now := e.gates
 	for k := range before.configs {
 		if now.configs[k] == nil {
 			r.gateway(k, nil)
 		}
 	}
+	guards := e.x.servicePolicies(e.exported)
 	for k, config := range now.configs {
-		told := *config
-		told.Exports = exports
-		r.gateway(k, &told)
+		r.gateway(k, e.x.told(config, e.keys, guards))
 	}
 	for ref := range before.findings {
 		if _, ok := now.findings[ref]; !ok {

@@ -17,6 +17,7 @@ type touched struct {
 	clusters set[world.Cluster]
 	gateways bool // Gateways are few: all of them are looked at again
 	peers    bool // so are PeerAuthentications
+	guards   bool // what gateways are told of policies
 }
 
 func newTouched() *touched {

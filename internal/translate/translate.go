@@ -74,23 +74,23 @@ func Build(s *world.State, c world.Config) Output {
 		}
 	}
 
-	// Policies.
+	// Gateways, and policies, which are about them.
+	g := x.gateways()
+	x.serving = g.serving(x)
+	exported := func(n serviceName) bool { return answers[n] != nil && answers[n].exported }
 	for k := range x.state.AuthorizationPolicies {
-		p, f := x.policy(k)
+		p, f := x.policy(k, exported)
 		if p != nil {
 			out.Mesh.Policies[p.Key()] = p
 		}
 		find(world.ObjectRef{Kind: world.KindAuthorizationPolicy, Key: k}, f)
 	}
 	maps.Copy(out.Mesh.Policies, x.peerPolicies())
-
-	// Gateways.
-	g := x.gateways()
 	maps.Copy(out.Findings, g.findings)
 	out.Gateways, out.GatewayAddresses = g.plans, g.addresses
+	keys, guards := x.serviceKeys(exports), x.servicePolicies(exported)
 	for k, config := range g.configs {
-		config.Exports = x.serviceKeys(exports)
-		out.Mesh.Gateways[k] = config
+		out.Mesh.Gateways[k] = x.told(config, keys, guards)
 	}
 
 	// Sums.
@@ -137,6 +137,9 @@ func (x *index) takesPart(answerOf func(serviceName) *answer) takesPart {
 }
 
 func (x *index) serviceKeys(names []serviceName) []mesh.ServiceKey {
+	if len(names) == 0 {
+		return nil
+	}
 	out := make([]mesh.ServiceKey, 0, len(names))
 	for _, n := range names {
 		out = append(out, x.serviceKey(n))

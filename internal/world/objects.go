@@ -211,6 +211,7 @@ type PolicySource struct {
 	Namespaces, NotNamespaces           []string
 	ServiceAccounts, NotServiceAccounts []string
 	IPBlocks, NotIPBlocks               []string
+	TrustDomains, NotTrustDomains       []string
 	L7                                  bool
 }
 

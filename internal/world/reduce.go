@@ -37,6 +37,7 @@ const (
 	LabelUseWaypoint             = "istio.io/use-waypoint"
 	LabelUseWaypointNamespace    = "istio.io/use-waypoint-namespace"
 	LabelWaypointFor             = "istio.io/waypoint-for"
+	LabelDataplaneMode           = "istio.io/dataplane-mode"
 	labelPodTemplateHash         = "pod-template-hash"
 	redirectionEnabled           = "enabled"
 	labelTunnelHTTP              = "http"

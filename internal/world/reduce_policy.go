@@ -50,8 +50,10 @@ func reduceRule(r *istiosecurity.Rule) PolicyRule {
 			NotServiceAccounts: slices.Clone(s.GetNotServiceAccounts()),
 			IPBlocks:           slices.Clone(s.GetIpBlocks()),
 			NotIPBlocks:        slices.Clone(s.GetNotIpBlocks()),
+			TrustDomains:       slices.Clone(s.GetTrustDomains()),
+			NotTrustDomains:    slices.Clone(s.GetNotTrustDomains()),
 			L7: len(s.GetRequestPrincipals())+len(s.GetNotRequestPrincipals())+len(s.GetRemoteIpBlocks())+
-				len(s.GetNotRemoteIpBlocks())+len(s.GetTrustDomains())+len(s.GetNotTrustDomains()) > 0,
+				len(s.GetNotRemoteIpBlocks()) > 0,
 		})
 	}
 	for _, t := range r.GetTo() {

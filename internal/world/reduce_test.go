@@ -154,7 +154,7 @@ func TestReducePolicyMarksWhatNeedsL7(t *testing.T) {
 		Spec: istiosecurity.AuthorizationPolicy{
 			Action: istiosecurity.AuthorizationPolicy_DENY, Selector: &istiotype.WorkloadSelector{MatchLabels: map[string]string{"app": "web"}},
 			Rules: []*istiosecurity.Rule{nil, {
-				From: []*istiosecurity.Rule_From{{Source: &istiosecurity.Source{Namespaces: []string{"a"}, TrustDomains: []string{"x"}}}, {}},
+				From: []*istiosecurity.Rule_From{{Source: &istiosecurity.Source{Namespaces: []string{"a"}, TrustDomains: []string{"x"}, RequestPrincipals: []string{"*"}}}, {}},
 				To:   []*istiosecurity.Rule_To{{Operation: &istiosecurity.Operation{Ports: []string{"80"}}}, {Operation: &istiosecurity.Operation{Paths: []string{"/"}}}},
 				When: []*istiosecurity.Condition{{Key: "source.ip", Values: []string{"10.0.0.1"}}},
 			}},
@@ -163,7 +163,7 @@ func TestReducePolicyMarksWhatNeedsL7(t *testing.T) {
 	want := &AuthorizationPolicy{
 		Key: Key{"east", "demo", "p"}, Action: "DENY", Selector: map[string]string{"app": "web"},
 		Rules: []PolicyRule{{
-			From: []PolicySource{{Namespaces: []string{"a"}, L7: true}, {}},
+			From: []PolicySource{{Namespaces: []string{"a"}, TrustDomains: []string{"x"}, L7: true}, {}},
 			To:   []PolicyOperation{{Ports: []string{"80"}}, {L7: true}},
 			When: []PolicyCondition{{Key: "source.ip", Values: []string{"10.0.0.1"}}},
 		}},

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// foldGuard notes which services a policy is about, and that gateways may have to be told.
+func (x *index) foldGuard(k world.Key, was, now *world.AuthorizationPolicy, t *touched) {
+	if k.Cluster != x.config.LocalCluster {
+		return
+	}
+	delete(x.compiled, k)
+	t.guards = true
+	for n := range guarded(was) {
+		x.guardsOf.remove(n, k)
+		x.burden(n, burden{-1, -valuesOf(was)}, t)
+	}
+	for n := range guarded(now) {
+		x.guardsOf.add(n, k)
+		x.burden(n, burden{1, valuesOf(now)}, t)
+	}
+}
+
+func (x *index) burden(n serviceName, more burden, t *touched) {
+	before := x.overburdened(n)
+	now := burden{x.burdens[n].policies + more.policies, x.burdens[n].values + more.values}
+	if x.burdens[n] = now; now == (burden{}) {
+		delete(x.burdens, n)
+	}
+	if x.overburdened(n) != before {
+		t.targeting(x, n.Namespace)
+	}
+}
+
+// guarded are the Services that a policy targets.
+func guarded(p *world.AuthorizationPolicy) set[serviceName] {
+	out := set[serviceName]{}
+	if p != nil {
+		for _, t := range p.Targets {
+			if t.Group == "" && t.Kind == targetService {
+				out.add(serviceName{p.Namespace, t.Name})
+			}
+		}
+	}
+	return out
+}
+
+// told completes what one of our gateways is told.
+func (x *index) told(config *mesh.Gateway, exports []mesh.ServiceKey, guards []mesh.ServicePolicies) *mesh.Gateway {
+	out := *config
+	out.Exports, out.ServicePolicies = exports, guards
+	out.Policies = x.gatewayPolicies(x.state.Gateways[world.Key{Cluster: x.config.LocalCluster, Namespace: config.Namespace, Name: config.Name}])
+	return &out
+}
+
+// gatewayPolicies are those by which one of our Gateways judges every stream: they target it or its class, or they apply to its pods as
+// to any other workload: by selector, by namespace, or as policies of the whole mesh.
+func (x *index) gatewayPolicies(g *world.Gateway) []*mesh.Policy {
+	keys := maps.Clone(x.policiesIn[g.Namespace])
+	if g.Namespace != x.config.SystemNamespace {
+		if keys == nil {
+			keys = set[world.Key]{}
+		}
+		maps.Copy(keys, x.policiesIn[x.config.SystemNamespace])
+	}
+	var pod map[string]string
+	return x.compiledOf(keys, func(p *world.AuthorizationPolicy) bool {
+		if p.HasTargets {
+			return slices.ContainsFunc(p.Targets, func(t world.PolicyTarget) bool {
+				return t.Group == gatewayv1.GroupName &&
+					(t.Kind == targetGateway && t.Name == g.Name && p.Namespace == g.Namespace ||
+						t.Kind == targetClass && t.Name == g.Class && p.Namespace == x.config.SystemNamespace)
+			})
+		}
+		if len(p.Selector) > 0 && pod == nil {
+			network, _ := x.network(x.config.LocalCluster)
+			pod = GatewayPodLabels(g.Name, g.Class, cmp.Or(g.Network, network), g.InfraLabels)
+		}
+		return len(p.Selector) == 0 || selects(p.Selector, pod)
+	})
+}
+
+// servicePolicies are those by which all of our Gateways judge streams to single services: to those that they lead to themselves, not by
+// way of a waypoint, which judges for itself and by what gateways do not see.
+func (x *index) servicePolicies(exported func(serviceName) bool) []mesh.ServicePolicies {
+	var out []mesh.ServicePolicies
+	for n, keys := range x.guardsOf {
+		s := x.state.Services[n.in(x.config.LocalCluster)]
+		if s == nil || !exported(n) {
+			continue
+		}
+		if waypoint, _ := x.serviceWaypoint(s); waypoint != nil {
+			continue
+		}
+		policies := []*mesh.Policy{closed(n)}
+		if !x.overburdened(n) {
+			policies = x.compiledOf(keys, func(*world.AuthorizationPolicy) bool { return true })
+		}
+		if len(policies) > 0 {
+			out = append(out, mesh.ServicePolicies{Service: x.serviceKey(n), Policies: policies})
+		}
+	}
+	slices.SortFunc(out, func(a, b mesh.ServicePolicies) int { return compareServiceKeys(a.Service, b.Service) })
+	return out
+}
+
+// What the policies that target one Service may be and hold together. Whoever may write policies in one namespace must not be able to make
+// what the gateways of all are told as large as they like; and no service has nearly as many.
+const (
+	maxGuards      = 256
+	maxGuardValues = 8192 // rules, and values in them
+)
+
+// burden is how many policies target a Service, and how many values they hold.
+type burden struct{ policies, values int }
+
+// overburdened says whether more policies target a Service than gateways are told of: nobody is let in to it until there are fewer.
+func (x *index) overburdened(n serviceName) bool {
+	b := x.burdens[n]
+	return b.policies > maxGuards || b.values > maxGuardValues
+}
+
+// closed stands for the policies of an overburdened Service.
+func closed(n serviceName) *mesh.Policy {
+	return &mesh.Policy{Name: "too-many-policies-for." + n.Name, Namespace: n.Namespace, Scope: mesh.PolicyWorkloads, Action: mesh.Deny, Rules: []mesh.PolicyRule{{}}}
+}
+
+func valuesOf(p *world.AuthorizationPolicy) int {
+	n := 0
+	for _, r := range p.Rules {
+		n++
+		for _, s := range r.From {
+			for _, list := range [][]string{s.Principals, s.NotPrincipals, s.Namespaces, s.NotNamespaces, s.ServiceAccounts, s.NotServiceAccounts, s.IPBlocks, s.NotIPBlocks, s.NotTrustDomains} {
+				n += len(list)
+			}
+			n += max(len(s.Principals), 1) * len(s.TrustDomains) // they are joined
+		}
+		for _, o := range r.To {
+			n += len(o.Ports) + len(o.NotPorts)
+		}
+		for _, w := range r.When {
+			n += len(w.Values) + len(w.NotValues)
+		}
+	}
+	return n
+}
+
+// compiledOf gives those of some policies that fit and can be decided below L7, sorted.
+func (x *index) compiledOf(keys set[world.Key], fits func(*world.AuthorizationPolicy) bool) []*mesh.Policy {
+	var out []*mesh.Policy
+	for k := range keys {
+		if p := x.state.AuthorizationPolicies[k]; fits(p) {
+			if c := x.compile(p); c.policy != nil {
+				out = append(out, c.policy)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b *mesh.Policy) int { return strings.Compare(a.Key(), b.Key()) })
+	return out
+}
+
+const (
+	labelGatewayClass = gatewayv1.GroupName + "/gateway-class-name" // GEP-1762
+	// reservedPrefix begins labels that a Gateway's infrastructure may not set.
+	reservedPrefix = gatewayv1.GroupName + "/"
+)
+
+// GatewayPodLabels are the labels of a Gateway's pods: those that the Gateway asks for, and over them ours. They are known before there is
+// any pod, so no pod ever serves without the policies that select it.
+func GatewayPodLabels(name, class, network string, infrastructure map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range infrastructure {
+		if !strings.HasPrefix(k, reservedPrefix) {
+			out[k] = v
+		}
+	}
+	out[LabelGatewayName] = name
+	out[labelGatewayClass] = class
+	out[LabelManagedBy] = ManagedBy
+	out[world.LabelDataplaneMode] = "none"
+	if network != "" {
+		out[world.LabelNetwork] = network
+	}
+	return out
+}
