@@ -30,13 +30,13 @@ func (e *entry) get(ctx context.Context, patience time.Duration) (*Certificate, 
 	for attempts := 0; ; {
 		e.mu.Lock()
 		cert, err, next, settled := e.cert, e.err, e.next, e.settled
+		idle := isClosed(settled) // asked here, so that it belongs to the rest: an attempt may end at any time
 		e.mu.Unlock()
 		if cert != nil && time.Now().Before(cert.NotAfter) {
 			return cert, nil
 		}
 		var begins <-chan time.Time
-		select {
-		case <-settled:
+		if idle {
 			if err == nil {
 				err = fmt.Errorf("expired at %s", cert.NotAfter.Format(time.RFC3339))
 			}
@@ -46,7 +46,7 @@ func (e *entry) get(ctx context.Context, patience time.Duration) (*Certificate, 
 			}
 			settled = nil
 			begins = time.After(max(until, time.Millisecond)) // then look again: unsettle comes at next
-		default:
+		} else {
 			attempts++
 		}
 		select {
@@ -71,10 +71,17 @@ func (e *entry) settle(cert *Certificate, err error, next time.Time) {
 		e.cert = cert
 	}
 	e.err, e.next = err, next
-	select {
-	case <-e.settled:
-	default:
+	if !isClosed(e.settled) {
 		close(e.settled)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
