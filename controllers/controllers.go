@@ -170,14 +170,14 @@ type plane struct {
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, vips, roots, wishes, trust *inbox
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust *inbox
 }
 
 func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, uid types.UID) (*plane, error) {
 	c := mgr.GetClient()
 	p := &plane{
 		options: o, store: world.NewStore(), local: make(chan struct{}),
-		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
+		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
 	}
 	callers, err := NewCallers(ctx, mgr, o.World, o.Proxies, o.Registerer)
 	if err != nil {
@@ -242,7 +242,8 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		newGatewayStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.gateways),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
-		(&policyStatusWriter{client: c, findings: p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),
+		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),
+		(&policyStatusWriter{world.KindPeerAuthentication, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.peers),
 		newRemoteClusterStatus(c, p.pipeline, p.remotes, p.wishes).SetupWithManager(mgr, p.inboxes.remotes),
 	)
 }
@@ -341,6 +342,8 @@ func (p *plane) translated(c translate.Change) {
 			p.inboxes.services.add(name)
 		case world.KindAuthorizationPolicy:
 			p.inboxes.policies.add(name)
+		case world.KindPeerAuthentication:
+			p.inboxes.peers.add(name)
 		}
 	}
 	for key := range c.GatewayAddresses {

@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -27,24 +28,47 @@ var _ = Describe("AuthorizationPolicies", func() {
 			Paths: []string{filepath.Join(strings.TrimSpace(string(dir)), "kubernetes", "customresourcedefinitions.gen.yaml")}, ErrorIfPathMissing: true,
 		})
 		Expect(err).NotTo(HaveOccurred())
-		policy := &unstructured.Unstructured{}
-		Expect(yaml.Unmarshal([]byte(`
+		accepted := func(text string) func() string {
+			policy := &unstructured.Unstructured{}
+			Expect(yaml.Unmarshal([]byte(text), &policy.Object)).To(Succeed())
+			east.with(policy)
+			return func() string {
+				Expect(east.Get(ctx, client.ObjectKeyFromObject(policy), policy)).To(Succeed())
+				conditions, _, _ := unstructured.NestedSlice(policy.Object, "status", "conditions")
+				for _, c := range conditions {
+					if m := c.(map[string]any); m["type"] == translate.ConditionAccepted {
+						return fmt.Sprint(m["status"], "/", m["reason"])
+					}
+				}
+				return ""
+			}
+		}
+		Eventually(accepted(`
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: custom, namespace: default}
 spec: {action: CUSTOM, provider: {name: x}, rules: [{}]}
-`), &policy.Object)).To(Succeed())
-		east.with(policy)
-		Eventually(func() string {
-			Expect(east.Get(ctx, client.ObjectKeyFromObject(policy), policy)).To(Succeed())
-			conditions, _, _ := unstructured.NestedSlice(policy.Object, "status", "conditions")
-			for _, c := range conditions {
-				if m := c.(map[string]any); m["type"] == translate.ConditionAccepted {
-					return m["status"].(string)
-				}
-			}
-			return ""
-		}).Should(Equal("False"))
+`)).Should(Equal("False/UnsupportedAction"))
+		Eventually(accepted(`
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: off, namespace: default}
+spec: {selector: {matchLabels: {app: x}}, mtls: {mode: DISABLE}}
+`)).Should(Equal("False/PartlyInForce"))
+
+		// A policy for a Gateway is in force while the Gateway is served.
+		guarded := accepted(`
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: guard, namespace: default}
+spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: guarded}], rules: [{from: [{source: {namespaces: [shop]}}]}]}
+`)
+		Eventually(guarded).Should(Equal("False/TargetNotFound"))
+		gateway := eastwest("default", "guarded")
+		east.with(gateway)
+		Eventually(guarded).Should(Equal("True/Enforced"))
+		Expect(east.Delete(ctx, gateway)).To(Succeed())
+		Eventually(guarded).Should(Equal("False/TargetNotFound"))
 	})
 })
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,42 +19,40 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// authorizationPolicy is a kind whose CRD may be missing, and whose conditions have a form of their own; so it is written untyped.
-var authorizationPolicy = schema.GroupVersionKind{Group: "security.istio.io", Version: "v1", Kind: "AuthorizationPolicy"}
-
-// policyStatusWriter keeps our one condition on AuthorizationPolicies, which is there only while something is wrong. It is told of each
-// policy about which something was found; without such there is nothing to do, so nothing is watched.
+// policyStatusWriter keeps our one condition on a kind of policies whose CRD may be missing, and whose conditions have a form of their own; so they
+// are written untyped. It is told of each policy about which there is something to say; without such there is nothing to do, so nothing is watched.
 type policyStatusWriter struct {
+	kind     world.Kind    // of group security.istio.io
 	client   client.Client // asks the API server for untyped objects
 	findings findings
 }
 
 // SetupWithManager follows the inbox alone.
 func (w *policyStatusWriter) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
-	return ctrl.NewControllerManagedBy(mgr).Named("authorizationpolicy-status").WatchesRawSource(news.source()).Complete(w)
+	return ctrl.NewControllerManagedBy(mgr).Named(strings.ToLower(string(w.kind)) + "-status").WatchesRawSource(news.source()).Complete(w)
 }
 
 // Reconcile writes the condition of one policy.
 func (w *policyStatusWriter) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Result, error) {
 	policy := &unstructured.Unstructured{}
-	policy.SetGroupVersionKind(authorizationPolicy)
+	policy.SetGroupVersionKind(schema.GroupVersionKind{Group: "security.istio.io", Version: "v1", Kind: string(w.kind)})
 	if err := w.client.Get(ctx, r.NamespacedName, policy); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before, _, _ := unstructured.NestedSlice(policy.Object, "status", "conditions") // of another form: as if there were none
-	after, changed := policyConditions(before, w.findings.Findings(world.KindAuthorizationPolicy, r.Namespace, r.Name), policy.GetGeneration(), time.Now())
+	after, changed := policyConditions(before, w.findings.Findings(w.kind, r.Namespace, r.Name), policy.GetGeneration(), time.Now())
 	if !changed {
 		return ctrl.Result{}, nil
 	}
 	if err := unstructured.SetNestedSlice(policy.Object, after, "status", "conditions"); err != nil {
-		return ctrl.Result{}, fmt.Errorf("status of AuthorizationPolicy: %w", err)
+		return ctrl.Result{}, fmt.Errorf("status of %s: %w", w.kind, err)
 	}
 	err := w.client.Status().Update(ctx, policy, fieldOwner)
 	switch {
 	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: conflictWait}, nil
 	case err != nil && !apierrors.IsNotFound(err):
-		return ctrl.Result{}, fmt.Errorf("write status of AuthorizationPolicy: %w", err)
+		return ctrl.Result{}, fmt.Errorf("write status of %s: %w", w.kind, err)
 	}
 	return ctrl.Result{}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
@@ -35,5 +36,33 @@ func TestProvisionedObjectsStayInBounds(t *testing.T) {
 		if strings.Contains(string(text), not) {
 			t.Errorf("%q is in\n%s", not, text)
 		}
+	}
+}
+
+// TestPoliciesKnowTheLabelsOfGatewayPods: what translation takes for the labels of a Gateway's pods, by which policies select them, is on them.
+func TestPoliciesKnowTheLabelsOfGatewayPods(t *testing.T) {
+	plan := &translate.GatewayPlan{
+		Key: world.Key{Cluster: "east", Namespace: "n", Name: "g"}, Class: "eastwest", Network: "net", ServiceAccount: "g", ServiceType: "ClusterIP",
+		InfraLabels: map[string]string{"team": "net", gatewayNameLabel: "stolen", translate.LabelManagedBy: "somebody"},
+	}
+	deployments := 0
+	for _, o := range provision(plan, ProvisionSettings{Image: "i", Controller: "c:15012", Config: world.Config{LocalCluster: "east"}}) {
+		d, ok := o.(*appsv1ac.DeploymentApplyConfiguration)
+		if !ok {
+			continue
+		}
+		deployments++
+		want := translate.GatewayPodLabels("g", "eastwest", "net", plan.InfraLabels)
+		if len(want) < 6 {
+			t.Errorf("only %v", want)
+		}
+		for k, v := range want {
+			if got := d.Spec.Template.Labels[k]; got != v {
+				t.Errorf("label %s of the pods is %q, and policies take it for %q", k, got, v)
+			}
+		}
+	}
+	if deployments != 1 {
+		t.Errorf("%d deployments", deployments)
 	}
 }

@@ -22,6 +22,7 @@ type Engine struct {
 	slices  map[world.Key][]string            // slice → UIDs that it made
 	doors   map[string]*mesh.Workload         // gateways of other networks
 	peers   map[string]*mesh.Policy           // policies that stand for PeerAuthentications
+	doubts  map[world.ObjectRef][]Finding     // about PeerAuthentications
 	gates   gateways                          // as last worked out
 	limits  map[world.Cluster]world.ObjectRef // RemoteCluster on which a cluster's findings are
 	out     Output

@@ -57,7 +57,7 @@ func (x *index) compileAnew(p *world.AuthorizationPolicy) compiled {
 		notes = append(notes, t.notes...)
 	}
 	if len(notes) > 0 {
-		return compiled{out, "PartlyInForce", strings.Join(notes, "; ")}
+		return compiled{out, ReasonPartlyInForce, strings.Join(notes, "; ")}
 	}
 	return compiled{policy: out}
 }
@@ -176,7 +176,7 @@ func (x *index) policiesOf(p *world.Pod) []string {
 			}
 		}
 	}
-	peer := x.oldestPeer(p.Namespace, func(o *world.PeerAuthentication) bool { return len(o.Selector) > 0 && selects(o.Selector, p.Labels) })
+	peer := x.podPeer(p)
 	var converted *mesh.Policy
 	if peer != nil {
 		converted = x.portPolicy(peer)

@@ -281,6 +281,9 @@ func (g generator) peer() *world.PeerAuthentication {
 		for range 1 + g.IntN(2) {
 			out.Ports[pick(g, []uint16{8080, 9090})] = pick(g, []string{modeUnset, modeStrict, modePermissive, "DISABLE"})
 		}
+		if g.chance(20) {
+			out.OddPorts = []uint32{0}
+		}
 	}
 	return out
 }

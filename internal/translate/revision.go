@@ -238,6 +238,16 @@ func (r *revision) policies() {
 		r.policy(key, p)
 	}
 	e.peers = now
+	doubts := e.x.peerFindings()
+	for ref := range e.doubts {
+		if _, ok := doubts[ref]; !ok {
+			r.findings(ref, nil)
+		}
+	}
+	for ref, f := range doubts {
+		r.findings(ref, f)
+	}
+	e.doubts = doubts
 }
 
 // exported says whether our own gateways let other clusters in to a service.

@@ -86,6 +86,7 @@ func Build(s *world.State, c world.Config) Output {
 		find(world.ObjectRef{Kind: world.KindAuthorizationPolicy, Key: k}, f)
 	}
 	maps.Copy(out.Mesh.Policies, x.peerPolicies())
+	maps.Copy(out.Findings, x.peerFindings())
 	maps.Copy(out.Findings, g.findings)
 	out.Gateways, out.GatewayAddresses = g.plans, g.addresses
 	keys, guards := x.serviceKeys(exports), x.servicePolicies(exported)

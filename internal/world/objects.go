@@ -260,6 +260,7 @@ type PeerAuthentication struct {
 	Selector   map[string]string
 	Mode       string            // UNSET, DISABLE, PERMISSIVE or STRICT
 	Ports      map[uint16]string // port → mode
+	OddPorts   []uint32          // keys of portLevelMtls that are no ports; sorted, and bounded, so perhaps not all
 }
 
 // Ref names the object.

@@ -14,6 +14,9 @@ import (
 // maxTargets is how many targetRefs of a policy are looked at: the CRD's own limit.
 const maxTargets = 16
 
+// maxOddPorts is how many ports that are none are kept to be named: enough to find the mistake.
+const maxOddPorts = 8
+
 // ReduceAuthorizationPolicy keeps what can be decided below L7, and where more was asked for.
 func ReduceAuthorizationPolicy(c Cluster, p *securityv1.AuthorizationPolicy) *AuthorizationPolicy {
 	out := &AuthorizationPolicy{
@@ -73,7 +76,7 @@ func reduceRule(r *istiosecurity.Rule) PolicyRule {
 	return out
 }
 
-// ReducePeerAuthentication keeps the modes.
+// ReducePeerAuthentication keeps the modes, and what was asked for that is none.
 func ReducePeerAuthentication(c Cluster, p *securityv1.PeerAuthentication) *PeerAuthentication {
 	out := &PeerAuthentication{
 		Key:        Key{c, p.Namespace, p.Name},
@@ -86,6 +89,7 @@ func ReducePeerAuthentication(c Cluster, p *securityv1.PeerAuthentication) *Peer
 	}
 	for port, m := range p.Spec.GetPortLevelMtls() {
 		if port < 1 || port > 65535 {
+			out.OddPorts = append(out.OddPorts, port)
 			continue
 		}
 		if out.Ports == nil {
@@ -93,6 +97,8 @@ func ReducePeerAuthentication(c Cluster, p *securityv1.PeerAuthentication) *Peer
 		}
 		out.Ports[uint16(port)] = m.GetMode().String()
 	}
+	slices.Sort(out.OddPorts)
+	out.OddPorts = out.OddPorts[:min(len(out.OddPorts), maxOddPorts)]
 	return out
 }
 
