@@ -188,11 +188,19 @@ func TestGatewayProcess(t *testing.T) {
 	})
 
 	key := mesh.ServiceKey{Namespace: "shop", Hostname: hostname}
-	p.server.Update(mesh.Delta{
-		Gateways: map[mesh.GatewayKey]*mesh.Gateway{o.gateway: {
+	// told gives the configuration with a policy that lets in nobody to the service but one service account of its namespace.
+	told := func(account string) map[mesh.GatewayKey]*mesh.Gateway {
+		only := &mesh.Policy{Namespace: "shop", Name: "only", Scope: mesh.PolicyWorkloads, Rules: []mesh.PolicyRule{{Clauses: []mesh.PolicyClause{{
+			Matches: []mesh.PolicyMatch{{ServiceAccounts: []mesh.ServiceAccountMatch{{Namespace: "shop", ServiceAccount: account}}}},
+		}}}}}
+		return map[mesh.GatewayKey]*mesh.Gateway{o.gateway: {
 			Namespace: "edge", Name: "west", Network: "west", ServiceAccount: "west", Exports: []mesh.ServiceKey{key}, TrustDomains: []string{"cluster.local"},
-			Listeners: []mesh.Listener{{Name: "mesh", Port: 15008, Bind: bind, Protocol: mesh.ListenerHBONE}},
-		}},
+			Listeners:       []mesh.Listener{{Name: "mesh", Port: 15008, Bind: bind, Protocol: mesh.ListenerHBONE}},
+			ServicePolicies: []mesh.ServicePolicies{{Service: key, Policies: []*mesh.Policy{only}}},
+		}}
+	}
+	p.server.Update(mesh.Delta{
+		Gateways: told("till"),
 		Services: map[mesh.ServiceKey]*mesh.Service{key: {Namespace: "shop", Name: "cart", Hostname: hostname, Ports: []mesh.Port{{Service: 80, Target: 8080}}}},
 		Workloads: map[string]*mesh.Workload{"west-1//Pod/shop/cart-1": {
 			UID: "west-1//Pod/shop/cart-1", Name: "cart-1", Namespace: "shop", Addresses: []netip.Addr{pod}, Network: "west", Cluster: "west-1",
@@ -249,6 +257,29 @@ func TestGatewayProcess(t *testing.T) {
 			t.Errorf("%s: %d, %.200s", at.path, code, body)
 		}
 	}
+
+	// A policy changes: who it turns against is cut, and gets 401 from then on. Then it changes back.
+	p.server.Update(mesh.Delta{Gateways: told("clerk")})
+	_ = stream.SetDeadline(time.Now().Add(patience))
+	if _, err := stream.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a stream that is not allowed any more goes on: %v", err)
+	}
+	_, _, err = conn.Open(open, hostname+":80", nil)
+	if refused, ok := errors.AsType[*hbone.RefusedError](err); !ok || refused.Status != http.StatusUnauthorized || refused.Header.Get("x-isthmus-reason") != "denied_by_policy" {
+		t.Errorf("a new one: %v", err)
+	}
+	for _, want := range []string{`isthmus_gateway_streams_closed_total{reason="policy_changed"} 1`, `isthmus_gateway_streams_refused_total{reason="denied_by_policy"} 1`} {
+		until(want, func() bool { _, body := get(metrics, "/metrics"); return strings.Contains(body, want) })
+	}
+	if _, body := get(admin, "/config_dump"); !strings.Contains(body, `"clerk"`) {
+		t.Errorf("the dump does not show the policy: %s", body)
+	}
+	p.server.Update(mesh.Delta{Gateways: told("till")})
+	until("the policy allows it again", func() bool {
+		stream, _, err = conn.Open(open, hostname+":80", nil)
+		return err == nil
+	})
+	defer stream.Close()
 
 	stop() // what SIGTERM does
 	until("readiness says no", func() bool { code, _ := get(readiness, "/healthz/ready"); return code == 500 })
