@@ -196,6 +196,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)
 	p.remotes.room = cmp.Or(o.RemoteRoom, DefaultRoom)
 	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, p.authority.Signer, o.Log.WithName("trust"), events)
+	p.trust.changed = func() { p.inboxes.wishes.add(types.NamespacedName{Name: "all"}) } // whose status says which domains have no roots
 	p.pipeline = NewPipeline(p.store, o.World, p.trust, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
@@ -244,7 +245,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
 		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),
 		(&policyStatusWriter{world.KindPeerAuthentication, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.peers),
-		newRemoteClusterStatus(c, p.pipeline, p.remotes, p.wishes).SetupWithManager(mgr, p.inboxes.remotes),
+		newRemoteClusterStatus(c, p.pipeline, p.remotes, p.wishes, p.trust.Knows).SetupWithManager(mgr, p.inboxes.remotes),
 	)
 }
 

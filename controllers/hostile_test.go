@@ -66,6 +66,12 @@ func (f *far) objects() map[world.Kind][]client.Object {
 // told is what proxies of east would be told, and what its users, of a remote cluster that says this. Objects in without are left out.
 func told(t *testing.T, f *far, without client.Object) (translate.Output, refusedFacts, int) {
 	t.Helper()
+	return toldWith(t, f, without, nil)
+}
+
+// toldWith is told with limits that differ from the usual ones.
+func toldWith(t *testing.T, f *far, without client.Object, limit func(*world.RemoteCluster)) (translate.Output, refusedFacts, int) {
+	t.Helper()
 	store, counted := world.NewStore(), 0
 	local := NewFeed(store, "east", localKinds(), system)
 	local.TakeOver(nil)
@@ -88,7 +94,11 @@ func told(t *testing.T, f *far, without client.Object) (translate.Output, refuse
 	here.gateway.Status.Addresses = nil
 	put(local, here.objects())
 	put(remote, f.objects())
-	store.Put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "west"}, ID: "west", Namespaces: []string{"demo"}, Identities: []string{"demo/cart"}, MaxServices: 10, MaxEndpoints: 10})
+	limits := &world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "west"}, ID: "west", Namespaces: []string{"demo"}, Identities: []string{"demo/cart"}, MaxServices: 10, MaxEndpoints: 10}
+	if limit != nil {
+		limit(limits)
+	}
+	store.Put(limits)
 	delta, err := store.Take(context.Background())
 	if err != nil {
 		t.Fatal(err)

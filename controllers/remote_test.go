@@ -297,6 +297,24 @@ var _ = Describe("Remote clusters", Ordered, func() {
 		Consistently(func() int { return proxy.endpoints(hostname) }, "300ms").Should(Equal(0))
 		edit(east, r, func(r *v1alpha1.RemoteCluster) { r.Spec.Import = nil })
 		Eventually(func() int { return proxy.endpoints(hostname) }).Should(Equal(1))
+
+		By("being of another trust domain, whose roots it lacks")
+		sans := func() []string {
+			if s := proxy.service(hostname); s != nil {
+				return s.SANs
+			}
+			return nil
+		}
+		Expect(sans()).To(ConsistOf(HavePrefix("spiffe://cluster.local/")))
+		edit(east, r, func(r *v1alpha1.RemoteCluster) { r.Spec.TrustDomain = "west.example" })
+		Eventually(sans).Should(ConsistOf(HavePrefix("spiffe://west.example/")))
+		Eventually(remoteVerdict("far", "Ready")).Should(And(HavePrefix("False/NoRoots"), ContainSubstring(trustDomainLabel+"=west.example")))
+		_, root := strangers()
+		east.with(&corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "roots-west", Labels: map[string]string{trustDomainLabel: "west.example"}},
+			Data:       map[string]string{"ca.crt": string(root)},
+		})
+		Eventually(remoteVerdict("far", "Ready")).Should(HavePrefix("True/Ready"))
 	})
 })
 

@@ -31,6 +31,7 @@ type remoteFacts struct {
 	state    *ConnectionState // nil before the first attempt
 	count    translate.RemoteCount
 	findings []translate.Finding
+	rootless string // the cluster's trust domain, if no roots are known for it
 }
 
 // remoteStatus is pure: what an object's status shall be, given the one before.
@@ -135,6 +136,9 @@ func remoteConditions(f remoteFacts) (connected, synced, ready metav1.Condition)
 	case f.count.Network == "" && s.Network == "":
 		ready.Reason = v1alpha1.ReasonNoNetwork
 		ready.Message = "label " + networkLabel + " is not set on the remote system namespace; set it there, or spec.network here"
+	case f.rootless != "":
+		ready.Reason = v1alpha1.ReasonNoRoots
+		ready.Message = fmt.Sprintf("spec.trustDomain: no ConfigMap of the system namespace labelled %s=%s holds roots, so nobody in the cluster is believed", trustDomainLabel, f.rootless)
 	default:
 		ready = condition(v1alpha1.RemoteClusterReady, true, v1alpha1.ReasonReady, "the cluster's global services are in use")
 	}

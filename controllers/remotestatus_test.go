@@ -38,6 +38,7 @@ func TestRemoteStatus(t *testing.T) {
 		{"lost", remoteFacts{state: &ConnectionState{InUse: true, Health: lost}, count: network}, "False/Unreachable", "True/Synced", "False/Unreachable", "2026-11-22T12:00:00Z, stays in use"},
 		{"stale", remoteFacts{state: &ConnectionState{Stale: true, Health: lost}, count: network}, "False/Unreachable", "False/Stale", "False/Stale", "staleness limit"},
 		{"replaced by a bad one", remoteFacts{state: &ConnectionState{InUse: true, Health: synced, Reason: v1alpha1.ReasonInvalidKubeconfig, Message: "YAML"}, count: network}, "True/Connected", "True/Synced", "False/InvalidKubeconfig", "previous kubeconfig stays in use"},
+		{"no roots", remoteFacts{state: &ConnectionState{InUse: true, Health: synced}, count: network, rootless: "far.example"}, "True/Connected", "True/Synced", "False/NoRoots", "isthmus.dev/trust-domain=far.example"},
 		{"slow", remoteFacts{state: &ConnectionState{InUse: true, Health: slow}, count: network}, "True/Slow", "True/Synced", "True/Ready", ""},
 		{"watches fail", remoteFacts{state: &ConnectionState{InUse: true, Health: failing}, count: network}, "True/Connected", "True/Synced", "False/WatchFailing", "cut"},
 	} {

@@ -164,7 +164,7 @@ func newServiceStatus(c client.Client, p findings) *statusWriter {
 	}
 }
 
-func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan *RemoteReconciler) *statusWriter {
+func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan *RemoteReconciler, trusts func(domain string) bool) *statusWriter {
 	return &statusWriter{
 		name: "remotecluster-status", client: c, empty: func() client.Object { return &v1alpha1.RemoteCluster{} },
 		fill: func(o client.Object) time.Duration {
@@ -176,6 +176,9 @@ func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan 
 			} else if s, ok := remotes.State(id); ok {
 				facts.state = &s
 				facts.count = p.Remote(id)
+				if domain := r.Spec.TrustDomain; domain != "" && !trusts(domain) {
+					facts.rootless = domain
+				}
 			}
 			status := remoteStatus(r.Status, r.Generation, string(id), facts)
 			if wait := unhurried(r.Status, status, time.Now()); wait > 0 {

@@ -42,8 +42,9 @@ type Trust struct {
 	log       logr.Logger
 	events    eventRecorder
 
-	once   sync.Once
-	loaded chan struct{}
+	changed func() // told that other domains have roots now, with mu held; nil: nobody
+	once    sync.Once
+	loaded  chan struct{}
 
 	mu       sync.Mutex
 	given    map[string]givenRoots // by ConfigMap, the last that could be used
@@ -61,6 +62,13 @@ func NewTrust(to publisher, reader client.Reader, namespace, domain string, sign
 
 // Loaded is closed once the roots of all domains were told as they were at start.
 func (t *Trust) Loaded() <-chan struct{} { return t.loaded }
+
+// Knows says whether there are roots for a domain.
+func (t *Trust) Knows(domain string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.told[domain] != nil
+}
 
 // SetupWithManager follows the ConfigMaps, on every replica: each of them tells.
 func (t *Trust) SetupWithManager(mgr ctrl.Manager, own *inbox) error {
@@ -141,6 +149,9 @@ func (t *Trust) tell(signer *ca.Signer) {
 		d.Gateways[key] = t.trusting(g)
 	}
 	t.publisher.Update(d)
+	if t.changed != nil {
+		t.changed()
+	}
 	t.log.Info("roots told", "changed", slices.Sorted(maps.Keys(d.Bundles)), "domains", len(want))
 }
 

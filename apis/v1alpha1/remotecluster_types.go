@@ -26,6 +26,13 @@ type RemoteClusterSpec struct {
 	// +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
 	Network string `json:"network,omitempty"`
 
+	// trustDomain of the identities of the cluster's workloads. Absent: that of this cluster. Roots of another one are those of the ConfigMaps
+	// labelled isthmus.dev/trust-domain; without any, nobody there is believed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$`
+	TrustDomain string `json:"trustDomain,omitempty"`
+
 	// import bounds what the cluster may claim. Absent: everything, up to the default counts.
 	// +optional
 	Import *ImportLimits `json:"import,omitempty"`
@@ -116,6 +123,10 @@ const (
 	ReasonClaimsRefused = "ClaimsRefused"
 	// ReasonNoNetwork says that the cluster does not tell which network its pods are on.
 	ReasonNoNetwork = "NoNetwork"
+	// ReasonInvalidTrustDomain says that spec.trustDomain is none, so that nobody in the cluster could prove who they are.
+	ReasonInvalidTrustDomain = "InvalidTrustDomain"
+	// ReasonNoRoots says that no roots are known for spec.trustDomain, so that nobody in the cluster is believed.
+	ReasonNoRoots = "NoRoots"
 	// ReasonSecretNotFound says that the Secret or its key does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonInvalidKubeconfig says that the kubeconfig cannot be read.

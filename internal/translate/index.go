@@ -54,6 +54,7 @@ type index struct {
 	burdens            map[serviceName]burden     // of the services in guardsOf
 	compiled           map[world.Key]compiled     // AuthorizationPolicies that were asked for since they changed
 	serving            map[mesh.GatewayKey]string // local Gateways that are served, or were and go on → class
+	unprovable         set[world.Cluster]         // remote clusters whose trust domain is none
 	doors              []door                     // other networks' gateways, sorted
 	claims             claims                     // addresses that other clusters say are theirs
 }
@@ -68,7 +69,7 @@ func newIndex(c world.Config) *index {
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
-		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, claims: newClaims(),
+		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 	}
 }
 
@@ -82,8 +83,12 @@ func (x *index) serviceKey(n serviceName) mesh.ServiceKey {
 	return mesh.ServiceKey{Namespace: n.Namespace, Hostname: x.hostname(n)}
 }
 
-// network is where a cluster's pods are; false if a remote cluster does not say, in which case nothing of it can be used.
+// network is where a cluster's pods are; false if a remote cluster does not say, or nobody there could prove anything, in which cases nothing
+// of it can be used.
 func (x *index) network(c world.Cluster) (string, bool) {
+	if x.unprovable.has(c) {
+		return "", false
+	}
 	if l := x.limits[c]; l != nil && l.Network != "" && c != x.config.LocalCluster {
 		return l.Network, true
 	}
@@ -207,6 +212,7 @@ func (x *index) foldRemoteCluster(was, now *world.RemoteCluster, t *touched) {
 				x.limits[r.ID] = other
 			}
 		}
+		x.foldTrust(r.ID)
 		t.networkOf(x, r.ID)
 	}
 }

@@ -230,6 +230,9 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 		Key: world.Key{Cluster: "east", Name: pick(g, []string{"west", "north", "south", "second"})}, ID: pick(g, someClusters[1:]),
 		Network: pick(g, []string{"", "", "", "west", "elsewhere", "east"}), MaxServices: pick(g, []int{0, 1, 2, 100}), MaxEndpoints: pick(g, []int{1, 2, 100, 100}),
 	}
+	if g.chance(25) {
+		out.TrustDomain = pick(g, []string{"far.example", "far.example", "cluster.local", "NOT ONE"})
+	}
 	if g.chance(20) {
 		out.Namespaces = []string{"demo"}
 	}

@@ -33,7 +33,7 @@ func (r *revision) doors() {
 	e.x.doors = after
 	workloads := map[string]*mesh.Workload{}
 	for _, d := range after {
-		w := d.workload(e.x.config)
+		w := d.workload()
 		workloads[w.UID] = w
 	}
 	for uid := range e.doors {

@@ -145,7 +145,7 @@ func (x *index) merge(n serviceName, own *world.Service, remotes []*world.Servic
 		// Pods of our own network are told with their identity; those of others are proved through the service.
 		if !x.here(s.Cluster) {
 			for _, account := range x.accounts(s.Cluster, n) {
-				sans.add(mesh.Identity{TrustDomain: x.config.TrustDomain, Namespace: n.Namespace, ServiceAccount: account}.String())
+				sans.add(mesh.Identity{TrustDomain: x.trustDomain(s.Cluster), Namespace: n.Namespace, ServiceAccount: account}.String())
 			}
 		}
 	}

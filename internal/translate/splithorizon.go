@@ -22,6 +22,7 @@ type door struct {
 	port           uint16
 	locality       mesh.Locality // of its pods
 	pods           int           // that take connections; 1 if nobody said
+	trustDomain    string
 }
 
 func (d *door) at() *mesh.GatewayAddress {
@@ -35,12 +36,12 @@ func (d *door) at() *mesh.GatewayAddress {
 }
 
 // workload is the gateway itself: who it must prove to be, and where.
-func (d *door) workload(c world.Config) *mesh.Workload {
+func (d *door) workload() *mesh.Workload {
 	out := &mesh.Workload{
 		UID:  "NetworkGateway/" + d.network + "/" + d.address + "/" + strconv.Itoa(int(d.port)),
 		Name: d.gateway.Name, Namespace: d.gateway.Namespace,
 		Network: d.network, Cluster: string(d.gateway.Cluster),
-		TrustDomain: c.TrustDomain, ServiceAccount: d.serviceAccount,
+		TrustDomain: d.trustDomain, ServiceAccount: d.serviceAccount,
 		Capacity: 1, Kind: mesh.KindDeployment, WorkloadName: d.gateway.Name, Locality: d.locality,
 	}
 	if d.addr.IsValid() {
@@ -76,7 +77,7 @@ func (x *index) findDoors() []door {
 		}
 		locality, pods := x.gatewayLocality(k), x.gatewayPods(k)
 		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port, locality: locality, pods: pods}
+			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port, locality: locality, pods: pods, trustDomain: x.trustDomain(k.Cluster)}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)
@@ -219,7 +220,7 @@ func (x *index) splitWorkload(d *door, service *mesh.Service, definitions []*wor
 	}
 	return &mesh.Workload{
 		UID: uid, Name: uid, Namespace: service.Namespace,
-		Network: d.network, Cluster: string(d.gateway.Cluster), Tunnel: mesh.TunnelHBONE, TrustDomain: x.config.TrustDomain,
+		Network: d.network, Cluster: string(d.gateway.Cluster), Tunnel: mesh.TunnelHBONE, TrustDomain: d.trustDomain,
 		Capacity: uint32(capacity), Services: map[mesh.ServiceKey][]mesh.Port{service.Key(): ports},
 		NetworkGateway: d.at(), Kind: mesh.KindPod, Locality: d.locality,
 	}

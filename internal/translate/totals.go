@@ -140,7 +140,11 @@ func (x *index) remoteCount(c world.Cluster, t totals) (RemoteCount, []Finding, 
 		within.Message += fmt.Sprintf("%d pods of global services are left out: identities does not allow theirs", out.Strangers)
 	}
 	findings := []Finding{within}
-	if !known && len(x.namesOf[c]) > 0 {
+	if x.unprovable.has(c) {
+		findings = append(findings, Finding{Type: v1alpha1.RemoteClusterReady, Status: isFalse, Reason: v1alpha1.ReasonInvalidTrustDomain,
+			Message:    shorten(fmt.Sprintf("spec.trustDomain: %q is no trust domain, which has lower-case letters, digits, '-', '.' and '_': nothing of the cluster can be used", limits.TrustDomain)),
+			Generation: limits.Generation})
+	} else if !known && len(x.namesOf[c]) > 0 {
 		findings = append(findings, Finding{Type: v1alpha1.RemoteClusterReady, Status: isFalse, Reason: v1alpha1.ReasonNoNetwork,
 			Message: fmt.Sprintf("the cluster's namespace %s has no label %s and spec.network is not set: nothing of the cluster can be used",
 				x.config.SystemNamespace, world.LabelNetwork), Generation: limits.Generation})

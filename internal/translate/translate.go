@@ -32,7 +32,7 @@ func Build(s *world.State, c world.Config) Output {
 	// What other networks' gateways there are, and what each remote cluster offers within its limits.
 	x.doors = x.findDoors()
 	for _, d := range x.doors {
-		tell(d.workload(c))
+		tell(d.workload())
 	}
 	for cluster, names := range x.namesOf {
 		x.refreshImports(cluster, names)

@@ -27,7 +27,7 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 	out := &mesh.Workload{
 		UID:  string(k.Cluster) + "//Pod/" + k.Namespace + "/" + k.Name,
 		Name: k.Name, Namespace: k.Namespace, Addresses: p.Addresses,
-		Network: network, Cluster: string(k.Cluster), TrustDomain: x.config.TrustDomain, ServiceAccount: p.ServiceAccount,
+		Network: network, Cluster: string(k.Cluster), TrustDomain: x.trustDomain(k.Cluster), ServiceAccount: p.ServiceAccount,
 		Node: p.Node, HostNetwork: p.HostNetwork, Unhealthy: !healthy(p), Capacity: 1,
 		Services: x.servicesOf(k, takesPart),
 		Locality: x.locality(k.In("", p.Node)),

@@ -195,6 +195,7 @@ type RemoteCluster struct {
 	Generation   int64
 	ID           Cluster
 	Network      string   // overrides the label of the remote system namespace
+	TrustDomain  string   // of its workloads' identities; empty: ours
 	Namespaces   []string // allowed; empty: all
 	Identities   []string // allowed "<namespace>/<service account>", either may be "*"; empty: all
 	MaxServices  int

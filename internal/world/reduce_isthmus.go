@@ -69,6 +69,7 @@ func ReduceRemoteCluster(c Cluster, r *v1alpha1.RemoteCluster) *RemoteCluster {
 		Generation:   r.Generation,
 		ID:           Cluster(r.ClusterID()),
 		Network:      r.Spec.Network,
+		TrustDomain:  r.Spec.TrustDomain,
 		MaxServices:  v1alpha1.DefaultMaxServices,
 		MaxEndpoints: v1alpha1.DefaultMaxEndpoints,
 	}
