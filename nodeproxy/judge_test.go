@@ -179,7 +179,7 @@ func TestJudgeIsBounded(t *testing.T) {
 	for i := range n {
 		w := podWorkload(fmt.Sprint("pod-", i), "10.0.0.1")
 		w.Namespace, w.Policies = fmt.Sprint("ns-", i), []string{named.Key()}
-		if got := judge.Authorize(v, w, Caller{}); got.Policy != named.Key() {
+		if got := judge.Authorize(v, w, authz.Caller{}); got.Policy != named.Key() {
 			t.Fatalf("%+v", got)
 		}
 	}

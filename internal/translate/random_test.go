@@ -101,10 +101,29 @@ func (g generator) object() world.Object {
 
 // address is one of few, so that they clash; a few are of the newer family.
 func (g generator) address() netip.Addr {
-	if g.chance(10) {
-		return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(1 + g.IntN(4))})
+	if g.chance(15) {
+		return g.address6()
 	}
+	return g.address4()
+}
+
+func (g generator) address4() netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(g.IntN(2)), 0, byte(1 + g.IntN(20))})
+}
+
+func (g generator) address6() netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(1 + g.IntN(4))})
+}
+
+// addresses are one, or one of each family in either order.
+func (g generator) addresses() []netip.Addr {
+	switch n := g.IntN(10); {
+	case n < 2:
+		return []netip.Addr{g.address4(), g.address6()}
+	case n < 3:
+		return []netip.Addr{g.address6(), g.address4()}
+	}
+	return []netip.Addr{g.address()}
 }
 
 func (g generator) pod() *world.Pod {
@@ -113,10 +132,7 @@ func (g generator) pod() *world.Pod {
 		HostNetwork: g.chance(5), Ready: g.chance(70), Deleting: g.chance(10), Captured: g.chance(80), WorkloadName: "w",
 	}
 	if g.chance(95) {
-		p.Addresses = []netip.Addr{g.address()}
-		if g.chance(10) {
-			p.Addresses = append(p.Addresses, g.address())
-		}
+		p.Addresses = g.addresses()
 	}
 	return p
 }
@@ -134,7 +150,7 @@ func (g generator) slice() *world.EndpointSlice {
 		if g.chance(80) {
 			out.Endpoints = append(out.Endpoints, world.Endpoint{Pod: pick(g, somePods)})
 		} else {
-			out.Endpoints = append(out.Endpoints, world.Endpoint{Addresses: []netip.Addr{g.address()}, Node: pick(g, []string{"", "n1"}), Ready: g.chance(70)})
+			out.Endpoints = append(out.Endpoints, world.Endpoint{Addresses: g.addresses(), Node: pick(g, []string{"", "n1"}), Ready: g.chance(70)})
 		}
 	}
 	return out
@@ -144,7 +160,7 @@ func (g generator) service() *world.Service {
 	s := &world.Service{
 		Key: g.key(someServices), Created: int64(g.IntN(3)), Labels: g.labels(),
 		Headless: g.chance(10), ExternalName: g.chance(5), NodeLocal: g.chance(10), NotReady: g.chance(10),
-		Families:     pick(g, []mesh.Families{mesh.FamiliesAny, mesh.FamiliesIPv4, mesh.FamiliesDual}),
+		Families:     pick(g, []mesh.Families{mesh.FamiliesAny, mesh.FamiliesIPv4, mesh.FamiliesIPv6, mesh.FamiliesDual}),
 		Distribution: pick(g, []string{"", "", preferClose, preferSameZone, preferSameNode, "Sideways"}),
 	}
 	for _, p := range []world.ServicePort{{Name: "http", Port: 80, Target: 8080, App: mesh.AppHTTP11}, {Name: "grpc", Port: 81}, {Port: 82, Target: 8081}} {
@@ -156,7 +172,7 @@ func (g generator) service() *world.Service {
 		}
 	}
 	if !s.Headless {
-		s.Addresses = []netip.Addr{g.address()}
+		s.Addresses = g.addresses()
 	}
 	if g.chance(20) { // it may be a gateway's
 		s.Name = pick(g, []string{"gw", "gw2"})
@@ -238,55 +254,6 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 	}
 	if g.chance(20) {
 		out.Identities = []string{pick(g, []string{"*/cart", "demo/*", "*/*"})}
-	}
-	return out
-}
-
-func (g generator) policy() *world.AuthorizationPolicy {
-	out := &world.AuthorizationPolicy{Key: g.key([]string{"p1", "p2"}), Action: pick(g, []string{"ALLOW", "DENY", "CUSTOM"}),
-		HasTargets: g.chance(45), DryRun: g.chance(15), Generation: int64(g.IntN(3))}
-	if out.HasTargets {
-		for range 1 + g.IntN(2) {
-			out.Targets = append(out.Targets, pick(g, []world.PolicyTarget{
-				{Kind: "Service", Name: pick(g, someServices)}, {Kind: "Service", Name: pick(g, someServices)}, {Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: pick(g, []string{"gw", "gw2"})},
-				{Group: "gateway.networking.k8s.io", Kind: "GatewayClass", Name: pick(g, []string{"eastwest", "waypoint", "nowhere"})}, {Group: "example.com", Kind: "Odd", Name: "x"},
-			}))
-		}
-	}
-	if g.chance(50) {
-		out.Selector = map[string]string{"app": pick(g, someServices)}
-		if g.chance(30) {
-			out.Selector = map[string]string{LabelGatewayName: pick(g, []string{"gw", "gw2"})}
-		}
-	}
-	if g.chance(80) {
-		out.Rules = []world.PolicyRule{{From: []world.PolicySource{{Namespaces: []string{"demo"}, L7: g.chance(30)}}}}
-		if g.chance(30) {
-			out.Rules[0].From[0].TrustDomains = []string{pick(g, []string{"cluster.local", "cl*", "*local"})}
-		}
-		if g.chance(30) {
-			out.Rules[0].To = []world.PolicyOperation{{Ports: []string{pick(g, []string{"8080", "odd"})}, L7: g.chance(30)}}
-		}
-		if g.chance(30) {
-			out.Rules[0].When = []world.PolicyCondition{{Key: pick(g, []string{"source.namespace", "destination.port", "request.headers[x]"}), Values: []string{"8080"}}}
-		}
-	}
-	return out
-}
-
-func (g generator) peer() *world.PeerAuthentication {
-	out := &world.PeerAuthentication{Key: g.key([]string{"pa1", "pa2"}), Created: int64(g.IntN(3)), Mode: pick(g, []string{"", modeUnset, modeStrict, modePermissive, "DISABLE"})}
-	if g.chance(40) {
-		out.Selector = map[string]string{"app": pick(g, someServices)}
-	}
-	if g.chance(30) { // without a selector they must count for nothing
-		out.Ports = map[uint16]string{}
-		for range 1 + g.IntN(2) {
-			out.Ports[pick(g, []uint16{8080, 9090})] = pick(g, []string{modeUnset, modeStrict, modePermissive, "DISABLE"})
-		}
-		if g.chance(20) {
-			out.OddPorts = []uint32{0}
-		}
 	}
 	return out
 }
