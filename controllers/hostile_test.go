@@ -346,6 +346,22 @@ func TestHostileClaims(t *testing.T) {
 	doors := func(c translate.RemoteCount) int { return c.RefusedDoors }
 	out := func(c translate.RemoteCount) int { return c.LeftOut }
 	strangers := func(c translate.RemoteCount) int { return c.Strangers }
+	networks := func(c translate.RemoteCount) int { return c.RefusedNetworks }
+	for _, claim := range []string{"east", "north", "East", "dmz", "0", "west-2", "isthmus-system"} {
+		f := honest("west")
+		f.pod.Labels[networkLabel] = claim
+		check("a pod on network "+claim, f, f.pod, networks)
+		f = honest("west")
+		f.namespace.Labels = map[string]string{networkLabel: claim}
+		check("a pod in a namespace on network "+claim, f, f.pod, networks)
+		f = honest("west")
+		f.namespace.Labels = map[string]string{networkLabel: "west"}
+		f.pod.Labels[networkLabel] = claim
+		check("a pod on network "+claim+" in an honest namespace", f, f.pod, networks)
+		f = honest("west")
+		f.gateway.Labels = map[string]string{networkLabel: claim}
+		check("a gateway to network "+claim, f, f.gateway, doors)
+	}
 	ours := []string{"10.0.0.1", "10.96.0.7", "203.0.113.1"}
 	for _, a := range ours {
 		f := honest("east")

@@ -16,6 +16,7 @@ const (
 	refusedMalformed = "malformed" // no honest API server could have stored it
 	refusedPods      = "address"   // a pod claims an address that is not its own
 	refusedDoors     = "gateway"   // a Gateway claims an address, or is in a namespace, that it must not
+	refusedNetworks  = "network"   // a pod claims to be on a network on which the cluster may have none
 	refusedLimits    = "limits"    // import limits leave it out
 )
 
@@ -30,7 +31,7 @@ type remoteMetrics struct {
 func newRemoteMetrics(r prometheus.Registerer) *remoteMetrics {
 	m := &remoteMetrics{refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_remote_refused_total",
-		Help: "Claims of remote clusters that were refused: malformed objects, addresses that are not theirs, and what import limits leave out.",
+		Help: "Claims of remote clusters that were refused: malformed objects, addresses and networks that are not theirs, and what import limits leave out.",
 	}, []string{"cluster", "reason"}), last: map[world.Cluster]translate.RemoteCount{}}
 	if r != nil {
 		r.MustRegister(m.refused)
@@ -56,6 +57,7 @@ func (m *remoteMetrics) translated(c world.Cluster, count *translate.RemoteCount
 	m.last[c] = *count
 	m.add(c, refusedPods, count.RefusedPods-before.RefusedPods)
 	m.add(c, refusedDoors, count.RefusedDoors-before.RefusedDoors)
+	m.add(c, refusedNetworks, count.RefusedNetworks-before.RefusedNetworks)
 	m.add(c, refusedLimits, count.LeftOut+count.Strangers-before.LeftOut-before.Strangers)
 }
 

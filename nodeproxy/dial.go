@@ -63,7 +63,7 @@ func (h headers) list() hbone.Header {
 // connectUpstream decides and dials, and decides again when an endpoint fails before any byte was sent to it. It gives the plan that
 // was used, or the one that failed last.
 func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, dst netip.AddrPort) (Plan, *dialled, *Refusal) {
-	source, trace := Source{Network: p.proxy.o.Network, Workload: self}, traceparent("")
+	source, trace := Source{Network: p.proxy.networkOf(self), Workload: self}, traceparent("")
 	a := attempts{
 		health: p.proxy.health, random: rand.Uint64N,
 		decide: func(c Choice) (Plan, *Refusal) { return Decide(p.proxy.o.View.Load(), source, dst, c) },
@@ -98,7 +98,7 @@ func (p *pod) dialPlan(ctx context.Context, source mesh.Identity, plan Plan, h h
 		}
 		return &dialled{Conn: stream, peer: provedBy(stream.Conn()), answer: answer, finish: func() {}}, nil
 	case DoubleHBONE:
-		return p.dialDouble(ctx, source, plan, h.list())
+		return p.dialDouble(ctx, source, plan, h.list(), p.proxy.networkOf(h.source))
 	default:
 		nc, err := p.dialTCP(ctx, plan.Dial)
 		if err != nil {
@@ -144,7 +144,7 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 
 // dialDouble opens an inner tunnel to the last hop inside a stream of the outer one. The inner tunnel carries this one stream: behind
 // the gateway it ends at one pod, and sharing it would send everything there.
-func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*dialled, *failure) {
+func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, network string) (*dialled, *failure) {
 	outer, gatewayAnswer, refusal := p.openTunnel(ctx, source, plan, h)
 	if refusal != nil {
 		_, answered := errors.AsType[*hbone.RefusedError](refusal.Err)
@@ -164,7 +164,7 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 		return failed(err)
 	}
 	p.proxy.o.Certificates.Guard(inner)
-	stream, answer, err := inner.Open(ctx, plan.Target, append(h, hbone.Field{Name: headerNetwork, Value: p.proxy.o.Network}))
+	stream, answer, err := inner.Open(ctx, plan.Target, append(h, hbone.Field{Name: headerNetwork, Value: network}))
 	if err != nil {
 		inner.Close()
 		return failed(err)

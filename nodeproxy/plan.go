@@ -71,7 +71,7 @@ type Plan struct {
 
 // Source is who asks for an outbound connection.
 type Source struct {
-	// Network is this proxy's own: addresses that pods dial are looked up in it.
+	// Network is where the pod is: addresses that it dials are looked up in it.
 	Network  string
 	Workload *mesh.Workload
 }

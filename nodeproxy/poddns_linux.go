@@ -123,7 +123,11 @@ func (p *pod) dnsServer() *dns.Server {
 	}
 	refusals := &refusedQueries{}
 	return &dns.Server{
-		Resolve: func(name string) (dns.Answer, dns.Found) { return dns.Resolve(x.o.View.Load(), client, name) },
+		Resolve: func(name string) (dns.Answer, dns.Found) {
+			v, client := x.o.View.Load(), client
+			client.Network = x.networkOf(p.lookup(v))
+			return dns.Resolve(v, client, name)
+		},
 		Forward: forwarder.Forward,
 		Slots:   dns.NewSlots(maxQueriesPerPod, dns.ReasonPodBusy, x.queries),
 		Counters: dns.Counters{

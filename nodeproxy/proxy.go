@@ -32,7 +32,7 @@ type Options struct {
 	Log logr.Logger
 	// AccessLog takes one line for each connection.
 	AccessLog logr.Logger
-	// Network and Cluster are where this proxy's pods are.
+	// Network and Cluster are where this proxy's pods are. A pod of which the control plane says that it is on another network is there.
 	Network, Cluster string
 	// ClusterDomain is the DNS domain of services, without a dot at the end.
 	ClusterDomain string

@@ -60,10 +60,11 @@ func (c *claims) believe(header string) party {
 // only its own words are left.
 func (x *Proxy) inboundParty(conn *Connection, h hbone.Header) party {
 	var out party
-	if conn.Network != "" && !strings.EqualFold(conn.Network, x.o.Network) {
+	own := x.networkOf(conn.self)
+	if conn.Network != "" && !strings.EqualFold(conn.Network, own) {
 		out = x.claims.believe(h.Get(headerBaggage))
 	} else {
-		out = partyOf(x.o.View.Load().WorkloadAt(x.o.Network, conn.Source.Addr()))
+		out = partyOf(x.o.View.Load().WorkloadAt(own, conn.Source.Addr()))
 	}
 	out.principal = conn.Peer // proved, or nothing
 	return out

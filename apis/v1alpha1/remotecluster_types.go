@@ -77,6 +77,15 @@ type ImportLimits struct {
 	// +kubebuilder:validation:items:Pattern=`^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)/(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)$`
 	Identities []string `json:"identities,omitempty"`
 
+	// networks, besides the cluster's own one, that its pods and Gateways may be on, as the label topology.istio.io/network on them or on a pod's
+	// namespace says. A pod that claims to be on another one is not used. Absent or empty: none.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
+	Networks []string `json:"networks,omitempty"`
+
 	// maxServices is the most global services taken, in order of namespace and name. Absent: 5000.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

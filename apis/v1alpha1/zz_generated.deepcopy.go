@@ -24,6 +24,11 @@ func (in *ImportLimits) DeepCopyInto(out *ImportLimits) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Networks != nil {
+		in, out := &in.Networks, &out.Networks
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.MaxServices != nil {
 		in, out := &in.MaxServices, &out.MaxServices
 		*out = new(int32)

@@ -8,82 +8,102 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 // claims are the addresses that clusters say are theirs, and those of them that are not believed.
 type claims struct {
-	by    map[world.Key][]netip.Addr        // pod → the addresses that it may claim; none: no entry
-	count map[claim]int                     // how many pods of the cluster claim the address
-	of    multi[netip.Addr, world.Cluster]  // address → clusters whose pods claim it
-	pods  multi[world.Cluster, world.Key]   // cluster → its pods that claim an address which is not theirs
-	doors map[world.Cluster]int             // cluster → gateway addresses that are not used
-	at    set[string]                       // every address and hostname that a remote Gateway says it has
-	far   multi[world.Cluster, serviceName] // cluster → services behind which are pods of identities that its limits keep out
+	by    map[world.Key]claimed                     // pod → the addresses that it may claim; none: no entry
+	count map[claim]int                             // how many pods of the cluster claim the address
+	of    multi[mesh.NetworkAddress, world.Cluster] // address → clusters whose pods claim it
+	pods  multi[world.Cluster, world.Key]           // cluster → its pods that claim an address which is not theirs
+	doors map[world.Cluster]int                     // cluster → gateway addresses that are not used
+	at    set[string]                               // every address and hostname that a remote Gateway says it has
+	far   multi[world.Cluster, serviceName]         // cluster → services behind which are pods of identities that its limits keep out
 }
 
 // claim is an address that a cluster says is its own.
 type claim struct {
 	cluster world.Cluster
-	addr    netip.Addr
+	at      mesh.NetworkAddress
+}
+
+// claimed are the addresses that one pod claims.
+type claimed struct {
+	network string
+	addrs   []netip.Addr
+}
+
+func (c claimed) at(a netip.Addr) mesh.NetworkAddress {
+	return mesh.NetworkAddress{Network: c.network, Addr: a}
+}
+
+func (c claimed) equal(o claimed) bool {
+	return c.network == o.network && slices.Equal(c.addrs, o.addrs)
 }
 
 func newClaims() claims {
 	return claims{
-		by: map[world.Key][]netip.Addr{}, count: map[claim]int{}, of: multi[netip.Addr, world.Cluster]{}, pods: multi[world.Cluster, world.Key]{},
+		by: map[world.Key]claimed{}, count: map[claim]int{}, of: multi[mesh.NetworkAddress, world.Cluster]{}, pods: multi[world.Cluster, world.Key]{},
 		doors: map[world.Cluster]int{}, at: set[string]{}, far: multi[world.Cluster, serviceName]{},
 	}
 }
 
-// foldClaim notes the addresses that a pod claims: those of our own pods, and of remote ones that share our network and are within their
+// foldClaim notes the addresses that a pod claims: those of our own pods, and of remote ones that share a network of ours and are within their
 // cluster's limits. What it costs does not depend on how many pods claim the same, unless who claims it changes.
 func (x *index) foldClaim(k world.Key, now *world.Pod, t *touched) {
 	c := &x.claims
-	var after []netip.Addr
-	if now != nil && (k.Cluster == x.config.LocalCluster || x.here(k.Cluster) && x.withinLimits(k, now)) {
-		after = now.Addresses
+	var after claimed
+	if now != nil && len(now.Addresses) > 0 {
+		network, ok := x.networkOfPod(now)
+		if k.Cluster == x.config.LocalCluster || ok && x.near(network) && x.withinLimits(k, now) {
+			after = claimed{network, now.Addresses}
+		}
 	}
 	before := c.by[k]
-	if slices.Equal(before, after) {
+	if before.equal(after) {
 		return
 	}
-	for _, a := range before {
-		at := claim{k.Cluster, a}
+	for _, a := range before.addrs {
+		at := claim{k.Cluster, before.at(a)}
 		if c.count[at]--; c.count[at] == 0 {
 			delete(c.count, at)
-			c.of.remove(a, k.Cluster)
+			c.of.remove(at.at, k.Cluster)
 			t.claimants(x, k.Cluster, a)
 		}
 	}
-	for _, a := range after {
-		at := claim{k.Cluster, a}
+	for _, a := range after.addrs {
+		at := claim{k.Cluster, after.at(a)}
 		if c.count[at]++; c.count[at] == 1 {
-			c.of.add(a, k.Cluster)
+			c.of.add(at.at, k.Cluster)
 			t.claimants(x, k.Cluster, a)
 		}
 	}
-	if len(after) == 0 {
+	if len(after.addrs) == 0 {
 		delete(c.by, k)
 	} else {
 		c.by[k] = after
 	}
 }
 
-// ours says whether an address belongs to a pod, a service or a load balancer of our own cluster. Another cluster's pod or gateway that
-// claims it would take over what is sent there.
-func (x *index) ours(a netip.Addr) bool {
-	return x.vipsAt.has(a) || x.claims.of[a].has(x.config.LocalCluster) || len(x.ingress[a.String()]) > 0
+// ours says whether an address on one of some networks belongs to a pod, a service or a load balancer of our own cluster. Another cluster's pod
+// or gateway that claims it would take over what is sent there. Services and load balancers are on all networks of ours.
+func (x *index) ours(a netip.Addr, networks ...string) bool {
+	return x.vipsAt.has(a) || len(x.ingress[a.String()]) > 0 || slices.ContainsFunc(networks, func(n string) bool {
+		return x.claims.of[mesh.NetworkAddress{Network: n, Addr: a}].has(x.config.LocalCluster)
+	})
 }
 
-// stolen says whether a remote cluster's pod in our own network claims an address that is not its own: one of ours, or one that another
+// stolen says whether a remote cluster's pod on a network of ours claims an address that is not its own: one of ours, or one that another
 // remote cluster, the first by id, claims too. In which of the two the pod really is nobody here can tell; so that it cannot be changed by
 // whoever comes later, the order is one that a cluster does not choose for itself.
-func (x *index) stolen(c world.Cluster, p *world.Pod) bool {
+func (x *index) stolen(c world.Cluster, p *world.Pod, network string) bool {
 	return slices.ContainsFunc(p.Addresses, func(a netip.Addr) bool {
-		if x.ours(a) || !world.Claimable(a) {
+		if x.ours(a, network) || !world.Claimable(a) {
 			return true
 		}
-		for other := range x.claims.of[a] {
+		for other := range x.claims.of[mesh.NetworkAddress{Network: network, Addr: a}] {
 			if other < c {
 				return true
 			}
@@ -101,7 +121,8 @@ func (x *index) withinLimits(k world.Key, p *world.Pod) bool {
 // refreshClaim notes whether a pod claims what is not its own, and says whether that is news.
 func (x *index) refreshClaim(k world.Key) bool {
 	p := x.state.Pods[k]
-	stolen := p != nil && k.Cluster != x.config.LocalCluster && len(x.claims.by[k]) > 0 && x.stolen(k.Cluster, p)
+	claimed, claims := x.claims.by[k]
+	stolen := p != nil && k.Cluster != x.config.LocalCluster && claims && x.stolen(k.Cluster, p, claimed.network)
 	if x.claims.pods[k.Cluster].has(k) == stolen {
 		return false
 	}
@@ -121,7 +142,7 @@ func (x *index) mayOpen(d *door) bool {
 	allowed := k.Namespace == x.config.SystemNamespace || namespaceAllowed(x.limits[k.Cluster], k.Namespace)
 	ours := len(x.ingress[d.address]) > 0
 	if d.addr.IsValid() {
-		ours = x.ours(d.addr) || !world.Claimable(d.addr)
+		ours = x.ours(d.addr, x.networksHere()...) || !world.Claimable(d.addr)
 	} else if name := strings.TrimSuffix(d.address, "."); name == x.config.ClusterDomain || strings.HasSuffix(name, "."+x.config.ClusterDomain) {
 		ours = true
 	}
@@ -145,8 +166,8 @@ func (x *index) identities(c world.Cluster) int {
 func (x *index) strangers(c world.Cluster, n serviceName) int {
 	sum := 0
 	if m := x.members[n.in(c)]; m != nil && x.limits[c] != nil {
-		for account, t := range m.accounts {
-			if !identityAllowed(x.limits[c], n.Namespace, account) {
+		for p, t := range m.places {
+			if !identityAllowed(x.limits[c], n.Namespace, p.account) {
 				sum += t.all
 			}
 		}
@@ -190,8 +211,11 @@ func (c RemoteCount) Refused() string {
 	if c.RefusedPods > 0 {
 		parts = append(parts, fmt.Sprintf("%d pods claim addresses that belong to this cluster or to another one", c.RefusedPods))
 	}
+	if c.RefusedNetworks > 0 {
+		parts = append(parts, fmt.Sprintf("%d pods claim to be on networks, such as %s, that spec.import.networks does not allow", c.RefusedNetworks, c.RefusedNetwork))
+	}
 	if c.RefusedDoors > 0 {
-		parts = append(parts, fmt.Sprintf("%d addresses of Gateways are ones of this cluster, or of Gateways in namespaces that spec.import.namespaces does not allow", c.RefusedDoors))
+		parts = append(parts, fmt.Sprintf("%d addresses of Gateways are ones of this cluster, or of Gateways in namespaces that spec.import.namespaces, or on networks that spec.import.networks, does not allow", c.RefusedDoors))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// counts works out again what follows from the number of pods behind services of other clusters.
+// counts works out again what follows from the number of pods behind services, where other networks are told that number.
 func (r *revision) counts() {
 	e := r.e
 	recount := map[serviceName]set[world.Cluster]{}
@@ -50,20 +50,23 @@ func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluste
 	out := *before
 	out.taken = maps.Clone(before.taken)
 	networks := set[string]{}
-	var remotes []*world.Service
+	remotes := make([]*world.Service, 0, len(out.taken))
+	for c := range out.taken {
+		remotes = append(remotes, x.state.Services[n.in(c)])
+	}
+	takingPart := x.takingPart(x.state.Services[n.in(x.config.LocalCluster)], remotes)
 	for c := range clusters {
 		if _, ok := out.taken[c]; ok {
 			out.taken[c] = x.pods(c, n).healthy
-			network, _ := x.network(c)
+		} else if c != x.config.LocalCluster {
+			continue
+		}
+		for _, network := range x.networksWith(n, c) {
 			networks.add(network)
 		}
 	}
-	for c := range out.taken {
-		if network, _ := x.network(c); networks.has(network) {
-			remotes = append(remotes, x.state.Services[n.in(c)])
-		}
-	}
-	definitions := x.byNetwork(remotes)
+	definitions := x.byNetwork(n, takingPart)
+	maps.DeleteFunc(definitions, func(network string, _ []*world.Service) bool { return !networks.has(network) })
 	if len(definitions) == 0 {
 		return &out
 	}
@@ -74,7 +77,7 @@ func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluste
 		}
 	}
 	for network, of := range definitions {
-		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, network, of) {
+		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, network, takingPart) {
 			uid := x.doors[i].splitUID(out.service)
 			switch w := before.remote[uid]; {
 			case w == nil:

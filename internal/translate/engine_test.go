@@ -99,12 +99,15 @@ func disagreement(moves []move, apply func(*Engine, world.Delta) Change) (at int
 	return -1, ""
 }
 
-// someMoves are random.
+// someMoves are random; those of every other seed build upon a foundation.
 func someMoves(seed uint64, steps int) []move {
 	g := generator{rand.New(rand.NewPCG(seed, seed))}
 	var out []move
+	if seed%2 == 0 {
+		out = g.foundation()
+	}
 	for step := range steps {
-		out = append(out, g.moves(step)...)
+		out = append(out, g.moves(step+1, out)...)
 	}
 	return out
 }

@@ -59,7 +59,7 @@ func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlic
 		m = newMembers()
 		x.members[service] = m
 	}
-	accounts := false
+	places := false
 	for name, e := range named {
 		if e.was == e.now {
 			continue
@@ -74,19 +74,19 @@ func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlic
 			t.pods.add(pod)
 		}
 		m.refs[name] += e.now - e.was
-		there, counts := memberOf(x.state.Pods[pod])
+		there, counts := x.memberOf(x.state.Pods[pod])
 		if m.refs[name] == 0 {
 			delete(m.refs, name)
 			there, counts = member{}, false
 		}
 		if m.set(name, there, counts) {
-			accounts = true
+			places = true
 		}
 	}
 	if len(m.refs) == 0 {
 		delete(x.members, service)
 	}
-	if accounts {
+	if places {
 		t.membersOf(x, service)
 	} else {
 		t.countOf(x, service)

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -100,6 +102,9 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 	}
 	out.addresses[g.Key] = nil
 	network, _ := x.network(x.config.LocalCluster)
+	if g.Network != "" && x.near(g.Network) {
+		network = g.Network
+	}
 	refuse := func(reason gatewayv1.GatewayConditionReason, message string) {
 		if listeners := x.lastListeners(g.Key); len(listeners) > 0 {
 			message += "; what was accepted last keeps serving"
@@ -249,9 +254,9 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 			fmt.Sprintf("annotation %s: %q is none of LoadBalancer, NodePort, ClusterIP", world.AnnotationServiceType, g.ServiceType)}
 	}
 	own, _ := x.network(x.config.LocalCluster)
-	if g.Network != "" && own != "" && g.Network != own {
+	if g.Network != "" && own != "" && !x.near(g.Network) {
 		return &gatewayProblem{gatewayv1.GatewayReasonInvalidParameters,
-			fmt.Sprintf("label %s is %q, but this cluster's pods are on network %q: a gateway leads to its own cluster's network only", world.LabelNetwork, g.Network, own)}
+			fmt.Sprintf("label %s is %q, but this cluster's pods are on network %s: a gateway leads to its own cluster's networks only", world.LabelNetwork, g.Network, strings.Join(quote(x.networksHere()), ", "))}
 	}
 	for i, a := range g.Addresses {
 		if a.Type != addressIP {
@@ -356,4 +361,13 @@ func (x *index) firstOwner(address string, not world.Key) string {
 		}
 	}
 	return ""
+}
+
+// quote gives names for a message.
+func quote(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, strconv.Quote(n))
+	}
+	return out
 }

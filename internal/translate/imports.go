@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -41,31 +42,46 @@ func (x *index) shared(c world.Cluster, n serviceName) bool {
 	return known && x.decideIn(c, s).verdict == global // the owner decides
 }
 
-// pods counts the pods behind a service in a cluster that its limits let through.
-func (x *index) pods(c world.Cluster, n serviceName) tally {
-	var sum tally
-	if m := x.members[n.in(c)]; m != nil {
-		for account, t := range m.accounts {
-			if identityAllowed(x.limits[c], n.Namespace, account) {
-				sum.all += t.all
-				sum.healthy += t.healthy
+// places are the pods behind a service in a cluster that its limits let through, by service account and by the network on which they are.
+func (x *index) places(c world.Cluster, n serviceName) iter.Seq2[place, tally] {
+	return func(yield func(place, tally) bool) {
+		m := x.members[n.in(c)]
+		own, known := x.network(c)
+		if m == nil || !known {
+			return
+		}
+		for p, t := range m.places {
+			network, ok := own, true
+			if p.network != "" {
+				network, ok = x.networkFor(c, p.network)
+			}
+			if ok && identityAllowed(x.limits[c], n.Namespace, p.account) && !yield(place{p.account, network}, t) {
+				return
 			}
 		}
+	}
+}
+
+// pods counts them.
+func (x *index) pods(c world.Cluster, n serviceName) tally {
+	var sum tally
+	for _, t := range x.places(c, n) {
+		sum.all += t.all
+		sum.healthy += t.healthy
 	}
 	return sum
 }
 
-// accounts are the service accounts behind a service in a cluster that its limits let through.
-func (x *index) accounts(c world.Cluster, n serviceName) []string {
-	var out []string
-	if m := x.members[n.in(c)]; m != nil {
-		for account := range m.accounts {
-			if identityAllowed(x.limits[c], n.Namespace, account) {
-				out = append(out, account)
-			}
+// podsOnNetwork counts those on one network.
+func (x *index) podsOnNetwork(c world.Cluster, n serviceName, network string) tally {
+	var sum tally
+	for p, t := range x.places(c, n) {
+		if p.network == network {
+			sum.all += t.all
+			sum.healthy += t.healthy
 		}
 	}
-	return out
+	return sum
 }
 
 // refreshImports looks again at some offers of a cluster and gives the services whose fate changed for other reasons: because

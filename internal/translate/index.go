@@ -33,7 +33,7 @@ type index struct {
 	slicesOf     few[world.Key, world.Key]         // service → slices
 	slicesOn     multi[world.Key, world.Key]       // node → slices with endpoints there that are no pods
 	podsOn       multi[world.Key, world.Key]       // node → pods
-	podsIn       multi[world.Key, world.Key]       // namespace → pods, of our own cluster: policies select among them
+	podsIn       multi[world.Key, world.Key]       // namespace → pods
 	namesIn      multi[string, serviceName]        // namespace's name → services, in any cluster
 	clustersOf   multi[serviceName, world.Cluster] // service → clusters that have it
 	namesOf      multi[world.Cluster, serviceName] // cluster → services
@@ -50,6 +50,7 @@ type index struct {
 	members            map[world.Key]*members    // service → pods
 	rules              map[world.Cluster][]rules // in the order in which they are asked
 	limits             map[world.Cluster]*world.RemoteCluster
+	networks           map[world.Cluster]*networkClaims // what pods' labels say
 	imports            map[world.Cluster]*imports
 	burdens            map[serviceName]burden     // of the services in guardsOf
 	compiled           map[world.Key]compiled     // AuthorizationPolicies that were asked for since they changed
@@ -69,7 +70,7 @@ func newIndex(c world.Config) *index {
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
-		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
+		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 	}
 }
 
@@ -81,32 +82,6 @@ func (x *index) hostname(n serviceName) string {
 // serviceKey is the mesh's key of a service.
 func (x *index) serviceKey(n serviceName) mesh.ServiceKey {
 	return mesh.ServiceKey{Namespace: n.Namespace, Hostname: x.hostname(n)}
-}
-
-// network is where a cluster's pods are; false if a remote cluster does not say, or nobody there could prove anything, in which cases nothing
-// of it can be used.
-func (x *index) network(c world.Cluster) (string, bool) {
-	if x.unprovable.has(c) {
-		return "", false
-	}
-	if l := x.limits[c]; l != nil && l.Network != "" && c != x.config.LocalCluster {
-		return l.Network, true
-	}
-	n := ""
-	if ns := x.state.Namespaces[world.Key{Cluster: c, Name: x.config.SystemNamespace}]; ns != nil {
-		n = ns.Labels[world.LabelNetwork]
-	}
-	return n, n != "" || c == x.config.LocalCluster
-}
-
-// here says whether a cluster's pods are in our own network.
-func (x *index) here(c world.Cluster) bool {
-	if c == x.config.LocalCluster {
-		return true
-	}
-	own, _ := x.network(x.config.LocalCluster)
-	n, ok := x.network(c)
-	return ok && n == own
 }
 
 func (x *index) namespaceLabels(c world.Cluster, name string) map[string]string {
@@ -183,11 +158,12 @@ func (x *index) nameOfHost(k world.Key) (serviceName, bool) {
 
 func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched) {
 	var before, after wish
+	var network, networkNow string
 	if was != nil {
-		before = wishOf(was.Labels, k.Cluster, k.Name)
+		before, network = wishOf(was.Labels, k.Cluster, k.Name), was.Labels[world.LabelNetwork]
 	}
 	if now != nil {
-		after = wishOf(now.Labels, k.Cluster, k.Name)
+		after, networkNow = wishOf(now.Labels, k.Cluster, k.Name), now.Labels[world.LabelNetwork]
 	}
 	if k.Cluster == x.config.LocalCluster {
 		foldWish(x.waypointNamespaces, k, before, after)
@@ -196,9 +172,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	for n := range x.namesIn[k.Name] {
 		t.names.add(n)
 	}
-	if k.Name == x.config.SystemNamespace {
-		t.networkOf(x, k.Cluster)
-	}
+	x.foldNamespaceNetwork(k, network, networkNow, t)
 }
 
 func (x *index) foldRemoteCluster(was, now *world.RemoteCluster, t *touched) {
@@ -252,6 +226,10 @@ func (x *index) foldNode(k world.Key, t *touched) {
 func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	t.pods.add(k)
 	x.placePod(k, was, now)
+	if before, after := x.networkClaim(was), x.networkClaim(now); before != after {
+		x.fileNetwork(k.Cluster, before, -1, t)
+		x.fileNetwork(k.Cluster, after, 1, t)
+	}
 	x.foldClaim(k, now, t)
 	if k.Cluster == x.config.LocalCluster {
 		var before, after wish
@@ -266,14 +244,18 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	for s := range x.slicesNaming.of(k) {
 		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
 	}
-	before, countedBefore := memberOf(was)
-	after, counts := memberOf(now)
-	if before == after && countedBefore == counts {
-		return
+	before, countedBefore := x.memberOf(was)
+	after, counts := x.memberOf(now)
+	if before != after || countedBefore != counts {
+		x.setMember(k, after, counts, t)
 	}
+}
+
+// setMember says what a pod now adds to the services that it is behind.
+func (x *index) setMember(k world.Key, now member, counts bool, t *touched) {
 	for s := range x.slicesNaming.of(k) {
 		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
-		if accounts := x.members[service].set(k.Name, after, counts); accounts {
+		if places := x.members[service].set(k.Name, now, counts); places {
 			t.membersOf(x, service)
 		} else {
 			t.countOf(x, service)
@@ -288,9 +270,7 @@ func (x *index) placePod(k world.Key, was, now *world.Pod) {
 	}
 	if was != nil {
 		x.podsOn.remove(k.In("", was.Node), k)
-		if k.Cluster == x.config.LocalCluster {
-			x.podsIn.remove(k.In("", k.Namespace), k)
-		}
+		x.podsIn.remove(k.In("", k.Namespace), k)
 		for _, a := range was.Addresses {
 			x.podsAt.remove(a, k)
 		}
@@ -300,9 +280,7 @@ func (x *index) placePod(k world.Key, was, now *world.Pod) {
 			x.podsAt.add(a, k)
 		}
 		x.podsOn.add(k.In("", now.Node), k)
-		if k.Cluster == x.config.LocalCluster {
-			x.podsIn.add(k.In("", k.Namespace), k)
-		}
+		x.podsIn.add(k.In("", k.Namespace), k)
 	}
 }
 

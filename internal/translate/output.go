@@ -76,6 +76,9 @@ type RemoteCount struct {
 	Strangers int
 	// RefusedPods and RefusedDoors count pods, and addresses of Gateways, that claim what is not theirs.
 	RefusedPods, RefusedDoors int
+	// RefusedNetworks counts pods that claim to be on a network on which the cluster may have none, and RefusedNetwork is the first of these networks.
+	RefusedNetworks int
+	RefusedNetwork  string
 }
 
 // Output is everything that follows from a State.

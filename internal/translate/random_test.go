@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -52,9 +53,24 @@ func (g generator) labels() map[string]string {
 	return out
 }
 
-// moves changes up to five objects.
-func (g generator) moves(step int) []move {
+// network is one of few, so that clusters share them or claim what is not theirs.
+func (g generator) network() string {
+	return pick(g, []string{"east", "west", "dmz", "dmz", "elsewhere"})
+}
+
+// moves changes up to five objects, or the readiness of a pod that was put last, which is what happens most in real clusters.
+func (g generator) moves(step int, before []move) []move {
 	var out []move
+	if g.chance(30) {
+		if i := slices.IndexFunc(before, func(m move) bool { return m.ref.Kind == world.KindPod && m.put != nil }); i >= 0 {
+			m := before[i+g.IntN(len(before)-i)]
+			if p, ok := m.put.(*world.Pod); ok {
+				flipped := *p
+				flipped.Ready = !p.Ready
+				return []move{{step: step, ref: m.ref, put: &flipped}}
+			}
+		}
+	}
 	for range 1 + g.IntN(5) {
 		m := move{step: step}
 		o := g.object()
@@ -134,6 +150,9 @@ func (g generator) pod() *world.Pod {
 	if g.chance(95) {
 		p.Addresses = g.addresses()
 	}
+	if g.chance(20) {
+		p.Labels[world.LabelNetwork] = g.network()
+	}
 	return p
 }
 
@@ -192,6 +211,8 @@ func (g generator) namespace() *world.Namespace {
 			network = "east"
 		}
 		n.Labels[world.LabelNetwork] = network
+	} else if g.chance(20) {
+		n.Labels[world.LabelNetwork] = g.network()
 	}
 	if g.chance(10) {
 		n.Distribution = preferClose
@@ -204,7 +225,7 @@ func (g generator) gateway() *world.Gateway {
 		Key: g.key([]string{"gw", "gw2"}), UID: "u", Generation: int64(g.IntN(3)), Created: int64(g.IntN(3)), Deleting: g.chance(5),
 		Class:       pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
 		WaypointFor: pick(g, []string{"", "service", "workload", "all"}),
-		Network:     pick(g, []string{"", "", "west", "east"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
+		Network:     pick(g, []string{"", "", "west", "east", "dmz"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
 	}
 	for i := range 1 + g.IntN(2) {
 		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),
@@ -249,6 +270,11 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 	if g.chance(25) {
 		out.TrustDomain = pick(g, []string{"far.example", "far.example", "cluster.local", "NOT ONE"})
 	}
+	for range g.IntN(3) {
+		if n := g.network(); !slices.Contains(out.Networks, n) {
+			out.Networks = append(out.Networks, n)
+		}
+	}
 	if g.chance(20) {
 		out.Namespaces = []string{"demo"}
 	}
@@ -267,4 +293,37 @@ func (g generator) doorAddress() string {
 		return "x.svc.cluster.local"
 	}
 	return fmt.Sprintf("203.0.113.%d", g.IntN(4))
+}
+
+// foundation is what makes it likely that pods are reached through gateways: each cluster names its network and scope, our own has pods on a second
+// one and gateways to both, and another cluster may be on that one, too.
+func (g generator) foundation() []move {
+	var out []move
+	put := func(o world.Object) { out = append(out, move{ref: o.Ref(), put: o}) }
+	for _, c := range someClusters {
+		put(&world.Namespace{Key: world.Key{Cluster: c, Name: testConfig.SystemNamespace}, Labels: map[string]string{world.LabelNetwork: string(c)}})
+		put(&world.Namespace{Key: world.Key{Cluster: c, Name: "demo"}})
+		put(&world.ServiceScope{Key: world.Key{Cluster: c, Name: "default"}, Entries: []world.ScopeEntry{{Scope: "GLOBAL"}}})
+		put(&world.Service{Key: world.Key{Cluster: c, Namespace: "demo", Name: "cart"}, Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 8080}}})
+		put(&world.EndpointSlice{Key: world.Key{Cluster: c, Namespace: "demo", Name: "odd"}, Service: "cart", Ports: []world.EndpointPort{{Name: "http", Port: 8080}},
+			Endpoints: []world.Endpoint{{Pod: "a"}, {Pod: "b"}, {Pod: "c"}}})
+		for i, network := range []string{"", "dmz"} {
+			put(&world.Gateway{
+				Key: world.Key{Cluster: c, Namespace: "shop", Name: []string{"gw", "gw2"}[i]}, Class: ClassEastWest, Network: network,
+				Listeners: []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE, HasTLS: true, TLSMode: tlsTerminate}},
+				Status:    []world.GatewayAddress{{Type: addressIP, Value: fmt.Sprintf("203.0.113.%d", 10+g.IntN(4))}},
+			})
+		}
+		if c != testConfig.LocalCluster {
+			put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: string(c)}, ID: c, Networks: []string{"dmz"}, MaxServices: 100, MaxEndpoints: 100})
+		}
+	}
+	put(&world.GatewayClass{Key: world.Key{Cluster: "east", Name: ClassEastWest}, Controller: ControllerName})
+	for _, name := range somePods[:3] {
+		p := g.pod()
+		p.Key, p.Captured, p.HostNetwork, p.Addresses = world.Key{Cluster: "east", Namespace: "demo", Name: name}, true, false, []netip.Addr{g.address4()}
+		p.Labels[world.LabelNetwork] = "dmz"
+		put(p)
+	}
+	return out
 }

@@ -71,15 +71,26 @@ func (r *revision) doors() {
 		return
 	}
 	for c, i := range e.x.imports {
-		network, _ := e.x.network(c)
-		entirely, any := changed[network]
 		for n := range i.offers {
-			switch {
-			case entirely:
-				r.t.names.add(n)
-			case any:
-				r.t.counts.add(n.in(c))
-			}
+			r.behind(changed, n.in(c))
+		}
+	}
+	if e.x.several() {
+		for n := range e.x.namesOf[e.x.config.LocalCluster] {
+			r.behind(changed, n.in(e.x.config.LocalCluster))
+		}
+	}
+}
+
+// behind notes a service of a cluster that may have pods on networks whose gateways changed.
+func (r *revision) behind(changed map[string]bool, service world.Key) {
+	for network, entirely := range changed {
+		switch {
+		case !r.e.x.mayHavePodsOn(service.Cluster, network):
+		case entirely:
+			r.t.names.add(nameOf(service))
+		default:
+			r.t.counts.add(service)
 		}
 	}
 }
@@ -189,13 +200,13 @@ func without(names []serviceName, n serviceName) []serviceName {
 	return names
 }
 
-// participants notes the pods of clusters that now take part in a service, or no longer do: in our own network they are told
+// participants notes the pods of clusters that now take part in a service, or no longer do: on a network of ours they are told
 // one by one, with the services that they are behind.
 func (r *revision) participants(n serviceName, before, after *answer) {
 	for _, pair := range [][2]*answer{{before, after}, {after, before}} {
 		for c := range pair[0].taken {
 			r.remotes.add(c)
-			if _, both := pair[1].taken[c]; !both && r.e.x.here(c) {
+			if _, both := pair[1].taken[c]; !both && r.e.x.meets(c) {
 				r.t.endpointsOf(r.e.x, n.in(c))
 			}
 		}

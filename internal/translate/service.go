@@ -65,6 +65,8 @@ func (x *index) answer(n serviceName) *answer {
 		out.taken[s.Cluster] = x.pods(s.Cluster, n).healthy
 	}
 	out.service, out.conflict = x.merge(n, own, remotes)
+	takingPart := x.takingPart(own, remotes)
+	out.service.SANs = x.sans(n, takingPart)
 	if own != nil {
 		if out.conflict != nil {
 			out.findings = append(out.findings, out.conflict.finding())
@@ -73,16 +75,39 @@ func (x *index) answer(n serviceName) *answer {
 		out.service.Waypoint, out.findings = waypoint, append(out.findings, findings...)
 	}
 	if own == nil {
-		network, _ := x.network(x.config.LocalCluster)
-		for _, a := range []netip.Addr{vip.V4, vip.V6} {
-			if a.IsValid() {
-				out.service.Addresses = append(out.service.Addresses, mesh.NetworkAddress{Network: network, Addr: a})
+		for _, network := range x.networksHere() {
+			for _, a := range []netip.Addr{vip.V4, vip.V6} {
+				if a.IsValid() {
+					out.service.Addresses = append(out.service.Addresses, mesh.NetworkAddress{Network: network, Addr: a})
+				}
 			}
 		}
 		slices.SortFunc(out.service.Addresses, compareAddresses)
 	}
-	out.remote = x.splitHorizon(n, out.service, remotes)
+	out.remote = x.splitHorizon(n, out.service, takingPart)
 	return out
+}
+
+// takingPart are the definitions of clusters whose pods are reached through gateways: remote ones that count, and our own if it is shared and our
+// cluster has several networks. A gateway lets in to what is shared only, also from our own cluster.
+func (x *index) takingPart(own *world.Service, remotes []*world.Service) []*world.Service {
+	if own == nil || !x.several() || x.decideIn(own.Cluster, own).verdict != global {
+		return remotes
+	}
+	return append(slices.Clone(remotes), own)
+}
+
+// sans are the identities that may be at the far end of a tunnel through a gateway. Pods that are told one by one have their identity with them.
+func (x *index) sans(n serviceName, definitions []*world.Service) []string {
+	out := set[string]{}
+	for _, s := range definitions {
+		for p := range x.places(s.Cluster, n) {
+			if x.across(p.network) {
+				out.add(mesh.Identity{TrustDomain: x.trustDomain(s.Cluster), Namespace: n.Namespace, ServiceAccount: p.account}.String())
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(out))
 }
 
 // carvedOut says whether a LOCAL entry of our own cluster keeps out another one's service. The labels of our own namespace count as
@@ -132,25 +157,24 @@ func (x *index) merge(n serviceName, own *world.Service, remotes []*world.Servic
 		x.differences(n, own, all, &found)
 	}
 	seen := set[mesh.NetworkAddress]{}
-	sans := set[string]{}
 	for _, s := range all {
 		network, _ := x.network(s.Cluster)
-		// Another cluster's VIPs in our own network are left out: nothing routes them, and they may be the VIPs of quite
-		// different services here.
-		if s.Cluster == x.config.LocalCluster || !x.here(s.Cluster) {
+		networks := []string{network}
+		switch {
+		case s.Cluster == x.config.LocalCluster:
+			networks = x.networksHere() // a cluster IP is good for all pods of its cluster
+		case x.near(network):
+			// Another cluster's VIPs in a network of ours are left out: nothing routes them, and they may be the VIPs of quite
+			// different services here.
+			continue
+		}
+		for _, network := range networks {
 			for _, a := range s.Addresses {
 				seen.add(mesh.NetworkAddress{Network: network, Addr: a})
 			}
 		}
-		// Pods of our own network are told with their identity; those of others are proved through the service.
-		if !x.here(s.Cluster) {
-			for _, account := range x.accounts(s.Cluster, n) {
-				sans.add(mesh.Identity{TrustDomain: x.trustDomain(s.Cluster), Namespace: n.Namespace, ServiceAccount: account}.String())
-			}
-		}
 	}
 	out.Addresses = slices.SortedFunc(maps.Keys(seen), compareAddresses)
-	out.SANs = slices.Sorted(maps.Keys(sans))
 	return out, found.conflict(n)
 }
 

@@ -108,8 +108,8 @@ func TestDisagreementShrinks(t *testing.T) {
 		kinds = append(kinds, string(m.ref.Kind))
 	}
 	slices.Sort(kinds)
-	// A node with a place, and a pod of it in our own network.
-	if len(left) > 4 || !slices.Contains(kinds, "Node") {
+	// A node with a place, and a pod of it on a network of ours: if it is a remote one's, what makes it so.
+	if len(left) > 6 || !slices.Contains(kinds, "Node") {
 		t.Fatalf("%d moves are left: %s", len(left), strings.Join(kinds, ", "))
 	}
 }

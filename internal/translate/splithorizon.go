@@ -12,7 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// door is a way into another network: one address of one remote gateway.
+// door is a way into another network: one address of one gateway there.
 type door struct {
 	gateway        world.Key
 	network        string
@@ -52,23 +52,38 @@ func (d *door) workload() *mesh.Workload {
 	return out
 }
 
-// findDoors looks at all remote Gateways.
+// findDoors looks at all Gateways that lead to what is another network for some of our pods: remote ones, and our own if our cluster has several.
 func (x *index) findDoors() []door {
 	var out []door
 	x.claims.at, x.claims.doors = set[string]{}, map[world.Cluster]int{}
 	seen := set[[2]string]{}
 	var keys []world.Key
+	several := x.several()
 	for k := range x.state.Gateways {
-		if !x.here(k.Cluster) {
+		if several || k.Cluster != x.config.LocalCluster {
 			keys = append(keys, k)
 		}
 	}
-	slices.SortFunc(keys, world.Key.Compare)
+	slices.SortFunc(keys, func(a, b world.Key) int { // ours first: nobody takes an address from them
+		if ours := a.Cluster == x.config.LocalCluster; ours != (b.Cluster == x.config.LocalCluster) {
+			if ours {
+				return -1
+			}
+			return 1
+		}
+		return a.Compare(b)
+	})
 	for _, k := range keys {
 		g := x.state.Gateways[k]
-		network, known := x.network(k.Cluster)
-		// A cluster speaks for its own network only.
-		if !known || g.Deleting || g.Network != "" && g.Network != network || !x.remoteClassIsOurs(g) {
+		if _, known := x.network(k.Cluster); !known || g.Deleting || !x.leadsIn(g) {
+			continue
+		}
+		network, ok := x.networkFor(k.Cluster, g.Network)
+		if !ok {
+			x.claims.doors[k.Cluster]++ // a cluster speaks for its own networks only
+			continue
+		}
+		if !x.across(network) {
 			continue
 		}
 		port, ok := x.tunnelPort(g)
@@ -93,7 +108,7 @@ func (x *index) findDoors() []door {
 			default:
 				continue
 			}
-			if at := [2]string{network, d.address}; x.mayOpen(&d) && !seen.has(at) {
+			if at := [2]string{network, d.address}; (k.Cluster == x.config.LocalCluster || x.mayOpen(&d)) && !seen.has(at) {
 				seen.add(at)
 				out = append(out, d)
 			}
@@ -116,8 +131,11 @@ func (x *index) tunnelPort(g *world.Gateway) (uint16, bool) {
 	return 0, false
 }
 
-// remoteClassIsOurs says whether a remote Gateway is an east-west gateway that speaks our wire. The class need not be readable.
-func (x *index) remoteClassIsOurs(g *world.Gateway) bool {
+// leadsIn says whether a Gateway is an east-west gateway that speaks our wire. A remote one's class need not be readable.
+func (x *index) leadsIn(g *world.Gateway) bool {
+	if g.Cluster == x.config.LocalCluster {
+		return x.ourClass(g.Class) && g.Class != ClassWaypoint && x.near(cmp.Or(g.Network, x.networkLabel(g.Cluster)))
+	}
 	if c := x.state.GatewayClasses[g.In("", g.Class)]; c != nil {
 		return c.Controller == ControllerName && g.Class != ClassWaypoint || g.Class == ClassIstioEastWest
 	}
@@ -125,37 +143,56 @@ func (x *index) remoteClassIsOurs(g *world.Gateway) bool {
 }
 
 // splitHorizon is how other networks' pods of a service look from here: one workload per door that leads to them, weighted so
-// that all doors of a network together weigh as much as the healthy pods behind them.
-func (x *index) splitHorizon(n serviceName, service *mesh.Service, remotes []*world.Service) map[string]*mesh.Workload {
-	definitions := x.byNetwork(remotes)
-	if len(definitions) == 0 {
+// that all doors of a network together weigh as much as the healthy pods behind it. definitions are those of all clusters that take part. If our own
+// cluster has several networks, each of them is another one for the others; proxies leave out what stands for their own.
+func (x *index) splitHorizon(n serviceName, service *mesh.Service, definitions []*world.Service) map[string]*mesh.Workload {
+	byNetwork := x.byNetwork(n, definitions)
+	if len(byNetwork) == 0 {
 		return nil
 	}
 	out := map[string]*mesh.Workload{}
-	for network, of := range definitions {
-		for i, capacity := range x.weigh(n, service.Balance.AllowUnhealthy, network, of) {
-			w := x.splitWorkload(&x.doors[i], service, of, capacity)
+	for network, there := range byNetwork {
+		for i, capacity := range x.weigh(n, service.Balance.AllowUnhealthy, network, definitions) {
+			w := x.splitWorkload(&x.doors[i], service, there, capacity)
 			out[w.UID] = w
 		}
 	}
 	return out
 }
 
-// byNetwork sorts definitions by network, and leaves out those of our own.
-func (x *index) byNetwork(remotes []*world.Service) map[string][]*world.Service {
+// byNetwork gives, for each network that is another one for some of our pods, the definitions of clusters that are on it: by default, or with
+// pods behind the service.
+func (x *index) byNetwork(n serviceName, definitions []*world.Service) map[string][]*world.Service {
 	var out map[string][]*world.Service
-	for _, s := range remotes {
-		if network, _ := x.network(s.Cluster); !x.here(s.Cluster) {
-			if out == nil {
-				out = map[string][]*world.Service{}
+	for _, s := range definitions {
+		for _, network := range x.networksWith(n, s.Cluster) {
+			if x.across(network) {
+				if out == nil {
+					out = map[string][]*world.Service{}
+				}
+				out[network] = append(out[network], s)
 			}
-			out[network] = append(out[network], s)
 		}
 	}
 	return out
 }
 
-// weigh says how much each door of a network weighs for a service that some of the network's clusters define.
+// networksWith are the networks of a cluster that matter for a service: its default one, and those of pods behind the service.
+func (x *index) networksWith(n serviceName, c world.Cluster) []string {
+	own, _ := x.network(c)
+	out := []string{own}
+	if x.networks[c] == nil {
+		return out // no pod of it says anything
+	}
+	for p := range x.places(c, n) {
+		if !slices.Contains(out, p.network) { // they are few: a cluster's own and those that its limits name
+			out = append(out, p.network)
+		}
+	}
+	return out
+}
+
+// weigh says how much each door of a network weighs for a service that some clusters define: doors of other clusters do not let in.
 func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definitions []*world.Service) map[int]int {
 	behind := 0                          // healthy pods of clusters without a door of their own
 	var through []int                    // doors of clusters that take part
@@ -168,7 +205,7 @@ func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definiti
 	}
 	weight := make(map[int]int, len(through))
 	for _, s := range definitions {
-		count := x.pods(s.Cluster, n)
+		count := x.podsOnNetwork(s.Cluster, n, network)
 		usable := count.healthy
 		if unhealthyToo {
 			usable = count.all

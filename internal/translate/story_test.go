@@ -250,6 +250,11 @@ func pods(t *testing.T, c world.Cluster, data []byte, put func(world.Object)) {
 		if has("deleting") {
 			p.DeletionTimestamp = &metav1.Time{}
 		}
+		for _, flag := range flags {
+			if network, ok := strings.CutPrefix(flag, "network="); ok {
+				p.Labels[world.LabelNetwork] = network
+			}
+		}
 		put(world.Reduce(c, p))
 		for _, at := range f[5:] {
 			service, ports, _ := strings.Cut(at, "/")

@@ -120,6 +120,9 @@ func (x *index) remoteCount(c world.Cluster, t totals) (RemoteCount, []Finding, 
 	}
 	out.Strangers = x.identities(c)
 	out.RefusedPods, out.RefusedDoors = len(x.claims.pods[c]), x.claims.doors[c]
+	if claims := x.networks[c]; claims != nil && claims.refused > 0 {
+		out.RefusedNetworks, out.RefusedNetwork = claims.refused, claims.names[0]
+	}
 	if limits == nil {
 		return out, nil, true
 	}

@@ -27,7 +27,7 @@ func newTouched() *touched {
 	}
 }
 
-// networkOf notes that a cluster's network or limits may be others now, which concerns everything of it. If the cluster is our
+// networkOf notes that a cluster's networks or limits may be others now, which concerns everything of it. If the cluster is our
 // own, it concerns what is remote in every other one.
 func (t *touched) networkOf(x *index, c world.Cluster) {
 	t.gateways = true
@@ -41,30 +41,41 @@ func (t *touched) networkOf(x *index, c world.Cluster) {
 		}
 	}
 	t.clusters.add(c)
-	for k, pod := range x.state.Pods {
-		if all || k.Cluster == c {
-			t.pods.add(k)
-			x.foldClaim(k, pod, t)
+	for other := range x.networks {
+		if all || other == c {
+			x.judgeNetworks(other)
+			t.clusters.add(other)
 		}
 	}
+	for namespace, pods := range x.podsIn {
+		if all || namespace.Cluster == c {
+			for k := range pods {
+				t.pods.add(k)
+				x.foldClaim(k, x.state.Pods[k], t)
+			}
+		}
+	}
+	if !all {
+		return // endpoints that are no pods count in our own cluster only
+	}
 	for slice := range x.state.EndpointSlices {
-		if all || slice.Cluster == c {
+		if slice.Cluster == c {
 			t.slices.add(slice)
 		}
 	}
 }
 
 // membersOf notes that the pods behind a service are others now. Our own cluster's pods are told one by one, so only other
-// clusters' add to what is said of the service.
+// clusters' add to what is said of the service, unless some of ours are on another network than others.
 func (t *touched) membersOf(x *index, service world.Key) {
-	if service.Cluster != x.config.LocalCluster {
+	if service.Cluster != x.config.LocalCluster || x.several() {
 		t.names.add(nameOf(service))
 	}
 }
 
-// countOf notes that there are more or fewer pods behind a service, or healthy ones, of the same service accounts as before.
+// countOf notes that there are more or fewer pods behind a service, or healthy ones, of the same service accounts and networks as before.
 func (t *touched) countOf(x *index, service world.Key) {
-	if service.Cluster != x.config.LocalCluster {
+	if service.Cluster != x.config.LocalCluster || x.several() {
 		t.counts.add(service)
 	}
 }

@@ -13,17 +13,20 @@ import (
 // takesPart says whether a cluster's definition of a service is part of what is told of it.
 type takesPart func(world.Cluster, serviceName) bool
 
-// podWorkload is a pod of our own network; nil: not told.
+// podWorkload is a pod on a network of ours; nil: not told.
 func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 	p := x.state.Pods[k]
-	if p == nil || len(p.Addresses) == 0 || !x.here(k.Cluster) {
+	if p == nil || len(p.Addresses) == 0 {
+		return nil
+	}
+	network, ok := x.networkOfPod(p)
+	if !ok || !x.near(network) {
 		return nil
 	}
 	if k.Cluster != x.config.LocalCluster &&
-		(!x.withinLimits(k, p) || x.stolen(k.Cluster, p)) {
+		(!x.withinLimits(k, p) || x.stolen(k.Cluster, p, network)) {
 		return nil
 	}
-	network, _ := x.network(k.Cluster)
 	out := &mesh.Workload{
 		UID:  string(k.Cluster) + "//Pod/" + k.Namespace + "/" + k.Name,
 		Name: k.Name, Namespace: k.Namespace, Addresses: p.Addresses,

@@ -198,6 +198,7 @@ type RemoteCluster struct {
 	TrustDomain  string   // of its workloads' identities; empty: ours
 	Namespaces   []string // allowed; empty: all
 	Identities   []string // allowed "<namespace>/<service account>", either may be "*"; empty: all
+	Networks     []string // besides its own, on which it may have pods and Gateways
 	MaxServices  int
 	MaxEndpoints int
 }

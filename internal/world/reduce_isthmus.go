@@ -76,6 +76,7 @@ func ReduceRemoteCluster(c Cluster, r *v1alpha1.RemoteCluster) *RemoteCluster {
 	if in := r.Spec.Import; in != nil {
 		out.Namespaces = slices.Clone(in.Namespaces)
 		out.Identities = slices.Clone(in.Identities)
+		out.Networks = slices.Clone(in.Networks)
 		if in.MaxServices != nil {
 			out.MaxServices = int(*in.MaxServices)
 		}
