@@ -7,12 +7,14 @@
 // answers 200. From there on it copies bytes that it cannot read: the inner tunnel is between the source's proxy and the
 // endpoint's. Before the 200 it may try another endpoint; after it, never.
 //
-// It forwards services that its configuration exports, to peers of trust domains that its configuration names, and nothing
-// else. A refusal has a status, a reason (also sent as x-isthmus-reason), a counter, and a line in the access log.
+// It forwards services that its configuration exports, to peers of trust domains that its configuration names and whom its policies
+// allow, and nothing else. Who a peer is, the outer connection's TLS proved; no header has a say in it. When the configuration changes, what
+// runs is judged again, and ends if it is not allowed any more (streams.go). A refusal has a status, a reason (also sent as
+// x-isthmus-reason), a counter, and a line in the access log.
 //
 // Configuration is a directory.Live. A Server follows it: listeners that appear are bound before listeners that are gone are
 // drained, and a gateway whose configuration vanishes goes on with the last one. Decisions are pure functions of one
-// directory.View (exports.go); who carries how much is in one place (endpoints.go); each connection and stream has one goroutine
+// directory.View and one configuration (exports.go, authorize.go); who carries how much is in one place (endpoints.go); each connection and stream has one goroutine
 // that Server.Run waits for.
 //
 // The package knows no Kubernetes and no wire but HBONE.
