@@ -26,6 +26,7 @@ var _ = Describe("AuthorizationPolicies", func() {
 		Expect(err).NotTo(HaveOccurred())
 		_, err = envtest.InstallCRDs(east.Config, envtest.CRDInstallOptions{
 			Paths: []string{filepath.Join(strings.TrimSpace(string(dir)), "kubernetes", "customresourcedefinitions.gen.yaml")}, ErrorIfPathMissing: true,
+			MaxTime: soon, PollInterval: tick,
 		})
 		Expect(err).NotTo(HaveOccurred())
 		accepted := func(text string) func() string {

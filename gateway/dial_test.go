@@ -78,7 +78,7 @@ func TestAttemptsAreBounded(t *testing.T) {
 }
 
 func TestSilentEndpointCostsOneAttemptOnly(t *testing.T) {
-	s := newScene(t, func(o *Options) { o.Limits.AttemptTimeout = 50 * time.Millisecond; o.Limits.ConnectTimeout = patience })
+	s := newScene(t, func(o *Options) { o.Limits.AttemptTimeout = time.Second; o.Limits.ConnectTimeout = patience })
 	s.configure(nil)
 	s.add(podWorkload(1, nil), s.pod(2))
 	s.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -41,6 +42,9 @@ func Repository() (string, error) {
 	}
 }
 
+// patience is how long a server may take to start, and then to know our kinds.
+const patience = 2 * time.Minute
+
 // Start runs an API server until Stop.
 func Start() (*Server, error) {
 	repository, err := Repository()
@@ -56,6 +60,9 @@ func Start() (*Server, error) {
 		BinaryAssetsDirectory: directory,
 		CRDDirectoryPaths:     []string{filepath.Join(crd, "bases"), filepath.Join(crd, "gateway-api")},
 		ErrorIfCRDPathMissing: true,
+		// Twenty and ten seconds, unless told otherwise, are too short where other tests keep the machine busy.
+		ControlPlaneStartTimeout: patience,
+		CRDInstallOptions:        envtest.CRDInstallOptions{MaxTime: patience},
 	}}
 	if s.Config, err = s.environment.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start an API server: %w", err), s.Stop())
