@@ -53,7 +53,7 @@ spec: {action: CUSTOM, provider: {name: x}, rules: [{}]}
 		Eventually(accepted(`
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
-metadata: {name: off, namespace: default}
+metadata: {name: lax, namespace: default}
 spec: {selector: {matchLabels: {app: x}}, mtls: {mode: DISABLE}}
 `)).Should(Equal("False/PartlyInForce"))
 
