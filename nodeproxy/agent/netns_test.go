@@ -7,6 +7,7 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -224,5 +225,23 @@ func TestUninstall(t *testing.T) {
 	defer own.Close()
 	if tables(t, sandbox) != "" || n.annotation(pod) != "" || tables(t, own) != "" {
 		t.Errorf("left: tables %q, annotation %q, on the node %q", tables(t, sandbox), n.annotation(pod), tables(t, own))
+	}
+}
+
+// A pod that is younger than the last look at the process table is found all the same, at once.
+func TestPodFoundAfterRecentScan(t *testing.T) {
+	n := newNode(t, namespace("shop", ""))
+	n.start()
+	p, _ := n.startProxy()
+	n.until("the snapshot", func() bool { return p.snapshots() == 1 })
+	for i := range 5 {
+		ip := fmt.Sprintf("10.1.0.%d", i+1)
+		pod := n.pod(i+1, ip, nil)
+		n.process(uidOf(i+1), n.sandbox(ip))
+		n.label(pod, modeAmbient)
+		n.until("the pod to join", func() bool { return p.served(pod) })
+		if why := n.event("Pod", pod.Name, reasonCaptureFailed); why != "" {
+			t.Errorf("pod %d was not found at first: %s", i+1, why)
+		}
 	}
 }

@@ -60,7 +60,15 @@ type pods struct {
 
 	seed  maphash.Seed
 	locks [stripes]sync.Mutex
+
+	scanning  sync.Mutex // held during a scan: who comes meanwhile uses its result
+	scanned   processes
+	scannedAt time.Time
 }
+
+// scanAge is how old a scan of the process table may be and still be asked. A namespace whose pods all join at once costs a scan a second
+// this way, and not one for each pod. What is found is checked by its address, whatever its age.
+const scanAge = time.Second
 
 func newPods(log logr.Logger, client kubernetes.Interface, node, proc string, selection Selection, e *enrolment, m *metrics) (*pods, error) {
 	ours := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(withoutManagedFields),
@@ -312,11 +320,7 @@ func (p *pods) enrolRunning(ctx context.Context, pod *corev1.Pod) error {
 	if len(pod.Status.PodIPs) == 0 || pod.DeletionTimestamp != nil {
 		return nil
 	}
-	running, err := scanProcesses(p.proc)
-	if err != nil {
-		return err
-	}
-	if err := p.captureRunning(pod, running); err != nil {
+	if err := p.captureFound(pod); err != nil {
 		p.metrics.enrolments.WithLabelValues("failed").Inc()
 		p.events.Eventf(pod, corev1.EventTypeWarning, reasonCaptureFailed, "pod cannot join the mesh: %v", err)
 		return err
@@ -324,6 +328,36 @@ func (p *pods) enrolRunning(ctx context.Context, pod *corev1.Pod) error {
 	p.metrics.enrolments.WithLabelValues("captured").Inc()
 	p.log.Info("running pod joined the mesh", "workload", pod.Namespace+"/"+pod.Name)
 	return p.settle(ctx, pod)
+}
+
+// captureFound captures a pod by a recent scan of the process table, or by a new one if it is not in that.
+func (p *pods) captureFound(pod *corev1.Pod) error {
+	running, fresh, err := p.processes(scanAge)
+	if err != nil {
+		return err
+	}
+	err = p.captureRunning(pod, running)
+	if fresh || !errors.Is(err, errNoNamespace) {
+		return err
+	}
+	if running, _, err = p.processes(0); err != nil {
+		return err
+	}
+	return p.captureRunning(pod, running)
+}
+
+// processes gives a scan that is not older than age, and says whether it was made for the caller.
+func (p *pods) processes(age time.Duration) (found processes, fresh bool, err error) {
+	p.scanning.Lock()
+	defer p.scanning.Unlock()
+	if time.Since(p.scannedAt) < age {
+		return p.scanned, false, nil
+	}
+	if p.scanned, err = scanProcesses(p.proc); err != nil {
+		return processes{}, true, err
+	}
+	p.scannedAt = time.Now()
+	return p.scanned, true, nil
 }
 
 func (p *pods) captureRunning(pod *corev1.Pod, running processes) error {
