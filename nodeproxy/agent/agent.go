@@ -87,6 +87,7 @@ func Run(ctx context.Context, o Options) error {
 	case <-started:
 		// Only now may the runtime call the plugin.
 		own("keep the CNI plugin", func() error { return installation.Run(ctx) })
+		own("keep the sockets", func() error { return watchSockets(ctx, o.CNISocket, o.ZDSSocket) })
 		serving.Store(true)
 		o.Log.Info("agent serves", "node", o.NodeName, "pods", server.Len())
 	case <-ctx.Done():

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -204,4 +205,33 @@ func TestReboot(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.until("the old addresses to be forgotten", func() bool { return probed(t) == "10.1.0.3" })
+}
+
+// TestSocketsAreGone: an agent that nobody can reach any more ends, so that another one starts in its place.
+func TestSocketsAreGone(t *testing.T) {
+	for name, socket := range map[string]func(Options) string{
+		"the plugin's": func(o Options) string { return o.CNISocket }, "the proxies'": func(o Options) string { return o.ZDSSocket },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, namespace("shop", modeAmbient))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() { ended <- Run(ctx, n.options) }()
+			path := socket(n.options)
+			n.until("the socket", func() bool { _, err := os.Stat(path); return err == nil })
+			// What another agent has put in its place is no reason to end.
+			if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(path+".new", path); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(2*socketLook, func() { os.Remove(path) })
+			began := time.Now()
+			if err := <-ended; err == nil || !strings.Contains(err.Error(), path) || time.Since(began) < 2*socketLook {
+				t.Errorf("ended after %s with %v", time.Since(began), err)
+			}
+		})
+	}
 }
