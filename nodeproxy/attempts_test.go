@@ -228,12 +228,38 @@ func TestAttemptsTellGatewaysFromWhatIsBehindThem(t *testing.T) {
 		time.Sleep(firstEjection)
 		try("10.96.0.2:80", "203.0.113.1")
 
+		// One that answers works, whatever it says.
+		s.health.gatewayFailed(first)
+		time.Sleep(firstEjection)
 		s.behave[tunnel("203.0.113.1")] = answer(http.StatusServiceUnavailable, ReasonConnect)
 		try("10.96.0.1:80", "203.0.113.1", "203.0.113.2")
+		for failed := range s.health.ejected {
+			if failed.isGateway() {
+				t.Errorf("it is remembered that %v failed", failed.gateway)
+			}
+		}
 		delete(s.behave, tunnel("203.0.113.1"))
 		try("10.96.0.2:80", "203.0.113.1")
 		try("10.96.0.1:80", "203.0.113.2")
 	})
+}
+
+// A port that an endpoint without a proxy does not serve says nothing about its other ports.
+func TestAttemptsBlameThePortOfAPlainEndpoint(t *testing.T) {
+	plain := func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone }
+	s := newSearcher(
+		shopService("cart", "10.96.0.1"), podWorkload("cart-1", "10.0.0.1", plain, serves("cart", 80, 8080)), podWorkload("cart-2", "10.0.0.2", plain, serves("cart", 80, 8080)),
+	)
+	s.behave[netip.MustParseAddrPort("10.0.0.1:8080")] = closedPort
+	if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.2"}) {
+		t.Errorf("dialled %v: %v", s.dialled, refusal)
+	}
+	if n := len(s.health.out(netip.MustParseAddrPort("10.96.0.1:81")).Endpoints); n != 0 {
+		t.Errorf("%d endpoints are passed over for another port", n)
+	}
+	if n := len(s.health.out(netip.MustParseAddrPort("10.96.0.1:80")).Endpoints); n != 1 {
+		t.Errorf("%d endpoints are passed over for this one", n)
+	}
 }
 
 // A gateway with several pods of its own is not given up because one of them is dead.

@@ -70,6 +70,20 @@ func TestHealthIsBounded(t *testing.T) {
 	}
 }
 
+// By chance an ejection lasts up to a quarter longer.
+func TestHealthComesBackAtDifferentTimes(t *testing.T) {
+	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
+	h := newHealth(func() time.Time { return now }, func() float64 { return 0.5 })
+	h.failed("a", dst)
+	want := firstEjection + firstEjection/8
+	now = now.Add(want - 1)
+	before := len(h.out(dst).Endpoints)
+	now = now.Add(1)
+	if after := len(h.out(dst).Endpoints); before != 1 || after != 0 {
+		t.Errorf("passed over before %v: %d, after it: %d", want, before, after)
+	}
+}
+
 // What failed once and was never asked for again costs later connections nothing.
 func TestHealthForgets(t *testing.T) {
 	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")

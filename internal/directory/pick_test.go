@@ -161,6 +161,23 @@ func preference(mode mesh.BalanceMode, scopes ...mesh.Scope) func(*mesh.Service)
 	return func(s *mesh.Service) { s.Balance = mesh.LoadBalancing{Mode: mode, Preference: scopes} }
 }
 
+// An endpoint that failed others lately is one that a retry would find.
+func TestEjectedEndpointsAreOthers(t *testing.T) {
+	s := service("shop", cart.Hostname, "10.96.0.1")
+	one, two := workload(1), workload(2)
+	v := NewLive().Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{one.UID: one, two.UID: two}})
+	for _, avoid := range []bool{false, true} {
+		want := Want{Network: "east", Service: s, Port: 80, Random: func(uint64) uint64 { return 0 }}
+		want.Ejected.Endpoints = map[string]struct{}{one.UID: {}}
+		if avoid {
+			want.Avoid.Endpoints = want.Ejected.Endpoints
+		}
+		if e, ok := Pick(v, want); !ok || e.Workload != two || e.Others == avoid {
+			t.Errorf("tried before %t: picked %+v", avoid, e)
+		}
+	}
+}
+
 func TestPickIsWeightedByCapacity(t *testing.T) {
 	s := service("shop", cart.Hostname, "10.96.0.1")
 	one, three := workload(1), workload(2)
