@@ -83,7 +83,11 @@ type Client struct {
 	synced     chan struct{}
 	syncedOnce sync.Once
 
-	partial atomic.Bool // the last response of addresses said so
+	answered     chan struct{}
+	answeredOnce sync.Once
+
+	connected atomic.Bool // a stream is open, and something was received in it
+	partial   atomic.Bool // the last response of addresses said so
 
 	// Owned by Run.
 	known map[string]map[string]holding // by type URL and name
@@ -99,12 +103,13 @@ type holding struct {
 // NewClient makes a client that has asked nothing yet.
 func NewClient(o ClientOptions) *Client {
 	c := &Client{
-		options: o,
-		log:     o.Log.WithValues("controller", o.Target),
-		metrics: newClientMetrics(o.Registerer),
-		synced:  make(chan struct{}),
-		known:   map[string]map[string]holding{},
-		heard:   map[string]bool{},
+		options:  o,
+		log:      o.Log.WithValues("controller", o.Target),
+		metrics:  newClientMetrics(o.Registerer),
+		synced:   make(chan struct{}),
+		answered: make(chan struct{}),
+		known:    map[string]map[string]holding{},
+		heard:    map[string]bool{},
 	}
 	for _, t := range o.Types {
 		c.known[t.url] = map[string]holding{}
@@ -114,6 +119,12 @@ func NewClient(o ClientOptions) *Client {
 
 // Synced is closed once a first response of each type was applied that every control plane has.
 func (c *Client) Synced() <-chan struct{} { return c.synced }
+
+// Answered is closed once a control plane said anything.
+func (c *Client) Answered() <-chan struct{} { return c.answered }
+
+// Connected says whether a control plane is being listened to now: what is known is what it says, give or take what is under way.
+func (c *Client) Connected() bool { return c.connected.Load() }
 
 // Partial says that the control plane did not know everything yet when it last told of addresses: others may exist, and what is known here without
 // having been told of lately may be gone. A control plane that does not say (an istiod does not) is taken to know all.
@@ -171,12 +182,15 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		}
 	}
 	defer c.metrics.connected.Set(0)
+	defer c.connected.Store(false)
 	for {
 		response, err := stream.Recv()
 		if err != nil {
 			return good, fmt.Errorf("receive: %w", err)
 		}
 		c.metrics.connected.Set(1)
+		c.connected.Store(true)
+		c.answeredOnce.Do(func() { close(c.answered) })
 		refusal, err := c.apply(response)
 		answer := &discovery.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce(), ErrorDetail: refusal}
 		if sendErr := stream.Send(answer); err == nil && sendErr != nil {

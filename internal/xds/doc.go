@@ -16,5 +16,7 @@
 // resource that cannot be believed is rejected alone; what was known under its name before stays. Names and versions are
 // kept over reconnects, so that only differences travel, and nothing is forgotten while no server can be reached.
 //
+// What a client knows can be kept in a file, so that its process may end and begin again while no server can be reached: SaveSnapshot and Client.Restore.
+//
 // Nobody outside this package and internal/ca sees gRPC or the generated messages.
 package xds

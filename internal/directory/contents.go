@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package directory
+
+import (
+	"iter"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Workloads gives all workloads, in no order.
+func (v *View) Workloads() iter.Seq[*mesh.Workload] { return values(v.workloads) }
+
+// Services gives all services, in no order.
+func (v *View) Services() iter.Seq[*mesh.Service] { return values(v.services) }
+
+// Policies gives all policies, in no order.
+func (v *View) Policies() iter.Seq[*mesh.Policy] { return values(v.policies) }
+
+func values[K comparable, V any](x index[K, V]) iter.Seq[V] {
+	return func(yield func(V) bool) { x.each(func(_ K, v V) bool { return yield(v) }) }
+}

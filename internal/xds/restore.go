@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Restored is what a snapshot gave.
+type Restored struct {
+	Resources int
+	// Confirmed is when the control plane last said that it was so.
+	Confirmed time.Time
+}
+
+// Restore takes over a snapshot file, as if a control plane had told it, except for what one has told since. It must not be called while Run runs; the
+// next Run asks only for what is different by now. Synced stays open: nobody has said that it still is true.
+//
+// The error is a *SnapshotError if the file is refused, fs.ErrNotExist if there is none, or Apply's; the client is as it was then. Single resources that
+// cannot be read are left out, and asked for again.
+func (c *Client) Restore(path string, scope SnapshotScope, maxAge time.Duration) (Restored, error) {
+	in, confirmed, shut, err := openSnapshot(path, scope, maxAge)
+	if err != nil {
+		return Restored{}, err
+	}
+	defer shut()
+	var told mesh.Delta
+	holdings := map[string]map[string]holding{}
+	err = readSnapshot(in, func(r *discovery.DeltaDiscoveryResponse) {
+		url := r.GetTypeUrl()
+		if !c.subscribed(url) {
+			return
+		}
+		r.Resources = c.unheard(url, r.GetResources())
+		delta, held, reasons, bad := c.read(r)
+		if bad > 0 {
+			c.log.Info("resources of the snapshot left out", "type", short(url), "count", bad, "reason", clip(strings.Join(reasons, "; ")))
+		}
+		told = join(told, delta)
+		if holdings[url] == nil {
+			holdings[url] = held
+		} else {
+			maps.Copy(holdings[url], held)
+		}
+	})
+	if err != nil {
+		return Restored{}, refuseSnapshot(RefusedDamaged, "%w", err)
+	}
+	// One delta, because a reader's indexes are then built once.
+	if !told.Empty() {
+		if err := c.options.Apply(told); err != nil {
+			return Restored{}, err
+		}
+	}
+	for url, held := range holdings {
+		maps.Copy(c.known[url], held)
+		c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(c.known[url])))
+	}
+	return Restored{Resources: told.Len(), Confirmed: confirmed}, nil
+}
+
+// unheard are the resources that the control plane has told nothing about.
+func (c *Client) unheard(url string, all []*discovery.Resource) []*discovery.Resource {
+	known := c.known[url]
+	if len(known) == 0 {
+		return all
+	}
+	var out []*discovery.Resource
+	for _, r := range all {
+		if _, told := known[r.GetName()]; !told {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// join adds what b has to a.
+func join(a, b mesh.Delta) mesh.Delta {
+	a.Workloads = joined(a.Workloads, b.Workloads)
+	a.Services = joined(a.Services, b.Services)
+	a.Policies = joined(a.Policies, b.Policies)
+	a.Gateways = joined(a.Gateways, b.Gateways)
+	a.Bundles = joined(a.Bundles, b.Bundles)
+	return a
+}
+
+func joined[K comparable, V any](a, b map[K]V) map[K]V {
+	if len(a) == 0 {
+		return b
+	}
+	maps.Copy(a, b)
+	return a
+}
