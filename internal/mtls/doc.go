@@ -16,5 +16,7 @@
 // verification against the bundle of now. crypto/tls does not let anybody choose among the suites of TLS 1.3; with AES in hardware on either
 // side it settles on AES-GCM, the only suites that ztunnel offers.
 //
+// A Vault keeps certificates with their keys over a restart of the process, in memory only, to bridge the time until the issuer answers.
+//
 // The package knows neither where certificates come from nor what runs over the connections.
 package mtls

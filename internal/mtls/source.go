@@ -37,6 +37,10 @@ type SourceOptions struct {
 	// Patience is how long before its next attempt a failing identity still lets those who ask wait for it; otherwise they are
 	// told the last failure at once. 2 s: a restart of the issuer is waited for, a lasting refusal is not.
 	Patience time.Duration
+	// Vault keeps certificates over a restart, or is nil.
+	Vault *Vault
+	// OnKept hears of each certificate that an earlier process had kept: nil if it is used until the issuer gives another, else why it is not.
+	OnKept func(error)
 }
 
 func (o SourceOptions) withDefaults() SourceOptions {
@@ -76,11 +80,11 @@ type Source struct {
 	guards  guards
 }
 
-// NewSource starts nothing yet. Close it.
+// NewSource asks for nothing yet. Close it.
 func NewSource(issuer Issuer, o SourceOptions) *Source {
 	o = o.withDefaults()
 	ctx, stop := context.WithCancel(context.Background())
-	return &Source{
+	s := &Source{
 		issuer:  issuer,
 		o:       o,
 		ctx:     ctx,
@@ -90,6 +94,10 @@ func NewSource(issuer Issuer, o SourceOptions) *Source {
 		bundles: map[string]domainBundle{},
 		told:    map[string]*trust{},
 	}
+	if o.Vault != nil {
+		s.wait.Go(s.tidy)
+	}
+	return s
 }
 
 // Close stops all renewals and waits for them. Certificate fails from then on; net.ErrClosed.
@@ -125,6 +133,7 @@ func (s *Source) Drop(id mesh.Identity) {
 	if e := s.entries[id]; e != nil {
 		delete(s.entries, id)
 		e.cancel()
+		s.o.Vault.remove(id)
 	}
 }
 
@@ -151,6 +160,7 @@ func (s *Source) entry(id mesh.Identity) (*entry, error) {
 func (s *Source) keep(e *entry) {
 	defer e.cancel()
 	log := s.o.Log.WithValues("identity", e.id.String())
+	s.recall(e, log)
 	for failures := 0; ; {
 		cert, err := s.issue(e.ctx, e.id)
 		if e.ctx.Err() != nil {
@@ -165,6 +175,7 @@ func (s *Source) keep(e *entry) {
 		} else {
 			failures = 0
 			pause = renewIn(time.Until(cert.NotAfter))
+			s.remember(e, cert, log)
 			log.V(1).Info("certificate issued", "notAfter", cert.NotAfter, "renewIn", pause.String())
 		}
 		e.settle(cert, err, time.Now().Add(pause))
