@@ -36,6 +36,9 @@ func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+		if k := x.o.Keeper; k != nil && k.Restored() {
+			fmt.Fprintf(w, "no controller answers: serving what one said %v ago\n", k.Age().Round(time.Second))
+		}
 	})
 	measure := http.NewServeMux()
 	handler := promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{})

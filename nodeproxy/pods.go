@@ -190,6 +190,13 @@ func (ps *pods) waits() []string {
 	return out
 }
 
+// known says that the agent has named all pods at some time.
+func (ps *pods) known() bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.complete
+}
+
 func (ps *pods) list() []*pod {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()

@@ -4,9 +4,13 @@ package nodeproxy
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -48,6 +52,8 @@ type Options struct {
 	Drain time.Duration
 	// Synced is closed when the view has been filled for the first time; nil if it is now.
 	Synced <-chan struct{}
+	// Keeper, if there is one, says how current the view is.
+	Keeper *Keeper
 	// Registerer takes the metrics; nil keeps them to ourselves.
 	Registerer prometheus.Registerer
 }
@@ -64,6 +70,8 @@ type Proxy struct {
 	// queries bounds the DNS queries of all pods that wait for servers upstream.
 	queries *dns.Slots
 	judge   *Judge
+	// proved says that all pods had been asked certificates for at some time.
+	proved atomic.Bool
 	// running are goroutines that the proxy waits for at its end.
 	running sync.WaitGroup
 }
@@ -139,7 +147,42 @@ func (x *Proxy) Waits() []string {
 			out = append(out, "discovery")
 		}
 	}
-	return append(out, x.pods.waits()...)
+	return append(append(out, x.pods.waits()...), x.unproved()...)
+}
+
+// unproved says for which identities of pods here there is no certificate yet: while an older proxy has them, it serves those pods better. It says so at the
+// start only, and an identity that the issuer refused counts as had, because it would be no better later; but not while nobody can issue.
+func (x *Proxy) unproved() []string {
+	restored := x.o.Keeper != nil && x.o.Keeper.Restored()
+	if x.proved.Load() && !restored {
+		return nil
+	}
+	v, here := x.o.View.Load(), map[mesh.Identity]struct{}{}
+	for _, p := range x.pods.list() {
+		if self := p.lookup(v); self != nil {
+			here[self.Identity()] = struct{}{}
+		}
+	}
+	if len(here) > 0 {
+		for _, s := range x.o.Certificates.States() {
+			if s.Valid || s.Err != nil && !restored {
+				delete(here, s.Identity)
+			}
+		}
+	}
+	if len(here) > 0 {
+		const most = 5 // the others are only counted
+		var names []string
+		for id := range here {
+			names = append(names, id.String())
+		}
+		slices.Sort(names)
+		return []string{fmt.Sprintf("certificates of %d identities: %s", len(names), strings.Join(names[:min(most, len(names))], ", "))}
+	}
+	if !restored && x.pods.known() {
+		x.proved.Store(true)
+	}
+	return nil
 }
 
 // watch follows the view: it ends connections that policy has turned against, sends peers of pods that are about to end elsewhere,

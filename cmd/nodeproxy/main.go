@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -36,7 +38,8 @@ type flags struct {
 	socket, token, root, resolv            string
 	node, pod, namespace, address, account string
 	ready, metrics, admin                  string
-	drain                                  time.Duration
+	state, keys                            string
+	snapshotAge, drain                     time.Duration
 	verbose                                int
 }
 
@@ -63,17 +66,26 @@ func parse(args []string) (flags, error) {
 	text(&f.ready, "ready-address", "READY_ADDRESS", ":15021", "where readiness is served")
 	text(&f.metrics, "metrics-address", "METRICS_ADDRESS", ":15020", "where metrics are served")
 	text(&f.admin, "admin-address", "ADMIN_ADDRESS", "127.0.0.1:15000", "where dumps are served; keep it on loopback")
-	drain := nodeproxy.DefaultDrain
-	if env := os.Getenv("DRAIN"); env != "" {
-		var err error
-		if drain, err = time.ParseDuration(env); err != nil {
-			return f, fmt.Errorf("environment DRAIN: %w", err)
+	text(&f.state, "state-dir", "STATE_DIR", "/var/run/isthmus/nodeproxy", "directory in which what is known of discovery outlives a restart; none to keep nothing")
+	text(&f.keys, "keys-dir", "KEYS_DIR", "", "directory of a tmpfs in which certificates outlive a restart; none to keep none")
+	var wrong error
+	duration := func(to *time.Duration, name, env string, fallback time.Duration, usage string) {
+		if text := os.Getenv(env); text != "" {
+			var err error
+			if fallback, err = time.ParseDuration(text); err != nil {
+				wrong = errors.Join(wrong, fmt.Errorf("environment %s: %w", env, err))
+			}
 		}
+		set.DurationVar(to, name, fallback, fmt.Sprintf("%s (environment: %s)", usage, env))
 	}
-	set.DurationVar(&f.drain, "drain", drain, "how long connections may go on after SIGTERM (environment: DRAIN)")
+	duration(&f.drain, "drain", "DRAIN", nodeproxy.DefaultDrain, "how long connections may go on after SIGTERM")
+	duration(&f.snapshotAge, "snapshot-max-age", "SNAPSHOT_MAX_AGE", nodeproxy.DefaultSnapshotAge, "how long ago a controller must have confirmed what is restored")
 	set.IntVar(&f.verbose, "v", 0, "1 logs details")
 	if err := set.Parse(args); err != nil {
 		return f, err
+	}
+	if wrong != nil {
+		return f, wrong
 	}
 	if f.network == "" || f.cluster == "" {
 		return f, errors.New("--network and --cluster-id must be set: they say which of the addresses that the controller tells of are reachable here")
@@ -108,6 +120,10 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	view := directory.NewLive()
+	keeper := nodeproxy.NewKeeper(nodeproxy.KeeperOptions{
+		Log: log.WithName("snapshot"), Path: snapshot(f.state), Scope: xds.SnapshotScope{Cluster: f.cluster, Network: f.network}, MaxAge: f.snapshotAge,
+		View: view, Registerer: registry,
+	})
 	var certificates *mtls.Source // before the client runs
 	options := xds.ClientOptions{
 		Log: log.WithName("discovery"), Target: f.controller, RootCAs: func() *x509.CertPool { return roots(f.root) },
@@ -122,6 +138,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		Types: []xds.Type{xds.Addresses(), xds.Policies(), xds.Bundles()},
 		Apply: func(d mesh.Delta) error {
 			view.Apply(d)
+			keeper.Note(d)
 			return certificates.Follow(d.Bundles)
 		},
 	}
@@ -131,20 +148,20 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		return fmt.Errorf("certificate client: %w", err)
 	}
 	defer func() { _ = issuer.Close() }() // nothing of it is needed any more
-	certificates = mtls.NewSource(issuer, mtls.SourceOptions{Log: log.WithName("certificates")})
+	certificates = mtls.NewSource(issuer, keeping(mtls.SourceOptions{Log: log.WithName("certificates")}, f.keys, registry))
 	defer certificates.Close()
 
 	proxy, err := nodeproxy.New(nodeproxy.Options{
 		Log: log, AccessLog: log.WithName("access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
 		View: view, Certificates: certificates, Socket: f.socket, Nameservers: nodeproxy.Nameservers(f.resolv),
-		Drain: f.drain, Synced: client.Synced(), Registerer: registry,
+		Drain: f.drain, Synced: keeper.Usable(), Keeper: keeper, Registerer: registry,
 	})
 	if err != nil {
 		return err
 	}
 	log.Info("starting", "cluster", f.cluster, "network", f.network, "node", f.node, "controller", f.controller)
 	discovery, admin := make(chan error, 1), make(chan error, 1)
-	go func() { discovery <- client.Run(alive) }()
+	go func() { discovery <- keeper.Follow(alive, client) }()
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	go func() {
@@ -154,7 +171,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	}()
 	// Pods are taken over only once the mesh is known: until then an older proxy serves them better.
 	select {
-	case <-client.Synced():
+	case <-keeper.Usable():
 	case <-serving.Done():
 	}
 	if serving.Err() == nil {
@@ -165,6 +182,32 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		log.Error(err, "discovery ended")
 	}
 	return <-admin
+}
+
+// snapshot is the file in the directory of state, "" if there is none.
+func snapshot(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, "discovery.snapshot")
+}
+
+// keeping lets certificates outlive the process, if there is a directory for them that is good enough. It works without.
+func keeping(o mtls.SourceOptions, dir string, registry prometheus.Registerer) mtls.SourceOptions {
+	restored := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_kept_certificates_total", Help: "Certificates of an earlier process that were found, and whether they could be used."}, []string{"used"})
+	registry.MustRegister(restored)
+	if dir == "" {
+		return o
+	}
+	vault, err := mtls.OpenVault(dir)
+	if err != nil {
+		o.Log.Error(err, "certificates will not outlive a restart")
+		return o
+	}
+	o.Vault = vault
+	o.OnKept = func(err error) { restored.WithLabelValues(strconv.FormatBool(err == nil)).Inc() }
+	return o
 }
 
 // roots reads the file anew each time, because roots rotate.

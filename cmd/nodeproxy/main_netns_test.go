@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,9 +26,6 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"github.com/isthmus-mesh/isthmus/internal/ca"
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/xds"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
 )
@@ -40,7 +36,8 @@ const podAddr = "10.77.0.2"
 // service: out, through a tunnel, and in again.
 func TestProcess(t *testing.T) {
 	dir := t.TempDir()
-	controller, root, stopController := startController(t)
+	plane := newPlane(t)
+	controller, root, stopController := plane.start(t, ""), plane.signer.RootPEM(), plane.stop
 	writeFile(t, filepath.Join(dir, "root.pem"), root)
 	writeFile(t, filepath.Join(dir, "token"), "the token\n")
 	writeFile(t, filepath.Join(dir, "resolv.conf"), "nameserver 127.0.0.53\n")
@@ -55,7 +52,7 @@ func TestProcess(t *testing.T) {
 		"--controller=" + controller, "--network=east", "--cluster-id=east", "--zds-socket=" + filepath.Join(dir, "zds.sock"),
 		"--token-path=" + filepath.Join(dir, "token"), "--root-ca=" + filepath.Join(dir, "root.pem"),
 		"--resolv-conf=" + filepath.Join(dir, "resolv.conf"), "--ready-address=" + ready, "--metrics-address=" + metrics,
-		"--admin-address=" + admin, "--drain=5s", "--v=1", "--pod-name=p", "--pod-namespace=isthmus-system", "--instance-ip=10.0.0.1",
+		"--admin-address=" + admin, "--state-dir=" + filepath.Join(dir, "state"), "--drain=5s", "--v=1", "--pod-name=p", "--pod-namespace=isthmus-system", "--instance-ip=10.0.0.1",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -132,78 +129,10 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// startController serves discovery and certificates with the product's own parts.
-func startController(t *testing.T) (target, root string, stop func()) {
-	t.Helper()
-	files, err := ca.SelfSigned("cluster.local")
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ca.NewSigner(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	authenticate := func(ctx context.Context) error {
-		token, cluster, err := xds.Credentials(ctx)
-		if err == nil && (token != "the token" || cluster != "east") {
-			err = errors.New("other credentials")
-		}
-		return err
-	}
-	discovery := xds.NewServer(xds.ServerOptions{Log: logr.Discard(), Authenticate: func(ctx context.Context) (xds.Caller, error) {
-		return xds.Caller{Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy"}, authenticate(ctx)
-	}})
-	authority := ca.NewService(ca.ServiceOptions{Log: logr.Discard(), Signer: func() *ca.Signer { return signer }, Authorize: func(ctx context.Context, asked mesh.Identity) (mesh.Identity, error) {
-		if asked.IsZero() {
-			asked = mesh.Identity{TrustDomain: "cluster.local", Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy"}
-		}
-		return asked, authenticate(ctx)
-	}})
-	key := mesh.ServiceKey{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}
-	ports := []mesh.Port{{Service: 80, Target: 8080}}
-	w := &mesh.Workload{
-		UID: "east//Pod/shop/cart-0", Name: "cart-0", Namespace: "shop", Network: "east", Cluster: "east", TrustDomain: "cluster.local",
-		ServiceAccount: "cart", Tunnel: mesh.TunnelHBONE, Capacity: 1, Addresses: []netip.Addr{netip.MustParseAddr(podAddr)},
-		Services: map[mesh.ServiceKey][]mesh.Port{key: ports},
-	}
-	discovery.Update(mesh.Delta{
-		Workloads: map[string]*mesh.Workload{w.UID: w},
-		Services: map[mesh.ServiceKey]*mesh.Service{key: {
-			Namespace: "shop", Name: "cart", Hostname: key.Hostname, Ports: ports, Canonical: true,
-			Addresses: []mesh.NetworkAddress{{Network: "east", Addr: netip.MustParseAddr("10.96.0.1")}},
-		}},
-	})
-	discovery.SetReady()
-	config := ca.ServerConfig(func() *ca.Signer { return signer }, "localhost")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() { done <- xds.Serve(ctx, l, config, discovery, authority) }()
-	stop = sync.OnceFunc(func() { cancel(); <-done })
-	t.Cleanup(stop)
-	return fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port), signer.RootPEM(), stop
-}
-
 // newPod is a namespace with an address, the agent's rules and an application.
 func newPod(t *testing.T) *os.File {
 	t.Helper()
-	made := make(chan error, 1)
-	var pod *os.File
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			pod, err = os.Open("/proc/thread-self/ns/net")
-		}
-		made <- err
-	}()
-	if err := <-made; err != nil {
-		t.Fatalf("new network namespace (needs root): %v", err)
-	}
-	t.Cleanup(func() { pod.Close() })
+	pod := newNamespace(t)
 	h, err := netlink.NewHandleAt(netns.NsHandle(pod.Fd()))
 	if err != nil {
 		t.Fatal(err)
@@ -233,6 +162,25 @@ func newPod(t *testing.T) *os.File {
 	go func() { done <- app.Serve(l) }()
 	t.Cleanup(func() { app.Close(); <-done })
 	return pod
+}
+
+func newNamespace(t *testing.T) *os.File {
+	t.Helper()
+	made := make(chan error, 1)
+	var space *os.File
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			space, err = os.Open("/proc/thread-self/ns/net")
+		}
+		made <- err
+	}()
+	if err := <-made; err != nil {
+		t.Fatalf("new network namespace (needs root): %v", err)
+	}
+	t.Cleanup(func() { space.Close() })
+	return space
 }
 
 func writeFile(t *testing.T, path, text string) {

@@ -86,8 +86,9 @@ type Client struct {
 	answered     chan struct{}
 	answeredOnce sync.Once
 
-	connected atomic.Bool // a stream is open, and something was received in it
-	partial   atomic.Bool // the last response of addresses said so
+	connected atomic.Bool  // a stream is open, and something was received in it
+	lost      atomic.Int64 // when the last such stream ended, in Unix nanoseconds
+	partial   atomic.Bool  // the last response of addresses said so
 
 	// Owned by Run.
 	known map[string]map[string]holding // by type URL and name
@@ -125,6 +126,21 @@ func (c *Client) Answered() <-chan struct{} { return c.answered }
 
 // Connected says whether a control plane is being listened to now: what is known is what it says, give or take what is under way.
 func (c *Client) Connected() bool { return c.connected.Load() }
+
+// LastConnected is when the last stream ended in which a control plane said anything; zero if there was none.
+func (c *Client) LastConnected() time.Time {
+	if lost := c.lost.Load(); lost != 0 {
+		return time.Unix(0, lost)
+	}
+	return time.Time{}
+}
+
+func (c *Client) disconnected() {
+	if c.connected.Load() {
+		c.lost.Store(time.Now().UnixNano())
+		c.connected.Store(false)
+	}
+}
 
 // Partial says that the control plane did not know everything yet when it last told of addresses: others may exist, and what is known here without
 // having been told of lately may be gone. A control plane that does not say (an istiod does not) is taken to know all.
@@ -182,7 +198,7 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		}
 	}
 	defer c.metrics.connected.Set(0)
-	defer c.connected.Store(false)
+	defer c.disconnected()
 	for {
 		response, err := stream.Recv()
 		if err != nil {

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build netns
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/zds"
+	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
+)
+
+// asProcess in the environment makes this test program the command itself, with the arguments that it has.
+const asProcess = "NODEPROXY_TEST_AS_PROCESS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProcess) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// process is the command in a process of its own, which can be killed.
+type process struct {
+	cmd *exec.Cmd
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.Write(b)
+}
+
+func (p *process) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+func launch(t *testing.T, args []string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(os.Args[0], args...)}
+	p.cmd.Env = append(os.Environ(), asProcess+"=1")
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Log(p.String())
+		}
+	})
+	return p
+}
+
+// kill ends it as a crash does: nothing of it runs any more when this returns.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// TestCrashWhileTheControllerIsAway kills the proxy, with nobody there to tell the next one anything. Meanwhile nothing leaves or reaches a captured pod; the next
+// one serves from what the last one had kept, over mTLS. When a controller is there again, what it says counts at once.
+func TestCrashWhileTheControllerIsAway(t *testing.T) {
+	dir := t.TempDir()
+	keys, err := os.MkdirTemp("/dev/shm", "isthmus-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(keys) })
+	plane := newPlane(t)
+	plane.pod("till-0", "till", "10.77.0.3", nil)
+	controller := plane.start(t, "")
+	writeFile(t, filepath.Join(dir, "root.pem"), plane.signer.RootPEM())
+	writeFile(t, filepath.Join(dir, "token"), "the token\n")
+	writeFile(t, filepath.Join(dir, "resolv.conf"), "nameserver 127.0.0.53\n")
+	agent := zds.NewServer(filepath.Join(dir, "zds.sock"), logr.Discard())
+	agentDone := make(chan error, 1)
+	go func() { agentDone <- agent.Run(t.Context()) }()
+	t.Cleanup(func() { <-agentDone })
+	ready, metrics, admin := free(t), free(t), free(t)
+	args := []string{
+		"--controller=" + controller, "--network=east", "--cluster-id=east", "--zds-socket=" + filepath.Join(dir, "zds.sock"),
+		"--token-path=" + filepath.Join(dir, "token"), "--root-ca=" + filepath.Join(dir, "root.pem"),
+		"--resolv-conf=" + filepath.Join(dir, "resolv.conf"), "--ready-address=" + ready, "--metrics-address=" + metrics,
+		"--admin-address=" + admin, "--state-dir=" + filepath.Join(dir, "state"), "--keys-dir=" + keys, "--drain=5s", "--v=1",
+	}
+	first := launch(t, args)
+	server := newPod(t)
+	client := neighbour(t, server, "10.77.0.3")
+	var reached atomic.Int64
+	serve(t, server, ":8081", func() string { reached.Add(1); return "cart" })
+	for uid, pod := range map[string]*os.File{"cart-0": server, "till-0": client} {
+		account, _, _ := strings.Cut(uid, "-")
+		w := zds.Workload{UID: uid, Name: uid, Namespace: "shop", ServiceAccount: account}
+		eventually(t, "the agent's answer", func() error { return agent.Add(t.Context(), w, pod) })
+	}
+	call := func() error { return fetch(client, "10.96.0.1:80", "hello from the pod") }
+	eventually(t, "an answer", call)
+	eventually(t, "readiness", func() error { return get("http://"+ready+"/healthz/ready", "ready") })
+	eventually(t, "snapshot and certificates kept", func() error {
+		if _, err := os.Stat(filepath.Join(dir, "state", "discovery.snapshot")); err != nil {
+			return err
+		}
+		if found, _ := os.ReadDir(keys); len(found) != 2 {
+			return fmt.Errorf("%d files of keys", len(found))
+		}
+		return nil
+	})
+
+	plane.stop()
+	if err := call(); err != nil {
+		t.Errorf("without the controller: %v", err)
+	}
+	first.kill()
+	for _, to := range []string{"10.96.0.1:80", podAddr + ":8081", podAddr + ":8080"} {
+		if err := fetch(client, to, ""); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("without a proxy, %s: %v; want it refused", to, err)
+		}
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d requests reached the application without a proxy", n)
+	}
+
+	begun := time.Now()
+	second := launch(t, args)
+	eventually(t, "an answer of the next process", call)
+	t.Logf("served again %v after the start of the next process", time.Since(begun).Round(time.Millisecond))
+	eventually(t, "its readiness, with the reason for caution", func() error {
+		return get("http://"+ready+"/healthz/ready", "ready\nno controller answers: serving what one said ")
+	})
+	for _, want := range []string{"isthmus_snapshot_restored 1", `isthmus_kept_certificates_total{used="true"} 2`, "isthmus_discovery_age_seconds "} {
+		if err := get("http://"+metrics+"/metrics", want); err != nil {
+			t.Error(err)
+		}
+	}
+	if log := second.String(); !strings.Contains(log, `"tunnel":"hbone"`) || !strings.Contains(log, "spiffe://cluster.local/ns/shop/sa/till") {
+		t.Error("the call was not a tunnel between proved identities")
+	}
+
+	// What is kept is not looked at where a controller answers: now it denies everybody.
+	plane.world.Policies["shop/nobody"] = &mesh.Policy{Namespace: "shop", Name: "nobody", Scope: mesh.PolicyNamespace, Action: mesh.Allow}
+	plane.start(t, "127.0.0.1:"+controller[strings.LastIndexByte(controller, ':')+1:])
+	second.kill()
+	third := launch(t, args)
+	eventually(t, "readiness of the third", func() error { return get("http://"+ready+"/healthz/ready", "ready\n") })
+	if err := call(); err == nil {
+		t.Error("a policy that came while no proxy was there does not count")
+	}
+	if strings.Contains(third.String(), "serving from the snapshot") {
+		t.Error("the snapshot was taken although a controller was there")
+	}
+	if err := get("http://"+metrics+"/metrics", "isthmus_snapshot_restored 0"); err != nil {
+		t.Error(err)
+	}
+}
+
+// neighbour is a captured pod at the other end of the pod's link.
+func neighbour(t *testing.T, pod *os.File, addr string) *os.File {
+	t.Helper()
+	space := newNamespace(t)
+	h, err := netlink.NewHandleAt(netns.NsHandle(pod.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	peer, err := h.LinkByName("peer0")
+	if err == nil {
+		err = h.LinkSetNsFd(peer, int(space.Fd()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, err := netlink.NewHandleAt(netns.NsHandle(space.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	at, err := netlink.ParseAddr(addr + "/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err = inside.LinkByName("peer0")
+	lo, loErr := inside.LinkByName("lo")
+	if err = errors.Join(err, loErr); err == nil {
+		err = errors.Join(inside.LinkSetUp(lo), inside.AddrAdd(peer, at), inside.LinkSetUp(peer), inside.RouteAdd(&netlink.Route{Gw: net.ParseIP(podAddr)}))
+	}
+	if err == nil {
+		err = redirect.Apply(space, redirect.Options{Inbound: true, DNS: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return space
+}
+
+// serve answers HTTP inside a pod.
+func serve(t *testing.T, pod *os.File, addr string, answer func() string) {
+	t.Helper()
+	var l net.Listener
+	if err := redirect.Inside(pod, func() (err error) { l, err = net.Listen("tcp", addr); return err }); err != nil {
+		t.Fatal(err)
+	}
+	app := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer()) })}
+	done := make(chan error, 1)
+	go func() { done <- app.Serve(l) }()
+	t.Cleanup(func() { app.Close(); <-done })
+}
+
+// fetch asks an address from inside a pod.
+func fetch(pod *os.File, to, want string) error {
+	var nc net.Conn
+	if err := redirect.Inside(pod, func() (err error) { nc, err = net.DialTimeout("tcp", to, 5*time.Second); return err }); err != nil {
+		return err
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(8 * time.Second))
+	io.WriteString(nc, "GET / HTTP/1.0\r\n\r\n")
+	answer, err := io.ReadAll(nc)
+	if err == nil && !strings.HasSuffix(string(answer), want) {
+		err = fmt.Errorf("answered %q", answer)
+	}
+	return err
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+)
+
+const (
+	// DefaultSnapshotAge is how old a snapshot may be: a day, after which no certificate from then is valid any more.
+	DefaultSnapshotAge = 24 * time.Hour
+
+	// snapshotMoment is how long a controller has to say its first word before a snapshot is taken instead. A stream is open after a few round trips; a
+	// pod that crashed is to be served again within two seconds.
+	snapshotMoment = 500 * time.Millisecond
+	// snapshotTelling is how long it then has to say all.
+	snapshotTelling = 10 * time.Second
+
+	// Changes are written after a moment in which more may come, and at most as often that writing costs a hundredth of a CPU, and 256 KiB/s of the disk.
+	snapshotGather = time.Second
+	snapshotPause  = 10 * time.Second
+	snapshotShare  = 100
+	snapshotRate   = 256 << 10 // bytes/s
+	// snapshotConfirm is how often an unchanged snapshot is marked as current: nobody minds a minute in the age of one.
+	snapshotConfirm = time.Minute
+)
+
+// KeeperOptions say what is kept where. Log, Scope and View must be set.
+type KeeperOptions struct {
+	Log logr.Logger
+	// Path is the file; empty keeps nothing.
+	Path  string
+	Scope xds.SnapshotScope
+	// MaxAge is how old a snapshot may be that is restored; 0 means DefaultSnapshotAge.
+	MaxAge time.Duration
+	View   *directory.Live
+	// Registerer takes the metrics; nil keeps them to ourselves.
+	Registerer prometheus.Registerer
+}
+
+// Keeper keeps what is known of discovery over a restart of the process. Where a controller answers, what was kept is not looked at.
+type Keeper struct {
+	o       KeeperOptions
+	started time.Time
+	usable  chan struct{}
+	changed chan struct{} // holds a token while something is not written
+
+	client    atomic.Pointer[xds.Client]
+	confirmed atomic.Int64 // of the snapshot that was restored, in Unix nanoseconds; 0 for none
+
+	mu      sync.Mutex
+	bundles map[string]*mesh.Bundle
+
+	writes, failures prometheus.Counter
+	refused          *prometheus.CounterVec
+	size             prometheus.Gauge
+}
+
+// NewKeeper makes a keeper that has done nothing yet.
+func NewKeeper(o KeeperOptions) *Keeper {
+	if o.MaxAge == 0 {
+		o.MaxAge = DefaultSnapshotAge
+	}
+	k := &Keeper{
+		o: o, started: time.Now(), usable: make(chan struct{}), changed: make(chan struct{}, 1), bundles: map[string]*mesh.Bundle{},
+		writes:   prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_snapshot_writes_total", Help: "Snapshots of discovery that were written."}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_snapshot_write_failures_total", Help: "Snapshots of discovery that could not be written."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_snapshot_refused_total", Help: "Snapshots that were not restored."}, []string{"reason"}),
+		size: prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_snapshot_bytes", Help: "Size of the snapshot that was written last."}),
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(k.writes, k.failures, k.refused, k.size,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_discovery_age_seconds",
+				Help: "Time since a controller last confirmed what is known, or since the start if none ever did; 0 while one is connected."},
+				func() float64 { return k.Age().Seconds() }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_snapshot_restored",
+				Help: "1 while what is known comes from a snapshot that no controller has confirmed yet, else 0."},
+				func() float64 {
+					if k.Restored() {
+						return 1
+					}
+					return 0
+				}),
+		)
+	}
+	return k
+}
+
+// Note takes a delta that was applied to the view.
+func (k *Keeper) Note(d mesh.Delta) {
+	if len(d.Bundles) > 0 {
+		k.mu.Lock()
+		for domain, b := range d.Bundles {
+			if b == nil {
+				delete(k.bundles, domain)
+			} else {
+				k.bundles[domain] = b
+			}
+		}
+		k.mu.Unlock()
+	}
+	k.touch()
+}
+
+func (k *Keeper) touch() {
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Usable is closed once the view holds what a controller said, or what one had said when the snapshot was written.
+func (k *Keeper) Usable() <-chan struct{} { return k.usable }
+
+// Restored says whether what is known comes from a snapshot that no controller has confirmed yet.
+func (k *Keeper) Restored() bool {
+	c := k.client.Load()
+	if c == nil || k.confirmed.Load() == 0 {
+		return false
+	}
+	select {
+	case <-c.Synced():
+		return false
+	default:
+		return true
+	}
+}
+
+// Age is how long ago a controller last confirmed what is known: 0 while one is connected, the time since the start if none ever did.
+func (k *Keeper) Age() time.Duration {
+	if k.Restored() {
+		return time.Since(time.Unix(0, k.confirmed.Load()))
+	}
+	if c := k.client.Load(); c != nil {
+		if c.Connected() {
+			return 0
+		}
+		if last := c.LastConnected(); !last.IsZero() {
+			return time.Since(last)
+		}
+	}
+	return time.Since(k.started)
+}
+
+// Follow runs the client until ctx ends, and gives its error. What the client applies must be told by Note. It must be called once.
+func (k *Keeper) Follow(ctx context.Context, client *xds.Client) error {
+	k.client.Store(client)
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() {
+		select {
+		case <-client.Synced():
+			k.open()
+		case <-ctx.Done():
+		}
+	})
+	if k.o.Path == "" {
+		return client.Run(ctx)
+	}
+	running.Go(func() { k.keep(ctx, client.Synced(), client.Connected) })
+	first, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- client.Run(first) }()
+	if answers(ctx, client) {
+		return <-ended
+	}
+	stop() // nothing is lost: it goes on with what it has heard
+	_ = <-ended // that it was stopped
+	k.restore(client)
+	return client.Run(ctx)
+}
+
+// answers waits until a controller has said all, or it is clear that it will not soon.
+func answers(ctx context.Context, client *xds.Client) bool {
+	select {
+	case <-client.Answered():
+	case <-ctx.Done():
+		return true
+	case <-time.After(snapshotMoment):
+		return false
+	}
+	select {
+	case <-client.Synced():
+		return true
+	case <-ctx.Done():
+		return true
+	case <-time.After(snapshotTelling):
+		return false
+	}
+}
+
+func (k *Keeper) restore(client *xds.Client) {
+	begun := time.Now()
+	got, err := client.Restore(k.o.Path, k.o.Scope, k.o.MaxAge)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		k.o.Log.Info("no controller answers, and there is no snapshot", "path", k.o.Path)
+	case err != nil:
+		reason := "not_applied"
+		if e, ok := errors.AsType[*xds.SnapshotError](err); ok {
+			reason = string(e.Reason)
+		}
+		k.refused.WithLabelValues(reason).Inc()
+		k.o.Log.Error(err, "no controller answers, and the snapshot is not used", "path", k.o.Path, "reason", reason)
+	default:
+		k.confirmed.Store(got.Confirmed.UnixNano())
+		k.o.Log.Info("no controller answers: serving from the snapshot", "path", k.o.Path, "resources", got.Resources,
+			"age", time.Since(got.Confirmed).Round(time.Second).String(), "took", time.Since(begun).Round(time.Millisecond).String())
+		k.open()
+	}
+}
+
+// open closes usable, once.
+func (k *Keeper) open() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	select {
+	case <-k.usable:
+	default:
+		close(k.usable)
+	}
+}
+
+// keep writes what changes, from the first time that all was told: half of it must not replace what was whole.
+func (k *Keeper) keep(ctx context.Context, synced <-chan struct{}, connected func() bool) {
+	select {
+	case <-synced:
+	case <-ctx.Done():
+		return
+	}
+	confirm := time.NewTicker(snapshotConfirm)
+	defer confirm.Stop()
+	var next time.Time // when the disk may be troubled again
+	k.touch()          // also if all that was told was that there is nothing
+	for {
+		select {
+		case <-ctx.Done():
+			if len(k.changed) > 0 { // the next process reads it
+				k.write()
+			}
+			return
+		case <-confirm.C:
+			if connected() && len(k.changed) == 0 {
+				if err := xds.ConfirmSnapshot(k.o.Path); err != nil {
+					k.touch() // somebody removed it
+				}
+			}
+			continue
+		case <-k.changed:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(max(snapshotGather, time.Until(next))):
+		}
+		next = time.Now().Add(k.write())
+	}
+}
+
+// write gives how long to leave the disk alone now.
+func (k *Keeper) write() time.Duration {
+	select {
+	case <-k.changed: // in what is written now
+	default:
+	}
+	begun := time.Now()
+	size, err := k.save()
+	if err != nil {
+		k.failures.Inc()
+		k.o.Log.Error(err, "what is known is not kept for a restart", "retryIn", snapshotConfirm.String())
+		k.touch()
+		return snapshotConfirm
+	}
+	k.writes.Inc()
+	k.size.Set(float64(size))
+	took := time.Since(begun)
+	k.o.Log.V(1).Info("snapshot written", "bytes", size, "took", took.Round(time.Millisecond).String())
+	return max(snapshotPause, snapshotShare*took, time.Duration(size)*time.Second/snapshotRate)
+}
+
+func (k *Keeper) save() (int64, error) {
+	if err := os.MkdirAll(filepath.Dir(k.o.Path), 0o700); err != nil {
+		return 0, err
+	}
+	k.mu.Lock()
+	bundles := maps.Clone(k.bundles)
+	k.mu.Unlock()
+	v := k.o.View.Load()
+	return xds.SaveSnapshot(k.o.Path, k.o.Scope, xds.Contents{
+		Workloads: v.Workloads(), Services: v.Services(), Policies: v.Policies(), Bundles: maps.Values(bundles),
+	})
+}
