@@ -4,31 +4,35 @@ package nodeproxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
-	"slices"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // AdminOptions are where the proxy is looked at, in its own namespace.
 type AdminOptions struct {
-	// Ready, Metrics and Admin are addresses to listen on; an empty one is left out. Admin shows everything that the proxy knows, and
-	// belongs on loopback.
+	// Ready, Metrics and Admin are addresses to listen on; an empty one is left out. Admin shows everything that the proxy knows (but no key), and must be
+	// on loopback.
 	Ready, Metrics, Admin string
 	Gatherer              prometheus.Gatherer
+	// Level is what is logged at least, and may be changed by whoever reaches Admin; nil leaves that out.
+	Level *slog.LevelVar
 }
 
 // ServeAdmin serves readiness, metrics and dumps until ctx ends. It fails if one of the addresses cannot be had.
 func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
+	if o.Admin != "" && !onLoopback(o.Admin) {
+		return fmt.Errorf("admin address %s is not on loopback: what is there is not for everybody", o.Admin)
+	}
 	ready := http.NewServeMux()
 	ready.HandleFunc("GET /healthz/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if waits := x.Waits(); len(waits) > 0 {
@@ -47,8 +51,14 @@ func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
 	admin := http.NewServeMux()
 	admin.HandleFunc("GET /config_dump", x.dump)
 	admin.HandleFunc("GET /connections", x.dumpConnections)
-	admin.HandleFunc("GET /debug/pprof/", pprof.Index)
+	admin.HandleFunc("GET /certificates", x.dumpCertificates)
+	if o.Level != nil {
+		admin.HandleFunc("GET /logging", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, levelName(o.Level.Level())) })
+		admin.HandleFunc("POST /logging", func(w http.ResponseWriter, r *http.Request) { setLevel(w, r, o.Level) })
+	}
+	admin.HandleFunc("GET /debug/pprof/", pprof.Index) // heap, goroutine and the like
 	admin.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	admin.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -85,65 +95,35 @@ func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
 	return failed
 }
 
-// dump writes everything that the proxy was told, sorted.
-func (x *Proxy) dump(w http.ResponseWriter, _ *http.Request) {
-	s := x.o.View.Load().Snapshot()
-	type workload struct {
-		*mesh.Workload
-		Services map[string][]mesh.Port
+// onLoopback says whether an address can be reached from its own host only.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
 	}
-	out := struct {
-		Network, Cluster string
-		Waits, Pods      []string
-		Workloads        []workload
-		Services         []*mesh.Service
-		Policies         []*mesh.Policy
-	}{Network: x.o.Network, Cluster: x.o.Cluster, Waits: x.Waits()}
-	for _, p := range x.pods.list() {
-		out.Pods = append(out.Pods, p.String())
+	if host == "localhost" {
+		return true
 	}
-	for _, one := range s.Workloads {
-		services := map[string][]mesh.Port{}
-		for key, ports := range one.Services {
-			services[key.String()] = ports
-		}
-		out.Workloads = append(out.Workloads, workload{one, services})
-	}
-	for _, one := range s.Services {
-		out.Services = append(out.Services, one)
-	}
-	for _, one := range s.Policies {
-		out.Policies = append(out.Policies, one)
-	}
-	slices.Sort(out.Pods)
-	slices.SortFunc(out.Workloads, func(a, b workload) int { return strings.Compare(a.UID, b.UID) })
-	slices.SortFunc(out.Services, func(a, b *mesh.Service) int { return strings.Compare(a.Key().String(), b.Key().String()) })
-	slices.SortFunc(out.Policies, func(a, b *mesh.Policy) int { return strings.Compare(a.Key(), b.Key()) })
-	write(w, out)
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// dumpConnections writes what is open, oldest first.
-func (x *Proxy) dumpConnections(w http.ResponseWriter, _ *http.Request) {
-	type line struct {
-		Direction                         Direction
-		Tunnel, Pod, Peer, Service        string
-		Source, Destination, Network, Age string
-		Sent, Received                    int64
+// levels are the two that there are.
+var levels = map[string]slog.Level{"info": slog.LevelInfo, "debug": slog.LevelInfo - 1}
+
+func levelName(level slog.Level) string {
+	if level < slog.LevelInfo {
+		return "debug"
 	}
-	out := []line{}
-	for _, c := range x.connections.list() {
-		out = append(out, line{
-			Direction: c.Direction, Tunnel: c.Tunnel, Pod: c.Pod, Peer: c.Peer.String(), Service: c.Service,
-			Source: c.Source.String(), Destination: c.Destination.String(), Network: c.Network,
-			Age: time.Since(c.Opened).Round(time.Millisecond).String(), Sent: c.Stats.Received.Load(), Received: c.Stats.Sent.Load(),
-		})
-	}
-	write(w, out)
+	return "info"
 }
 
-func write(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.Encode(v) //nolint:errcheck // whoever asked has gone
+func setLevel(w http.ResponseWriter, r *http.Request, to *slog.LevelVar) {
+	level, known := levels[r.URL.Query().Get("level")]
+	if !known {
+		http.Error(w, "level must be info or debug", http.StatusBadRequest)
+		return
+	}
+	to.Set(level)
+	fmt.Fprintln(w, levelName(level))
 }

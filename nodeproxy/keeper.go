@@ -182,7 +182,9 @@ func (k *Keeper) Follow(ctx context.Context, client *xds.Client) error {
 		return <-ended
 	}
 	stop() // nothing is lost: it goes on with what it has heard
-	_ = <-ended // that it was stopped
+	if err := <-ended; ctx.Err() != nil {
+		return err
+	}
 	k.restore(client)
 	return client.Run(ctx)
 }

@@ -175,11 +175,20 @@ func (m *metrics) watch(r prometheus.Registerer, x *Proxy) {
 	gauge("isthmus_directory_policies", "Policies that are known.", func() float64 { _, _, n := x.o.View.Load().Counts(); return float64(n) })
 }
 
+// ends are who called and who was called.
+func (conn *Connection) ends() (source, destination party) {
+	if conn.Direction == Inbound {
+		return conn.remote, partyOf(conn.self)
+	}
+	return partyOf(conn.self), conn.remote
+}
+
 // labels are one connection's, in the order of trafficLabels.
 func (conn *Connection) labels(reason Reason) []string {
-	source, destination, reporter := partyOf(conn.self), conn.remote, "source"
+	source, destination := conn.ends()
+	reporter := "source"
 	if conn.Direction == Inbound {
-		source, destination, reporter = conn.remote, source, "destination"
+		reporter = "destination"
 	}
 	service, namespace, name := "unknown", "unknown", "unknown"
 	if conn.meant != nil {
@@ -220,9 +229,16 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 	} else {
 		x.metrics.failedTotal.WithLabelValues(labels...).Inc()
 	}
+	source, destination := conn.ends()
+	if conn.Direction == Outbound {
+		destination.principal = conn.Peer // what it proved, not what it should have been
+	}
 	line := []any{
 		"direction", string(conn.Direction), "tunnel", conn.Tunnel, "peer", conn.Peer.String(), "service", conn.Service,
 		"workload", conn.Pod, "source", conn.Source.String(), "destination", text(conn), "network", conn.Network,
+		"source_cluster", source.cluster, "source_namespace", source.namespace, "source_workload", source.workload, "source_identity", source.principal.String(),
+		"destination_cluster", destination.cluster, "destination_namespace", destination.namespace, "destination_workload", destination.workload,
+		"destination_identity", destination.principal.String(),
 		"bytes_sent", sent, "bytes_received", received, "duration_ms", time.Since(conn.Opened).Milliseconds(),
 		"status", status, "reason", string(reason),
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -40,7 +41,10 @@ type flags struct {
 	ready, metrics, admin                  string
 	state, keys                            string
 	snapshotAge, drain                     time.Duration
+	format                                 string
 	verbose                                int
+	// level is what is logged at least.
+	level *slog.LevelVar
 }
 
 func parse(args []string) (flags, error) {
@@ -80,6 +84,7 @@ func parse(args []string) (flags, error) {
 	}
 	duration(&f.drain, "drain", "DRAIN", nodeproxy.DefaultDrain, "how long connections may go on after SIGTERM")
 	duration(&f.snapshotAge, "snapshot-max-age", "SNAPSHOT_MAX_AGE", nodeproxy.DefaultSnapshotAge, "how long ago a controller must have confirmed what is restored")
+	text(&f.format, "log-format", "LOG_FORMAT", "json", "json or text, also of the access log")
 	set.IntVar(&f.verbose, "v", 0, "1 logs details")
 	if err := set.Parse(args); err != nil {
 		return f, err
@@ -87,10 +92,24 @@ func parse(args []string) (flags, error) {
 	if wrong != nil {
 		return f, wrong
 	}
+	if f.format != "json" && f.format != "text" {
+		return f, fmt.Errorf("--log-format is %q, must be json or text", f.format)
+	}
+	f.level = new(slog.LevelVar)
+	f.level.Set(slog.Level(-f.verbose))
 	if f.network == "" || f.cluster == "" {
 		return f, errors.New("--network and --cluster-id must be set: they say which of the addresses that the controller tells of are reachable here")
 	}
 	return f, nil
+}
+
+// handler writes the log.
+func (f flags) handler(to io.Writer) slog.Handler {
+	o := &slog.HandlerOptions{Level: f.level}
+	if f.format == "text" {
+		return slog.NewTextHandler(to, o)
+	}
+	return slog.NewJSONHandler(to, o)
 }
 
 func main() {
@@ -102,7 +121,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "nodeproxy:", err)
 		os.Exit(2)
 	}
-	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: slog.Level(-f.verbose)}))
+	log := logr.FromSlogHandler(f.handler(os.Stdout))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
@@ -165,7 +184,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	go func() {
-		err := proxy.ServeAdmin(alive, nodeproxy.AdminOptions{Ready: f.ready, Metrics: f.metrics, Admin: f.admin, Gatherer: registry})
+		err := proxy.ServeAdmin(alive, nodeproxy.AdminOptions{Ready: f.ready, Metrics: f.metrics, Admin: f.admin, Gatherer: registry, Level: f.level})
 		stopServing() // without readiness nobody would know that it serves
 		admin <- err
 	}()

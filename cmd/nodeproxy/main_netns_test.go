@@ -98,6 +98,13 @@ func TestProcess(t *testing.T) {
 	})
 	eventually(t, "dump", func() error { return get("http://"+admin+"/config_dump", `"cart.shop.svc.cluster.local"`) })
 	eventually(t, "connections", func() error { return get("http://"+admin+"/connections", "[") })
+	for path, want := range map[string]string{
+		"/certificates": `"Identity": "spiffe://cluster.local/ns/shop/sa/cart"`, "/logging": "debug", "/debug/pprof/": "heap", "/debug/pprof/heap?debug=1": "heap profile",
+	} {
+		if err := get("http://"+admin+path, want); err != nil {
+			t.Error(err)
+		}
+	}
 
 	// Without its controller it goes on answering names, from what it knew last.
 	stopController()
@@ -122,7 +129,10 @@ func TestProcess(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	for _, want := range []string{`"direction":"inbound"`, `"peer":"spiffe://cluster.local/ns/shop/sa/cart"`, `"drained"`} {
+	for _, want := range []string{
+		`"direction":"inbound"`, `"peer":"spiffe://cluster.local/ns/shop/sa/cart"`, `"drained"`, `"source_cluster":"east"`, `"destination_cluster":"east"`,
+		`"source_identity":"spiffe://cluster.local/ns/shop/sa/cart"`, `"destination_identity":"spiffe://cluster.local/ns/shop/sa/cart"`,
+	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in the log", want)
 		}
