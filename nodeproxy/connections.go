@@ -76,6 +76,18 @@ func (c *connections) remove(conn *Connection) {
 	delete(c.open, conn)
 }
 
+// count is how many are open in a direction.
+func (c *connections) count(d Direction) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.open {
+		if conn.Direction == d {
+			n++
+		}
+	}
+	return n
+}
+
 // list gives what is open, oldest first.
 func (c *connections) list() []*Connection {
 	c.mu.Lock()

@@ -85,6 +85,7 @@ func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, 
 
 func (p *pod) dialPlan(ctx context.Context, source mesh.Identity, plan Plan, h headers) (*dialled, *failure) {
 	if plan.Host != "" {
+		p.proxy.metrics.namesResolved.Inc()
 		var err error
 		if plan, err = resolved(ctx, net.DefaultResolver, plan); err != nil {
 			return nil, &failure{Refusal: refusalOf(err), gateway: plan.Via == DoubleHBONE}

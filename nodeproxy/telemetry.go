@@ -110,8 +110,11 @@ func (p party) labels() []string {
 // metrics are the proxy's counters.
 type metrics struct {
 	openedTotal, closedTotal, failedTotal, sent, received *prometheus.CounterVec
+	// series bounds those five.
+	series *series
 
-	unspoofed, podsStarted, podsStopped, dryRun     prometheus.Counter
+	unspoofed, podsStarted, podsStopped, dryRun, namesResolved prometheus.Counter
+
 	handshakeFailures, tunnelEvents, attemptsFailed *prometheus.CounterVec
 
 	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer prometheus.Counter
@@ -142,6 +145,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		dryRun:            counter("isthmus_dry_run_differences_total", "Verdicts that policies in dry run would have turned."),
 		handshakeFailures: vec("isthmus_handshake_failures_total", "Inbound tunnels that were not accepted.", "reason"),
 		tunnelEvents:      vec("isthmus_tunnel_events_total", "Limits and rules that tunnels ran into.", "event"),
+		namesResolved:     counter("istio_on_demand_dns_total", "Names of workloads that were resolved because a connection needed it."),
 		podsStarted:       counter("workload_manager_proxies_started_total", "Pods that began to be served."),
 		podsStopped:       counter("workload_manager_proxies_stopped_total", "Pods that ceased to be served."),
 
@@ -157,6 +161,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	r.MustRegister(m.dnsDuration)
+	m.series = &series{
+		counters: []*prometheus.CounterVec{m.openedTotal, m.closedTotal, m.failedTotal, m.sent, m.received}, used: map[string]*usedSeries{},
+		overflow: counter("isthmus_traffic_series_overflow_total", "Times that a connection was counted without its ends, because there are too many different ones."),
+	}
 	return m
 }
 
@@ -167,7 +175,11 @@ func (m *metrics) watch(r prometheus.Registerer, x *Proxy) {
 	}
 	gauge("workload_manager_active_proxy_count", "Pods that are served.", func() float64 { n, _ := x.pods.counts(); return float64(n) })
 	gauge("workload_manager_pending_proxy_count", "Pods that cannot be served yet.", func() float64 { _, n := x.pods.counts(); return float64(n) })
-	gauge("istio_tcp_sockets_open", "Connections that are carried now.", func() float64 { return float64(len(x.connections.list())) })
+	for direction, reporter := range map[Direction]string{Outbound: "source", Inbound: "destination"} {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "istio_tcp_sockets_open", Help: "Connections that are carried now.", ConstLabels: prometheus.Labels{"reporter": reporter},
+		}, func() float64 { return float64(x.connections.count(direction)) }))
+	}
 	gauge("isthmus_ejected_endpoints", "Endpoints that are passed over because they failed lately.", func() float64 { n, _ := x.health.counts(); return float64(n) })
 	gauge("isthmus_ejected_gateways", "Gateways that are passed over because they failed lately.", func() float64 { _, n := x.health.counts(); return float64(n) })
 	gauge("isthmus_directory_workloads", "Workloads that are known.", func() float64 { n, _, _ := x.o.View.Load().Counts(); return float64(n) })
@@ -205,7 +217,7 @@ func (conn *Connection) labels(reason Reason) []string {
 
 func (m *metrics) opened(conn *Connection) {
 	conn.established = true
-	m.openedTotal.WithLabelValues(conn.labels(ReasonNone)...).Inc()
+	m.openedTotal.WithLabelValues(m.series.admit(conn.labels(ReasonNone))...).Inc()
 }
 
 // began registers an outbound connection that was established.
@@ -221,7 +233,7 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 		reason = refusal.Reason
 	}
 	received, sent := conn.Stats.Sent.Load(), conn.Stats.Received.Load()
-	labels := conn.labels(reason)
+	labels := x.metrics.series.admit(conn.labels(reason))
 	if conn.established {
 		x.metrics.closedTotal.WithLabelValues(labels...).Inc()
 		x.metrics.received.WithLabelValues(labels...).Add(float64(received))

@@ -96,6 +96,14 @@ func TestProcess(t *testing.T) {
 	eventually(t, "metrics", func() error {
 		return get("http://"+metrics+"/metrics", `istio_tcp_connections_closed_total{connection_security_policy="mutual_tls",destination_app="unknown"`)
 	})
+	for _, want := range []string{
+		`istio_xds_message_total{url="type.googleapis.com/istio.workload.Address"}`, `istio_xds_message_bytes_total{url="type.googleapis.com/istio.workload.Address"}`,
+		`istio_tcp_sockets_open{reporter="source"}`, "workload_manager_active_proxy_count 1",
+	} {
+		if err := get("http://"+metrics+"/metrics", want); err != nil {
+			t.Error(err)
+		}
+	}
 	eventually(t, "dump", func() error { return get("http://"+admin+"/config_dump", `"cart.shop.svc.cluster.local"`) })
 	eventually(t, "connections", func() error { return get("http://"+admin+"/connections", "[") })
 	for path, want := range map[string]string{

@@ -16,6 +16,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -155,6 +156,7 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		c.metrics.ended(good, err)
 		if good {
 			b.reset()
 		}
@@ -204,6 +206,7 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		if err != nil {
 			return good, fmt.Errorf("receive: %w", err)
 		}
+		c.metrics.received(response.GetTypeUrl(), c.subscribed(response.GetTypeUrl()), proto.Size(response))
 		c.metrics.connected.Set(1)
 		c.connected.Store(true)
 		c.answeredOnce.Do(func() { close(c.answered) })

@@ -3,6 +3,8 @@
 package xds
 
 import (
+	"errors"
+	"io"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,6 +62,10 @@ type clientMetrics struct {
 	applied   *prometheus.CounterVec
 	rejected  *prometheus.CounterVec
 	resources *prometheus.GaugeVec
+
+	// Named as ztunnel's are.
+	terminations    *prometheus.CounterVec
+	messages, bytes *prometheus.CounterVec
 }
 
 func newClientMetrics(r prometheus.Registerer) *clientMetrics {
@@ -76,9 +82,36 @@ func newClientMetrics(r prometheus.Registerer) *clientMetrics {
 			Name: "isthmus_xds_client_rejected_total", Help: "Resources that could not be believed and were rejected."}, []string{"type"}),
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_xds_client_resources", Help: "Resources known from discovery."}, []string{"type"}),
+		terminations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "istio_xds_connection_terminations_total", Help: "Discovery streams that ended, or that could not be opened."}, []string{"reason"}),
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "istio_xds_message_total", Help: "Discovery responses received."}, []string{"url"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "istio_xds_message_bytes_total", Help: "Bytes of discovery responses received."}, []string{"url"}),
 	}
 	if r != nil {
-		r.MustRegister(m.connected, m.partial, m.streams, m.applied, m.rejected, m.resources)
+		r.MustRegister(m.connected, m.partial, m.streams, m.applied, m.rejected, m.resources, m.terminations, m.messages, m.bytes)
 	}
 	return m
+}
+
+// received counts a response. Its type is a label only if it was asked for: there are few of those.
+func (m *clientMetrics) received(url string, asked bool, size int) {
+	if !asked {
+		url = "unknown"
+	}
+	m.messages.WithLabelValues(url).Inc()
+	m.bytes.WithLabelValues(url).Add(float64(size))
+}
+
+// ended counts the end of a stream. good says that something had been applied.
+func (m *clientMetrics) ended(good bool, err error) {
+	reason := "Error"
+	switch {
+	case errors.Is(err, io.EOF):
+		reason = "Complete"
+	case !good:
+		reason = "ConnectionError"
+	}
+	m.terminations.WithLabelValues(reason).Inc()
 }

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// maxSeries is how many different label sets of connections are counted apart. Each costs about 2.5 KiB in each of the five counters: 100 MB if all come.
+	maxSeries = 8192
+	// seriesIdle is how long one that nobody uses is kept when there are too many. It is far longer than anybody waits between two scrapes.
+	seriesIdle = time.Hour
+	// seriesSweep is the pause between two searches for such.
+	seriesSweep = time.Minute
+)
+
+// series bounds the label sets of a family of counters: workloads come and go for as long as the process lives. Those beyond are counted together, with ends
+// that are "unknown".
+type series struct {
+	counters []*prometheus.CounterVec
+	overflow prometheus.Counter
+
+	mu    sync.Mutex
+	used  map[string]*usedSeries
+	swept time.Time
+}
+
+type usedSeries struct {
+	labels []string
+	last   time.Time
+}
+
+// admit gives the labels under which a connection is counted.
+func (s *series) admit(labels []string) []string {
+	key := strings.Join(labels, "\x00")
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.used[key]; known != nil {
+		known.last = now
+		return labels
+	}
+	if len(s.used) >= maxSeries {
+		s.sweep(now)
+	}
+	if len(s.used) >= maxSeries {
+		s.overflow.Inc()
+		return anonymous(labels)
+	}
+	s.used[key] = &usedSeries{labels, now}
+	return labels
+}
+
+// sweep forgets what nobody has used for long. mu is held.
+func (s *series) sweep(now time.Time) {
+	if now.Sub(s.swept) < seriesSweep {
+		return
+	}
+	s.swept = now
+	for key, one := range s.used {
+		if now.Sub(one.last) < seriesIdle {
+			continue
+		}
+		delete(s.used, key)
+		for _, c := range s.counters {
+			c.DeleteLabelValues(one.labels...)
+		}
+	}
+}
+
+// anonymous keeps of trafficLabels only those of which there are few values.
+func anonymous(labels []string) []string {
+	out := make([]string, len(labels))
+	for i, name := range trafficLabels {
+		switch name {
+		case "reporter", "request_protocol", "response_flags", "connection_security_policy":
+			out[i] = labels[i]
+		default:
+			out[i] = "unknown"
+		}
+	}
+	return out
+}
