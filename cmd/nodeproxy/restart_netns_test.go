@@ -34,6 +34,9 @@ import (
 const asProcess = "NODEPROXY_TEST_AS_PROCESS"
 
 func TestMain(m *testing.M) {
+	if how := os.Getenv(asConfined); how != "" {
+		confine(how)
+	}
 	if os.Getenv(asProcess) != "" {
 		main()
 		return
@@ -62,8 +65,13 @@ func (p *process) String() string {
 
 func launch(t *testing.T, args []string) *process {
 	t.Helper()
+	return launchAs(t, asProcess+"=1", args)
+}
+
+func launchAs(t *testing.T, env string, args []string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0], args...)}
-	p.cmd.Env = append(os.Environ(), asProcess+"=1")
+	p.cmd.Env = append(os.Environ(), env)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
