@@ -7,18 +7,14 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
-
-	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
 
 // asConfined in the environment, "<capabilities>;<directories>", makes this test program the command with only those capabilities, unable to gain others, and
@@ -95,60 +91,25 @@ func TestLeastRights(t *testing.T) {
 	if !readOnly || escalation || seccomp != "RuntimeDefault" {
 		t.Errorf("read-only root %v, may gain privileges %v, seccomp %q", readOnly, escalation, seccomp)
 	}
-	dir := t.TempDir()
-	keys, err := os.MkdirTemp("/dev/shm", "isthmus-test-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(keys) })
-	plane := newPlane(t)
-	plane.pod("till-0", "till", "10.77.0.3", nil)
-	controller := plane.start(t, "")
-	writeFile(t, filepath.Join(dir, "root.pem"), plane.signer.RootPEM())
-	writeFile(t, filepath.Join(dir, "token"), "the token\n")
-	writeFile(t, filepath.Join(dir, "resolv.conf"), "nameserver 127.0.0.53\n")
-	run := filepath.Join(dir, "run")
-	if err := os.Mkdir(run, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	agent := zds.NewServer(filepath.Join(run, "zds.sock"), logr.Discard())
-	agentDone := make(chan error, 1)
-	go func() { agentDone <- agent.Run(t.Context()) }()
-	t.Cleanup(func() { <-agentDone })
-	ready, metrics := free(t), free(t)
-	args := []string{
-		"--controller=" + controller, "--network=east", "--cluster-id=east", "--zds-socket=" + filepath.Join(run, "zds.sock"),
-		"--token-path=" + filepath.Join(dir, "token"), "--root-ca=" + filepath.Join(dir, "root.pem"), "--resolv-conf=" + filepath.Join(dir, "resolv.conf"),
-		"--ready-address=" + ready, "--metrics-address=" + metrics, "--admin-address=" + free(t), "--state-dir=" + filepath.Join(run, "state"), "--keys-dir=" + keys,
-		"--drain=1s", "--v=1",
-	}
+	s := newStage(t)
 	how := func(capabilities []string) string {
-		return asConfined + "=" + strings.Join(capabilities, ",") + ";" + run
+		return asConfined + "=" + strings.Join(capabilities, ",") + ";" + s.run
 	}
 
 	for i, without := range add {
 		less := slices.Delete(slices.Clone(add), i, i+1)
-		p := launchAs(t, how(less), args)
+		p := launchAs(t, how(less), s.args)
 		if err := p.cmd.Wait(); err == nil || !strings.Contains(p.String(), "CAP_SYS_ADMIN and CAP_NET_ADMIN are needed") {
 			t.Errorf("without %s it ended with %v", without, err)
 		}
 	}
 
-	p := launchAs(t, how(add), args)
-	pod := newPod(t)
-	client := neighbour(t, pod, "10.77.0.3")
-	for name, space := range map[string]*os.File{"cart": pod, "till": client} {
-		w := zds.Workload{UID: name, Name: name + "-0", Namespace: "shop", ServiceAccount: name}
-		eventually(t, "the agent's answer", func() error { return agent.Add(t.Context(), w, space) })
-	}
-	eventually(t, "an answer", func() error { return fetch(client, "10.96.0.1:80", "hello from the pod") })
-	eventually(t, "readiness", func() error { return get("http://"+ready+"/healthz/ready", "ready\n") })
-	eventually(t, "a snapshot", func() error { _, err := os.Stat(filepath.Join(run, "state", "discovery.snapshot")); return err })
-	for _, want := range []string{"isthmus_unspoofed_connections_total 0", "isthmus_dns_unknown_server_total 0", "isthmus_snapshot_write_failures_total 0"} {
-		if err := get("http://"+metrics+"/metrics", want); err != nil {
-			t.Error(err)
-		}
-	}
+	p := launchAs(t, how(add), s.args)
+	s.addPods(t)
+	eventually(t, "an answer", s.call)
+	eventually(t, "readiness", s.isReady("ready\n"))
+	eventually(t, "a snapshot", s.snapshot)
+	s.measured(t, "isthmus_unspoofed_connections_total 0", "isthmus_dns_unknown_server_total 0", "isthmus_snapshot_write_failures_total 0")
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	var mask uint64
 	for _, name := range add {

@@ -3,6 +3,8 @@
 // Command nodeproxy is the data plane of one node. It runs in a pod of its own (not on the host's network), follows the control plane,
 // and serves the pods that the node's agent hands over. Every flag has its default from an environment variable, so that a DaemonSet
 // can fill them from the downward API.
+//
+// "nodeproxy supervise [flags]" does the same in a process below, and begins another as soon as that crashes.
 package main
 
 import (
@@ -113,7 +115,12 @@ func (f flags) handler(to io.Writer) slog.Handler {
 }
 
 func main() {
-	f, err := parse(os.Args[1:])
+	args := os.Args[1:]
+	supervised := len(args) > 0 && args[0] == "supervise"
+	if supervised {
+		args = args[1:]
+	}
+	f, err := parse(args)
 	if err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return
@@ -122,6 +129,9 @@ func main() {
 		os.Exit(2)
 	}
 	log := logr.FromSlogHandler(f.handler(os.Stdout))
+	if supervised {
+		os.Exit(supervise("/proc/self/exe", args, os.Environ(), log.WithName("supervisor")))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
@@ -136,7 +146,8 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	alive, end := context.WithCancel(context.Background())
 	defer end()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_restarts", Help: "Processes that crashed in this container before this one."}, restarts))
 
 	view := directory.NewLive()
 	keeper := nodeproxy.NewKeeper(nodeproxy.KeeperOptions{

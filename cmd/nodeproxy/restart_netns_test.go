@@ -14,19 +14,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
 )
 
@@ -94,59 +93,27 @@ func (p *process) kill() {
 // TestCrashWhileTheControllerIsAway kills the proxy, with nobody there to tell the next one anything. Meanwhile nothing leaves or reaches a captured pod; the next
 // one serves from what the last one had kept, over mTLS. When a controller is there again, what it says counts at once.
 func TestCrashWhileTheControllerIsAway(t *testing.T) {
-	dir := t.TempDir()
-	keys, err := os.MkdirTemp("/dev/shm", "isthmus-test-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(keys) })
-	plane := newPlane(t)
-	plane.pod("till-0", "till", "10.77.0.3", nil)
-	controller := plane.start(t, "")
-	writeFile(t, filepath.Join(dir, "root.pem"), plane.signer.RootPEM())
-	writeFile(t, filepath.Join(dir, "token"), "the token\n")
-	writeFile(t, filepath.Join(dir, "resolv.conf"), "nameserver 127.0.0.53\n")
-	agent := zds.NewServer(filepath.Join(dir, "zds.sock"), logr.Discard())
-	agentDone := make(chan error, 1)
-	go func() { agentDone <- agent.Run(t.Context()) }()
-	t.Cleanup(func() { <-agentDone })
-	ready, metrics, admin := free(t), free(t), free(t)
-	args := []string{
-		"--controller=" + controller, "--network=east", "--cluster-id=east", "--zds-socket=" + filepath.Join(dir, "zds.sock"),
-		"--token-path=" + filepath.Join(dir, "token"), "--root-ca=" + filepath.Join(dir, "root.pem"),
-		"--resolv-conf=" + filepath.Join(dir, "resolv.conf"), "--ready-address=" + ready, "--metrics-address=" + metrics,
-		"--admin-address=" + admin, "--state-dir=" + filepath.Join(dir, "state"), "--keys-dir=" + keys, "--drain=5s", "--v=1",
-	}
-	first := launch(t, args)
-	server := newPod(t)
-	client := neighbour(t, server, "10.77.0.3")
+	s := newStage(t)
+	first := launch(t, s.args)
+	s.addPods(t)
 	var reached atomic.Int64
-	serve(t, server, ":8081", func() string { reached.Add(1); return "cart" })
-	for uid, pod := range map[string]*os.File{"cart-0": server, "till-0": client} {
-		account, _, _ := strings.Cut(uid, "-")
-		w := zds.Workload{UID: uid, Name: uid, Namespace: "shop", ServiceAccount: account}
-		eventually(t, "the agent's answer", func() error { return agent.Add(t.Context(), w, pod) })
-	}
-	call := func() error { return fetch(client, "10.96.0.1:80", "hello from the pod") }
-	eventually(t, "an answer", call)
-	eventually(t, "readiness", func() error { return get("http://"+ready+"/healthz/ready", "ready") })
+	serve(t, s.cart, ":8081", func() string { reached.Add(1); return "cart" })
+	eventually(t, "an answer", s.call)
+	eventually(t, "readiness", s.isReady("ready"))
 	eventually(t, "snapshot and certificates kept", func() error {
-		if _, err := os.Stat(filepath.Join(dir, "state", "discovery.snapshot")); err != nil {
-			return err
-		}
-		if found, _ := os.ReadDir(keys); len(found) != 2 {
+		if found, _ := os.ReadDir(s.keys); len(found) != 2 {
 			return fmt.Errorf("%d files of keys", len(found))
 		}
-		return nil
+		return s.snapshot()
 	})
 
-	plane.stop()
-	if err := call(); err != nil {
+	s.plane.stop()
+	if err := s.call(); err != nil {
 		t.Errorf("without the controller: %v", err)
 	}
 	first.kill()
 	for _, to := range []string{"10.96.0.1:80", podAddr + ":8081", podAddr + ":8080"} {
-		if err := fetch(client, to, ""); !errors.Is(err, unix.ECONNREFUSED) {
+		if err := fetch(s.till, to, ""); !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("without a proxy, %s: %v; want it refused", to, err)
 		}
 	}
@@ -155,36 +122,72 @@ func TestCrashWhileTheControllerIsAway(t *testing.T) {
 	}
 
 	begun := time.Now()
-	second := launch(t, args)
-	eventually(t, "an answer of the next process", call)
+	second := launch(t, s.args)
+	eventually(t, "an answer of the next process", s.call)
 	t.Logf("served again %v after the start of the next process", time.Since(begun).Round(time.Millisecond))
-	eventually(t, "its readiness, with the reason for caution", func() error {
-		return get("http://"+ready+"/healthz/ready", "ready\nno controller answers: serving what one said ")
-	})
-	for _, want := range []string{"isthmus_snapshot_restored 1", `isthmus_kept_certificates_total{used="true"} 2`, "isthmus_discovery_age_seconds "} {
-		if err := get("http://"+metrics+"/metrics", want); err != nil {
-			t.Error(err)
-		}
-	}
+	eventually(t, "its readiness, with the reason for caution", s.isReady("ready\nno controller answers: serving what one said "))
+	s.measured(t, "isthmus_snapshot_restored 1", `isthmus_kept_certificates_total{used="true"} 2`, "isthmus_discovery_age_seconds ")
 	if log := second.String(); !strings.Contains(log, `"tunnel":"hbone"`) || !strings.Contains(log, "spiffe://cluster.local/ns/shop/sa/till") {
 		t.Error("the call was not a tunnel between proved identities")
 	}
 
 	// What is kept is not looked at where a controller answers: now it denies everybody.
-	plane.world.Policies["shop/nobody"] = &mesh.Policy{Namespace: "shop", Name: "nobody", Scope: mesh.PolicyNamespace, Action: mesh.Allow}
-	plane.start(t, "127.0.0.1:"+controller[strings.LastIndexByte(controller, ':')+1:])
+	s.plane.world.Policies["shop/nobody"] = &mesh.Policy{Namespace: "shop", Name: "nobody", Scope: mesh.PolicyNamespace, Action: mesh.Allow}
+	s.plane.start(t, "127.0.0.1:"+s.controller[strings.LastIndexByte(s.controller, ':')+1:])
 	second.kill()
-	third := launch(t, args)
-	eventually(t, "readiness of the third", func() error { return get("http://"+ready+"/healthz/ready", "ready\n") })
-	if err := call(); err == nil {
+	third := launch(t, s.args)
+	eventually(t, "readiness of the third", s.isReady("ready\n"))
+	if err := s.call(); err == nil {
 		t.Error("a policy that came while no proxy was there does not count")
 	}
 	if strings.Contains(third.String(), "serving from the snapshot") {
 		t.Error("the snapshot was taken although a controller was there")
 	}
-	if err := get("http://"+metrics+"/metrics", "isthmus_snapshot_restored 0"); err != nil {
-		t.Error(err)
+	s.measured(t, "isthmus_snapshot_restored 0")
+}
+
+// TestSupervisedCrash kills the process that serves, several times in a row: the supervisor begins it again before a kubelet would have heard of it.
+func TestSupervisedCrash(t *testing.T) {
+	s := newStage(t)
+	supervisor := launch(t, append([]string{"supervise"}, s.args...))
+	s.addPods(t)
+	eventually(t, "an answer", s.call)
+	for n := range 3 {
+		child := childOf(t, supervisor.cmd.Process.Pid)
+		begun := time.Now()
+		if err := unix.Kill(child, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another process", func() error {
+			return get("http://"+s.metrics+"/metrics", fmt.Sprintf("isthmus_restarts %d\n", n+1))
+		})
+		eventually(t, "an answer", s.call)
+		t.Logf("served again %v after the crash", time.Since(begun).Round(time.Millisecond))
 	}
+	child := childOf(t, supervisor.cmd.Process.Pid)
+	supervisor.kill()
+	eventually(t, "the end of the process with its supervisor's", func() error {
+		if err := unix.Kill(child, 0); !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("process %d still is there: %w", child, err)
+		}
+		return nil
+	})
+}
+
+// childOf finds the one child of a process.
+func childOf(t *testing.T, parent int) (pid int) {
+	t.Helper()
+	eventually(t, "a child", func() error {
+		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+		for _, list := range lists {
+			if text, _ := os.ReadFile(list); len(strings.Fields(string(text))) == 1 {
+				pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+				return err
+			}
+		}
+		return errors.Join(err, errors.New("it has none"))
+	})
+	return pid
 }
 
 // neighbour is a captured pod at the other end of the pod's link.
