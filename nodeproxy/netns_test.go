@@ -310,10 +310,20 @@ func TestPodThatEndsSendsItsPeersAway(t *testing.T) {
 	if _, err := w.client.call("10.77.0.3:8080", "x"); err != nil {
 		t.Fatal(err)
 	}
+	if n := w.client.tunnels(); n != 1 {
+		t.Fatalf("%d tunnels to one pod, want one that all share", n)
+	}
 	v := w.east.view.Load()
 	ending := *v.Workload("east//Pod/demo/server")
 	ending.Unhealthy = true
 	w.east.view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{ending.UID: &ending}})
+	// GOAWAY makes the next connections take another tunnel, beside the old one, which carries what runs.
+	wait(t, "another tunnel", func() bool {
+		if got, err := w.client.call("10.77.0.3:8080", "x"); err != nil || got != "east-server 10.77.0.2 x" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		return w.client.tunnels() == 2
+	})
 	for range 20 {
 		if got, err := w.client.call("10.77.0.3:8080", "x"); err != nil || got != "east-server 10.77.0.2 x" {
 			t.Fatalf("got %q, %v", got, err)
@@ -328,6 +338,7 @@ func TestPodThatEndsSendsItsPeersAway(t *testing.T) {
 	if got, err := io.ReadAll(long); err != nil || string(got) != "east-server 10.77.0.2 begun ended" {
 		t.Errorf("the connection from before: %q, %v", got, err)
 	}
+	wait(t, "the end of the old tunnel with its last stream", func() bool { return w.client.tunnels() == 1 })
 }
 
 func TestNamesAreAnswered(t *testing.T) {

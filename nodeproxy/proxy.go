@@ -188,11 +188,11 @@ func (x *Proxy) unproved() []string {
 // watch follows the view: it ends connections that policy has turned against, sends peers of pods that are about to end elsewhere,
 // and keeps the certificates of the pods that are here.
 func (x *Proxy) watch(ctx context.Context) {
-	healthy, identities := map[*pod]bool{}, map[mesh.Identity]struct{}{}
+	ailing, identities := map[*pod]bool{}, map[mesh.Identity]struct{}{}
 	for {
 		v := x.o.View.Load()
 		x.connections.rejudge(v)
-		healthyNow, identitiesNow := map[*pod]bool{}, map[mesh.Identity]struct{}{}
+		ailingNow, identitiesNow := map[*pod]bool{}, map[mesh.Identity]struct{}{}
 		for _, p := range x.pods.all() {
 			self := p.lookup(v)
 			if self == nil {
@@ -203,19 +203,19 @@ func (x *Proxy) watch(ctx context.Context) {
 				x.o.Certificates.Prefetch(id)
 			}
 			identitiesNow[id] = struct{}{}
-			if healthy[p] && self.Unhealthy {
+			if self.Unhealthy && !ailing[p] {
 				// A pod that is ending, or that cannot serve for now: what peers open from here on belongs elsewhere. Those who still
-				// mean this pod connect again, which is welcome.
+				// mean this pod connect again, which is welcome. It may be seen here for the first time, for pods come without a new view.
 				p.tunnelsIn.goAway()
 			}
-			healthyNow[p] = !self.Unhealthy
+			ailingNow[p] = self.Unhealthy
 		}
 		for id := range identities {
 			if _, still := identitiesNow[id]; !still {
 				x.o.Certificates.Drop(id) // asked for again if a connection still needs it
 			}
 		}
-		healthy, identities = healthyNow, identitiesNow
+		ailing, identities = ailingNow, identitiesNow
 		select {
 		case <-v.Superseded():
 		case <-ctx.Done():

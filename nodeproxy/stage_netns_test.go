@@ -373,6 +373,26 @@ func (l *lines) find(t *testing.T, parts ...string) string {
 	return found
 }
 
+// tunnels counts the established connections from here to port 15008 of others.
+func (s *space) tunnels() (n int) {
+	must(s.t, redirect.Inside(s.file, func() error {
+		for _, table := range []string{"tcp", "tcp6"} {
+			text, err := os.ReadFile("/proc/thread-self/net/" + table)
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(string(text)) {
+				// The remote address and the state (include/net/tcp_states.h) are the third and fourth column.
+				if f := strings.Fields(line); len(f) > 3 && strings.HasSuffix(f[2], ":3AA0") && f[3] == "01" {
+					n++
+				}
+			}
+		}
+		return nil
+	}))
+	return n
+}
+
 // serveApp listens in a pod as an application: it reads to the end, and answers its name, who called, and what it read.
 func (s *space) serveApp(name, addr string) {
 	s.t.Helper()
