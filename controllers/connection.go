@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,14 +28,22 @@ import (
 // tests, which set it before anything runs.
 var probeEvery = 10 * time.Second
 
+// remoteResolver finds remote API servers by name; nil is the system's. It is a variable for tests, like probeEvery.
+var remoteResolver *net.Resolver
+
 const (
 	// probeTimeout is how long one question may take: a far cluster answers in well under a second.
 	probeTimeout = 5 * time.Second
 	// slowAnswer is how long an answer may take before status says that the server is slow.
 	slowAnswer = 2 * time.Second
-	// retryMin and retryMax bound the wait between attempts to reach a remote cluster for the first time.
+	// retryMin and retryMax bound the wait between attempts at what failed. Those to reach a remote cluster are no further apart than probeEvery.
 	retryMin = time.Second
 	retryMax = 30 * time.Second
+	// tellsLeast is what a server that is too slow to answer must tell otherwise within probeTimeout to be there, in bytes. An event of a pod has about 4 KiB.
+	tellsLeast = 1 << 10
+	// silencesMost is how many questions in a row may go without an answer and a word before all connections are made anew: the name of the server may
+	// lead elsewhere by now, and a way on which everything is lost is worth nothing.
+	silencesMost = 2
 	// remoteQPS and remoteBurst bound our requests to one remote API server per second. Watches count once.
 	remoteQPS   = 20
 	remoteBurst = 40
@@ -62,9 +69,19 @@ type health struct {
 	concern     string // a reason that does not stop anything: Slow or ClockSkew
 	concernText string
 	version     string
+	began       time.Time // the first read
 	uid         types.UID // of the kube-system namespace: the cluster's identity
 	lastContact time.Time
 	lostAt      time.Time // since when it does not answer, zero while it does
+}
+
+// nothingWorks says whether whatever else is asked would fail like the last question.
+func (h health) nothingWorks() bool {
+	switch h.reason {
+	case v1alpha1.ReasonUnreachable, v1alpha1.ReasonUntrusted, v1alpha1.ReasonUnauthorized, v1alpha1.ReasonOverloaded:
+		return !h.reachable
+	}
+	return false // one right that is lacking, say, tells nothing of the others
 }
 
 // connection reads one remote cluster with one set of credentials. Whoever starts run waits for it: it returns after its context ended,
@@ -83,7 +100,10 @@ type connection struct {
 
 	cancel context.CancelFunc
 
-	intake *intake // set by run before anything is asked
+	intake   *intake // set by run before anything is asked
+	lines    *lines  // the same
+	gate     gate
+	silences int // questions in a row without an answer or a word; owned by run
 
 	mu    sync.Mutex
 	state health
@@ -110,7 +130,7 @@ func (c *connection) update(change func(*health)) {
 
 // run connects, reads and watches until ctx ends. It never gives up on an unreachable server.
 func (c *connection) run(ctx context.Context) {
-	httpClient, closeIdle, err := newHTTPClient(c.config.Config)
+	httpClient, lines, closeIdle, err := newHTTPClient(c.config.Config)
 	if err != nil {
 		c.update(func(h *health) {
 			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
@@ -118,9 +138,10 @@ func (c *connection) run(ctx context.Context) {
 		return
 	}
 	defer closeIdle()
-	c.intake = newIntake(httpClient.Transport)
+	c.lines = lines
+	c.intake = newIntake(candid{httpClient.Transport})
 	c.intake.full = c.feed.room.full
-	httpClient.Transport = c.intake
+	httpClient.Transport = &patience{next: c.intake, follows: &c.intake.follows, gate: &c.gate, failed: c.judge}
 	config := rest.CopyConfig(c.config.Config)
 	config.QPS, config.Burst = remoteQPS, remoteBurst
 	if !c.connect(ctx, config, httpClient) {
@@ -131,7 +152,8 @@ func (c *connection) run(ctx context.Context) {
 
 // connect asks until the API server answers and the cluster turns out to be one that we may read.
 func (c *connection) connect(ctx context.Context, config *rest.Config, httpClient *http.Client) bool {
-	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+	for failures := 1; ; failures++ {
+		wait := pause(failures)
 		err := c.probe(ctx, config, httpClient)
 		if ctx.Err() != nil {
 			return false
@@ -142,7 +164,7 @@ func (c *connection) connect(ctx context.Context, config *rest.Config, httpClien
 				return true
 			}
 			c.update(func(h *health) { h.phase, h.reason, h.message = phaseRefused, reason, message })
-			wait = retryMax
+			wait = probeEvery
 		}
 		select {
 		case <-ctx.Done():
@@ -154,7 +176,7 @@ func (c *connection) connect(ctx context.Context, config *rest.Config, httpClien
 
 // watch starts the cache, feeds from it, and goes on asking the server whether it is there.
 func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient *http.Client) {
-	c.update(func(h *health) { h.phase, h.reason, h.message = phaseSyncing, "", "" })
+	c.update(func(h *health) { h.phase, h.reason, h.message, h.began = phaseSyncing, "", "", time.Now() })
 	mapper, err := apiutil.NewDynamicRESTMapper(config, httpClient)
 	if err != nil {
 		c.update(func(h *health) {
@@ -224,15 +246,16 @@ func (c *connection) isAnother() bool {
 
 // probe asks for the version and for the identity of the cluster and puts what it finds in health.
 func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient *http.Client) error {
-	asked := time.Now()
+	asked, came := time.Now(), c.intake.came.Load()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	version, uid, err := askCluster(ctx, config, httpClient, c.scheme)
 	now := time.Now()
 	ahead := time.Duration(c.intake.ahead.Load())
+	tells := c.intake.came.Load()-came >= tellsLeast
 	c.update(func(h *health) {
 		h.concern, h.concernText = "", ""
-		if errors.Is(err, context.DeadlineExceeded) && h.reachable && c.intake.heard.Load() > asked.UnixNano() {
+		if unanswered(err) && h.reachable && tells {
 			h.concern = v1alpha1.ReasonSlow
 			h.concernText = fmt.Sprintf("%s does not answer a question within %s, but goes on telling what changes", config.Host, probeTimeout)
 			h.lastContact = now
@@ -243,7 +266,7 @@ func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient 
 				h.lostAt = now
 			}
 			h.reachable = false
-			h.reason, h.message = explainUnreachable(config.Host, err)
+			h.reason, h.message = c.config.explainLoss(err, now)
 			return
 		}
 		if !h.reachable {
@@ -257,6 +280,14 @@ func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient 
 			h.concern, h.concernText = v1alpha1.ReasonClockSkew, explainSkew(ahead)
 		}
 	})
+	c.gate.set(!c.health().nothingWorks())
+	if c.silences++; tells || !unanswered(err) {
+		c.silences = 0
+	}
+	if c.silences >= silencesMost {
+		c.silences = 0
+		c.lines.cut()
+	}
 	return err
 }
 
@@ -269,7 +300,9 @@ func askCluster(ctx context.Context, config *rest.Config, httpClient *http.Clien
 	if err != nil {
 		return "", "", err
 	}
-	version = gitVersion(body)
+	if version = gitVersion(body); version == "" {
+		return "", "", errNoVersion
+	}
 	reader, err := client.New(config, client.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: staticMapper(scheme)})
 	if err != nil {
 		return "", "", err
@@ -283,34 +316,36 @@ func askCluster(ctx context.Context, config *rest.Config, httpClient *http.Clien
 
 // newHTTPClient makes a client of its own transport, and a function that ends all that is left of it. client-go would keep transports in a cache that never forgets;
 // a removed cluster must leave nothing behind.
-func newHTTPClient(config *rest.Config) (*http.Client, func(), error) {
+func newHTTPClient(config *rest.Config) (*http.Client, *lines, func(), error) {
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("TLS settings: %w", err)
+		return nil, nil, nil, fmt.Errorf("TLS settings: %w", err)
 	}
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	connections := &lines{dial: (&net.Dialer{Timeout: probeTimeout, KeepAlive: 30 * time.Second}).DialContext}
+	connections := &lines{dial: (&net.Dialer{Timeout: probeTimeout, KeepAlive: 30 * time.Second, Resolver: remoteResolver}).DialContext}
 	transport := &http.Transport{
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: probeTimeout,
 		IdleConnTimeout:     90 * time.Second, // as http.DefaultTransport
 		DialContext:         connections.DialContext,
 		Protocols:           protocols,
+
+		MaxResponseHeaderBytes: maxHeaders,
 		// A watch says nothing for minutes: a ping notices a dead path below it. 30 s + 15 s are client-go's own values.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	wrapped, err := rest.HTTPWrappersForConfig(config, transport)
 	if err != nil {
-		return nil, nil, fmt.Errorf("authentication settings: %w", err)
+		return nil, nil, nil, fmt.Errorf("authentication settings: %w", err)
 	}
 	asker := &http.Client{
 		Transport: wrapped,
 		// An API server sends nobody elsewhere; one that does could have us ask addresses that only we reach, with its credentials.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return asker, func() {
+	return asker, connections, func() {
 		transport.CloseIdleConnections()
 		connections.closeAll()
 	}, nil

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -18,6 +19,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +40,7 @@ type farProxy struct {
 	// disturb may answer in the API server's place, and then says so. It may be nil.
 	disturb atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 	proof   atomic.Pointer[tls.Certificate]
+	forward *httputil.ReverseProxy // what passes requests on, for who disturbs only the answer
 	// instead is another cluster that requests go to, with a token of its own. It may be nil.
 	instead atomic.Pointer[detour]
 
@@ -89,7 +92,7 @@ func newFarProxy(behind *cluster) *farProxy {
 	Expect(err).NotTo(HaveOccurred())
 	transport := &http.Transport{TLSClientConfig: settings, ForceAttemptHTTP2: true}
 	p := &farProxy{behind: behind, transport: transport, calls: map[apiCall]int{}}
-	forward := &httputil.ReverseProxy{
+	p.forward = &httputil.ReverseProxy{
 		Transport: p, FlushInterval: -1,
 		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(to) },
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { panic(http.ErrAbortHandler) },
@@ -101,7 +104,7 @@ func newFarProxy(behind *cluster) *farProxy {
 		if disturb := p.disturb.Load(); disturb != nil && (*disturb)(w, r) {
 			return
 		}
-		forward.ServeHTTP(w, r)
+		p.forward.ServeHTTP(w, r)
 	}))
 	p.EnableHTTP2 = true
 	p.prove(time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
@@ -201,4 +204,21 @@ func callOf(r *http.Request) apiCall {
 		c.verb = "list"
 	}
 	return c
+}
+
+// pretend has the cluster behind the proxy be another one than it is, so that one API server can be several clusters.
+func (p *farProxy) pretend(uid string) {
+	p.forward.ModifyResponse = func(answer *http.Response) error {
+		if answer.Request.URL.Path != "/api/v1/namespaces/kube-system" || answer.StatusCode != http.StatusOK {
+			return nil
+		}
+		_ = answer.Body.Close() // nobody reads it
+		body := fmt.Sprintf(`{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"kube-system","uid":%q}}`, uid)
+		answer.Body = io.NopCloser(strings.NewReader(body))
+		answer.ContentLength = int64(len(body))
+		answer.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		answer.Header.Set("Content-Type", "application/json")
+		answer.Header.Del("Content-Encoding")
+		return nil
+	}
 }

@@ -22,6 +22,8 @@ const (
 	// maxAnswer bounds one answer, all pages of a list together, or what one watch may send before it is begun anew, in bytes. What is
 	// read first is held in memory until it is whole.
 	maxAnswer = 512 << 20
+	// maxPlain bounds an answer that is no list and no watch, in bytes: what an API server serves is the longest, and has a few MiB where there are many CRDs.
+	maxPlain = 16 << 20
 	// clockSlack is how far another cluster's clock may be from ours before status says so: certificates are issued a little before
 	// they begin, and tokens allow about as much.
 	clockSlack = time.Minute
@@ -35,7 +37,7 @@ type intake struct {
 	next  http.RoundTripper
 	limit *rate.Limiter
 
-	heard   atomic.Int64 // when the last byte came, in Unix nanoseconds
+	came    atomic.Int64 // bytes
 	held    atomic.Int64 // when something was last held back
 	tooMuch atomic.Int64 // when an answer was last cut off
 	ahead   atomic.Int64 // how far the server's clock is ahead of ours, in nanoseconds, to about a second
@@ -74,7 +76,6 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 		i.follows.failed(r.URL.Path, answer.StatusCode, answer.Status)
 	}
 	now := time.Now()
-	i.heard.Store(now.UnixNano())
 	if said, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
 		// The header says a whole second, somewhere between the question and the answer.
 		switch {
@@ -86,7 +87,10 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 			i.ahead.Store(0)
 		}
 	}
-	body := &metered{ReadCloser: answer.Body, intake: i, request: r, goesOn: goesOn, watch: watch && answer.StatusCode == http.StatusOK}
+	body := &metered{ReadCloser: answer.Body, intake: i, request: r, most: maxAnswer, goesOn: goesOn, watch: watch && answer.StatusCode == http.StatusOK}
+	if !follows {
+		body.most = maxPlain
+	}
 	if !watch {
 		body.page = r.URL.Path
 		if r.URL.Query().Get("continue") == "" {
@@ -134,6 +138,7 @@ type metered struct {
 	goesOn  bool       // a watch that goes on from what is known
 	watch   bool       // one that has not ended
 	read    int64
+	most    int64 // how much is read of it, or of all pages of the list
 }
 
 // end notes how a watch ended, once.
@@ -164,18 +169,21 @@ func (m *metered) Read(p []byte) (int, error) {
 		return n, err
 	}
 	now := time.Now()
-	m.intake.heard.Store(now.UnixNano())
+	m.intake.came.Add(int64(n))
 	m.read += int64(n)
 	total := m.read
 	if m.page != "" {
 		total = m.intake.addPage(m.page, int64(n), false)
 	}
-	if total > maxAnswer {
+	if total > m.most {
 		m.intake.tooMuch.Store(now.UnixNano())
 		return 0, errTooMuch
 	}
 	if m.goesOn && m.intake.isFull() {
 		return 0, errFull
+	}
+	if m.most == maxPlain {
+		return n, err // nobody waits behind a flood to hear that the server is there; and we ask seldom
 	}
 	if !m.intake.limit.AllowN(now, n) {
 		m.intake.held.Store(now.UnixNano())

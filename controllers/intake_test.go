@@ -73,12 +73,13 @@ func TestIntakeCutsAnswers(t *testing.T) {
 		cut  bool
 	}{
 		{"an endless watch", maxAnswer + 1, []string{"https://far/api/v1/pods?watch=true"}, true},
-		{"an endless list", maxAnswer + 1, []string{"https://far/api/v1/pods"}, true},
-		{"a long list", maxAnswer, []string{"https://far/api/v1/pods"}, false},
-		{"pages without end", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/pods?continue=x"}, true},
+		{"an endless list", maxAnswer + 1, []string{"https://far/api/v1/pods?resourceVersion=0"}, true},
+		{"a long list", maxAnswer, []string{"https://far/api/v1/pods?resourceVersion=0"}, false},
+		{"pages without end", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/pods?limit=5&continue=x"}, true},
 		{"two lists", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/pods?limit=5"}, false},
-		{"lists of two kinds", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/nodes?continue=x"}, false},
-		{"an endless version", maxAnswer + 1, []string{"https://far/version"}, true},
+		{"lists of two kinds", maxAnswer/2 + 1, []string{"https://far/api/v1/pods?limit=5", "https://far/api/v1/nodes?limit=5&continue=x"}, false},
+		{"a long answer", maxPlain, []string{"https://far/apis"}, false},
+		{"an endless version", maxPlain + 1, []string{"https://far/version"}, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			i := newIntake(pours{size: tc.size})

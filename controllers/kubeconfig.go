@@ -43,6 +43,8 @@ type Kubeconfig struct {
 	Config *rest.Config
 	// Expiry is when the credential ends, zero when it does not say.
 	Expiry time.Time
+	// Begins is when the client certificate begins to count, zero if there is none.
+	Begins time.Time
 }
 
 // ParseKubeconfig reads the current context of a kubeconfig that came from a Secret. Whoever can write that Secret must not be able to
@@ -96,6 +98,7 @@ func ParseKubeconfig(data []byte, now time.Time) (*Kubeconfig, error) {
 			},
 		},
 		Expiry: expiry,
+		Begins: certificateBegin(user.ClientCertificateData),
 	}, nil
 }
 
@@ -168,16 +171,19 @@ func checkUser(name string, u *clientcmdapi.AuthInfo, now time.Time) (time.Time,
 }
 
 // certificateEnd gives the end of the first certificate in a PEM bundle, the leaf.
-func certificateEnd(bundle []byte) time.Time {
-	block, _ := pem.Decode(bundle)
-	if block == nil {
-		return time.Time{}
+func certificateEnd(bundle []byte) time.Time { return leafOf(bundle).NotAfter }
+
+// certificateBegin gives its beginning.
+func certificateBegin(bundle []byte) time.Time { return leafOf(bundle).NotBefore }
+
+// leafOf is the first certificate of a bundle, or an empty one.
+func leafOf(bundle []byte) *x509.Certificate {
+	if block, _ := pem.Decode(bundle); block != nil {
+		if leaf, err := x509.ParseCertificate(block.Bytes); err == nil {
+			return leaf
+		}
 	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return time.Time{}
-	}
-	return leaf.NotAfter
+	return &x509.Certificate{}
 }
 
 // tokenEnd reads the exp claim of a JWT without verifying it: it is shown to people and never trusted. Other tokens have no known end.

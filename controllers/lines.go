@@ -52,14 +52,21 @@ func (l *lines) DialContext(ctx context.Context, network, address string) (net.C
 	return out, nil
 }
 
-// closeAll closes every connection, and those that are still being made as soon as they are.
-func (l *lines) closeAll() {
+// cut closes every connection that is there. Others may be made.
+func (l *lines) cut() {
 	l.mu.Lock()
-	l.closed = true
 	open := l.open
 	l.open = nil
 	l.mu.Unlock()
 	for c := range open {
-		_ = c.Conn.Close() // nobody uses it any more
+		_ = c.Conn.Close() // whoever uses it finds out
 	}
+}
+
+// closeAll closes every connection, and those that are still being made as soon as they are.
+func (l *lines) closeAll() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.cut()
 }

@@ -68,6 +68,8 @@ func TestControllers(t *testing.T) {
 var _ = BeforeSuite(func() {
 	ctrl.SetLogger(testLog())
 	probeEvery = time.Second
+	quietWatch = 6 * time.Second
+	remoteResolver = names.resolver()
 	started := make(chan *cluster, 2)
 	for range 2 {
 		go func() {
@@ -209,7 +211,7 @@ func startControlPlane(c *cluster, id world.Cluster) *controlPlane {
 }
 
 // startReplica runs a control plane; term is nil for the usual one.
-func startReplica(config *rest.Config, id world.Cluster, term *officeTimes) *controlPlane {
+func startReplica(config *rest.Config, id world.Cluster, term *officeTimes, change ...func(*Options)) *controlPlane {
 	GinkgoHelper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	Expect(err).NotTo(HaveOccurred())
@@ -217,14 +219,18 @@ func startReplica(config *rest.Config, id world.Cluster, term *officeTimes) *con
 	p := &controlPlane{address: listener.Addr().String(), stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.err = Run(ctx, Options{
+		options := Options{
 			Log: testLog(), Rest: config, Discovery: listener,
 			World:        world.Config{LocalCluster: id, TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: system},
 			GatewayImage: "isthmus.dev/gateway:dev",
 			Proxies:      []string{system + "/isthmus-nodeproxy"},
 			LeaderElect:  true,
 			term:         term,
-		})
+		}
+		for _, f := range change {
+			f(&options)
+		}
+		p.err = Run(ctx, options)
 	}()
 	return p
 }

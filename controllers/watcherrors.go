@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
@@ -39,6 +37,7 @@ type follow struct {
 	failures int
 	problem  string
 	opened   time.Time // zero while no watch is open
+	failed   time.Time // when the last failure was
 }
 
 // change needs no lock held.
@@ -54,7 +53,17 @@ func (f *follows) change(path string, how func(*follow)) {
 }
 
 func (f *follows) failed(path string, code int, problem string) {
-	f.change(path, func(at *follow) { at.code, at.problem, at.opened = code, problem, time.Time{}; at.failures++ })
+	f.change(path, func(at *follow) {
+		at.code, at.problem, at.opened, at.failed = code, problem, time.Time{}, time.Now()
+		at.failures++
+	})
+}
+
+// record gives the failures in a row, and when the last one was.
+func (f *follows) record(path string) (failures int, last time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at[path].failures, f.at[path].failed
 }
 
 // answered is about a list or a watch that begins well.
@@ -72,7 +81,7 @@ func (f *follows) ended(path string, problem error) {
 		if time.Since(at.opened) >= steady {
 			at.failures = 0
 		} else if problem != nil && !errors.Is(problem, io.EOF) {
-			at.problem = problem.Error()
+			at.problem, at.failed = problem.Error(), time.Now()
 			at.failures++
 		}
 		at.opened = time.Time{}
@@ -122,41 +131,11 @@ func (c *connection) judge() {
 		if !h.reachable || h.phase == phaseRefused {
 			return // that is the better explanation
 		}
+		if reason == "" && h.phase == phaseSyncing && time.Since(h.began) > 3*probeEvery {
+			h.reason = v1alpha1.ReasonSlow
+			h.message = "the first read goes on since " + h.began.UTC().Format(time.RFC3339) + ": the API server, or the way to it, is slow"
+			return
+		}
 		h.reason, h.message = reason, message
 	})
-}
-
-// explainUnreachable names the reason and gives a message without credentials.
-func explainUnreachable(host string, err error) (reason, message string) {
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	var hostname x509.HostnameError
-	switch {
-	case apierrors.IsUnauthorized(err):
-		return v1alpha1.ReasonUnauthorized, "the API server does not accept the kubeconfig's credentials"
-	case apierrors.IsForbidden(err):
-		return v1alpha1.ReasonForbidden, "the kubeconfig's user lacks a right (see config/rbac/reader.yaml for those needed): " + err.Error()
-	case errors.As(err, &unknown):
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that certificate-authority-data does not vouch for: " + unknown.Error()
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that is not valid by our clock: " + invalid.Error()
-	case errors.As(err, &invalid):
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that is not valid: " + invalid.Error()
-	case errors.As(err, &hostname):
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate for another name: " + hostname.Error()
-	case errors.Is(err, context.DeadlineExceeded):
-		return v1alpha1.ReasonUnreachable, fmt.Sprintf("%s does not answer within %s", host, probeTimeout)
-	}
-	return v1alpha1.ReasonUnreachable, err.Error()
-}
-
-// explainSkew is about a server's clock that is ahead of ours, or behind if ahead is negative.
-func explainSkew(ahead time.Duration) string {
-	direction := "ahead of"
-	if ahead < 0 {
-		direction = "behind"
-	}
-	// Rounded, so that it does not change with every question.
-	return fmt.Sprintf("the API server's clock is about %s %s ours: certificates and tokens may seem expired, or not yet valid, on one side",
-		ahead.Abs().Round(clockSlack), direction)
 }

@@ -147,7 +147,11 @@ const (
 	ReasonUnreachable = "Unreachable"
 	// ReasonUntrusted says that the API server's certificate is not one that the kubeconfig trusts, or not valid now.
 	ReasonUntrusted = "Untrusted"
-	// ReasonSlow goes with Connected=True: the API server takes long to answer.
+	// ReasonNotKubernetes says that something answers at the address that is no API server.
+	ReasonNotKubernetes = "NotKubernetes"
+	// ReasonOverloaded says that the API server refuses to answer for now.
+	ReasonOverloaded = "Overloaded"
+	// ReasonSlow says that the API server takes long: to answer, with Connected=True, or to be read for the first time, with Synced=False.
 	ReasonSlow = "Slow"
 	// ReasonClockSkew goes with Connected=True: the API server's clock differs from ours by more than a minute.
 	ReasonClockSkew = "ClockSkew"

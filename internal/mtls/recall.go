@@ -29,7 +29,7 @@ func (s *Source) recall(e *entry, log logr.Logger) {
 	log.Info("kept certificate is used until there is another", "notAfter", cert.NotAfter)
 	s.mu.Lock()
 	if _, known := s.bundles[e.id.TrustDomain]; !known {
-		s.bundles[e.id.TrustDomain] = domainBundle{bundle: cert.bundle} // older than what any call brings
+		s.bundles[e.id.TrustDomain] = domainBundle{trust: &trust{roots: cert.bundle}} // older than what any call brings
 	}
 	s.mu.Unlock()
 	e.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -74,6 +75,17 @@ func Start() (*Server, error) {
 // Stop ends the API server and its etcd, and removes their data.
 func (s *Server) Stop() error {
 	return errors.Join(s.environment.Stop(), os.RemoveAll(s.directory))
+}
+
+// TrustClients has the API server believe certificates of users that another authority, in PEM, has signed. It may take a moment to notice.
+func (s *Server) TrustClients(authority []byte) error {
+	// envtest has the API server read this file, which follows it.
+	path := filepath.Join(s.environment.ControlPlane.GetAPIServer().CertDir, "client-cert-auth-ca.crt")
+	present, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the API server's authorities of users: %w", err)
+	}
+	return os.WriteFile(path, slices.Concat(present, authority), 0o600)
 }
 
 // binaries makes a directory in which envtest finds the programs under the names that it looks for: one binary serves all of Kubernetes.
