@@ -66,7 +66,9 @@ type Options struct {
 	// Registerer takes our metrics, or nil.
 	Registerer prometheus.Registerer
 
-	term *officeTimes // for tests
+	// For tests; zero means what is usual.
+	term     *officeTimes
+	deadline time.Duration // see bootDeadline
 }
 
 // Run is the control plane: it serves discovery and certificates, and writes while it leads, until ctx ends. Everything that it started
@@ -198,6 +200,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, p.authority.Signer, o.Log.WithName("trust"), events)
 	p.trust.changed = func() { p.inboxes.wishes.add(types.NamespacedName{Name: "all"}) } // whose status says which domains have no roots
 	p.pipeline = NewPipeline(p.store, o.World, p.trust, p.known, p.translated, o.Log.WithName("pipeline"))
+	p.pipeline.deadline = cmp.Or(o.deadline, bootDeadline)
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
 		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),

@@ -19,11 +19,11 @@ import (
 )
 
 // replica starts a control plane of a cluster with a short lease, by way of a kubeconfig.
-func replica(kubeconfig []byte, id world.Cluster) *controlPlane {
+func replica(kubeconfig []byte, id world.Cluster, change ...func(*Options)) *controlPlane {
 	GinkgoHelper()
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	Expect(err).NotTo(HaveOccurred())
-	p := startReplica(config, id, &officeTimes{duration: 6 * time.Second, deadline: 4 * time.Second, retry: 500 * time.Millisecond})
+	p := startReplica(config, id, &officeTimes{duration: 6 * time.Second, deadline: 4 * time.Second, retry: 500 * time.Millisecond}, change...)
 	DeferCleanup(func() {
 		p.stop()
 		Eventually(p.done).Should(BeClosed())

@@ -46,6 +46,8 @@ type Pipeline struct {
 	changed func(translate.Change)
 	log     logr.Logger
 	ready   chan struct{}
+	// deadline is bootDeadline but in tests.
+	deadline time.Duration
 
 	mu      sync.RWMutex
 	results results
@@ -66,7 +68,7 @@ type results struct {
 func NewPipeline(store *world.Store, config world.Config, publish publisher, known func() (own bool, unheard []world.Cluster), changed func(translate.Change), log logr.Logger) *Pipeline {
 	return &Pipeline{
 		store: store, engine: translate.NewEngine(config), publish: publish, local: config.LocalCluster,
-		known: known, changed: changed, log: log, ready: make(chan struct{}),
+		known: known, changed: changed, log: log, ready: make(chan struct{}), deadline: bootDeadline,
 		results: results{
 			findings:  map[world.ObjectRef][]translate.Finding{},
 			plans:     map[world.Key]*translate.GatewayPlan{},
@@ -111,7 +113,7 @@ func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 		if !p.step(ctx, bootTick) {
 			return nil, false
 		}
-		if own && (len(unheard) == 0 || time.Since(began) > bootDeadline) {
+		if own && (len(unheard) == 0 || time.Since(began) > p.deadline) {
 			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
 			if len(unheard) > 0 {
 				p.publish.SetDoubt(inDoubt(unheard))
