@@ -57,8 +57,11 @@ type Options struct {
 	ServerNames []string
 	// HealthAddress and MetricsAddress are host:port; "0" serves none.
 	HealthAddress, MetricsAddress string
-	LeaderElect                   bool
-	GatewayImage                  string
+	// ProfileAddress is host:port where the runtime's profiles are served; "" or "0" serves none. They show what the process holds: it must not be reachable by
+	// others.
+	ProfileAddress string
+	LeaderElect    bool
+	GatewayImage   string
 	// Proxies are the service accounts, as "namespace/name", that may ask for identities of pods on their own node.
 	Proxies []string
 	// RemoteRoom is how many bytes are kept of one remote cluster, about; 0 means DefaultRoom.
@@ -130,6 +133,7 @@ func newManager(o Options, office *office) (ctrl.Manager, error) {
 		},
 		Metrics:                       server.Options{BindAddress: cmp.Or(o.MetricsAddress, "0")},
 		HealthProbeBindAddress:        cmp.Or(o.HealthAddress, "0"),
+		PprofBindAddress:              cmp.Or(o.ProfileAddress, "0"),
 		LeaderElection:                o.LeaderElect,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 ptr.To(office.times.duration),

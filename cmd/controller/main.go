@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -47,6 +48,7 @@ func main() {
 type settings struct {
 	cluster, trustDomain, clusterDomain, systemNamespace string
 	discovery, health, metrics, gatewayImage, proxies    string
+	profile                                              string
 	leaderElect                                          bool
 	verbosity                                            int
 	remoteRoom                                           int64 // MiB
@@ -70,6 +72,7 @@ func parse(args []string, env func(string) string) (settings, error) {
 	f.StringVar(&s.discovery, "discovery-address", ":15012", "where discovery and certificates are served, over TLS")
 	f.StringVar(&s.health, "health-address", ":8081", "where /healthz and /readyz are served")
 	f.StringVar(&s.metrics, "metrics-address", ":8080", "where /metrics is served; 0 for nowhere")
+	f.StringVar(&s.profile, "profile-address", "0", "where /debug/pprof is served, on loopback; 0 for nowhere")
 	f.BoolVar(&s.leaderElect, "leader-elect", false, "write only while elected; needed with more than one replica")
 	f.Int64Var(&s.remoteRoom, "remote-room", controllers.DefaultRoom>>20, "MiB that the objects of one remote cluster may take; beyond that its changes are read now and then only")
 	f.IntVar(&s.verbosity, "v", 0, "how much is logged; 1 and above for debugging")
@@ -85,6 +88,9 @@ func parse(args []string, env func(string) string) (settings, error) {
 	if _, err := mesh.ParseIdentity("spiffe://" + s.trustDomain + "/ns/a/sa/b"); err != nil {
 		return s, fmt.Errorf("--trust-domain %q is not a SPIFFE trust domain: %w", s.trustDomain, err)
 	}
+	if !ownEyesOnly(s.profile) {
+		return s, fmt.Errorf("--profile-address %q is not an address of loopback: profiles are not for others", s.profile)
+	}
 	if s.remoteRoom < 1 || s.remoteRoom > 1<<20 {
 		return s, fmt.Errorf("--remote-room %d must be between 1 and %d MiB", s.remoteRoom, 1<<20)
 	}
@@ -94,6 +100,15 @@ func parse(args []string, env func(string) string) (settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// ownEyesOnly says whether nobody but this machine (in a pod: the pod) can reach an address.
+func ownEyesOnly(address string) bool {
+	if address == "0" {
+		return true
+	}
+	at, err := netip.ParseAddrPort(address)
+	return err == nil && at.Addr().IsLoopback()
 }
 
 func run(args []string, env func(string) string) error {
@@ -125,6 +140,7 @@ func run(args []string, env func(string) string) error {
 		Discovery:      listener,
 		HealthAddress:  s.health,
 		MetricsAddress: s.metrics,
+		ProfileAddress: s.profile,
 		LeaderElect:    s.leaderElect,
 		GatewayImage:   s.gatewayImage,
 		Proxies:        strings.Split(s.proxies, ","),

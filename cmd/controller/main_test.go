@@ -20,6 +20,8 @@ func TestParse(t *testing.T) {
 		{"--proxy-accounts=nodeproxy", "--proxy-accounts"},
 		{"--remote-room=0", "--remote-room"},
 		{"--remote-room=2000000", "--remote-room"},
+		{"--profile-address=:6060", "--profile-address"},
+		{"--profile-address=10.0.0.1:6060", "--profile-address"},
 		{"surplus", "surplus"},
 		{"--no-such-flag", "no-such-flag"},
 	} {

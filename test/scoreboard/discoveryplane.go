@@ -41,6 +41,7 @@ type discoveryPlane struct {
 	clusters []*fleet.Cluster
 	address  string // of discovery
 	health   string
+	profile  string // where the controller serves profiles of itself
 	program  string // path of the controller
 	dir      string
 	cmd      *exec.Cmd
@@ -84,10 +85,13 @@ func (p *discoveryPlane) start(ctx context.Context) error {
 	if p.health, err = freeAddress(ctx); err != nil {
 		return err
 	}
+	if p.profile, err = freeAddress(ctx); err != nil {
+		return err
+	}
 	if p.log, err = os.Create(filepath.Join(p.dir, "log")); err != nil {
 		return err
 	}
-	p.cmd = exec.CommandContext(ctx, p.program, "--cluster-id", p.local().ID, "--discovery-address", p.address, "--health-address", p.health, "--metrics-address", "0")
+	p.cmd = exec.CommandContext(ctx, p.program, "--cluster-id", p.local().ID, "--discovery-address", p.address, "--health-address", p.health, "--metrics-address", "0", "--profile-address", p.profile)
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }

@@ -102,17 +102,23 @@ func (c *discoveryUnrest) cost(ctx context.Context, out io.Writer) (remoteCost, 
 	if err != nil {
 		return remoteCost{}, err
 	}
-	began, made := time.Now(), c.made
+	made := c.made
 	var resident []float64
-	for time.Since(began) < remoteFor {
-		if err := c.run(ctx, remoteRate*clusters, time.Second); err != nil {
-			return remoteCost{}, err
+	err = c.plane.observe(ctx, remoteFor, func() error {
+		for began := time.Now(); time.Since(began) < remoteFor; {
+			if err := c.run(ctx, remoteRate*clusters, time.Second); err != nil {
+				return err
+			}
+			r, err := c.plane.resident()
+			if err != nil {
+				return err
+			}
+			resident = append(resident, r)
 		}
-		r, err := c.plane.resident()
-		if err != nil {
-			return remoteCost{}, err
-		}
-		resident = append(resident, r)
+		return nil
+	})
+	if err != nil {
+		return remoteCost{}, err
 	}
 	after, err := c.plane.processor()
 	if err != nil {

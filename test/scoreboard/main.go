@@ -16,6 +16,11 @@
 //
 // also writes a profile of the processor time, in which `go tool pprof -tagfocus side=ours` (or side=control) tells the two sides apart.
 //
+//	go run ./test/scoreboard -subject FILE ROW
+//
+// is for rows whose subject is a process of its own, the controller: it writes a profile of that process's time in what the row measures (the last part of it, if
+// there are several), and of its memory then to FILE.heap.
+//
 //	go run ./test/scoreboard plot
 //
 // measures all rows of HBONE, a few minutes, writes what it found to docs/hbone-figures.json and draws docs/hbone-figures.svg. To draw that again without
@@ -100,6 +105,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 	flags.SetOutput(problems)
 	flags.Usage = func() { usage(problems) }
 	profile := flags.String("profile", "", "")
+	subject := flags.String("subject", "", "")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -129,6 +135,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 		fmt.Fprintf(problems, "scoreboard: there is no row %q; without arguments the rows are listed\n", name)
 		return 2
 	}
+	ctx = withSubject(ctx, *subject)
 	found, err := profiled(*profile, func() (result, error) { return r.measure(ctx, out) })
 	if err != nil {
 		return failed(err)
@@ -143,7 +150,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 }
 
 func usage(problems io.Writer) {
-	fmt.Fprintln(problems, "usage: scoreboard [-profile FILE] ROW, or plot, or draw; ROW is one of")
+	fmt.Fprintln(problems, "usage: scoreboard [-profile FILE] [-subject FILE] ROW, or plot, or draw; ROW is one of")
 	for _, name := range slices.Sorted(maps.Keys(rows)) {
 		fmt.Fprintf(problems, "  %-20s %s\n", name, rows[name].about)
 	}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// subjectFile is the key in a context of the file that -subject names.
+type subjectFile struct{}
+
+func withSubject(ctx context.Context, file string) context.Context {
+	return context.WithValue(ctx, subjectFile{}, file)
+}
+
+// observe runs measure, which takes about as long as said, and writes profiles of the controller in that time, if they are asked for.
+func (p *discoveryPlane) observe(ctx context.Context, about time.Duration, measure func() error) error {
+	file, _ := ctx.Value(subjectFile{}).(string)
+	if file == "" {
+		return measure()
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.fetch(ctx, fmt.Sprintf("profile?seconds=%d", int(about.Seconds())), file) }()
+	err := measure()
+	return errors.Join(err, <-done, p.fetch(ctx, "heap?gc=1", file+".heap"))
+}
+
+// fetch writes one of the controller's profiles to a file.
+func (p *discoveryPlane) fetch(ctx context.Context, what, file string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.profile+"/debug/pprof/"+what, http.NoBody)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile of the controller: %s", answer.Status)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, answer.Body)
+	return errors.Join(err, f.Close())
+}
