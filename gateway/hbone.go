@@ -46,7 +46,7 @@ func (l *listener) serve(nc net.Conn) {
 	defer s.peers.give(o.peer)
 	l.add(o.conn)
 	defer l.remove(o.conn)
-	s.o.Source.Guard(o.conn)
+	defer s.o.Source.Guard(o.conn)()
 	defer o.drainInTime(s.o.Now())()
 	for {
 		// At most HBONE.MaxStreams requests are open at once.

@@ -164,10 +164,11 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 		secured.Close()
 		return failed(err)
 	}
-	p.proxy.o.Certificates.Guard(inner)
+	release := p.proxy.o.Certificates.Guard(inner)
 	stream, answer, err := inner.Open(ctx, plan.Target, append(h, hbone.Field{Name: headerNetwork, Value: network}))
 	if err != nil {
 		inner.Close()
+		release()
 		return failed(err)
 	}
 	return &dialled{
@@ -175,6 +176,7 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 		finish: func() {
 			ctx, cancel := context.WithTimeout(context.Background(), innerFarewell)
 			defer cancel()
+			defer release()
 			inner.Shutdown(ctx) //nolint:errcheck // nothing is left that could be lost
 		},
 	}, nil

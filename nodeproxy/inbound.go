@@ -41,7 +41,7 @@ func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 	p.tunnelsIn.add(conn)
 	defer p.tunnelsIn.remove(conn)
 	defer conn.Close()
-	p.proxy.o.Certificates.Guard(conn)
+	defer p.proxy.o.Certificates.Guard(conn)()
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {

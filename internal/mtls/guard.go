@@ -30,7 +30,7 @@ type guard struct {
 	since time.Time
 }
 
-// guards are all of a Source. Those whose connections have ended are forgotten whenever the set has doubled.
+// guards are all of a Source. Those whose connections have ended, and that nobody released, are forgotten whenever the set has doubled.
 type guards struct {
 	set       map[*guard]struct{}
 	sweepAt   int
@@ -48,20 +48,23 @@ const (
 // trust domain are gone, or the root that vouched for it is gone while its certificate would still last. Certificates that end by time end no connection, and
 // neither do roots that go after all certificates below them have ended: so a rotation that waits for them cuts nothing. The connection must have been verified
 // within the last minute.
-func (s *Source) Guard(conn Guarded) {
+//
+// Whoever knows when the connection has ended calls release, which may be called again; of others the Source finds out by and by.
+func (s *Source) Guard(conn Guarded) (release func()) {
+	nothing := func() {}
 	state, ok := conn.ConnectionState()
 	if !ok {
-		return
+		return nothing
 	}
 	peer, err := Peer(state)
 	if err != nil {
-		return // no configuration of ours let it through
+		return nothing // no configuration of ours let it through
 	}
 	g := &guard{conn: conn, peer: peer, chain: state.PeerCertificates, since: time.Now()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return
+		return nothing
 	}
 	if s.guards.set == nil {
 		s.guards.set = map[*guard]struct{}{}
@@ -77,6 +80,11 @@ func (s *Source) Guard(conn Guarded) {
 	s.guards.set[g] = struct{}{}
 	if at, ok := s.guards.withdrawn[peer.TrustDomain]; ok && time.Since(at) < longestHandshake {
 		s.recheck([]*guard{g}) // it may have been verified before
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.guards.set, g)
 	}
 }
 
@@ -139,9 +147,11 @@ func (s *Source) recheck(concerned []*guard) {
 					err = nil
 				}
 				verdicts[leaf] = err
+				if err != nil {
+					s.o.Log.Info("a peer is not believed any more, and its connections end", "peer", g.peer.String(), "reason", err.Error())
+				}
 			}
 			if err != nil {
-				s.o.Log.Info("a connection ends, for its peer is not believed any more", "peer", g.peer.String(), "reason", err.Error())
 				s.wait.Go(func() { _ = g.conn.CloseFor(err) }) // says nothing
 			}
 		}

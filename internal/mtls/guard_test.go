@@ -97,7 +97,7 @@ func TestGuard(t *testing.T) {
 	})
 }
 
-// Who was guarded and has ended is forgotten.
+// Who was guarded and has ended is forgotten, at once if somebody says so.
 func TestGuardsAreForgotten(t *testing.T) {
 	root := newAuthority(t, "root", nil)
 	s := NewSource(root, SourceOptions{})
@@ -106,6 +106,15 @@ func TestGuardsAreForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := from(t, root, cart.String(), nil)
+	release := s.Guard(c)
+	if n := len(s.guards.set); n != 1 {
+		t.Errorf("%d connections are guarded, want 1", n)
+	}
+	release()
+	release()
+	if n := len(s.guards.set); n != 0 {
+		t.Errorf("%d connections are guarded, want none", n)
+	}
 	for range 1000 {
 		ended := &guarded{state: c.state, done: make(chan struct{})}
 		close(ended.done)
