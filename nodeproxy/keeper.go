@@ -91,15 +91,24 @@ func NewKeeper(o KeeperOptions) *Keeper {
 				func() float64 { return k.Age().Seconds() }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_snapshot_restored",
 				Help: "1 while what is known comes from a snapshot that no controller has confirmed yet, else 0."},
+				func() float64 { return one(k.Restored()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_discovery_partial",
+				Help: "1 while the controller says that it could not read all clusters yet, so that there may be more than is known; else 0."},
 				func() float64 {
-					if k.Restored() {
-						return 1
-					}
-					return 0
+					c := k.client.Load()
+					return one(c != nil && c.Partial())
 				}),
 		)
 	}
 	return k
+}
+
+// one is a truth as a metric tells it.
+func one(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // Note takes a delta that was applied to the view.

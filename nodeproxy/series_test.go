@@ -89,7 +89,7 @@ func TestMetricsAreNamedAsOnTheWire(t *testing.T) {
 	xds.NewClient(xds.ClientOptions{Registerer: got})
 	for _, want := range []string{
 		"istio_tcp_connections_opened_total", "istio_tcp_connections_closed_total", "istio_tcp_received_bytes_total", "istio_tcp_sent_bytes_total",
-		"istio_tcp_connections_failed_total", "istio_tcp_sockets_open", "istio_on_demand_dns_total",
+		"istio_tcp_connections_failed_total", "istio_tcp_sockets_open", "istio_on_demand_dns_total", "istio_crl_policy_rejections_total",
 		"istio_dns_requests_total", "istio_dns_upstream_requests_total", "istio_dns_upstream_failures_total", "istio_dns_upstream_request_duration_seconds",
 		"istio_xds_connection_terminations_total", "istio_xds_message_total", "istio_xds_message_bytes_total",
 		"workload_manager_active_proxy_count", "workload_manager_pending_proxy_count", "workload_manager_proxies_started_total", "workload_manager_proxies_stopped_total",

@@ -113,7 +113,7 @@ type metrics struct {
 	// series bounds those five.
 	series *series
 
-	unspoofed, podsStarted, podsStopped, dryRun, namesResolved prometheus.Counter
+	unspoofed, podsStarted, podsStopped, dryRun, namesResolved, revoked prometheus.Counter
 
 	handshakeFailures, tunnelEvents, attemptsFailed *prometheus.CounterVec
 
@@ -146,6 +146,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		handshakeFailures: vec("isthmus_handshake_failures_total", "Inbound tunnels that were not accepted.", "reason"),
 		tunnelEvents:      vec("isthmus_tunnel_events_total", "Limits and rules that tunnels ran into.", "event"),
 		namesResolved:     counter("istio_on_demand_dns_total", "Names of workloads that were resolved because a connection needed it."),
+		revoked:           counter("istio_crl_policy_rejections_total", "Connections that were refused, or ended, because a certificate was revoked."),
 		podsStarted:       counter("workload_manager_proxies_started_total", "Pods that began to be served."),
 		podsStopped:       counter("workload_manager_proxies_stopped_total", "Pods that ceased to be served."),
 
@@ -231,6 +232,9 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 	reason := ReasonNone
 	if refusal != nil {
 		reason = refusal.Reason
+	}
+	if reason == ReasonCertRevoked {
+		x.metrics.revoked.Inc()
 	}
 	received, sent := conn.Stats.Sent.Load(), conn.Stats.Received.Load()
 	labels := x.metrics.series.admit(conn.labels(reason))

@@ -25,7 +25,10 @@ type plane struct {
 	signer *ca.Signer
 	// world is what it tells.
 	world mesh.Snapshot
-	stop  func()
+	// unsure says that it begins without having read all clusters, and settle ends that.
+	unsure bool
+	settle func()
+	stop   func()
 }
 
 // newPlane knows the pod cart-0, which is all of the service cart.
@@ -78,6 +81,10 @@ func (p *plane) start(t *testing.T, addr string) (target string) {
 		return asked, authenticate(ctx)
 	}})
 	discovery.Update(mesh.Diff(mesh.NewSnapshot(), p.world))
+	if p.unsure {
+		discovery.SetDoubt(func(string) bool { return true })
+	}
+	p.settle = func() { discovery.SetDoubt(nil) }
 	discovery.SetReady()
 	config := ca.ServerConfig(func() *ca.Signer { return p.signer }, "localhost")
 	if addr == "" {

@@ -133,6 +133,7 @@ func TestCrashWhileTheControllerIsAway(t *testing.T) {
 
 	// What is kept is not looked at where a controller answers: now it denies everybody.
 	s.plane.world.Policies["shop/nobody"] = &mesh.Policy{Namespace: "shop", Name: "nobody", Scope: mesh.PolicyNamespace, Action: mesh.Allow}
+	s.plane.unsure = true
 	s.plane.start(t, "127.0.0.1:"+s.controller[strings.LastIndexByte(s.controller, ':')+1:])
 	second.kill()
 	third := launch(t, s.args)
@@ -143,7 +144,9 @@ func TestCrashWhileTheControllerIsAway(t *testing.T) {
 	if strings.Contains(third.String(), "serving from the snapshot") {
 		t.Error("the snapshot was taken although a controller was there")
 	}
-	s.measured(t, "isthmus_snapshot_restored 0")
+	s.measured(t, "isthmus_snapshot_restored 0", "isthmus_discovery_partial 1")
+	s.plane.settle()
+	eventually(t, "that it knows all", func() error { return get("http://"+s.metrics+"/metrics", "isthmus_discovery_partial 0") })
 }
 
 // TestSupervisedCrash kills the process that serves, several times in a row: the supervisor begins it again before a kubelet would have heard of it.
