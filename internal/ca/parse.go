@@ -71,27 +71,33 @@ func readRequest(csrPEM []byte) (crypto.PublicKey, error) {
 
 // parseCertificates reads one or more certificates in PEM, and nothing else.
 func parseCertificates(data []byte) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
+	certs, err := readBlocks(data, "CERTIFICATE", maxCertificates, x509.ParseCertificate)
+	if err == nil && len(certs) == 0 {
+		err = errors.New("holds no certificate")
+	}
+	return certs, err
+}
+
+// readBlocks reads up to most blocks in PEM of one type, and nothing else.
+func readBlocks[T any](data []byte, kind string, most int, parse func(der []byte) (T, error)) ([]T, error) {
+	var all []T
 	for len(bytes.TrimSpace(data)) > 0 {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
 			return nil, errors.New("holds something that is not PEM")
 		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("holds a %s among certificates", block.Type)
+		if block.Type != kind {
+			return nil, fmt.Errorf("holds a %s, want nothing but %s", block.Type, kind)
 		}
-		cert, err := x509.ParseCertificate(block.Bytes)
+		one, err := parse(block.Bytes)
 		if err != nil {
 			return nil, err
 		}
-		if certs = append(certs, cert); len(certs) > maxCertificates {
-			return nil, fmt.Errorf("holds more than %d certificates", maxCertificates)
+		if all = append(all, one); len(all) > most {
+			return nil, fmt.Errorf("holds more than %d of %s", most, kind)
 		}
 	}
-	if len(certs) == 0 {
-		return nil, errors.New("holds no certificate")
-	}
-	return certs, nil
+	return all, nil
 }
 
 // parseKey reads a private key in PKCS #8, PKCS #1 or SEC 1.

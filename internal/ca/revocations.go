@@ -5,7 +5,6 @@ package ca
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 )
@@ -20,33 +19,19 @@ const (
 	maxListsBytes = 1 << 20
 )
 
-// ReadRevocations reads revocation lists in PEM, and nothing else. A list without a signature that can be checked is an error only if by says who may have
-// signed: it must be one of them.
+// ReadRevocations reads revocation lists in PEM, and nothing else. Each must be signed by one of by; without any, it is not known here who signs, and signatures
+// are left to who uses the lists.
 func ReadRevocations(data []byte, by []*x509.Certificate) ([]*x509.RevocationList, error) {
 	if len(data) > maxListsBytes {
 		return nil, fmt.Errorf("has %d bytes, at most %d are accepted", len(data), maxListsBytes)
 	}
-	var lists []*x509.RevocationList
-	for len(bytes.TrimSpace(data)) > 0 {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			return nil, errors.New("holds something that is not PEM")
-		}
-		if block.Type != "X509 CRL" {
-			return nil, fmt.Errorf("holds a %s among revocation lists", block.Type)
-		}
-		list, err := x509.ParseRevocationList(block.Bytes)
+	return readBlocks(data, "X509 CRL", maxLists, func(der []byte) (*x509.RevocationList, error) {
+		list, err := x509.ParseRevocationList(der)
 		if err != nil {
 			return nil, err
 		}
-		if err := signedBy(list, by); err != nil {
-			return nil, err
-		}
-		if lists = append(lists, list); len(lists) > maxLists {
-			return nil, fmt.Errorf("holds more than %d revocation lists", maxLists)
-		}
-	}
-	return lists, nil
+		return list, signedBy(list, by)
+	})
 }
 
 // signedBy gives an error if none of the certificates, if there are any, signed the list.
