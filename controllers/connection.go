@@ -328,7 +328,9 @@ func newHTTPClient(config *rest.Config) (*http.Client, *lines, func(), error) {
 	transport := &http.Transport{
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: probeTimeout,
-		IdleConnTimeout:     90 * time.Second, // as http.DefaultTransport
+		// Questions come more often, so a connection in use is never idle for so long. One that is closed while its last stream is given up begins to wait
+		// anew (net/http, forgetStreamID), and with it all that it holds of a cluster that was removed: that is not to be the usual 90 s.
+		IdleConnTimeout: 15 * time.Second,
 		DialContext:         connections.DialContext,
 		Protocols:           protocols,
 
