@@ -89,19 +89,10 @@ func (v value) kind() kind {
 func decode(typeURL string, body []byte) (value, error) {
 	switch typeURL {
 	case addressURL:
-		var a workloadpb.Address
-		if err := proto.Unmarshal(body, &a); err != nil {
-			return value{}, err
+		if w := quickWorkload(body); w != nil {
+			return value{workload: w}, nil
 		}
-		switch t := a.GetType().(type) {
-		case *workloadpb.Address_Workload:
-			w, err := workloadFromProto(t.Workload)
-			return value{workload: w}, err
-		case *workloadpb.Address_Service:
-			s, err := serviceFromProto(t.Service)
-			return value{service: s}, err
-		}
-		return value{}, fmt.Errorf("address is neither a workload nor a service")
+		return decodeAddress(body)
 	case authorizationURL:
 		var a securitypb.Authorization
 		if err := proto.Unmarshal(body, &a); err != nil {
@@ -125,6 +116,23 @@ func decode(typeURL string, body []byte) (value, error) {
 		return value{bundle: bundle}, err
 	}
 	return value{}, fmt.Errorf("type %q is not known", typeURL)
+}
+
+// decodeAddress reads any Address.
+func decodeAddress(body []byte) (value, error) {
+	var a workloadpb.Address
+	if err := proto.Unmarshal(body, &a); err != nil {
+		return value{}, err
+	}
+	switch t := a.GetType().(type) {
+	case *workloadpb.Address_Workload:
+		w, err := workloadFromProto(t.Workload)
+		return value{workload: w}, err
+	case *workloadpb.Address_Service:
+		s, err := serviceFromProto(t.Service)
+		return value{service: s}, err
+	}
+	return value{}, fmt.Errorf("address is neither a workload nor a service")
 }
 
 // splitName reads "namespace/rest", the form of every name but a workload's uid.

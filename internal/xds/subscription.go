@@ -24,6 +24,8 @@ const (
 	// A client is ready after its first response, so the first one holds everything in every world but the largest
 	// (about 400 000 workloads); ztunnel accepts messages of up to 200 MiB.
 	maxResponseBytes = 128 << 20
+	// largePending is how many names are pending in a map that is worth another one: with 64, walking the empty rest takes less than making it.
+	largePending = 64
 )
 
 // subscription is what one subscriber wants of one type, what it holds and what it has still to be told.
@@ -303,6 +305,9 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 				size += len(name)
 			}
 		}
+	}
+	if len(s.pending) == 0 && len(out.entries)+len(out.removed) > largePending {
+		s.pending = map[string]struct{}{} // an emptied one would stay as large as it was, for as long as the stream lasts, and be walked for each response
 	}
 	s.owed, s.fresh = false, 0
 	s.serial++
