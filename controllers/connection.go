@@ -331,8 +331,8 @@ func newHTTPClient(config *rest.Config) (*http.Client, *lines, func(), error) {
 		// Questions come more often, so a connection in use is never idle for so long. One that is closed while its last stream is given up begins to wait
 		// anew (net/http, forgetStreamID), and with it all that it holds of a cluster that was removed: that is not to be the usual 90 s.
 		IdleConnTimeout: 15 * time.Second,
-		DialContext:         connections.DialContext,
-		Protocols:           protocols,
+		DialContext:     connections.DialContext,
+		Protocols:       protocols,
 
 		MaxResponseHeaderBytes: maxHeaders,
 		// A watch says nothing for minutes: a ping notices a dead path below it. 30 s + 15 s are client-go's own values.

@@ -26,6 +26,9 @@ const (
 	bootTick = 20 * time.Millisecond
 	// doubtTick is the same while proxies are answered with what is known of some clusters only.
 	doubtTick = time.Second
+	// gather is how far apart translations are that other clusters' changes alone ask for: with ten clusters changing ten times a second, a tenth of the messages to
+	// each proxy, for less than half of the time that such a change may take (250 ms, docs/discovery.md).
+	gather = 100 * time.Millisecond
 )
 
 // publisher is the discovery server.
@@ -93,7 +96,7 @@ func (p *Pipeline) Start(ctx context.Context) error {
 		p.complete(ctx, unheard)
 	}
 	for {
-		delta, err := p.store.Take(ctx)
+		delta, err := p.store.TakeGathered(ctx, p.local, gather)
 		if errors.Is(err, context.Canceled) {
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Store takes objects from many feeds and hands out what changed since the last time, coalesced: an object that changed ten
@@ -14,17 +15,21 @@ import (
 // Feeds never wait for the reader.
 type Store struct {
 	mu      sync.Mutex
-	objects map[Cluster]map[ObjectRef]Object // as the feeds last said
-	pending map[ObjectRef]struct{}
-	// changed holds one token while pending is not empty.
+	objects map[Cluster]map[ObjectRef]Object   // as the feeds last said
+	pending map[Cluster]map[ObjectRef]struct{} // no empty ones
+	// changed holds one token while pending is not empty, and nobody holds it back.
 	changed chan struct{}
+	// patience is whose news alone end the wait of a TakeGathered that holds back what is pending; empty if none does.
+	patience Cluster
+	// gathered is when what other clusters said was handed out last.
+	gathered time.Time
 }
 
 // NewStore is an empty store.
 func NewStore() *Store {
 	return &Store{
 		objects: map[Cluster]map[ObjectRef]Object{},
-		pending: map[ObjectRef]struct{}{},
+		pending: map[Cluster]map[ObjectRef]struct{}{},
 		changed: make(chan struct{}, 1),
 	}
 }
@@ -99,19 +104,89 @@ func (s *Store) Take(ctx context.Context) (Delta, error) {
 	}
 }
 
+// TakeGathered is Take for whom each Delta costs something, however little is in it. What cluster near says is handed out at once, and so is what others say after a
+// quiet time. While others change, what they say comes at most once in every so long, with all that came meanwhile.
+func (s *Store) TakeGathered(ctx context.Context, near Cluster, every time.Duration) (Delta, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return Delta{}, ctx.Err()
+		case <-s.changed:
+		}
+		if d, wait := s.takeDue(near, every); d.Len() > 0 {
+			return d, nil
+		} else if wait > 0 {
+			if err := s.holdBack(ctx, wait); err != nil {
+				return Delta{}, err
+			}
+		}
+	}
+}
+
+// takeDue takes what is due, and says for how long what is not may still be held back. What is held back is woken for by near alone, until holdBack ends.
+func (s *Store) takeDue(near Cluster, every time.Duration) (Delta, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, now := NewDelta(), time.Now()
+	s.takeFrom(near, d)
+	wait := every - now.Sub(s.gathered)
+	if len(s.pending) == 0 {
+		return d, 0
+	}
+	if wait <= 0 {
+		s.gathered = now
+		for cluster := range s.pending {
+			s.takeFrom(cluster, d)
+		}
+		return d, 0
+	}
+	if d.Len() > 0 {
+		s.wake() // the token was for what is left as well
+		return d, 0
+	}
+	s.patience = near
+	return d, wait
+}
+
+// holdBack waits until what is pending is due, or near says something.
+func (s *Store) holdBack(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	var err error
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-s.changed:
+	case <-timer.C:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.patience = ""
+	if len(s.pending) > 0 {
+		s.wake() // for whoever takes next
+	}
+	return err
+}
+
 func (s *Store) take() Delta {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := NewDelta()
-	for ref := range s.pending {
-		if o, ok := s.objects[ref.Cluster][ref]; ok {
+	for cluster := range s.pending {
+		s.takeFrom(cluster, d)
+	}
+	return d
+}
+
+func (s *Store) takeFrom(cluster Cluster, d Delta) {
+	for ref := range s.pending[cluster] {
+		if o, ok := s.objects[cluster][ref]; ok {
 			d.Put(o)
 		} else {
 			d.Delete(ref)
 		}
 	}
-	s.pending = map[ObjectRef]struct{}{} // a cleared one would stay as large as the largest delta ever was, and be walked each time
-	return d
+	delete(s.pending, cluster)
 }
 
 func (s *Store) remove(ref ObjectRef) bool {
@@ -128,7 +203,18 @@ func (s *Store) remove(ref ObjectRef) bool {
 }
 
 func (s *Store) touch(ref ObjectRef) {
-	s.pending[ref] = struct{}{}
+	of := s.pending[ref.Cluster]
+	if of == nil {
+		of = map[ObjectRef]struct{}{}
+		s.pending[ref.Cluster] = of
+	}
+	of[ref] = struct{}{}
+	if s.patience == "" || s.patience == ref.Cluster {
+		s.wake()
+	}
+}
+
+func (s *Store) wake() {
 	select {
 	case s.changed <- struct{}{}:
 	default: // a token is there already

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func service(c Cluster, name string, created int64) *Service {
@@ -108,6 +110,77 @@ func TestTakeWaits(t *testing.T) {
 	})
 }
 
+// TestNewsGather says when a delta is handed out to whom it costs something, and what is in it.
+func TestNewsGather(t *testing.T) {
+	const every = 100 * time.Millisecond
+	type news struct {
+		at int // milliseconds
+		of Cluster
+	}
+	for _, tc := range []struct {
+		name string
+		news []news
+		want map[int]int // objects, by milliseconds
+	}{
+		{"one far change after a quiet time", []news{{0, "west"}}, map[int]int{0: 1}},
+		{"far changes soon after another", []news{{0, "west"}, {10, "west"}, {20, "south"}, {90, "west"}}, map[int]int{0: 1, 100: 3}},
+		{"a near one does not wait for them", []news{{0, "west"}, {10, "west"}, {20, "south"}, {30, "east"}}, map[int]int{0: 1, 30: 1, 100: 2}},
+		{"nor do they for it", []news{{0, "west"}, {30, "east"}, {40, "west"}, {50, "east"}, {60, "west"}}, map[int]int{0: 1, 30: 1, 50: 1, 100: 2}},
+		{"near ones never wait", []news{{0, "east"}, {1, "east"}, {2, "east"}}, map[int]int{0: 1, 1: 1, 2: 1}},
+		{"both when the time is over", []news{{0, "west"}, {120, "east"}, {150, "west"}}, map[int]int{0: 1, 120: 1, 150: 1}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, began := NewStore(), time.Now()
+				ctx, cancel := context.WithCancel(t.Context())
+				got := map[int]int{}
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for {
+						d, err := s.TakeGathered(ctx, "east", every)
+						if err != nil {
+							return
+						}
+						got[int(time.Since(began).Milliseconds())] += d.Len()
+					}
+				}()
+				for i, n := range tc.news {
+					time.Sleep(time.Until(began.Add(time.Duration(n.at) * time.Millisecond)))
+					s.Put(service(n.of, fmt.Sprint(i), 1))
+					synctest.Wait()
+				}
+				time.Sleep(time.Second)
+				cancel()
+				<-done
+				if !maps.Equal(got, tc.want) {
+					t.Errorf("objects by milliseconds: %v, want %v", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// TestGatheringGivenUpLosesNothing says that what a taker held back when it gave up is there for the next one.
+func TestGatheringGivenUpLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewStore()
+		s.Put(service("west", "a", 1))
+		if _, err := s.TakeGathered(t.Context(), "east", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		s.Put(service("west", "a", 2))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := s.TakeGathered(ctx, "east", time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("held back for %v: %v", time.Minute, err)
+		}
+		if d, err := s.Take(t.Context()); err != nil || d.Len() != 1 {
+			t.Errorf("the next took %d objects, %v", d.Len(), err)
+		}
+	})
+}
+
 // TestStoreUnderManyFeeds says that whatever the feeds do at once, the sum of the deltas is what they last said.
 func TestStoreUnderManyFeeds(t *testing.T) {
 	s, state := NewStore(), NewState()
@@ -116,7 +189,7 @@ func TestStoreUnderManyFeeds(t *testing.T) {
 	go func() {
 		defer close(done)
 		for {
-			d, err := s.Take(ctx)
+			d, err := s.TakeGathered(ctx, "c0", time.Millisecond)
 			if err != nil {
 				return
 			}

@@ -65,7 +65,7 @@ func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error
 		return result{}, err
 	}
 	own, start := processorTime(), time.Now()
-	if err := churn.run(ctx, propagateRate, propagateFor); err != nil {
+	if err := p.observe(ctx, propagateFor, func() error { return churn.run(ctx, propagateRate, propagateFor) }); err != nil {
 		return result{}, err
 	}
 	after, err := p.processor()
