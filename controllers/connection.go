@@ -139,7 +139,7 @@ func (c *connection) run(ctx context.Context) {
 	}
 	defer closeIdle()
 	c.lines = lines
-	c.intake = newIntake(candid{httpClient.Transport})
+	c.intake = newIntake(candid{httpClient.Transport}, c.feed.room.most)
 	c.intake.full = c.feed.room.full
 	httpClient.Transport = &patience{next: c.intake, follows: &c.intake.follows, gate: &c.gate, failed: c.judge}
 	config := rest.CopyConfig(c.config.Config)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,11 +18,8 @@ const (
 	// intakeRate is how much one remote API server may send for long, in bytes per second. A change of a pod is about 4 KiB on the wire, so
 	// this is a thousand changes a second; reading that much takes about a tenth of a core here.
 	intakeRate = 4 << 20
-	// intakeBurst is how much it may send at once, in bytes: the first read of a cluster of 100,000 pods.
+	// intakeBurst is how much it may send at once, in bytes: the first read of a cluster of 100,000 pods. Little of it is held in memory at a time.
 	intakeBurst = 512 << 20
-	// maxAnswer bounds one answer, all pages of a list together, or what one watch may send before it is begun anew, in bytes. What is
-	// read first is held in memory until it is whole.
-	maxAnswer = 512 << 20
 	// maxPlain bounds an answer that is no list and no watch, in bytes: what an API server serves is the longest, and has a few MiB where there are many CRDs.
 	maxPlain = 16 << 20
 	// clockSlack is how far another cluster's clock may be from ours before status says so: certificates are issued a little before
@@ -45,22 +43,27 @@ type intake struct {
 	follows follows
 	full    func() bool // says that there is no room for more; nil: there always is
 
-	mu    sync.Mutex
-	lists map[string]int64 // path → bytes of the pages read so far
+	reading reading
+	paging  chan struct{} // holds one while a page of a list is read and skimmed
 }
 
-func newIntake(next http.RoundTripper) *intake {
-	return &intake{next: next, limit: rate.NewLimiter(intakeRate, intakeBurst), lists: map[string]int64{}}
+// newIntake makes one for a cluster that has so much room, see room.
+func newIntake(next http.RoundTripper, most int64) *intake {
+	return &intake{next: next, limit: rate.NewLimiter(intakeRate, intakeBurst), reading: reading{most: most}, paging: make(chan struct{}, 1)}
 }
 
 // RoundTrip implements http.RoundTripper.
 func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 	asked := time.Now()
 	watch, follows := followed(r)
-	// One that begins with what there is now is a list.
-	goesOn := watch && r.URL.Query().Get("sendInitialEvents") != "true"
-	if goesOn && i.isFull() {
+	query := r.URL.Query()
+	// A watch that begins with what there is now is a list.
+	initial := !watch || query.Get("sendInitialEvents") == "true"
+	if !initial && i.isFull() {
 		return nil, errFull
+	}
+	if !watch && follows {
+		r = paged(r, query)
 	}
 	answer, err := i.next.RoundTrip(r)
 	if err != nil {
@@ -87,19 +90,39 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 			i.ahead.Store(0)
 		}
 	}
-	body := &metered{ReadCloser: answer.Body, intake: i, request: r, most: maxAnswer, goesOn: goesOn, watch: watch && answer.StatusCode == http.StatusOK}
-	if !follows {
-		body.most = maxPlain
+	answer.Body = &metered{ReadCloser: answer.Body, intake: i, request: r, follows: follows, watch: watch && answer.StatusCode == http.StatusOK}
+	if !follows || answer.StatusCode != http.StatusOK {
+		answer.Body = &bounded{ReadCloser: answer.Body, intake: i, left: maxPlain}
+		return answer, nil
 	}
-	if !watch {
-		body.page = r.URL.Path
-		if r.URL.Query().Get("continue") == "" {
-			i.addPage(body.page, 0, true)
-		}
+	if query.Get("continue") == "" { // a list begins, or is over if a watch goes on from it
+		i.reading.done(r.URL.Path)
+	}
+	body, err := i.followedBody(answer.Body, r, answer.Header, watch, initial)
+	if err != nil {
+		err = errors.Join(err, answer.Body.Close())
+		i.follows.failed(r.URL.Path, 0, err.Error()) // after what closing says of how it ended
+		return nil, err
 	}
 	answer.Body = body
 	return answer, nil
 }
+
+// paged asks for a list in pages. API servers older than watches that begin with what there is give all of it at once, whatever the limit, to who is content
+// with any version ("0").
+func paged(r *http.Request, query url.Values) *http.Request {
+	if query.Get("resourceVersion") != "0" || query.Get("limit") == "" {
+		return r
+	}
+	query.Del("resourceVersion")
+	query.Del("resourceVersionMatch")
+	asked := r.Clone(r.Context())
+	asked.URL.RawQuery = query.Encode()
+	return asked
+}
+
+// noteTooMuch notes that an answer was cut off.
+func (i *intake) noteTooMuch() { i.tooMuch.Store(time.Now().UnixNano()) }
 
 // isFull says whether there is no room for what a watch may bring.
 func (i *intake) isFull() bool { return i.full != nil && i.full() }
@@ -111,34 +134,20 @@ func followed(r *http.Request) (watch, follows bool) {
 	return watch, watch || query.Has("limit") || query.Has("resourceVersion")
 }
 
-// addPage gives the bytes of all pages of the list under way.
-func (i *intake) addPage(path string, n int64, first bool) int64 {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if first {
-		i.lists[path] = 0
-	}
-	i.lists[path] += n
-	return i.lists[path]
-}
-
 // recently says whether an instant noted by the intake still counts: for as long as three questions take to come.
 func recently(noted *atomic.Int64) bool {
 	at := noted.Load()
 	return at != 0 && time.Since(time.Unix(0, at)) < 3*probeEvery
 }
 
-// metered is the body of an answer.
+// metered is the body of an answer as it comes.
 type metered struct {
 	io.ReadCloser
 	intake  *intake
 	request *http.Request
+	follows bool
 	mu      sync.Mutex // guards watch: a body is closed while it is read
-	page    string     // path of a list; empty for watches
-	goesOn  bool       // a watch that goes on from what is known
 	watch   bool       // one that has not ended
-	read    int64
-	most    int64 // how much is read of it, or of all pages of the list
 }
 
 // end notes how a watch ended, once.
@@ -170,19 +179,8 @@ func (m *metered) Read(p []byte) (int, error) {
 	}
 	now := time.Now()
 	m.intake.came.Add(int64(n))
-	m.read += int64(n)
-	total := m.read
-	if m.page != "" {
-		total = m.intake.addPage(m.page, int64(n), false)
-	}
-	if total > m.most {
-		m.intake.tooMuch.Store(now.UnixNano())
-		return 0, errTooMuch
-	}
-	if m.goesOn && m.intake.isFull() {
-		return 0, errFull
-	}
-	if m.most == maxPlain {
+	progress(m.request.Context(), int64(n))
+	if !m.follows {
 		return n, err // nobody waits behind a flood to hear that the server is there; and we ask seldom
 	}
 	if !m.intake.limit.AllowN(now, n) {
@@ -190,6 +188,23 @@ func (m *metered) Read(p []byte) (int, error) {
 		if late := m.intake.limit.WaitN(m.request.Context(), n); late != nil {
 			return 0, late
 		}
+	}
+	return n, err
+}
+
+// bounded is the body of an answer that is held as a whole.
+type bounded struct {
+	io.ReadCloser
+	intake *intake
+	left   int
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		b.intake.noteTooMuch()
+		return 0, errTooMuch
 	}
 	return n, err
 }

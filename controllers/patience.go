@@ -140,7 +140,7 @@ func (p *patience) attempt(r *http.Request, watch bool) (*http.Response, error) 
 		}
 	}}
 	flow.look(quietWatch)
-	answer, err := p.next.RoundTrip(r.WithContext(ctx))
+	answer, err := p.next.RoundTrip(r.WithContext(context.WithValue(ctx, progressKey{}, &flow.came)))
 	if err != nil {
 		flow.stop()
 		if cause := context.Cause(ctx); r.Context().Err() == nil && errors.Is(cause, errQuiet) {
@@ -160,6 +160,16 @@ func (p *patience) attempt(r *http.Request, watch bool) (*http.Response, error) 
 	return answer, nil
 }
 
+// progressKey is under which a request has the count of its answer's bytes.
+type progressKey struct{}
+
+// progress notes that bytes of the answer to a request came, before they are read by whoever asked: a page is held until it is whole.
+func progress(ctx context.Context, n int64) {
+	if came, ok := ctx.Value(progressKey{}).(*atomic.Int64); ok {
+		came.Add(n)
+	}
+}
+
 // flow is the body of an answer that must go on.
 type flow struct {
 	io.ReadCloser
@@ -168,7 +178,7 @@ type flow struct {
 	ctx    context.Context // of the attempt
 	cancel context.CancelCauseFunc
 
-	came  atomic.Int64 // bytes
+	came  atomic.Int64 // bytes of the answer as the server sends it, see progress
 	ended atomic.Bool  // by the other side, or by us for a reason of ours
 
 	mu      sync.Mutex
@@ -219,11 +229,13 @@ func (f *flow) stop() {
 // Read implements io.Reader.
 func (f *flow) Read(p []byte) (int, error) {
 	n, err := f.ReadCloser.Read(p)
-	f.came.Add(int64(n))
 	if err == nil || n > 0 {
 		return n, err
 	}
 	f.ended.Store(true)
+	if errors.Is(err, errMalformed) {
+		f.garbled()
+	}
 	switch cause := context.Cause(f.ctx); {
 	case errors.Is(cause, errQuiet):
 		err = io.EOF // it is gone on from there

@@ -27,13 +27,15 @@ type answering struct{ asked int }
 
 func (a *answering) RoundTrip(*http.Request) (*http.Response, error) {
 	a.asked++
-	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 100)))}, nil
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(`{"type":"ADDED","object":{}}`)),
+	}, nil
 }
 
 // TestNoWatchWithoutRoom asks, without room, for what adds to what is kept and for what replaces it.
 func TestNoWatchWithoutRoom(t *testing.T) {
 	server := &answering{}
-	i := newIntake(server)
+	i := newIntake(server, DefaultRoom)
 	full := false
 	i.full = func() bool { return full }
 	ask := func(query string) error {

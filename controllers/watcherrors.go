@@ -119,7 +119,8 @@ func (c *connection) judge() {
 	reason, message := c.intake.follows.verdict(time.Now())
 	if recently(&c.intake.tooMuch) {
 		reason = v1alpha1.ReasonTooLarge
-		message = fmt.Sprintf("the API server sends more than the %d MiB that are read of one kind of object", maxAnswer>>20)
+		message = fmt.Sprintf("an answer of the API server, or what it has to say of all kinds of objects, is larger than is read: %d MiB for one page of a list, %d MiB for one object, and for all together as much as is kept of one cluster (--remote-room, %d MiB)",
+			maxPage>>20, maxObject>>20, c.feed.room.most>>20)
 	}
 	if c.feed.room.full() {
 		reason = v1alpha1.ReasonTooLarge

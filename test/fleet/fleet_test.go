@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -154,5 +155,25 @@ func TestOldWatchIsGone(t *testing.T) {
 	_, err = set.CoreV1().Pods("").Watch(context.Background(), metav1.ListOptions{ResourceVersion: "1"})
 	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		t.Errorf("got %v, want that it is gone", err)
+	}
+}
+
+// TestListsInPages asks for pages of three.
+func TestListsInPages(t *testing.T) {
+	_, reader, _ := startSmall(t)
+	names := map[string]bool{}
+	var sizes []int
+	var page corev1.PodList
+	for more := true; more; more = page.Continue != "" {
+		if err := reader.List(context.Background(), &page, client.Limit(3), client.Continue(page.Continue)); err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, len(page.Items))
+		for i := range page.Items {
+			names[page.Items[i].Name] = true
+		}
+	}
+	if !slices.Equal(sizes, []int{3, 3, 1}) || len(names) != 7 {
+		t.Errorf("pages of %v with %d pods", sizes, len(names))
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -108,6 +110,11 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, t target) {
 		return
 	}
 	objects, version := s.list(t.table, passes)
+	objects, more, err := page(objects, &version, r.URL.Query())
+	if err != nil {
+		answerError(w, err)
+		return
+	}
 	kind := t.table.resource.kind
 	kind.Kind += "List"
 	list, err := controllers.Scheme().New(kind)
@@ -125,7 +132,28 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	list.GetObjectKind().SetGroupVersionKind(kind)
 	list.(metav1.ListInterface).SetResourceVersion(strconv.FormatUint(version, 10))
+	list.(metav1.ListInterface).SetContinue(more)
 	answer(w, r, http.StatusOK, list)
+}
+
+// page gives the part of a list that was asked for, and how to ask for the next. Pages are of the present, not of the version that they say: a watch that goes on from
+// there tells what changed meanwhile. As an API server does, it gives everything to who is content with any version.
+func page(objects []client.Object, version *uint64, q url.Values) (part []client.Object, more string, err error) {
+	limit, _ := strconv.Atoi(q.Get("limit")) // none, or none that counts: everything
+	if after := q.Get("continue"); after != "" {
+		v, name, ok := strings.Cut(after, "|")
+		if *version, err = strconv.ParseUint(v, 10, 64); !ok || err != nil {
+			return nil, "", fmt.Errorf("continue: %q is not of our making", after)
+		}
+		objects = slices.DeleteFunc(objects, func(o client.Object) bool {
+			namespace, n, _ := strings.Cut(name, "/")
+			return compareStrings(o.GetNamespace(), namespace, o.GetName(), n) <= 0
+		})
+	}
+	if limit <= 0 || limit >= len(objects) || q.Get("resourceVersion") == "0" {
+		return objects, "", nil
+	}
+	return objects[:limit], fmt.Sprintf("%d|%s", *version, keyOf(objects[limit-1])), nil
 }
 
 // serveWatch tells of changes until the client leaves, its time is over or the server ends.
