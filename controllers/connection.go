@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
@@ -188,6 +189,10 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 		HTTPClient: httpClient, Scheme: c.scheme, Mapper: mapper,
 		DefaultTransform:         c.feed.shrink,
 		DefaultWatchErrorHandler: c.noteWatchError,
+		// The feed alone reads this cache, as a whole: nobody needs to find things in it by namespace.
+		NewInformer: func(lw toolscache.ListerWatcher, like runtime.Object, resync time.Duration, _ toolscache.Indexers) toolscache.SharedIndexInformer {
+			return toolscache.NewSharedIndexInformer(lw, like, resync, toolscache.Indexers{})
+		},
 	})
 	if err != nil {
 		c.update(func(h *health) {

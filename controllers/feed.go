@@ -181,7 +181,7 @@ func (f *Feed) handlers() toolscache.ResourceEventHandler {
 				if f.room.most > 0 {
 					f.room.add(s, nil)
 				}
-				f.remove(s.ref)
+				f.remove(s.ref())
 			}
 		},
 	}
@@ -226,16 +226,16 @@ func (f *Feed) remove(ref world.ObjectRef) {
 // putLocked needs mu. It says whether what is said of refusals may differ now.
 func (f *Feed) putLocked(s *seen) (news bool) {
 	if f.vetting != nil && !f.closed {
-		news = f.refused.note(s.ref, s.refused)
-		if s.refused != nil {
+		news = f.refused.note(s.ref(), s.refused())
+		if s.refused() != nil {
 			f.vetting.refused()
 		}
 	}
-	if s.refused == nil && s.ref.Kind == world.KindNamespace && s.ref.Name == f.systemNamespace {
-		f.network = s.network
+	if ref := s.ref(); s.refused() == nil && ref.Kind == world.KindNamespace && ref.Name == f.systemNamespace {
+		f.network = s.network()
 	}
 	if s.value == nil {
-		f.forget(s.ref)
+		f.forget(s.ref())
 	} else if f.open && f.store.Put(s.value) {
 		f.lastChange = time.Now()
 	}
@@ -280,7 +280,7 @@ func (f *Feed) TakeOver(before *Feed) {
 func (f *Feed) read(all following, found map[world.ObjectRef]bool) {
 	for _, o := range all() {
 		if s, ok := f.see(o); ok {
-			found[s.ref] = true
+			found[s.ref()] = true
 			f.putLocked(s)
 		}
 	}

@@ -12,18 +12,45 @@ import (
 )
 
 // seen is all that is kept of an object of a cluster: what it means to us. The cache of a remote cluster holds these and no objects
-// of the API, and what it holds is the very value that the store holds.
+// of the API, and what it holds is the very value that the store holds. There is one for each object, so it holds little: 48 bytes for most.
 type seen struct {
-	ref     world.ObjectRef
-	version string         // resource version
-	value   world.Object   // nil: as good as absent
-	network string         // of a Namespace: what its label says
-	refused *world.Refusal // why nothing of it is taken over; then value is nil
+	value   world.Object // nil: as good as absent
+	version string       // resource version
+	rare    *seenRare    // nil for most
+}
+
+// seenRare is what there is to know of few objects beside their value: those that have none, and namespaces that name a network.
+type seenRare struct {
+	ref     world.ObjectRef // of what has no value
+	network string          // of a Namespace: what its label says
+	refused *world.Refusal  // why nothing of it is taken over; then there is no value
+}
+
+func (s *seen) ref() world.ObjectRef {
+	if s.value != nil {
+		return s.value.Ref()
+	}
+	return s.rare.ref
+}
+
+func (s *seen) network() string {
+	if s.rare == nil {
+		return ""
+	}
+	return s.rare.network
+}
+
+func (s *seen) refused() *world.Refusal {
+	if s.rare == nil {
+		return nil
+	}
+	return s.rare.refused
 }
 
 // GetObjectMeta has caches know the object by name. It implements metav1.ObjectMetaAccessor.
 func (s *seen) GetObjectMeta() metav1.Object {
-	return &metav1.ObjectMeta{Namespace: s.ref.Namespace, Name: s.ref.Name, ResourceVersion: s.version}
+	ref := s.ref()
+	return &metav1.ObjectMeta{Namespace: ref.Namespace, Name: ref.Name, ResourceVersion: s.version}
 }
 
 // see gives what is kept of something that a cache told; false if that is no object of a kind that the feed reads.
@@ -39,22 +66,24 @@ func (f *Feed) see(in any) (*seen, bool) {
 	if !ok {
 		return nil, false
 	}
-	s := &seen{
-		ref:     world.ObjectRef{Kind: kind, Key: world.Key{Cluster: f.cluster, Namespace: object.GetNamespace(), Name: object.GetName()}},
-		version: object.GetResourceVersion(),
-	}
+	s := &seen{version: object.GetResourceVersion()}
+	var rare seenRare
 	if f.vetting != nil {
-		s.refused = world.Vet(object)
+		rare.refused = world.Vet(object)
 	}
-	if s.refused == nil {
+	if rare.refused == nil {
 		s.value = world.Reduce(f.cluster, object)
+	}
+	if kind == world.KindNamespace {
+		rare.network = object.GetLabels()[networkLabel]
 	}
 	if s.value != nil {
 		f.pool.Share(s.value)
-		s.ref = s.value.Ref() // its strings are shared
+	} else {
+		rare.ref = world.ObjectRef{Kind: kind, Key: world.Key{Cluster: f.cluster, Namespace: object.GetNamespace(), Name: object.GetName()}}
 	}
-	if kind == world.KindNamespace {
-		s.network = object.GetLabels()[networkLabel]
+	if rare != (seenRare{}) {
+		s.rare = &rare
 	}
 	return s, true
 }

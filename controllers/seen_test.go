@@ -87,8 +87,8 @@ func TestRemoteCacheKeepsNoObjects(t *testing.T) {
 			t.Errorf("%s: shrunk twice: %v, %v", w.kind, again, err)
 		}
 		key, err := toolscache.MetaNamespaceKeyFunc(s)
-		if err != nil || key != want || s.ref.Kind != w.kind || s.ref.Cluster != "west" {
-			t.Errorf("%s: known as %q and %v, %v", w.kind, key, s.ref, err)
+		if err != nil || key != want || s.ref().Kind != w.kind || s.ref().Cluster != "west" {
+			t.Errorf("%s: known as %q and %v, %v", w.kind, key, s.ref(), err)
 		}
 		if accessor, err := meta.Accessor(s); err != nil || accessor.GetResourceVersion() != "7" {
 			t.Errorf("%s: its version is lost, %v", w.kind, err)

@@ -158,8 +158,8 @@ func TestSkimmedMeansTheSame(t *testing.T) {
 		t.Helper()
 		want, _ := strict.see(whole)
 		got, ok := strict.see(skimmed)
-		if !ok || (want.refused == nil) != (got.refused == nil) {
-			t.Fatalf("refused: %v, skimmed: %v", want.refused, got.refused)
+		if !ok || (want.refused() == nil) != (got.refused() == nil) {
+			t.Fatalf("refused: %v, skimmed: %v", want.refused(), got.refused())
 		}
 		want, _ = trusting.see(whole)
 		got, ok = trusting.see(skimmed)
