@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -180,11 +181,15 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target) {
 	defer over.Stop()
 
 	out := newFrames(w, negotiate(r))
+	out.told = &s.crowd.told
 	if initial {
 		for _, o := range there {
 			if out.send(&event{what: watch.Added, object: o}) != nil {
 				return
 			}
+		}
+		if s.crowd.tell(t.table, out) != nil {
+			return
 		}
 		if out.bookmark(t.table.resource, version) != nil {
 			return
@@ -215,6 +220,7 @@ type frames struct {
 	info    runtime.SerializerInfo
 	writer  io.Writer
 	control *http.ResponseController
+	told    *atomic.Int64
 }
 
 func newFrames(w http.ResponseWriter, info runtime.SerializerInfo) *frames {
@@ -244,6 +250,7 @@ func (f *frames) send(e *event) error {
 		}
 		e.mu.Unlock()
 	}
+	f.told.Add(int64(len(body)))
 	_, err := f.writer.Write(body)
 	return err
 }

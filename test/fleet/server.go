@@ -38,6 +38,7 @@ type Server struct {
 	Kubeconfig []byte
 
 	version atomic.Uint64
+	crowd   crowd
 	tables  map[string]*table // by "group/version/resource", or "version/resource" for the core
 	http    *http.Server
 	ending  chan struct{} // closed to end watches

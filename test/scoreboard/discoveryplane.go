@@ -44,6 +44,7 @@ type discoveryPlane struct {
 	profile  string // where the controller serves profiles of itself
 	program  string // path of the controller
 	dir      string
+	more     []string // further arguments of the controller
 	cmd      *exec.Cmd
 	log      *os.File
 }
@@ -92,6 +93,7 @@ func (p *discoveryPlane) start(ctx context.Context) error {
 		return err
 	}
 	p.cmd = exec.CommandContext(ctx, p.program, "--cluster-id", p.local().ID, "--discovery-address", p.address, "--health-address", p.health, "--metrics-address", "0", "--profile-address", p.profile)
+	p.cmd.Args = append(p.cmd.Args, p.more...)
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }

@@ -115,7 +115,7 @@ func (p *discoveryProxy) apply(d mesh.Delta) error {
 		}
 	}
 	if p.judge != nil {
-		p.judge.look(d)
+		p.judge.look(d, p.client.Partial())
 	}
 	return nil
 }

@@ -72,6 +72,7 @@ var rows = map[string]row{
 	"discovery-big":         {"time of one endpoint's change in worlds of three sizes; a whole build and its memory", discoveryBig},
 	"discovery-boot":        {"start of the controller to the first complete answer, with 10 clusters", discoveryBoot},
 	"discovery-churn":       {"what is left of remote clusters after 1,000 were added, rotated and removed", discoveryChurn},
+	"discovery-flood":       {"how much longer local changes take to reach proxies while another cluster sends 1,000 changes a second, or a million services", discoveryFlood},
 	"discovery-remote-cpu":  {"processor time for each remote cluster of 300 services and 4,000 endpoints, at 10 changes a second", discoveryRemoteProcessor},
 	"discovery-remote-mem":  {"memory for each remote cluster of 300 services and 4,000 endpoints", discoveryRemoteMemory},
 	"discovery-propagate":   {"API event to every proxy having applied it: 10 clusters, 200 proxies, 100 changes a second", discoveryPropagate},
