@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// maxGathered is how much of what other clusters say is in one Delta of TakeGathered: translating 1000 objects takes about 50 ms, for which what the own cluster says
+// has to wait.
+const maxGathered = 1000
+
 // Store takes objects from many feeds and hands out what changed since the last time, coalesced: an object that changed ten
 // times between two calls of Take is in the Delta once, as it is now. What is pending is bounded by the number of objects.
 // Feeds never wait for the reader.
@@ -134,9 +138,10 @@ func (s *Store) takeDue(near Cluster, every time.Duration) (Delta, time.Duration
 		return d, 0
 	}
 	if wait <= 0 {
-		s.gathered = now
-		for cluster := range s.pending {
-			s.takeFrom(cluster, d)
+		if s.takeSome(d); len(s.pending) > 0 {
+			s.wake() // the rest is due as well, after what near says meanwhile
+		} else {
+			s.gathered = now
 		}
 		return d, 0
 	}
@@ -178,15 +183,33 @@ func (s *Store) take() Delta {
 	return d
 }
 
+// takeSome takes what is pending up to maxGathered.
+func (s *Store) takeSome(d Delta) {
+	for cluster, refs := range s.pending {
+		for ref := range refs {
+			if d.Len() >= maxGathered {
+				return
+			}
+			s.takeOne(ref, d)
+			delete(refs, ref)
+		}
+		delete(s.pending, cluster)
+	}
+}
+
 func (s *Store) takeFrom(cluster Cluster, d Delta) {
 	for ref := range s.pending[cluster] {
-		if o, ok := s.objects[cluster][ref]; ok {
-			d.Put(o)
-		} else {
-			d.Delete(ref)
-		}
+		s.takeOne(ref, d)
 	}
 	delete(s.pending, cluster)
+}
+
+func (s *Store) takeOne(ref ObjectRef, d Delta) {
+	if o, ok := s.objects[ref.Cluster][ref]; ok {
+		d.Put(o)
+	} else {
+		d.Delete(ref)
+	}
 }
 
 func (s *Store) remove(ref ObjectRef) bool {

@@ -161,6 +161,33 @@ func TestNewsGather(t *testing.T) {
 	}
 }
 
+// TestFloodComesInParts says that however much others say at once, what near says waits for a part of it at most, and that nothing is lost.
+func TestFloodComesInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, seen := NewStore(), map[ObjectRef]bool{}
+		for i := range 5*maxGathered + 1 {
+			s.Put(service("west", fmt.Sprint(i), 1))
+		}
+		for part := range 6 {
+			near := fmt.Sprint("near", part)
+			s.Put(service("east", near, 1))
+			d, err := s.TakeGathered(t.Context(), "east", time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Services[Key{"east", "demo", near}] == nil || d.Len() > maxGathered {
+				t.Fatalf("part %d has %d objects, and what was said at hand: %v", part, d.Len(), d.Services[Key{"east", "demo", near}] != nil)
+			}
+			for key := range d.Services {
+				seen[ObjectRef{KindService, key}] = true
+			}
+		}
+		if len(seen) != 5*maxGathered+1+6 || len(s.pending) != 0 {
+			t.Errorf("%d objects came, %d clusters are pending", len(seen), len(s.pending))
+		}
+	})
+}
+
 // TestGatheringGivenUpLosesNothing says that what a taker held back when it gave up is there for the next one.
 func TestGatheringGivenUpLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
