@@ -11,12 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
@@ -136,9 +134,9 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	}
 	conn.self = self
 	conn.remote = p.proxy.inboundParty(conn, request.Header)
-	target, service, refusal := resolveTarget(p.proxy.o.View.Load(), self, local, request.Authority)
-	conn.Destination = target
-	if conn.meant = service; service == nil {
+	target, refusal := resolveTarget(p.proxy.o.View.Load(), self, local, request.Authority)
+	conn.Destination = target.At
+	if conn.meant = target.Service; conn.meant == nil {
 		conn.meant = p.proxy.meantService(self, Forwarded{Host: ParseForwarded(request.Header.Get(headerForwarded)).Host})
 	}
 	if refusal != nil {
@@ -153,7 +151,7 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	dialCtx, cancel := context.WithTimeout(ctx, connectDeadline)
 	defer cancel()
 	defer context.AfterFunc(request.Context(), cancel)()
-	app, err := p.dialApplication(dialCtx, target, conn.Source.Addr())
+	app, err := p.hand(dialCtx, conn, target)
 	if err != nil {
 		if refusal, ok := errors.AsType[*Refusal](context.Cause(ctx)); ok {
 			return 0, refusal
@@ -170,6 +168,21 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	return http.StatusOK, p.proxy.relay(ctx, conn, stream, app)
 }
 
+// hand connects to the local application, and tells it of the connection if it wants to be told.
+func (p *pod) hand(ctx context.Context, conn *Connection, t target) (*net.TCPConn, error) {
+	if t.Dial.Addr().IsLoopback() {
+		// What stands for others is spoken to from where it is, and told by the header who calls.
+		app, err := p.dialTCP(ctx, t.Dial)
+		if err == nil && t.Proxy {
+			if _, err = app.Write(proxyHeader(conn.Source, t.Meant, conn.Peer, t.Service)); err != nil {
+				shut(app)
+			}
+		}
+		return app, err
+	}
+	return p.dialApplication(ctx, t.Dial, conn.Source.Addr())
+}
+
 // dialApplication connects to the local application, under the caller's address if the kernel lets us.
 func (p *pod) dialApplication(ctx context.Context, target netip.AddrPort, caller netip.Addr) (*net.TCPConn, error) {
 	nc, spoofed, err := p.proxy.sockets.dial(ctx, p.namespace, target, caller)
@@ -177,43 +190,4 @@ func (p *pod) dialApplication(ctx context.Context, target netip.AddrPort, caller
 		p.proxy.metrics.unspoofed.Inc()
 	}
 	return nc, err
-}
-
-// resolveTarget finds what an authority means for the local pod: a port of the pod itself. It is pure.
-//
-// An address must be the pod's own. A service must be known by that name, and the pod must be one of its endpoints: a tunnel that was
-// sent to the wrong pod, whatever the reason, ends here.
-func resolveTarget(v *directory.View, self *mesh.Workload, local netip.Addr, authority string) (netip.AddrPort, *mesh.Service, *Refusal) {
-	host, portText, err := net.SplitHostPort(authority)
-	if err != nil || host == "" {
-		return netip.AddrPort{}, nil, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q is not host:port", authority)
-	}
-	number, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || number == 0 {
-		return netip.AddrPort{}, nil, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q has no usable port", authority)
-	}
-	port := uint16(number)
-	var service *mesh.Service
-	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr.Unmap() != local {
-			return netip.AddrPort{}, nil, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q is not an address of %s/%s (%v)", authority, self.Namespace, self.Name, local)
-		}
-	} else {
-		service = v.ServiceNamed(host, self.Namespace)
-		if service == nil {
-			return netip.AddrPort{}, nil, unavailable(ReasonUnknownService, "service %s is not known", host)
-		}
-		if _, endpoint := self.Services[service.Key()]; !endpoint {
-			return netip.AddrPort{}, service, unavailable(ReasonNotEndpoint, "%s/%s is not an endpoint of %s", self.Namespace, self.Name, service.Key())
-		}
-		at, ok := directory.EndpointPort(service, self, port)
-		if !ok {
-			return netip.AddrPort{}, service, unavailable(ReasonUnknownService, "service %s has no port %d at %s/%s", service.Key(), port, self.Namespace, self.Name)
-		}
-		port = at.Target
-	}
-	if ownPort(port) {
-		return netip.AddrPort{}, service, unavailable(ReasonOwnPort, "port %d is the proxy's own", port)
-	}
-	return netip.AddrPortFrom(local, port), service, nil
 }

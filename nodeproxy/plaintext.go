@@ -37,6 +37,10 @@ func (p *pod) relayPlaintext(ctx context.Context, conn *Connection, nc *net.TCPC
 	if ownPort(conn.Destination.Port()) {
 		return unavailable(ReasonOwnPort, "port %d is the proxy's own", conn.Destination.Port())
 	}
+	if t := self.AppTunnel; t != nil && t.Proxy && (t.Port == 0 || t.Port == conn.Destination.Port()) {
+		// It believes what is written there of who calls.
+		return unavailable(ReasonBadTarget, "port %d takes what comes in tunnels only", conn.Destination.Port())
+	}
 	p.proxy.connections.add(conn)
 	defer p.proxy.connections.remove(conn)
 	if refusal := conn.judge(p.proxy.o.View.Load(), self); refusal != nil {

@@ -96,12 +96,22 @@ type Workload struct {
 	NetworkGateway  *GatewayAddress
 	Waypoint        *GatewayAddress
 	Locality        Locality
+	// AppTunnel is set for one that stands for others, such as a waypoint without an HBONE listener of its own.
+	AppTunnel *AppTunnel
 	// Policies are the "namespace/name" of workload-selector policies that apply.
 	Policies []string
 
 	CanonicalName, CanonicalRevision string
 	WorkloadName                     string
 	Kind                             WorkloadKind
+}
+
+// AppTunnel is how the node proxy of a workload hands over to it what came in tunnels.
+type AppTunnel struct {
+	// Port takes all of it; 0: the port that was asked for.
+	Port uint16
+	// Proxy says that it wants to be told who calls whom, by the PROXY protocol.
+	Proxy bool
 }
 
 // Identity is what the workload's certificate must prove.

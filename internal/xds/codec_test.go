@@ -29,8 +29,9 @@ func samplePod() *mesh.Workload {
 			{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}: {{Service: 80, Target: 8080, App: mesh.AppHTTP2}},
 			{Namespace: "shop", Hostname: "all.shop.svc.cluster.local"}:  nil,
 		},
-		Waypoint: &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "wp.shop.svc.cluster.local"}, Port: 15008},
-		Locality: mesh.Locality{Region: "r", Zone: "z", Subzone: "s"}, Policies: []string{"shop/strict"},
+		Waypoint:  &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "wp.shop.svc.cluster.local"}, Port: 15008},
+		AppTunnel: &mesh.AppTunnel{Port: 15088, Proxy: true},
+		Locality:  mesh.Locality{Region: "r", Zone: "z", Subzone: "s"}, Policies: []string{"shop/strict"},
 		CanonicalName: "cart", CanonicalRevision: "v1", WorkloadName: "cart", Kind: mesh.KindJob,
 	}
 }

@@ -50,6 +50,12 @@ func workloadToProto(w *mesh.Workload) *workloadpb.Workload {
 	if w.Locality != (mesh.Locality{}) {
 		out.Locality = &workloadpb.Locality{Region: w.Locality.Region, Zone: w.Locality.Zone, Subzone: w.Locality.Subzone}
 	}
+	if t := w.AppTunnel; t != nil {
+		out.ApplicationTunnel = &workloadpb.ApplicationTunnel{Port: uint32(t.Port)}
+		if t.Proxy {
+			out.ApplicationTunnel.Protocol = workloadpb.ApplicationTunnel_PROXY
+		}
+	}
 	if len(w.Services) > 0 {
 		out.Services = make(map[string]*workloadpb.PortList, len(w.Services))
 		for key, ports := range w.Services {
@@ -107,6 +113,15 @@ func workloadFromProto(w *workloadpb.Workload) (*mesh.Workload, error) {
 			Region:  r.text("region", l.GetRegion(), maxName),
 			Zone:    r.text("zone", l.GetZone(), maxName),
 			Subzone: r.text("subzone", l.GetSubzone(), maxName),
+		}
+	}
+	if t := w.GetApplicationTunnel(); t != nil {
+		out.AppTunnel = &mesh.AppTunnel{Port: r.port("application_tunnel port", t.GetPort(), true)}
+		switch p := t.GetProtocol(); p {
+		case workloadpb.ApplicationTunnel_NONE, workloadpb.ApplicationTunnel_PROXY:
+			out.AppTunnel.Proxy = p == workloadpb.ApplicationTunnel_PROXY
+		default:
+			r.fail("application_tunnel protocol %d is not known", p)
 		}
 	}
 	if n := len(w.GetAddresses()); n > 0 && r.count("addresses", n, maxAddresses) {

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestResolveTarget(t *testing.T) {
+	self := podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))
+	self.Services[key("named")] = nil
+	v := viewOf(self, shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+		s.Ports = []mesh.Port{{Service: 80, Target: 9999}, {Service: 81, Target: 8081}, {Service: 82, Target: 15008}}
+	}), shopService("other", "10.96.0.2"), shopService("named", "10.96.0.3", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 80}} }))
+	for _, tc := range []struct {
+		authority string
+		want      string
+		status    int
+		reason    Reason
+	}{
+		{authority: "10.0.0.1:8080", want: "10.0.0.1:8080"},
+		{authority: "[::ffff:10.0.0.1]:8080", want: "10.0.0.1:8080"},
+		{authority: "cart.shop.svc.cluster.local:80", want: "10.0.0.1:8080"}, // the endpoint's own port comes first
+		{authority: "cart.shop.svc.cluster.local:81", want: "10.0.0.1:8081"},
+		{authority: "10.0.0.2:8080", status: 400, reason: ReasonBadTarget},
+		{authority: "10.96.0.1:80", status: 400, reason: ReasonBadTarget},
+		{authority: "10.0.0.1", status: 400, reason: ReasonBadTarget},
+		{authority: "10.0.0.1:0", status: 400, reason: ReasonBadTarget},
+		{authority: "10.0.0.1:65536", status: 400, reason: ReasonBadTarget},
+		{authority: ":80", status: 400, reason: ReasonBadTarget},
+		{authority: "", status: 400, reason: ReasonBadTarget},
+		{authority: "nobody.shop.svc.cluster.local:80", status: 503, reason: ReasonUnknownService},
+		{authority: "cart.shop.svc.cluster.local.:80", status: 503, reason: ReasonUnknownService},
+		{authority: "cart.shop.svc.cluster.local:83", status: 503, reason: ReasonUnknownService},
+		{authority: "named.shop.svc.cluster.local:80", status: 503, reason: ReasonUnknownService},
+		{authority: "other.shop.svc.cluster.local:80", status: 503, reason: ReasonNotEndpoint},
+		{authority: "10.0.0.1:15008", status: 503, reason: ReasonOwnPort},
+		{authority: "cart.shop.svc.cluster.local:82", status: 503, reason: ReasonOwnPort},
+	} {
+		to, refusal := resolveTarget(v, self, netip.MustParseAddr("10.0.0.1"), tc.authority)
+		got := to.At
+		if to.Proxy || to.Dial != got {
+			t.Errorf("%q: %+v, without an application tunnel", tc.authority, to)
+		}
+		switch {
+		case tc.want != "":
+			if refusal != nil || got.String() != tc.want {
+				t.Errorf("%q: %v, %v; want %s", tc.authority, got, refusal, tc.want)
+			}
+		case refusal == nil || refusal.Status != tc.status || refusal.Reason != tc.reason:
+			t.Errorf("%q: %v, %+v; want %d %s", tc.authority, got, refusal, tc.status, tc.reason)
+		}
+	}
+}
+
+func FuzzResolveTarget(f *testing.F) {
+	self := podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))
+	v := viewOf(self, shopService("cart", "10.96.0.1"))
+	local := netip.MustParseAddr("10.0.0.1")
+	for _, s := range []string{"10.0.0.1:80", "[::1]:80", "cart.shop.svc.cluster.local:80", "[fe80::1%eth0]:1", ":", "a:b:c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, authority string) {
+		to, refusal := resolveTarget(v, self, local, authority)
+		got := to.At
+		if refusal == nil && (got.Addr() != local || got.Port() == 0 || ownPort(got.Port())) {
+			t.Fatalf("%q leads to %v", authority, got)
+		}
+	})
+}
+
+// TestTargetOfWaypoint is about pods that take what was meant for others.
+func TestTargetOfWaypoint(t *testing.T) {
+	byName := &mesh.GatewayAddress{Hostname: key("waypoint"), Port: 15008}
+	byVIP := &mesh.GatewayAddress{Addr: at("east", "10.96.0.9"), Port: 15008}
+	byAddress := &mesh.GatewayAddress{Addr: at("east", "10.0.0.1"), Port: 15008}
+	byOther := &mesh.GatewayAddress{Addr: at("east", "10.0.0.2"), Port: 15008}
+	foreign := &mesh.GatewayAddress{Addr: at("west", "10.0.0.1"), Port: 15008}
+	through := func(w *mesh.GatewayAddress) func(*mesh.Service) { return func(s *mesh.Service) { s.Waypoint = w } }
+	world := []any{
+		shopService("waypoint", "10.96.0.9", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} }),
+		shopService("named", "10.96.1.1", through(byName)), shopService("vip", "10.96.1.2", through(byVIP)), shopService("direct", "10.96.1.3", through(byAddress)),
+		shopService("weighted", "10.96.1.4", through(byOther), func(s *mesh.Service) {
+			s.Waypoints = []mesh.WeightedWaypoint{{At: *byOther, Weight: 1}, {At: *byName, Weight: 1}}
+		}),
+		shopService("elsewhere", "10.96.1.5", through(byOther)), shopService("foreign", "10.96.1.6", through(foreign)),
+		shopService("both", "10.96.1.7", through(byName), func(s *mesh.Service) {
+			s.Addresses = []mesh.NetworkAddress{at("west", "10.1.1.7"), at("east", "fd00::7"), at("east", "10.96.1.7")}
+		}),
+		shopService("headless", "", through(byName)),
+		podWorkload("behind", "10.0.0.7", func(w *mesh.Workload) { w.Waypoint = byName }), podWorkload("free", "10.0.0.8"),
+	}
+	for _, tc := range []struct {
+		tunnel    *mesh.AppTunnel
+		authority string
+		want      string // "at dial meant", the last if the application is told
+		reason    Reason
+	}{
+		{nil, "10.0.0.1:80", "10.0.0.1:80 10.0.0.1:80", ""},
+		{nil, "10.96.1.1:80", "10.0.0.1:80 10.0.0.1:80", ""},
+		{nil, "10.96.1.2:80", "10.0.0.1:80 10.0.0.1:80", ""},
+		{nil, "10.96.1.3:80", "10.0.0.1:80 10.0.0.1:80", ""},
+		{nil, "10.96.1.4:80", "10.0.0.1:80 10.0.0.1:80", ""},
+		{nil, "10.0.0.7:8080", "10.0.0.1:8080 10.0.0.1:8080", ""},
+		{nil, "named.shop.svc.cluster.local:80", "10.0.0.1:80 10.0.0.1:80", ""},
+		{nil, "named.shop.svc.cluster.local:81", "", ReasonUnknownService},
+		{nil, "elsewhere.shop.svc.cluster.local:80", "", ReasonNotEndpoint},
+		{nil, "10.96.1.5:80", "", ReasonBadTarget},
+		{nil, "10.96.1.6:80", "", ReasonBadTarget},
+		{nil, "10.0.0.8:80", "", ReasonBadTarget},
+		{nil, "192.0.2.1:80", "", ReasonBadTarget},
+		{nil, "10.96.1.1:15008", "", ReasonOwnPort},
+
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.96.1.1:80", "10.0.0.1:15088 127.0.0.1:15088 10.96.1.1:80", ""},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.0.0.1:80", "10.0.0.1:15088 127.0.0.1:15088 10.0.0.1:80", ""},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.0.0.1:15008", "10.0.0.1:15088 127.0.0.1:15088 10.0.0.1:15008", ""},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "both.shop.svc.cluster.local:80", "10.0.0.1:15088 127.0.0.1:15088 10.96.1.7:80", ""},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "headless.shop.svc.cluster.local:80", "10.0.0.1:15088 127.0.0.1:15088 10.0.0.1:80", ""},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "192.0.2.1:443", "10.0.0.1:15088 127.0.0.1:15088 192.0.2.1:443", ""},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.96.0.9:15008", "10.0.0.1:15088 127.0.0.1:15088 10.96.0.9:15008", ""},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.96.1.5:80", "", ReasonBadTarget},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.0.0.8:80", "", ReasonBadTarget},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "nobody.shop.svc.cluster.local:80", "", ReasonUnknownService},
+		{&mesh.AppTunnel{Port: 15006, Proxy: true}, "10.96.1.1:80", "", ReasonOwnPort},
+		{&mesh.AppTunnel{Proxy: true}, "10.96.1.1:80", "10.0.0.1:80 127.0.0.1:80 10.96.1.1:80", ""},
+		{&mesh.AppTunnel{Port: 15088}, "10.96.1.1:80", "10.0.0.1:15088 127.0.0.1:15088", ""},
+		{&mesh.AppTunnel{Port: 15088}, "192.0.2.1:443", "", ReasonBadTarget},
+	} {
+		self := podWorkload("waypoint-0", "10.0.0.1", serves("waypoint", 15008, 15008), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
+		v := viewOf(append(world, self)...)
+		got, refusal := resolveTarget(v, self, netip.MustParseAddr("10.0.0.1"), tc.authority)
+		text := ""
+		if refusal == nil {
+			text = got.At.String() + " " + got.Dial.String()
+			if got.Proxy {
+				text += " " + got.Meant.String()
+			}
+		}
+		if text != tc.want || refusal != nil && refusal.Reason != tc.reason {
+			t.Errorf("%+v %q: %q, %v; want %q %s", tc.tunnel, tc.authority, text, refusal, tc.want, tc.reason)
+		}
+	}
+}
