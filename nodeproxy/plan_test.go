@@ -442,3 +442,31 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+// TestDecideWaypointBehindProxy is about a waypoint whose pods leave the tunnels to the node proxy: its Service need not have the port of those.
+func TestDecideWaypointBehindProxy(t *testing.T) {
+	client := podWorkload("client", "10.0.0.9")
+	waypoint := shopService("waypoint", "10.96.0.9") // port 80 only
+	cart := shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+		s.Waypoint = &mesh.GatewayAddress{Hostname: key("waypoint"), Port: mesh.HBONEPort}
+	})
+	for _, tc := range []struct {
+		tunnel *mesh.AppTunnel
+		want   string
+	}{
+		{nil, ""},
+		{&mesh.AppTunnel{Proxy: true}, ""},
+		{&mesh.AppTunnel{Proxy: true, Port: 15088}, "hbone 10.0.0.1:15008 10.96.0.1:80"},
+	} {
+		pod := podWorkload("waypoint-0", "10.0.0.1", serves("waypoint", 80, 8080), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
+		p, refusal := Decide(viewOf(client, waypoint, cart, pod), Source{Network: "east", Workload: client}, netip.MustParseAddrPort("10.96.0.1:80"),
+			Choice{Random: func(uint64) uint64 { return 0 }})
+		got := ""
+		if refusal == nil {
+			got = p.Via.String() + " " + p.Dial.String() + " " + p.Target
+		}
+		if got != tc.want {
+			t.Errorf("%+v: %q, %v; want %q", tc.tunnel, got, refusal, tc.want)
+		}
+	}
+}

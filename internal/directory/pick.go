@@ -180,7 +180,7 @@ func Count(v *View, want Want) int {
 }
 
 // EndpointPort is the service's port at an endpoint: what the endpoint itself says, else what the service says. It is false if
-// neither knows it, as for a named port that the pod does not have.
+// neither knows it, as for a named port that the pod does not have. An endpoint whose application tunnel takes everything has every port.
 func EndpointPort(s *mesh.Service, w *mesh.Workload, servicePort uint16) (mesh.Port, bool) {
 	for _, p := range w.Services[s.Key()] {
 		if p.Service == servicePort && p.Target != 0 {
@@ -189,6 +189,9 @@ func EndpointPort(s *mesh.Service, w *mesh.Workload, servicePort uint16) (mesh.P
 	}
 	if p, ok := s.Port(servicePort); ok && p.Target != 0 {
 		return p, true
+	}
+	if w.AppTunnel != nil && w.AppTunnel.Port != 0 {
+		return mesh.Port{Service: servicePort, Target: servicePort}, true
 	}
 	return mesh.Port{}, false
 }

@@ -47,8 +47,9 @@ type index struct {
 	waypointServices   multi[world.Key, serviceName]
 	waypointPods       multi[world.Key, world.Key]
 	waypointNamespaces multi[world.Key, world.Key]
-	members            map[world.Key]*members    // service → pods
-	rules              map[world.Cluster][]rules // in the order in which they are asked
+	madePods           multi[world.Key, world.Key] // Gateway of our own cluster → pods that were made for it
+	members            map[world.Key]*members      // service → pods
+	rules              map[world.Cluster][]rules   // in the order in which they are asked
 	limits             map[world.Cluster]*world.RemoteCluster
 	networks           map[world.Cluster]*networkClaims // what pods' labels say
 	imports            map[world.Cluster]*imports
@@ -68,7 +69,7 @@ func newIndex(c world.Config) *index {
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
-		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{},
+		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 	}
@@ -108,6 +109,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.GatewayClasses, d.GatewayClasses, func(k world.Key, was, now *world.GatewayClass) {
 		t.gateways = true
 		t.allTargeting(x)
+		t.classOf(x, k)
 	})
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
 		t.gateways = true
@@ -240,6 +242,7 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 			after = wishOf(now.Labels, k.Cluster, k.Namespace)
 		}
 		foldWish(x.waypointPods, k, before, after)
+		x.foldGatewayPod(k, was, now)
 	}
 	for s := range x.slicesNaming.of(k) {
 		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))

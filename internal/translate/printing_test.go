@@ -85,6 +85,12 @@ func printMesh(o Output) string {
 		if w.Waypoint != nil {
 			line += " waypoint=" + printGateway(w.Waypoint)
 		}
+		if w.AppTunnel != nil {
+			line += fmt.Sprintf(" app-tunnel=%d", w.AppTunnel.Port)
+			if w.AppTunnel.Proxy {
+				line += "/proxy"
+			}
+		}
 		if w.Locality != (mesh.Locality{}) {
 			line += fmt.Sprintf(" locality=%s/%s", w.Locality.Region, w.Locality.Zone)
 		}

@@ -23,6 +23,7 @@ var (
 	someNamespaces = []string{"demo", "shop", "isthmus-system"}
 	someServices   = []string{"cart", "hello", "stock"}
 	somePods       = []string{"a", "b", "c", "d"}
+	someBindings   = []string{"", "", "PROXY/15088", "NONE", "ODD"}
 )
 
 func pick[T any](g generator, from []T) T { return from[g.IntN(len(from))] }
@@ -99,7 +100,7 @@ func (g generator) object() world.Object {
 		return g.gateway()
 	case n < 84:
 		return &world.GatewayClass{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"eastwest", "waypoint", "other"})},
-			Controller: pick(g, []string{ControllerName, ControllerName, "example.com/other"}), HasParameters: g.chance(10)}
+			Controller: pick(g, []string{ControllerName, ControllerName, "example.com/other"}), HasParameters: g.chance(10), InboundBinding: pick(g, someBindings)}
 	case n < 89:
 		return g.scope()
 	case n < 92:
@@ -152,6 +153,9 @@ func (g generator) pod() *world.Pod {
 	}
 	if g.chance(20) {
 		p.Labels[world.LabelNetwork] = g.network()
+	}
+	if g.chance(15) {
+		p.Labels[LabelGatewayName] = pick(g, []string{"gw", "gw2"})
 	}
 	return p
 }
@@ -224,8 +228,8 @@ func (g generator) gateway() *world.Gateway {
 	out := &world.Gateway{
 		Key: g.key([]string{"gw", "gw2"}), UID: "u", Generation: int64(g.IntN(3)), Created: int64(g.IntN(3)), Deleting: g.chance(5),
 		Class:       pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
-		WaypointFor: pick(g, []string{"", "service", "workload", "all"}),
-		Network:     pick(g, []string{"", "", "west", "east", "dmz"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
+		WaypointFor: pick(g, []string{"", "service", "workload", "all"}), InboundBinding: pick(g, someBindings),
+		Network: pick(g, []string{"", "", "west", "east", "dmz"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
 	}
 	for i := range 1 + g.IntN(2) {
 		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),

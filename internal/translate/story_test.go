@@ -254,6 +254,9 @@ func pods(t *testing.T, c world.Cluster, data []byte, put func(world.Object)) {
 			if network, ok := strings.CutPrefix(flag, "network="); ok {
 				p.Labels[world.LabelNetwork] = network
 			}
+			if gateway, ok := strings.CutPrefix(flag, "gateway="); ok {
+				p.Labels[LabelGatewayName] = gateway
+			}
 		}
 		put(world.Reduce(c, p))
 		for _, at := range f[5:] {

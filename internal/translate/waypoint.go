@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -75,6 +74,9 @@ func (x *index) serviceWaypoint(s *world.Service) (*mesh.GatewayAddress, []Findi
 	}
 	f := Finding{Type: ConditionWaypointBound, Status: isTrue, Reason: ReasonWaypointAccepted,
 		Message: fmt.Sprintf("connections to the Service go through waypoint %s/%s", w.gateway.Namespace, w.gateway.Name)}
+	if at != nil && message != "" {
+		f.Message += "; " + message
+	}
 	if at == nil {
 		f.Status, f.Reason, f.Message = isFalse, reason, message+": connections go straight to the endpoints"
 	}
@@ -91,33 +93,41 @@ func (x *index) podWaypoint(p *world.Pod) *mesh.GatewayAddress {
 	return at
 }
 
-// bind finds where a waypoint takes connections for something in a namespace; nil: it does not, and why.
+// bind finds where a waypoint takes connections for something in a namespace; nil: it does not, and why. If it does, there may be a message all the same.
 func (x *index) bind(k world.Key, namespace, purpose string) (at *mesh.GatewayAddress, reason, message string) {
 	name := k.Namespace + "/" + k.Name
 	g := x.state.Gateways[k]
 	if g == nil || g.Deleting {
 		return nil, ReasonWaypointMissing, fmt.Sprintf("label %s: there is no Gateway %s", world.LabelUseWaypoint, name)
 	}
-	i := slices.IndexFunc(g.Listeners, func(l world.Listener) bool { return l.Protocol == protocolHBONE && l.Port != 0 })
-	if g.Class != ClassWaypoint && g.Class != classIstioWaypoint || i < 0 {
+	bound, problem := x.binding(g)
+	l := x.waypointListener(g, bound)
+	if l == nil {
+		if problem != "" {
+			return nil, ReasonWaypointInvalid, problem
+		}
 		return nil, ReasonWaypointInvalid, fmt.Sprintf("label %s: Gateway %s is no waypoint with an HBONE listener", world.LabelUseWaypoint, name)
 	}
 	if serves := cmp.Or(g.WaypointFor, forServices); serves != purpose && serves != forAll {
 		return nil, ReasonWaypointForOthers, fmt.Sprintf("Gateway %s is for %q by its label %s", name, serves, world.LabelWaypointFor)
 	}
-	if !x.admits(g, g.Listeners[i], namespace) {
-		return nil, ReasonWaypointNotAllowed, fmt.Sprintf("Gateway %s, listener %s: allowedRoutes.namespaces does not let in namespace %s", name, g.Listeners[i].Name, namespace)
+	if !x.admits(g, *l, namespace) {
+		return nil, ReasonWaypointNotAllowed, fmt.Sprintf("Gateway %s, listener %s: allowedRoutes.namespaces does not let in namespace %s", name, l.Name, namespace)
+	}
+	port := uint16(mesh.HBONEPort) // where the node proxy listens for a pod
+	if l.Protocol == protocolHBONE {
+		port = l.Port
 	}
 	network, _ := x.network(k.Cluster)
 	for _, a := range g.Status {
 		switch a.Type {
 		case addressIP:
 			if addr, err := netip.ParseAddr(a.Value); err == nil && addr.Zone() == "" {
-				return &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Network: network, Addr: addr.Unmap()}, Port: g.Listeners[i].Port}, "", ""
+				return &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Network: network, Addr: addr.Unmap()}, Port: port}, "", problem
 			}
 		case addressHostname:
 			if a.Value != "" {
-				return &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: k.Namespace, Hostname: a.Value}, Port: g.Listeners[i].Port}, "", ""
+				return &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: k.Namespace, Hostname: a.Value}, Port: port}, "", problem
 			}
 		}
 	}
@@ -151,12 +161,15 @@ func foldWish[K comparable](askers multi[world.Key, K], who K, was, now wish) {
 	}
 }
 
-// waypointOf notes all that may be behind a waypoint.
+// waypointOf notes all that may be behind a waypoint, and its own pods.
 func (t *touched) waypointOf(x *index, gateway world.Key) {
 	for n := range x.waypointServices[gateway] {
 		t.names.add(n)
 	}
 	for pod := range x.waypointPods[gateway] {
+		t.pods.add(pod)
+	}
+	for pod := range x.madePods[gateway] {
 		t.pods.add(pod)
 	}
 	for namespace := range x.waypointNamespaces[gateway] {

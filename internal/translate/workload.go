@@ -44,7 +44,7 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		out.Tunnel = mesh.TunnelHBONE
 	}
 	if k.Cluster == x.config.LocalCluster {
-		out.Policies, out.Waypoint = x.policiesOf(p), x.podWaypoint(p)
+		out.Policies, out.Waypoint, out.AppTunnel = x.policiesOf(p), x.podWaypoint(p), x.appTunnel(p)
 	}
 	return out
 }

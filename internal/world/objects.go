@@ -108,6 +108,8 @@ type GatewayClass struct {
 	Generation    int64
 	Controller    string
 	HasParameters bool
+	// InboundBinding is the annotation of that name, for Gateways without one.
+	InboundBinding string
 }
 
 // Ref names the class.
@@ -147,6 +149,7 @@ type Gateway struct {
 	Network        string // label topology.istio.io/network
 	ServiceAccount string // annotation gateway.istio.io/service-account
 	WaypointFor    string // label istio.io/waypoint-for
+	InboundBinding string // annotation ambient.istio.io/waypoint-inbound-binding
 	Listeners      []Listener
 	Addresses      []GatewayAddress
 	Status         []GatewayAddress

@@ -31,6 +31,7 @@ const (
 	AnnotationDistribution       = "networking.istio.io/traffic-distribution"
 	AnnotationServiceAccount     = "gateway.istio.io/service-account"
 	AnnotationServiceType        = "networking.istio.io/service-type"
+	AnnotationInboundBinding     = "ambient.istio.io/waypoint-inbound-binding"
 	AnnotationDryRun             = "istio.io/dry-run"
 	LabelTunnel                  = "networking.istio.io/tunnel"
 	LabelGlobal                  = "istio.io/global"

@@ -20,6 +20,8 @@ func ReduceGatewayClass(c Cluster, g *gatewayv1.GatewayClass) *GatewayClass {
 		Generation:    g.Generation,
 		Controller:    string(g.Spec.ControllerName),
 		HasParameters: g.Spec.ParametersRef != nil,
+
+		InboundBinding: bounded(g.Annotations[AnnotationInboundBinding]),
 	}
 }
 
@@ -33,6 +35,7 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		Class:          string(g.Spec.GatewayClassName),
 		Network:        boundedLabels(g.Labels)[LabelNetwork],
 		WaypointFor:    bounded(g.Labels[LabelWaypointFor]),
+		InboundBinding: bounded(g.Annotations[AnnotationInboundBinding]),
 		ServiceAccount: bounded(g.Annotations[AnnotationServiceAccount]),
 		ServiceType:    bounded(g.Annotations[AnnotationServiceType]),
 	}
