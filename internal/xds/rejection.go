@@ -56,5 +56,5 @@ func rejected(sent []*entry, reason string) []RejectedResource {
 
 // String is the kind as others know it.
 func (k kind) String() string {
-	return [...]string{kindWorkload: "Workload", kindService: "Service", kindPolicy: "Policy", kindGateway: "Gateway"}[k]
+	return [...]string{kindWorkload: "Workload", kindService: "Service", kindPolicy: "Policy", kindGateway: "Gateway", kindBundle: "Bundle"}[k]
 }

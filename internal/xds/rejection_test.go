@@ -10,7 +10,8 @@ import (
 )
 
 func TestRejectedNames(t *testing.T) {
-	sent := []*entry{{kind: kindWorkload, name: "east//Pod/shop/cart-0"}, {kind: kindService, name: "shop/cart.shop.svc"}, {kind: kindPolicy, name: "shop/deny"}}
+	sent := []*entry{{kind: kindWorkload, name: "east//Pod/shop/cart-0"}, {kind: kindService, name: "shop/cart.shop.svc"}, {kind: kindPolicy, name: "shop/deny"},
+		{kind: kindBundle, name: "else.example"}, {kind: kindGateway, name: "shop/gw"}}
 	var many []*entry
 	var reasons []string
 	for i := range 100 {
@@ -25,6 +26,7 @@ func TestRejectedNames(t *testing.T) {
 	}{
 		{"east//Pod/shop/cart-0: unknown tunnel", sent, []RejectedResource{{"Workload", "east//Pod/shop/cart-0"}}, 1},
 		{"shop/deny: no rules; shop/cart.shop.svc: bad port; and 3 more", sent, []RejectedResource{{"Service", "shop/cart.shop.svc"}, {"Policy", "shop/deny"}}, 2},
+		{"else.example: no root; shop/gw: no port", sent, []RejectedResource{{"Bundle", "else.example"}, {"Gateway", "shop/gw"}}, 2},
 		{"east//Pod/shop/cart-01: of another response", sent, nil, 0},
 		{"", sent, nil, 0},
 		{"shop/deny: x", nil, nil, 0},
