@@ -201,7 +201,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)
 	p.remotes.room = cmp.Or(o.RemoteRoom, DefaultRoom)
-	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, p.authority.Signer, o.Log.WithName("trust"), events)
+	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, o.World.TrustDomainAliases, p.authority.Signer, o.Log.WithName("trust"), events)
 	p.trust.changed = func() { p.inboxes.wishes.add(types.NamespacedName{Name: "all"}) } // whose status says which domains have no roots
 	p.pipeline = NewPipeline(p.store, o.World, p.trust, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.pipeline.deadline = cmp.Or(o.deadline, bootDeadline)

@@ -37,7 +37,8 @@ type Trust struct {
 
 	reader    client.Reader
 	namespace string
-	domain    string // our own
+	domain    string   // our own
+	aliases   []string // other names of it
 	signer    func() *ca.Signer
 	log       logr.Logger
 	events    eventRecorder
@@ -53,9 +54,9 @@ type Trust struct {
 }
 
 // NewTrust makes one that has told nothing. signer gives the authority's signer, or nil if there is none yet.
-func NewTrust(to publisher, reader client.Reader, namespace, domain string, signer func() *ca.Signer, log logr.Logger, events eventRecorder) *Trust {
+func NewTrust(to publisher, reader client.Reader, namespace, domain string, aliases []string, signer func() *ca.Signer, log logr.Logger, events eventRecorder) *Trust {
 	return &Trust{
-		publisher: to, reader: reader, namespace: namespace, domain: domain, signer: signer, log: log, events: events, loaded: make(chan struct{}),
+		publisher: to, reader: reader, namespace: namespace, domain: domain, aliases: aliases, signer: signer, log: log, events: events, loaded: make(chan struct{}),
 		given: map[string]givenRoots{}, told: map[string]*mesh.Bundle{}, gateways: map[mesh.GatewayKey]*mesh.Gateway{},
 	}
 }
@@ -101,7 +102,7 @@ func (t *Trust) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	given, refused := chooseRoots(list.Items, t.given, t.domain, time.Now())
+	given, refused := chooseRoots(list.Items, t.given, t.domain, t.ownRoots(signer), time.Now())
 	for i := range list.Items {
 		c := &list.Items[i]
 		if why := refused[c.Name]; why != nil {
@@ -120,7 +121,10 @@ func (t *Trust) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 
 // tell publishes what is different from what was told. It needs mu.
 func (t *Trust) tell(signer *ca.Signer) {
-	want := map[string]*mesh.Bundle{t.domain: {TrustDomain: t.domain, Roots: signer.RootsDER(), Revoked: signer.RevokedDER()}}
+	want := map[string]*mesh.Bundle{}
+	for domain, own := range t.ownRoots(signer) {
+		want[domain] = &mesh.Bundle{TrustDomain: domain, Roots: own.roots, Revoked: own.revoked}
+	}
 	for _, name := range slices.Sorted(maps.Keys(t.given)) {
 		g := t.given[name]
 		var before givenRoots
@@ -129,6 +133,9 @@ func (t *Trust) tell(signer *ca.Signer) {
 		}
 		all := before.with(g)
 		want[g.domain] = &mesh.Bundle{TrustDomain: g.domain, Roots: all.roots, Revoked: all.revoked}
+	}
+	for _, alias := range t.aliases {
+		want[alias].AliasOf = t.domain
 	}
 	d := mesh.Delta{Bundles: map[string]*mesh.Bundle{}, Gateways: map[mesh.GatewayKey]*mesh.Gateway{}}
 	for domain, b := range want {
@@ -153,6 +160,15 @@ func (t *Trust) tell(signer *ca.Signer) {
 		t.changed()
 	}
 	t.log.Info("roots told", "changed", slices.Sorted(maps.Keys(d.Bundles)), "domains", len(want))
+}
+
+// ownRoots are what the authority gives for our trust domain under each of its names. An alias may have others beside.
+func (t *Trust) ownRoots(signer *ca.Signer) map[string]givenRoots {
+	out := map[string]givenRoots{}
+	for _, domain := range append([]string{t.domain}, t.aliases...) {
+		out[domain] = givenRoots{domain: domain, roots: signer.RootsDER(), revoked: signer.RevokedDER()}
+	}
+	return out
 }
 
 // Update passes on a delta; its gateways let in identities of all domains that have roots.

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -47,10 +48,13 @@ func (g givenRoots) tooMany() error {
 
 // chooseRoots gives what each ConfigMap tells, by name, and why some cannot be used. Of those, what they told before counts, if it was about the
 // same domain. A domain's roots are those of the first ConfigMaps, in order of names, that fit into a bundle: one that is larger would be refused by
-// every proxy, and roots that were withdrawn with it stayed in use.
-func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own string, now time.Time) (given map[string]givenRoots, refused map[string]error) {
+// every proxy, and roots that were withdrawn with it stayed in use. base are those that are told anyway.
+func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own string, base map[string]givenRoots, now time.Time) (given map[string]givenRoots, refused map[string]error) {
 	given, refused = map[string]givenRoots{}, map[string]error{}
-	told := map[string]givenRoots{} // by domain
+	told := maps.Clone(base) // by domain
+	if told == nil {
+		told = map[string]givenRoots{}
+	}
 	fits := func(g givenRoots) error { return told[g.domain].with(g).tooMany() }
 	all = slices.SortedFunc(slices.Values(all), func(a, b corev1.ConfigMap) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range all {

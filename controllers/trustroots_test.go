@@ -55,6 +55,10 @@ func TestChooseRoots(t *testing.T) {
 		roots  int    // by the ConfigMap
 		reason string // part of why it is refused; "" if it is not
 	}
+	base := map[string]givenRoots{"alias.example": {domain: "alias.example", roots: make([][]byte, most)}}
+	for i := range base["alias.example"].roots {
+		base["alias.example"].roots[i] = []byte{byte(i)}
+	}
 	earlier := map[string]givenRoots{"a": {domain: "else.example", roots: [][]byte{{1}, {2}}}}
 	for _, tc := range []struct {
 		name string
@@ -71,6 +75,10 @@ func TestChooseRoots(t *testing.T) {
 		// A root that ended beside the one that follows it is how a rotation looks afterwards, and a controller that starts then has no "before".
 		{"one ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{"ca.crt": ended + good})}, map[string]chosen{"b": {1, ""}}},
 		{"all ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{"ca.crt": ended})}, map[string]chosen{"b": {0, "ended"}}},
+		{"an alias, which has ours too", []corev1.ConfigMap{
+			givenBy("b", "alias.example", map[string]string{"ca.crt": rootsEnding(t, mesh.MaxRoots-most, now.Add(time.Hour))}),
+			givenBy("c", "alias.example", map[string]string{"ca.crt": good}),
+		}, map[string]chosen{"b": {mesh.MaxRoots - most, ""}, "c": {0, "more than"}}},
 		{"as many as proxies take, in two", []corev1.ConfigMap{
 			givenBy("b", "else.example", map[string]string{"ca.crt": rootsEnding(t, most, now.Add(time.Hour))}),
 			givenBy("c", "else.example", map[string]string{"ca.crt": rootsEnding(t, mesh.MaxRoots-most, now.Add(time.Hour))}),
@@ -84,7 +92,7 @@ func TestChooseRoots(t *testing.T) {
 	} {
 		for range 2 { // whatever the order in which they are listed
 			slices.Reverse(tc.all)
-			given, refused := chooseRoots(tc.all, earlier, "cluster.local", now)
+			given, refused := chooseRoots(tc.all, earlier, "cluster.local", base, now)
 			for name, want := range tc.want {
 				err := refused[name]
 				if len(given[name].roots) != want.roots || (err != nil) != (want.reason != "") || err != nil && !strings.Contains(err.Error(), want.reason) {

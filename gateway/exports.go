@@ -19,6 +19,8 @@ type config struct {
 	gateway *mesh.Gateway
 	network string
 	own     string // trust domain
+	// canonical gives the trust domain that one is another name of, or itself.
+	canonical func(trustDomain string) string
 	// exports by hostname. Two namespaces may define one hostname, then neither is served: who was meant cannot be told.
 	byHostname map[string]mesh.ServiceKey
 	exported   map[mesh.ServiceKey]struct{}
@@ -32,6 +34,7 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 		gateway:    g,
 		network:    network,
 		own:        own,
+		canonical:  func(trustDomain string) string { return trustDomain },
 		byHostname: make(map[string]mesh.ServiceKey, len(g.Exports)),
 		exported:   make(map[mesh.ServiceKey]struct{}, len(g.Exports)),
 		domains:    map[string]struct{}{},
@@ -77,7 +80,7 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	}
 	// Only of our own trust domain do we know who may be in a namespace: in another one, anybody may bear its name.
 	namespace := ""
-	if peer.TrustDomain == c.own {
+	if c.canonical(peer.TrustDomain) == c.canonical(c.own) {
 		namespace = peer.Namespace
 	}
 	service := c.service(v, asked, namespace)

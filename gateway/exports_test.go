@@ -104,6 +104,24 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestResolveAlias: who is of a namespace is known under each name of our trust domain.
+func TestResolveAlias(t *testing.T) {
+	v, c := exporting()
+	c.canonical = func(domain string) string { return strings.Replace(domain, "friend.example", "cluster.local", 1) }
+	for peer, want := range map[mesh.Identity]Reason{
+		{TrustDomain: "friend.example", Namespace: "shop", ServiceAccount: "x"}: "",
+		{TrustDomain: "friend.example", Namespace: "else", ServiceAccount: "x"}: ReasonNamespace,
+	} {
+		got := Reason("")
+		if _, refusal := c.resolve(v, peer, "till.shop.svc.cluster.local:80"); refusal != nil {
+			got = refusal.Reason
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", peer, got, want)
+		}
+	}
+}
+
 func TestConfigDefaults(t *testing.T) {
 	c := newConfig(&mesh.Gateway{}, "north", "own.example")
 	if _, ok := c.domains["own.example"]; !ok || len(c.domains) != 1 || c.network != "north" {

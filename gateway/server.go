@@ -150,6 +150,7 @@ func (s *Server) follow(view *directory.View) {
 	changed := g != nil && (before == nil || before.gateway != g)
 	if changed {
 		c := newConfig(g, s.o.Network, s.o.Identity.TrustDomain)
+		c.canonical = s.o.Source.Canonical
 		s.config.Store(c)
 		s.rejudge(c)
 		s.o.Log.Info("configuration applied", "exports", len(g.Exports), "listeners", len(g.Listeners), "network", c.network,

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -35,6 +36,9 @@ import (
 // GOGC in the environment counts instead.
 const collectAt = 50
 
+// maxAliases bounds the names of the trust domain: each principal in a policy is written out under all of them.
+const maxAliases = 16
+
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
@@ -48,6 +52,7 @@ func main() {
 type settings struct {
 	cluster, trustDomain, clusterDomain, systemNamespace string
 	discovery, health, metrics, gatewayImage, proxies    string
+	aliases                                              []string
 	profile                                              string
 	leaderElect                                          bool
 	verbosity                                            int
@@ -65,6 +70,8 @@ func parse(args []string, env func(string) string) (settings, error) {
 	}
 	text(&s.cluster, "cluster-id", "CLUSTER_ID", "Kubernetes", "what this cluster is called in the mesh")
 	text(&s.trustDomain, "trust-domain", "TRUST_DOMAIN", "cluster.local", "trust domain of the identities that are issued here")
+	var aliases string
+	text(&aliases, "trust-domain-aliases", "TRUST_DOMAIN_ALIASES", "", "other names of the trust domain, comma separated: their identities are ours")
 	text(&s.clusterDomain, "cluster-domain", "CLUSTER_DOMAIN", "cluster.local", "DNS domain of services")
 	text(&s.systemNamespace, "system-namespace", "POD_NAMESPACE", "isthmus-system", "namespace of the CA, of remote clusters' Secrets and of the network's label")
 	text(&s.gatewayImage, "gateway-image", "GATEWAY_IMAGE", "isthmus.dev/gateway:dev", "image of provisioned gateways")
@@ -87,6 +94,18 @@ func parse(args []string, env func(string) string) (settings, error) {
 	}
 	if _, err := mesh.ParseIdentity("spiffe://" + s.trustDomain + "/ns/a/sa/b"); err != nil {
 		return s, fmt.Errorf("--trust-domain %q is not a SPIFFE trust domain: %w", s.trustDomain, err)
+	}
+	for alias := range strings.SplitSeq(aliases, ",") {
+		if alias = strings.TrimSpace(alias); alias == "" || alias == s.trustDomain || slices.Contains(s.aliases, alias) {
+			continue
+		}
+		if _, err := mesh.ParseIdentity("spiffe://" + alias + "/ns/a/sa/b"); err != nil {
+			return s, fmt.Errorf("--trust-domain-aliases: %q is not a SPIFFE trust domain: %w", alias, err)
+		}
+		s.aliases = append(s.aliases, alias)
+	}
+	if len(s.aliases) > maxAliases {
+		return s, fmt.Errorf("--trust-domain-aliases: more than %d", maxAliases)
 	}
 	if !ownEyesOnly(s.profile) {
 		return s, fmt.Errorf("--profile-address %q is not an address of loopback: profiles are not for others", s.profile)
@@ -135,7 +154,7 @@ func run(args []string, env func(string) string) error {
 		Log:  log,
 		Rest: config,
 		World: world.Config{
-			LocalCluster: world.Cluster(s.cluster), TrustDomain: s.trustDomain, ClusterDomain: s.clusterDomain, SystemNamespace: s.systemNamespace,
+			LocalCluster: world.Cluster(s.cluster), TrustDomain: s.trustDomain, TrustDomainAliases: s.aliases, ClusterDomain: s.clusterDomain, SystemNamespace: s.systemNamespace,
 		},
 		Discovery:      listener,
 		HealthAddress:  s.health,

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -13,10 +14,16 @@ func TestParse(t *testing.T) {
 	if err != nil || s.cluster != "west" || s.systemNamespace != "mesh" || s.gatewayImage != "gateway:1" || !s.leaderElect || s.trustDomain != "cluster.local" {
 		t.Fatalf("got %+v, %v", s, err)
 	}
+	env["TRUST_DOMAIN_ALIASES"] = "a.example, cluster.local,,b.example,a.example"
+	if s, err := parse(nil, func(k string) string { return env[k] }); err != nil || !slices.Equal(s.aliases, []string{"a.example", "b.example"}) {
+		t.Errorf("aliases %q, %v", s.aliases, err)
+	}
 	for _, tc := range []struct{ arg, says string }{
 		{"--cluster-id=", "--cluster-id"},
 		{"--cluster-id=a/b", "--cluster-id"},
 		{"--trust-domain=A b", "--trust-domain"},
+		{"--trust-domain-aliases=a.example,A b", "--trust-domain-aliases"},
+		{"--trust-domain-aliases=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "--trust-domain-aliases"},
 		{"--proxy-accounts=nodeproxy", "--proxy-accounts"},
 		{"--remote-room=0", "--remote-room"},
 		{"--remote-room=2000000", "--remote-room"},

@@ -18,4 +18,6 @@ type Bundle struct {
 	Roots [][]byte
 	// Revoked are revocation lists in DER, each of some authority of the trust domain.
 	Revoked [][]byte
+	// AliasOf is the trust domain that this one is another name of: identities of both that are equal otherwise are the same one. Mostly empty.
+	AliasOf string
 }

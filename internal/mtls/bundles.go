@@ -52,6 +52,7 @@ func (s *Source) Follow(bundles map[string]*mesh.Bundle) error {
 	var failed []error
 	for domain, b := range bundles {
 		if b == nil {
+			s.setAlias(domain, "")
 			s.takeBack(domain)
 			continue
 		}
@@ -62,7 +63,9 @@ func (s *Source) Follow(bundles map[string]*mesh.Bundle) error {
 		}
 		if err := s.SetBundle(domain, roots, lists); err != nil {
 			failed = append(failed, err)
+			continue
 		}
+		s.setAlias(domain, b.AliasOf)
 	}
 	return errors.Join(failed...)
 }

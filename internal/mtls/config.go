@@ -63,7 +63,7 @@ func (s *Source) Client(id mesh.Identity, want []mesh.Identity) *tls.Config {
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(want, peer) {
+		if !s.oneOf(want, peer) {
 			return &VerifyError{Reason: ReasonUnwanted, Peer: peer.String(), Err: fmt.Errorf("want one of %v", want)}
 		}
 		return nil

@@ -77,6 +77,7 @@ type Source struct {
 	entries map[mesh.Identity]*entry
 	bundles map[string]domainBundle // by trust domain, from issuers
 	told    map[string]*trust       // by trust domain, from SetBundle: they come first
+	aliases map[string]string       // trust domain → the one that it is another name of
 	guards  guards
 }
 
@@ -93,6 +94,7 @@ func NewSource(issuer Issuer, o SourceOptions) *Source {
 		entries: map[mesh.Identity]*entry{},
 		bundles: map[string]domainBundle{},
 		told:    map[string]*trust{},
+		aliases: map[string]string{},
 	}
 	if o.Vault != nil {
 		s.wait.Go(s.tidy)

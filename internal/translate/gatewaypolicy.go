@@ -23,11 +23,11 @@ func (x *index) foldGuard(k world.Key, was, now *world.AuthorizationPolicy, t *t
 	t.guards = true
 	for n := range guarded(was) {
 		x.guardsOf.remove(n, k)
-		x.burden(n, burden{-1, -valuesOf(was)}, t)
+		x.burden(n, burden{-1, -valuesOf(was) * max(1, len(x.domainNames()))}, t)
 	}
 	for n := range guarded(now) {
 		x.guardsOf.add(n, k)
-		x.burden(n, burden{1, valuesOf(now)}, t)
+		x.burden(n, burden{1, valuesOf(now) * max(1, len(x.domainNames()))}, t)
 	}
 }
 

@@ -50,7 +50,7 @@ func (x *index) compileAnew(p *world.AuthorizationPolicy) compiled {
 	}
 	var notes []string
 	for i, r := range p.Rules {
-		t := ruleTranslator{namespace: p.Namespace, deny: out.Action == mesh.Deny, path: fmt.Sprintf("spec.rules[%d]", i)}
+		t := ruleTranslator{namespace: p.Namespace, deny: out.Action == mesh.Deny, names: x.domainNames(), path: fmt.Sprintf("spec.rules[%d]", i)}
 		if rule, ok := t.rule(r); ok {
 			out.Rules = append(out.Rules, rule)
 		}
@@ -82,6 +82,7 @@ func (x *index) policy(k world.Key, exported func(serviceName) bool) (*mesh.Poli
 type ruleTranslator struct {
 	namespace string
 	deny      bool
+	names     []string // our trust domain and its aliases, if it has some
 	path      string
 	notes     []string
 	dropped   bool // the rule cannot be kept
@@ -139,7 +140,7 @@ func (t *ruleTranslator) rule(r world.PolicyRule) (mesh.PolicyRule, bool) {
 		case "source.namespace":
 			m.Namespaces, m.NotNamespaces = t.texts(w.Values, at+".values"), t.texts(w.NotValues, at+".notValues")
 		case "source.principal":
-			m.Principals, m.NotPrincipals = t.texts(w.Values, at+".values"), t.texts(w.NotValues, at+".notValues")
+			m.Principals, m.NotPrincipals = t.identities(w.Values, at+".values"), t.identities(w.NotValues, at+".notValues")
 		case "source.serviceAccount":
 			m.ServiceAccounts, m.NotServiceAccounts = t.accounts(w.Values, at+".values"), t.accounts(w.NotValues, at+".notValues")
 		case "destination.ip":

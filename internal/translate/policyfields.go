@@ -47,7 +47,7 @@ func stringMatch(p string) mesh.StringMatch {
 
 // principals joins what a source says of principals with what it says of trust domains, which are how principals begin.
 func (t *ruleTranslator) principals(s world.PolicySource, at string) (are, areNot []mesh.StringMatch) {
-	are, areNot = t.texts(s.Principals, at+".principals"), t.texts(s.NotPrincipals, at+".notPrincipals")
+	are, areNot = t.identities(s.Principals, at+".principals"), t.identities(s.NotPrincipals, at+".notPrincipals")
 	no, _ := t.domains(s.NotTrustDomains, at+".notTrustDomains")
 	areNot = append(areNot, no...)
 	domains, all := t.domains(s.TrustDomains, at+".trustDomains")
@@ -91,7 +91,7 @@ func (t *ruleTranslator) domains(patterns []string, what string) (out []mesh.Str
 			t.lose(fmt.Sprintf("%s: \"*%s\": how a trust domain ends cannot be decided below L7", what, m.Value))
 			all = false
 		case m.Kind == mesh.MatchExact:
-			out = append(out, mesh.StringMatch{Kind: mesh.MatchPrefix, Value: m.Value + "/"})
+			out = append(out, t.underEachName(mesh.StringMatch{Kind: mesh.MatchPrefix, Value: m.Value + "/"})...)
 		default: // neither "*" nor a prefix without a slash can reach beyond the trust domain
 			out = append(out, m)
 		}

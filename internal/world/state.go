@@ -6,10 +6,12 @@ import "fmt"
 
 // Config is what the process was started with.
 type Config struct {
-	LocalCluster    Cluster
-	TrustDomain     string // such as cluster.local
-	ClusterDomain   string // such as cluster.local
-	SystemNamespace string // such as isthmus-system
+	LocalCluster Cluster
+	TrustDomain  string // such as cluster.local
+	// TrustDomainAliases are other names of it, whose identities are ours.
+	TrustDomainAliases []string
+	ClusterDomain      string // such as cluster.local
+	SystemNamespace    string // such as isthmus-system
 }
 
 // Tables hold values by kind and key. The values are shared and immutable, the maps belong to the holder.

@@ -14,15 +14,20 @@ const maxRootBytes = 64 << 10
 
 // encodeBundle gives the bytes of a Bundle resource.
 func encodeBundle(b *mesh.Bundle) ([]byte, error) {
-	return marshal.Marshal(&trustpb.Bundle{TrustDomain: b.TrustDomain, Roots: b.Roots, Revoked: b.Revoked})
+	return marshal.Marshal(&trustpb.Bundle{TrustDomain: b.TrustDomain, Roots: b.Roots, Revoked: b.Revoked, AliasOf: b.AliasOf})
 }
 
 // bundleFromProto takes no bundle that is empty or of which a part cannot be read: half of a bundle would refuse peers that are right.
 func bundleFromProto(b *trustpb.Bundle) (*mesh.Bundle, error) {
 	var r reader
-	out := &mesh.Bundle{TrustDomain: r.must("trust_domain", b.GetTrustDomain(), maxName), Roots: b.GetRoots(), Revoked: b.GetRevoked()}
+	out := &mesh.Bundle{TrustDomain: r.must("trust_domain", b.GetTrustDomain(), maxName), Roots: b.GetRoots(), Revoked: b.GetRevoked(), AliasOf: r.text("alias_of", b.GetAliasOf(), maxName)}
 	if _, err := mesh.ParseIdentity("spiffe://" + b.GetTrustDomain() + "/ns/n/sa/s"); err != nil {
 		r.fail("trust_domain %q is not one", clip(b.GetTrustDomain()))
+	}
+	if alias := b.GetAliasOf(); alias != "" {
+		if _, err := mesh.ParseIdentity("spiffe://" + alias + "/ns/n/sa/s"); err != nil || alias == b.GetTrustDomain() {
+			r.fail("alias_of %q is not another trust domain", clip(alias))
+		}
 	}
 	if len(out.Roots) == 0 {
 		r.fail("roots is empty")

@@ -19,7 +19,7 @@ import (
 
 func sampleBundle() *mesh.Bundle {
 	cert, _ := identity()
-	return &mesh.Bundle{TrustDomain: "else.example", Roots: [][]byte{cert.Certificate[0]}, Revoked: [][]byte{revocationList()}}
+	return &mesh.Bundle{TrustDomain: "else.example", Roots: [][]byte{cert.Certificate[0]}, Revoked: [][]byte{revocationList()}, AliasOf: "whole.example"}
 }
 
 // revocationList is an empty one of an authority of its own.
@@ -48,6 +48,8 @@ func TestBundlesThatAreRefused(t *testing.T) {
 		{"no domain", mesh.Bundle{Roots: [][]byte{root}}, "trust_domain"},
 		{"what is no domain", mesh.Bundle{TrustDomain: "a/b", Roots: [][]byte{root}}, "trust_domain"},
 		{"a long domain", mesh.Bundle{TrustDomain: strings.Repeat("d", maxName+1), Roots: [][]byte{root}}, "trust_domain"},
+		{"an alias of itself", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root}, AliasOf: "d"}, "alias_of"},
+		{"an alias of what is no domain", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root}, AliasOf: "A b"}, "alias_of"},
 		{"no roots", mesh.Bundle{TrustDomain: "d"}, "roots"},
 		{"too many roots", mesh.Bundle{TrustDomain: "d", Roots: slices.Repeat([][]byte{root}, mesh.MaxRoots+1)}, "roots"},
 		{"a root that is none", mesh.Bundle{TrustDomain: "d", Roots: [][]byte{root, []byte("x")}}, "root"},

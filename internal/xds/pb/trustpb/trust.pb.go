@@ -29,7 +29,9 @@ type Bundle struct {
 	// Certificates in DER (X.509), any of which may end a chain of an identity of this trust domain, and of no other.
 	Roots [][]byte `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`
 	// Revocation lists in DER (X.509 v2), of any authority in this trust domain. A certificate is revoked if a list says so that the certificate's issuer signed.
-	Revoked       [][]byte `protobuf:"bytes,3,rep,name=revoked,proto3" json:"revoked,omitempty"`
+	Revoked [][]byte `protobuf:"bytes,3,rep,name=revoked,proto3" json:"revoked,omitempty"`
+	// Set if this is another name of that trust domain: identities of both that are equal otherwise are the same one.
+	AliasOf       string `protobuf:"bytes,4,opt,name=alias_of,json=aliasOf,proto3" json:"alias_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,15 +87,23 @@ func (x *Bundle) GetRevoked() [][]byte {
 	return nil
 }
 
+func (x *Bundle) GetAliasOf() string {
+	if x != nil {
+		return x.AliasOf
+	}
+	return ""
+}
+
 var File_isthmus_trust_v1_trust_proto protoreflect.FileDescriptor
 
 const file_isthmus_trust_v1_trust_proto_rawDesc = "" +
 	"\n" +
-	"\x1cisthmus/trust/v1/trust.proto\x12\x10isthmus.trust.v1\"[\n" +
+	"\x1cisthmus/trust/v1/trust.proto\x12\x10isthmus.trust.v1\"v\n" +
 	"\x06Bundle\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x14\n" +
 	"\x05roots\x18\x02 \x03(\fR\x05roots\x12\x18\n" +
-	"\arevoked\x18\x03 \x03(\fR\arevokedB9Z7github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpbb\x06proto3"
+	"\arevoked\x18\x03 \x03(\fR\arevoked\x12\x19\n" +
+	"\balias_of\x18\x04 \x01(\tR\aaliasOfB9Z7github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpbb\x06proto3"
 
 var (
 	file_isthmus_trust_v1_trust_proto_rawDescOnce sync.Once

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mtls
+
+import (
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// setAlias notes that a trust domain is another name of of; "": that it is not, or not any more.
+func (s *Source) setAlias(trustDomain, of string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if of == "" || of == trustDomain {
+		delete(s.aliases, trustDomain)
+	} else {
+		s.aliases[trustDomain] = of
+	}
+}
+
+// Canonical gives the trust domain that a domain is another name of, or the domain itself. Aliases have no aliases.
+func (s *Source) Canonical(trustDomain string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if of := s.aliases[trustDomain]; of != "" {
+		return of
+	}
+	return trustDomain
+}
+
+// oneOf says whether a peer is one of those that are wanted, under whichever name of its trust domain.
+func (s *Source) oneOf(want []mesh.Identity, peer mesh.Identity) bool {
+	if slices.Contains(want, peer) {
+		return true
+	}
+	domain := s.Canonical(peer.TrustDomain)
+	return slices.ContainsFunc(want, func(w mesh.Identity) bool {
+		return w.Namespace == peer.Namespace && w.ServiceAccount == peer.ServiceAccount && s.Canonical(w.TrustDomain) == domain
+	})
+}
