@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// mostNodes is bounded by the third byte of the pods' addresses, and by the fabric's.
+const mostNodes = 100
+
+// Cluster is one cluster. Its network has its name.
+type Cluster struct {
+	Name  string
+	Nodes []*Node
+
+	rig      *Rig
+	plane    *plane
+	services byte
+}
+
+// Cluster adds a cluster with a control plane that knows the whole world. Services with the label istio.io/global are global.
+func (r *Rig) Cluster(name string) *Cluster {
+	c := &Cluster{Name: name, rig: r}
+	c.plane = newPlane(r, world.Config{LocalCluster: world.Cluster(name), TrustDomain: TrustDomain, ClusterDomain: clusterDomain, SystemNamespace: SystemNamespace})
+	r.clusters = append(r.clusters, c)
+	r.Put(
+		&world.Namespace{Key: c.key("", SystemNamespace), Labels: map[string]string{world.LabelNetwork: name}},
+		&world.ServiceScope{Key: c.key("", "default"), Entries: []world.ScopeEntry{{
+			Scope: "GLOBAL", Services: &world.Selector{MatchLabels: map[string]string{world.LabelGlobal: "true"}},
+		}}},
+	)
+	return c
+}
+
+func (c *Cluster) key(namespace, name string) world.Key {
+	return world.Key{Cluster: world.Cluster(c.Name), Namespace: namespace, Name: name}
+}
+
+// publish tells the control plane's subscribers.
+func (c *Cluster) publish() { c.plane.publish(c.rig.state) }
+
+// Node is a machine of a cluster.
+type Node struct {
+	Name    string
+	Cluster *Cluster
+	// Space is the node's own namespace, where its pods' links end.
+	Space *Space
+	// Address is the node's on the fabric.
+	Address netip.Addr
+
+	pods    netip.Prefix
+	last    netip.Addr // of the addresses given to pods
+	agent   *agent
+	proxies int
+}
+
+// Node adds a node, with an agent, and routes to and from the cluster's others.
+func (c *Cluster) Node() (*Node, error) {
+	number := len(c.Nodes)
+	if number == mostNodes {
+		return nil, fmt.Errorf("cluster %s has no addresses for more than %d nodes", c.Name, mostNodes)
+	}
+	n := &Node{Name: fmt.Sprintf("%s-%d", c.Name, number), Cluster: c, pods: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(number), 0}), 24)}
+	n.last = n.gateway()
+	var err error
+	if n.Space, err = c.rig.NewSpace(); err != nil {
+		return nil, err
+	}
+	if err := n.Space.addBridge(netip.PrefixFrom(n.gateway(), n.pods.Bits())); err != nil {
+		return nil, err
+	}
+	if err := n.Space.set("ipv4/ip_forward", "1"); err != nil {
+		return nil, err
+	}
+	if n.Address, err = c.rig.OnFabric(n.Space, "fabric"); err != nil {
+		return nil, err
+	}
+	for _, other := range c.Nodes {
+		if err := n.Space.route(other.pods, other.Address); err != nil {
+			return nil, err
+		}
+		if err := other.Space.route(n.pods, n.Address); err != nil {
+			return nil, err
+		}
+	}
+	if n.agent, err = newAgent(n); err != nil {
+		return nil, err
+	}
+	c.Nodes = append(c.Nodes, n)
+	c.rig.Put(&world.Node{Key: c.key("", n.Name)})
+	return n, nil
+}
+
+// gateway is the node's address among its pods.
+func (n *Node) gateway() netip.Addr { return n.pods.Addr().Next() }
+
+// Service adds a service of TCP ports, each at the same port of its pods, and gives its address. All pods must be of this cluster and one namespace.
+func (c *Cluster) Service(name string, labels map[string]string, ports []uint16, pods ...*Pod) netip.Addr {
+	c.services++
+	at := netip.AddrFrom4([4]byte{10, 96, 0, c.services})
+	service := &world.Service{Key: c.key(Namespace, name), Labels: labels, Addresses: []netip.Addr{at}, Created: int64(c.services)}
+	slice := &world.EndpointSlice{Key: c.key(Namespace, name+"-1"), Service: name}
+	for _, port := range ports {
+		key := fmt.Sprintf("tcp-%d", port)
+		service.Ports = append(service.Ports, world.ServicePort{Name: key, Port: port, Target: port, App: mesh.AppTCP})
+		slice.Ports = append(slice.Ports, world.EndpointPort{Name: key, Port: port})
+	}
+	for _, p := range pods {
+		slice.Endpoints = append(slice.Endpoints, world.Endpoint{Pod: p.Name, Addresses: slices.Clone(p.object.Addresses), Node: p.Node.Name, Ready: true})
+	}
+	c.rig.Put(service, slice)
+	return at
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+	"github.com/isthmus-mesh/isthmus/internal/zds"
+	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
+)
+
+// Namespace is that of all pods and services.
+const Namespace = "demo"
+
+// Pod is a pod of a node: a namespace with a link to it. What runs in it is up to its user.
+type Pod struct {
+	*Space
+	Name    string
+	Node    *Node
+	Address netip.Addr
+
+	object *world.Pod
+}
+
+// Pod adds a pod that is not part of the mesh. Its service account has its name.
+func (n *Node) Pod(name string) (*Pod, error) {
+	at := n.last.Next()
+	if !n.pods.Contains(at.Next()) { // the last is for broadcasts
+		return nil, fmt.Errorf("node %s has no address left", n.Name)
+	}
+	s, err := n.Cluster.rig.NewSpace()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.plug(n.Space, n.Cluster.rig.port(), "eth0", netip.PrefixFrom(at, n.pods.Bits())); err != nil {
+		return nil, err
+	}
+	if err := s.route(netip.Prefix{}, n.gateway()); err != nil {
+		return nil, err
+	}
+	n.last = at
+	p := &Pod{Space: s, Name: name, Node: n, Address: at, object: &world.Pod{
+		Key: n.Cluster.key(Namespace, name), Addresses: []netip.Addr{at}, Node: n.Name, ServiceAccount: name, Ready: true,
+		WorkloadName: name, WorkloadKind: mesh.KindDeployment,
+	}}
+	n.Cluster.rig.Put(p.object)
+	return p, nil
+}
+
+// Enrol makes the pod part of the mesh: its traffic is captured, and the node's proxy is given its namespace, or will be when there is one. The control plane
+// knows of it with the next Publish.
+func (p *Pod) Enrol(ctx context.Context) error {
+	if err := redirect.Apply(p.File(), p.Node.agent.capture); err != nil {
+		return err
+	}
+	captured := *p.object
+	captured.Captured = true
+	p.object = &captured
+	p.Node.Cluster.rig.Put(p.object)
+	return p.Node.agent.add(ctx, zds.Workload{UID: p.Node.Cluster.Name + "-" + p.Name, Name: p.Name, Namespace: Namespace, ServiceAccount: p.object.ServiceAccount}, p)
+}
+
+// EnrolledPod adds a pod and makes it part of the mesh.
+func (n *Node) EnrolledPod(ctx context.Context, name string) (*Pod, error) {
+	p, err := n.Pod(name)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.Enrol(ctx)
+}
