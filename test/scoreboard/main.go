@@ -19,7 +19,7 @@
 //	go run ./test/scoreboard -subject FILE ROW
 //
 // is for rows whose subject is a process of its own, the controller: it writes a profile of that process's time in what the row measures (the last part of it, if
-// there are several), and of its memory then to FILE.heap.
+// there are several), and of its memory then to FILE.heap. Rows of connections through node proxies write one of each of the two, to FILE.0 and FILE.1.
 //
 //	go run ./test/scoreboard plot
 //
@@ -87,7 +87,11 @@ var rows = map[string]row{
 	"hbone-open":            {"streams a second, each with a byte each way, as a multiple of x/net's; and the time of one", hboneOpen},
 	"hbone-rr":              {"a round trip of 1 KiB on one stream, against TLS: median and 99th percentile", hboneRR},
 	"hbone-rr-64":           {"round trips a second on 64 streams of one connection, as a multiple of x/net's", hboneRR64},
+	"node-bulk":             {"one stream from pod to pod through two node proxies, against two TLS relays; needs root", nodeBulk},
+	"node-connect":          {"new connections a second through a warm tunnel, against two TCP relays; and the time of one; needs root", nodeConnect},
+	"node-cost":             {"processor and memory of each node proxy at 1,000 requests a second of 1 KiB; needs root", nodeCost},
 	"node-policy":           {"the verdict on a connection to a pod with 10,000 policies", nodePolicy},
+	"node-rr":               {"what two node proxies add to a request of 1 KiB at 1,000 a second, against none: p50, p90; needs root", nodeRR},
 	"node-world":            {"memory of a directory of 100,000 workloads, and what lookups in it allocate", nodeWorld},
 }
 
@@ -95,6 +99,7 @@ func main() {
 	hostile.BeEnemy()
 	beGoodClient()
 	beChurnPlane()
+	beNodeApp()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
