@@ -12,16 +12,12 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
-
-// innerFarewell is how long an inner tunnel may take to say goodbye when its only stream has ended.
-const innerFarewell = 5 * time.Second
 
 // tunnelKey names the connections that may be shared: one per source identity, next hop identities and address. The pool is the pod's
 // own, because the far end shows the tunnel's address to its application.
@@ -38,8 +34,6 @@ type dialled struct {
 	peer mesh.Identity
 	// answer are the headers of the last hop's 200.
 	answer hbone.Header
-	// gatewayAnswer are those of the gateway's, for a double tunnel.
-	gatewayAnswer hbone.Header
 	// finish says goodbye; the relay is over.
 	finish func()
 }
@@ -129,6 +123,7 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 	if err != nil {
 		return nil, err
 	}
+	p.proxy.metrics.handshakes.WithLabelValues("outer").Inc()
 	secured := tls.Client(hbone.NewTransport(nc), p.proxy.o.Certificates.Client(key.source, parse(strings.Fields(key.next))))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		shut(nc)
@@ -141,45 +136,6 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 	}
 	p.proxy.o.Certificates.Guard(conn)
 	return conn, nil
-}
-
-// dialDouble opens an inner tunnel to the last hop inside a stream of the outer one. The inner tunnel carries this one stream: behind
-// the gateway it ends at one pod, and sharing it would send everything there.
-func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, network string) (*dialled, *failure) {
-	outer, gatewayAnswer, refusal := p.openTunnel(ctx, source, plan, h)
-	if refusal != nil {
-		_, answered := errors.AsType[*hbone.RefusedError](refusal.Err)
-		return nil, &failure{Refusal: refusal, gateway: !answered && refusal.Reason != ReasonIdentity}
-	}
-	failed := func(err error) (*dialled, *failure) {
-		return nil, &failure{Refusal: refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
-	}
-	secured := tls.Client(hbone.NewTransport(outer), p.proxy.o.Certificates.Client(source, plan.Last))
-	if err := secured.HandshakeContext(ctx); err != nil {
-		outer.Close()
-		return failed(tlsError(err))
-	}
-	inner, err := hbone.NewClient(secured, p.proxy.tunnelSettings())
-	if err != nil {
-		secured.Close()
-		return failed(err)
-	}
-	release := p.proxy.o.Certificates.Guard(inner)
-	stream, answer, err := inner.Open(ctx, plan.Target, append(h, hbone.Field{Name: headerNetwork, Value: network}))
-	if err != nil {
-		inner.Close()
-		release()
-		return failed(err)
-	}
-	return &dialled{
-		Conn: stream, peer: provedBy(inner), answer: answer, gatewayAnswer: gatewayAnswer,
-		finish: func() {
-			ctx, cancel := context.WithTimeout(context.Background(), innerFarewell)
-			defer cancel()
-			defer release()
-			inner.Shutdown(ctx) //nolint:errcheck // nothing is left that could be lost
-		},
-	}, nil
 }
 
 // dialTCP connects from inside the pod's namespace.

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -40,6 +41,12 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldOf(t, 1)
+}
+
+// newWorldOf has so many pods behind the remote service: "server", "server-2" and so on, with applications that say "west-" and their name.
+func newWorldOf(t *testing.T, servers int) *world {
 	t.Helper()
 	authority, err := ca.SelfSigned(trustDomain)
 	must(t, err)
@@ -85,6 +92,11 @@ func newWorld(t *testing.T) *world {
 	w.plain.serveApp("plain", ":9000")
 	westServer := w.west.pod("server", "10.77.0.3", &mesh.Workload{ServiceAccount: "server", Services: map[mesh.ServiceKey][]mesh.Port{remote: ports}})
 	westServer.serveApp("west-server", ":8080")
+	for n := 2; n <= servers; n++ {
+		name := fmt.Sprintf("server-%d", n)
+		pod := w.west.pod(name, fmt.Sprintf("10.77.0.%d", 10+n), &mesh.Workload{ServiceAccount: "server", Services: map[mesh.ServiceKey][]mesh.Port{remote: ports}})
+		pod.serveApp("west-"+name, ":8080")
+	}
 	w.west.startGateway(w.wan, authority, &mesh.Gateway{
 		Namespace: "isthmus-system", Name: "eastwest", Network: "west", ServiceAccount: "eastwest",
 		Listeners: []mesh.Listener{{Name: "mesh", Port: 15008, Bind: 15008, Protocol: mesh.ListenerHBONE}},

@@ -178,6 +178,8 @@ type cluster struct {
 	socket string
 	log    *lines
 	pods   map[string]*space
+	// metrics are those of the proxy that was started last.
+	metrics *prometheus.Registry
 }
 
 type signer struct{ *ca.Signer }
@@ -208,8 +210,9 @@ func newCluster(t *testing.T, name string, authority map[string][]byte) *cluster
 // start runs one proxy process's worth of proxy, and gives what ends it.
 func (c *cluster) start() (stop func()) {
 	c.t.Helper()
+	c.metrics = prometheus.NewRegistry()
 	x, err := nodeproxy.New(nodeproxy.Options{
-		Log: c.log.logger(), AccessLog: c.log.logger(), Network: c.name, Cluster: c.name, ClusterDomain: "cluster.local",
+		Registerer: c.metrics, Log: c.log.logger(), AccessLog: c.log.logger(), Network: c.name, Cluster: c.name, ClusterDomain: "cluster.local",
 		View: c.view, Certificates: c.certs, Socket: c.socket, Drain: 10 * time.Second,
 		Nameservers: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.53:53")},
 	})

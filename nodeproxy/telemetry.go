@@ -115,7 +115,7 @@ type metrics struct {
 
 	unspoofed, podsStarted, podsStopped, dryRun, namesResolved, revoked prometheus.Counter
 
-	handshakeFailures, tunnelEvents, attemptsFailed *prometheus.CounterVec
+	handshakeFailures, tunnelEvents, attemptsFailed, handshakes *prometheus.CounterVec
 
 	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer prometheus.Counter
 	dnsRefused                                              *prometheus.CounterVec
@@ -141,6 +141,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		received:    vec("istio_tcp_received_bytes_total", "Bytes from sources to destinations.", trafficLabels...),
 
 		attemptsFailed:    vec("isthmus_connect_attempts_failed_total", "Attempts to connect an endpoint or gateway that failed before any byte was sent.", "reason", "tunnel"),
+		handshakes:        vec("isthmus_outbound_handshakes_total", "TLS handshakes begun with next hops (outer) and, through them, with last hops (inner).", "tunnel"),
 		unspoofed:         counter("isthmus_unspoofed_connections_total", "Connections to applications that do not show their caller's address."),
 		dryRun:            counter("isthmus_dry_run_differences_total", "Verdicts that policies in dry run would have turned."),
 		handshakeFailures: vec("isthmus_handshake_failures_total", "Inbound tunnels that were not accepted.", "reason"),
@@ -181,6 +182,8 @@ func (m *metrics) watch(r prometheus.Registerer, x *Proxy) {
 			Name: "istio_tcp_sockets_open", Help: "Connections that are carried now.", ConstLabels: prometheus.Labels{"reporter": reporter},
 		}, func() float64 { return float64(x.connections.count(direction)) }))
 	}
+	gauge("isthmus_inner_sessions", "Inner tunnels that are kept for further connections.", func() float64 { n, _ := x.pods.inners(); return float64(n) })
+	gauge("isthmus_inner_streams", "Connections that they carry.", func() float64 { _, n := x.pods.inners(); return float64(n) })
 	gauge("isthmus_ejected_endpoints", "Endpoints that are passed over because they failed lately.", func() float64 { n, _ := x.health.counts(); return float64(n) })
 	gauge("isthmus_ejected_gateways", "Gateways that are passed over because they failed lately.", func() float64 { _, n := x.health.counts(); return float64(n) })
 	gauge("isthmus_directory_workloads", "Workloads that are known.", func() float64 { n, _, _ := x.o.View.Load().Counts(); return float64(n) })

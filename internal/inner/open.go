@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+)
+
+const (
+	// maxTries bounds how many pods one Open tries; after that the service does not do well there.
+	maxTries = 3
+	// maxRaces bounds how often an Open may find that others took what it was given: the last place in a session, or the one who opened it.
+	maxRaces = 64
+)
+
+// errRace says that what was given was gone by the time that it was used.
+var errRace = errors.New("inner: lost a race")
+
+// Open opens a stream. It tries another pod, up to maxTries of them, if one could not be reached, refused with a status that others may not give, or fell silent: until a
+// 200 no byte of the stream is under way. Errors are those of hbone.Conn.Open and of Request.Dial.
+func (p *Pool) Open(ctx context.Context, key Key, r Request) (*Stream, error) {
+	var tried []string
+	m := growing
+	last := fmt.Errorf("inner: %w", hbone.ErrFull)
+	for tries, races := 0, 0; tries < maxTries && races < maxRaces; {
+		at, err := p.take(key, &r, tried, m)
+		if err != nil {
+			return nil, err
+		}
+		if at.verdict == nothing {
+			break
+		}
+		stream, f := p.try(ctx, key, &r, at)
+		if f == nil {
+			return stream, nil
+		}
+		if errors.Is(f.err, errRace) {
+			races++
+			continue
+		}
+		last = f.err
+		if !f.again || ctx.Err() != nil {
+			break
+		}
+		tries++
+		if m = steady; f.closed {
+			m = reusing
+		}
+		if f.pod != "" {
+			tried = append(tried, f.pod)
+		}
+	}
+	return nil, last
+}
+
+// failure is one try that came to nothing.
+type failure struct {
+	err   error
+	again bool   // another one may do better
+	pod   string // that should not be tried again for this stream, if there is one
+	// closed says that the gateway opens no sessions. Those that there are may do.
+	closed bool
+}
+
+// try opens the stream in the place that it was given.
+func (p *Pool) try(ctx context.Context, key Key, r *Request, at place) (*Stream, *failure) {
+	s, err := p.enter(ctx, key, r, at)
+	if err != nil {
+		if broken, ok := errors.AsType[*PodError](err); ok {
+			return nil, &failure{err: err, again: true, pod: broken.Pod}
+		}
+		refused, _ := errors.AsType[*hbone.RefusedError](err)
+		return nil, &failure{err: err, again: at.verdict != alone && !final(refused), closed: true}
+	}
+	stream, answer, err := s.Conn.Open(ctx, r.Authority, r.Header)
+	if err != nil {
+		return nil, p.blame(ctx, s, err, at.mine)
+	}
+	p.worked(s)
+	return &Stream{Stream: stream, Answer: answer, Peer: s.Peer, Pod: s.Pod, Done: sync.OnceFunc(func() { p.leave(s) })}, nil
+}
+
+// enter gives the session of a place once it is open: it opens it, or waits for who does.
+func (p *Pool) enter(ctx context.Context, key Key, r *Request, at place) (*session, error) {
+	switch {
+	case at.verdict == alone:
+		return p.single(ctx, key, r, at.avoid)
+	case at.mine:
+		return p.begin(ctx, r, at)
+	}
+	s := at.session
+	select {
+	case <-s.opened:
+	case <-ctx.Done():
+		p.give(s)
+		return nil, fmt.Errorf("inner: waiting for a session: %w", context.Cause(ctx))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case s.err != nil && !s.given:
+		return nil, s.err
+	case s.err != nil, s.pod == nil: // who opened it gave up, or keeps it
+		return nil, errRace
+	case at.waits && s.blind:
+		s.streams--
+		return nil, errRace
+	case s.retired || !s.fits(r, p.now()):
+		p.retire(s)
+		s.streams--
+		return nil, errRace
+	}
+	return s, nil
+}
+
+// begin opens a session that others may already wait for.
+func (p *Pool) begin(ctx context.Context, r *Request, at place) (*session, error) {
+	made, err := r.Dial(ctx, at.avoid)
+	s := at.session
+	if refused := p.begun(s, made, err, ctx.Err() != nil); refused != nil {
+		if err == nil {
+			_ = made.Conn.Close() // always nil
+			made.ended()
+		}
+		return nil, refused
+	}
+	return s, nil
+}
+
+// begun notes what became of an opening. given says that who opened it gave up. The error is why the session is not to be used.
+func (p *Pool) begun(s *session, made Session, err error, given bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer close(s.opened)
+	t, now := s.set, p.now()
+	for i, other := range t.opening {
+		if other == s {
+			t.opening = append(t.opening[:i:i], t.opening[i+1:]...)
+			break
+		}
+	}
+	if err == nil && p.drained {
+		err = hbone.ErrDraining
+	}
+	if err != nil {
+		p.total--
+		s.err, s.given = err, given
+		if !given {
+			if broken, ok := errors.AsType[*PodError](err); ok {
+				t.failed(broken.Pod, now)
+			} else {
+				t.hold = now.Add(firstOut)
+			}
+		}
+		return err
+	}
+	s.Session = made
+	if t.plain = made.Pod == ""; t.plain {
+		p.total-- // it is this stream's own, and the others have to open theirs
+		return nil
+	}
+	p.keep(t, s)
+	return nil
+}
+
+// keep files an open session, and watches it until it has ended. mu must be held.
+func (p *Pool) keep(t *set, s *session) {
+	now := p.now()
+	s.quiet, s.limit = now, maxStreams
+	p.all[s] = struct{}{}
+	t.reached(s, now)
+	for _, name := range s.Gone {
+		if gone := t.pods[name]; gone != nil && gone != s.pod {
+			for _, other := range append([]*session(nil), gone.sessions...) {
+				p.retire(other)
+			}
+		}
+	}
+	p.wait.Go(func() {
+		<-s.Conn.Done()
+		p.mu.Lock()
+		p.retire(s)
+		delete(p.all, s)
+		p.mu.Unlock()
+		s.ended()
+	})
+}
+
+// single makes a session that serves one stream only.
+func (p *Pool) single(ctx context.Context, key Key, r *Request, avoid string) (*session, error) {
+	made, err := r.Dial(ctx, avoid)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{Session: made, streams: 1, limit: maxStreams, capacity: r.Capacity, opened: make(chan struct{})}
+	close(s.opened)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t := p.sets[key]; t != nil && t.plain && made.Pod != "" && !p.drained {
+		// The gateway has learned to name pods.
+		t.plain, s.set = false, t
+		p.total++
+		p.keep(t, s)
+	}
+	return s, nil
+}
+
+// worked notes that a session's pod has taken a stream.
+func (p *Pool) worked(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.pod != nil {
+		s.pod.worked()
+	}
+}
+
+// blame says what a stream's failure in a session means, and takes the stream off the session. mine says that the session was opened for this stream.
+func (p *Pool) blame(ctx context.Context, s *session, err error, mine bool) *failure {
+	f := &failure{err: err}
+	refused, answered := errors.AsType[*hbone.RefusedError](err)
+	var lost *hbone.ConnError
+	var unprocessed *hbone.UnprocessedError
+	var reset *hbone.StreamError
+	full := errors.Is(err, hbone.ErrFull)
+	silent := errors.Is(err, hbone.ErrSilent)
+	p.mu.Lock()
+	if s.pod == nil { // its only stream
+		p.mu.Unlock()
+		p.leave(s)
+		if f.again = s.Pod != "" && !final(refused) && ctx.Err() == nil; f.again {
+			f.pod = s.Pod
+		}
+		return f
+	}
+	switch {
+	case answered:
+		if f.again = !final(refused); f.again {
+			s.set.failed(s.Pod, p.now())
+			f.pod = s.Pod
+		}
+	case full:
+		s.limit = max(s.streams-1, 1)
+		f.err = errRace
+	case ctx.Err() != nil:
+		// Nobody waits any more. If the session is dead, its PINGs will say so.
+	case silent, errors.As(err, &lost), errors.As(err, &unprocessed), errors.As(err, &reset) && reset.Remote:
+		f.again = true
+		p.retire(s)
+		if mine || silent {
+			s.set.failed(s.Pod, p.now())
+			f.pod = s.Pod
+		}
+	}
+	p.mu.Unlock()
+	p.give(s)
+	return f
+}
+
+// final says that the last hop has judged who we are or what we asked: others would say the same.
+func final(r *hbone.RefusedError) bool {
+	return r != nil && (r.Status == http.StatusUnauthorized || r.Status == http.StatusBadRequest)
+}
+
+// leave is for a stream that is over.
+func (p *Pool) leave(s *session) {
+	p.mu.Lock()
+	kept := s.pod != nil
+	p.mu.Unlock()
+	if kept {
+		p.give(s)
+		return
+	}
+	end(s.Session)
+}
+
+// end says goodbye in a session without streams, and waits until it has ended.
+func end(s Session) {
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	_ = s.Conn.Shutdown(ctx) // nothing is left that could be lost
+	s.ended()
+}
+
+func (s *Session) ended() {
+	if s.Ended != nil {
+		s.Ended()
+	}
+}

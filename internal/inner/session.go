@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inner
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Session is an inner session that was just made.
+type Session struct {
+	Conn *hbone.Conn
+	// Pod is the gateway's name for the pod that the session reaches; empty if it gave none, and then the session serves one stream.
+	Pod string
+	// Ready is how many pods the gateway could have chosen from; 0 if it did not say.
+	Ready int
+	// Gone are pods, of those that it was asked to avoid, which the gateway said are not ready any more.
+	Gone []string
+	// Peer is what the last hop proved, and Gateway what the gateway did.
+	Peer, Gateway mesh.Identity
+	// Until is when the certificates of the session's ends begin to end: no new streams after that.
+	Until time.Time
+	// Outdated, if set, says that the session takes no new streams: its outer connection drains, for example. It is called with locks held and must be quick.
+	Outdated func() bool
+	// Ended, if set, is called once the connection has ended.
+	Ended func()
+}
+
+// PodError is why a session could not be made to a pod that the gateway had named: another pod may do better.
+type PodError struct {
+	Pod string
+	Err error
+}
+
+func (e *PodError) Error() string { return fmt.Sprintf("pod %s: %v", e.Pod, e.Err) }
+
+// Unwrap gives the cause.
+func (e *PodError) Unwrap() error { return e.Err }
+
+// session is one that a Pool keeps, from the moment that it begins to be opened. Guarded by the Pool's mu, but for opened and what is written before it is closed.
+type session struct {
+	Session
+	set     *set
+	pod     *pod          // nil while it is being opened, and for one that serves a single stream
+	streams int           // that it carries or will carry
+	limit   int           // of streams
+	quiet   time.Time     // since when it carries none
+	retired bool          // it takes no new ones
+	opened  chan struct{} // closed when the opening is over
+	// capacity is what discovery said when it began to be opened.
+	capacity uint32
+	err      error // why the opening failed
+	given    bool  // the opener gave up: that says nothing of the gateway
+	blind    bool  // it was opened before anything was known: who waited for it chooses again
+}
+
+// pod is what sessions reach. One that failed lately is remembered for a while without any.
+type pod struct {
+	name     string
+	sessions []*session
+	turn     uint64
+	fails    int // in a row
+	until    time.Time
+}
+
+// load is how many streams of ours the pod carries, in those of its sessions that take more.
+func (p *pod) load() (streams int, room bool) {
+	for _, s := range p.sessions {
+		streams += s.streams
+		room = room || s.streams < s.limit
+	}
+	return streams, room
+}
+
+// lightest is the session with room that carries the fewest streams, or nil.
+func (p *pod) lightest() (least *session) {
+	for _, s := range p.sessions {
+		if s.streams < s.limit && (least == nil || s.streams < least.streams) {
+			least = s
+		}
+	}
+	return least
+}
+
+// fits says whether a stream that expects these identities may be opened in the session now.
+func (s *session) fits(r *Request, now time.Time) bool {
+	return now.Before(s.Until) && !s.Conn.Draining() && (s.Outdated == nil || !s.Outdated()) &&
+		slices.Contains(r.Last, s.Peer) && slices.Contains(r.Next, s.Gateway)
+}

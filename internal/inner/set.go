@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inner
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Key is everything that makes two sets of sessions different. A Pool belongs to one source pod.
+type Key struct {
+	// Source is the identity that is proved to gateway and last hop.
+	Source mesh.Identity
+	// Network, Gateway and Dial say through where: the network's gateway, and the address at which it was dialled.
+	Network string
+	Gateway mesh.GatewayAddress
+	Dial    string
+	// Authority is the service and the port that were asked for. A gateway may allow one port and not another, so sessions are not shared among them.
+	Authority string
+}
+
+const (
+	// firstOut is how long a pod is passed over after its first failure, doubling with each in a row up to lastOut, and up to a quarter longer by chance; as for
+	// endpoints that are dialled directly.
+	firstOut, lastOut = time.Second, 30 * time.Second
+	// allFor is for how long it is believed that a gateway has no other pod to give: those that it passes over itself come back within half a minute.
+	allFor = 30 * time.Second
+)
+
+// set are the sessions of one key. Guarded by the Pool's mu.
+type set struct {
+	key      Key
+	pods     map[string]*pod
+	opening  []*session
+	turns    uint64
+	ready    int       // see coverage
+	allUntil time.Time // until when the gateway is believed to have no other pod
+	capacity uint32    // what discovery said when the gateway was asked last
+	asked    bool      // it was asked at all
+	plain    bool      // the gateway names no pods
+	hold     time.Time // until when no more pods are sought, because the gateway opened none
+	used     time.Time // when it was last asked for
+}
+
+// state gives what choose decides by: options, what is behind each of them, and how many pods are reached. Pods that were tried are left out.
+func (t *set) state(tried []string, now time.Time, wait bool) (options []option, who []any, held int, excluded bool) {
+	for _, p := range t.pods {
+		if len(p.sessions) > 0 {
+			held++
+		}
+		if slices.Contains(tried, p.name) {
+			excluded = true
+			continue
+		}
+		if len(p.sessions) > 0 {
+			load, room := p.load()
+			options, who = append(options, option{load: load, room: room, out: now.Before(p.until), turn: p.turn}), append(who, p)
+		}
+	}
+	if !wait {
+		return options, who, held, excluded
+	}
+	for _, s := range t.opening {
+		// They come behind pods that carry as much: a stream that need not wait does not.
+		options, who = append(options, option{load: s.streams, room: s.streams < s.limit, turn: t.turns}), append(who, s)
+	}
+	return options, who, held, excluded
+}
+
+func (t *set) coverage(capacity uint32, now time.Time) coverage {
+	return coverage{ready: t.ready, all: now.Before(t.allUntil), news: t.asked && capacity != t.capacity}
+}
+
+// avoid lists the pods that a new session should not reach, for the gateway. Those with the most streams of ours come first, if there are more than fit.
+func (t *set) avoid(now time.Time) string {
+	known := make([]*pod, 0, len(t.pods))
+	for _, p := range t.pods {
+		if len(p.sessions) > 0 || now.Before(p.until) {
+			known = append(known, p)
+		}
+	}
+	slices.SortFunc(known, func(a, b *pod) int {
+		if len(a.sessions) > 0 != (len(b.sessions) > 0) {
+			return len(b.sessions) - len(a.sessions)
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	names := make([]string, 0, maxAvoid)
+	for _, p := range known[:min(len(known), maxAvoid)] {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// reached files a session under the pod that it turned out to reach, and learns from what the gateway said.
+func (t *set) reached(s *session, now time.Time) {
+	p := t.pods[s.Pod]
+	if p == nil {
+		p = &pod{name: s.Pod}
+		t.pods[s.Pod] = p
+	}
+	if len(p.sessions) > 0 && len(t.opening) == 0 {
+		// It was asked for another one, and nobody else can have taken that meanwhile.
+		t.allUntil = now.Add(allFor)
+	}
+	if s.Ready != t.ready {
+		t.ready = s.Ready
+		if t.ready > t.held() {
+			t.allUntil = time.Time{}
+		}
+	}
+	t.capacity, t.asked = s.capacity, true
+	t.turns++
+	p.turn = t.turns
+	p.sessions = append(p.sessions, s)
+	s.pod = p
+}
+
+// held is how many pods are reached.
+func (t *set) held() (n int) {
+	for _, p := range t.pods {
+		if len(p.sessions) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// failed has a pod passed over for a while.
+func (t *set) failed(name string, now time.Time) {
+	p := t.pods[name]
+	if p == nil {
+		if len(t.pods) >= maxPods+maxAvoid {
+			return
+		}
+		p = &pod{name: name}
+		t.pods[name] = p
+	}
+	p.fails++
+	last := min(firstOut<<min(p.fails-1, 10), lastOut)
+	p.until = now.Add(last + time.Duration(rand.Int64N(int64(last)/4)))
+}
+
+// worked forgets a pod's failures.
+func (p *pod) worked() { p.fails, p.until = 0, time.Time{} }
+
+// forget drops what is known of pods that no session reaches and that failed long ago.
+func (t *set) forget(now time.Time) {
+	for name, p := range t.pods {
+		if len(p.sessions) == 0 && now.After(p.until.Add(lastOut)) {
+			delete(t.pods, name)
+		}
+	}
+}
+
+// surplus says that a session without streams is one too many: another one reaches its pod.
+func (s *session) surplus() bool {
+	return s.streams == 0 && s.pod != nil && len(s.pod.sessions) > 1
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/inner"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Headers of an outer CONNECT and its answer by which a gateway tells pods apart (docs/hbone.md §13). What they say is a gateway's word: it decides which session is
+// used, never whom is believed.
+const (
+	headerEndpoint  = "x-isthmus-endpoint"
+	headerEndpoints = "x-isthmus-endpoints"
+	headerAvoid     = "x-isthmus-avoid"
+	headerGone      = "x-isthmus-gone"
+)
+
+const (
+	// innerProbeAfter and innerProbeTimeout are how soon a pod that does not answer is given up for another one. They are shorter than those of a tunnel that is
+	// not nested, because there is another pod behind the same gateway: the retransmission of a lost packet takes 200 ms and a round trip, the second one twice that.
+	innerProbeAfter   = 500 * time.Millisecond
+	innerProbeTimeout = time.Second
+	// maxEndpointName bounds the name of an endpoint, in bytes. Ours have 16.
+	maxEndpointName = 64
+	// endpointLetters are those of a name.
+	endpointLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	// maxEndpoints bounds how many endpoints are believed to be there.
+	maxEndpoints = 1 << 20
+)
+
+// outerError is a failure that happened before there was anything of the inner tunnel.
+type outerError struct{ failure }
+
+func (e *outerError) Error() string { return e.Refusal.Error() }
+func (e *outerError) Unwrap() error { return e.Refusal }
+
+// dialDouble opens a stream to the last hop, in an inner tunnel that goes through a stream of the outer one. Inner tunnels are shared among the pod's connections as
+// far as the gateway says which of its pods each one reaches.
+func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, network string) (*dialled, *failure) {
+	key := inner.Key{Source: source, Gateway: plan.Gateway, Dial: plan.Dial.String(), Authority: plan.Target}
+	ask := inner.Request{
+		Authority: plan.Target, Header: append(h, hbone.Field{Name: headerNetwork, Value: network}), Last: plan.Last, Next: plan.Next,
+		Dial: func(ctx context.Context, avoid string) (inner.Session, error) {
+			return p.dialInner(ctx, source, plan, h, avoid)
+		},
+	}
+	if plan.Endpoint != nil {
+		key.Network, ask.Capacity = plan.Endpoint.Network, plan.Endpoint.Capacity
+	}
+	stream, err := p.inners.Open(ctx, key, ask)
+	if outer, ok := errors.AsType[*outerError](err); ok {
+		return nil, &outer.failure
+	}
+	if err != nil {
+		return nil, &failure{Refusal: refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
+	}
+	return &dialled{Conn: stream.Stream, peer: stream.Peer, answer: stream.Answer, finish: stream.Done}, nil
+}
+
+// dialInner makes an inner tunnel, rather not to one of the endpoints in avoid.
+func (p *pod) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, avoid string) (inner.Session, error) {
+	// What is proved with the certificate of now must not outlast it. It may be renewed between here and the handshake, which only makes it look older than it is.
+	own, err := p.proxy.o.Certificates.Certificate(ctx, source)
+	if err != nil {
+		return inner.Session{}, &outerError{failure{Refusal: refusalOf(&hopError{reason: ReasonIdentity, err: err})}}
+	}
+	if avoid != "" {
+		h = append(h[:len(h):len(h)], hbone.Field{Name: headerAvoid, Value: avoid})
+	}
+	outer, answer, refusal := p.openTunnel(ctx, source, plan, h)
+	if refusal != nil {
+		_, answered := errors.AsType[*hbone.RefusedError](refusal.Err)
+		return inner.Session{}, &outerError{failure{Refusal: refusal, gateway: !answered && refusal.Reason != ReasonIdentity}}
+	}
+	s := inner.Session{Pod: endpointName(answer.Get(headerEndpoint)), Ready: endpointCount(answer.Get(headerEndpoints)), Gone: goneNames(answer.Get(headerGone))}
+	failed := func(err error) (inner.Session, error) {
+		if s.Pod != "" {
+			err = &inner.PodError{Pod: s.Pod, Err: err}
+		}
+		return inner.Session{}, err
+	}
+	p.proxy.metrics.handshakes.WithLabelValues("inner").Inc()
+	secured := tls.Client(hbone.NewTransport(outer), p.proxy.o.Certificates.Client(source, plan.Last))
+	if err := secured.HandshakeContext(ctx); err != nil {
+		outer.Close()
+		return failed(tlsError(err))
+	}
+	settings := p.proxy.tunnelSettings()
+	settings.ProbeAfter, settings.ProbeTimeout = innerProbeAfter, innerProbeTimeout
+	if s.Conn, err = hbone.NewClient(secured, settings); err != nil {
+		secured.Close()
+		return failed(err)
+	}
+	s.Ended = p.proxy.o.Certificates.Guard(s.Conn)
+	s.Peer, s.Gateway = provedBy(s.Conn), provedBy(outer.Conn())
+	s.Until = earliest(own.NotAfter, provedUntil(s.Conn), provedUntil(outer.Conn()))
+	s.Outdated = func() bool {
+		if outer.Conn().Draining() {
+			return true // what is opened now might be cut when the gateway's drain time is over
+		}
+		return p.proxy.o.Certificates.Current(source) != own // it was renewed, or is not held any more
+	}
+	return s, nil
+}
+
+// provedUntil is when the certificate ends that the other end of a tunnel showed.
+func provedUntil(conn *hbone.Conn) time.Time {
+	state, ok := conn.ConnectionState()
+	if !ok || len(state.PeerCertificates) == 0 {
+		return time.Time{}
+	}
+	return state.PeerCertificates[0].NotAfter
+}
+
+func earliest(first time.Time, others ...time.Time) time.Time {
+	for _, t := range others {
+		if t.Before(first) {
+			first = t
+		}
+	}
+	return first
+}
+
+// endpointName reads x-isthmus-endpoint. What is no name is none.
+func endpointName(value string) string {
+	if len(value) > maxEndpointName {
+		return ""
+	}
+	if strings.ContainsFunc(value, func(r rune) bool { return !strings.ContainsRune(endpointLetters, r) }) {
+		return ""
+	}
+	return value
+}
+
+// endpointCount reads x-isthmus-endpoints: 0 if it says nothing.
+func endpointCount(value string) int {
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int(min(n, maxEndpoints))
+}
+
+// goneNames reads x-isthmus-gone.
+func goneNames(value string) (names []string) {
+	for name := range strings.SplitSeq(value, ",") {
+		if name = endpointName(strings.TrimSpace(name)); name != "" {
+			names = append(names, name)
+		}
+		if len(names) == maxGone {
+			break
+		}
+	}
+	return names
+}
+
+// maxGone bounds how many endpoints one answer may name as gone: as many as a CONNECT may name.
+const maxGone = 64
+
+// inners says how many inner tunnels all pods keep, and how many connections those carry.
+func (ps *pods) inners() (sessions, streams int) {
+	for _, p := range ps.all() {
+		n, m := p.inners.Counts()
+		sessions, streams = sessions+n, streams+m
+	}
+	return sessions, streams
+}
