@@ -29,6 +29,7 @@ type dialled struct {
 	candidate candidate
 	id        string // opaque name of the endpoint
 	ready     int    // how many endpoints there were to choose from
+	gone      string // see headerGone
 }
 
 // dial connects to one of the target's endpoints: one after the other, within one deadline, until one accepts. Endpoints are
@@ -50,7 +51,7 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 		tried[pick.uid] = struct{}{}
 		conn, err := s.connect(ctx, pick, len(tried) < len(candidates))
 		if err == nil {
-			return dialled{conn, pick, id, len(candidates)}, nil
+			return dialled{conn, pick, id, len(candidates), s.balancer.gone(c.network, candidates, avoid)}, nil
 		}
 		s.balancer.end(pick.uid)
 		if errors.Is(ctx.Err(), context.Canceled) {

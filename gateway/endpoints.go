@@ -19,6 +19,8 @@ const (
 	ejectMin, ejectMax = time.Second, 30 * time.Second
 	// maxAvoid bounds how many endpoints one CONNECT may ask to avoid.
 	maxAvoid = 64
+	// endpointBytes are the bytes in the name of an endpoint: 96 bits, see endpointID.
+	endpointBytes = 12
 	// sweepAt is how many endpoints are remembered before the first look for those that nobody needs to remember.
 	sweepAt = 256
 )
@@ -50,7 +52,7 @@ func newBalancer(now func() time.Time) *balancer {
 // its name. It is short, not secret: who can guess a pod's name can recognise it. 96 bits: two of a million pods share one with a chance of about 1e-17.
 func endpointID(network, uid string) string {
 	sum := sha256.Sum256([]byte("isthmus endpoint\x00" + network + "\x00" + uid))
-	return base64.RawURLEncoding.EncodeToString(sum[:12])
+	return base64.RawURLEncoding.EncodeToString(sum[:endpointBytes])
 }
 
 // parseAvoid reads the comma-separated ids of x-isthmus-avoid. What is beyond maxAvoid is ignored, as is what is no id of ours.

@@ -121,10 +121,11 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 	defer s.judge(d)
 	defer d.conn.Close()
 	r.dialled(d)
-	tunnel, err := request.Accept(hbone.Header{
-		{Name: headerEndpoint, Value: d.id},
-		{Name: headerEndpoints, Value: strconv.Itoa(d.ready)},
-	})
+	answer := hbone.Header{{Name: headerEndpoint, Value: d.id}, {Name: headerEndpoints, Value: strconv.Itoa(d.ready)}}
+	if d.gone != "" {
+		answer = append(answer, hbone.Field{Name: headerGone, Value: d.gone})
+	}
+	tunnel, err := request.Accept(answer)
 	if err != nil {
 		r.refused(&Refusal{http.StatusServiceUnavailable, ReasonClientGone, err}, nil)
 		return

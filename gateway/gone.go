@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"encoding/base64"
+	"slices"
+	"strings"
+)
+
+// headerGone, in a 200, lists endpoints of x-isthmus-avoid that are none, or are not ready: a client that reaches them knows to leave.
+const headerGone = "x-isthmus-gone"
+
+// gone gives the names in avoid that no candidate has, as the value of x-isthmus-gone. What cannot be a name of ours is not repeated.
+func (b *balancer) gone(network string, candidates []candidate, avoid map[string]struct{}) string {
+	var missing []string
+	for id := range avoid {
+		if raw, err := base64.RawURLEncoding.DecodeString(id); err == nil && len(raw) == endpointBytes {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	there := make(map[string]struct{}, len(candidates))
+	b.mu.Lock()
+	for _, c := range candidates {
+		if s := b.known[c.uid]; s != nil {
+			there[s.id] = struct{}{}
+		} else {
+			there[endpointID(network, c.uid)] = struct{}{}
+		}
+	}
+	b.mu.Unlock()
+	missing = slices.DeleteFunc(missing, func(id string) bool { _, ok := there[id]; return ok })
+	slices.Sort(missing)
+	return strings.Join(missing, ",")
+}
