@@ -15,6 +15,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -121,10 +123,11 @@ func newManager(o Options, office *office) (ctrl.Manager, error) {
 		Cache: cache.Options{
 			DefaultTransform: reduceForCache,
 			ByObject: map[client.Object]cache.ByObject{
-				&appsv1.Deployment{}:            ours,
-				&policyv1.PodDisruptionBudget{}: ours,
-				&corev1.ServiceAccount{}:        ours,
-				&corev1.Secret{}:                {Namespaces: map[string]cache.Config{system: {}}},
+				&appsv1.Deployment{}:                     ours,
+				&policyv1.PodDisruptionBudget{}:          ours,
+				&corev1.ServiceAccount{}:                 ours,
+				&autoscalingv2.HorizontalPodAutoscaler{}: ours,
+				&corev1.Secret{}:                         {Namespaces: map[string]cache.Config{system: {}}},
 				&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
 					system:              {},
 					cache.AllNamespaces: {FieldSelector: fields.OneTermEqualSelector("metadata.name", rootCertName)},
@@ -170,6 +173,8 @@ type plane struct {
 	remotes   *Remotes
 	wishes    *RemoteReconciler
 	vips      *VIPReconciler
+	overlays  *Overlays
+	events    events.EventRecorder
 	local     chan struct{} // closed once the local cluster was read
 	inboxes   inboxes
 }
@@ -202,6 +207,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)
 	p.remotes.room = cmp.Or(o.RemoteRoom, DefaultRoom)
 	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, o.World.TrustDomainAliases, p.authority.Signer, o.Log.WithName("trust"), events)
+	p.overlays, p.events = NewOverlays(o.Log.WithName("overlays"), mgr, p.store, o.World.LocalCluster), events
 	p.trust.changed = func() { p.inboxes.wishes.add(types.NamespacedName{Name: "all"}) } // whose status says which domains have no roots
 	p.pipeline = NewPipeline(p.store, o.World, p.trust, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.pipeline.deadline = cmp.Or(o.deadline, bootDeadline)
@@ -223,6 +229,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 		mgr.Add(everywhere(func(ctx context.Context) error { return p.readLocal(ctx, mgr) })),
 		mgr.Add(p.remotes),
 		mgr.Add(p.authority),
+		mgr.Add(p.overlays),
 		mgr.Add(p.pipeline),
 		mgr.Add(everywhere(func(ctx context.Context) error { return p.serve(ctx, services) })),
 		mgr.Add(everywhere(func(ctx context.Context) error { return p.wakeWriters(ctx, mgr.Elected()) })),
@@ -233,7 +240,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 func (p *plane) addControllers(mgr ctrl.Manager) error {
 	c, o := mgr.GetClient(), p.options
 	gateways := &GatewayReconciler{
-		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(),
+		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events,
 		settings: ProvisionSettings{
 			Image: o.GatewayImage, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
 		},
@@ -307,7 +314,7 @@ func (p *plane) wakeWriters(ctx context.Context, elected <-chan struct{}) error 
 // known says whether our own cluster as it was at start, with the wishes and addresses that it holds, is in the store, and which other
 // clusters are not.
 func (p *plane) known() (own bool, unheard []world.Cluster) {
-	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded(), p.trust.Loaded()} {
+	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded(), p.trust.Loaded(), p.overlays.Loaded()} {
 		select {
 		case <-step:
 		default:

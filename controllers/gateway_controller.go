@@ -6,22 +6,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 )
@@ -33,21 +38,39 @@ type GatewayReconciler struct {
 	plan     func(namespace, name string) *translate.GatewayPlan
 	reader   client.Reader // sees objects that the cache leaves out because they are not ours
 	settings ProvisionSettings
+	events   events.EventRecorder // nil: tells nobody
+}
+
+// provisioned makes an empty object of each kind that is made for a Gateway.
+func provisioned() []client.Object {
+	return []client.Object{
+		&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}, &corev1.ServiceAccount{}, &autoscalingv2.HorizontalPodAutoscaler{},
+	}
 }
 
 // SetupWithManager follows Gateways and what was made for them: whatever drifts is put back.
 func (r *GatewayReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
-	// Deployments and budgets report progress in their status, which is nothing to do for us.
+	// These report progress in their status, which is nothing to do for us.
 	spec := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
 	return ctrl.NewControllerManagedBy(mgr).Named("gateway").
 		For(&gatewayv1.Gateway{}).
 		Owns(&appsv1.Deployment{}, spec).
 		Owns(&policyv1.PodDisruptionBudget{}, spec).
+		// A HorizontalPodAutoscaler has no generation, and its status changes with each measurement.
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged)).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ServiceAccount{}).
 		WatchesRawSource(news.source()).
 		Complete(r)
 }
+
+// autoscalerChanged lets pass what somebody else than the measurements changed.
+var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	was, ok := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
+	is, ok2 := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
+	return !ok || !ok2 || !equality.Semantic.DeepEqual(was.Spec, is.Spec) || !maps.Equal(was.Labels, is.Labels) ||
+		!maps.Equal(was.Annotations, is.Annotations) || len(was.OwnerReferences) != len(is.OwnerReferences)
+}}
 
 // Reconcile applies the plan of one Gateway.
 func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -62,40 +85,81 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if plan.UID != string(gateway.UID) {
 		return ctrl.Result{}, nil // about an earlier Gateway of this name; news of this one are on their way
 	}
-	if err := r.refuseForeign(ctx, &gateway, plan); err != nil {
-		return ctrl.Result{}, err
+	if plan.Unmanaged {
+		return ctrl.Result{}, r.release(ctx, &gateway, provisioned()...)
+	}
+	err := r.provision(ctx, &gateway, plan)
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: conflictWait}, nil // the autoscaler was faster, or the cache is behind
+	}
+	if err != nil && ctx.Err() == nil && r.events != nil {
+		r.events.Eventf(&gateway, nil, corev1.EventTypeWarning, "NotProvisioned", "Provision", "%s", bounded(err.Error()))
+	}
+	return ctrl.Result{}, err
+}
+
+// bounded cuts what becomes the note of an event, which may have 1024 bytes.
+func bounded(text string) string {
+	const most = 1000
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) error {
+	if err := r.refuseForeign(ctx, gateway, plan); err != nil {
+		return err
 	}
 	var errs []error
 	if err := r.dropForeignPorts(ctx, plan); err != nil {
 		errs = append(errs, err)
 	}
-	for _, object := range provision(plan, r.settings) {
-		if err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership); err != nil {
+	var now appsv1.Deployment
+	if err := r.client.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}, &now); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("look for %T: %w", &now, err)
+	}
+	var conflict error
+	unwanted := &autoscalingv2.HorizontalPodAutoscaler{}
+	for _, object := range provision(plan, r.settings, runningOf(&now)) {
+		if _, ok := object.(*autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration); ok {
+			unwanted = nil
+		}
+		err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
+		if apierrors.IsConflict(err) {
+			conflict = err
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("apply %T: %w", object, err))
 		}
 	}
-	return ctrl.Result{}, errors.Join(errs...)
+	if unwanted != nil { // before the next pod comes or goes by its word
+		errs = append(errs, r.release(ctx, gateway, unwanted))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return conflict
 }
 
 // refuseForeign fails if an object that the Gateway needs exists and is somebody else's: applying would take it over, and it would go
 // with the Gateway. An object without an owner that has our labels was left behind by an earlier Gateway of the name, and is taken.
 func (r *GatewayReconciler) refuseForeign(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) error {
-	objects := []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}}
-	if plan.ServiceAccount == gateway.Name {
-		objects = append(objects, &corev1.ServiceAccount{})
-	}
 	var errs []error
-	for _, object := range objects {
-		err := r.client.Get(ctx, client.ObjectKeyFromObject(gateway), object)
+	for _, object := range provisioned() {
+		if _, account := object.(*corev1.ServiceAccount); account && plan.ServiceAccount != plan.Name {
+			continue
+		}
+		key := client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}
+		err := r.client.Get(ctx, key, object)
 		if apierrors.IsNotFound(err) {
-			err = r.reader.Get(ctx, client.ObjectKeyFromObject(gateway), object)
+			err = r.reader.Get(ctx, key, object)
 		}
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
 			errs = append(errs, fmt.Errorf("look for %T: %w", object, err))
 		case !mayTake(object, gateway):
-			errs = append(errs, fmt.Errorf("%T %s/%s exists and was not made for Gateway %s: rename one of them", object, gateway.Namespace, gateway.Name, gateway.Name))
+			errs = append(errs, fmt.Errorf("%T %s/%s exists and was not made for Gateway %s: rename one of them", object, key.Namespace, key.Name, gateway.Name))
 		}
 	}
 	return errors.Join(errs...)
@@ -106,14 +170,14 @@ func mayTake(object client.Object, gateway *gatewayv1.Gateway) bool {
 		return metav1.IsControlledBy(object, gateway)
 	}
 	labels := object.GetLabels()
-	return labels[translate.LabelManagedBy] == translate.ManagedBy && labels[gatewayNameLabel] == gateway.Name
+	return labels[translate.LabelManagedBy] == translate.ManagedBy && labels[gatewayNameLabel] == translate.ResourceName(gateway.Name)
 }
 
 // dropForeignPorts takes ports out of the Service that are not in the plan. Applying alone would keep those that another writer made,
 // or fail if one of them has a name of ours.
 func (r *GatewayReconciler) dropForeignPorts(ctx context.Context, plan *translate.GatewayPlan) error {
 	var service corev1.Service
-	err := r.client.Get(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Key.Name}, &service)
+	err := r.client.Get(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Name}, &service)
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
@@ -143,49 +207,21 @@ func (r *GatewayReconciler) releaseUnlessOurs(ctx context.Context, gateway *gate
 	if err != nil || class.Spec.ControllerName == translate.ControllerName {
 		return client.IgnoreNotFound(err) // a class that is missing may come back
 	}
+	return r.release(ctx, gateway, provisioned()...)
+}
+
+// release deletes those of some objects that were made for a Gateway.
+func (r *GatewayReconciler) release(ctx context.Context, gateway *gatewayv1.Gateway, objects ...client.Object) error {
 	var errs []error
-	for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}, &corev1.ServiceAccount{}} {
-		err := r.client.Get(ctx, client.ObjectKeyFromObject(gateway), object)
+	for _, object := range objects {
+		err := r.client.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: translate.ResourceName(gateway.Name)}, object)
 		if err == nil && metav1.IsControlledBy(object, gateway) && object.GetDeletionTimestamp() == nil {
 			uid := object.GetUID()
-			err = r.client.Delete(ctx, object, client.Preconditions{UID: &uid})
+			err = r.client.Delete(ctx, object, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 		}
 		if client.IgnoreNotFound(err) != nil {
 			errs = append(errs, fmt.Errorf("delete %T: %w", object, err))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// RootReconciler keeps the ConfigMap with the root in every namespace where something of ours runs. Its requests name namespaces.
-type RootReconciler struct {
-	client client.Client
-	signer func() *ca.Signer
-	wanted func(namespace string) bool
-}
-
-// SetupWithManager follows the ConfigMaps, so that an edited or deleted one is put back.
-func (r *RootReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
-	return ctrl.NewControllerManagedBy(mgr).Named("rootcert").
-		Watches(&corev1.ConfigMap{}, toNamespace(rootCertName)).
-		WatchesRawSource(news.source()).
-		Complete(r)
-}
-
-// Reconcile writes the ConfigMap of one namespace.
-func (r *RootReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	signer := r.signer()
-	if signer == nil || !r.wanted(req.Name) {
-		return ctrl.Result{}, nil
-	}
-	var there corev1.ConfigMap
-	if err := r.client.Get(ctx, client.ObjectKey{Namespace: req.Name, Name: rootCertName}, &there); err == nil && there.Data[rootCertKey] == signer.RootPEM() {
-		return ctrl.Result{}, nil
-	}
-	object := corev1ac.ConfigMap(rootCertName, req.Name).WithData(map[string]string{rootCertKey: signer.RootPEM()})
-	err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
-	if err != nil && !apierrors.IsNotFound(err) { // not found: the namespace is gone
-		return ctrl.Result{}, fmt.Errorf("apply ConfigMap %s/%s: %w", req.Name, rootCertName, err)
-	}
-	return ctrl.Result{}, nil
 }

@@ -187,10 +187,10 @@ var _ = Describe("Gateways", func() {
 		Entry("unknown value of the option", func(g *gatewayv1.Gateway) {
 			g.Spec.Listeners[0].TLS.Options["gateway.istio.io/tls-terminate-mode"] = "SIMPLE"
 		}, "False/ListenersNotValid", "False/UnsupportedValue", "SIMPLE"),
-		Entry("unknown address type", func(g *gatewayv1.Gateway) {
+		Entry("a hostname that is no Service of the namespace", func(g *gatewayv1.Gateway) {
 			kind := gatewayv1.HostnameAddressType
 			g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &kind, Value: "east.example.com"}}
-		}, "False/UnsupportedAddress", "", "spec.addresses[0].type"),
+		}, "False/UnsupportedAddress", "", "spec.addresses[0].value"),
 		Entry("class waypoint", func(g *gatewayv1.Gateway) { g.Spec.GatewayClassName = "waypoint" },
 			"False/WaypointsNotSupported", "", "spec.gatewayClassName"),
 	)

@@ -92,7 +92,7 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	answer.Body = &metered{ReadCloser: answer.Body, intake: i, request: r, follows: follows, watch: watch && answer.StatusCode == http.StatusOK}
 	if !follows || answer.StatusCode != http.StatusOK {
-		answer.Body = &bounded{ReadCloser: answer.Body, intake: i, left: maxPlain}
+		answer.Body = &wholeBody{ReadCloser: answer.Body, intake: i, left: maxPlain}
 		return answer, nil
 	}
 	if query.Get("continue") == "" { // a list begins, or is over if a watch goes on from it
@@ -192,15 +192,15 @@ func (m *metered) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bounded is the body of an answer that is held as a whole.
-type bounded struct {
+// wholeBody is the body of an answer that is held as a whole.
+type wholeBody struct {
 	io.ReadCloser
 	intake *intake
 	left   int
 }
 
 // Read implements io.Reader.
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *wholeBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= n; b.left < 0 {
 		b.intake.noteTooMuch()

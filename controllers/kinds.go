@@ -84,7 +84,7 @@ func reduceForCache(in any) (any, error) {
 		}
 		o.Annotations = only(o.Annotations, world.AnnotationRedirection)
 	case *corev1.Node:
-		o.Spec, o.Status, o.Annotations = corev1.NodeSpec{}, corev1.NodeStatus{}, nil
+		o.Spec, o.Status, o.Annotations = corev1.NodeSpec{}, corev1.NodeStatus{Addresses: o.Status.Addresses}, nil
 	case *corev1.Namespace:
 		o.Annotations = only(o.Annotations, world.AnnotationDistribution)
 	case *discoveryv1.EndpointSlice:

@@ -109,10 +109,10 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		if listeners := x.lastListeners(g.Key); len(listeners) > 0 {
 			message += "; what was accepted last keeps serving"
 			out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
-				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, g.Name),
+				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
 				Listeners: listeners, TrustDomains: []string{x.config.TrustDomain},
 			}
-			for _, a := range x.serviceAddresses(g.Key, cmp.Or(g.ServiceType, typeLoadBalancer)) {
+			for _, a := range x.serviceAddresses(g) {
 				out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
 			}
 		}
@@ -128,7 +128,7 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		}
 	}
 	problem := x.gatewayProblem(g)
-	if problem == nil && valid > 0 {
+	if problem == nil && valid > 0 && !unmanaged(g) {
 		problem = x.nameTaken(g)
 	}
 	for _, v := range verdicts {
@@ -150,13 +150,14 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 	}
 
 	plan := &GatewayPlan{
-		Key: g.Key, UID: g.UID, Class: g.Class, Network: cmp.Or(g.Network, network), ServiceAccount: cmp.Or(g.ServiceAccount, g.Name),
-		ServiceType: cmp.Or(g.ServiceType, typeLoadBalancer), InfraLabels: g.InfraLabels, InfraAnnotations: g.InfraAnnotations,
+		Key: g.Key, UID: g.UID, Class: g.Class, Network: cmp.Or(g.Network, network), ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
+		ServiceType: x.serviceType(g), InfraLabels: g.InfraLabels, InfraAnnotations: g.InfraAnnotations,
+		Name: ResourceName(g.Name), Unmanaged: unmanaged(g), Overlay: x.overlay(g),
 	}
 	for _, v := range verdicts {
 		if v.reason == "" {
 			plan.Listeners = append(plan.Listeners, mesh.Listener{
-				Name: v.listener.Name, Port: v.listener.Port, Bind: bindOf(v.listener.Port), Protocol: mesh.ListenerHBONE,
+				Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g, v.listener.Port), Protocol: mesh.ListenerHBONE,
 			})
 		}
 	}
@@ -173,7 +174,7 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 	}
 	if !x.standing(g.Key) {
 		add("", programmed, false, string(gatewayv1.GatewayReasonNoResources),
-			fmt.Sprintf("no pod of Deployment %s/%s is ready, so other clusters do not use the gateway", g.Namespace, g.Name))
+			fmt.Sprintf("no pod behind Service %s/%s is ready, so other clusters do not use the gateway", g.Namespace, x.front(g).Name))
 		return
 	}
 	add("", programmed, true, string(gatewayv1.GatewayReasonProgrammed), "the Gateway has an address, and pods that are ready")
@@ -184,8 +185,9 @@ const LabelManagedBy, ManagedBy = "app.kubernetes.io/managed-by", "isthmus"
 
 // madeByUs says whether we made the Service of a Gateway, and so accepted the Gateway once.
 func (x *index) madeByUs(k world.Key) bool {
-	s := x.state.Services[k]
-	return s != nil && s.Labels[LabelManagedBy] == ManagedBy && s.Labels[LabelGatewayName] == k.Name
+	name := ResourceName(k.Name)
+	s := x.state.Services[k.In(k.Namespace, name)]
+	return s != nil && s.Labels[LabelManagedBy] == ManagedBy && s.Labels[LabelGatewayName] == name
 }
 
 // LabelGatewayName is on everything that is made for a Gateway (GEP-1762).
@@ -194,8 +196,9 @@ const LabelGatewayName = gatewayv1.GatewayNameLabelKey
 // lastListeners are those of a Gateway that was accepted once: its Service still has their ports. A Gateway that is broken later
 // thus keeps serving what it served, also after a restart of everything.
 func (x *index) lastListeners(k world.Key) []mesh.Listener {
-	s := x.state.Services[k]
-	if s == nil || s.Labels[LabelGatewayName] != k.Name {
+	name := ResourceName(k.Name)
+	s := x.state.Services[k.In(k.Namespace, name)]
+	if s == nil || s.Labels[LabelGatewayName] != name {
 		return nil
 	}
 	var out []mesh.Listener
@@ -241,8 +244,8 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 	if g.Class == ClassWaypoint {
 		return &gatewayProblem{ReasonWaypointsNotSupported, "spec.gatewayClassName: waypoints are not served yet; use class eastwest for east-west gateways"}
 	}
-	if g.HasParameters {
-		return &gatewayProblem{gatewayv1.GatewayReasonInvalidParameters, "spec.infrastructure.parametersRef: no kind of parameters is supported"}
+	if problem := x.parametersProblem(g); problem != nil {
+		return problem
 	}
 	if class.HasParameters {
 		return &gatewayProblem{gatewayv1.GatewayReasonInvalidParameters, fmt.Sprintf("GatewayClass %s has spec.parametersRef, and no kind of parameters is supported", g.Class)}
@@ -259,9 +262,15 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 			fmt.Sprintf("label %s is %q, but this cluster's pods are on network %s: a gateway leads to its own cluster's networks only", world.LabelNetwork, g.Network, strings.Join(quote(x.networksHere()), ", "))}
 	}
 	for i, a := range g.Addresses {
+		if a.Type == addressHostname {
+			if problem := x.hostnameProblem(g, i); problem != nil {
+				return problem
+			}
+			continue
+		}
 		if a.Type != addressIP {
 			return &gatewayProblem{gatewayv1.GatewayReasonUnsupportedAddress,
-				fmt.Sprintf("spec.addresses[%d].type: %q is not supported, only IPAddress is", i, a.Type)}
+				fmt.Sprintf("spec.addresses[%d].type: %q is not supported, only IPAddress and Hostname are", i, a.Type)}
 		}
 		if a.Value == "" {
 			continue
@@ -276,20 +285,26 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 // nameTaken finds a Service that has the Gateway's name and was not made for it. One without an owner that has our labels was left
 // behind by an earlier Gateway of the name, and is taken.
 func (x *index) nameTaken(g *world.Gateway) *gatewayProblem {
-	s := x.state.Services[g.Key]
+	s := x.state.Services[x.front(g)]
 	if s == nil || s.Owner == g.UID || s.Owner == "" && x.madeByUs(g.Key) {
 		return nil
 	}
 	return &gatewayProblem{gatewayv1.GatewayReasonInvalid,
-		fmt.Sprintf("metadata.name: Service %s/%s exists and was not made for this Gateway: rename one of them", g.Namespace, g.Name)}
+		fmt.Sprintf("metadata.name: Service %s/%s exists and was not made for this Gateway: rename one of them", s.Namespace, s.Name)}
 }
 
 // gatewayAddresses are those that the Gateway has, and why it has none that will do. It settles what the plan asks for.
 func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[string]world.Key) ([]world.GatewayAddress, *gatewayProblem) {
-	has := x.serviceAddresses(g.Key, plan.ServiceType)
+	has := x.serviceAddresses(g)
+	if plan.Unmanaged {
+		if problem := x.fronted(g, plan.Listeners); problem != nil {
+			return nil, problem
+		}
+	}
+	kind, front := x.serviceKind(g), x.front(g)
 	var wanted []string
 	for _, a := range g.Addresses {
-		if a.Value != "" && !slices.Contains(wanted, a.Value) {
+		if a.Type == addressIP && a.Value != "" && !slices.Contains(wanted, a.Value) {
 			wanted = append(wanted, a.Value)
 		}
 	}
@@ -299,8 +314,8 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		}
 		if !slices.Contains(has, a) {
 			for owner := range x.ingress[a] {
-				if owner != g.Key {
-					return nil, &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("address %s is in use by Service %s", a, x.firstOwner(a, g.Key))}
+				if owner != front {
+					return nil, &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("address %s is in use by Service %s", a, x.firstOwner(a, front))}
 				}
 			}
 		}
@@ -309,6 +324,7 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		taken[a] = g.Key
 	}
 	plan.Addresses = wanted
+	var lost *gatewayProblem
 	addresses := make([]world.GatewayAddress, 0, len(has))
 	for _, a := range has {
 		if len(wanted) > 0 && !slices.Contains(wanted, a) {
@@ -319,6 +335,7 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 			if owner, ok := taken[a]; !ok {
 				taken[a] = g.Key
 			} else if owner != g.Key {
+				lost = &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("address %s is in use by Gateway %s/%s", a, owner.Namespace, owner.Name)}
 				continue
 			}
 		}
@@ -327,30 +344,17 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 	for _, a := range wanted {
 		if !slices.ContainsFunc(addresses, func(has world.GatewayAddress) bool { return has.Value == a }) {
 			return addresses, &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable,
-				fmt.Sprintf("address %s was asked for, and the %s Service %s/%s does not have it", a, plan.ServiceType, g.Namespace, g.Name)}
+				fmt.Sprintf("address %s was asked for, and the %s Service %s/%s does not have it", a, kind, front.Namespace, front.Name)}
 		}
+	}
+	if len(addresses) == 0 && lost != nil {
+		return nil, lost
 	}
 	if len(addresses) == 0 {
 		return nil, &gatewayProblem{gatewayv1.GatewayReasonAddressNotAssigned,
-			fmt.Sprintf("the %s Service %s/%s has no address yet", plan.ServiceType, g.Namespace, g.Name)}
+			fmt.Sprintf("the %s Service %s/%s has no address yet", kind, front.Namespace, front.Name)}
 	}
 	return addresses, nil
-}
-
-// serviceAddresses are where a Gateway's Service of a type is reached: what the load balancer gave, or else its cluster IPs.
-func (x *index) serviceAddresses(k world.Key, serviceType string) []string {
-	s := x.state.Services[k]
-	switch {
-	case s == nil:
-		return nil
-	case serviceType != typeNodePort && serviceType != typeClusterIP:
-		return s.Ingress
-	}
-	out := make([]string, 0, len(s.Addresses))
-	for _, a := range s.Addresses {
-		out = append(out, a.String())
-	}
-	return out
 }
 
 // firstOwner names the first other Service that has a load balancer's address.

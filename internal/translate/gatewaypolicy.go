@@ -184,7 +184,7 @@ func GatewayPodLabels(name, class, network string, infrastructure map[string]str
 			out[k] = v
 		}
 	}
-	out[LabelGatewayName] = name
+	out[LabelGatewayName] = ResourceName(name)
 	out[labelGatewayClass] = class
 	out[LabelManagedBy] = ManagedBy
 	out[world.LabelDataplaneMode] = "none"

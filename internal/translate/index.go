@@ -38,6 +38,7 @@ type index struct {
 	clustersOf   multi[serviceName, world.Cluster] // service → clusters that have it
 	namesOf      multi[world.Cluster, serviceName] // cluster → services
 	ingress      multi[string, world.Key]          // load balancer's address → local services
+	fronts       multi[world.Key, world.Key]       // service → Gateways that it leads to
 	policiesIn   multi[string, world.Key]          // namespace's name → local AuthorizationPolicies
 	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
 	guardsOf     multi[serviceName, world.Key]     // local service → AuthorizationPolicies that target it
@@ -66,7 +67,7 @@ func newIndex(c world.Config) *index {
 		config: c, state: world.NewState(),
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
-		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{},
+		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{},
@@ -113,6 +114,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	})
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
 		t.gateways = true
+		x.foldFront(k, was, now)
 		t.waypointOf(x, k)
 		if k.Cluster == x.config.LocalCluster {
 			t.targeting(x, k.Namespace)
@@ -126,6 +128,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 		x.foldPolicy(k, x.peersIn, now != nil, true, t)
 		t.peers = true
 	})
+	foldInto(x.state.Overlays, d.Overlays, func(k world.Key, was, now *world.Overlay) { x.foldOverlay(k, t) })
 	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
 		if n, ok := x.nameOfHost(k); ok {
 			t.names.add(n)
@@ -214,6 +217,7 @@ func (x *index) foldScope(c world.Cluster, k world.Key, t *touched) {
 }
 
 func (x *index) foldNode(k world.Key, t *touched) {
+	t.gateways = t.gateways || k.Cluster == x.config.LocalCluster // its address may be a gateway's
 	for p := range x.podsOn[k] {
 		t.pods.add(p)
 		for s := range x.slicesNaming.of(p) {
@@ -337,7 +341,7 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 			t.gateways = true
 		}
 	}
-	if x.state.Gateways[k] != nil {
+	if len(x.fronts[k]) > 0 {
 		t.gateways = true
 	}
 	if was == nil || now == nil || usable(was) != usable(now) || !slices.Equal(was.Ports, now.Ports) {

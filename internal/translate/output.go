@@ -33,12 +33,18 @@ type Finding struct {
 
 // GatewayPlan is what must run for an accepted Gateway.
 type GatewayPlan struct {
-	Key            world.Key
-	UID            string
-	Class          string
-	Network        string
+	Key     world.Key
+	UID     string
+	Class   string
+	Network string
+	// Name is that of everything that is made for the Gateway.
+	Name           string
 	ServiceAccount string
 	Listeners      []mesh.Listener // the valid ones
+	// Unmanaged says that nothing is to be made for the Gateway: it names a Service of its own.
+	Unmanaged bool
+	// Overlay is what its parametersRef says; nil: nothing.
+	Overlay *world.Overlay
 	// Addresses are IPs asked for; empty: whatever the load balancer gives.
 	Addresses []string
 	// ServiceType is LoadBalancer, NodePort or ClusterIP.

@@ -206,7 +206,18 @@ func printStatus(o Output) string {
 		}
 	}
 	for k, p := range o.Gateways {
-		add("plan     %s %s network=%s listeners=%d addresses=%s", k, p.ServiceType, p.Network, len(p.Listeners), strings.Join(p.Addresses, ","))
+		kind := p.ServiceType
+		if p.Name != k.Name {
+			kind = "as " + p.Name + " " + kind
+		}
+		if p.Unmanaged {
+			kind = "unmanaged"
+		}
+		line := fmt.Sprintf("plan     %s %s network=%s listeners=%d addresses=%s", k, kind, p.Network, len(p.Listeners), strings.Join(p.Addresses, ","))
+		if p.Overlay != nil {
+			line += " overlay=" + p.Overlay.Name
+		}
+		add("%s", line)
 	}
 	for k, addresses := range o.GatewayAddresses {
 		for _, a := range addresses {

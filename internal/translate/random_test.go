@@ -95,7 +95,7 @@ func (g generator) object() world.Object {
 	case n < 70:
 		return g.namespace()
 	case n < 72:
-		return &world.Node{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"n1", "n2"})}, Locality: mesh.Locality{Region: pick(g, []string{"", "eu", "us"}), Zone: pick(g, []string{"", "1"}), Subzone: pick(g, []string{"", "a"})}}
+		return &world.Node{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"n1", "n2"})}, Locality: mesh.Locality{Region: pick(g, []string{"", "eu", "us"}), Zone: pick(g, []string{"", "1"}), Subzone: pick(g, []string{"", "a"})}, Addresses: pick(g, [][]netip.Addr{nil, {netip.MustParseAddr("192.0.2.1")}, {netip.MustParseAddr("192.0.2.2")}})}
 	case n < 80:
 		return g.gateway()
 	case n < 84:
@@ -109,6 +109,10 @@ func (g generator) object() world.Object {
 		return g.policy()
 	case n < 96:
 		return g.peer()
+	case n < 97:
+		o := pick(g, []world.Overlay{{Missing: true}, {Problem: "odd"}, {ServiceType: typeNodePort}, {ServiceType: typeClusterIP, ExternalTrafficPolicy: "Local"}, {Replicas: 3}})
+		o.Key = g.key([]string{"overlay"})
+		return &o
 	default:
 		s := serviceName{pick(g, someNamespaces), pick(g, someServices)}
 		x := newIndex(testConfig)
@@ -204,6 +208,9 @@ func (g generator) service() *world.Service {
 		}
 		s.Ingress = []string{fmt.Sprintf("203.0.113.%d", g.IntN(3))}
 	}
+	if s.Type = pick(g, []string{typeLoadBalancer, typeClusterIP, typeNodePort}); s.Type == typeNodePort {
+		s.Ingress = nil
+	}
 	return s
 }
 
@@ -230,9 +237,10 @@ func (g generator) gateway() *world.Gateway {
 		Class:       pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
 		WaypointFor: pick(g, []string{"", "service", "workload", "all"}), InboundBinding: pick(g, someBindings),
 		Network: pick(g, []string{"", "", "west", "east", "dmz"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
+		Parameters: pick(g, []string{"", "", "", "overlay"}),
 	}
 	for i := range 1 + g.IntN(2) {
-		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),
+		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),
 			HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
 		if l.RoutesFrom = pick(g, []string{"", "All", "Selector"}); l.RoutesFrom == "Selector" {
 			l.RouteNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
@@ -244,6 +252,9 @@ func (g generator) gateway() *world.Gateway {
 	}
 	for range g.IntN(3) {
 		out.Status = append(out.Status, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressHostname}), Value: g.doorAddress()})
+	}
+	if g.chance(20) {
+		out.Addresses = append(out.Addresses, pick(g, []world.GatewayAddress{{Type: addressHostname, Value: "cart"}, {Type: addressHostname, Value: "a.example.com"}}))
 	}
 	if g.chance(20) {
 		out.Addresses = append(out.Addresses, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressIP, "example.com/odd"}), Value: fmt.Sprintf("203.0.113.%d", g.IntN(3))})

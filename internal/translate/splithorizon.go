@@ -92,7 +92,7 @@ func (x *index) findDoors() []door {
 		}
 		locality, pods := x.gatewayLocality(k), x.gatewayPods(k)
 		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, g.Name), port: port, locality: locality, pods: pods, trustDomain: x.trustDomain(k.Cluster)}
+			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)), port: port, locality: locality, pods: pods, trustDomain: x.trustDomain(k.Cluster)}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)

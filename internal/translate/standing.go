@@ -11,6 +11,7 @@ import (
 // still tried it would only lose time. As long as nobody said who answers for its Service (there is no EndpointSlice yet),
 // it is taken to stand.
 func (x *index) standing(gateway world.Key) bool {
+	gateway = x.frontOf(gateway)
 	for slice := range x.slicesOf.of(gateway) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
 			if ep.Pod == "" {
@@ -30,6 +31,7 @@ func (x *index) standing(gateway world.Key) bool {
 func (x *index) gatewayLocality(gateway world.Key) mesh.Locality {
 	var out mesh.Locality
 	first := true
+	gateway = x.frontOf(gateway)
 	for slice := range x.slicesOf.of(gateway) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
 			p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
@@ -55,6 +57,7 @@ func (x *index) gatewayLocality(gateway world.Key) mesh.Locality {
 // gatewayPods counts a Gateway's pods that take connections; at least 1.
 func (x *index) gatewayPods(gateway world.Key) int {
 	count := 0
+	gateway = x.frontOf(gateway)
 	for slice := range x.slicesOf.of(gateway) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
 			if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; ep.Pod == "" && ep.Ready || ep.Pod != "" && p != nil && healthy(p) {
@@ -67,7 +70,7 @@ func (x *index) gatewayPods(gateway world.Key) int {
 
 // standingOf notes that the pods behind a Service are others now: if it is a Gateway's, the Gateway may stand or fall by it.
 func (t *touched) standingOf(x *index, service world.Key) {
-	if x.state.Gateways[service] != nil {
+	if len(x.fronts[service]) > 0 {
 		t.gateways = true
 	}
 }

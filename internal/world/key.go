@@ -48,6 +48,7 @@ const (
 	KindAuthorizationPolicy Kind = "AuthorizationPolicy"
 	KindPeerAuthentication  Kind = "PeerAuthentication"
 	KindVIP                 Kind = "VIP"
+	KindOverlay             Kind = "Overlay"
 )
 
 // ObjectRef names any object. It is comparable.

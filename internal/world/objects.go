@@ -51,6 +51,8 @@ type Service struct {
 	Families     mesh.Families
 	// Ingress are the addresses or hostnames that a load balancer gave, in its order.
 	Ingress []string
+	// Type is LoadBalancer, NodePort or ClusterIP.
+	Type string
 	// Owner is the UID of the object that controls it, such as the Gateway that it was made for; empty: none.
 	Owner string
 }
@@ -87,6 +89,8 @@ func (e *EndpointSlice) Ref() ObjectRef { return ObjectRef{KindEndpointSlice, e.
 type Node struct {
 	Key
 	Locality mesh.Locality
+	// Addresses are where it is reached from outside its cluster: external addresses, or else its own.
+	Addresses []netip.Addr
 }
 
 // Ref names the node.
@@ -155,8 +159,10 @@ type Gateway struct {
 	Status         []GatewayAddress
 	// InfraLabels and InfraAnnotations go onto every object made for the Gateway.
 	InfraLabels, InfraAnnotations map[string]string
-	HasParameters                 bool // infrastructure.parametersRef
-	ServiceType                   string
+	// Parameters is the ConfigMap that infrastructure.parametersRef names; HasParameters says that it names something else.
+	Parameters    string
+	HasParameters bool
+	ServiceType   string
 }
 
 // Ref names the gateway.

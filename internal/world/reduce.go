@@ -124,6 +124,12 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 		NotReady:     s.Spec.PublishNotReadyAddresses,
 		Distribution: bounded(s.Annotations[AnnotationDistribution]),
 	}
+	switch s.Spec.Type {
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort:
+		out.Type = string(s.Spec.Type)
+	case corev1.ServiceTypeClusterIP, "":
+		out.Type = string(corev1.ServiceTypeClusterIP)
+	}
 	if s.CreationTimestamp.IsZero() {
 		out.Created = 0
 	}
@@ -250,11 +256,23 @@ func ReduceEndpointSlice(c Cluster, e *discoveryv1.EndpointSlice) *EndpointSlice
 
 // ReduceNode keeps where the node is.
 func ReduceNode(c Cluster, n *corev1.Node) *Node {
-	return &Node{Key: Key{c, "", n.Name}, Locality: mesh.Locality{
+	out := &Node{Key: Key{c, "", n.Name}, Locality: mesh.Locality{
 		Region:  bounded(n.Labels[corev1.LabelTopologyRegion]),
 		Zone:    bounded(n.Labels[corev1.LabelTopologyZone]),
 		Subzone: bounded(n.Labels[LabelSubzone]),
 	}}
+	for _, kind := range []corev1.NodeAddressType{corev1.NodeExternalIP, corev1.NodeInternalIP} {
+		var texts []string
+		for _, a := range n.Status.Addresses {
+			if a.Type == kind {
+				texts = append(texts, a.Address)
+			}
+		}
+		if out.Addresses = addresses(texts); len(out.Addresses) > 0 {
+			break
+		}
+	}
+	return out
 }
 
 // ReduceNamespace keeps the labels.

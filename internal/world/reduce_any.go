@@ -44,6 +44,8 @@ func Reduce(c Cluster, obj any) Object {
 		return ReduceAuthorizationPolicy(c, o)
 	case *securityv1.PeerAuthentication:
 		return ReducePeerAuthentication(c, o)
+	case *corev1.ConfigMap:
+		return ReduceOverlay(c, o)
 	}
 	return nil
 }

@@ -61,7 +61,13 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		out.Status = append(out.Status, reduceGatewayAddress(a.Type, a.Value))
 	}
 	if infra := g.Spec.Infrastructure; infra != nil {
-		out.HasParameters = infra.ParametersRef != nil
+		if ref := infra.ParametersRef; ref != nil {
+			if ref.Group == "" && ref.Kind == "ConfigMap" && isSubdomain(ref.Name) {
+				out.Parameters = ref.Name
+			} else {
+				out.HasParameters = true
+			}
+		}
 		for k, v := range infra.Labels {
 			if out.InfraLabels == nil {
 				out.InfraLabels = make(map[string]string, len(infra.Labels))

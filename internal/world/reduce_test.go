@@ -110,7 +110,7 @@ func TestReduceService(t *testing.T) {
 	})
 	want := &Service{
 		Key: Key{"east", "demo", "web"}, Created: 77, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
-		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "lb"},
+		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "lb"}, Type: "ClusterIP",
 		Ports: []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}},
 	}
 	if diff := cmp.Diff(want, got, addrs); diff != "" {

@@ -28,6 +28,7 @@ type Tables struct {
 	AuthorizationPolicies map[Key]*AuthorizationPolicy
 	PeerAuthentications   map[Key]*PeerAuthentication
 	VIPs                  map[Key]*VIP
+	Overlays              map[Key]*Overlay
 }
 
 // State is everything that was read from all clusters.
@@ -56,6 +57,7 @@ func newTables() Tables {
 		AuthorizationPolicies: map[Key]*AuthorizationPolicy{},
 		PeerAuthentications:   map[Key]*PeerAuthentication{},
 		VIPs:                  map[Key]*VIP{},
+		Overlays:              map[Key]*Overlay{},
 	}
 }
 
@@ -73,6 +75,7 @@ func (s *State) Apply(d Delta) {
 	apply(s.AuthorizationPolicies, d.AuthorizationPolicies)
 	apply(s.PeerAuthentications, d.PeerAuthentications)
 	apply(s.VIPs, d.VIPs)
+	apply(s.Overlays, d.Overlays)
 }
 
 func apply[V any](into, changes map[Key]*V) {
@@ -89,7 +92,7 @@ func apply[V any](into, changes map[Key]*V) {
 func (d Delta) Len() int {
 	return len(d.Pods) + len(d.Services) + len(d.EndpointSlices) + len(d.Nodes) + len(d.Namespaces) + len(d.GatewayClasses) +
 		len(d.Gateways) + len(d.ServiceScopes) + len(d.RemoteClusters) + len(d.AuthorizationPolicies) +
-		len(d.PeerAuthentications) + len(d.VIPs)
+		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays)
 }
 
 // Put adds an object to the delta, or replaces it.
@@ -119,6 +122,8 @@ func (d Delta) Put(o Object) {
 		d.PeerAuthentications[o.Key] = o
 	case *VIP:
 		d.VIPs[o.Key] = o
+	case *Overlay:
+		d.Overlays[o.Key] = o
 	default:
 		panic(fmt.Sprintf("world: %T is no kind of object that is read", o)) // a new kind was forgotten here
 	}
@@ -151,6 +156,8 @@ func (d Delta) Delete(ref ObjectRef) {
 		d.PeerAuthentications[ref.Key] = nil
 	case KindVIP:
 		d.VIPs[ref.Key] = nil
+	case KindOverlay:
+		d.Overlays[ref.Key] = nil
 	default:
 		panic(fmt.Sprintf("world: %q is no kind of object that is read", ref.Kind))
 	}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// made are the objects that are made for a Gateway; nobody collects them here, so they go with the spec.
+func (c *cluster) made(g *gatewayv1.Gateway) (*appsv1.Deployment, *corev1.Service, *autoscalingv2.HorizontalPodAutoscaler) {
+	at := metav1.ObjectMeta{Namespace: g.Namespace, Name: translate.ResourceName(g.Name)}
+	deployment, service, scaler := &appsv1.Deployment{ObjectMeta: at}, &corev1.Service{ObjectMeta: at}, &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: at}
+	for _, o := range provisioned() {
+		o.SetNamespace(at.Namespace)
+		o.SetName(at.Name)
+		c.removeLater(o)
+	}
+	return deployment, service, scaler
+}
+
+func overlayMap(name, text string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Data: map[string]string{world.OverlayKey: text}}
+}
+
+func withParameters(g *gatewayv1.Gateway, name string) *gatewayv1.Gateway {
+	g.Spec.Infrastructure = &gatewayv1.GatewayInfrastructure{ParametersRef: &gatewayv1.LocalParametersReference{Kind: "ConfigMap", Name: name}}
+	return g
+}
+
+// is answers with what Get found, in the form of an error.
+func (c *cluster) is(o client.Object) func() bool {
+	return func() bool {
+		err := c.Get(context.Background(), client.ObjectKeyFromObject(o), o)
+		Expect(client.IgnoreNotFound(err)).To(Succeed())
+		return err == nil
+	}
+}
+
+var _ = Describe("Parameters of a Gateway", func() {
+	It("change what runs, and nothing when they are not understood", func(ctx SpecContext) {
+		g := withParameters(eastwest("default", "tuned"), "tuning")
+		deployment, service, scaler := east.made(g)
+		east.with(g)
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
+		Expect(message(g.Status.Conditions, "Accepted")).To(ContainSubstring("there is no ConfigMap default/tuning"))
+		Consistently(east.is(deployment), "300ms").Should(BeFalse())
+
+		By("giving them")
+		m := overlayMap("tuning", "autoscaling: {minReplicas: 3, maxReplicas: 6}\nservice: {type: ClusterIP, annotations: {example.com/a: b}}\nnodeSelector: {disk: ssd}\n")
+		east.with(m)
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
+		Eventually(get(east, deployment)).Should(HaveField("Spec.Replicas", HaveValue(BeEquivalentTo(3))))
+		Expect(deployment.Spec.Template.Spec.NodeSelector).To(HaveKeyWithValue("disk", "ssd"))
+		Eventually(get(east, service)).Should(And(HaveField("Spec.Type", corev1.ServiceTypeClusterIP), HaveField("Annotations", HaveKeyWithValue("example.com/a", "b"))))
+		Eventually(get(east, scaler)).Should(And(HaveField("Spec.MinReplicas", HaveValue(BeEquivalentTo(3))), HaveField("Spec.MaxReplicas", BeEquivalentTo(6))))
+		Expect(metav1.IsControlledBy(scaler, g)).To(BeTrue())
+
+		By("scaling it as an autoscaler does, which stays so when something else drifts")
+		edit(east, deployment, func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(5)) })
+		edit(east, deployment, func(d *appsv1.Deployment) { d.Spec.Template.Spec.NodeSelector = map[string]string{"disk": "hdd"} })
+		Eventually(get(east, deployment)).Should(HaveField("Spec.Template.Spec.NodeSelector", Equal(map[string]string{"disk": "ssd"})))
+		Expect(deployment.Spec.Replicas).To(HaveValue(BeEquivalentTo(5)))
+
+		By("changing and deleting the autoscaler")
+		edit(east, scaler, func(s *autoscalingv2.HorizontalPodAutoscaler) { s.Spec.MaxReplicas = 99 })
+		Eventually(get(east, scaler)).Should(HaveField("Spec.MaxReplicas", BeEquivalentTo(6)))
+		uid := scaler.UID
+		Expect(east.Delete(ctx, scaler)).To(Succeed())
+		Eventually(get(east, scaler)).Should(HaveField("UID", Not(Equal(uid))))
+
+		By("breaking the parameters")
+		version := deployment.ResourceVersion
+		edit(east, m, func(m *corev1.ConfigMap) {
+			m.Data[world.OverlayKey] = "autoscaling: {minReplicas: 1, maxreplicas: 2}\n"
+		})
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
+		Expect(message(g.Status.Conditions, "Accepted")).To(And(ContainSubstring("autoscaling.maxreplicas"), ContainSubstring("what was accepted last keeps serving")))
+		Consistently(func() string { Expect(get(east, deployment)()).NotTo(BeNil()); return deployment.ResourceVersion }, "300ms").Should(Equal(version))
+
+		By("fixing the number of pods: the autoscaler goes, and so does what was set before")
+		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "replicas: 4\n" })
+		Eventually(get(east, deployment)).Should(HaveField("Spec.Replicas", HaveValue(BeEquivalentTo(4))))
+		Eventually(east.is(scaler)).Should(BeFalse())
+		Expect(deployment.Spec.Template.Spec.NodeSelector).To(BeEmpty())
+		Eventually(get(east, service)).Should(And(HaveField("Spec.Type", corev1.ServiceTypeLoadBalancer), HaveField("Annotations", Not(HaveKey("example.com/a")))))
+
+		By("letting the autoscaler decide again: it begins with the pods that there are")
+		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "" })
+		Eventually(east.is(scaler)).Should(BeTrue())
+		Expect(get(east, deployment)()).To(HaveField("Spec.Replicas", HaveValue(BeEquivalentTo(4))))
+
+		By("taking the parameters away")
+		Expect(east.Delete(ctx, m)).To(Succeed())
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
+		edit(east, g, func(g *gatewayv1.Gateway) { g.Spec.Infrastructure = nil })
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
+	})
+
+	It("lead from one type of Service to another and back", func() {
+		g := withParameters(eastwest("default", "types"), "types")
+		g.Spec.Listeners[0].Port = 30008
+		_, service, _ := east.made(g)
+		m := overlayMap("types", "service: {type: NodePort, externalTrafficPolicy: Local}")
+		east.with(m, g)
+		Eventually(get(east, service)).Should(HaveField("Spec.Type", corev1.ServiceTypeNodePort))
+		Expect(service.Spec.Ports).To(HaveLen(1))
+		Expect(service.Spec.Ports[0].NodePort).To(BeEquivalentTo(30008), "nodes serve the Gateway's own port")
+		Expect(service.Spec.ExternalTrafficPolicy).To(Equal(corev1.ServiceExternalTrafficPolicyLocal))
+		for _, kind := range []corev1.ServiceType{"ClusterIP", "LoadBalancer", "ClusterIP", "NodePort", "LoadBalancer"} {
+			edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "service: {type: " + string(kind) + "}" })
+			Eventually(get(east, service)).Should(HaveField("Spec.Type", kind))
+		}
+		By("asking for what the API server refuses: an event on the Gateway says so")
+		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "service: {loadBalancerClass: example.com/a}" })
+		Eventually(east.eventsOf(g)).Should(ContainElement(And(HaveField("Reason", "NotProvisioned"), HaveField("Note", ContainSubstring("spec.loadBalancerClass")))))
+	})
+})
+
+// eventsOf lists the events about an object.
+func (c *cluster) eventsOf(o client.Object) func() ([]eventsv1.Event, error) {
+	return func() ([]eventsv1.Event, error) {
+		var all eventsv1.EventList
+		err := c.List(context.Background(), &all, client.InNamespace(o.GetNamespace()))
+		var out []eventsv1.Event
+		for _, e := range all.Items {
+			if e.Regarding.UID == o.GetUID() {
+				out = append(out, e)
+			}
+		}
+		return out, err
+	}
+}
+
+var _ = Describe("Gateways with a Service of their own", func() {
+	It("are led to by it, and nothing is made for them", func(ctx SpecContext) {
+		g := eastwest("default", "manual")
+		deployment, service, scaler := east.made(g)
+		east.with(g)
+		Eventually(east.is(deployment)).Should(BeTrue())
+		Eventually(east.is(scaler)).Should(BeTrue())
+		Eventually(east.is(service)).Should(BeTrue())
+
+		By("naming the Service that was made for it, which is refused")
+		hostname := gatewayv1.HostnameAddressType
+		edit(east, g, func(g *gatewayv1.Gateway) {
+			g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &hostname, Value: "manual.default.svc.cluster.local"}}
+		})
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/UnsupportedAddress"))
+		Consistently(east.is(deployment), "300ms").Should(BeTrue())
+
+		By("naming another one: what was made goes")
+		door := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "door"},
+			Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "door"}, Ports: []corev1.ServicePort{{Name: "mesh", Port: 15008}}},
+		}
+		east.with(door)
+		edit(east, g, func(g *gatewayv1.Gateway) { g.Spec.Addresses[0].Value = "door" })
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
+		for _, o := range []client.Object{deployment, service, scaler} {
+			Eventually(east.is(o)).Should(BeFalse())
+		}
+		Eventually(func() string {
+			Expect(east.Get(ctx, client.ObjectKeyFromObject(g), g)).To(Succeed())
+			if len(g.Status.Addresses) != 1 {
+				return ""
+			}
+			return g.Status.Addresses[0].Value
+		}).Should(Equal(door.Spec.ClusterIP))
+
+		By("taking that Service away: its address goes from the status")
+		Expect(east.Delete(ctx, door)).To(Succeed())
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotUsable"))
+		Eventually(get(east, g)).Should(HaveField("Status.Addresses", BeEmpty()))
+	})
+})
+
+var _ = Describe("Gateways with long names", func() {
+	It("are provisioned under shorter ones", func(ctx SpecContext) {
+		g := eastwest("default", strings.Repeat("long.", 50)+"ish")
+		Expect(g.Name).To(HaveLen(253))
+		deployment, service, scaler := east.made(g)
+		east.with(g)
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotAssigned"))
+		for _, o := range []client.Object{deployment, service, scaler} {
+			Eventually(east.is(o)).Should(BeTrue())
+			Expect(o.GetLabels()).To(HaveKeyWithValue(gatewayNameLabel, service.Name))
+		}
+		Expect(deployment.Spec.Template.Spec.ServiceAccountName).To(Equal(service.Name))
+		Expect(deployment.Spec.Template.Spec.Containers[0].Args).To(ContainElement("--gateway=default/" + g.Name))
+		editStatus(east, service, func(s *corev1.Service) {
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.89.101.77"}}
+		})
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("True/Programmed"))
+
+		By("taking the address away again")
+		editStatus(east, service, func(s *corev1.Service) { s.Status.LoadBalancer.Ingress = nil })
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotAssigned"))
+		Eventually(get(east, g)).Should(HaveField("Status.Addresses", BeEmpty()))
+	})
+})

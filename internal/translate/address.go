@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// Ports that a node serves for a Service, unless the API server was told otherwise. A NodePort Service for a Gateway whose ports are all of
+// these is reached at its nodes, with the Gateway's own ports.
+const (
+	lowestNodePort  = 30000
+	highestNodePort = 32767
+)
+
+// maxStatusAddresses is Gateway API's own limit of status.addresses.
+const maxStatusAddresses = 16
+
+// NodePortOf is the port that nodes shall serve for a Gateway's port; 0: whichever is free.
+func NodePortOf(port uint16) int32 {
+	if port >= lowestNodePort && port <= highestNodePort {
+		return int32(port)
+	}
+	return 0
+}
+
+// serviceKind is the type of the Service that leads to a Gateway: as it is, or as it will be.
+func (x *index) serviceKind(g *world.Gateway) string {
+	if s := x.state.Services[x.front(g)]; s != nil && s.Type != "" {
+		return s.Type
+	}
+	return x.serviceType(g)
+}
+
+// serviceAddresses are where the Service that leads to a Gateway is reached: what the load balancer gave, the nodes on which the Gateway's
+// pods take connections, or else its cluster IPs.
+func (x *index) serviceAddresses(g *world.Gateway) []string {
+	s := x.state.Services[x.front(g)]
+	if s == nil {
+		return nil
+	}
+	var out []string
+	add := func(a string) {
+		if len(out) < maxStatusAddresses && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	switch {
+	case s.Type == typeLoadBalancer || len(s.Ingress) > 0:
+		for _, a := range s.Ingress {
+			add(a)
+		}
+	case s.Type == typeNodePort && !slices.ContainsFunc(g.Listeners, func(l world.Listener) bool { return NodePortOf(l.Port) == 0 }):
+		for _, a := range x.nodeAddresses(s.Key) {
+			add(a.String())
+		}
+	default:
+		for _, a := range s.Addresses {
+			add(a.String())
+		}
+	}
+	return out
+}
+
+// nodeAddresses are those of the nodes on which pods behind a Service take connections, sorted.
+func (x *index) nodeAddresses(service world.Key) []netip.Addr {
+	var out []netip.Addr
+	for slice := range x.slicesOf.of(service) {
+		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
+			if ep.Pod == "" || p == nil || !healthy(p) {
+				continue
+			}
+			if n := x.state.Nodes[slice.In("", p.Node)]; n != nil {
+				out = append(out, n.Addresses...)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}

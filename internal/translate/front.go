@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// maxResourceName is how long the name of a Service and the value of a label may be.
+const maxResourceName = 63
+
+// ResourceName is the name of everything that is made for a Gateway, and the value of the label that says so: the Gateway's own, unless it
+// is none that a Service or a label can have. Then it is the beginning of it and a hash of the whole, 40 bits: two such Gateways of one
+// namespace that begin alike would have to be made on purpose to meet, and then the second is told that its name is taken.
+func ResourceName(gateway string) string {
+	if len(gateway) <= maxResourceName && !strings.Contains(gateway, ".") && (gateway == "" || gateway[0] >= 'a') {
+		return gateway
+	}
+	sum := sha256.Sum256([]byte(gateway))
+	hash := hex.EncodeToString(sum[:5])
+	begin := strings.ReplaceAll(gateway, ".", "-")
+	if begin[0] < 'a' { // a digit: a Service's name begins with a letter
+		begin = "g" + begin
+	}
+	begin = strings.TrimRight(begin[:min(len(begin), maxResourceName-1-len(hash))], "-")
+	return begin + "-" + hash
+}
+
+// unmanaged says that a Gateway names the Service that leads to it, so that nothing is made for it.
+func unmanaged(g *world.Gateway) bool {
+	return slices.ContainsFunc(g.Addresses, func(a world.GatewayAddress) bool { return a.Type == addressHostname })
+}
+
+// front is the Service that leads to a Gateway's pods.
+func (x *index) front(g *world.Gateway) world.Key {
+	if unmanaged(g) {
+		if name, ok := x.ownService(g, g.Addresses[0].Value); ok {
+			return g.In(g.Namespace, name)
+		}
+		return world.Key{}
+	}
+	return g.In(g.Namespace, ResourceName(g.Name))
+}
+
+// frontOf is the same by the Gateway's key; of one that is not there it is the Service that would be made for it.
+func (x *index) frontOf(k world.Key) world.Key {
+	if g := x.state.Gateways[k]; g != nil {
+		return x.front(g)
+	}
+	return k.In(k.Namespace, ResourceName(k.Name))
+}
+
+// ownService reads the name of a Service of the Gateway's namespace: "name", or with the namespace, "svc" and the cluster's domain behind it.
+func (x *index) ownService(g *world.Gateway, hostname string) (string, bool) {
+	name, rest, _ := strings.Cut(hostname, ".")
+	switch rest {
+	case "", g.Namespace, g.Namespace + ".svc", g.Namespace + ".svc." + x.config.ClusterDomain:
+		return name, name != ""
+	}
+	return "", false
+}
+
+// foldFront notes which Service leads to a Gateway, so that the Service's change finds it.
+func (x *index) foldFront(k world.Key, was, now *world.Gateway) {
+	if was != nil {
+		x.fronts.remove(x.front(was), k)
+	}
+	if now != nil {
+		x.fronts.add(x.front(now), k)
+	}
+}
+
+// hostnameProblem finds what is wrong with an address that is a name.
+func (x *index) hostnameProblem(g *world.Gateway, i int) *gatewayProblem {
+	if len(g.Addresses) > 1 {
+		return &gatewayProblem{gatewayv1.GatewayReasonUnsupportedAddress,
+			fmt.Sprintf("spec.addresses[%d].type: a Hostname names the Service that leads to the Gateway, so it must be the only address", i)}
+	}
+	name, ok := x.ownService(g, g.Addresses[i].Value)
+	if s := x.state.Services[g.In(g.Namespace, name)]; ok && s != nil && s.Owner != "" && s.Owner == g.UID {
+		return &gatewayProblem{gatewayv1.GatewayReasonUnsupportedAddress,
+			fmt.Sprintf("spec.addresses[%d].value: Service %s/%s was made for this Gateway, which goes without an address, and would be taken away", i, g.Namespace, name)}
+	}
+	if !ok {
+		return &gatewayProblem{gatewayv1.GatewayReasonUnsupportedAddress,
+			fmt.Sprintf("spec.addresses[%d].value: %q is not the name of a Service in namespace %s, such as my-service or my-service.%s.svc.%s", i, g.Addresses[i].Value, g.Namespace, g.Namespace, x.config.ClusterDomain)}
+	}
+	return nil
+}
+
+// fronted finds what is wrong with the Service that an unmanaged Gateway names, if anything.
+func (x *index) fronted(g *world.Gateway, listeners []mesh.Listener) *gatewayProblem {
+	k := x.front(g)
+	s := x.state.Services[k]
+	if s == nil {
+		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("spec.addresses[0].value: there is no Service %s/%s", k.Namespace, k.Name)}
+	}
+	for _, l := range listeners {
+		if !slices.ContainsFunc(s.Ports, func(p world.ServicePort) bool { return p.Port == l.Port }) {
+			return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("Service %s/%s has no TCP port %d, which listener %s has", k.Namespace, k.Name, l.Port, l.Name)}
+		}
+	}
+	return nil
+}
+
+// bindAt is the port that the process listens on for a Gateway's port: of an unmanaged one, what its Service leads to.
+func (x *index) bindAt(g *world.Gateway, port uint16) uint16 {
+	if s := x.state.Services[x.front(g)]; s != nil && unmanaged(g) {
+		for _, p := range s.Ports {
+			if p.Port == port && p.Target != 0 {
+				return p.Target
+			}
+		}
+	}
+	return bindOf(port)
+}
