@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -27,9 +29,10 @@ const maxAttempts = 16
 type dialled struct {
 	conn      *endpointConn
 	candidate candidate
-	id        string // opaque name of the endpoint
-	ready     int    // how many endpoints there were to choose from
-	gone      string // see headerGone
+	service   mesh.ServiceKey // that counts the stream
+	id        string          // opaque name of the endpoint
+	ready     int             // how many endpoints as near as this one there were to choose from
+	gone      string          // see headerGone
 }
 
 // dial connects to one of the target's endpoints: one after the other, within one deadline, until one accepts. Endpoints are
@@ -40,7 +43,7 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 	tried := map[string]struct{}{}
 	var failures error
 	for view := s.live.Load(); ; view = s.live.Load() {
-		candidates := c.candidates(view, t)
+		candidates := c.candidates(view, t, s.own(view, c))
 		if len(candidates) == 0 && failures == nil {
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonNoEndpoint, fmt.Errorf("service %s in network %q", t.service.Key(), c.network)}
 		}
@@ -51,7 +54,7 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 		tried[pick.uid] = struct{}{}
 		conn, err := s.connect(ctx, pick, len(tried) < len(candidates))
 		if err == nil {
-			return dialled{conn, pick, id, len(candidates), s.balancer.gone(c.network, candidates, avoid)}, nil
+			return dialled{conn: conn, candidate: pick, id: id, ready: asNear(candidates, pick), gone: s.balancer.gone(c.network, candidates, avoid)}, nil
 		}
 		s.balancer.end(pick.uid)
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -63,6 +66,25 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
 		}
 	}
+}
+
+// own is the gateway's own pod, by which endpoints are near or far; nil if it is not known.
+func (s *Server) own(v *directory.View, c *config) *mesh.Workload {
+	if !s.o.Address.IsValid() {
+		return nil
+	}
+	return v.WorkloadAt(c.network, s.o.Address)
+}
+
+// asNear counts the candidates of a rank: whoever wants to know them all gets no other ones as long as one of these is there.
+func asNear(candidates []candidate, as candidate) int {
+	n := 0
+	for _, c := range candidates {
+		if c.rank == as.rank {
+			n++
+		}
+	}
+	return n
 }
 
 // connect makes one attempt. With others left it is not given the whole time.

@@ -133,7 +133,7 @@ func TestClientThatLeavesStopsTheAttempt(t *testing.T) {
 	if reason := s.logs.access()[0]["reason"]; reason != string(ReasonClientGone) {
 		t.Errorf("reason %v", reason)
 	}
-	if _, out := s.server.balancer.counts(); out != 0 {
+	if _, out, _ := s.server.balancer.counts(); out != 0 {
 		t.Error("the endpoint was blamed for the client's leaving")
 	}
 	s.until("nothing is left of it", func() bool { return s.server.streamQuota.used() == 0 })
@@ -149,7 +149,7 @@ func TestEndpointThatAcceptsAndHangsUpIsLeftOut(t *testing.T) {
 		if _, _, err := s.call(outer, authority, "x"); err != nil {
 			failed++
 			// The next stream must find the endpoint left out, so wait until this one's end was noticed.
-			s.until("the failure is known", func() bool { _, out := s.server.balancer.counts(); return out == 1 })
+			s.until("the failure is known", func() bool { _, out, _ := s.server.balancer.counts(); return out == 1 })
 		}
 	}
 	if failed > 1 {

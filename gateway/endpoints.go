@@ -26,14 +26,22 @@ const (
 )
 
 // balancer spreads streams over endpoints: the fewest running streams for its capacity first, equals in turn. Endpoints that failed
-// lately are left out while others are there.
+// lately are left out while others are there, those that are new begin slowly, and farther ones are for when nearer ones are out, if the service wants that.
 type balancer struct {
-	now func() time.Time
+	now  func() time.Time
+	slow time.Duration // of the slow start
 
 	mu      sync.Mutex // hold for all below
 	known   map[string]*endpointState
-	last    map[mesh.ServiceKey]string // UID that had the last turn
+	last    map[mesh.ServiceKey]turn
+	turns   uint64 // how many begins there were
 	sweepAt int
+}
+
+// turn is the last one of a service.
+type turn struct {
+	uid string // that had it
+	at  uint64 // the balancer's turns then
 }
 
 // endpointState is what is remembered of an endpoint, under its UID.
@@ -42,10 +50,13 @@ type endpointState struct {
 	active  int    // streams running or being set up
 	fails   int    // in a row
 	ejected time.Time
+	seen    uint64    // the last turn of which it was a candidate
+	since   time.Time // begin of its slow start; zero: it had none
+	credit  float64   // see starved
 }
 
 func newBalancer(now func() time.Time) *balancer {
-	return &balancer{now: now, known: map[string]*endpointState{}, last: map[mesh.ServiceKey]string{}, sweepAt: sweepAt}
+	return &balancer{now: now, slow: slowStart, known: map[string]*endpointState{}, last: map[mesh.ServiceKey]turn{}, sweepAt: sweepAt}
 }
 
 // endpointID is the name under which a peer learns of an endpoint: the same at every replica of a network's gateways, and for a pod that comes back under
@@ -81,12 +92,26 @@ type attempt struct {
 	avoid      map[string]struct{} // opaque ids
 }
 
-// Classes of candidates: one is taken only if there is none of a class before it.
-const (
-	classGood = iota
-	classAvoided
-	classEjected
-)
+// standing is where a candidate stands among the others: one is taken only if there is none before it.
+type standing struct {
+	ejected, starved bool
+	rank             int
+	avoided          bool
+}
+
+// before says whether a stands before b.
+func (a standing) before(b standing) bool {
+	switch {
+	case a.ejected != b.ejected:
+		return b.ejected
+	case a.starved != b.starved:
+		return b.starved
+	case a.rank != b.rank:
+		return a.rank > b.rank
+	default:
+		return !a.avoided && b.avoided
+	}
+}
 
 // begin picks one of the candidates that was not tried, counts a stream on it, and gives its opaque id. It answers false when
 // all were tried. Every begin is followed by one end.
@@ -94,40 +119,54 @@ func (b *balancer) begin(a attempt) (candidate, string, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now, last := b.now(), b.last[a.service]
+	b.turns++
+	total := uint64(0)
+	for _, c := range a.candidates {
+		total += uint64(c.capacity)
+	}
 	var pick candidate
 	var best *endpointState
-	var bestClass int
+	var bestStands standing
 	for _, c := range a.candidates {
+		s := b.meet(a.network, c.uid, last.at, now)
 		if _, done := a.tried[c.uid]; done {
 			continue
 		}
-		s := b.known[c.uid]
-		if s == nil {
-			s = &endpointState{id: endpointID(a.network, c.uid)}
-			b.known[c.uid] = s
-		}
-		class := classGood
-		if _, avoided := a.avoid[s.id]; avoided {
-			class = classAvoided
-		}
-		if now.Before(s.ejected) {
-			class = classEjected
-		}
-		if best == nil || class < bestClass || class == bestClass && prefer(c, s, pick, best, class, last) {
-			pick, best, bestClass = c, s, class
+		stands := standing{ejected: now.Before(s.ejected), rank: c.rank}
+		// Whoever names endpoints to avoid spreads over them by itself, and shall find the new ones.
+		stands.starved = !stands.ejected && b.starved(s, now, uint64(c.capacity), total) && len(a.avoid) == 0
+		_, stands.avoided = a.avoid[s.id]
+		if best == nil || stands.before(bestStands) || stands == bestStands && prefer(c, s, pick, best, stands.ejected, last.uid) {
+			pick, best, bestStands = c, s, stands
 		}
 	}
 	if best == nil {
 		return candidate{}, "", false
 	}
 	best.active++
-	b.last[a.service] = pick.uid
+	best.credit = max(best.credit-1, 0)
+	b.last[a.service] = turn{pick.uid, b.turns}
 	return pick, best.id, true
 }
 
+// meet finds what is known of a candidate. One that was none when the service last had a turn is new, or comes back: it begins slowly. At a
+// service's first turn there is nobody to go on in its place. It needs mu.
+func (b *balancer) meet(network, uid string, lastTurn uint64, now time.Time) *endpointState {
+	s := b.known[uid]
+	if s == nil {
+		s = &endpointState{id: endpointID(network, uid)}
+		b.known[uid] = s
+	}
+	if lastTurn > 0 && s.seen < lastTurn && b.share(s, now) == 1 {
+		s.warmUp(now)
+	}
+	s.seen = b.turns
+	return s
+}
+
 // prefer says whether candidate a, which comes after b in the order of UIDs, is a better choice than b.
-func prefer(a candidate, as *endpointState, b candidate, bs *endpointState, class int, last string) bool {
-	if class == classEjected && !as.ejected.Equal(bs.ejected) {
+func prefer(a candidate, as *endpointState, b candidate, bs *endpointState, ejected bool, last string) bool {
+	if ejected && !as.ejected.Equal(bs.ejected) {
 		return as.ejected.Before(bs.ejected) // whoever is nearest to being let in again
 	}
 	// active/capacity, compared without dividing.
@@ -144,6 +183,9 @@ func (b *balancer) succeeded(uid string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.known[uid]; s != nil {
+		if now := b.now(); now.Before(s.ejected) { // it was left out for nothing much
+			s.since = now
+		}
 		s.fails, s.ejected = 0, time.Time{}
 	}
 }
@@ -166,6 +208,7 @@ func (b *balancer) failed(uid string) (out time.Duration, already bool) {
 	// Up to a fifth more, so that gateways do not all come back to a struggling pod in the same moment.
 	out += time.Duration(float64(out) * 0.2 * rand.Float64())
 	s.ejected = now.Add(out)
+	s.warmUp(s.ejected) // once it is let in again
 	return out, already
 }
 
@@ -185,8 +228,8 @@ func (b *balancer) sweep(alive func(uid string) bool) {
 	if len(b.known) < b.sweepAt {
 		return
 	}
-	for service, uid := range b.last {
-		if !alive(uid) {
+	for service, turn := range b.last {
+		if !alive(turn.uid) {
 			delete(b.last, service)
 		}
 	}
@@ -198,15 +241,17 @@ func (b *balancer) sweep(alive func(uid string) bool) {
 	b.sweepAt = max(sweepAt, 2*len(b.known))
 }
 
-// counts says how many endpoints are remembered, and how many of them are left out now.
-func (b *balancer) counts() (known, ejected int) {
+// counts says how many endpoints are remembered, and how many of them are left out or begin slowly now.
+func (b *balancer) counts() (known, ejected, warming int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
 	for _, s := range b.known {
 		if now.Before(s.ejected) {
 			ejected++
+		} else if b.share(s, now) < 1 {
+			warming++
 		}
 	}
-	return len(b.known), ejected
+	return len(b.known), ejected, warming
 }

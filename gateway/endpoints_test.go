@@ -33,6 +33,7 @@ func pick(t *testing.T, b *balancer, a attempt) string {
 
 func TestEqualsTakeTurns(t *testing.T) {
 	b := newBalancer(time.Now)
+	b.slow = -1
 	var got strings.Builder
 	for range 7 {
 		uid := pick(t, b, attempt{candidates: some(1, 1, 1)})
@@ -75,6 +76,7 @@ func TestFewestStreamsForTheCapacity(t *testing.T) {
 func TestEjection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBalancer(time.Now)
+		b.slow = -1
 		one := func() string {
 			uid := pick(t, b, attempt{candidates: some(1, 1)})
 			b.end(uid)
@@ -90,7 +92,7 @@ func TestEjection(t *testing.T) {
 				t.Errorf("%s was picked", uid)
 			}
 		}
-		if _, out := b.counts(); out != 1 {
+		if _, out, _ := b.counts(); out != 1 {
 			t.Errorf("%d endpoints are out, want 1", out)
 		}
 		time.Sleep(1300 * time.Millisecond)
@@ -164,7 +166,7 @@ func TestSweepForgetsWhatIsGoneAndIdle(t *testing.T) {
 		}
 	}
 	b.sweep(func(uid string) bool { return uid == "9" })
-	if known, _ := b.counts(); known != 2 {
+	if known, _, _ := b.counts(); known != 2 {
 		t.Errorf("%d endpoints known, want the one that lives and the one in use", known)
 	}
 	if len(b.last) != 0 {
@@ -172,7 +174,7 @@ func TestSweepForgetsWhatIsGoneAndIdle(t *testing.T) {
 	}
 	b.end("7")
 	b.sweep(func(string) bool { return false })
-	if known, _ := b.counts(); known != 2 {
+	if known, _, _ := b.counts(); known != 2 {
 		t.Errorf("%d endpoints known: few are not worth a sweep", known)
 	}
 }

@@ -137,12 +137,14 @@ type candidate struct {
 	dial netip.AddrPort
 	// capacity is its share among the others, at least 1.
 	capacity uint32
+	// rank says how near it is, as far as the service cares: those with the highest come first.
+	rank int
 }
 
 // candidates are the endpoints of t in the gateway's own network that speak HBONE, or those of the waypoint that stands
 // before it: the waypoint is where its policy is applied, so it is not walked around. A workload that stands for
 // another network is never among them: a gateway does not forward to a gateway.
-func (c *config) candidates(v *directory.View, t target) []candidate {
+func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []candidate {
 	service, port, hbonePort := t.service, t.port, uint16(mesh.HBONEPort)
 	if w := service.Waypoint; w != nil {
 		if service = c.waypoint(v, w); service == nil {
@@ -170,7 +172,7 @@ func (c *config) candidates(v *directory.View, t target) []candidate {
 		if !ok {
 			continue
 		}
-		out = append(out, candidate{w.UID, w.Namespace + "/" + w.Name, netip.AddrPortFrom(addr, hbonePort), max(w.Capacity, 1)})
+		out = append(out, candidate{w.UID, w.Namespace + "/" + w.Name, netip.AddrPortFrom(addr, hbonePort), max(w.Capacity, 1), directory.Rank(service, c.network, own, w)})
 	}
 	return slices.Clip(out)
 }

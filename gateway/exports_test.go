@@ -181,7 +181,7 @@ func TestCandidates(t *testing.T) {
 				tc.svc(&service)
 			}
 			var got []string
-			for _, e := range c.candidates(v, target{service: &service, port: tc.port}) {
+			for _, e := range c.candidates(v, target{service: &service, port: tc.port}, nil) {
 				got = append(got, e.dial.String())
 			}
 			if !slices.Equal(got, tc.want) {

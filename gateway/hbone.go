@@ -118,6 +118,7 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 		return
 	}
 	defer s.streamQuota.give(peer)
+	defer s.services.give(d.service)
 	defer s.judge(d)
 	defer d.conn.Close()
 	r.dialled(d)
@@ -153,6 +154,11 @@ func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *
 		s.metrics.limited.WithLabelValues("streams").Inc()
 		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonOverload, fmt.Errorf("%d streams in all", s.streamQuota.used())}
 	}
+	if key := t.service.Key(); !s.services.take(key) {
+		s.streamQuota.give(peer)
+		s.metrics.limited.WithLabelValues("streams_per_service").Inc()
+		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonServiceOverload, fmt.Errorf("service %s", key)}
+	}
 	// The client's interest may end before the stream does.
 	ctx, cancel := context.WithCancel(request.Context())
 	defer cancel()
@@ -165,8 +171,9 @@ func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *
 		}
 		refusal = revoked
 	}
-	if refusal != nil {
+	if d.service = t.service.Key(); refusal != nil {
 		s.streamQuota.give(peer)
+		s.services.give(d.service)
 	}
 	return d, refusal
 }

@@ -27,6 +27,9 @@ type Limits struct {
 	Streams int
 	// StreamsPerPeer is the same for one identity; half of Streams.
 	StreamsPerPeer int
+	// StreamsPerService is the same for one service, whoever asks for it; half of Streams: one whose endpoints do not answer has each stream wait for
+	// ConnectTimeout, and must not keep the others from being served.
+	StreamsPerService int
 	// ConnectTimeout is the deadline for connecting to an endpoint, over all endpoints tried; 8 s, so that the answer comes before a
 	// source that waits 10 s gives up.
 	ConnectTimeout time.Duration
@@ -42,6 +45,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.ConnectionsPerPeer, max(l.Connections/2, 1))
 	setDefault(&l.Streams, 65536)
 	setDefault(&l.StreamsPerPeer, max(l.Streams/2, 1))
+	setDefault(&l.StreamsPerService, max(l.Streams/2, 1))
 	setDefault(&l.ConnectTimeout, 8*time.Second)
 	setDefault(&l.AttemptTimeout, 2*time.Second)
 	return l

@@ -3,10 +3,13 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +18,7 @@ import (
 )
 
 func TestStreamLimits(t *testing.T) {
-	s := newScene(t, func(o *Options) { o.Limits.Streams, o.Limits.StreamsPerPeer = 3, 2 })
+	s := newScene(t, func(o *Options) { o.Limits.Streams, o.Limits.StreamsPerPeer, o.Limits.StreamsPerService = 3, 2, 3 })
 	s.configure(nil)
 	s.add(s.tcp(1, func(nc *net.TCPConn) { _, _ = io.Copy(io.Discard, nc) }))
 	outer := s.outer(15008, clientID)
@@ -125,4 +128,40 @@ func TestConnectionLimitOfOnePeer(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestStreamLimitOfOneService: a service whose endpoints do not answer keeps no other one from being served.
+func TestStreamLimitOfOneService(t *testing.T) {
+	const slow = "slow.shop.svc.cluster.local"
+	slowKey := mesh.ServiceKey{Namespace: "shop", Hostname: slow}
+	s := newScene(t, func(o *Options) { o.Limits.Streams, o.Limits.StreamsPerPeer = 4, 4 }) // half of them for one service
+	s.configure(func(g *mesh.Gateway) { g.Exports = []mesh.ServiceKey{cartKey, slowKey} })
+	s.live.Apply(mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{slowKey: cartService(func(svc *mesh.Service) {
+		svc.Name, svc.Hostname, svc.Addresses = "slow", slow, nil
+	})}})
+	s.mu.Lock()
+	s.black[netip.MustParseAddrPort("10.0.0.9:15008")] = true
+	s.mu.Unlock()
+	s.add(s.pod(1), podWorkload(9, func(w *mesh.Workload) {
+		w.UID, w.Services = "west//Pod/shop/slow-9", map[mesh.ServiceKey][]mesh.Port{slowKey: {{Service: 80, Target: 8080}}}
+	}))
+	outer := s.outer(15008, clientID)
+	ctx, leave := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	for range 2 {
+		waiting.Go(func() { _, _, _ = outer.Open(ctx, slow+":80", nil) }) // ends with leave
+	}
+	s.until("both wait", func() bool { return s.server.services.used() == 2 })
+	if status, reason := s.refusal(outer, slow+":80", nil); status != 503 || reason != string(ReasonServiceOverload) {
+		t.Errorf("a third stream to the slow service: %d %q", status, reason)
+	}
+	if _, _, err := s.call(outer, authority, "x"); err != nil {
+		t.Errorf("another service: %v", err)
+	}
+	if n := s.counted("isthmus_gateway_streams_refused_total", ReasonServiceOverload); n != 1 {
+		t.Errorf("%v refusals are counted", n)
+	}
+	leave()
+	waiting.Wait()
+	s.until("nothing is left of them", func() bool { return s.server.services.used() == 0 && s.server.streamQuota.used() == 0 })
 }

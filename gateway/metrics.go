@@ -63,8 +63,12 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		}),
 		gauge("streams", "Streams running or being set up.", func() float64 { return float64(s.streamQuota.used()) }),
 		gauge("connections", "Outer connections.", func() float64 { return float64(s.connections.used()) }),
-		gauge("endpoints_known", "Endpoints remembered.", func() float64 { known, _ := s.balancer.counts(); return float64(known) }),
-		gauge("endpoints_ejected", "Endpoints left out now.", func() float64 { _, out := s.balancer.counts(); return float64(out) }),
+		gauge("endpoints_known", "Endpoints remembered.", func() float64 { known, _, _ := s.balancer.counts(); return float64(known) }),
+		gauge("endpoints_ejected", "Endpoints left out now.", func() float64 { _, out, _ := s.balancer.counts(); return float64(out) }),
+		gauge("endpoints_warming", "Endpoints that are new, or come back, and do not get all of their share yet.", func() float64 {
+			_, _, warming := s.balancer.counts()
+			return float64(warming)
+		}),
 		gauge("exports", "Services exported.", func() float64 {
 			if c := s.config.Load(); c != nil {
 				return float64(len(c.exported))

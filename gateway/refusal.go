@@ -31,6 +31,8 @@ const (
 	ReasonConnect Reason = "connect_failed"
 	// ReasonOverload: the gateway, or this peer at it, carries as many streams as it may.
 	ReasonOverload Reason = "too_many_streams"
+	// ReasonServiceOverload: as many streams as may be go to the service, or wait for its endpoints.
+	ReasonServiceOverload Reason = "too_many_streams_to_service"
 	// ReasonNoConfig: the gateway has not been told yet what it exports.
 	ReasonNoConfig Reason = "no_configuration"
 	// ReasonClientGone: the client gave up before it was answered.

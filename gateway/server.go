@@ -32,7 +32,11 @@ type Options struct {
 	Gateway  mesh.GatewayKey
 	Identity mesh.Identity
 	// Network is used if the configuration names none.
-	Network   string
+	Network string
+	// Address is that of the gateway's own pod, by which endpoints are near or far; zero: all are alike.
+	Address netip.Addr
+	// SlowStart is how long an endpoint that is new takes to get its whole share; 0: 30 s; negative: it gets it at once.
+	SlowStart time.Duration
 	Directory *directory.Live
 	// Synced is closed when Directory holds all of a first answer; nil if it does from the beginning.
 	Synced <-chan struct{}
@@ -64,6 +68,7 @@ type Server struct {
 	connections *quota[struct{}]
 	peers       *quota[mesh.Identity] // connections of each identity
 	streamQuota *quota[mesh.Identity]
+	services    *quota[mesh.ServiceKey] // streams to each service
 	streams     *streams
 
 	hard context.Context // ends when what still runs is to be cut
@@ -104,8 +109,12 @@ func NewServer(o Options) (*Server, error) {
 		connections: newQuota[struct{}](o.Limits.Connections, o.Limits.Connections),
 		peers:       newQuota[mesh.Identity](o.Limits.Connections, o.Limits.ConnectionsPerPeer),
 		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),
+		services:    newQuota[mesh.ServiceKey](o.Limits.Streams, o.Limits.StreamsPerService),
 		streams:     newStreams(),
 		listeners:   map[uint16]*listener{},
+	}
+	if o.SlowStart != 0 {
+		s.balancer.slow = o.SlowStart
 	}
 	s.metrics = newMetrics(o.Metrics, s)
 	s.o.HBONE.Observe = s.metrics.event

@@ -85,6 +85,8 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		Gateway:   o.gateway,
 		Identity:  o.identity,
 		Network:   o.network,
+		Address:   o.address(),
+		SlowStart: o.slowStart,
 		Directory: live,
 		Synced:    client.Synced(),
 		Source:    source,

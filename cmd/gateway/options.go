@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type options struct {
 	token      string
 	drain      time.Duration
 	settle     time.Duration
+	slowStart  time.Duration
 	verbose    bool
 
 	readiness, metrics, admin string // listen addresses
@@ -52,6 +54,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	f.StringVar(&o.token, "token", cmp.Or(env("TOKEN"), "/var/run/secrets/tokens/istio-token"), "`file` with the service account token for the controller; read for each call (env TOKEN)")
 	f.DurationVar(&o.drain, "drain", 10*time.Minute, "how long running streams may go on after SIGTERM")
 	f.DurationVar(&o.settle, "settle", 5*time.Second, "how long to serve as before after SIGTERM, while readiness says no")
+	f.DurationVar(&o.slowStart, "slow-start", 30*time.Second, "how long an endpoint that is new takes to get its whole share of new streams; negative: it gets it at once")
 	f.StringVar(&o.readiness, "readiness-address", ":15021", "where /healthz/ready is served")
 	f.StringVar(&o.metrics, "metrics-address", ":15020", "where /metrics and /stats/prometheus are served")
 	f.StringVar(&o.admin, "admin-address", "127.0.0.1:15000", "where /config_dump and /debug/pprof are served; loopback only")
@@ -98,4 +101,13 @@ func (o options) node() xds.NodeInfo {
 			"SERVICE_ACCOUNT": o.identity.ServiceAccount,
 		},
 	}
+}
+
+// address is that of our own pod; zero if it is not known, or odd.
+func (o options) address() netip.Addr {
+	a, err := netip.ParseAddr(o.podIP)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap()
 }
