@@ -14,15 +14,29 @@ type ListenerProtocol uint8
 const (
 	// ListenerHBONE ends outer tunnels and forwards their streams, unread, to endpoints of exported services.
 	ListenerHBONE ListenerProtocol = iota + 1
+	// ListenerHTTP takes HTTP/1.1 and HTTP/2 without TLS, and routes requests.
+	ListenerHTTP
+	// ListenerHTTPS ends TLS, takes HTTP/1.1 and HTTP/2 inside it, and routes requests.
+	ListenerHTTPS
 )
 
-// Listener is one port of a gateway.
+// HTTP says whether requests are routed.
+func (p ListenerProtocol) HTTP() bool { return p == ListenerHTTP || p == ListenerHTTPS }
+
+// Listener is a port of a gateway, or a part of one: listeners for HTTP share a port if their hostnames differ.
 type Listener struct {
 	Name string
 	// Port is the Gateway's port, the one peers see; Bind the one that the process listens on
 	// (the same, or above 1024 for a privileged Port).
 	Port, Bind uint16
 	Protocol   ListenerProtocol
+	// Hostname is exact, or has a wildcard in front ("*.example.com"); empty: every host. Of the listeners of a port, the one whose
+	// hostname fits a request best takes it, and no other one does.
+	Hostname string
+	// Certificates are for HTTPS; a listener without any refuses every handshake.
+	Certificates []Certificate
+	// Routes are those that attach, the one that counts first in a tie first. One route may be in several listeners.
+	Routes []*HTTPRoute
 }
 
 // Gateway is the configuration of one gateway deployment.

@@ -16,11 +16,11 @@ func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
 		ServiceAccount: g.ServiceAccount,
 		TrustDomains:   g.TrustDomains,
 	}
+	routes := routeTable{places: map[*mesh.HTTPRoute]uint32{}}
 	for _, l := range g.Listeners {
-		out.Listeners = append(out.Listeners, &gatewaypb.Listener{
-			Name: l.Name, Port: uint32(l.Port), Bind: uint32(l.Bind), Protocol: gatewaypb.Listener_Protocol(l.Protocol),
-		})
+		out.Listeners = append(out.Listeners, routes.listener(l))
 	}
+	out.HttpRoutes = routes.routes
 	for _, key := range g.Exports {
 		out.Exports = append(out.Exports, &gatewaypb.ServiceKey{Namespace: key.Namespace, Hostname: key.Hostname})
 	}
@@ -67,20 +67,7 @@ func gatewayFromProto(g *gatewaypb.Gateway) (*mesh.Gateway, error) {
 		Network:        r.text("network", g.GetNetwork(), maxName),
 		ServiceAccount: r.text("service_account", g.GetServiceAccount(), maxName),
 	}
-	if n := len(g.GetListeners()); n > 0 && r.count("listeners", n, maxMembers) {
-		for _, l := range g.GetListeners() {
-			if l.GetProtocol() != gatewaypb.Listener_HBONE {
-				r.fail("listener %q has the protocol %d, which is not known", l.GetName(), l.GetProtocol())
-				break
-			}
-			out.Listeners = append(out.Listeners, mesh.Listener{
-				Name:     r.must("listener name", l.GetName(), maxName),
-				Port:     r.port("listener port", l.GetPort(), false),
-				Bind:     r.port("listener bind port", l.GetBind(), false),
-				Protocol: mesh.ListenerHBONE,
-			})
-		}
-	}
+	out.Listeners = r.listeners(g)
 	if n := len(g.GetExports()); n > 0 && r.count("exports", n, maxMembers) {
 		for _, key := range g.GetExports() {
 			out.Exports = append(out.Exports, r.serviceKey("export", key.GetNamespace(), key.GetHostname()))

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -81,7 +82,7 @@ func samplePolicy() *mesh.Policy {
 func sampleGateway() *mesh.Gateway {
 	return &mesh.Gateway{
 		Namespace: "isthmus-system", Name: "eastwest", Network: "east", ServiceAccount: "eastwest",
-		Listeners:    []mesh.Listener{{Name: "mesh", Port: 15008, Bind: 15008, Protocol: mesh.ListenerHBONE}},
+		Listeners:    sampleListeners(),
 		Exports:      []mesh.ServiceKey{{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}},
 		TrustDomains: []string{"cluster.local"},
 		Policies:     []*mesh.Policy{samplePolicy(), {Namespace: "n", Name: "none"}},
@@ -90,6 +91,57 @@ func sampleGateway() *mesh.Gateway {
 			{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "till.shop.svc.cluster.local"}},
 		},
 	}
+}
+
+func sampleListeners() []mesh.Listener {
+	cart := mesh.ServiceKey{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}
+	changes := mesh.HeaderChange{Set: []mesh.NameValue{{Name: "X-A", Value: "1"}}, Add: []mesh.NameValue{{Name: "X-B", Value: ""}}, Remove: []string{"X-C"}}
+	path := mesh.PathChange{Kind: mesh.PathPrefixReplaced, Value: "/new"}
+	route := &mesh.HTTPRoute{
+		Namespace: "shop", Name: "cart", Created: 1700000000, Hostnames: []string{"shop.example.com", "*.example.org"},
+		Rules: []mesh.HTTPRule{{
+			Name: "first", RequestTimeout: time.Second, BackendTimeout: time.Millisecond,
+			Matches: []mesh.HTTPMatch{{Path: "/"}, {
+				Path: "/cart", Exact: true, Method: "GET", Headers: []mesh.NameValue{{Name: "X-User", Value: "me"}}, Query: []mesh.NameValue{{Name: "q", Value: "1"}},
+			}},
+			Filters: mesh.HTTPFilters{
+				Request: changes, Response: changes, Rewrite: &mesh.HTTPRewrite{Hostname: "cart.internal", Path: path},
+				Mirrors: []mesh.HTTPMirror{{Backend: mesh.HTTPBackend{Service: cart, Port: 80}, Numerator: 1, Denominator: 2}},
+			},
+			Backends: []mesh.HTTPBackend{{Service: cart, Port: 80, Weight: 9, Filters: mesh.HTTPFilters{Request: changes}}, {Weight: 1, Problem: "no such service"}},
+		}, {
+			Matches: []mesh.HTTPMatch{{Path: "/old"}},
+			Filters: mesh.HTTPFilters{Redirect: &mesh.HTTPRedirect{Scheme: "https", Hostname: "new.example.com", Path: path, Port: 8443, Status: 301}},
+		}, {
+			Matches: []mesh.HTTPMatch{{Path: "/odd"}}, Problem: "a filter that is not known",
+		}},
+	}
+	return []mesh.Listener{
+		{Name: "mesh", Port: 15008, Bind: 15008, Protocol: mesh.ListenerHBONE},
+		{Name: "web", Port: 80, Bind: 20080, Protocol: mesh.ListenerHTTP, Routes: []*mesh.HTTPRoute{route, {Namespace: "shop", Name: "empty"}}},
+		{Name: "safe", Port: 443, Bind: 20443, Protocol: mesh.ListenerHTTPS, Hostname: "*.example.com", Routes: []*mesh.HTTPRoute{route},
+			Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}},
+	}
+}
+
+// routed is a gateway with one route, which its listener names by the given places, or by the right one.
+func routed(r *gatewaypb.HTTPRoute, places ...uint32) *gatewaypb.Gateway {
+	if len(places) == 0 {
+		places = []uint32{0}
+	}
+	return &gatewaypb.Gateway{
+		Namespace: "n", Name: "g", HttpRoutes: []*gatewaypb.HTTPRoute{r},
+		Listeners: []*gatewaypb.Listener{{Name: "l", Port: 80, Bind: 20080, Protocol: gatewaypb.Listener_HTTP, HttpRoutes: places}},
+	}
+}
+
+// nested is a backend that is mirrored to one that is mirrored to one, and so on.
+func nested(depth int) *gatewaypb.HTTPBackend {
+	out := &gatewaypb.HTTPBackend{Service: &gatewaypb.ServiceKey{Namespace: "n", Hostname: "h"}, Port: 80}
+	if depth > 0 {
+		out.Filters = &gatewaypb.HTTPFilters{Mirrors: []*gatewaypb.HTTPMirror{{Backend: nested(depth - 1), Numerator: 1, Denominator: 1}}}
+	}
+	return out
 }
 
 func encodeValue(v value) (string, []byte, error) {
@@ -354,7 +406,19 @@ func TestDecodeRejects(t *testing.T) {
 		"service's policy": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", ServicePolicies: []*gatewaypb.ServicePolicies{{
 			Service: &gatewaypb.ServiceKey{Namespace: "n", Hostname: "h"}, Policies: []*securitypb.Authorization{{Namespace: "n"}}}}}, "name is empty"},
 		"service's policy without service": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", ServicePolicies: []*gatewaypb.ServicePolicies{{}}}, "service_policies namespace"},
-		"unknown type":                     {"type.googleapis.com/x.Y", wrapperspb.Bool(true), "not known"},
+		"place of a route":                 {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r"}, 1), "names route 1 of 1"},
+		"rule without match":               {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{}}}), "without a match"},
+		"relative path": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
+			Matches: []*gatewaypb.HTTPMatch{{Path: "a"}}}}}), "slash"},
+		"backend without service": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
+			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Backends: []*gatewaypb.HTTPBackend{{Port: 80}}}}}), "backend service"},
+		"status of a redirect": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
+			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Filters: &gatewaypb.HTTPFilters{Redirect: &gatewaypb.HTTPRedirect{Status: 200}}}}}), "status 200"},
+		"mirror of nothing": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
+			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Filters: &gatewaypb.HTTPFilters{Mirrors: []*gatewaypb.HTTPMirror{{}}}}}}), "denominator"},
+		"endless backends": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
+			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Backends: []*gatewaypb.HTTPBackend{nested(100)}}}}), "nested"},
+		"unknown type": {"type.googleapis.com/x.Y", wrapperspb.Bool(true), "not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body, err := proto.Marshal(tc.in)

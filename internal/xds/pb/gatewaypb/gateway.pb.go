@@ -29,6 +29,8 @@ type Listener_Protocol int32
 const (
 	Listener_PROTOCOL_UNSPECIFIED Listener_Protocol = 0
 	Listener_HBONE                Listener_Protocol = 1
+	Listener_HTTP                 Listener_Protocol = 2
+	Listener_HTTPS                Listener_Protocol = 3
 )
 
 // Enum value maps for Listener_Protocol.
@@ -36,10 +38,14 @@ var (
 	Listener_Protocol_name = map[int32]string{
 		0: "PROTOCOL_UNSPECIFIED",
 		1: "HBONE",
+		2: "HTTP",
+		3: "HTTPS",
 	}
 	Listener_Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
 		"HBONE":                1,
+		"HTTP":                 2,
+		"HTTPS":                3,
 	}
 )
 
@@ -70,6 +76,55 @@ func (Listener_Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2, 0}
 }
 
+type PathChange_Kind int32
+
+const (
+	PathChange_KEPT            PathChange_Kind = 0
+	PathChange_REPLACED        PathChange_Kind = 1
+	PathChange_PREFIX_REPLACED PathChange_Kind = 2
+)
+
+// Enum value maps for PathChange_Kind.
+var (
+	PathChange_Kind_name = map[int32]string{
+		0: "KEPT",
+		1: "REPLACED",
+		2: "PREFIX_REPLACED",
+	}
+	PathChange_Kind_value = map[string]int32{
+		"KEPT":            0,
+		"REPLACED":        1,
+		"PREFIX_REPLACED": 2,
+	}
+)
+
+func (x PathChange_Kind) Enum() *PathChange_Kind {
+	p := new(PathChange_Kind)
+	*p = x
+	return p
+}
+
+func (x PathChange_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathChange_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_isthmus_gateway_v1_gateway_proto_enumTypes[1].Descriptor()
+}
+
+func (PathChange_Kind) Type() protoreflect.EnumType {
+	return &file_isthmus_gateway_v1_gateway_proto_enumTypes[1]
+}
+
+func (x PathChange_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathChange_Kind.Descriptor instead.
+func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10, 0}
+}
+
 type Gateway struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -88,8 +143,10 @@ type Gateway struct {
 	Policies []*securitypb.Authorization `protobuf:"bytes,8,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Policies by which streams to single services are judged, together with the ones above.
 	ServicePolicies []*ServicePolicies `protobuf:"bytes,9,rep,name=service_policies,json=servicePolicies,proto3" json:"service_policies,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Routes that listeners name by their place here, from 0.
+	HttpRoutes    []*HTTPRoute `protobuf:"bytes,10,rep,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -185,6 +242,13 @@ func (x *Gateway) GetServicePolicies() []*ServicePolicies {
 	return nil
 }
 
+func (x *Gateway) GetHttpRoutes() []*HTTPRoute {
+	if x != nil {
+		return x.HttpRoutes
+	}
+	return nil
+}
+
 type ServicePolicies struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Service       *ServiceKey                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -243,8 +307,13 @@ type Listener struct {
 	// The port that peers see.
 	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	// The port that the process binds.
-	Bind          uint32            `protobuf:"varint,3,opt,name=bind,proto3" json:"bind,omitempty"`
-	Protocol      Listener_Protocol `protobuf:"varint,4,opt,name=protocol,proto3,enum=isthmus.gateway.v1.Listener_Protocol" json:"protocol,omitempty"`
+	Bind     uint32            `protobuf:"varint,3,opt,name=bind,proto3" json:"bind,omitempty"`
+	Protocol Listener_Protocol `protobuf:"varint,4,opt,name=protocol,proto3,enum=isthmus.gateway.v1.Listener_Protocol" json:"protocol,omitempty"`
+	// Exact, or "*." and a suffix; empty: every host.
+	Hostname     string         `protobuf:"bytes,5,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Certificates []*Certificate `protobuf:"bytes,6,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// Places in Gateway.http_routes, the one that counts first in a tie first.
+	HttpRoutes    []uint32 `protobuf:"varint,7,rep,packed,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -307,6 +376,833 @@ func (x *Listener) GetProtocol() Listener_Protocol {
 	return Listener_PROTOCOL_UNSPECIFIED
 }
 
+func (x *Listener) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *Listener) GetCertificates() []*Certificate {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *Listener) GetHttpRoutes() []uint32 {
+	if x != nil {
+		return x.HttpRoutes
+	}
+	return nil
+}
+
+type Certificate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM, the leaf first.
+	Chain string `protobuf:"bytes,1,opt,name=chain,proto3" json:"chain,omitempty"`
+	// PEM.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Certificate) Reset() {
+	*x = Certificate{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Certificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Certificate) ProtoMessage() {}
+
+func (x *Certificate) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
+func (*Certificate) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Certificate) GetChain() string {
+	if x != nil {
+		return x.Chain
+	}
+	return ""
+}
+
+func (x *Certificate) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type HTTPRoute struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Unix seconds.
+	Created       int64       `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	Hostnames     []string    `protobuf:"bytes,4,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
+	Rules         []*HTTPRule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPRoute) Reset() {
+	*x = HTTPRoute{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPRoute) ProtoMessage() {}
+
+func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPRoute.ProtoReflect.Descriptor instead.
+func (*HTTPRoute) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HTTPRoute) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *HTTPRoute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HTTPRoute) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *HTTPRoute) GetHostnames() []string {
+	if x != nil {
+		return x.Hostnames
+	}
+	return nil
+}
+
+func (x *HTTPRoute) GetRules() []*HTTPRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type HTTPRule struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Matches []*HTTPMatch           `protobuf:"bytes,2,rep,name=matches,proto3" json:"matches,omitempty"`
+	Filters *HTTPFilters           `protobuf:"bytes,3,opt,name=filters,proto3" json:"filters,omitempty"`
+	// Why every request is answered with 500; empty: it is not.
+	Problem  string         `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	Backends []*HTTPBackend `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	// Nanoseconds; 0: no bound.
+	RequestTimeout int64 `protobuf:"varint,6,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
+	BackendTimeout int64 `protobuf:"varint,7,opt,name=backend_timeout,json=backendTimeout,proto3" json:"backend_timeout,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *HTTPRule) Reset() {
+	*x = HTTPRule{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPRule) ProtoMessage() {}
+
+func (x *HTTPRule) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
+func (*HTTPRule) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HTTPRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HTTPRule) GetMatches() []*HTTPMatch {
+	if x != nil {
+		return x.Matches
+	}
+	return nil
+}
+
+func (x *HTTPRule) GetFilters() *HTTPFilters {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *HTTPRule) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *HTTPRule) GetBackends() []*HTTPBackend {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *HTTPRule) GetRequestTimeout() int64 {
+	if x != nil {
+		return x.RequestTimeout
+	}
+	return 0
+}
+
+func (x *HTTPRule) GetBackendTimeout() int64 {
+	if x != nil {
+		return x.BackendTimeout
+	}
+	return 0
+}
+
+type HTTPMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Exact         bool                   `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`
+	Method        string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	Headers       []*NameValue           `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	Query         []*NameValue           `protobuf:"bytes,5,rep,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPMatch) Reset() {
+	*x = HTTPMatch{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPMatch) ProtoMessage() {}
+
+func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPMatch.ProtoReflect.Descriptor instead.
+func (*HTTPMatch) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *HTTPMatch) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HTTPMatch) GetExact() bool {
+	if x != nil {
+		return x.Exact
+	}
+	return false
+}
+
+func (x *HTTPMatch) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HTTPMatch) GetHeaders() []*NameValue {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *HTTPMatch) GetQuery() []*NameValue {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+type NameValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameValue) Reset() {
+	*x = NameValue{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameValue) ProtoMessage() {}
+
+func (x *NameValue) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameValue.ProtoReflect.Descriptor instead.
+func (*NameValue) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *NameValue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NameValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type HTTPFilters struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *HeaderChange          `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Response      *HeaderChange          `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Redirect      *HTTPRedirect          `protobuf:"bytes,3,opt,name=redirect,proto3" json:"redirect,omitempty"`
+	Rewrite       *HTTPRewrite           `protobuf:"bytes,4,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
+	Mirrors       []*HTTPMirror          `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPFilters) Reset() {
+	*x = HTTPFilters{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPFilters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPFilters) ProtoMessage() {}
+
+func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPFilters.ProtoReflect.Descriptor instead.
+func (*HTTPFilters) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HTTPFilters) GetRequest() *HeaderChange {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *HTTPFilters) GetResponse() *HeaderChange {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *HTTPFilters) GetRedirect() *HTTPRedirect {
+	if x != nil {
+		return x.Redirect
+	}
+	return nil
+}
+
+func (x *HTTPFilters) GetRewrite() *HTTPRewrite {
+	if x != nil {
+		return x.Rewrite
+	}
+	return nil
+}
+
+func (x *HTTPFilters) GetMirrors() []*HTTPMirror {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
+type HeaderChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           []*NameValue           `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty"`
+	Add           []*NameValue           `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderChange) Reset() {
+	*x = HeaderChange{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderChange) ProtoMessage() {}
+
+func (x *HeaderChange) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderChange.ProtoReflect.Descriptor instead.
+func (*HeaderChange) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HeaderChange) GetSet() []*NameValue {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *HeaderChange) GetAdd() []*NameValue {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *HeaderChange) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+type PathChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          PathChange_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=isthmus.gateway.v1.PathChange_Kind" json:"kind,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathChange) Reset() {
+	*x = PathChange{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathChange) ProtoMessage() {}
+
+func (x *PathChange) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
+func (*PathChange) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PathChange) GetKind() PathChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return PathChange_KEPT
+}
+
+func (x *PathChange) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type HTTPRedirect struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scheme        string                 `protobuf:"bytes,1,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	Hostname      string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Path          *PathChange            `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Port          uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
+	Status        uint32                 `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPRedirect) Reset() {
+	*x = HTTPRedirect{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPRedirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPRedirect) ProtoMessage() {}
+
+func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPRedirect.ProtoReflect.Descriptor instead.
+func (*HTTPRedirect) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HTTPRedirect) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
+}
+
+func (x *HTTPRedirect) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *HTTPRedirect) GetPath() *PathChange {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *HTTPRedirect) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *HTTPRedirect) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+type HTTPRewrite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hostname      string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Path          *PathChange            `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPRewrite) Reset() {
+	*x = HTTPRewrite{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPRewrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPRewrite) ProtoMessage() {}
+
+func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPRewrite.ProtoReflect.Descriptor instead.
+func (*HTTPRewrite) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HTTPRewrite) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *HTTPRewrite) GetPath() *PathChange {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type HTTPMirror struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backend       *HTTPBackend           `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	Numerator     uint32                 `protobuf:"varint,2,opt,name=numerator,proto3" json:"numerator,omitempty"`
+	Denominator   uint32                 `protobuf:"varint,3,opt,name=denominator,proto3" json:"denominator,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPMirror) Reset() {
+	*x = HTTPMirror{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPMirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPMirror) ProtoMessage() {}
+
+func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPMirror.ProtoReflect.Descriptor instead.
+func (*HTTPMirror) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *HTTPMirror) GetBackend() *HTTPBackend {
+	if x != nil {
+		return x.Backend
+	}
+	return nil
+}
+
+func (x *HTTPMirror) GetNumerator() uint32 {
+	if x != nil {
+		return x.Numerator
+	}
+	return 0
+}
+
+func (x *HTTPMirror) GetDenominator() uint32 {
+	if x != nil {
+		return x.Denominator
+	}
+	return 0
+}
+
+type HTTPBackend struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service *ServiceKey            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Weight  uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Why there is no such backend; empty: there is.
+	Problem       string       `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	Filters       *HTTPFilters `protobuf:"bytes,5,opt,name=filters,proto3" json:"filters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPBackend) Reset() {
+	*x = HTTPBackend{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPBackend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPBackend) ProtoMessage() {}
+
+func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPBackend.ProtoReflect.Descriptor instead.
+func (*HTTPBackend) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *HTTPBackend) GetService() *ServiceKey {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *HTTPBackend) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *HTTPBackend) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *HTTPBackend) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *HTTPBackend) GetFilters() *HTTPFilters {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
 type ServiceKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -317,7 +1213,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +1225,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +1238,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ServiceKey) GetNamespace() string {
@@ -363,7 +1259,7 @@ var File_isthmus_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xa4\x03\n" +
+	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xe4\x03\n" +
 	"\aGateway\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -373,18 +1269,91 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\aexports\x18\x06 \x03(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aexports\x12#\n" +
 	"\rtrust_domains\x18\a \x03(\tR\ftrustDomains\x129\n" +
 	"\bpolicies\x18\b \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\x12N\n" +
-	"\x10service_policies\x18\t \x03(\v2#.isthmus.gateway.v1.ServicePoliciesR\x0fservicePolicies\"\x86\x01\n" +
+	"\x10service_policies\x18\t \x03(\v2#.isthmus.gateway.v1.ServicePoliciesR\x0fservicePolicies\x12>\n" +
+	"\vhttp_routes\x18\n" +
+	" \x03(\v2\x1d.isthmus.gateway.v1.HTTPRouteR\n" +
+	"httpRoutes\"\x86\x01\n" +
 	"\x0fServicePolicies\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x129\n" +
-	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\xba\x01\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\xd1\x02\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
 	"\x04bind\x18\x03 \x01(\rR\x04bind\x12A\n" +
-	"\bprotocol\x18\x04 \x01(\x0e2%.isthmus.gateway.v1.Listener.ProtocolR\bprotocol\"/\n" +
+	"\bprotocol\x18\x04 \x01(\x0e2%.isthmus.gateway.v1.Listener.ProtocolR\bprotocol\x12\x1a\n" +
+	"\bhostname\x18\x05 \x01(\tR\bhostname\x12C\n" +
+	"\fcertificates\x18\x06 \x03(\v2\x1f.isthmus.gateway.v1.CertificateR\fcertificates\x12\x1f\n" +
+	"\vhttp_routes\x18\a \x03(\rR\n" +
+	"httpRoutes\"D\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\t\n" +
-	"\x05HBONE\x10\x01\"F\n" +
+	"\x05HBONE\x10\x01\x12\b\n" +
+	"\x04HTTP\x10\x02\x12\t\n" +
+	"\x05HTTPS\x10\x03\"5\n" +
+	"\vCertificate\x12\x14\n" +
+	"\x05chain\x18\x01 \x01(\tR\x05chain\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\xa9\x01\n" +
+	"\tHTTPRoute\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\x03R\acreated\x12\x1c\n" +
+	"\thostnames\x18\x04 \x03(\tR\thostnames\x122\n" +
+	"\x05rules\x18\x05 \x03(\v2\x1c.isthmus.gateway.v1.HTTPRuleR\x05rules\"\xbb\x02\n" +
+	"\bHTTPRule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
+	"\amatches\x18\x02 \x03(\v2\x1d.isthmus.gateway.v1.HTTPMatchR\amatches\x129\n" +
+	"\afilters\x18\x03 \x01(\v2\x1f.isthmus.gateway.v1.HTTPFiltersR\afilters\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12;\n" +
+	"\bbackends\x18\x05 \x03(\v2\x1f.isthmus.gateway.v1.HTTPBackendR\bbackends\x12'\n" +
+	"\x0frequest_timeout\x18\x06 \x01(\x03R\x0erequestTimeout\x12'\n" +
+	"\x0fbackend_timeout\x18\a \x01(\x03R\x0ebackendTimeout\"\xbb\x01\n" +
+	"\tHTTPMatch\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x127\n" +
+	"\aheaders\x18\x04 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\aheaders\x123\n" +
+	"\x05query\x18\x05 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\x05query\"5\n" +
+	"\tNameValue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xba\x02\n" +
+	"\vHTTPFilters\x12:\n" +
+	"\arequest\x18\x01 \x01(\v2 .isthmus.gateway.v1.HeaderChangeR\arequest\x12<\n" +
+	"\bresponse\x18\x02 \x01(\v2 .isthmus.gateway.v1.HeaderChangeR\bresponse\x12<\n" +
+	"\bredirect\x18\x03 \x01(\v2 .isthmus.gateway.v1.HTTPRedirectR\bredirect\x129\n" +
+	"\arewrite\x18\x04 \x01(\v2\x1f.isthmus.gateway.v1.HTTPRewriteR\arewrite\x128\n" +
+	"\amirrors\x18\x05 \x03(\v2\x1e.isthmus.gateway.v1.HTTPMirrorR\amirrors\"\x88\x01\n" +
+	"\fHeaderChange\x12/\n" +
+	"\x03set\x18\x01 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\x03set\x12/\n" +
+	"\x03add\x18\x02 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\x03add\x12\x16\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\"\x90\x01\n" +
+	"\n" +
+	"PathChange\x127\n" +
+	"\x04kind\x18\x01 \x01(\x0e2#.isthmus.gateway.v1.PathChange.KindR\x04kind\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"3\n" +
+	"\x04Kind\x12\b\n" +
+	"\x04KEPT\x10\x00\x12\f\n" +
+	"\bREPLACED\x10\x01\x12\x13\n" +
+	"\x0fPREFIX_REPLACED\x10\x02\"\xa2\x01\n" +
+	"\fHTTPRedirect\x12\x16\n" +
+	"\x06scheme\x18\x01 \x01(\tR\x06scheme\x12\x1a\n" +
+	"\bhostname\x18\x02 \x01(\tR\bhostname\x122\n" +
+	"\x04path\x18\x03 \x01(\v2\x1e.isthmus.gateway.v1.PathChangeR\x04path\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\rR\x06status\"]\n" +
+	"\vHTTPRewrite\x12\x1a\n" +
+	"\bhostname\x18\x01 \x01(\tR\bhostname\x122\n" +
+	"\x04path\x18\x02 \x01(\v2\x1e.isthmus.gateway.v1.PathChangeR\x04path\"\x87\x01\n" +
+	"\n" +
+	"HTTPMirror\x129\n" +
+	"\abackend\x18\x01 \x01(\v2\x1f.isthmus.gateway.v1.HTTPBackendR\abackend\x12\x1c\n" +
+	"\tnumerator\x18\x02 \x01(\rR\tnumerator\x12 \n" +
+	"\vdenominator\x18\x03 \x01(\rR\vdenominator\"\xc8\x01\n" +
+	"\vHTTPBackend\x128\n" +
+	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x129\n" +
+	"\afilters\x18\x05 \x01(\v2\x1f.isthmus.gateway.v1.HTTPFiltersR\afilters\"F\n" +
 	"\n" +
 	"ServiceKey\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
@@ -402,29 +1371,63 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 	return file_isthmus_gateway_v1_gateway_proto_rawDescData
 }
 
-var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
-	(*Gateway)(nil),                  // 1: isthmus.gateway.v1.Gateway
-	(*ServicePolicies)(nil),          // 2: isthmus.gateway.v1.ServicePolicies
-	(*Listener)(nil),                 // 3: isthmus.gateway.v1.Listener
-	(*ServiceKey)(nil),               // 4: isthmus.gateway.v1.ServiceKey
-	(*securitypb.Authorization)(nil), // 5: istio.security.Authorization
+	(PathChange_Kind)(0),             // 1: isthmus.gateway.v1.PathChange.Kind
+	(*Gateway)(nil),                  // 2: isthmus.gateway.v1.Gateway
+	(*ServicePolicies)(nil),          // 3: isthmus.gateway.v1.ServicePolicies
+	(*Listener)(nil),                 // 4: isthmus.gateway.v1.Listener
+	(*Certificate)(nil),              // 5: isthmus.gateway.v1.Certificate
+	(*HTTPRoute)(nil),                // 6: isthmus.gateway.v1.HTTPRoute
+	(*HTTPRule)(nil),                 // 7: isthmus.gateway.v1.HTTPRule
+	(*HTTPMatch)(nil),                // 8: isthmus.gateway.v1.HTTPMatch
+	(*NameValue)(nil),                // 9: isthmus.gateway.v1.NameValue
+	(*HTTPFilters)(nil),              // 10: isthmus.gateway.v1.HTTPFilters
+	(*HeaderChange)(nil),             // 11: isthmus.gateway.v1.HeaderChange
+	(*PathChange)(nil),               // 12: isthmus.gateway.v1.PathChange
+	(*HTTPRedirect)(nil),             // 13: isthmus.gateway.v1.HTTPRedirect
+	(*HTTPRewrite)(nil),              // 14: isthmus.gateway.v1.HTTPRewrite
+	(*HTTPMirror)(nil),               // 15: isthmus.gateway.v1.HTTPMirror
+	(*HTTPBackend)(nil),              // 16: isthmus.gateway.v1.HTTPBackend
+	(*ServiceKey)(nil),               // 17: isthmus.gateway.v1.ServiceKey
+	(*securitypb.Authorization)(nil), // 18: istio.security.Authorization
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
-	3, // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
-	4, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	5, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
-	2, // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
-	4, // 4: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	5, // 5: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
-	0, // 6: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	4,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
+	17, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
+	18, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	3,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
+	6,  // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
+	17, // 5: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	18, // 6: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	0,  // 7: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
+	5,  // 8: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
+	7,  // 9: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
+	8,  // 10: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
+	10, // 11: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	16, // 12: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
+	9,  // 13: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
+	9,  // 14: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
+	11, // 15: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
+	11, // 16: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
+	13, // 17: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
+	14, // 18: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
+	15, // 19: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
+	9,  // 20: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
+	9,  // 21: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
+	1,  // 22: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
+	12, // 23: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
+	12, // 24: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
+	16, // 25: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
+	17, // 26: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	10, // 27: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -437,8 +1440,8 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   4,
+			NumEnums:      2,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
+)
+
+// Bounds on the parts of routes. The API's own are lower, or say nothing.
+const (
+	maxValue = 8192    // bytes of a header's value, a path, or a query parameter
+	maxPEM   = 1 << 20 // bytes of a certificate's chain or key: a Secret holds no more
+)
+
+// routeTable gives each route of a gateway one place on the wire, however many listeners it attaches to.
+type routeTable struct {
+	places map[*mesh.HTTPRoute]uint32
+	routes []*gatewaypb.HTTPRoute
+}
+
+func (t *routeTable) place(r *mesh.HTTPRoute) uint32 {
+	if at, ok := t.places[r]; ok {
+		return at
+	}
+	at := uint32(len(t.routes))
+	t.places[r] = at
+	t.routes = append(t.routes, routeToProto(r))
+	return at
+}
+
+func (t *routeTable) listener(l mesh.Listener) *gatewaypb.Listener {
+	out := &gatewaypb.Listener{
+		Name: l.Name, Port: uint32(l.Port), Bind: uint32(l.Bind), Protocol: gatewaypb.Listener_Protocol(l.Protocol), Hostname: l.Hostname,
+	}
+	for _, c := range l.Certificates {
+		out.Certificates = append(out.Certificates, &gatewaypb.Certificate{Chain: c.Chain, Key: c.Key})
+	}
+	for _, r := range l.Routes {
+		out.HttpRoutes = append(out.HttpRoutes, t.place(r))
+	}
+	return out
+}
+
+func routeToProto(r *mesh.HTTPRoute) *gatewaypb.HTTPRoute {
+	out := &gatewaypb.HTTPRoute{Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames}
+	for i := range r.Rules {
+		rule := &r.Rules[i]
+		to := &gatewaypb.HTTPRule{
+			Name: rule.Name, Filters: filtersToProto(&rule.Filters), Problem: rule.Problem,
+			RequestTimeout: int64(rule.RequestTimeout), BackendTimeout: int64(rule.BackendTimeout),
+		}
+		for _, m := range rule.Matches {
+			to.Matches = append(to.Matches, &gatewaypb.HTTPMatch{
+				Path: m.Path, Exact: m.Exact, Method: m.Method, Headers: pairsToProto(m.Headers), Query: pairsToProto(m.Query),
+			})
+		}
+		for j := range rule.Backends {
+			to.Backends = append(to.Backends, backendToProto(&rule.Backends[j]))
+		}
+		out.Rules = append(out.Rules, to)
+	}
+	return out
+}
+
+func pairsToProto(in []mesh.NameValue) []*gatewaypb.NameValue {
+	var out []*gatewaypb.NameValue
+	for _, p := range in {
+		out = append(out, &gatewaypb.NameValue{Name: p.Name, Value: p.Value})
+	}
+	return out
+}
+
+func headersToProto(h mesh.HeaderChange) *gatewaypb.HeaderChange {
+	if h.Empty() {
+		return nil
+	}
+	return &gatewaypb.HeaderChange{Set: pairsToProto(h.Set), Add: pairsToProto(h.Add), Remove: h.Remove}
+}
+
+func pathToProto(p mesh.PathChange) *gatewaypb.PathChange {
+	if p == (mesh.PathChange{}) {
+		return nil
+	}
+	return &gatewaypb.PathChange{Kind: gatewaypb.PathChange_Kind(p.Kind), Value: p.Value}
+}
+
+func filtersToProto(f *mesh.HTTPFilters) *gatewaypb.HTTPFilters {
+	out := &gatewaypb.HTTPFilters{Request: headersToProto(f.Request), Response: headersToProto(f.Response)}
+	if r := f.Redirect; r != nil {
+		out.Redirect = &gatewaypb.HTTPRedirect{Scheme: r.Scheme, Hostname: r.Hostname, Path: pathToProto(r.Path), Port: uint32(r.Port), Status: uint32(r.Status)}
+	}
+	if r := f.Rewrite; r != nil {
+		out.Rewrite = &gatewaypb.HTTPRewrite{Hostname: r.Hostname, Path: pathToProto(r.Path)}
+	}
+	for i := range f.Mirrors {
+		m := &f.Mirrors[i]
+		out.Mirrors = append(out.Mirrors, &gatewaypb.HTTPMirror{Backend: backendToProto(&m.Backend), Numerator: m.Numerator, Denominator: m.Denominator})
+	}
+	if out.Request == nil && out.Response == nil && out.Redirect == nil && out.Rewrite == nil && out.Mirrors == nil {
+		return nil
+	}
+	return out
+}
+
+func backendToProto(b *mesh.HTTPBackend) *gatewaypb.HTTPBackend {
+	out := &gatewaypb.HTTPBackend{Port: uint32(b.Port), Weight: b.Weight, Problem: b.Problem, Filters: filtersToProto(&b.Filters)}
+	if b.Service != (mesh.ServiceKey{}) {
+		out.Service = &gatewaypb.ServiceKey{Namespace: b.Service.Namespace, Hostname: b.Service.Hostname}
+	}
+	return out
+}
+
+// protocols that a listener may have.
+var protocols = map[gatewaypb.Listener_Protocol]mesh.ListenerProtocol{
+	gatewaypb.Listener_HBONE: mesh.ListenerHBONE,
+	gatewaypb.Listener_HTTP:  mesh.ListenerHTTP,
+	gatewaypb.Listener_HTTPS: mesh.ListenerHTTPS,
+}
+
+// listeners reads a gateway's listeners, and the routes that they name.
+func (r *reader) listeners(g *gatewaypb.Gateway) []mesh.Listener {
+	n := len(g.GetListeners())
+	if n == 0 || !r.count("listeners", n, maxMembers) || !r.count("http_routes", len(g.GetHttpRoutes()), maxMembers) {
+		return nil
+	}
+	routes := make([]*mesh.HTTPRoute, 0, len(g.GetHttpRoutes()))
+	for _, route := range g.GetHttpRoutes() {
+		routes = append(routes, r.route(route))
+		if r.err != nil {
+			return nil
+		}
+	}
+	out := make([]mesh.Listener, 0, n)
+	for _, l := range g.GetListeners() {
+		protocol, known := protocols[l.GetProtocol()]
+		if !known {
+			r.fail("listener %q has the protocol %d, which is not known", l.GetName(), l.GetProtocol())
+			return nil
+		}
+		to := mesh.Listener{
+			Name:     r.must("listener name", l.GetName(), maxName),
+			Port:     r.port("listener port", l.GetPort(), false),
+			Bind:     r.port("listener bind port", l.GetBind(), false),
+			Protocol: protocol,
+			Hostname: r.text("listener hostname", l.GetHostname(), maxName),
+		}
+		for _, c := range l.GetCertificates() {
+			to.Certificates = append(to.Certificates, mesh.Certificate{
+				Chain: r.must("certificate chain", c.GetChain(), maxPEM), Key: r.must("certificate key", c.GetKey(), maxPEM),
+			})
+		}
+		for _, at := range l.GetHttpRoutes() {
+			if int(at) >= len(routes) {
+				r.fail("listener %q names route %d of %d", l.GetName(), at, len(routes))
+				return nil
+			}
+			to.Routes = append(to.Routes, routes[at])
+		}
+		out = append(out, to)
+	}
+	return out
+}
+
+func (r *reader) route(in *gatewaypb.HTTPRoute) *mesh.HTTPRoute {
+	out := &mesh.HTTPRoute{
+		Namespace: r.must("route namespace", in.GetNamespace(), maxName),
+		Name:      r.must("route name", in.GetName(), maxName),
+		Created:   in.GetCreated(),
+		Hostnames: r.texts("route hostnames", in.GetHostnames(), maxName),
+	}
+	for _, from := range in.GetRules() {
+		rule := mesh.HTTPRule{
+			Name:           r.text("rule name", from.GetName(), maxName),
+			Filters:        r.filters(from.GetFilters(), 0),
+			Problem:        r.text("rule problem", from.GetProblem(), maxValue),
+			RequestTimeout: r.duration("request_timeout", from.GetRequestTimeout()),
+			BackendTimeout: r.duration("backend_timeout", from.GetBackendTimeout()),
+		}
+		for _, m := range from.GetMatches() {
+			rule.Matches = append(rule.Matches, mesh.HTTPMatch{
+				Path: r.path(m.GetPath()), Exact: m.GetExact(), Method: r.text("method", m.GetMethod(), maxName),
+				Headers: r.pairs("match headers", m.GetHeaders()), Query: r.pairs("match query", m.GetQuery()),
+			})
+		}
+		if len(rule.Matches) == 0 {
+			r.fail("route %s/%s has a rule without a match", out.Namespace, out.Name)
+		}
+		for _, b := range from.GetBackends() {
+			rule.Backends = append(rule.Backends, r.backend(b, 0))
+		}
+		out.Rules = append(out.Rules, rule)
+	}
+	return out
+}
+
+// path reads the path of a match, which the data plane looks up by whole elements.
+func (r *reader) path(p string) string {
+	if p == "" || p[0] != '/' {
+		r.fail("path %q does not begin with a slash", p[:min(len(p), 64)])
+		return ""
+	}
+	return r.text("path", p, maxValue)
+}
+
+func (r *reader) texts(field string, in []string, limit int) []string {
+	if len(in) == 0 || !r.count(field, len(in), maxMembers) {
+		return nil
+	}
+	for _, s := range in {
+		r.must(field, s, limit)
+	}
+	return in
+}
+
+func (r *reader) pairs(field string, in []*gatewaypb.NameValue) []mesh.NameValue {
+	if len(in) == 0 || !r.count(field, len(in), maxMembers) {
+		return nil
+	}
+	out := make([]mesh.NameValue, 0, len(in))
+	for _, p := range in {
+		out = append(out, mesh.NameValue{Name: r.must(field, p.GetName(), maxValue), Value: r.text(field, p.GetValue(), maxValue)})
+	}
+	return out
+}
+
+func (r *reader) duration(field string, d int64) time.Duration {
+	if d < 0 {
+		r.fail("%s is negative", field)
+		return 0
+	}
+	return time.Duration(d)
+}
+
+func (r *reader) change(h *gatewaypb.HeaderChange) mesh.HeaderChange {
+	return mesh.HeaderChange{
+		Set: r.pairs("headers to set", h.GetSet()), Add: r.pairs("headers to add", h.GetAdd()),
+		Remove: r.texts("headers to remove", h.GetRemove(), maxValue),
+	}
+}
+
+func (r *reader) pathChange(p *gatewaypb.PathChange) mesh.PathChange {
+	if k := p.GetKind(); k < gatewaypb.PathChange_KEPT || k > gatewaypb.PathChange_PREFIX_REPLACED {
+		r.fail("path change has the kind %d, which is not known", k)
+		return mesh.PathChange{}
+	}
+	return mesh.PathChange{Kind: mesh.PathChangeKind(p.GetKind()), Value: r.text("path change", p.GetValue(), maxValue)}
+}
+
+// maxNesting is how deep filters hold backends that have filters: a rule's mirror's backend, and no more.
+const maxNesting = 2
+
+func (r *reader) filters(f *gatewaypb.HTTPFilters, depth int) mesh.HTTPFilters {
+	if f == nil {
+		return mesh.HTTPFilters{}
+	}
+	out := mesh.HTTPFilters{Request: r.change(f.GetRequest()), Response: r.change(f.GetResponse())}
+	if in := f.GetRedirect(); in != nil {
+		out.Redirect = &mesh.HTTPRedirect{
+			Scheme: r.text("redirect scheme", in.GetScheme(), maxName), Hostname: r.text("redirect hostname", in.GetHostname(), maxName),
+			Path: r.pathChange(in.GetPath()), Port: r.port("redirect port", in.GetPort(), true), Status: uint16(in.GetStatus()),
+		}
+		if s := in.GetStatus(); s < 300 || s > 399 {
+			r.fail("redirect has the status %d", s)
+		}
+	}
+	if in := f.GetRewrite(); in != nil {
+		out.Rewrite = &mesh.HTTPRewrite{Hostname: r.text("rewrite hostname", in.GetHostname(), maxName), Path: r.pathChange(in.GetPath())}
+	}
+	for _, m := range f.GetMirrors() {
+		if m.GetDenominator() == 0 {
+			r.fail("mirror has no denominator")
+			break
+		}
+		out.Mirrors = append(out.Mirrors, mesh.HTTPMirror{
+			Backend: r.backend(m.GetBackend(), depth+1), Numerator: m.GetNumerator(), Denominator: m.GetDenominator(),
+		})
+	}
+	return out
+}
+
+func (r *reader) backend(b *gatewaypb.HTTPBackend, depth int) mesh.HTTPBackend {
+	if depth > maxNesting {
+		r.fail("backends are nested deeper than %d", maxNesting)
+	}
+	if r.err != nil {
+		return mesh.HTTPBackend{}
+	}
+	out := mesh.HTTPBackend{Weight: b.GetWeight(), Problem: r.text("backend problem", b.GetProblem(), maxValue), Filters: r.filters(b.GetFilters(), depth)}
+	out.Port = r.port("backend port", b.GetPort(), out.Problem != "")
+	if s := b.GetService(); s != nil || out.Problem == "" {
+		out.Service = r.serviceKey("backend service", s.GetNamespace(), s.GetHostname())
+	}
+	return out
+}
