@@ -37,7 +37,7 @@ func NewEngine(c world.Config) *Engine {
 		out: Output{
 			Mesh: mesh.NewSnapshot(), Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key][]world.GatewayAddress{}, Scopes: map[world.Key]ScopeStatus{},
-			Remotes: map[world.Cluster]RemoteCount{},
+			Remotes: map[world.Cluster]RemoteCount{}, Listeners: map[world.Key][]ListenerState{},
 		},
 	}
 }
@@ -49,6 +49,7 @@ func (e *Engine) Output() Output {
 	if len(out.WantVIPs) == 0 {
 		out.WantVIPs = nil
 	}
+	out.WantSecrets = wantedSecrets(e.gates.secrets)
 	return out
 }
 
@@ -66,6 +67,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 			Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key]*[]world.GatewayAddress{}, Scopes: map[world.Key]*ScopeStatus{},
 			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey]bool{},
+			Listeners: map[world.Key]*[]ListenerState{}, Secrets: map[world.Key]bool{},
 		},
 	}
 	if t.gateways {
@@ -84,14 +86,14 @@ func (e *Engine) Apply(d world.Delta) Change {
 		r.slice(k, e.x.sliceWorkloads(k, takesPart))
 	}
 	before := e.gates
-	if t.gateways {
+	if t.gateways || t.routes {
 		r.gates()
 	}
 	r.policies()
 	if exportsChanged {
 		e.keys = e.x.serviceKeys(e.exports)
 	}
-	if t.gateways || exportsChanged || t.guards {
+	if t.gateways || t.routes || exportsChanged || t.guards {
 		r.gateways(before)
 	}
 	r.statuses()

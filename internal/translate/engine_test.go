@@ -25,12 +25,13 @@ var (
 
 // mirror is an Output that is kept up to date by Changes alone, as a reader of Changes would.
 type mirror struct {
-	out    Output
-	wanted map[mesh.ServiceKey]bool
+	out     Output
+	wanted  map[mesh.ServiceKey]bool
+	secrets set[world.Key]
 }
 
 func newMirror() *mirror {
-	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]bool{}}
+	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]bool{}, secrets: set[world.Key]{}}
 }
 
 func (m *mirror) apply(c Change) {
@@ -52,6 +53,15 @@ func (m *mirror) apply(c Change) {
 	follow(m.out.GatewayAddresses, c.GatewayAddresses)
 	follow(m.out.Scopes, c.Scopes)
 	follow(m.out.Remotes, c.Remotes)
+	follow(m.out.Listeners, c.Listeners)
+	for k, want := range c.Secrets {
+		if want {
+			m.secrets.add(k)
+		} else {
+			delete(m.secrets, k)
+		}
+	}
+	m.out.WantSecrets = wantedSecrets(m.secrets)
 	for k, want := range c.VIPs {
 		if want {
 			m.wanted[k] = true

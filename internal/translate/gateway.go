@@ -19,6 +19,8 @@ import (
 
 const (
 	protocolHBONE = "HBONE"
+	protocolHTTP  = string(gatewayv1.HTTPProtocolType)
+	protocolHTTPS = string(gatewayv1.HTTPSProtocolType)
 	tlsTerminate  = string(gatewayv1.TLSModeTerminate)
 	// optionTerminateMode says whose certificate an HBONE listener proves; only the mesh's own is served.
 	optionTerminateMode = "gateway.istio.io/tls-terminate-mode"
@@ -52,6 +54,8 @@ type gateways struct {
 	plans     map[world.Key]*GatewayPlan
 	addresses map[world.Key][]world.GatewayAddress
 	configs   map[mesh.GatewayKey]*mesh.Gateway // without what they export and whom they let in
+	listeners map[world.Key][]ListenerState
+	secrets   set[world.Key] // that listeners may refer to
 }
 
 // serving are the classes of those that are served.
@@ -68,6 +72,7 @@ func (x *index) gateways() gateways {
 	out := gateways{
 		findings: map[world.ObjectRef][]Finding{}, plans: map[world.Key]*GatewayPlan{},
 		addresses: map[world.Key][]world.GatewayAddress{}, configs: map[mesh.GatewayKey]*mesh.Gateway{},
+		listeners: map[world.Key][]ListenerState{}, secrets: set[world.Key]{},
 	}
 	var ours []*world.Gateway
 	for k, g := range x.state.Gateways {
@@ -84,15 +89,22 @@ func (x *index) gateways() gateways {
 	slices.SortFunc(ours, func(a, b *world.Gateway) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
 	})
+	gates := map[world.Key]*gate{}
+	for _, g := range ours {
+		gates[g.Key] = &gate{gateway: g, verdicts: x.judgeListeners(g, out.secrets), routes: make([][]*mesh.HTTPRoute, len(g.Listeners))}
+	}
+	x.attachAll(gates, out.findings)
 	taken := map[string]world.Key{}
 	for _, g := range ours {
-		x.gateway(g, taken, out)
+		x.gateway(gates[g.Key], taken, out)
 	}
 	return out
 }
 
-func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gateways) {
+func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
+	g, verdicts := at.gateway, at.verdicts
 	ref := g.Ref()
+	out.listeners[g.Key] = at.states()
 	add := func(listener, kind string, holds bool, reason, message string) {
 		f := Finding{Listener: listener, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: g.Generation}
 		if holds {
@@ -106,7 +118,7 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		network = g.Network
 	}
 	refuse := func(reason gatewayv1.GatewayConditionReason, message string) {
-		if listeners := x.lastListeners(g.Key); len(listeners) > 0 {
+		if listeners := x.lastListeners(at); len(listeners) > 0 {
 			message += "; what was accepted last keeps serving"
 			out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
@@ -121,7 +133,6 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 	}
 
 	valid := 0
-	verdicts := x.judgeListeners(g.Listeners)
 	for _, v := range verdicts {
 		if v.reason == "" {
 			valid++
@@ -154,19 +165,14 @@ func (x *index) gateway(g *world.Gateway, taken map[string]world.Key, out gatewa
 		ServiceType: x.serviceType(g), InfraLabels: g.InfraLabels, InfraAnnotations: g.InfraAnnotations,
 		Name: ResourceName(g.Name), Unmanaged: unmanaged(g), Overlay: x.overlay(g),
 	}
-	for _, v := range verdicts {
-		if v.reason == "" {
-			plan.Listeners = append(plan.Listeners, mesh.Listener{
-				Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g, v.listener.Port), Protocol: mesh.ListenerHBONE,
-			})
-		}
-	}
+	listeners := x.meshListeners(at)
+	plan.Listeners = portsOf(listeners)
 	addresses, failure := x.gatewayAddresses(g, plan, taken)
 	out.plans[g.Key] = plan
 	out.addresses[g.Key] = addresses
 	out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 		Namespace: g.Namespace, Name: g.Name, Network: plan.Network, ServiceAccount: plan.ServiceAccount,
-		Listeners: plan.Listeners, TrustDomains: []string{x.config.TrustDomain},
+		Listeners: listeners, TrustDomains: []string{x.config.TrustDomain},
 	}
 	if failure != nil {
 		add("", programmed, false, string(failure.reason), failure.message)
@@ -193,16 +199,31 @@ func (x *index) madeByUs(k world.Key) bool {
 // LabelGatewayName is on everything that is made for a Gateway (GEP-1762).
 const LabelGatewayName = gatewayv1.GatewayNameLabelKey
 
-// lastListeners are those of a Gateway that was accepted once: its Service still has their ports. A Gateway that is broken later
-// thus keeps serving what it served, also after a restart of everything.
-func (x *index) lastListeners(k world.Key) []mesh.Listener {
-	name := ResourceName(k.Name)
-	s := x.state.Services[k.In(k.Namespace, name)]
-	if s == nil || s.Labels[LabelGatewayName] != name {
+// lastListeners are those of a Gateway that is not accepted and was once: those that are valid still, and on ports that its Service has.
+// A Gateway that is broken later thus keeps serving what it served, also after a restart of everything.
+func (x *index) lastListeners(at *gate) []mesh.Listener {
+	var out []mesh.Listener
+	for _, p := range x.madePorts(at.gateway.Key) {
+		for _, l := range x.meshListeners(at) {
+			if l.Port == p.Port {
+				out = append(out, l)
+			}
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	return x.lastTunnels(at.gateway)
+}
+
+// lastTunnels are the listeners of a Gateway that was one for HBONE alone when it was accepted last: its Service still has their ports. What
+// the ports of a Gateway with other listeners were for cannot be known.
+func (x *index) lastTunnels(g *world.Gateway) []mesh.Listener {
+	if slices.ContainsFunc(g.Listeners, func(l world.Listener) bool { return servedProtocols[l.Protocol].HTTP() }) {
 		return nil
 	}
 	var out []mesh.Listener
-	for _, p := range s.Ports {
+	for _, p := range x.madePorts(g.Key) {
 		bind := p.Target
 		if bind == 0 {
 			bind = bindOf(p.Port)
@@ -210,6 +231,15 @@ func (x *index) lastListeners(k world.Key) []mesh.Listener {
 		out = append(out, mesh.Listener{Name: p.Name, Port: p.Port, Bind: bind, Protocol: mesh.ListenerHBONE})
 	}
 	return out
+}
+
+// madePorts are those of the Service that was made for a Gateway.
+func (x *index) madePorts(k world.Key) []world.ServicePort {
+	name := ResourceName(k.Name)
+	if s := x.state.Services[k.In(k.Namespace, name)]; s != nil && s.Labels[LabelGatewayName] == name {
+		return s.Ports
+	}
+	return nil
 }
 
 func addressType(a string) string {

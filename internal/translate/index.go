@@ -60,6 +60,13 @@ type index struct {
 	unprovable         set[world.Cluster]         // remote clusters whose trust domain is none
 	doors              []door                     // other networks' gateways, sorted
 	claims             claims                     // addresses that other clusters say are theirs
+
+	// Routes, all of our own cluster.
+	routesTo   multi[world.Key, world.Key]  // Service, which may not be there → routes that refer to it
+	routesInto multi[string, world.Key]     // namespace's name → routes of others that refer to something in it
+	routesFrom multi[string, world.Key]     // namespace's name → routes in it
+	grantsIn   multi[string, world.Key]     // namespace's name → ReferenceGrants in it
+	routes     map[world.Key]*compiledRoute // those that were asked for since they changed
 }
 
 func newIndex(c world.Config) *index {
@@ -73,6 +80,8 @@ func newIndex(c world.Config) *index {
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
+		routesTo: multi[world.Key, world.Key]{}, routesInto: multi[string, world.Key]{}, routesFrom: multi[string, world.Key]{},
+		grantsIn: multi[string, world.Key]{}, routes: map[world.Key]*compiledRoute{},
 	}
 }
 
@@ -129,6 +138,9 @@ func (x *index) fold(d world.Delta, t *touched) {
 		t.peers = true
 	})
 	foldInto(x.state.Overlays, d.Overlays, func(k world.Key, was, now *world.Overlay) { x.foldOverlay(k, t) })
+	foldInto(x.state.HTTPRoutes, d.HTTPRoutes, func(k world.Key, was, now *world.HTTPRoute) { x.foldRoute(k, was, now, t) })
+	foldInto(x.state.ReferenceGrants, d.ReferenceGrants, func(k world.Key, was, now *world.ReferenceGrant) { x.foldGrant(k, now, t) })
+	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { t.routes = true })
 	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
 		if n, ok := x.nameOfHost(k); ok {
 			t.names.add(n)
@@ -173,6 +185,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if k.Cluster == x.config.LocalCluster {
 		foldWish(x.waypointNamespaces, k, before, after)
 		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
+		t.routes = t.routes || len(x.routesFrom[k.Name]) > 0
 	}
 	for n := range x.namesIn[k.Name] {
 		t.names.add(n)
@@ -343,6 +356,9 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 	}
 	if len(x.fronts[k]) > 0 {
 		t.gateways = true
+	}
+	if k.Cluster == x.config.LocalCluster {
+		x.foldBackend(k, was, now, t)
 	}
 	if was == nil || now == nil || usable(was) != usable(now) || !slices.Equal(was.Ports, now.Ports) {
 		t.endpointsOf(x, k)

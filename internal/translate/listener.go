@@ -10,6 +10,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -19,10 +20,22 @@ type listenerVerdict struct {
 	reason   gatewayv1.ListenerConditionReason // of Accepted=False; empty: accepted
 	message  string
 	conflict gatewayv1.ListenerConditionReason // of Conflicted=True; empty: none
-	refs     string                            // why ResolvedRefs=False
+	refs     trouble                           // why ResolvedRefs=False
+
+	certificates []mesh.Certificate
+	unproved     bool     // none of the certificates that it needs can be had
+	kinds        []string // of routes that may attach
+	attached     int
 }
 
-func (x *index) judgeListeners(listeners []world.Listener) []listenerVerdict {
+// servedProtocols are those of listeners that are served.
+var servedProtocols = map[string]mesh.ListenerProtocol{
+	protocolHBONE: mesh.ListenerHBONE, protocolHTTP: mesh.ListenerHTTP, protocolHTTPS: mesh.ListenerHTTPS,
+}
+
+// judgeListeners looks at a Gateway's listeners. Secrets that they may refer to are noted as wanted.
+func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []listenerVerdict {
+	listeners := g.Listeners
 	out := make([]listenerVerdict, len(listeners))
 	for i, l := range listeners {
 		out[i] = listenerVerdict{listener: l}
@@ -40,9 +53,11 @@ func (x *index) judgeListeners(listeners []world.Listener) []listenerVerdict {
 		if out[i].reason == "" {
 			out[i].reason, out[i].message = judgeListener(l, listeners)
 		}
-		if len(l.RouteKinds) > 0 && l.Protocol == protocolHBONE {
-			out[i].refs = "allowedRoutes.kinds: no route attaches to an HBONE listener, but it names " + strings.Join(l.RouteKinds, ", ")
+		if l.Protocol == protocolHTTPS {
+			out[i].certificates, out[i].refs = x.certificates(g, l, secrets)
+			out[i].unproved = len(out[i].certificates) == 0
 		}
+		out[i].judgeKinds()
 	}
 	return out
 }
@@ -60,8 +75,8 @@ func clash(a, b world.Listener) bool {
 }
 
 func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerConditionReason, string) {
-	if l.Protocol != protocolHBONE {
-		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE is", l.Protocol)
+	if servedProtocols[l.Protocol] == 0 {
+		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE, HTTP and HTTPS are", l.Protocol)
 	}
 	if purpose, ok := reservedPorts[l.Port]; ok {
 		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is the gateway's own, for %s", l.Port, purpose)
@@ -70,13 +85,29 @@ func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerCo
 		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is served from port %d, which another listener has", l.Port, b)
 	}
 	unsupported := gatewayv1.ListenerReasonUnsupportedValue
+	switch {
+	case l.Protocol == protocolHTTP:
+		return "", ""
+	case l.Protocol == protocolHTTPS && l.TLSMode != tlsTerminate:
+		return unsupported, fmt.Sprintf("tls.mode: an HTTPS listener needs Terminate, not %q", l.TLSMode)
+	case l.Protocol == protocolHTTPS && len(l.Certificates) == 0:
+		return unsupported, "tls.certificateRefs: an HTTPS listener needs a certificate"
+	case l.Protocol == protocolHTTPS:
+		return "", ""
+	}
+	return judgeHBONE(l)
+}
+
+// judgeHBONE looks at what an HBONE listener has of its own.
+func judgeHBONE(l world.Listener) (gatewayv1.ListenerConditionReason, string) {
+	unsupported := gatewayv1.ListenerReasonUnsupportedValue
 	if l.Hostname != "" {
 		return unsupported, fmt.Sprintf("hostname %q: an HBONE listener serves all exported services and takes no hostname", l.Hostname)
 	}
 	if !l.HasTLS || l.TLSMode != tlsTerminate {
 		return unsupported, fmt.Sprintf("tls.mode: an HBONE listener needs Terminate, not %q", l.TLSMode)
 	}
-	if l.CertificateRefs > 0 {
+	if len(l.Certificates) > 0 {
 		return unsupported, "tls.certificateRefs: an HBONE listener proves its mesh identity and takes no certificate"
 	}
 	for _, k := range slices.Sorted(maps.Keys(l.TLSOptions)) {
@@ -90,6 +121,30 @@ func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerCo
 	return "", ""
 }
 
+// judgeKinds settles which kinds of routes may attach.
+func (v *listenerVerdict) judgeKinds() {
+	var can []string
+	if servedProtocols[v.listener.Protocol].HTTP() {
+		can = []string{kindHTTPRoute}
+	}
+	if len(v.listener.RouteKinds) == 0 {
+		v.kinds = can
+		return
+	}
+	var cannot []string
+	for _, k := range v.listener.RouteKinds {
+		switch {
+		case !slices.Contains(can, k):
+			cannot = append(cannot, k)
+		case !slices.Contains(v.kinds, k):
+			v.kinds = append(v.kinds, k)
+		}
+	}
+	if len(cannot) > 0 {
+		v.refs.add(string(gatewayv1.ListenerReasonInvalidRouteKinds), "allowedRoutes.kinds: routes of %s do not attach to a listener for %s", strings.Join(cannot, ", "), v.listener.Protocol)
+	}
+}
+
 func (v listenerVerdict) report(add func(listener, kind string, holds bool, reason, message string), gatewayAccepted bool) {
 	name := v.listener.Name
 	ok := v.reason == ""
@@ -99,6 +154,8 @@ func (v listenerVerdict) report(add func(listener, kind string, holds bool, reas
 		add(name, accepted, false, string(v.reason), v.message)
 	}
 	switch {
+	case ok && v.unproved:
+		add(name, programmed, false, string(gatewayv1.ListenerReasonInvalid), v.refs.message)
 	case ok && gatewayAccepted:
 		add(name, programmed, true, string(gatewayv1.ListenerReasonProgrammed), "the gateway is configured with the listener")
 	case ok:
@@ -106,10 +163,10 @@ func (v listenerVerdict) report(add func(listener, kind string, holds bool, reas
 	default:
 		add(name, programmed, false, string(gatewayv1.ListenerReasonInvalid), v.message)
 	}
-	if v.refs == "" {
+	if v.refs.reason == "" {
 		add(name, resolvedRefs, true, string(gatewayv1.ListenerReasonResolvedRefs), "the listener refers to nothing that is missing")
 	} else {
-		add(name, resolvedRefs, false, string(gatewayv1.ListenerReasonInvalidRouteKinds), v.refs)
+		add(name, resolvedRefs, false, v.refs.reason, v.refs.message)
 	}
 	if v.conflict == "" {
 		add(name, conflicted, false, string(gatewayv1.ListenerReasonNoConflicts), "no listener clashes with this one")

@@ -23,7 +23,8 @@ const ConditionAccepted = "isthmus.dev/Accepted"
 
 // Finding is one condition on the object (or on one listener of the Gateway) that caused it.
 type Finding struct {
-	Listener   string // set: the condition belongs to this listener
+	Listener   string            // set: the condition belongs to this listener
+	Parent     world.RouteParent // set: the condition belongs to this parent of a route
 	Type       string
 	Status     string // True or False
 	Reason     string
@@ -40,11 +41,12 @@ type GatewayPlan struct {
 	// Name is that of everything that is made for the Gateway.
 	Name           string
 	ServiceAccount string
-	Listeners      []mesh.Listener // the valid ones
 	// Unmanaged says that nothing is to be made for the Gateway: it names a Service of its own.
 	Unmanaged bool
 	// Overlay is what its parametersRef says; nil: nothing.
 	Overlay *world.Overlay
+	// Listeners are the ports of the valid ones, each once; nothing but name, ports and protocol is set.
+	Listeners []mesh.Listener
 	// Addresses are IPs asked for; empty: whatever the load balancer gives.
 	Addresses []string
 	// ServiceType is LoadBalancer, NodePort or ClusterIP.
@@ -102,6 +104,10 @@ type Output struct {
 	Remotes map[world.Cluster]RemoteCount
 	// WantVIPs are the services that need an address of ours, sorted.
 	WantVIPs []mesh.ServiceKey
+	// Listeners holds an entry per Gateway of ours, with its listeners in their order.
+	Listeners map[world.Key][]ListenerState
+	// WantSecrets are those that listeners of our Gateways refer to, and may, sorted.
+	WantSecrets []world.Key
 }
 
 // Change is what a delta did to an Output. Nil (or false) values mean: no longer there.
@@ -113,9 +119,11 @@ type Change struct {
 	Scopes           map[world.Key]*ScopeStatus
 	Remotes          map[world.Cluster]*RemoteCount
 	VIPs             map[mesh.ServiceKey]bool // true: wanted now, false: wanted no longer
+	Listeners        map[world.Key]*[]ListenerState
+	Secrets          map[world.Key]bool // true: wanted now, false: wanted no longer
 }
 
 // Empty says that nothing changed.
 func (c Change) Empty() bool {
-	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs) == 0
+	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs)+len(c.Listeners)+len(c.Secrets) == 0
 }

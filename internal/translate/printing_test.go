@@ -126,6 +126,7 @@ func printMesh(o Output) string {
 			line += " exports=" + e.String()
 		}
 		add("%s", line)
+		lines = append(lines, printRouting(g)...)
 		for _, p := range g.Policies {
 			add("guard    %s %s %s", k, p.Key(), printRules(p))
 		}
@@ -202,6 +203,15 @@ func printStatus(o Output) string {
 			if f.Listener != "" {
 				on += " listener " + f.Listener
 			}
+			if p := f.Parent; p.Name != "" {
+				on += " at " + p.Namespace + "/" + p.Name
+				if p.Section != "" {
+					on += "/" + p.Section
+				}
+				if p.Port != 0 {
+					on += fmt.Sprintf(":%d", p.Port)
+				}
+			}
 			add("finding  %s: %s=%s %s: %s", on, f.Type, f.Status, f.Reason, f.Message)
 		}
 	}
@@ -246,6 +256,7 @@ func printStatus(o Output) string {
 		}
 		add("%s", line)
 	}
+	lines = append(lines, printListeners(o)...)
 	for _, k := range o.WantVIPs {
 		add("want-vip %s", k)
 	}

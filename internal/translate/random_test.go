@@ -105,14 +105,16 @@ func (g generator) object() world.Object {
 		return g.scope()
 	case n < 92:
 		return g.remoteCluster()
-	case n < 95:
+	case n < 93:
 		return g.policy()
-	case n < 96:
+	case n < 94:
 		return g.peer()
-	case n < 97:
+	case n < 95:
 		o := pick(g, []world.Overlay{{Missing: true}, {Problem: "odd"}, {ServiceType: typeNodePort}, {ServiceType: typeClusterIP, ExternalTrafficPolicy: "Local"}, {Replicas: 3}})
 		o.Key = g.key([]string{"overlay"})
 		return &o
+	case n < 97:
+		return g.routing()
 	default:
 		s := serviceName{pick(g, someNamespaces), pick(g, someServices)}
 		x := newIndex(testConfig)
@@ -240,10 +242,13 @@ func (g generator) gateway() *world.Gateway {
 		Parameters: pick(g, []string{"", "", "", "overlay"}),
 	}
 	for i := range 1 + g.IntN(2) {
-		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, "HTTP"}),
-			HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
+		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, protocolHTTP, protocolHTTPS, "TCP"}),
+			Hostname: pick(g, []string{"", "", "", "a.example.com", "*.example.com"}), HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
 		if l.RoutesFrom = pick(g, []string{"", "All", "Selector"}); l.RoutesFrom == "Selector" {
 			l.RouteNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
+		}
+		if l.Protocol != protocolHBONE || g.chance(5) {
+			l.Certificates, l.RouteKinds = g.certificates(), pick(g, [][]string{nil, nil, nil, {kindHTTPRoute}, {"x/Y"}})
 		}
 		if g.chance(10) {
 			l.TLSOptions = map[string]string{optionTerminateMode: pick(g, []string{istioMutual, "ODD"})}

@@ -307,6 +307,28 @@ func (r *revision) gateways(before gateways) {
 			r.change.Gateways[k] = plan
 		}
 	}
+	for k := range before.listeners {
+		if _, ok := now.listeners[k]; !ok {
+			delete(e.out.Listeners, k)
+			r.change.Listeners[k] = nil
+		}
+	}
+	for k, listeners := range now.listeners {
+		if was, ok := e.out.Listeners[k]; !ok || !reflect.DeepEqual(was, listeners) {
+			e.out.Listeners[k] = listeners
+			r.change.Listeners[k] = &listeners
+		}
+	}
+	for k := range before.secrets {
+		if !now.secrets.has(k) {
+			r.change.Secrets[k] = false
+		}
+	}
+	for k := range now.secrets {
+		if !before.secrets.has(k) {
+			r.change.Secrets[k] = true
+		}
+	}
 	for k := range before.addresses {
 		if _, ok := now.addresses[k]; !ok {
 			delete(e.out.GatewayAddresses, k)

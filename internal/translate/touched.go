@@ -18,6 +18,7 @@ type touched struct {
 	gateways bool // Gateways are few: all of them are looked at again
 	peers    bool // so are PeerAuthentications
 	guards   bool // what gateways are told of policies
+	routes   bool // what attaches to our own Gateways, or may be referred to: they are looked at again, but not those of others
 }
 
 func newTouched() *touched {

@@ -17,6 +17,7 @@ func Build(s *world.State, c world.Config) Output {
 	out := Output{
 		Mesh: mesh.NewSnapshot(), Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 		GatewayAddresses: map[world.Key][]world.GatewayAddress{}, Scopes: map[world.Key]ScopeStatus{}, Remotes: map[world.Cluster]RemoteCount{},
+		Listeners: map[world.Key][]ListenerState{},
 	}
 	find := func(ref world.ObjectRef, f []Finding) {
 		if len(f) > 0 {
@@ -88,7 +89,7 @@ func Build(s *world.State, c world.Config) Output {
 	maps.Copy(out.Mesh.Policies, x.peerPolicies())
 	maps.Copy(out.Findings, x.peerFindings())
 	maps.Copy(out.Findings, g.findings)
-	out.Gateways, out.GatewayAddresses = g.plans, g.addresses
+	out.Gateways, out.GatewayAddresses, out.Listeners, out.WantSecrets = g.plans, g.addresses, g.listeners, wantedSecrets(g.secrets)
 	keys, guards := x.serviceKeys(exports), x.servicePolicies(exported)
 	for k, config := range g.configs {
 		out.Mesh.Gateways[k] = x.told(config, keys, guards)

@@ -49,6 +49,9 @@ const (
 	KindPeerAuthentication  Kind = "PeerAuthentication"
 	KindVIP                 Kind = "VIP"
 	KindOverlay             Kind = "Overlay"
+	KindHTTPRoute           Kind = "HTTPRoute"
+	KindReferenceGrant      Kind = "ReferenceGrant"
+	KindSecret              Kind = "Secret"
 )
 
 // ObjectRef names any object. It is comparable.

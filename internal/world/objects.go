@@ -134,9 +134,9 @@ type Listener struct {
 	HasTLS   bool
 	TLSMode  string
 	// TLSOptions may be nil.
-	TLSOptions      map[string]string
-	CertificateRefs int
-	RouteKinds      []string // allowedRoutes.kinds as "group/Kind"
+	TLSOptions   map[string]string
+	Certificates []SecretRef
+	RouteKinds   []string // allowedRoutes.kinds as "group/Kind"
 	// RoutesFrom is allowedRoutes.namespaces.from, RouteNamespaces its selector.
 	RoutesFrom      string
 	RouteNamespaces *Selector

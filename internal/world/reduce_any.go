@@ -36,6 +36,12 @@ func Reduce(c Cluster, obj any) Object {
 		return ReduceGatewayClass(c, o)
 	case *gatewayv1.Gateway:
 		return ReduceGateway(c, o)
+	case *gatewayv1.HTTPRoute:
+		return ReduceHTTPRoute(c, o)
+	case *gatewayv1.ReferenceGrant:
+		return ReduceReferenceGrant(c, o)
+	case *corev1.Secret:
+		return ReduceSecret(c, o)
 	case *v1alpha1.ServiceScope:
 		return ReduceServiceScope(c, o)
 	case *v1alpha1.RemoteCluster:

@@ -5,6 +5,7 @@ package world
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -25,7 +26,7 @@ func ReduceGatewayClass(c Cluster, g *gatewayv1.GatewayClass) *GatewayClass {
 	}
 }
 
-// ReduceGateway keeps what HBONE gateways are made of.
+// ReduceGateway keeps what gateways are made of.
 func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 	out := &Gateway{
 		Key:            Key{c, g.Namespace, g.Name},
@@ -46,7 +47,7 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		if len(out.Listeners) == maxListeners {
 			break
 		}
-		out.Listeners = append(out.Listeners, reduceListener(l))
+		out.Listeners = append(out.Listeners, reduceListener(g.Namespace, l))
 	}
 	for _, a := range g.Spec.Addresses {
 		if len(out.Addresses) == maxAddresses {
@@ -84,13 +85,13 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 	return out
 }
 
-func reduceListener(l gatewayv1.Listener) Listener {
+func reduceListener(namespace string, l gatewayv1.Listener) Listener {
 	out := Listener{Name: string(l.Name), Protocol: string(l.Protocol)}
 	if isPort(l.Port) {
 		out.Port = uint16(l.Port)
 	}
 	if l.Hostname != nil {
-		out.Hostname = string(*l.Hostname)
+		out.Hostname = strings.ToLower(string(*l.Hostname))
 	}
 	if l.TLS != nil {
 		out.HasTLS = true
@@ -98,7 +99,7 @@ func reduceListener(l gatewayv1.Listener) Listener {
 		if l.TLS.Mode != nil {
 			out.TLSMode = string(*l.TLS.Mode)
 		}
-		out.CertificateRefs = len(l.TLS.CertificateRefs)
+		out.Certificates = reduceCertificateRefs(namespace, l.TLS.CertificateRefs)
 		for k, v := range l.TLS.Options {
 			if out.TLSOptions == nil {
 				out.TLSOptions = make(map[string]string, len(l.TLS.Options))

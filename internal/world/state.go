@@ -29,6 +29,9 @@ type Tables struct {
 	PeerAuthentications   map[Key]*PeerAuthentication
 	VIPs                  map[Key]*VIP
 	Overlays              map[Key]*Overlay
+	HTTPRoutes            map[Key]*HTTPRoute
+	ReferenceGrants       map[Key]*ReferenceGrant
+	Secrets               map[Key]*Secret // those that listeners refer to
 }
 
 // State is everything that was read from all clusters.
@@ -58,6 +61,9 @@ func newTables() Tables {
 		PeerAuthentications:   map[Key]*PeerAuthentication{},
 		VIPs:                  map[Key]*VIP{},
 		Overlays:              map[Key]*Overlay{},
+		HTTPRoutes:            map[Key]*HTTPRoute{},
+		ReferenceGrants:       map[Key]*ReferenceGrant{},
+		Secrets:               map[Key]*Secret{},
 	}
 }
 
@@ -76,6 +82,9 @@ func (s *State) Apply(d Delta) {
 	apply(s.PeerAuthentications, d.PeerAuthentications)
 	apply(s.VIPs, d.VIPs)
 	apply(s.Overlays, d.Overlays)
+	apply(s.HTTPRoutes, d.HTTPRoutes)
+	apply(s.ReferenceGrants, d.ReferenceGrants)
+	apply(s.Secrets, d.Secrets)
 }
 
 func apply[V any](into, changes map[Key]*V) {
@@ -92,7 +101,7 @@ func apply[V any](into, changes map[Key]*V) {
 func (d Delta) Len() int {
 	return len(d.Pods) + len(d.Services) + len(d.EndpointSlices) + len(d.Nodes) + len(d.Namespaces) + len(d.GatewayClasses) +
 		len(d.Gateways) + len(d.ServiceScopes) + len(d.RemoteClusters) + len(d.AuthorizationPolicies) +
-		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays)
+		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.HTTPRoutes) + len(d.ReferenceGrants) + len(d.Secrets)
 }
 
 // Put adds an object to the delta, or replaces it.
@@ -124,6 +133,12 @@ func (d Delta) Put(o Object) {
 		d.VIPs[o.Key] = o
 	case *Overlay:
 		d.Overlays[o.Key] = o
+	case *HTTPRoute:
+		d.HTTPRoutes[o.Key] = o
+	case *ReferenceGrant:
+		d.ReferenceGrants[o.Key] = o
+	case *Secret:
+		d.Secrets[o.Key] = o
 	default:
 		panic(fmt.Sprintf("world: %T is no kind of object that is read", o)) // a new kind was forgotten here
 	}
@@ -158,6 +173,12 @@ func (d Delta) Delete(ref ObjectRef) {
 		d.VIPs[ref.Key] = nil
 	case KindOverlay:
 		d.Overlays[ref.Key] = nil
+	case KindHTTPRoute:
+		d.HTTPRoutes[ref.Key] = nil
+	case KindReferenceGrant:
+		d.ReferenceGrants[ref.Key] = nil
+	case KindSecret:
+		d.Secrets[ref.Key] = nil
 	default:
 		panic(fmt.Sprintf("world: %q is no kind of object that is read", ref.Kind))
 	}

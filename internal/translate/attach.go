@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// Conditions of a route at one of its parents.
+const (
+	routeAccepted    = string(gatewayv1.RouteConditionAccepted)
+	routeResolved    = string(gatewayv1.RouteConditionResolvedRefs)
+	partiallyInvalid = string(gatewayv1.RouteConditionPartiallyInvalid)
+)
+
+// kindHTTPRoute is how allowedRoutes.kinds names HTTPRoutes.
+const kindHTTPRoute = gatewayv1.GroupName + "/HTTPRoute"
+
+// ListenerState is the part of a listener's status that is no condition.
+type ListenerState struct {
+	Name string
+	// Kinds are those of routes that may attach, as "group/Kind"; Attached counts the routes that do.
+	Kinds    []string
+	Attached int
+}
+
+// gate is one of our Gateways while it is looked at.
+type gate struct {
+	gateway  *world.Gateway
+	verdicts []listenerVerdict
+	routes   [][]*mesh.HTTPRoute // by listener
+}
+
+// attachAll finds which routes attach to which listeners, and what to say of it on the routes.
+func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
+	for k, r := range x.state.HTTPRoutes {
+		if k.Cluster != x.config.LocalCluster {
+			continue
+		}
+		var out []Finding
+		for i, p := range r.Parents {
+			if p.Group != gatewayv1.GroupName || p.Kind != string(world.KindGateway) || slices.Contains(r.Parents[:i], p) {
+				continue
+			}
+			if g := gates[k.In(p.Namespace, p.Name)]; g != nil {
+				out = append(out, x.attach(r, p, g)...)
+			}
+		}
+		if len(out) > 0 {
+			findings[r.Ref()] = out
+		}
+	}
+	for _, g := range gates {
+		for i := range g.routes {
+			slices.SortFunc(g.routes[i], compareRoutes)
+			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
+			g.verdicts[i].attached = len(g.routes[i])
+		}
+	}
+}
+
+// attach judges a route at one of its parents, and attaches it to the listeners that it fits.
+func (x *index) attach(r *world.HTTPRoute, p world.RouteParent, g *gate) []Finding {
+	c := x.compileRoute(r.Key)
+	finding := func(kind string, holds bool, reason, message string) Finding {
+		f := Finding{Parent: p, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: r.Generation}
+		if holds {
+			f.Status = isTrue
+		}
+		return f
+	}
+	at, reason, message := x.fitting(r, p, g)
+	switch {
+	case reason == "" && c.left == 0 && c.dropped.reason != "":
+		reason, message = c.dropped.reason, c.dropped.message
+	case reason == "":
+		message = "the route is served"
+		if c.ignored != "" {
+			message += "; not in force, as not supported: " + c.ignored
+		}
+	}
+	out := []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
+	if c.refs.reason == "" {
+		out = append(out, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
+	} else {
+		out = append(out, finding(routeResolved, false, c.refs.reason, c.refs.message))
+	}
+	if reason != "" {
+		return out
+	}
+	if c.dropped.reason != "" {
+		out = append(out, finding(partiallyInvalid, true, c.dropped.reason, c.dropped.message))
+	}
+	for _, i := range at {
+		g.routes[i] = append(g.routes[i], c.route)
+	}
+	return out
+}
+
+// fitting are the listeners that a route attaches to by one of its parents, or why there are none.
+func (x *index) fitting(r *world.HTTPRoute, p world.RouteParent, g *gate) (at []int, reason, message string) {
+	var named, allowed []int
+	for i, v := range g.verdicts {
+		l := v.listener
+		if p.Section != "" && l.Name != p.Section || p.Port != 0 && l.Port != p.Port {
+			continue
+		}
+		named = append(named, i)
+		if slices.Contains(v.kinds, kindHTTPRoute) && x.admits(g.gateway, l, r.Namespace) {
+			allowed = append(allowed, i)
+		}
+	}
+	name := p.Namespace + "/" + p.Name
+	if len(named) == 0 {
+		wanted := fmt.Sprintf("named %q", p.Section)
+		if p.Port != 0 {
+			wanted = strings.TrimPrefix(wanted+fmt.Sprintf(" with port %d", p.Port), `named "" `)
+		}
+		return nil, string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("Gateway %s has no listener %s", name, wanted)
+	}
+	if len(allowed) == 0 {
+		return nil, string(gatewayv1.RouteReasonNotAllowedByListeners),
+			fmt.Sprintf("no listener of Gateway %s takes HTTPRoutes of namespace %s: see allowedRoutes and protocol of its listeners", name, r.Namespace)
+	}
+	for _, i := range allowed {
+		if anyMeets(g.verdicts[i].listener.Hostname, r.Hostnames) {
+			at = append(at, i)
+		}
+	}
+	if len(at) == 0 {
+		return nil, string(gatewayv1.RouteReasonNoMatchingListenerHostname),
+			fmt.Sprintf("hostnames: no listener of Gateway %s that takes the route has a hostname in common with it", name)
+	}
+	return at, "", ""
+}
+
+// anyMeets says whether a listener's hostname and a route's have one in common; none on either side is all.
+func anyMeets(listener string, route []string) bool {
+	if listener == "" || len(route) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(route, func(h string) bool { return meets(listener, h) })
+}
+
+// meets says whether two hostnames, of which each may have a wildcard in front, have one in common.
+func meets(a, b string) bool {
+	wildA, wildB := strings.HasPrefix(a, "*."), strings.HasPrefix(b, "*.")
+	switch {
+	case wildA && wildB:
+		return strings.HasSuffix(a[1:], b[1:]) || strings.HasSuffix(b[1:], a[1:])
+	case wildA:
+		return strings.HasSuffix(b, a[1:]) && len(b) > len(a)-1
+	case wildB:
+		return strings.HasSuffix(a, b[1:]) && len(a) > len(b)-1
+	default:
+		return a == b
+	}
+}
+
+// meshListeners are what a Gateway's process is told of its valid listeners.
+func (x *index) meshListeners(g *gate) []mesh.Listener {
+	var out []mesh.Listener
+	for i, v := range g.verdicts {
+		if v.reason != "" {
+			continue
+		}
+		out = append(out, mesh.Listener{
+			Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener.Port), Protocol: servedProtocols[v.listener.Protocol],
+			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i],
+		})
+	}
+	return out
+}
+
+// portsOf are the ports of listeners, each once, as a Service has them.
+func portsOf(listeners []mesh.Listener) []mesh.Listener {
+	var out []mesh.Listener
+	for _, l := range listeners {
+		if !slices.ContainsFunc(out, func(o mesh.Listener) bool { return o.Port == l.Port }) {
+			out = append(out, mesh.Listener{Name: l.Name, Port: l.Port, Bind: l.Bind, Protocol: l.Protocol})
+		}
+	}
+	return out
+}
+
+// states are the parts of listeners' status that are no conditions.
+func (g *gate) states() []ListenerState {
+	out := make([]ListenerState, 0, len(g.verdicts))
+	for _, v := range g.verdicts {
+		out = append(out, ListenerState{v.listener.Name, v.kinds, v.attached})
+	}
+	return out
+}
+
+// wantedSecrets are those that listeners of our Gateways may refer to, sorted.
+func wantedSecrets(secrets set[world.Key]) []world.Key {
+	if len(secrets) == 0 {
+		return nil
+	}
+	return slices.SortedFunc(maps.Keys(secrets), world.Key.Compare)
+}

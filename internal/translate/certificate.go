@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// certificates finds what a listener proves by. Secrets that it may refer to are noted as wanted, whether they are known yet or not.
+func (x *index) certificates(g *world.Gateway, l world.Listener, wanted set[world.Key]) (out []mesh.Certificate, refs trouble) {
+	for i, ref := range l.Certificates {
+		at := fmt.Sprintf("tls.certificateRefs[%d]", i)
+		if ref.Group != "" || ref.Kind != string(world.KindSecret) {
+			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: kind %s of group %q is not supported, only Secret is", at, ref.Kind, ref.Group)
+			continue
+		}
+		// Who may not refer learns nothing of what is there.
+		if !x.granted(g.Key, world.KindGateway, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace) {
+			refs.add(string(gatewayv1.ListenerReasonRefNotPermitted), "%s: no ReferenceGrant in namespace %s allows Gateways of namespace %s to refer to Secret %s", at, ref.Namespace, g.Namespace, ref.Name)
+			continue
+		}
+		k := g.In(ref.Namespace, ref.Name)
+		wanted.add(k)
+		s := x.state.Secrets[k]
+		switch {
+		case s == nil:
+			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: there is no Secret %s/%s", at, ref.Namespace, ref.Name)
+		case s.Problem != "":
+			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: Secret %s/%s: %s", at, ref.Namespace, ref.Name, s.Problem)
+		default:
+			out = append(out, mesh.Certificate{Chain: s.Chain, Key: s.PrivateKey})
+		}
+	}
+	return out, refs
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// printRouting is what a gateway is told of requests: a line per listener, and one per rule of the routes that they have.
+func printRouting(g *mesh.Gateway) []string {
+	var lines []string
+	routes := map[*mesh.HTTPRoute]bool{}
+	for _, l := range g.Listeners {
+		if !l.Protocol.HTTP() {
+			continue
+		}
+		line := fmt.Sprintf("listener %s %s:%d", g.Key(), l.Name, l.Port)
+		if l.Hostname != "" {
+			line += " host=" + l.Hostname
+		}
+		if l.Protocol == mesh.ListenerHTTPS {
+			line += fmt.Sprintf(" certificates=%d", len(l.Certificates))
+		}
+		for _, r := range l.Routes {
+			line += " route=" + r.Key().String()
+			routes[r] = true
+		}
+		lines = append(lines, line)
+	}
+	for r := range routes {
+		for i := range r.Rules {
+			lines = append(lines, fmt.Sprintf("rule     %s of %s %d%s", r.Key(), g.Key(), i, printHTTPRule(&r.Rules[i], r.Hostnames)))
+		}
+	}
+	return lines
+}
+
+func printHTTPRule(r *mesh.HTTPRule, hostnames []string) string {
+	out := ""
+	if r.Name != "" {
+		out += " " + r.Name
+	}
+	for _, h := range hostnames {
+		out += " host=" + h
+	}
+	for _, m := range r.Matches {
+		out += " " + map[bool]string{true: "path=", false: "prefix="}[m.Exact] + m.Path
+		for _, s := range []string{m.Method, printPairs(m.Headers), printPairs(m.Query)} {
+			if s != "" {
+				out += "&" + s
+			}
+		}
+	}
+	out += printFilters(&r.Filters)
+	if r.RequestTimeout+r.BackendTimeout > 0 {
+		out += fmt.Sprintf(" timeouts=%s/%s", r.RequestTimeout, r.BackendTimeout)
+	}
+	if r.Problem != "" {
+		out += fmt.Sprintf(" problem=%q", r.Problem)
+	}
+	for i := range r.Backends {
+		out += fmt.Sprintf(" %d>%s", r.Backends[i].Weight, printBackend(&r.Backends[i]))
+	}
+	return out
+}
+
+func printBackend(b *mesh.HTTPBackend) string {
+	if b.Problem != "" {
+		return "500"
+	}
+	return fmt.Sprintf("%s:%d%s", b.Service.Hostname, b.Port, printFilters(&b.Filters))
+}
+
+func printFilters(f *mesh.HTTPFilters) string {
+	out := ""
+	for _, change := range []struct {
+		name string
+		mesh.HeaderChange
+	}{{"request", f.Request}, {"response", f.Response}} {
+		if !change.Empty() {
+			out += fmt.Sprintf(" %s(set=%s add=%s remove=%s)", change.name, printPairs(change.Set), printPairs(change.Add), strings.Join(change.Remove, ","))
+		}
+	}
+	if f.Redirect != nil {
+		out += fmt.Sprintf(" redirect%v", *f.Redirect)
+	}
+	if f.Rewrite != nil {
+		out += fmt.Sprintf(" rewrite%v", *f.Rewrite)
+	}
+	for i := range f.Mirrors {
+		out += fmt.Sprintf(" mirror(%d/%d>%s)", f.Mirrors[i].Numerator, f.Mirrors[i].Denominator, printBackend(&f.Mirrors[i].Backend))
+	}
+	return out
+}
+
+func printPairs(pairs []mesh.NameValue) string {
+	out := make([]string, 0, len(pairs))
+	for _, p := range pairs {
+		out = append(out, p.Name+":"+p.Value)
+	}
+	return strings.Join(out, ",")
+}
+
+// printListeners is what of listeners' status is no condition; listeners without kinds and routes are not shown.
+func printListeners(o Output) []string {
+	var lines []string
+	for k, listeners := range o.Listeners {
+		for _, l := range listeners {
+			if len(l.Kinds)+l.Attached > 0 {
+				lines = append(lines, fmt.Sprintf("attached %s %s=%d %s", k, l.Name, l.Attached, strings.Join(l.Kinds, ",")))
+			}
+		}
+	}
+	for _, k := range o.WantSecrets {
+		lines = append(lines, "want-secret "+k.String())
+	}
+	slices.Sort(lines)
+	return lines
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"k8s.io/utils/ptr"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+var someSecrets = []string{"cert", "other"}
+
+// routing is a route, or what one or a listener refers to.
+func (g generator) routing() world.Object {
+	switch n := g.IntN(10); {
+	case n < 6:
+		return g.route()
+	case n < 8:
+		return g.grant()
+	default:
+		out := &world.Secret{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, someSecrets)}, Chain: "chain", PrivateKey: "key"}
+		if g.chance(30) {
+			out.Chain, out.PrivateKey, out.Problem = "", "", "it is odd"
+		}
+		return out
+	}
+}
+
+func (g generator) route() *world.HTTPRoute {
+	out := &world.HTTPRoute{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"r1", "r2", "r3"})}, Generation: int64(g.IntN(3)), Created: int64(g.IntN(3))}
+	for range 1 + g.IntN(2) {
+		out.Parents = append(out.Parents, world.RouteParent{
+			Group: pick(g, []string{gatewayv1.GroupName, gatewayv1.GroupName, gatewayv1.GroupName, ""}), Kind: "Gateway", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"gw", "gw2"}),
+			Section: pick(g, []string{"", "", "l0", "l1"}), Port: pick(g, []uint16{0, 0, 443}),
+		})
+	}
+	out.Hostnames = pick(g, [][]string{nil, {"a.example.com"}, {"*.example.com", "b.example.org"}})
+	for range g.IntN(3) {
+		out.Rules = append(out.Rules, g.httpRule())
+	}
+	return out
+}
+
+func (g generator) httpRule() gatewayv1.HTTPRouteRule {
+	var out gatewayv1.HTTPRouteRule
+	for range g.IntN(2) {
+		out.Matches = append(out.Matches, gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{
+			Type:  ptr.To(pick(g, []gatewayv1.PathMatchType{gatewayv1.PathMatchExact, gatewayv1.PathMatchPathPrefix, gatewayv1.PathMatchRegularExpression})),
+			Value: ptr.To(pick(g, []string{"/", "/a", "/a/"})),
+		}})
+	}
+	for range g.IntN(3) {
+		out.BackendRefs = append(out.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{BackendObjectReference: g.backend()}})
+	}
+	if g.chance(20) {
+		out.Filters = append(out.Filters, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestMirror, RequestMirror: &gatewayv1.HTTPRequestMirrorFilter{BackendRef: g.backend()}})
+	}
+	if g.chance(10) {
+		out.Filters = append(out.Filters, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterExtensionRef})
+	}
+	return out
+}
+
+func (g generator) backend() gatewayv1.BackendObjectReference {
+	out := gatewayv1.BackendObjectReference{Name: gatewayv1.ObjectName(pick(g, someServices)), Port: ptr.To(pick(g, []gatewayv1.PortNumber{80, 80, 80, 81, 82, 99}))}
+	if g.chance(40) {
+		out.Namespace = ptr.To(gatewayv1.Namespace(pick(g, someNamespaces)))
+	}
+	if g.chance(5) {
+		out.Kind = ptr.To(gatewayv1.Kind("Odd"))
+	}
+	return out
+}
+
+func (g generator) grant() *world.ReferenceGrant {
+	out := &world.ReferenceGrant{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"g1", "g2"})}}
+	for range 1 + g.IntN(2) {
+		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "Gateway", "TCPRoute"}), Namespace: pick(g, someNamespaces)})
+		out.To = append(out.To, world.GrantTo{Kind: pick(g, []string{"Service", "Secret"}), Name: pick(g, []string{"", "", "cart", "cert"})})
+	}
+	return out
+}
+
+func (g generator) certificates() []world.SecretRef {
+	var out []world.SecretRef
+	for range g.IntN(3) {
+		out = append(out, world.SecretRef{Kind: pick(g, []string{"Secret", "Secret", "Secret", "Odd"}), Namespace: pick(g, someNamespaces), Name: pick(g, someSecrets)})
+	}
+	return out
+}
+
+// routeMoves lay a foundation of Gateways and Services, and then change nothing but what routes are about.
+func routeMoves(seed uint64, steps int) []move {
+	g := generator{rand.New(rand.NewPCG(seed, seed))}
+	out := g.foundation()
+	east := func(namespace, name string) world.Key {
+		return world.Key{Cluster: "east", Namespace: namespace, Name: name}
+	}
+	for step := range steps {
+		var o world.Object
+		switch n := g.IntN(100); {
+		case n < 60:
+			o = g.routing()
+		case n < 75:
+			gateway := g.gateway()
+			gateway.Key, gateway.Class, gateway.HasParameters, gateway.ServiceType = east(gateway.Namespace, gateway.Name), ClassEastWest, false, ""
+			o = gateway
+		case n < 90:
+			service := g.service()
+			service.Key = east(service.Namespace, pick(g, someServices))
+			o = service
+		default:
+			o = &world.Namespace{Key: world.Key{Cluster: "east", Name: pick(g, someNamespaces)}, Labels: pick(g, []map[string]string{nil, {"private": "yes"}})}
+		}
+		m := move{step: step + 1, ref: o.Ref(), put: o}
+		if g.chance(25) {
+			m.put = nil
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// The engine says what Build says while routes, grants, Secrets, and all that they are about, come and go. Routes must attach on the way, or
+// nothing was shown.
+func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
+	attached, resolved, secrets := 0, 0, 0
+	for seed := range uint64(5) {
+		moves := routeMoves(seed, 200)
+		agree(t, moves)
+		engine := NewEngine(testConfig)
+		for _, d := range deltas(moves) {
+			engine.Apply(d)
+			out := engine.Output()
+			secrets += len(out.WantSecrets)
+			for _, g := range out.Mesh.Gateways {
+				for _, l := range g.Listeners {
+					for _, r := range l.Routes {
+						attached++
+						if len(r.Rules) > 0 && len(r.Rules[0].Backends) > 0 && r.Rules[0].Backends[0].Problem == "" {
+							resolved++
+						}
+					}
+				}
+			}
+		}
+	}
+	if attached < 100 || resolved < 10 || secrets < 50 {
+		t.Errorf("%d routes were attached, %d with a backend, and %d Secrets wanted: too few to show anything", attached, resolved, secrets)
+	}
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// compiledRoute is what a route means wherever it attaches. It depends on the route, on the Services that it refers to, and on grants.
+type compiledRoute struct {
+	route   *mesh.HTTPRoute
+	refs    trouble // why ResolvedRefs=False
+	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
+	left    int     // rules in force
+	ignored string  // fields that change nothing yet
+}
+
+// trouble is a reason and what to say of it; the zero one is none. The first reason stays, messages add up.
+type trouble struct{ reason, message string }
+
+func (t *trouble) add(reason, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	if t.reason == "" {
+		t.reason, t.message = reason, message
+	} else if len(t.message) < maxMessage {
+		t.message += "; " + message
+	}
+}
+
+// foldRoute notes a route's parents, and what it refers to.
+func (x *index) foldRoute(k world.Key, was, now *world.HTTPRoute, t *touched) {
+	if k.Cluster != x.config.LocalCluster {
+		return
+	}
+	delete(x.routes, k)
+	t.routes = true
+	for _, to := range backendsOf(was) {
+		x.routesTo.remove(to, k)
+		x.routesInto.remove(to.Namespace, k)
+	}
+	for _, to := range backendsOf(now) {
+		x.routesTo.add(to, k)
+		if to.Namespace != k.Namespace {
+			x.routesInto.add(to.Namespace, k)
+		}
+	}
+	if was == nil {
+		x.routesFrom.add(k.Namespace, k)
+	}
+	if now == nil {
+		x.routesFrom.remove(k.Namespace, k)
+	}
+}
+
+// backendsOf are the Services that a route refers to, in any way.
+func backendsOf(r *world.HTTPRoute) []world.Key {
+	if r == nil {
+		return nil
+	}
+	var out []world.Key
+	add := func(ref gatewayv1.BackendObjectReference) {
+		namespace := r.Namespace
+		if ref.Namespace != nil {
+			namespace = string(*ref.Namespace)
+		}
+		out = append(out, r.In(namespace, string(ref.Name)))
+	}
+	mirrors := func(filters []gatewayv1.HTTPRouteFilter) {
+		for _, f := range filters {
+			if f.RequestMirror != nil {
+				add(f.RequestMirror.BackendRef)
+			}
+		}
+	}
+	for i := range r.Rules {
+		mirrors(r.Rules[i].Filters)
+		for _, b := range r.Rules[i].BackendRefs {
+			add(b.BackendObjectReference)
+			mirrors(b.Filters)
+		}
+	}
+	return out
+}
+
+// foldBackend notes that a Service that routes send to came, went, or has other ports.
+func (x *index) foldBackend(k world.Key, was, now *world.Service, t *touched) {
+	routes := x.routesTo[k]
+	if len(routes) == 0 || was != nil && now != nil && was.ExternalName == now.ExternalName && slices.Equal(was.Ports, now.Ports) {
+		return
+	}
+	t.routes = true
+	for route := range routes {
+		delete(x.routes, route)
+	}
+}
+
+// compileRoute gives what a route means, from memory unless something that it depends on changed.
+func (x *index) compileRoute(k world.Key) *compiledRoute {
+	if c := x.routes[k]; c != nil {
+		return c
+	}
+	r := x.state.HTTPRoutes[k]
+	c := &compiledRoute{route: &mesh.HTTPRoute{Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames}}
+	b := ruleBuilder{x: x, route: r, out: c}
+	for i := range r.Rules {
+		b.at = fmt.Sprintf("rules[%d]", i)
+		b.rule(&r.Rules[i])
+	}
+	if len(r.Rules) == 0 { // the API's default: one rule that matches everything
+		b.rule(&gatewayv1.HTTPRouteRule{})
+	}
+	x.routes[k] = c
+	return c
+}
+
+// ruleBuilder makes the rules of one route.
+type ruleBuilder struct {
+	x     *index
+	route *world.HTTPRoute
+	at    string // the rule's field
+	out   *compiledRoute
+}
+
+func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule) {
+	out := mesh.HTTPRule{}
+	if r.Name != nil {
+		out.Name = string(*r.Name)
+	}
+	for i := range r.Matches {
+		m, problem := match(&r.Matches[i])
+		if problem != "" {
+			b.out.dropped.add(string(gatewayv1.RouteReasonUnsupportedValue), "Dropped Rule %s: matches[%d].%s", b.at, i, problem)
+			return
+		}
+		out.Matches = append(out.Matches, m)
+	}
+	if len(out.Matches) == 0 {
+		out.Matches = []mesh.HTTPMatch{{Path: "/"}}
+	}
+	var problem trouble
+	out.Filters = b.filters(b.at, r.Filters, &problem)
+	for i := range r.BackendRefs {
+		ref := &r.BackendRefs[i]
+		at := fmt.Sprintf("%s.backendRefs[%d]", b.at, i)
+		backend := b.backend(at, ref.BackendObjectReference)
+		backend.Weight = 1
+		if ref.Weight != nil {
+			backend.Weight = uint32(max(*ref.Weight, 0))
+		}
+		backend.Filters = b.filters(at, ref.Filters, &problem)
+		out.Backends = append(out.Backends, backend)
+	}
+	if t := r.Timeouts; t != nil {
+		out.RequestTimeout, out.BackendTimeout = world.Duration(t.Request), world.Duration(t.BackendRequest)
+	}
+	if problem.reason != "" {
+		// A filter must not be left away: what it was to do (or to prevent) would not be done.
+		out.Problem = shorten(problem.message)
+		b.out.dropped.add(problem.reason, "Dropped Rule %s, whose requests are answered with 500: %s", b.at, problem.message)
+	} else {
+		b.out.left++
+	}
+	if r.Retry != nil {
+		b.ignore("retry")
+	}
+	if r.SessionPersistence != nil {
+		b.ignore("sessionPersistence")
+	}
+	b.out.route.Rules = append(b.out.route.Rules, out)
+}
+
+// ignore notes a field that changes nothing.
+func (b *ruleBuilder) ignore(field string) {
+	b.out.ignored = strings.TrimPrefix(b.out.ignored+", "+b.at+"."+field, ", ")
+}
+
+// backend finds what a reference of the route means. One that means nothing is a backend with a problem.
+func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) mesh.HTTPBackend {
+	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) mesh.HTTPBackend {
+		message := at + ": " + fmt.Sprintf(format, args...)
+		b.out.refs.add(string(reason), "%s", message)
+		return mesh.HTTPBackend{Problem: message}
+	}
+	group, kind, namespace := "", string(world.KindService), b.route.Namespace
+	if ref.Group != nil {
+		group = string(*ref.Group)
+	}
+	if ref.Kind != nil {
+		kind = string(*ref.Kind)
+	}
+	if ref.Namespace != nil {
+		namespace = string(*ref.Namespace)
+	}
+	if group != "" || kind != string(world.KindService) {
+		return fail(gatewayv1.RouteReasonInvalidKind, "kind %s of group %q is not supported, only Service is", kind, group)
+	}
+	// Who may not refer learns nothing of what is there.
+	if !b.x.granted(b.route.Key, world.KindHTTPRoute, world.GrantTo{Kind: kind, Name: string(ref.Name)}, namespace) {
+		return fail(gatewayv1.RouteReasonRefNotPermitted, "no ReferenceGrant in namespace %s allows HTTPRoutes of namespace %s to refer to Service %s", namespace, b.route.Namespace, ref.Name)
+	}
+	s := b.x.state.Services[b.route.In(namespace, string(ref.Name))]
+	if s == nil {
+		return fail(gatewayv1.RouteReasonBackendNotFound, "there is no Service %s/%s", namespace, ref.Name)
+	}
+	if s.ExternalName {
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s is an ExternalName, which has no endpoints", namespace, ref.Name)
+	}
+	if ref.Port == nil || !slices.ContainsFunc(s.Ports, func(p world.ServicePort) bool { return int32(p.Port) == *ref.Port }) {
+		var port int32
+		if ref.Port != nil {
+			port = *ref.Port
+		}
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s has no TCP port %d", namespace, ref.Name, port)
+	}
+	return mesh.HTTPBackend{Service: b.x.serviceKey(serviceName{namespace, string(ref.Name)}), Port: uint16(*ref.Port)}
+}
+
+// compareRoutes orders routes by precedence: the oldest first, then by name.
+func compareRoutes(a, b *mesh.HTTPRoute) int {
+	return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
