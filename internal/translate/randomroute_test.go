@@ -107,7 +107,7 @@ func routeMoves(seed uint64, steps int) []move {
 			o = g.routing()
 		case n < 75:
 			gateway := g.gateway()
-			gateway.Key, gateway.Class, gateway.HasParameters, gateway.ServiceType = east(gateway.Namespace, gateway.Name), ClassEastWest, false, ""
+			gateway.Key, gateway.Class, gateway.HasParameters, gateway.Parameters, gateway.ServiceType = east(gateway.Namespace, gateway.Name), ClassEastWest, false, "", ""
 			o = gateway
 		case n < 90:
 			service := g.service()
@@ -129,7 +129,7 @@ func routeMoves(seed uint64, steps int) []move {
 // nothing was shown.
 func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 	attached, resolved, secrets := 0, 0, 0
-	for seed := range uint64(5) {
+	for seed := range uint64(10) {
 		moves := routeMoves(seed, 200)
 		agree(t, moves)
 		engine := NewEngine(testConfig)

@@ -24,7 +24,7 @@ const (
 
 	workloadPolicies, workloadStatus, workloadCluster, workloadGateway, workloadUID = 16, 17, 18, 19, 20
 
-	workloadHostname, workloadServices, workloadLocality, workloadNetworkMode, workloadCapacity = 21, 22, 24, 25, 27
+	workloadHostname, workloadServices, workloadAppTunnel, workloadLocality, workloadNetworkMode, workloadCapacity = 21, 22, 23, 24, 25, 27
 )
 
 // quickWorkload reads an Address that holds a workload as usual encoders write it: no field of another's, no message in two parts, nothing wrong. It gives nil for
@@ -100,6 +100,8 @@ func (q *quick) workload() *mesh.Workload {
 			w.Waypoint = q.gateway()
 		case workloadGateway:
 			w.NetworkGateway = q.gateway()
+		case workloadAppTunnel:
+			w.AppTunnel = q.appTunnel()
 		case workloadLocality:
 			w.Locality = q.locality()
 		case workloadCapacity:
@@ -154,6 +156,24 @@ func (q *quick) address(s string) netip.Addr {
 	}
 	q.bad = true
 	return netip.Addr{}
+}
+
+func (q *quick) appTunnel() *mesh.AppTunnel {
+	f, t := q.message(), &mesh.AppTunnel{}
+	for f.next() {
+		switch f.number {
+		case 1:
+			protocol := f.num()
+			f.bad = f.bad || protocol > uint32(workloadpb.ApplicationTunnel_PROXY)
+			t.Proxy = protocol == uint32(workloadpb.ApplicationTunnel_PROXY)
+		case 2:
+			t.Port = q.port("", f.num(), true)
+		default:
+			f.bad = true
+		}
+	}
+	q.end(&f)
+	return t
 }
 
 func (q *quick) locality() (l mesh.Locality) {
