@@ -78,6 +78,9 @@ func (f *follows) answered(path string, watch bool) {
 // ended is about a watch that began well. It was one that works if it lasted.
 func (f *follows) ended(path string, problem error) {
 	f.change(path, func(at *follow) {
+		if at.opened.IsZero() {
+			return // that it failed was said already
+		}
 		if time.Since(at.opened) >= steady {
 			at.failures = 0
 		} else if problem != nil && !errors.Is(problem, io.EOF) {
