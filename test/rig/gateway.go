@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// gatewayPort is where gateways end outer tunnels.
+const gatewayPort = 15008
+
+// Gateway is one process of the gateway, in a pod of its own with a leg on the fabric, and its Gateway object.
+type Gateway struct {
+	*Process
+	// Pod is its pod's: metrics and readiness are on its usual ports there.
+	Pod *Pod
+	// Address is where other clusters reach it.
+	Address netip.Addr
+	// Log is the file that it writes its logs to.
+	Log string
+}
+
+// StartGateway adds an east-west Gateway to the node's cluster, and its process on the node. It does not wait for anything; other clusters know of it with the next
+// Publish.
+func (n *Node) StartGateway(ctx context.Context, name string) (*Gateway, error) {
+	c := n.Cluster
+	r := c.rig
+	program, err := r.Program(ctx, "gateway")
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{Log: filepath.Join(r.Dir, c.Name+"-"+name+".log")}
+	if g.Pod, err = n.Pod(name); err != nil {
+		return nil, err
+	}
+	if g.Address, err = r.OnFabric(g.Pod.Space, "fabric"); err != nil {
+		return nil, err
+	}
+	if _, err := c.plane.serve(g.Pod.Space); err != nil {
+		return nil, err
+	}
+	const class = "eastwest"
+	r.Put(
+		&world.GatewayClass{Key: c.key("", class), Controller: translate.ControllerName},
+		&world.Gateway{
+			Key: c.key(SystemNamespace, name), Class: class, Network: c.Name, ServiceAccount: name, Created: 1,
+			Listeners: []world.Listener{{
+				Name: "mesh", Port: gatewayPort, Protocol: "HBONE", HasTLS: true, TLSMode: "Terminate",
+				TLSOptions: map[string]string{"gateway.istio.io/tls-terminate-mode": "ISTIO_MUTUAL"},
+			}},
+			Status: []world.GatewayAddress{{Type: "IPAddress", Value: g.Address.String()}},
+		},
+	)
+	token := filepath.Join(r.Dir, c.Name+"-"+name+"-token")
+	if err := os.WriteFile(token, []byte(SystemNamespace+"/"+name+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(g.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(r.alive, program, "--gateway="+SystemNamespace+"/"+name, "--controller="+Controller, "--cluster-id="+c.Name, "--network="+c.Name,
+		"--root-cert="+r.rootFile(), "--token="+token, "--settle=100ms")
+	cmd.Env = append(os.Environ(), "POD_NAME="+name, "INSTANCE_IP="+g.Pod.Address.String(), "NODE_NAME="+n.Name)
+	cmd.Stdout, cmd.Stderr = log, log
+	g.Process, err = r.Start(g.Pod.Space, cmd)
+	return g, err
+}
+
+// Ready waits until the gateway serves.
+func (g *Gateway) Ready(ctx context.Context) error {
+	for {
+		_, err := g.Pod.Get(ctx, readyURL)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("gateway is not ready: %w", err)
+		case <-g.Ended():
+			return fmt.Errorf("gateway ended: %w; see %s", errors.Join(g.Wait(), err), g.Log)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Masquerade has what the node's pods send to the fabric come from the node's own address: their own ones mean nothing to other clusters.
+func (n *Node) Masquerade(ctx context.Context) error {
+	rules := "add table ip rig; add chain ip rig out { type nat hook postrouting priority 100 ; }; add rule ip rig out ip saddr " + n.pods.String() +
+		" ip daddr != 10.77.0.0/16 oifname fabric masquerade"
+	return n.Space.Inside(func() error {
+		if text, err := exec.CommandContext(ctx, "nft", rules).CombinedOutput(); err != nil {
+			return fmt.Errorf("masquerade on %s: %w: %s", n.Name, err, text)
+		}
+		return nil
+	})
+}
