@@ -122,7 +122,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 			message += "; what was accepted last keeps serving"
 			out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
-				Listeners: listeners, TrustDomains: []string{x.config.TrustDomain},
+				Listeners: listeners, TrustDomains: x.trustDomains(),
 			}
 			for _, a := range x.serviceAddresses(g) {
 				out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
@@ -172,7 +172,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	out.addresses[g.Key] = addresses
 	out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 		Namespace: g.Namespace, Name: g.Name, Network: plan.Network, ServiceAccount: plan.ServiceAccount,
-		Listeners: listeners, TrustDomains: []string{x.config.TrustDomain},
+		Listeners: listeners, TrustDomains: x.trustDomains(),
 	}
 	if failure != nil {
 		add("", programmed, false, string(failure.reason), failure.message)

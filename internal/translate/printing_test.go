@@ -122,6 +122,9 @@ func printMesh(o Output) string {
 				line += fmt.Sprintf(">%d", l.Bind)
 			}
 		}
+		if len(g.TrustDomains) > 1 {
+			line += " from=" + strings.Join(g.TrustDomains, ",")
+		}
 		for _, e := range g.Exports {
 			line += " exports=" + e.String()
 		}

@@ -3,6 +3,8 @@
 package translate
 
 import (
+	"slices"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -14,6 +16,19 @@ func (x *index) trustDomain(c world.Cluster) string {
 		return l.TrustDomain
 	}
 	return x.config.TrustDomain
+}
+
+// trustDomains are those whose identities may use our gateways, sorted: our own, and those of which RemoteClusters say that a cluster is. Whoever
+// claims one still has to prove it by the roots that we have for it, and what it may reach is for policies to say.
+func (x *index) trustDomains() []string {
+	out := []string{x.config.TrustDomain}
+	for c := range x.limits {
+		if d := x.trustDomain(c); !x.unprovable.has(c) {
+			out = append(out, d)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // foldTrust notes whether anybody in a cluster can have an identity that a peer could check. The API server refuses a name that is no trust
