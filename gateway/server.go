@@ -17,6 +17,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -44,6 +45,7 @@ type Options struct {
 	// HBONE tunes outer connections. Observe is set by the Server.
 	HBONE  hbone.Settings
 	Limits Limits
+	HTTP   gatewayhttp.Limits // of listeners for HTTP
 	// Settle is how long a gateway that is told to end goes on as before, so that those who send it connections learn that it is
 	// not ready any more. Drain is how long running streams may then go on.
 	Settle, Drain time.Duration
@@ -78,7 +80,10 @@ type Server struct {
 	draining    atomic.Bool
 	unboundText atomic.Pointer[string] // why a listener is not bound; nil if all are
 
-	listeners map[uint16]*listener // by bind port; owned by Run
+	web *gatewayhttp.Server
+
+	listeners map[uint16]*listener // for HBONE, by bind port; owned by Run
+	webPorts  map[uint16]*webPort  // for HTTP, by bind port; owned by Run
 	retryIn   time.Duration        // pause before the next attempt to bind; owned by Run
 }
 
@@ -112,12 +117,17 @@ func NewServer(o Options) (*Server, error) {
 		services:    newQuota[mesh.ServiceKey](o.Limits.Streams, o.Limits.StreamsPerService),
 		streams:     newStreams(),
 		listeners:   map[uint16]*listener{},
+		webPorts:    map[uint16]*webPort{},
 	}
 	if o.SlowStart != 0 {
 		s.balancer.slow = o.SlowStart
 	}
 	s.metrics = newMetrics(o.Metrics, s)
 	s.o.HBONE.Observe = s.metrics.event
+	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
+		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest,
+		Limits: o.HTTP, Metrics: o.Metrics, Now: o.Now,
+	})
 	s.hard, s.cut = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -125,6 +135,7 @@ func NewServer(o Options) (*Server, error) {
 // Run serves until ctx ends, and then drains: it stays as it is for Settle while readiness already says no, then takes no more
 // connections and streams, and returns when the last stream has ended or Drain is over.
 func (s *Server) Run(ctx context.Context) {
+	defer s.web.Close()
 	defer s.wait.Wait()
 	defer s.cut()
 	s.o.Source.Prefetch(s.o.Identity)
@@ -172,48 +183,103 @@ func (s *Server) follow(view *directory.View) {
 	}
 }
 
-// bind makes the listeners those of the configuration: new ones first, then those that are gone are drained.
+// bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes between HBONE
+// and HTTP is given up first, as it cannot be both.
 func (s *Server) bind(listeners []mesh.Listener) {
-	wanted := map[uint16]bool{}
+	wanted, web := map[uint16]mesh.Listener{}, map[uint16][]mesh.Listener{}
 	var failures error
-	for _, want := range listeners {
-		if want.Protocol != mesh.ListenerHBONE {
-			failures = errors.Join(failures, fmt.Errorf("listener %q: protocol %d is not known", want.Name, want.Protocol))
+	for _, l := range listeners {
+		switch {
+		case l.Protocol == mesh.ListenerHBONE:
+			wanted[l.Bind] = l
+		case l.Protocol.HTTP():
+			web[l.Bind] = append(web[l.Bind], l)
+		default:
+			failures = errors.Join(failures, fmt.Errorf("listener %q: protocol %d is not known", l.Name, l.Protocol))
+		}
+	}
+	for bind := range wanted {
+		s.dropWeb(bind)
+	}
+	for bind := range web {
+		s.dropListener(bind)
+	}
+	for bind, want := range wanted {
+		if s.listeners[bind] != nil {
 			continue
 		}
-		wanted[want.Bind] = true
-		if s.listeners[want.Bind] != nil {
-			continue
-		}
-		l, err := s.listen(want.Bind)
+		l, err := s.listen(bind)
 		if err != nil {
 			failures = errors.Join(failures, fmt.Errorf("listener %q: %w", want.Name, err))
 			continue
 		}
-		s.listeners[want.Bind] = l
-		s.o.Log.Info("listening", "listener", want.Name, "port", want.Port, "bind", want.Bind)
+		s.listeners[bind] = l
+		s.o.Log.Info("listening", "listener", want.Name, "port", want.Port, "bind", bind)
 	}
+	for bind, want := range web {
+		if w := s.webPorts[bind]; w != nil {
+			w.port.Configure(want)
+			continue
+		}
+		w, err := s.serveWeb(bind, want)
+		if err != nil {
+			failures = errors.Join(failures, fmt.Errorf("listener %q: %w", want[0].Name, err))
+			continue
+		}
+		s.webPorts[bind] = w
+		s.o.Log.Info("listening for HTTP", "listener", want[0].Name, "port", want[0].Port, "bind", bind)
+	}
+	s.bound(failures)
+	for bind := range s.listeners {
+		if _, ok := wanted[bind]; !ok {
+			s.dropListener(bind)
+		}
+	}
+	for bind := range s.webPorts {
+		if web[bind] == nil {
+			s.dropWeb(bind)
+		}
+	}
+}
+
+// bound notes whether all listeners are bound, or when to try again.
+func (s *Server) bound(failures error) {
 	if failures == nil {
 		s.retryIn = 0
 		s.unboundText.Store(nil)
-	} else {
-		s.retryIn = min(max(2*s.retryIn, time.Second), 30*time.Second)
-		text := failures.Error()
-		s.unboundText.Store(&text)
-		s.o.Log.Error(failures, "not all listeners are bound", "retryIn", s.retryIn.String())
+		return
 	}
-	for bind, l := range s.listeners {
-		if wanted[bind] {
-			continue
-		}
+	s.retryIn = min(max(2*s.retryIn, time.Second), 30*time.Second)
+	text := failures.Error()
+	s.unboundText.Store(&text)
+	s.o.Log.Error(failures, "not all listeners are bound", "retryIn", s.retryIn.String())
+}
+
+// dropListener drains a listener for HBONE, if there is one.
+func (s *Server) dropListener(bind uint16) {
+	if l := s.listeners[bind]; l != nil {
 		delete(s.listeners, bind)
-		s.o.Log.Info("draining a listener that is gone", "bind", bind)
-		s.wait.Go(func() {
-			ctx, cancel := context.WithTimeout(s.hard, s.o.Drain)
-			defer cancel()
-			l.drain(ctx)
-		})
+		l.socket.Close()
+		s.drop(bind, l.drain)
 	}
+}
+
+// dropWeb drains a port for HTTP, if there is one.
+func (s *Server) dropWeb(bind uint16) {
+	if w := s.webPorts[bind]; w != nil {
+		delete(s.webPorts, bind)
+		w.socket.Close()
+		s.drop(bind, w.drain)
+	}
+}
+
+func (s *Server) drop(bind uint16, drain func(context.Context)) {
+	s.o.Log.Info("draining a listener that is gone", "bind", bind)
+	s.wait.Go(func() {
+		ctx, cancel := context.WithTimeout(s.hard, s.o.Drain)
+		defer cancel()
+		drain(ctx)
+	})
 }
 
 // end takes no more connections and streams, and waits for those that there are.
@@ -225,6 +291,9 @@ func (s *Server) end() {
 	var drains sync.WaitGroup
 	for _, l := range s.listeners {
 		drains.Go(func() { l.drain(ctx) })
+	}
+	for _, w := range s.webPorts {
+		drains.Go(func() { w.drain(ctx) })
 	}
 	drains.Wait()
 	s.o.Log.Info("drained", "cut", ctx.Err() != nil)

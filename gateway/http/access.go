@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import "net/http"
+
+// maxLogged bounds what the log repeats of a client's words, in bytes.
+const maxLogged = 512
+
+// done counts a request that is over, and writes its line.
+func (s *Server) done(t *trip, a *answer, r *http.Request) {
+	took := s.o.Now().Sub(t.began)
+	route, rule, listener, backend, endpoint := "-", "", "", "", ""
+	if t.target != nil {
+		route, rule, listener = t.target.Route.Key().String(), t.target.Rule.Name, t.target.Listener.Name
+	}
+	if t.backend != nil {
+		backend = t.backend.Service.String()
+	}
+	if e := t.endpoint.Load(); e != nil {
+		endpoint = e.Addr.String()
+	}
+	s.metrics.done(route, a.status, t.reason, took)
+	detail := ""
+	if t.err != nil {
+		detail = t.err.Error()
+	}
+	s.o.Access.Info("request",
+		"method", r.Method[:min(len(r.Method), 32)],
+		"host", r.Host[:min(len(r.Host), maxLogged)],
+		"path", r.URL.Path[:min(len(r.URL.Path), maxLogged)], // without the query, which may hold secrets
+		"protocol", r.Proto,
+		"status", a.status,
+		"reason", string(t.reason),
+		"listener", listener,
+		"route", route,
+		"rule", rule,
+		"backend", backend,
+		"endpoint", endpoint,
+		"source", r.RemoteAddr,
+		"bytes_sent", a.bytes,
+		"duration_ms", took.Milliseconds(),
+		"error", detail,
+	)
+}

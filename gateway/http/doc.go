@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package http is the part of a gateway's data plane that routes requests: HTTP/1.1, HTTP/2 and h2c, with TLS or without.
+//
+// A [Port] serves one TCP port for all listeners that share it. What it serves is a [Table], made once per configuration and never changed:
+// the listener is found by the host, then the rule by hostname, path, method, headers and query in the order of the Gateway API, by look-ups in
+// maps and without allocations. A new configuration is one pointer that is swapped: connections stay, requests that run go on by the
+// rules that they began with.
+//
+// A request that is not carried is answered with a status, a reason (also sent as x-isthmus-reason), a counter, and a line in the access log.
+//
+// Endpoints are looked up in the directory for every request. A connection that cannot be made is tried at another endpoint, as nothing of the
+// request was sent; what failed later is not tried again. Connections to endpoints are kept and used again by net/http's Transport: how one
+// request is carried to one endpoint is behind [Carrier], which a faster one can take the place of.
+package http

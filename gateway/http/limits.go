@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import "time"
+
+// Limits bound what clients may cost the gateway. The zero value of each field means its default.
+type Limits struct {
+	// HeaderBytes is how much a request's line and headers may hold; 64 KiB. Beyond it the answer is 431.
+	HeaderBytes int
+	// HeaderTime is how long they, and a TLS handshake before them, may take; 10 s.
+	HeaderTime time.Duration
+	// BodyBytes is how much a request's body may hold; 0: any. Beyond it the answer is 413.
+	BodyBytes int64
+	// StallTime is how long a client may take to send or to take the next piece of a body; 1 min. An upgraded connection may be silent for
+	// any time.
+	StallTime time.Duration
+	// IdleTime is how long a connection without a request is kept; 2 min.
+	IdleTime time.Duration
+	// Streams is how many requests one HTTP/2 connection may have at once; 250.
+	Streams int
+	// ConnectTime is how long connecting to an endpoint may take; 5 s.
+	ConnectTime time.Duration
+	// MirrorBytes is how large a body may be of which a copy is made, in memory; 1 MiB. Requests with larger ones, or ones of unknown size,
+	// are not mirrored.
+	MirrorBytes int64
+	// Mirrors is how many copies may be under way at once; 256.
+	Mirrors int
+}
+
+func (l Limits) withDefaults() Limits {
+	setDefault(&l.HeaderBytes, 64<<10)
+	setDefault(&l.HeaderTime, 10*time.Second)
+	setDefault(&l.StallTime, time.Minute)
+	setDefault(&l.IdleTime, 2*time.Minute)
+	setDefault(&l.Streams, 250)
+	setDefault(&l.ConnectTime, 5*time.Second)
+	setDefault(&l.MirrorBytes, 1<<20)
+	setDefault(&l.Mirrors, 256)
+	return l
+}
+
+func setDefault[T ~int | ~int64](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"net/url"
+	"strings"
+)
+
+// pathOf is the path by which a request is matched, and with which it is sent on: as the client wrote it, but in one form only, so that no
+// other spelling of a path slips past the rule for it. Characters that need no escape have none (RFC 3986, 6.2.2.2), and there is no "." and
+// ".." (6.2.2.3). An escaped slash stays escaped: it is none. The answer is false for what is no path, such as "*".
+func pathOf(u *url.URL) (string, bool) {
+	p := u.EscapedPath()
+	if p == "" {
+		return "/", true
+	}
+	if p[0] != '/' {
+		return "", false
+	}
+	if strings.IndexByte(p, '%') >= 0 {
+		p = unescapeUnreserved(p)
+	}
+	if strings.Contains(p, "/.") {
+		p = withoutDots(p)
+	}
+	return p, true
+}
+
+// withoutDots resolves "." and "..", and keeps everything else, such as empty elements.
+func withoutDots(p string) string {
+	elements := strings.Split(p[1:], "/")
+	out := make([]string, 0, len(elements))
+	for i, e := range elements {
+		last := i == len(elements)-1
+		switch e {
+		case ".":
+		case "..":
+			if len(out) > 0 {
+				out = out[:len(out)-1]
+			}
+		default:
+			out = append(out, e)
+			continue
+		}
+		if last {
+			out = append(out, "")
+		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
+// unescapeUnreserved decodes what needs no escape, and writes the other escapes in capitals. The input has valid escapes only.
+func unescapeUnreserved(p string) string {
+	var b strings.Builder
+	b.Grow(len(p))
+	for i := 0; i < len(p); i++ {
+		if p[i] != '%' || i+2 >= len(p) {
+			b.WriteByte(p[i])
+			continue
+		}
+		c := unhex(p[i+1])<<4 | unhex(p[i+2])
+		if unreserved(c) {
+			b.WriteByte(c)
+		} else {
+			b.WriteString(strings.ToUpper(p[i : i+3]))
+		}
+		i += 2
+	}
+	return b.String()
+}
+
+func unreserved(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	default:
+		return c - 'A' + 10
+	}
+}
+
+// replacePrefix puts something else in place of the prefix that a rule matched; what follows begins with a slash or is nothing.
+func replacePrefix(p, prefix, with string) string {
+	rest := p[len(prefix):]
+	if prefix == "/" {
+		rest = p
+	}
+	p = strings.TrimSuffix(with, "/") + rest
+	if p == "" || p[0] != '/' {
+		p = "/" + p
+	}
+	return p
+}
+
+// setPath makes u have the escaped path p.
+func setPath(u *url.URL, p string) {
+	plain, err := url.PathUnescape(p)
+	if err != nil { // of a rule, whose path need not be escaped as it should be
+		plain = p
+	}
+	u.Path, u.RawPath = plain, p
+	if u.Opaque != "" {
+		u.Opaque = ""
+	}
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Port serves all listeners that share one TCP port.
+type Port struct {
+	server  *Server
+	http    *http.Server
+	current atomic.Pointer[generation]
+	running inflight // upgraded ones too
+	cut     context.CancelCauseFunc
+}
+
+// generation is what a Port serves, by one configuration.
+type generation struct {
+	table *Table
+	tls   hosts[*tls.Config]
+	isTLS bool
+}
+
+// NewPort makes a port that serves listeners, of which there is at least one. Configure changes them, Serve begins.
+func (s *Server) NewPort(listeners []mesh.Listener) *Port {
+	ctx, cut := context.WithCancelCause(context.Background())
+	p := &Port{server: s, cut: cut}
+	p.Configure(listeners)
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	p.http = &http.Server{
+		Handler: p, Protocols: protocols, ErrorLog: quietLog(s.o.Log),
+		ReadHeaderTimeout: s.o.Limits.HeaderTime, IdleTimeout: s.o.Limits.IdleTime, MaxHeaderBytes: s.o.Limits.HeaderBytes,
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.o.Limits.Streams},
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	return p
+}
+
+// Configure has requests and handshakes from now on judged by other listeners. Connections stay, and requests that run are not touched.
+func (p *Port) Configure(listeners []mesh.Listener) {
+	g := &generation{table: NewTable(listeners), isTLS: listeners[0].Protocol == mesh.ListenerHTTPS}
+	if g.isTLS {
+		var err error
+		if g.tls, err = tlsConfigs(listeners); err != nil {
+			p.server.o.Log.Error(err, "certificates cannot be used")
+		}
+	}
+	p.current.Store(g)
+}
+
+// Serve serves the connections of a socket, with TLS if the listeners want it, until the socket is closed or the port drains.
+func (p *Port) Serve(socket net.Listener) {
+	err := p.http.Serve(&tlsIfWanted{socket, p, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetConfigForClient: p.configFor}})
+	if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		p.server.o.Log.Error(err, "serving ended")
+	}
+}
+
+// Drain takes no more connections and requests, waits for those that run, and cuts what is left when ctx ends.
+func (p *Port) Drain(ctx context.Context) {
+	_ = p.http.Shutdown(ctx) // its error is ctx's, which ends what follows too
+	select {
+	case <-p.running.none():
+	case <-ctx.Done():
+		p.cut(errCut)
+		p.http.Close()
+		<-p.running.none()
+	}
+	p.cut(nil)
+	p.http.Close()
+}
+
+// configFor finds the TLS side of the listener that a client's name belongs to.
+func (p *Port) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	g := p.current.Load()
+	if config, _ := g.tls.best(serverName(hello.ServerName)); config != nil {
+		return config, nil
+	}
+	return nil, errNoCertificate
+}
+
+// tlsIfWanted wraps connections in TLS if the listeners of the moment want it.
+type tlsIfWanted struct {
+	net.Listener
+	port   *Port
+	config *tls.Config
+}
+
+// Accept waits for the next connection.
+func (l *tlsIfWanted) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil && l.port.current.Load().isTLS {
+		conn = tls.Server(conn, l.config)
+	}
+	return conn, err
+}
+
+// ServeHTTP answers one request.
+func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.running.begin()
+	defer p.running.end()
+	s := p.server
+	t := &trip{began: s.o.Now(), reason: ReasonNone}
+	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
+	s.metrics.running.Inc()
+	defer s.metrics.running.Dec()
+	defer func() {
+		if broken := recover(); broken != nil {
+			t.reason = ReasonAborted
+			if cause := context.Cause(r.Context()); errors.Is(cause, errCut) {
+				t.reason, t.err = ReasonDrained, cause
+			}
+			s.done(t, a, r)
+			panic(broken) // it tells the library to end the connection, so that no half answer is taken for a whole one
+		}
+		a.end()
+		s.done(t, a, r)
+	}()
+	var refusal *Refusal
+	if t.target, t.path, refusal = find(p.current.Load().table, r); refusal != nil {
+		s.refuse(t, a, refusal)
+		return
+	}
+	s.serve(t, a, r)
+}

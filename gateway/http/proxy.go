@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// find decides what takes a request: pure, but for the table that it asks.
+func find(table *Table, r *http.Request) (*Target, string, *Refusal) {
+	if r.Method == http.MethodConnect {
+		return nil, "", &Refusal{http.StatusNotImplemented, ReasonMethod, nil}
+	}
+	host := hostOf(r.Host)
+	at := table.listener(host)
+	if r.TLS != nil && at != nil && table.listener(serverName(r.TLS.ServerName)) != at {
+		// The client shares a connection that was made for another listener, whose certificate happens to fit (RFC 9110, 15.5.20).
+		return nil, "", &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}
+	}
+	if at == nil {
+		return nil, "", &Refusal{http.StatusNotFound, ReasonNoListener, nil}
+	}
+	path, ok := pathOf(r.URL)
+	if !ok {
+		return nil, "", &Refusal{http.StatusBadRequest, ReasonBadPath, nil}
+	}
+	target := at.Match(r, host, path)
+	if target == nil {
+		return nil, path, &Refusal{http.StatusNotFound, ReasonNoRoute, nil}
+	}
+	if target.Rule.Problem != "" {
+		return target, path, &Refusal{http.StatusInternalServerError, ReasonInvalidRule, fmt.Errorf("%s", target.Rule.Problem)}
+	}
+	return target, path, nil
+}
+
+// choose draws one of a rule's backends by weight.
+func choose(rule *mesh.HTTPRule) (*mesh.HTTPBackend, *Refusal) {
+	var total uint64
+	for i := range rule.Backends {
+		total += uint64(rule.Backends[i].Weight)
+	}
+	if total == 0 {
+		return nil, &Refusal{http.StatusInternalServerError, ReasonInvalidBackend, fmt.Errorf("the rule has no backend with a weight")}
+	}
+	at := rand.Uint64N(total)
+	for i := range rule.Backends {
+		b := &rule.Backends[i]
+		if at >= uint64(b.Weight) {
+			at -= uint64(b.Weight)
+			continue
+		}
+		if b.Problem != "" {
+			return b, &Refusal{http.StatusInternalServerError, ReasonInvalidBackend, fmt.Errorf("%s", b.Problem)}
+		}
+		return b, nil
+	}
+	return nil, nil // not reached: at is below the sum of the weights
+}
+
+// serve answers one request that a table has a target for.
+func (s *Server) serve(t *trip, w *answer, r *http.Request) {
+	rule := t.target.Rule
+	if s.o.Admit != nil {
+		from, _ := netip.ParseAddrPort(r.RemoteAddr) // zero, which no policy names, if it is none
+		if err := s.o.Admit(from.Addr().Unmap(), t.target.Listener.Port); err != nil {
+			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
+			return
+		}
+	}
+	if d := rule.Filters.Redirect; d != nil {
+		s.redirect(t, w, r, d)
+		return
+	}
+	var refusal *Refusal
+	if t.backend, refusal = choose(rule); refusal != nil {
+		s.refuse(t, w, refusal)
+		return
+	}
+	if d := t.backend.Filters.Redirect; d != nil {
+		s.redirect(t, w, r, d)
+		return
+	}
+	ctx := context.WithValue(r.Context(), tripKey{}, t)
+	if rule.RequestTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, rule.RequestTimeout, errTimeUp)
+		defer cancel()
+	}
+	r = r.WithContext(ctx)
+	if r.ContentLength != 0 {
+		if most := s.o.Limits.BodyBytes; most > 0 {
+			r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, most)
+		}
+		r.Body = &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
+	}
+	if err := s.chooseMirrors(t, r); err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	s.proxy.ServeHTTP(w, r)
+}
+
+func (s *Server) redirect(t *trip, w *answer, r *http.Request, d *mesh.HTTPRedirect) {
+	t.reason = ReasonRedirect
+	w.Header().Set("Location", location(r, t.target, d, t.path))
+	change(w.Header(), &t.target.Rule.Filters.Response)
+	w.WriteHeader(int(d.Status))
+}
+
+// refuse answers a request instead of a backend.
+func (s *Server) refuse(t *trip, w http.ResponseWriter, refusal *Refusal) {
+	t.reason, t.err = refusal.Reason, refusal.Err
+	h := w.Header()
+	h.Set(headerReason, string(refusal.Reason))
+	if refusal.Status == statusClientGone {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	http.Error(w, fmt.Sprintf("%d %s", refusal.Status, refusal.Reason), refusal.Status)
+}
+
+// rewrite makes of a request what the backend is sent.
+func (s *Server) rewrite(p *httputil.ProxyRequest) {
+	t, out := tripOf(p.In.Context()), p.Out
+	out.URL.RawQuery = p.In.URL.RawQuery // as it was matched, also what cannot be parsed
+	setPath(out.URL, t.path)
+	p.SetXForwarded()
+	for _, f := range []*mesh.HTTPFilters{&t.target.Rule.Filters, &t.backend.Filters} {
+		changeRequest(out, &f.Request)
+		if f.Rewrite != nil {
+			rewrite(out, f.Rewrite, t.path, t.target.Prefix)
+		}
+	}
+}
+
+// answered changes a backend's answer on its way to the client.
+func (s *Server) answered(response *http.Response) error {
+	t := tripOf(response.Request.Context())
+	change(response.Header, &t.backend.Filters.Response)
+	change(response.Header, &t.target.Rule.Filters.Response)
+	return nil
+}
+
+// failed answers a request that no backend did.
+func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
+	t := tripOf(r.Context())
+	refusal := refusalOf(r.Context(), err)
+	if t.stalled.Load() {
+		refusal = &Refusal{http.StatusRequestTimeout, ReasonStalled, err}
+	}
+	s.refuse(t, w, refusal)
+}
+
+// roundTripper is the proxy's way to backends.
+type roundTripper struct{ s *Server }
+
+// RoundTrip implements http.RoundTripper.
+func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	t := tripOf(r.Context())
+	if len(t.mirrors) > 0 {
+		rt.s.mirror(t, r)
+	}
+	limit := t.target.Rule.BackendTimeout
+	if limit <= 0 {
+		return rt.s.carry(r, t.backend)
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	timer := time.AfterFunc(limit, func() { cancel(errAttemptTimeUp) })
+	response, err := rt.s.carry(r.WithContext(ctx), t.backend)
+	if !timer.Stop() && context.Cause(ctx) == errAttemptTimeUp {
+		if err == nil {
+			response.Body.Close()
+		}
+		return nil, errAttemptTimeUp
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	response.Body = endingBody(response.Body, func() { cancel(nil) })
+	return response, nil
+}

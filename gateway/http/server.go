@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"net/http/httputil"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+)
+
+// Options are what a Server needs and what can be tuned.
+type Options struct {
+	Log    logr.Logger // what happens to the server
+	Access logr.Logger // one line per request
+	// Directory knows the endpoints, Network says in which network we are.
+	Directory *directory.Live
+	Network   func() string
+	// Admit, if not nil, decides whether a client may ask anything of a listener; its error is the reason why not.
+	Admit   func(from netip.Addr, port uint16) error
+	Limits  Limits
+	Metrics prometheus.Registerer
+	// Carrier and Now are the world outside; the zero values are net/http's Transport and the clock.
+	Carrier Carrier
+	Now     func() time.Time
+}
+
+// Server is what all ports share: the way to backends.
+type Server struct {
+	o        Options
+	proxy    *httputil.ReverseProxy
+	outliers outliers
+	metrics  *metrics
+	mirrors  chan struct{} // one token per copy under way
+	copies   sync.WaitGroup
+}
+
+// NewServer makes a Server; Port makes what is served.
+func NewServer(o Options) *Server {
+	o.Limits = o.Limits.withDefaults()
+	if o.Carrier == nil {
+		o.Carrier = NewTransports(o.Limits, nil)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Server{o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), mirrors: make(chan struct{}, o.Limits.Mirrors)}
+	s.proxy = &httputil.ReverseProxy{
+		Rewrite: s.rewrite, Transport: roundTripper{s}, ModifyResponse: s.answered, ErrorHandler: s.failed,
+		BufferPool: newBuffers(), ErrorLog: quietLog(o.Log),
+	}
+	return s
+}
+
+func (s *Server) network() string { return s.o.Network() }
+
+// Close gives back connections that are kept for later, and waits for copies of requests that are under way. No port may serve any more.
+func (s *Server) Close() {
+	s.copies.Wait()
+	s.o.Carrier.Forget()
+}

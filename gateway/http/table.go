@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Table says which rule takes a request. It is never changed.
+type Table struct {
+	listeners hosts[*site]
+	rules     int
+}
+
+// site is one listener of the port.
+type site struct {
+	listener *mesh.Listener
+	// hosts are by the routes' own hostnames: a request that comes here fits the listener's anyway.
+	hosts hosts[*ruleset]
+}
+
+// ruleset are the matches of all routes that have one hostname.
+type ruleset struct {
+	exact, prefix map[string][]*candidate // by path; the first that fits counts
+	// Of all prefixes: longer ones, and ones with more slashes, need not be looked for.
+	longest, deepest int
+}
+
+// candidate is one match of one rule.
+type candidate struct {
+	match  *mesh.HTTPMatch
+	target Target
+	order  [3]int // of the route, of the rule, of the match
+}
+
+// Target is what takes a request.
+type Target struct {
+	Listener *mesh.Listener
+	Route    *mesh.HTTPRoute
+	Rule     *mesh.HTTPRule
+	// Prefix is the part of the path that the rule matched; of an exact match it is all of it.
+	Prefix string
+}
+
+// NewTable makes the table for listeners that share a port.
+func NewTable(listeners []mesh.Listener) *Table {
+	t := &Table{listeners: newHosts[*site]()}
+	for i := range listeners {
+		l := &listeners[i]
+		s := &site{listener: l, hosts: newHosts[*ruleset]()}
+		var all []*ruleset
+		for at, route := range l.Routes {
+			names := route.Hostnames
+			if len(names) == 0 {
+				names = []string{""}
+			}
+			for _, name := range names {
+				set, ok := s.hosts.get(name)
+				if !ok {
+					set = &ruleset{exact: map[string][]*candidate{}, prefix: map[string][]*candidate{}}
+					s.hosts.put(name, set)
+					all = append(all, set)
+				}
+				set.add(l, route, at)
+			}
+			t.rules += len(route.Rules)
+		}
+		for _, set := range all {
+			set.sort()
+		}
+		t.listeners.put(l.Hostname, s)
+	}
+	return t
+}
+
+func (s *ruleset) add(l *mesh.Listener, route *mesh.HTTPRoute, at int) {
+	for i := range route.Rules {
+		rule := &route.Rules[i]
+		for j := range rule.Matches {
+			m := &rule.Matches[j]
+			c := &candidate{match: m, target: Target{l, route, rule, m.Path}, order: [3]int{at, i, j}}
+			if m.Exact {
+				s.exact[m.Path] = append(s.exact[m.Path], c)
+				continue
+			}
+			s.prefix[m.Path] = append(s.prefix[m.Path], c)
+			s.longest, s.deepest = max(s.longest, len(m.Path)), max(s.deepest, strings.Count(m.Path, "/"))
+		}
+	}
+}
+
+func (s *ruleset) sort() {
+	for _, lists := range []map[string][]*candidate{s.exact, s.prefix} {
+		for _, list := range lists {
+			slices.SortFunc(list, compareCandidates)
+		}
+	}
+}
+
+// compareCandidates orders matches of the same path: one with a method first, then more headers, more query parameters, and then the
+// order of routes and in them.
+func compareCandidates(a, b *candidate) int {
+	named := func(c *candidate) int { return min(len(c.match.Method), 1) }
+	return cmp.Or(
+		cmp.Compare(named(b), named(a)),
+		cmp.Compare(len(b.match.Headers), len(a.match.Headers)),
+		cmp.Compare(len(b.match.Query), len(a.match.Query)),
+		slices.Compare(a.order[:], b.order[:]),
+	)
+}
+
+// listener is the one that takes requests for a host; nil: none.
+func (t *Table) listener(host string) *site {
+	s, _ := t.listeners.best(host)
+	return s
+}
+
+// Match finds what takes a request for a host (see hostOf) and a path (see pathOf); nil: nothing does. It does not allocate, unless the query is
+// escaped or a header is there several times, and a rule asks for it.
+func (s *site) Match(r *http.Request, host, path string) *Target {
+	// As in hosts.each, without a function: one that captures is allocated.
+	if set, ok := s.hosts.exact[host]; ok {
+		if t := set.match(r, path); t != nil {
+			return t
+		}
+	}
+	if len(s.hosts.wild) > 0 {
+		for i := 1; i < len(host); i++ {
+			if host[i] != '.' {
+				continue
+			}
+			if set, ok := s.hosts.wild[host[i:]]; ok {
+				if t := set.match(r, path); t != nil {
+					return t
+				}
+			}
+		}
+	}
+	if s.hosts.every {
+		return s.hosts.any.match(r, path)
+	}
+	return nil
+}
+
+func (s *ruleset) match(r *http.Request, path string) *Target {
+	if t := first(s.exact[path], r); t != nil {
+		return t
+	}
+	// The prefixes of a path end where a slash begins, or at its end. The longest is looked for first.
+	for end := s.start(path); end > 0; {
+		if end <= s.longest {
+			if t := first(s.prefix[path[:end]], r); t != nil {
+				return t
+			}
+		}
+		end = strings.LastIndexByte(path[:end], '/')
+	}
+	return first(s.prefix["/"], r)
+}
+
+// start is the end of the longest prefix of a path that can be one of ours. A path of thousands of slashes thus costs no more than one look.
+func (s *ruleset) start(path string) int {
+	slashes := 0
+	for i := range len(path) {
+		if path[i] != '/' {
+			continue
+		}
+		if slashes++; slashes > s.deepest || i > s.longest {
+			return i
+		}
+	}
+	return len(path)
+}
+
+func first(list []*candidate, r *http.Request) *Target {
+	for _, c := range list {
+		if c.match.Method != "" && c.match.Method != r.Method {
+			continue
+		}
+		if headersFit(c.match.Headers, r) && queryFits(c.match.Query, r.URL.RawQuery) {
+			return &c.target
+		}
+	}
+	return nil
+}
+
+func headersFit(wanted []mesh.NameValue, r *http.Request) bool {
+	for _, w := range wanted {
+		values := r.Header[w.Name]
+		switch {
+		case w.Name == "Host":
+			if r.Host != w.Value {
+				return false
+			}
+		case len(values) == 0:
+			return false
+		case len(values) == 1:
+			if values[0] != w.Value {
+				return false
+			}
+		case strings.Join(values, ",") != w.Value: // RFC 9110, 5.3
+			return false
+		}
+	}
+	return true
+}

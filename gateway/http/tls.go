@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// errNoCertificate refuses a handshake for a name for which no listener has a certificate.
+var errNoCertificate = errors.New("no listener has a certificate for this name")
+
+// tlsConfigs makes the TLS side of listeners that share a port. A listener whose certificates cannot be used is left out, and an
+// error says why; its handshakes fail.
+func tlsConfigs(listeners []mesh.Listener) (hosts[*tls.Config], error) {
+	out := newHosts[*tls.Config]()
+	var problems error
+	for _, l := range listeners {
+		config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+		for _, c := range l.Certificates {
+			pair, err := tls.X509KeyPair([]byte(c.Chain), []byte(c.Key))
+			if err != nil {
+				problems = errors.Join(problems, fmt.Errorf("listener %q: %w", l.Name, err))
+				continue
+			}
+			config.Certificates = append(config.Certificates, pair)
+		}
+		if len(config.Certificates) == 0 {
+			config = nil // so that no wider listener answers in its place
+		}
+		out.put(l.Hostname, config)
+	}
+	return out, problems
+}
+
+// serverName is a name of the handshake in the form of our tables.
+func serverName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// trip is one request on its way: what was decided for it, and what the access log will say of it. It belongs to the request's goroutine, but for
+// endpoint and stalled.
+type trip struct {
+	began    time.Time
+	target   *Target
+	backend  *mesh.HTTPBackend
+	path     string
+	mirrors  []*mesh.HTTPBackend
+	body     []byte // of a request that is mirrored
+	endpoint atomic.Pointer[Endpoint]
+	stalled  atomic.Bool // the client did
+
+	reason Reason
+	err    error
+}
+
+type tripKey struct{}
+
+func tripOf(ctx context.Context) *trip {
+	t, _ := ctx.Value(tripKey{}).(*trip)
+	return t
+}
+
+// answer is a ResponseWriter that remembers what was answered, and ends a client that takes nothing.
+type answer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+	now     func() time.Time
+
+	status int
+	bytes  int64
+	until  time.Time // the deadline that was set last
+}
+
+// Unwrap lets http.ResponseController find what the writer can do.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader remembers the status; those of 1xx come before it, but for 101.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts. The deadline is moved at most once in an eighth of the time.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	if now := a.now(); a.until.Sub(now) < a.stall*7/8 {
+		a.until = now.Add(a.stall)
+		_ = a.control.SetWriteDeadline(a.until) // what cannot have one has none
+	}
+	n, err := a.ResponseWriter.Write(p)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// end takes the deadline away, or it would meet the next request of the connection.
+func (a *answer) end() {
+	if !a.until.IsZero() {
+		_ = a.control.SetWriteDeadline(time.Time{})
+	}
+}
+
+// patientBody is a request's body that ends a client that sends nothing.
+type patientBody struct {
+	body    interface{ Read([]byte) (int, error) }
+	close   func() error
+	control *http.ResponseController
+	stall   time.Duration
+	now     func() time.Time
+	until   time.Time
+	stalled *atomic.Bool // set when it was too late: the library says only that the request ended
+}
+
+// Read gives what the client sent.
+func (b *patientBody) Read(p []byte) (int, error) {
+	if now := b.now(); b.until.Sub(now) < b.stall*7/8 {
+		b.until = now.Add(b.stall)
+		_ = b.control.SetReadDeadline(b.until) // what cannot have one has none
+	}
+	n, err := b.body.Read(p)
+	switch {
+	case err == io.EOF:
+		b.until = time.Time{}
+		_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		b.stalled.Store(true) // the deadline stays, or the server would wait for the rest
+	}
+	return n, err
+}
+
+// Close ends the body.
+func (b *patientBody) Close() error { return b.close() }

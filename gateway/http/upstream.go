@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Endpoint is where a request goes.
+type Endpoint struct {
+	Workload *mesh.Workload
+	Addr     netip.AddrPort
+	// HTTP2 says that it speaks HTTP/2 without TLS, and is not to be asked in HTTP/1.1.
+	HTTP2 bool
+}
+
+// Carrier carries requests to endpoints. It is the seam at which another way to keep connections fits in.
+type Carrier interface {
+	// Carry sends a request, whose URL names the endpoint. An error that wraps ErrNotSent promises that no byte of it was.
+	Carry(to Endpoint, r *http.Request) (*http.Response, error)
+	// Forget closes connections that nobody uses.
+	Forget()
+}
+
+// ErrNotSent means that a request may be tried elsewhere, whatever it is.
+var ErrNotSent = errors.New("no byte of the request was sent")
+
+// maxAttempts bounds how many endpoints are tried for one request.
+const maxAttempts = 8
+
+// carry finds an endpoint of a backend and sends the request there. A connection that cannot be made is tried at other endpoints.
+func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend) (*http.Response, error) {
+	var failures error
+	var avoid directory.Out
+	body := &kept{ReadCloser: r.Body}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = body
+		defer body.release()
+	}
+	for range maxAttempts {
+		to, refusal := s.endpoint(b, avoid)
+		if refusal != nil {
+			if failures != nil {
+				return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+			}
+			return nil, refusal
+		}
+		if t := tripOf(r.Context()); t != nil {
+			t.endpoint.Store(&to)
+		}
+		r.URL.Scheme, r.URL.Host = "http", to.Addr.String()
+		response, err := s.o.Carrier.Carry(to, r)
+		if err == nil {
+			s.outliers.succeeded(to.Workload.UID)
+			return response, nil
+		}
+		if r.Context().Err() != nil || !errors.Is(err, ErrNotSent) {
+			return nil, err
+		}
+		s.outliers.failed(to.Workload.UID)
+		s.metrics.connectFailures.Inc()
+		failures = errors.Join(failures, fmt.Errorf("endpoint %s of %s: %w", to.Addr, to.Workload.Name, err))
+		if avoid.Endpoints == nil {
+			avoid.Endpoints = map[string]struct{}{}
+		}
+		avoid.Endpoints[to.Workload.UID] = struct{}{}
+	}
+	return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+}
+
+// endpoint picks one of a backend's endpoints in our own network.
+func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out) (Endpoint, *Refusal) {
+	view := s.o.Directory.Load()
+	service := view.Service(b.Service)
+	none := func(err error) (Endpoint, *Refusal) {
+		return Endpoint{}, &Refusal{http.StatusServiceUnavailable, ReasonNoEndpoint, err}
+	}
+	if service == nil {
+		return none(fmt.Errorf("service %s is not known", b.Service))
+	}
+	port, ok := service.Port(b.Port)
+	if !ok {
+		return none(fmt.Errorf("service %s has no port %d", b.Service, b.Port))
+	}
+	want := directory.Want{
+		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: s.outliers.out()},
+		LocalOnly: true, Random: rand.Uint64N,
+	}
+	e, ok := directory.Pick(view, want)
+	if !ok || !e.Addr.IsValid() || e.Port.Target == 0 {
+		return none(fmt.Errorf("service %s, port %d: no endpoint is ready", b.Service, b.Port))
+	}
+	app := e.Port.App
+	if app == mesh.AppUnknown {
+		app = port.App
+	}
+	return Endpoint{e.Workload, netip.AddrPortFrom(e.Addr, e.Port.Target), app == mesh.AppHTTP2 || app == mesh.AppGRPC}, nil
+}
+
+// kept is a request's body that outlives an attempt that failed before it was read: a transport closes what it is given.
+type kept struct {
+	io.ReadCloser
+	released atomic.Bool
+}
+
+// Close does nothing before release.
+func (k *kept) Close() error {
+	if !k.released.Load() {
+		return nil
+	}
+	return k.ReadCloser.Close()
+}
+
+// release lets a later Close through. The server closes what nobody did.
+func (k *kept) release() { k.released.Store(true) }

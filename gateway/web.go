@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// webPort is a bound port of listeners for HTTP.
+type webPort struct {
+	socket net.Listener
+	port   *gatewayhttp.Port
+	wait   sync.WaitGroup
+}
+
+// serveWeb binds a port for listeners that share it, and begins to serve.
+func (s *Server) serveWeb(bind uint16, listeners []mesh.Listener) (*webPort, error) {
+	socket, err := s.o.Listen(bind)
+	if err != nil {
+		return nil, fmt.Errorf("listen on port %d: %w", bind, err)
+	}
+	w := &webPort{socket: socket, port: s.web.NewPort(listeners)}
+	w.wait.Go(func() { w.port.Serve(&counted{socket, s}) })
+	return w, nil
+}
+
+// drain takes no more connections and requests, and waits for those that run, until ctx ends, which cuts them.
+func (w *webPort) drain(ctx context.Context) {
+	w.socket.Close()
+	w.port.Drain(ctx)
+	w.wait.Wait()
+}
+
+// counted is a socket whose connections count towards the limit of all connections.
+type counted struct {
+	net.Listener
+	s *Server
+}
+
+// Accept waits for the next connection for which there is room.
+func (l *counted) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.s.connections.take(struct{}{}) {
+			return &countedConn{Conn: conn, s: l.s}, nil
+		}
+		l.s.metrics.limited.WithLabelValues("connections").Inc()
+		conn.Close()
+	}
+}
+
+type countedConn struct {
+	net.Conn
+	s    *Server
+	once sync.Once
+}
+
+// Close gives the place back.
+func (c *countedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { c.s.connections.give(struct{}{}) })
+	return err
+}
+
+// errDenied is for requests that policies do not let in.
+var errDenied = errors.New("no policy of the gateway allows the request")
+
+// admitRequest asks the gateway's policies about a client of a listener for HTTP, which has proved no identity.
+func (s *Server) admitRequest(from netip.Addr, port uint16) error {
+	c := s.config.Load()
+	if len(c.gateway.Policies) == 0 {
+		return nil
+	}
+	v := c.judge(mesh.Identity{}, from, target{port: port})
+	if v.DryAllowed != v.Allowed {
+		s.metrics.dryRun.Inc()
+	}
+	switch {
+	case v.Allowed:
+		return nil
+	case v.Policy == "":
+		return errDenied
+	default:
+		return fmt.Errorf("policy %s denies it", v.Policy)
+	}
+}
+
+// webNetwork is the network whose endpoints requests go to.
+func (s *Server) webNetwork() string {
+	if c := s.config.Load(); c != nil {
+		return c.network
+	}
+	return s.o.Network
+}
