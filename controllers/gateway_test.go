@@ -179,8 +179,8 @@ var _ = Describe("Gateways", func() {
 		Entry("unknown protocol", func(g *gatewayv1.Gateway) { g.Spec.Listeners[0].Protocol = "SMTP"; g.Spec.Listeners[0].TLS = nil },
 			"False/ListenersNotValid", "False/UnsupportedProtocol", "SMTP"),
 		Entry("one bad listener of two", func(g *gatewayv1.Gateway) {
-			g.Spec.Listeners = append(g.Spec.Listeners, gatewayv1.Listener{Name: "web", Port: 8080, Protocol: "HTTP"})
-		}, "True/ListenersNotValid", "False/UnsupportedProtocol", "HTTP"),
+			g.Spec.Listeners = append(g.Spec.Listeners, gatewayv1.Listener{Name: "web", Port: 8080, Protocol: "SMTP"})
+		}, "True/ListenersNotValid", "False/UnsupportedProtocol", "SMTP"),
 		Entry("unknown option", func(g *gatewayv1.Gateway) {
 			g.Spec.Listeners[0].TLS.Options = map[gatewayv1.AnnotationKey]gatewayv1.AnnotationValue{"example.com/x": "y"}
 		}, "False/ListenersNotValid", "False/UnsupportedValue", "example.com/x"),

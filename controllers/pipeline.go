@@ -63,7 +63,7 @@ type results struct {
 	addresses map[world.Key][]world.GatewayAddress
 	scopes    map[world.Key]translate.ScopeStatus
 	remotes   map[world.Cluster]translate.RemoteCount
-	vips      map[mesh.ServiceKey]struct{}
+	vips      map[mesh.ServiceKey]world.Cluster
 	serving   map[mesh.GatewayKey]struct{}
 }
 
@@ -78,7 +78,7 @@ func NewPipeline(store *world.Store, config world.Config, publish publisher, kno
 			addresses: map[world.Key][]world.GatewayAddress{},
 			scopes:    map[world.Key]translate.ScopeStatus{},
 			remotes:   map[world.Cluster]translate.RemoteCount{},
-			vips:      map[mesh.ServiceKey]struct{}{},
+			vips:      map[mesh.ServiceKey]world.Cluster{},
 			serving:   map[mesh.GatewayKey]struct{}{},
 		},
 	}
@@ -195,8 +195,8 @@ func (p *Pipeline) apply(delta world.Delta) {
 	for key, g := range change.Mesh.Gateways {
 		set(r.serving, key, struct{}{}, g != nil)
 	}
-	for key, wanted := range change.VIPs {
-		set(r.vips, key, struct{}{}, wanted)
+	for key, of := range change.VIPs {
+		set(r.vips, key, of, of != "")
 	}
 	p.mu.Unlock()
 	p.changed(change)
@@ -271,9 +271,9 @@ func (p *Pipeline) Remote(id world.Cluster) translate.RemoteCount {
 	return p.results.remotes[id]
 }
 
-// WantVIPs are the services that need an address of ours.
-func (p *Pipeline) WantVIPs() []mesh.ServiceKey {
+// WantVIPs are the services that need an address of ours, and the clusters that they are for.
+func (p *Pipeline) WantVIPs() map[mesh.ServiceKey]world.Cluster {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return slices.Collect(maps.Keys(p.results.vips))
+	return maps.Clone(p.results.vips)
 }

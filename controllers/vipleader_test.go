@@ -84,10 +84,11 @@ func (g *givers) join(name string) *giver {
 	close(closed)
 	v.VIPReconciler = &VIPReconciler{
 		client: writes, reader: direct, namespace: g.namespace, store: world.NewStore(), leading: closed, complete: closed,
-		want: func() (out []mesh.ServiceKey) {
+		want: func() map[mesh.ServiceKey]world.Cluster {
+			out := map[mesh.ServiceKey]world.Cluster{}
 			for name, wanted := range v.wants {
 				if wanted {
-					out = append(out, serviceKey(name))
+					out[serviceKey(name)] = "far"
 				}
 			}
 			return out

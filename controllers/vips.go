@@ -4,6 +4,8 @@ package controllers
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"hash/fnv"
@@ -20,8 +22,8 @@ const (
 	// vipsName is the first of the ConfigMaps that hold the addresses of services that exist in other clusters only; shardName names
 	// the others.
 	vipsName = "isthmus-vips"
-	// vipShards is how many there are. A ConfigMap holds at most 1 MiB, and all 65534 addresses take up to 20 MB: 308 bytes each, with the
-	// longest names (63 for the name, and twice for the namespace) and the time of release. In 32 of them it is 0.6 MB each.
+	// vipShards is how many there are. A ConfigMap holds at most 1 MiB, and all 65534 addresses take up to 22 MB: 332 bytes each, with the
+	// longest names (63 for the name, and twice for the namespace), the cluster and the time of release. In 32 of them it is 0.7 MB each.
 	vipShards = 32
 	// vipRest is how long an address rests after its service is gone: no client's DNS answer or connection is that old.
 	vipRest = time.Hour
@@ -38,6 +40,8 @@ type lease struct {
 	Namespace string     `json:"namespace"`
 	V4        netip.Addr `json:"v4"`
 	V6        netip.Addr `json:"v6"`
+	// Of says which cluster has it, see clusterMark; empty in what versions wrote that did not say.
+	Of string `json:"of,omitempty"`
 	// Released is when the service went away; nil while it is there.
 	Released *time.Time `json:"released,omitempty"`
 }
@@ -47,23 +51,27 @@ type leases map[mesh.ServiceKey]lease
 
 // allocate gives every wanted service an address, keeps those that have one, marks those no longer wanted as released, and forgets
 // what rested long enough. It starts where a service's name hashes to, so that addresses seldom differ after a ConfigMap was lost.
-// Changed says whether the result differs; next is when something released may be forgotten, zero if nothing is; unserved are the
-// services for which no address is left.
-func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, changed bool, next time.Time, unserved []mesh.ServiceKey) {
-	wanted := map[mesh.ServiceKey]bool{}
-	for _, k := range want {
-		wanted[k] = true
-	}
+// Changed says whether the result differs; next is when something released may be forgotten, zero if nothing is; unserved says for how many services of each
+// cluster no address is left.
+//
+// No cluster is given more than are left for the others, those that rest included: one that has ever new services uses up its own share, and half of what is
+// left is always there for the next.
+func (l leases) allocate(want map[mesh.ServiceKey]world.Cluster, now time.Time) (result leases, changed bool, next time.Time, unserved map[world.Cluster]int) {
 	result = leases{}
+	held := map[string]int{}
 	var used [1 << 16]bool
 	for k, v := range l {
 		switch {
-		case wanted[k] && v.Released != nil:
+		case isWanted(want, k) && (v.Released != nil || v.Of == "" && want[k] != ""):
 			v.Released, changed = nil, true
-		case !wanted[k] && v.Released == nil:
+			if v.Of == "" && want[k] != "" {
+				v.Of = clusterMark(want[k])
+			}
+		case isWanted(want, k):
+		case v.Released == nil:
 			at := now.UTC().Truncate(time.Second)
 			v.Released, changed = &at, true
-		case !wanted[k] && now.Sub(*v.Released) >= vipRest:
+		case now.Sub(*v.Released) >= vipRest:
 			changed = true
 			continue
 		}
@@ -73,22 +81,47 @@ func (l leases) allocate(want []mesh.ServiceKey, now time.Time) (result leases, 
 			}
 		}
 		result[k] = v
+		held[v.Of]++
 		used[vipIndex(v.V4)] = true
 	}
-	missing := slices.DeleteFunc(slices.Clone(want), func(k mesh.ServiceKey) bool { _, ok := result[k]; return ok })
+	var missing []mesh.ServiceKey
+	for k := range want {
+		if _, ok := result[k]; !ok {
+			missing = append(missing, k)
+		}
+	}
 	slices.SortFunc(missing, func(a, b mesh.ServiceKey) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Hostname, b.Hostname))
 	})
-	for _, k := range slices.Compact(missing) {
-		index, ok := freeVIP(k, &used)
+	for _, k := range missing {
+		mark := clusterMark(want[k])
+		index, ok := uint16(0), held[mark] < vipCount-len(result)
+		if ok {
+			index, ok = freeVIP(k, &used)
+		}
 		if !ok {
-			unserved = append(unserved, k)
+			if unserved == nil {
+				unserved = map[world.Cluster]int{}
+			}
+			unserved[want[k]]++
 			continue
 		}
+		held[mark]++
 		used[index], changed = true, true
-		result[k] = lease{Namespace: k.Namespace, V4: vipAt(vipRange, index), V6: vipAt(vipRange6, index)}
+		result[k] = lease{Namespace: k.Namespace, V4: vipAt(vipRange, index), V6: vipAt(vipRange6, index), Of: mark}
 	}
 	return result, changed, next, unserved
+}
+
+func isWanted(want map[mesh.ServiceKey]world.Cluster, k mesh.ServiceKey) bool {
+	_, ok := want[k]
+	return ok
+}
+
+// clusterMark stands for a cluster in leases, where its name may be too long: 96 bits of a SHA-256, so short that a lease stays small, and so long that no two clusters share one.
+func clusterMark(c world.Cluster) string {
+	sum := sha256.Sum256([]byte(c))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
 // freeVIP finds an address that is free. Each service has a shard of its own, and leaves it only when that is full: so two leaders that

@@ -5,6 +5,8 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -32,7 +35,7 @@ type VIPReconciler struct {
 	reader    client.Reader // sees what the API server has: an address must not be given out twice
 	namespace string
 	store     *world.Store
-	want      func() []mesh.ServiceKey
+	want      func() map[mesh.ServiceKey]world.Cluster
 	leading   <-chan struct{}
 	// complete is closed once want is about the whole world: before, an address might seem to be wanted no longer.
 	complete <-chan struct{}
@@ -47,6 +50,8 @@ type VIPReconciler struct {
 	once   sync.Once
 	loaded chan struct{}
 	last   leases // what was last read or written; owned by Reconcile
+	// refused are how many services of each cluster had no address last time; owned by Reconcile.
+	refused map[world.Cluster]int
 }
 
 // Loaded is closed after the ConfigMaps were read once.
@@ -102,16 +107,14 @@ func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leas
 	if !r.settled() {
 		// A cluster was not read yet since this process began. What only it has may be there still.
 		for k, v := range *current {
-			if v.Released == nil {
-				want = append(want, k)
+			if v.Released == nil && !isWanted(want, k) {
+				want[k] = ""
 			}
 		}
 		wait = vipLookAgain
 	}
 	after, _, next, unserved := current.allocate(want, time.Now())
-	if len(unserved) > 0 {
-		r.log.Error(fmt.Errorf("the range %s is used up", vipRange), "services of other clusters have no address here", "services", len(unserved))
-	}
+	r.refuse(unserved)
 	if len(after) == 0 && !shards.exist() {
 		return wait, nil
 	}
@@ -138,6 +141,19 @@ func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leas
 	return wait, nil
 }
 
+// refuse says which clusters have more services than there are addresses for them, when that changes.
+func (r *VIPReconciler) refuse(unserved map[world.Cluster]int) {
+	for _, c := range slices.Sorted(maps.Keys(unserved)) {
+		if _, said := r.refused[c]; said {
+			continue
+		}
+		r.log.Error(fmt.Errorf("no cluster has more addresses of %s than are left for others", vipRange), "services have no address here", "cluster", c, "services", unserved[c])
+		r.events.Eventf(referenceTo(v1alpha1.GroupVersion.String(), "RemoteCluster", "", string(c)), nil, corev1.EventTypeWarning, "AddressesUsedUp", "KeepAddresses", "%s",
+			note("%d of its services have no address here: no cluster is given more of %s than are left for others, and addresses of services that went away rest for %s", unserved[c], vipRange, vipRest))
+	}
+	r.refused = unserved
+}
+
 // tell says what was damaged and is put right now.
 func (r *VIPReconciler) tell(found damage) {
 	if len(found.maps) == 0 && len(found.bad) == 0 {
@@ -154,13 +170,10 @@ func (r *VIPReconciler) tell(found damage) {
 // feed puts the addresses in use into the store, and takes out the others. In use is also what this replica still sees a service for,
 // whatever another one thought: such an address rests, so that nobody else has it.
 func (r *VIPReconciler) feed(current leases) {
-	wanted := map[mesh.ServiceKey]bool{}
-	for _, k := range r.want() {
-		wanted[k] = true
-	}
+	want := r.want()
 	there := map[world.ObjectRef]bool{}
 	for k, v := range current {
-		if v.Released != nil && !wanted[k] {
+		if v.Released != nil && !isWanted(want, k) {
 			continue
 		}
 		vip := world.NewVIP(k, v.V4, v.V6)

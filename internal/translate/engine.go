@@ -4,7 +4,6 @@ package translate
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -18,7 +17,7 @@ type Engine struct {
 	sums    totals
 	exports []serviceName                     // sorted
 	keys    []mesh.ServiceKey                 // the same, as gateways are told
-	wanted  map[mesh.ServiceKey]bool          // services that need a VIP
+	wanted  map[mesh.ServiceKey]world.Cluster // services that need a VIP
 	slices  map[world.Key][]string            // slice → UIDs that it made
 	doors   map[string]*mesh.Workload         // gateways of other networks
 	peers   map[string]*mesh.Policy           // policies that stand for PeerAuthentications
@@ -31,7 +30,7 @@ type Engine struct {
 // NewEngine is an engine for an empty state.
 func NewEngine(c world.Config) *Engine {
 	return &Engine{
-		x: newIndex(c), answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey]bool{},
+		x: newIndex(c), answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey]world.Cluster{},
 		slices: map[world.Key][]string{}, doors: map[string]*mesh.Workload{}, peers: map[string]*mesh.Policy{},
 		limits: map[world.Cluster]world.ObjectRef{},
 		out: Output{
@@ -45,8 +44,7 @@ func NewEngine(c world.Config) *Engine {
 // Output is the whole answer. Its maps belong to the engine: they are valid, and to be read only, until the next Apply.
 func (e *Engine) Output() Output {
 	out := e.out
-	out.WantVIPs = slices.SortedFunc(maps.Keys(e.wanted), compareServiceKeys)
-	if len(out.WantVIPs) == 0 {
+	if out.WantVIPs = maps.Clone(e.wanted); len(out.WantVIPs) == 0 {
 		out.WantVIPs = nil
 	}
 	out.WantSecrets = wantedSecrets(e.gates.secrets)
@@ -66,7 +64,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 			},
 			Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key]*[]world.GatewayAddress{}, Scopes: map[world.Key]*ScopeStatus{},
-			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey]bool{},
+			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey]world.Cluster{},
 			Listeners: map[world.Key]*[]ListenerState{}, Secrets: map[world.Key]bool{},
 		},
 	}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -26,12 +25,12 @@ var (
 // mirror is an Output that is kept up to date by Changes alone, as a reader of Changes would.
 type mirror struct {
 	out     Output
-	wanted  map[mesh.ServiceKey]bool
+	wanted  map[mesh.ServiceKey]world.Cluster
 	secrets set[world.Key]
 }
 
 func newMirror() *mirror {
-	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]bool{}, secrets: set[world.Key]{}}
+	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]world.Cluster{}, secrets: set[world.Key]{}}
 }
 
 func (m *mirror) apply(c Change) {
@@ -63,14 +62,13 @@ func (m *mirror) apply(c Change) {
 	}
 	m.out.WantSecrets = wantedSecrets(m.secrets)
 	for k, want := range c.VIPs {
-		if want {
-			m.wanted[k] = true
+		if want != "" {
+			m.wanted[k] = want
 		} else {
 			delete(m.wanted, k)
 		}
 	}
-	m.out.WantVIPs = slices.SortedFunc(maps.Keys(m.wanted), compareServiceKeys)
-	if len(m.out.WantVIPs) == 0 {
+	if m.out.WantVIPs = maps.Clone(m.wanted); len(m.out.WantVIPs) == 0 {
 		m.out.WantVIPs = nil
 	}
 }

@@ -102,8 +102,8 @@ type Output struct {
 	Scopes map[world.Key]ScopeStatus
 	// Remotes holds an entry per remote cluster of which anything is known.
 	Remotes map[world.Cluster]RemoteCount
-	// WantVIPs are the services that need an address of ours, sorted.
-	WantVIPs []mesh.ServiceKey
+	// WantVIPs are the services that need an address of ours, and for each the cluster that it is for: the first by name of those that have the service.
+	WantVIPs map[mesh.ServiceKey]world.Cluster
 	// Listeners holds an entry per Gateway of ours, with its listeners in their order.
 	Listeners map[world.Key][]ListenerState
 	// WantSecrets are those that listeners of our Gateways refer to, and may, sorted.
@@ -118,7 +118,7 @@ type Change struct {
 	GatewayAddresses map[world.Key]*[]world.GatewayAddress
 	Scopes           map[world.Key]*ScopeStatus
 	Remotes          map[world.Cluster]*RemoteCount
-	VIPs             map[mesh.ServiceKey]bool // true: wanted now, false: wanted no longer
+	VIPs             map[mesh.ServiceKey]world.Cluster // which cluster it is for now; empty: wanted no longer
 	Listeners        map[world.Key]*[]ListenerState
 	Secrets          map[world.Key]bool // true: wanted now, false: wanted no longer
 }

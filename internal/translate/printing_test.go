@@ -260,8 +260,8 @@ func printStatus(o Output) string {
 		add("%s", line)
 	}
 	lines = append(lines, printListeners(o)...)
-	for _, k := range o.WantVIPs {
-		add("want-vip %s", k)
+	for k, of := range o.WantVIPs {
+		add("want-vip %s for %s", k, of)
 	}
 	slices.Sort(lines)
 	if len(lines) == 0 {

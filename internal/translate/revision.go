@@ -173,8 +173,8 @@ func (r *revision) services() bool {
 		}
 		if key := e.x.serviceKey(n); after.wantVIP != e.wanted[key] {
 			r.change.VIPs[key] = after.wantVIP
-			if after.wantVIP {
-				e.wanted[key] = true
+			if after.wantVIP != "" {
+				e.wanted[key] = after.wantVIP
 			} else {
 				delete(e.wanted, key)
 			}

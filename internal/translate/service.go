@@ -18,9 +18,9 @@ type answer struct {
 	service  *mesh.Service             // nil: not told
 	remote   map[string]*mesh.Workload // by UID: other networks' pods, seen from here
 	taken    map[world.Cluster]int     // remote clusters that take part → their healthy pods
-	wantVIP  bool
-	exported bool     // our own gateways let other clusters in
-	decided  decision // of our own cluster's rules about its own Service
+	wantVIP  world.Cluster             // which of those that have it the address is for; empty: none is wanted
+	exported bool                      // our own gateways let other clusters in
+	decided  decision                  // of our own cluster's rules about its own Service
 	conflict *Conflict
 	findings []Finding // on our own cluster's Service
 }
@@ -54,7 +54,10 @@ func (x *index) answer(n serviceName) *answer {
 		if len(remotes) == 0 {
 			return out
 		}
-		out.wantVIP = true
+		out.wantVIP = remotes[0].Cluster
+		for _, s := range remotes {
+			out.wantVIP = min(out.wantVIP, s.Cluster)
+		}
 	}
 	vip := x.state.VIPs[world.VIPKey(x.serviceKey(n))]
 	if own == nil && vip == nil {

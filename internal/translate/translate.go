@@ -52,15 +52,17 @@ func Build(s *world.State, c world.Config) Output {
 		for _, w := range a.remote {
 			tell(w)
 		}
-		if a.wantVIP {
-			out.WantVIPs = append(out.WantVIPs, x.serviceKey(n))
+		if a.wantVIP != "" {
+			if out.WantVIPs == nil {
+				out.WantVIPs = map[mesh.ServiceKey]world.Cluster{}
+			}
+			out.WantVIPs[x.serviceKey(n)] = a.wantVIP
 		}
 		if a.exported {
 			exports = append(exports, n)
 		}
 		find(world.ObjectRef{Kind: world.KindService, Key: n.in(c.LocalCluster)}, a.findings)
 	}
-	slices.SortFunc(out.WantVIPs, compareServiceKeys)
 	slices.SortFunc(exports, compareNames)
 
 	// Pods, and endpoints that are none.
