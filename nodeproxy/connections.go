@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // Direction is which way a connection goes, seen from the pod.
@@ -45,6 +46,7 @@ type Connection struct {
 	self   *mesh.Workload // the local one, as it was known at the beginning
 	remote party          // the other end, for metrics
 	meant  *mesh.Service
+	span   *tracing.Span
 	abort  context.CancelCauseFunc
 	// established says that bytes could flow; until then the connection only failed.
 	established bool

@@ -56,13 +56,14 @@ func (h headers) list() hbone.Header {
 
 // connectUpstream decides and dials, and decides again when an endpoint fails before any byte was sent to it. It gives the plan that
 // was used, or the one that failed last.
-func (p *pod) connectUpstream(ctx context.Context, self *mesh.Workload, client, dst netip.AddrPort) (Plan, *dialled, *Refusal) {
-	source, trace := Source{Network: p.proxy.networkOf(self), Workload: self}, traceparent("")
+func (p *pod) connectUpstream(ctx context.Context, conn *Connection, dst netip.AddrPort) (Plan, *dialled, *Refusal) {
+	self := conn.self
+	source, trace := Source{Network: p.proxy.networkOf(self), Workload: self}, traceparent(conn.span.Traceparent())
 	a := attempts{
 		health: p.proxy.health, random: rand.Uint64N,
 		decide: func(c Choice) (Plan, *Refusal) { return Decide(p.proxy.o.View.Load(), source, dst, c) },
 		dial: func(ctx context.Context, plan Plan) (*dialled, *failure) {
-			h := headers{source: self, client: client, trace: trace}
+			h := headers{source: self, client: conn.Source, trace: trace}
 			if plan.Service != nil {
 				h.host = plan.Service.Hostname
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // statusDenied is the answer to a peer that policy refuses; it is 401 on this wire, not 403.
@@ -112,7 +113,7 @@ func (p *pod) serveRequest(ctx context.Context, request *hbone.Request, peer mes
 	defer abort(nil)
 	conn := &Connection{
 		Direction: Inbound, Tunnel: HBONE.String(), Opened: time.Now(), Pod: p.String(), Peer: peer, Service: request.Authority,
-		Source: addrPort(nc.RemoteAddr()), pod: p, abort: abort,
+		Source: addrPort(nc.RemoteAddr()), pod: p, abort: abort, span: p.proxy.o.Tracer.Start(tracing.Server, spanInbound, request.Header.Get(headerTrace)),
 	}
 	// Only the inner tunnel of a double one says where its source is.
 	if network := forwardedNetwork(request.Header.Get(headerNetwork)); network != "" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // serveOutbound carries one connection that the pod's application opened.
@@ -25,7 +26,7 @@ func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
 	dst, client := originalDst(app), addrPort(app.RemoteAddr())
 	conn := &Connection{
 		Direction: Outbound, Tunnel: Direct.String(), Opened: time.Now(), Pod: p.String(), Service: dst.String(), Source: client,
-		pod: p, abort: abort,
+		pod: p, abort: abort, span: p.proxy.o.Tracer.Start(tracing.Client, spanOutbound, ""),
 	}
 	refusal := p.relayOutbound(ctx, conn, app, dst)
 	if refusal != nil {
@@ -56,7 +57,7 @@ func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPC
 		return refusal
 	}
 	conn.self = self
-	plan, upstream, refusal := p.connectUpstream(ctx, self, conn.Source, dst)
+	plan, upstream, refusal := p.connectUpstream(ctx, conn, dst)
 	conn.Tunnel, conn.meant, conn.Destination = plan.Via.String(), plan.Service, plan.Dial
 	if plan.Service != nil {
 		conn.Service = hostPort(plan.Service.Hostname, dst.Port())

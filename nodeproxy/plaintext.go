@@ -6,6 +6,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // servePlaintext carries one connection that reached the pod without a tunnel. Nobody proved anything, so the peer is nobody.
@@ -18,6 +20,7 @@ func (p *pod) servePlaintext(ctx context.Context, nc *net.TCPConn) {
 	conn := &Connection{
 		Direction: Inbound, Tunnel: Direct.String(), Opened: time.Now(), Pod: p.String(), Service: target.String(),
 		Source: addrPort(nc.RemoteAddr()), Destination: target, pod: p, abort: abort,
+		span: p.proxy.o.Tracer.Start(tracing.Server, spanInbound, ""),
 	}
 	refusal := p.relayPlaintext(ctx, conn, nc)
 	if refusal != nil {

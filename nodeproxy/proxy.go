@@ -21,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
 
@@ -52,6 +53,8 @@ type Options struct {
 	Drain time.Duration
 	// Synced is closed when the view has been filled for the first time; nil if it is now.
 	Synced <-chan struct{}
+	// Tracer makes a span of each connection; nil: none.
+	Tracer *tracing.Tracer
 	// Keeper, if there is one, says how current the view is.
 	Keeper *Keeper
 	// Registerer takes the metrics; nil keeps them to ourselves.

@@ -213,7 +213,7 @@ func (c *cluster) start() (stop func()) {
 	c.metrics = prometheus.NewRegistry()
 	x, err := nodeproxy.New(nodeproxy.Options{
 		Registerer: c.metrics, Log: c.log.logger(), AccessLog: c.log.logger(), Network: c.name, Cluster: c.name, ClusterDomain: "cluster.local",
-		View: c.view, Certificates: c.certs, Socket: c.socket, Drain: 10 * time.Second,
+		View: c.view, Certificates: c.certs, Socket: c.socket, Drain: 10 * time.Second, Tracer: traced,
 		Nameservers: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.53:53")},
 	})
 	must(c.t, err)

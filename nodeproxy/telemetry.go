@@ -265,6 +265,7 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 		line = append(line, "error", refusal.Err.Error())
 	}
 	x.o.AccessLog.Info("connection", line...)
+	endSpan(conn.span, refusal, line)
 }
 
 func text(conn *Connection) string {

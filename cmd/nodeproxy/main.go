@@ -31,6 +31,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy"
 )
@@ -44,6 +45,8 @@ type flags struct {
 	state, keys                            string
 	snapshotAge, drain                     time.Duration
 	format                                 string
+	traces                                 string
+	traceRatio                             float64
 	verbose                                int
 	// level is what is logged at least.
 	level *slog.LevelVar
@@ -86,6 +89,15 @@ func parse(args []string) (flags, error) {
 	}
 	duration(&f.drain, "drain", "DRAIN", nodeproxy.DefaultDrain, "how long connections may go on after SIGTERM")
 	duration(&f.snapshotAge, "snapshot-max-age", "SNAPSHOT_MAX_AGE", nodeproxy.DefaultSnapshotAge, "how long ago a controller must have confirmed what is restored")
+	text(&f.traces, "otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "", "collector that gets a span of each connection, http(s)://host:4317 (OTLP over gRPC); none to trace nothing")
+	ratio := 1.0
+	if text := os.Getenv("OTEL_TRACES_SAMPLER_ARG"); text != "" {
+		var err error
+		if ratio, err = strconv.ParseFloat(text, 64); err != nil {
+			wrong = errors.Join(wrong, fmt.Errorf("environment OTEL_TRACES_SAMPLER_ARG: %w", err))
+		}
+	}
+	set.Float64Var(&f.traceRatio, "trace-ratio", ratio, "how many of the traces that begin here are kept, 0 to 1 (environment: OTEL_TRACES_SAMPLER_ARG)")
 	text(&f.format, "log-format", "LOG_FORMAT", "json", "json or text, also of the access log")
 	set.IntVar(&f.verbose, "v", 0, "1 logs details")
 	if err := set.Parse(args); err != nil {
@@ -181,10 +193,19 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	certificates = mtls.NewSource(issuer, keeping(mtls.SourceOptions{Log: log.WithName("certificates")}, f.keys, registry))
 	defer certificates.Close()
 
+	tracer, err := tracing.New(alive, tracing.Options{
+		Endpoint: f.traces, Ratio: f.traceRatio, Registerer: registry, Failed: func(err error) { log.WithName("traces").Info("spans lost", "reason", err.Error()) },
+		Resource: []string{"service.name", "isthmus-nodeproxy", "k8s.cluster.name", f.cluster, "k8s.node.name", f.node, "k8s.pod.name", f.pod, "k8s.namespace.name", f.namespace},
+	})
+	if err != nil {
+		return err
+	}
+	defer tracer.Shutdown()
+
 	proxy, err := nodeproxy.New(nodeproxy.Options{
 		Log: log, AccessLog: log.WithName("access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
 		View: view, Certificates: certificates, Socket: f.socket, Nameservers: nodeproxy.Nameservers(f.resolv),
-		Drain: f.drain, Synced: keeper.Usable(), Keeper: keeper, Registerer: registry,
+		Drain: f.drain, Synced: keeper.Usable(), Keeper: keeper, Tracer: tracer, Registerer: registry,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracing
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Kind is which side of a connection a span is about.
+type Kind uint8
+
+const (
+	// Client opened it.
+	Client Kind = iota
+	// Server was asked for it.
+	Server
+)
+
+// Span is one connection, from Start to End.
+type Span struct{ span trace.Span }
+
+// Start begins a span. parent is the traceparent that came with the connection; one that cannot be read counts as none, and begins a trace.
+func (t *Tracer) Start(kind Kind, name, parent string) *Span {
+	if t == nil {
+		return nil
+	}
+	ctx := context.Background()
+	if from, ok := parse(parent); ok {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, from)
+	}
+	as := trace.SpanKindClient
+	if kind == Server {
+		as = trace.SpanKindServer
+	}
+	_, span := t.tracer.Start(ctx, name, trace.WithSpanKind(as))
+	if span.SpanContext().IsSampled() {
+		t.started.Inc()
+	}
+	return &Span{span}
+}
+
+// Traceparent is what the next hop is to be told, so that its span has this one for a parent; "" without a span.
+func (s *Span) Traceparent() string {
+	if s == nil {
+		return ""
+	}
+	c := s.span.SpanContext()
+	return fmt.Sprintf("00-%s-%s-%02x", c.TraceID(), c.SpanID(), byte(c.TraceFlags()&trace.FlagsSampled))
+}
+
+// Kept says whether what is told at the End goes anywhere.
+func (s *Span) Kept() bool { return s != nil && s.span.IsRecording() }
+
+// End ends the span. fields are pairs of a name and a string, int, int64 or bool, as in a line of a log; empty strings are left out. problem is why
+// the connection failed; "" if it did not.
+func (s *Span) End(problem string, fields ...any) {
+	if s == nil {
+		return
+	}
+	if s.Kept() {
+		for i := 0; i+1 < len(fields); i += 2 {
+			key, _ := fields[i].(string)
+			switch v := fields[i+1].(type) {
+			case string:
+				if v != "" {
+					s.span.SetAttributes(attribute.String(key, v))
+				}
+			case int:
+				s.span.SetAttributes(attribute.Int(key, v))
+			case int64:
+				s.span.SetAttributes(attribute.Int64(key, v))
+			case bool:
+				s.span.SetAttributes(attribute.Bool(key, v))
+			}
+		}
+		if problem != "" {
+			s.span.SetStatus(codes.Error, problem)
+		}
+	}
+	s.span.End(trace.WithTimestamp(time.Now()))
+}
+
+// parse reads a traceparent of version 00.
+func parse(s string) (trace.SpanContext, bool) {
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {
+		return trace.SpanContext{}, false
+	}
+	id, err := trace.TraceIDFromHex(s[3:35])
+	span, err2 := trace.SpanIDFromHex(s[36:52])
+	flags, err3 := hex.DecodeString(s[53:])
+	if err != nil || err2 != nil || err3 != nil {
+		return trace.SpanContext{}, false
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.TraceFlags(flags[0]) & trace.FlagsSampled, Remote: true}), true
+}
