@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -164,6 +165,9 @@ func (s *ewStage) visits(ctx context.Context, connections, atOnce int) ([]int, e
 		}
 	}
 	err := together(work...)
+	if err != nil {
+		err = errors.Join(err, s.complaints())
+	}
 	out := make([]int, len(counts))
 	for i := range counts {
 		out[i] = int(counts[i].Load())
@@ -207,4 +211,19 @@ func portNumbers(ports ...string) []uint16 {
 		out = append(out, uint16(n))
 	}
 	return out
+}
+
+// complaints are the last lines of the client's proxy about connections that came to nothing.
+func (s *ewStage) complaints() error {
+	text, err := os.ReadFile(s.proxy.Log)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `"error"`) || strings.Contains(line, "attempt to connect failed") {
+			lines = append(lines, line)
+		}
+	}
+	return errors.New("the client's proxy says:\n" + strings.Join(lines[max(0, len(lines)-5):], ""))
 }
