@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// maxGathered is how much of what other clusters say is in one Delta of TakeGathered: translating 1000 objects takes about 50 ms, for which what the own cluster says
-// has to wait.
-const maxGathered = 1000
+// maxGathered is how much of what other clusters say is in one Delta of TakeGathered: translating 100 objects takes about 10 ms, for which what the own cluster says
+// has to wait. With 1000 of them, every hundredth change of the own cluster waited 80 ms while another one changed a thousand times a second (discovery-flood).
+const maxGathered = 100
 
 // Store takes objects from many feeds and hands out what changed since the last time, coalesced: an object that changed ten
 // times between two calls of Take is in the Delta once, as it is now. What is pending is bounded by the number of objects.

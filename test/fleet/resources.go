@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -40,8 +41,13 @@ var resources = []served{
 	{"endpointslices", discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), true},
 	{"deployments", appsv1.SchemeGroupVersion.WithKind("Deployment"), true},
 	{"poddisruptionbudgets", policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), true},
+	{"horizontalpodautoscalers", autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), true},
 	{"gatewayclasses", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GatewayClass"), false},
 	{"gateways", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("Gateway"), true},
+	{"httproutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"), true},
+	{"grpcroutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"), true},
+	{"tlsroutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"), true},
+	{"referencegrants", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrant"), true},
 	{"servicescopes", v1alpha1.GroupVersion.WithKind("ServiceScope"), false},
 	{"remoteclusters", v1alpha1.GroupVersion.WithKind("RemoteCluster"), false},
 	{"authorizationpolicies", securityv1.SchemeGroupVersion.WithKind("AuthorizationPolicy"), true},
