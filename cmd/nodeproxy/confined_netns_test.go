@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// asConfined in the environment, "<capabilities>;<directories>", makes this test program the command with only those capabilities, unable to gain others, and
-// with a root file system on which it can write to those directories only.
+// asConfined in the environment, "<capabilities>;<directories>[;<what becomes of a system call that the profile does not allow>]", makes this test program the command
+// with only those capabilities, unable to gain others, and with a root file system on which it can write to those directories only.
 const asConfined = "NODEPROXY_TEST_AS_CONFINED"
 
 var capabilities = map[string]uintptr{"NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_ADMIN": unix.CAP_SYS_ADMIN, "NET_RAW": unix.CAP_NET_RAW}
@@ -26,6 +26,7 @@ var capabilities = map[string]uintptr{"NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_ADMI
 // confine does not return. What execve gives to root is the bounding set of the thread that calls it.
 func confine(how string) {
 	names, writable, _ := strings.Cut(how, ";")
+	writable, otherwise, profiled := strings.Cut(writable, ";")
 	runtime.LockOSThread()
 	must := func(what string, err error) {
 		if err != nil {
@@ -49,6 +50,9 @@ func confine(how string) {
 		}
 	}
 	must("no new privileges", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	if profiled {
+		must("profile", restrict(profile, otherwise))
+	}
 	os.Unsetenv(asConfined)
 	must("exec", syscall.Exec(os.Args[0], os.Args, append(os.Environ(), asProcess+"=1")))
 }

@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 	if how := os.Getenv(asConfined); how != "" {
 		confine(how)
 	}
+	if path := os.Getenv(asForbidden); path != "" {
+		tryForbidden(path)
+	}
 	if os.Getenv(asProcess) != "" {
 		main()
 		return
