@@ -51,10 +51,13 @@ func (n *Node) Pod(name string) (*Pod, error) {
 	return p, nil
 }
 
+// Capture leads the pod's traffic to the ports of a proxy, and gives it none.
+func (p *Pod) Capture() error { return redirect.Apply(p.File(), p.Node.agent.capture) }
+
 // Enrol makes the pod part of the mesh: its traffic is captured, and the node's proxy is given its namespace, or will be when there is one. The control plane
 // knows of it with the next Publish.
 func (p *Pod) Enrol(ctx context.Context) error {
-	if err := redirect.Apply(p.File(), p.Node.agent.capture); err != nil {
+	if err := p.Capture(); err != nil {
 		return err
 	}
 	captured := *p.object

@@ -95,6 +95,7 @@ var rows = map[string]row{
 	"node-cost":             {"processor and memory of each node proxy at 1,000 requests a second of 1 KiB; needs root", nodeCost},
 	"node-policy":           {"the verdict on a connection to a pod with 10,000 policies", nodePolicy},
 	"node-rr":               {"what two node proxies add to a request of 1 KiB at 1,000 a second, against none: p50, p90; needs root", nodeRR},
+	"node-upgrade":          {"connections lost and refused by 100 upgrades under 500 streams and 200 new connections a second; needs root", nodeUpgrade},
 	"node-world":            {"memory of a directory of 100,000 workloads, and what lookups in it allocate", nodeWorld},
 }
 

@@ -135,7 +135,7 @@ func appServe(appOrder) (appFound, error) {
 		portSink: func(c *net.TCPConn) { _, _ = io.CopyBuffer(onlyWriter{io.Discard}, c, make([]byte, block)) }, // the sender will miss the end
 		portByte: func(c *net.TCPConn) { _ = answerByte(c) },                                                    // the caller will miss the byte
 	} {
-		if err := listenAll("0.0.0.0:"+port, serve); err != nil {
+		if err := listenAll(net.ListenConfig{}, "0.0.0.0:"+port, serve); err != nil {
 			return appFound{}, err
 		}
 	}
@@ -143,8 +143,8 @@ func appServe(appOrder) (appFound, error) {
 }
 
 // listenAll serves every connection to an address for as long as the process lives.
-func listenAll(address string, serve func(*net.TCPConn)) error {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", address)
+func listenAll(config net.ListenConfig, address string, serve func(*net.TCPConn)) error {
+	l, err := config.Listen(context.Background(), "tcp4", address)
 	if err != nil {
 		return err
 	}

@@ -26,12 +26,12 @@ func nodeBulk(ctx context.Context, out io.Writer) (_ result, err error) {
 		return result{}, err
 	}
 	defer s.closeWith(&err)
-	relay, near, far, err := s.relayed(ctx, "relay-tls", portSink)
+	control, err := s.relays(ctx, "relay-tls", portSink)
 	if err != nil {
 		return result{}, err
 	}
-	apps, to := [2]*nodeApp{s.client, s.plainClient}, [2]string{net.JoinHostPort(s.through, portSink), relay}
-	pairs := [2][2]*rig.Process{{s.proxies[0].Process, s.proxies[1].Process}, {near.Process, far.Process}}
+	apps, to := [2]*nodeApp{s.client, control.client}, [2]string{net.JoinHostPort(s.through, portSink), control.address}
+	pairs := [2][2]*rig.Process{{s.proxies[0].Process, s.proxies[1].Process}, control.processes}
 	var speeds, costs sides
 	for round := range nodeBulkRounds {
 		var speed, cost sides

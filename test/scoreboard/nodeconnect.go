@@ -30,14 +30,14 @@ func nodeConnect(ctx context.Context, out io.Writer) (_ result, err error) {
 		return result{}, err
 	}
 	defer s.closeWith(&err)
-	relay, near, far, err := s.relayed(ctx, "relay", portByte)
+	control, err := s.relays(ctx, "relay", portByte)
 	if err != nil {
 		return result{}, err
 	}
-	apps := [2]*nodeApp{s.client, s.plainClient}
+	apps, manyApps := [2]*nodeApp{s.client, s.plainClient}, [2]*nodeApp{s.client, control.client}
 	alone := [2]string{net.JoinHostPort(s.through, portByte), net.JoinHostPort(s.direct, portByte)}
-	many := [2]string{alone[0], relay}
-	pairs := [2][2]*rig.Process{{s.proxies[0].Process, s.proxies[1].Process}, {near.Process, far.Process}}
+	many := [2]string{alone[0], control.address}
+	pairs := [2][2]*rig.Process{{s.proxies[0].Process, s.proxies[1].Process}, control.processes}
 	var middles, rates, costs sides
 	for round := range nodeConnectRounds {
 		var middle, rate, cost sides
@@ -54,7 +54,7 @@ func nodeConnect(ctx context.Context, out io.Writer) (_ result, err error) {
 			if err != nil {
 				return err
 			}
-			all, err := app.do(ctx, appOrder{Do: "visits", To: many[side], Connections: nodeConnectAtOnce, Each: nodeConnectEach})
+			all, err := manyApps[side].do(ctx, appOrder{Do: "visits", To: many[side], Connections: nodeConnectAtOnce, Each: nodeConnectEach})
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,9 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -19,10 +22,24 @@ type halfConn interface {
 	CloseWrite() error
 }
 
+// proxyMark is what makes the rules in a captured pod let a socket's packets pass (docs/redirection.md). A pod without rules does not mind it.
+const proxyMark = 0x539
+
+// marked dials as a proxy does.
+var marked = net.Dialer{Control: mark}
+
+func mark(_, _ string, c syscall.RawConn) error {
+	var err error
+	if failed := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, proxyMark) }); failed != nil {
+		return failed
+	}
+	return err
+}
+
 // appRelay is half of a control: it takes connections to Listen on to To, and does nothing else.
 func appRelay(o appOrder) (appFound, error) {
-	return appFound{}, listenAll(o.Listen, func(c *net.TCPConn) {
-		next, err := new(net.Dialer).DialContext(context.Background(), "tcp4", o.To)
+	return appFound{}, listenAll(net.ListenConfig{Control: mark}, o.Listen, func(c *net.TCPConn) {
+		next, err := marked.DialContext(context.Background(), "tcp4", o.To)
 		if err != nil {
 			return // its client sees the end
 		}
@@ -38,8 +55,8 @@ func appRelayTLS(o appOrder) (appFound, error) {
 	}
 	source := mtls.NewSource(signed{signer}, mtls.SourceOptions{}) // it lives as long as the process
 	client, server := source.Client(clientIdentity, []mesh.Identity{serverIdentity}), source.Server(serverIdentity)
-	return appFound{}, listenAll(o.Listen, func(c *net.TCPConn) {
-		dialled, err := new(net.Dialer).DialContext(context.Background(), "tcp4", o.To)
+	return appFound{}, listenAll(net.ListenConfig{Control: mark}, o.Listen, func(c *net.TCPConn) {
+		dialled, err := marked.DialContext(context.Background(), "tcp4", o.To)
 		if err != nil {
 			return // its client sees the end
 		}

@@ -81,14 +81,14 @@ func nodeCost(ctx context.Context, out io.Writer) (_ result, err error) {
 		return result{}, err
 	}
 	defer s.closeWith(&err)
-	relay, near, far, err := s.relayed(ctx, "relay-tls", portEcho)
+	control, err := s.relays(ctx, "relay-tls", portEcho)
 	if err != nil {
 		return result{}, err
 	}
-	apps := [2]*nodeApp{s.client, s.plainClient}
+	apps := [2]*nodeApp{s.client, control.client}
 	orders := [2]appOrder{requests(s.through, nodeCostFor), requests("", nodeCostFor)}
-	orders[1].To = relay
-	pairs := [2][2]*rig.Process{{s.proxies[0].Process, s.proxies[1].Process}, {near.Process, far.Process}}
+	orders[1].To = control.address
+	pairs := [2][2]*rig.Process{{s.proxies[0].Process, s.proxies[1].Process}, control.processes}
 	var cores, memory sides
 	for side := range apps { // not the first connection's price
 		warm := orders[side]

@@ -18,9 +18,10 @@ import (
 //
 //	through   client ─(captured)─ proxy ══ tunnel ══ proxy ── server
 //	direct    client ──────────────────────────────────────── server
-//	relays    client ── relay ──── TCP or TLS ──── relay ──── server, with each relay in its neighbour's pod, which is where the proxies' sockets are, too
+//	relays    client ── relay ──── TCP or TLS ──── relay ──── server, captured as for the proxies, and with the relays' sockets where theirs are
 type nodeStage struct {
 	rig     *rig.Rig
+	east    *rig.Cluster
 	proxies [2]*rig.Proxy
 	// client and server are the mesh's; plainClient and plainServer are not.
 	client, plainClient *nodeApp
@@ -28,8 +29,6 @@ type nodeStage struct {
 	through, direct     string // addresses of the servers, without ports
 	// profiles are being written, if they are asked for.
 	profiles sync.WaitGroup
-	// plainPods are those of the client and the server that are not in the mesh.
-	plainPods [2]*rig.Pod
 }
 
 func newNodeStage(ctx context.Context) (s *nodeStage, err error) {
@@ -37,15 +36,14 @@ func newNodeStage(ctx context.Context) (s *nodeStage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &nodeStage{rig: r}
+	s = &nodeStage{rig: r, east: r.Cluster("east")}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	east := r.Cluster("east")
 	for i := range s.proxies {
-		n, err := east.Node()
+		n, err := s.east.Node()
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +63,7 @@ func newNodeStage(ctx context.Context) (s *nodeStage, err error) {
 		{0, "plain-client", false, &s.plainClient, nil},
 		{1, "plain-server", false, &s.plainServer, &s.direct},
 	} {
-		p, err := east.Nodes[place.node].Pod(place.name)
+		p, err := s.east.Nodes[place.node].Pod(place.name)
 		if err == nil && place.enrolled {
 			err = p.Enrol(ctx)
 		}
@@ -74,9 +72,6 @@ func newNodeStage(ctx context.Context) (s *nodeStage, err error) {
 		}
 		if err != nil {
 			return nil, err
-		}
-		if !place.enrolled {
-			s.plainPods[place.node] = p
 		}
 		if place.address != nil {
 			*place.address = p.Address.String()
@@ -123,28 +118,42 @@ func (s *nodeStage) observe(ctx context.Context) {
 	}
 }
 
-// The ports of relays, one pair for each kind and each port that it leads to.
-var relayPorts = map[string][2]string{
-	"relay" + portByte: {"9001", "9101"}, "relay-tls" + portSink: {"9002", "9102"}, "relay-tls" + portEcho: {"9003", "9103"},
+// relays is a pair of them, in pods of their own that are captured as the mesh's are, and the client of the near one's pod.
+type relays struct {
+	client    *nodeApp
+	address   string // which the client is to call; the port is the server's
+	processes [2]*rig.Process
 }
 
-// relayed starts two relays of a kind that lead to a port of the server that is not in the mesh, and gives the address for the client that is not. They are processes
-// of their own, near and far.
-func (s *nodeStage) relayed(ctx context.Context, kind, port string) (address string, near, far *nodeApp, err error) {
-	ports := relayPorts[kind+port]
-	if near, err = startApp(s.rig, s.plainPods[0]); err != nil {
-		return "", nil, nil, err
+// relays starts two relays of a kind that lead to a port of a server. They are processes of their own.
+func (s *nodeStage) relays(ctx context.Context, kind, port string) (*relays, error) {
+	var pods [2]*rig.Pod
+	var apps, middle [2]*nodeApp
+	for i, name := range [2]string{"relayed-client", "relayed-server"} {
+		var err error
+		if pods[i], err = s.east.Nodes[i].Pod(name); err != nil {
+			return nil, err
+		}
+		if err := pods[i].Capture(); err != nil {
+			return nil, err
+		}
+		if apps[i], err = startApp(s.rig, pods[i]); err != nil {
+			return nil, err
+		}
+		if middle[i], err = startApp(s.rig, pods[i]); err != nil {
+			return nil, err
+		}
 	}
-	if far, err = startApp(s.rig, s.plainPods[1]); err != nil {
-		return "", nil, nil, err
+	if _, err := apps[1].do(ctx, appOrder{Do: "serve"}); err != nil {
+		return nil, err
 	}
-	order := appOrder{Do: kind, Authority: s.rig.Authority(), Serving: true, Listen: "0.0.0.0:" + ports[1], To: net.JoinHostPort("127.0.0.1", port)}
-	if _, err = far.do(ctx, order); err != nil {
-		return "", nil, nil, fmt.Errorf("far relay: %w", err)
+	far := appOrder{Do: kind, Authority: s.rig.Authority(), Serving: true, Listen: "0.0.0.0:15008", To: net.JoinHostPort("127.0.0.1", port)}
+	if _, err := middle[1].do(ctx, far); err != nil {
+		return nil, fmt.Errorf("far relay: %w", err)
 	}
-	order.Serving, order.Listen, order.To = false, "127.0.0.1:"+ports[0], net.JoinHostPort(s.direct, ports[1])
-	if _, err = near.do(ctx, order); err != nil {
-		return "", nil, nil, fmt.Errorf("near relay: %w", err)
+	near := appOrder{Do: kind, Authority: s.rig.Authority(), Listen: "0.0.0.0:15001", To: pods[1].Address.String() + ":15008"}
+	if _, err := middle[0].do(ctx, near); err != nil {
+		return nil, fmt.Errorf("near relay: %w", err)
 	}
-	return order.Listen, near, far, nil
+	return &relays{apps[0], net.JoinHostPort(pods[1].Address.String(), port), [2]*rig.Process{middle[0].Process, middle[1].Process}}, nil
 }
