@@ -38,7 +38,9 @@ type Traffic struct {
 
 	generation atomic.Int64
 	open       atomic.Int64
-	running    sync.WaitGroup
+	running    sync.WaitGroup // of the client
+	serving    sync.WaitGroup
+	listener   net.Listener
 	stop       context.CancelFunc
 
 	mu     sync.Mutex
@@ -61,11 +63,10 @@ func StartTraffic(ctx context.Context, client, server *Pod, streams int, visitsP
 	}
 	t := &Traffic{
 		client: client, address: net.JoinHostPort(server.Address.String(), trafficPort), streams: streams,
-		every: time.Duration(float64(time.Second) / visitsPerSecond),
+		every: time.Duration(float64(time.Second) / visitsPerSecond), listener: l,
 	}
 	ctx, t.stop = context.WithCancel(ctx)
-	context.AfterFunc(ctx, func() { l.Close() })
-	t.running.Go(func() { t.serve(l) })
+	t.serving.Go(t.serve)
 	for range streams {
 		t.running.Go(func() {
 			for ctx.Err() == nil {
@@ -94,16 +95,18 @@ func (t *Traffic) Counts() TrafficCounts {
 func (t *Traffic) Stop() (TrafficCounts, error) {
 	t.stop()
 	t.running.Wait()
+	t.listener.Close() // not earlier: what waits to be accepted would be reset
+	t.serving.Wait()
 	return t.counts, errors.Join(t.faults...)
 }
 
-func (t *Traffic) serve(l net.Listener) {
+func (t *Traffic) serve() {
 	for {
-		c, err := l.Accept()
+		c, err := t.listener.Accept()
 		if err != nil {
 			return
 		}
-		t.running.Go(func() {
+		t.serving.Go(func() {
 			defer c.Close()
 			_, _ = io.Copy(c, c) // its client misses what does not come back
 		})
