@@ -32,6 +32,8 @@ type attempts struct {
 	random func(uint64) uint64
 	// failed hears of each attempt that another one follows, or that was the last.
 	failed func(Plan, *Refusal)
+	// gatewayDown hears of plans whose gateway could not be connected, after that was noted.
+	gatewayDown func(Plan)
 }
 
 // failure is a dial that came to nothing.
@@ -100,12 +102,16 @@ func (a *attempts) dialOne(ctx context.Context, plan Plan) (*dialled, *failure) 
 func (a *attempts) blame(plan Plan, f *failure, dst netip.AddrPort, tried directory.Out) (directory.Out, bool) {
 	if f.gateway && plan.GatewayPicked != "" {
 		a.health.failed(plan.GatewayPicked, netip.AddrPort{})
+		a.gatewayDown(plan)
 		if plan.GatewayOthers {
 			return avoidEndpoint(tried, plan.GatewayPicked), true
 		}
 	}
 	if f.gateway {
 		a.health.gatewayFailed(plan.Gateway)
+		if plan.GatewayPicked == "" {
+			a.gatewayDown(plan)
+		}
 		return avoidGateway(tried, plan.Gateway), plan.Picked != ""
 	}
 	if plan.Via == DoubleHBONE && plan.Dial.IsValid() {

@@ -23,6 +23,8 @@ type searcher struct {
 	health   *health
 	behave   map[netip.AddrPort]func(context.Context) *failure // by what is dialled; nil connects
 	dialled  []string
+	watch    func(Plan)    // what is done about gateways that are away
+	place    mesh.Locality // of the client
 	failures []Reason
 }
 
@@ -35,7 +37,8 @@ func (s *searcher) connect(ctx context.Context, dst string) (*dialled, *Refusal)
 	a := attempts{
 		health: s.health, random: func(uint64) uint64 { return 0 },
 		decide: func(c Choice) (Plan, *Refusal) {
-			return Decide(s.view, Source{Network: "east", Workload: podWorkload("client", "10.0.0.250")}, netip.MustParseAddrPort(dst), c)
+			client := podWorkload("client", "10.0.0.250", func(w *mesh.Workload) { w.Locality = s.place })
+			return Decide(s.view, Source{Network: "east", Workload: client}, netip.MustParseAddrPort(dst), c)
 		},
 		dial: func(ctx context.Context, plan Plan) (*dialled, *failure) {
 			s.dialled = append(s.dialled, plan.Dial.Addr().String())
@@ -45,6 +48,11 @@ func (s *searcher) connect(ctx context.Context, dst string) (*dialled, *Refusal)
 			return &dialled{}, nil
 		},
 		failed: func(_ Plan, r *Refusal) { s.failures = append(s.failures, r.Reason) },
+		gatewayDown: func(plan Plan) {
+			if s.watch != nil {
+				s.watch(plan)
+			}
+		},
 	}
 	_, d, refusal := a.connect(ctx, netip.MustParseAddrPort(dst))
 	return d, refusal

@@ -25,6 +25,8 @@ type tunnelKey struct {
 	source mesh.Identity
 	next   string // SPIFFE ids joined by spaces, in order
 	dial   netip.AddrPort
+	// via is the gateway that is dialled, or the zero value: what becomes of the connection says how the gateway does.
+	via ejected
 }
 
 // dialled is an established upstream connection.
@@ -69,6 +71,7 @@ func (p *pod) connectUpstream(ctx context.Context, conn *Connection, dst netip.A
 			}
 			return p.dialPlan(ctx, self.Identity(), plan, h)
 		},
+		gatewayDown: func(plan Plan) { p.watchGateway(self.Identity(), plan) },
 		failed: func(plan Plan, refusal *Refusal) {
 			p.proxy.metrics.attemptsFailed.WithLabelValues(string(refusal.Reason), plan.Via.String()).Inc()
 			p.proxy.o.Log.V(1).Info("attempt to connect failed", "workload", p.String(), "service", dst.String(), "tunnel", plan.Via.String(),
@@ -106,11 +109,7 @@ func (p *pod) dialPlan(ctx context.Context, source mesh.Identity, plan Plan, h h
 
 // openTunnel opens a stream in a shared tunnel to the next hop.
 func (p *pod) openTunnel(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*hbone.Stream, hbone.Header, *Refusal) {
-	next := make([]string, len(plan.Next))
-	for i, id := range plan.Next {
-		next[i] = id.String()
-	}
-	key := tunnelKey{source: source, next: strings.Join(next, " "), dial: plan.Dial}
+	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan)}
 	stream, answer, err := p.tunnels.Open(ctx, key, plan.Target, h)
 	if err != nil {
 		return nil, nil, refusalOf(fmt.Errorf("tunnel to %v for %s: %w", plan.Dial, plan.Target, err))
@@ -130,7 +129,7 @@ func (p *pod) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error
 		shut(nc)
 		return nil, tlsError(err)
 	}
-	conn, err := hbone.NewClient(secured, p.proxy.tunnelSettings())
+	conn, err := hbone.NewClient(secured, p.gatewaySettings(key.via))
 	if err != nil {
 		secured.Close()
 		return nil, &hopError{reason: ReasonTunnel, err: err}

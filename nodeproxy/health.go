@@ -45,6 +45,8 @@ func (e ejected) isGateway() bool { return e.gateway != mesh.GatewayAddress{} }
 type ejection struct {
 	failures int
 	until    time.Time
+	// probed says that somebody finds out by himself whether it is back: no connection has to.
+	probed bool
 }
 
 func newHealth(now func() time.Time, random func() float64) *health {
@@ -85,7 +87,7 @@ func (h *health) trying(plan Plan, dst netip.AddrPort) {
 	}
 	now := h.now()
 	for _, key := range keysOf(plan, dst) {
-		if e, known := h.ejected[key]; known && !now.Before(e.until) {
+		if e, known := h.ejected[key]; known && !e.probed && !now.Before(e.until) {
 			e.until = now.Add(attemptTimeout)
 			h.ejected[key] = e
 		}
@@ -125,7 +127,7 @@ func (h *health) out(dst netip.AddrPort) directory.Out {
 	now := h.now()
 	h.sweep(now) // or each connection from now on would look at all that ever failed
 	for key, e := range h.ejected {
-		if now.Before(e.until) && (key.dst == dst || !key.dst.IsValid()) {
+		if (e.probed || now.Before(e.until)) && (key.dst == dst || !key.dst.IsValid()) {
 			if key.isGateway() {
 				out = avoidGateway(out, key.gateway)
 			} else {
@@ -143,7 +145,7 @@ func (h *health) counts() (endpoints, gateways int) {
 	now := h.now()
 	for key, e := range h.ejected {
 		switch {
-		case !now.Before(e.until):
+		case !e.probed && !now.Before(e.until):
 		case key.isGateway():
 			gateways++
 		default:
@@ -156,7 +158,7 @@ func (h *health) counts() (endpoints, gateways int) {
 // sweep forgets what is over for as long again as it lasted at most. mu is held.
 func (h *health) sweep(now time.Time) {
 	for key, e := range h.ejected {
-		if now.After(e.until.Add(lastEjection)) {
+		if !e.probed && now.After(e.until.Add(lastEjection)) {
 			delete(h.ejected, key)
 		}
 	}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// maxProbes bounds how often in a row a gateway is probed that stays away: at the longest pause, for five minutes. After that it is tried again by a connection, if there
+// is still one that wants it.
+const maxProbes = 14
+
+// gatewayOf names the gateway that a plan dials, as health does: its pod if it has several, else itself. It is the zero value if there is none.
+func gatewayOf(plan Plan) ejected {
+	switch {
+	case plan.Via != DoubleHBONE:
+		return ejected{}
+	case plan.GatewayPicked != "":
+		return ejected{uid: plan.GatewayPicked}
+	default:
+		return ejected{gateway: plan.Gateway}
+	}
+}
+
+// gatewaySettings are those of a tunnel to a gateway. One that falls silent is passed over before a connection has to find out.
+func (p *pod) gatewaySettings(via ejected) hbone.Settings {
+	s := p.proxy.tunnelSettings()
+	if via == (ejected{}) {
+		return s
+	}
+	count := s.Observe
+	s.Observe = func(e hbone.Event) {
+		count(e)
+		if e == hbone.EventSilent {
+			p.proxy.health.eject(via)
+		}
+	}
+	return s
+}
+
+// watchGateway finds out when a gateway that could not be connected is back, so that no connection has to wait for that.
+func (p *pod) watchGateway(source mesh.Identity, plan Plan) {
+	g := probe{health: p.proxy.health, gateway: gatewayOf(plan), dial: func(ctx context.Context) error { return p.knock(ctx, source, plan) }}
+	if g.health.probe(g.gateway) {
+		p.connectionsAlive.Go(func() { g.run(p.accepting) })
+	}
+}
+
+// knock asks the plan's gateway for what a connection would ask for, and gives nil if it was answered, whatever that was.
+func (p *pod) knock(ctx context.Context, source mesh.Identity, plan Plan) error {
+	if plan.Host != "" {
+		var err error
+		if plan, err = resolved(ctx, net.DefaultResolver, plan); err != nil {
+			return err
+		}
+	}
+	stream, _, refusal := p.openTunnel(ctx, source, plan, nil)
+	if refusal == nil {
+		return stream.Close()
+	}
+	if _, answered := errors.AsType[*hbone.RefusedError](refusal.Err); answered {
+		return nil
+	}
+	return refusal
+}
+
+// joined are SPIFFE ids as they stand in a tunnelKey.
+func joined(ids []mesh.Identity) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = id.String()
+	}
+	return strings.Join(names, " ")
+}
+
+// probe asks a gateway that is passed over whether it is back.
+type probe struct {
+	health  *health
+	gateway ejected
+	dial    func(context.Context) error
+}
+
+// run asks each time that the gateway's ejection is over, until it has answered, somebody else has found it well, it was asked in vain for long, or ctx ends.
+func (g *probe) run(ctx context.Context) {
+	defer g.health.unprobe(g.gateway)
+	for asked := 0; asked < maxProbes; {
+		pause, still := g.health.left(g.gateway)
+		switch {
+		case !still:
+			return
+		case pause > 0:
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return
+			}
+			continue // a connection that has nothing else may have tried it meanwhile
+		}
+		asked++
+		asking, cancel := context.WithTimeout(ctx, attemptTimeout)
+		err := g.dial(asking)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			g.health.worked(Plan{Gateway: g.gateway.gateway, GatewayPicked: g.gateway.uid}, netip.AddrPort{})
+			return
+		}
+		g.health.eject(g.gateway)
+	}
+}
+
+// probe says whether the caller is to find out when a gateway is back: if it is passed over, and nobody else does. Whoever is told so calls unprobe in the end.
+func (h *health) probe(gateway ejected) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e, known := h.ejected[gateway]
+	if !known || e.probed {
+		return false
+	}
+	e.probed = true
+	h.ejected[gateway] = e
+	return true
+}
+
+// unprobe ends what probe began.
+func (h *health) unprobe(gateway ejected) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e, known := h.ejected[gateway]; known {
+		e.probed = false
+		h.ejected[gateway] = e
+	}
+}
+
+// left says how long something is passed over from now on, and whether it is at all.
+func (h *health) left(key ejected) (time.Duration, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e, known := h.ejected[key]
+	return e.until.Sub(h.now()), known
+}

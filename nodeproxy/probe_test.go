@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeproxy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// west is a gateway, and its workload.
+func westGate(addr string) (mesh.GatewayAddress, *mesh.Workload) {
+	return mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}, podWorkload("gw-"+addr, addr, inNetwork("west"))
+}
+
+// A gateway that is away costs one connection a moment, and then nobody: that it is back, a probe finds out.
+func TestProbesSpareConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, firstGateway := westGate("203.0.113.1")
+		second, secondGateway := westGate("203.0.113.2")
+		s := newSearcher(
+			shopService("cart", "10.96.0.1"), firstGateway, secondGateway,
+			podWorkload("cart-1", "", behind(first), serves("cart", 80, 0)), podWorkload("cart-2", "", behind(second), serves("cart", 80, 0)),
+		)
+		s.behave[tunnel("203.0.113.1")] = func(ctx context.Context) *failure {
+			<-ctx.Done()
+			return &failure{Refusal: unavailable(ReasonConnect, "%w", ctx.Err()), gateway: true}
+		}
+		var up atomic.Bool
+		var knocks atomic.Int32
+		ended := make(chan struct{})
+		s.watch = func(plan Plan) {
+			g := probe{health: s.health, gateway: gatewayOf(plan), dial: func(ctx context.Context) error {
+				knocks.Add(1)
+				if up.Load() {
+					return nil
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}}
+			if s.health.probe(g.gateway) {
+				go func() { defer close(ended); g.run(t.Context()) }()
+			}
+		}
+		met := func() (first, others int) {
+			for range 60 {
+				began := time.Now()
+				s.connect(t.Context(), "10.96.0.1:80")
+				if slices.Contains(s.dialled, "203.0.113.1") {
+					first++
+				} else if time.Since(began) == 0 {
+					others++
+				}
+				time.Sleep(time.Second)
+			}
+			return first, others
+		}
+		if waited, fine := met(); waited != 1 || fine != 59 {
+			t.Errorf("in a minute without the gateway %d connections met it, %d did not notice", waited, fine)
+		}
+		if n := knocks.Load(); n < 4 || n > maxProbes {
+			t.Errorf("knocked %d times in a minute", n)
+		}
+		up.Store(true)
+		delete(s.behave, tunnel("203.0.113.1"))
+		<-ended
+		if again, _ := met(); again != 60 {
+			t.Errorf("of 60 connections %d use the gateway, which is back", again)
+		}
+	})
+}
+
+func TestProbesGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, _ := westGate("203.0.113.1")
+		key := ejected{gateway: gate}
+		h := newHealth(time.Now, noChance)
+		if h.probe(key) {
+			t.Error("a gateway that is well is probed")
+		}
+		h.gatewayFailed(gate)
+		if !h.probe(key) || h.probe(key) {
+			t.Error("want one who probes")
+		}
+		asked := 0
+		g := probe{health: h, gateway: key, dial: func(context.Context) error { asked++; return errors.New("away") }}
+		g.run(t.Context())
+		if asked != maxProbes {
+			t.Errorf("asked %d times", asked)
+		}
+		time.Sleep(2*lastEjection + 1)
+		if h.out(netip.AddrPort{}); len(h.ejected) != 0 {
+			t.Errorf("remembered: %v", h.ejected)
+		}
+
+		// It ends with its pod.
+		h.gatewayFailed(gate)
+		h.probe(key)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); g.run(ctx) }()
+		cancel()
+		<-done
+		if h.ejected[key].probed {
+			t.Error("nobody probes it, and it is kept from connections")
+		}
+	})
+}
+
+// Clusters are used in the order of their nearness, and one after the other when they fail; what comes back is used again.
+func TestFailoverFollowsTheOrderOfClusters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		values := []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+			s.Balance = mesh.LoadBalancing{Mode: mesh.BalanceFailover, Preference: []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone}}
+		}), podWorkload("cart-here", "10.0.0.1", serves("cart", 80, 8080))}
+		places := []mesh.Locality{{Region: "r1", Zone: "z1"}, {Region: "r1", Zone: "z2"}, {Region: "r2", Zone: "z3"}}
+		addrs := []string{"203.0.113.1", "203.0.113.2", "203.0.113.3"}
+		for i, place := range places {
+			network := "net-" + addrs[i]
+			gate := mesh.GatewayAddress{Addr: at(network, addrs[i]), Port: 15008}
+			values = append(values, podWorkload("gw-"+addrs[i], addrs[i], inNetwork(network)),
+				podWorkload("cart-"+network, "", behind(gate), inNetwork(network), serves("cart", 80, 0), func(w *mesh.Workload) { w.Locality = place; w.Capacity = 100 }))
+		}
+		s := newSearcher(values...)
+		s.place = mesh.Locality{Region: "r1", Zone: "z1"}
+		order := append([]string{"10.0.0.1"}, addrs...)
+		for i, addr := range order {
+			if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || s.dialled[len(s.dialled)-1] != addr {
+				t.Fatalf("with %d away: dialled %v, %v", i, s.dialled, refusal)
+			}
+			if i > 0 {
+				s.behave[tunnel(addr)] = brokenGateway
+			} else {
+				s.behave[tunnel(addr)] = closedPort
+			}
+		}
+		// All are away: they are tried all the same, and the next connection, too, gets what comes back first.
+		if d, _ := s.connect(t.Context(), "10.96.0.1:80"); d != nil || len(s.dialled) != len(order) {
+			t.Errorf("with all away: dialled %v", s.dialled)
+		}
+		delete(s.behave, tunnel(addrs[1]))
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil {
+			t.Errorf("one is back: %v", refusal)
+		}
+		time.Sleep(2 * lastEjection)
+		clear(s.behave)
+		if d, _ := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, order[:1]) {
+			t.Errorf("all are back: dialled %v", s.dialled)
+		}
+	})
+}
