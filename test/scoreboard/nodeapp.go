@@ -53,13 +53,14 @@ type appFound struct {
 
 // appWork is what an application can do. Whatever goes on behind an answer ends with the process.
 var appWork = map[string]func(appOrder) (appFound, error){
-	"serve":     appServe,
-	"relay":     appRelay,
-	"relay-tls": appRelayTLS,
-	"requests":  appRequests,
-	"bulk":      appBulk,
-	"visit":     appVisit,
-	"visits":    appVisits,
+	"serve":            appServe,
+	"relay":            appRelay,
+	"relay-tls":        appRelayTLS,
+	"relay-tls-in-tls": appRelayDouble,
+	"requests":         appRequests,
+	"bulk":             appBulk,
+	"visit":            appVisit,
+	"visits":           appVisits,
 }
 
 // beNodeApp does not return if this process is one.
