@@ -19,6 +19,7 @@ type record struct {
 	began       time.Time
 	peer        mesh.Identity
 	outer       string // address of the outer connection's peer: the same for streams that share one
+	tunnel      string // "hbone", or "tls" for one that is passed through
 	service     string // as the client named it
 	workload    string
 	destination string
@@ -27,7 +28,7 @@ type record struct {
 }
 
 func (s *Server) begin(peer mesh.Identity, outer net.Addr, authority string) *record {
-	return &record{s: s, began: s.o.Now(), peer: peer, outer: outer.String(), service: authority}
+	return &record{s: s, began: s.o.Now(), peer: peer, outer: outer.String(), tunnel: "hbone", service: authority}
 }
 
 // dialled is called when an endpoint accepted.
@@ -71,14 +72,17 @@ func (r *record) closed(err error, timeUp bool) {
 
 // write writes the line. Nothing in it comes from inside the tunnel.
 func (r *record) write(status int, reason Reason, err error) {
-	detail := ""
+	detail, peer := "", ""
+	if !r.peer.IsZero() {
+		peer = r.peer.String()
+	}
 	if err != nil {
 		detail = err.Error()
 	}
 	r.s.o.Access.Info("connection",
 		"direction", "gateway",
-		"tunnel", "hbone",
-		"peer", r.peer.String(),
+		"tunnel", r.tunnel,
+		"peer", peer,
 		"service", r.service,
 		"workload", r.workload,
 		"source", r.outer,

@@ -64,6 +64,7 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 type target struct {
 	service *mesh.Service // nil: nothing that is exported
 	port    uint16
+	plain   bool       // endpoints are dialled at the port itself, without HBONE
 	vip     netip.Addr // in our network: the one asked for, or else the service's first; zero if it has none
 }
 
@@ -87,7 +88,7 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	if service == nil {
 		return target{port: asked.Port, vip: asked.IP}, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
 	}
-	t := target{service, asked.Port, c.vip(service, asked.IP)}
+	t := target{service: service, port: asked.Port, vip: c.vip(service, asked.IP)}
 	if service.NamespaceOnly && namespace != service.Namespace {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonNamespace, fmt.Errorf("peer %s, service %s", peer, service.Key())}
 	}
@@ -145,34 +146,41 @@ type candidate struct {
 // before it: the waypoint is where its policy is applied, so it is not walked around. A workload that stands for
 // another network is never among them: a gateway does not forward to a gateway.
 func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []candidate {
-	service, port, hbonePort := t.service, t.port, uint16(mesh.HBONEPort)
+	service, port, dialPort := t.service, t.port, uint16(mesh.HBONEPort)
 	if w := service.Waypoint; w != nil {
+		if t.plain {
+			return nil // a waypoint takes no connection without an identity
+		}
 		if service = c.waypoint(v, w); service == nil {
 			return nil
 		}
 		if port = 0; w.Port != 0 {
-			hbonePort = w.Port
+			dialPort = w.Port
 		}
 	}
 	endpoints := v.Endpoints(service.Key())
 	out := make([]candidate, 0, len(endpoints))
 	for _, w := range endpoints {
-		if w.Network != c.network || w.NetworkGateway != nil || w.Tunnel != mesh.TunnelHBONE {
+		if w.Network != c.network || w.NetworkGateway != nil || w.Tunnel != mesh.TunnelHBONE && !t.plain {
 			continue
 		}
 		if w.Unhealthy && !service.Balance.AllowUnhealthy {
 			continue
 		}
 		if port != 0 {
-			if _, ok := directory.EndpointPort(service, w, port); !ok {
+			at, ok := directory.EndpointPort(service, w, port)
+			if !ok {
 				continue
+			}
+			if t.plain {
+				dialPort = at.Target
 			}
 		}
 		addr, ok := directory.Address(w, service.Families, false)
 		if !ok {
 			continue
 		}
-		out = append(out, candidate{w.UID, w.Namespace + "/" + w.Name, netip.AddrPortFrom(addr, hbonePort), max(w.Capacity, 1), directory.Rank(service, c.network, own, w)})
+		out = append(out, candidate{w.UID, w.Namespace + "/" + w.Name, netip.AddrPortFrom(addr, dialPort), max(w.Capacity, 1), directory.Rank(service, c.network, own, w)})
 	}
 	return slices.Clip(out)
 }

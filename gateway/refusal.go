@@ -33,6 +33,12 @@ const (
 	ReasonOverload Reason = "too_many_streams"
 	// ReasonServiceOverload: as many streams as may be go to the service, or wait for its endpoints.
 	ReasonServiceOverload Reason = "too_many_streams_to_service"
+	// ReasonNotTLS: a connection to a port for TLS did not begin with a ClientHello that can be read.
+	ReasonNotTLS Reason = "not_tls"
+	// ReasonNoRoute: no TLSRoute has the name that the client asks for.
+	ReasonNoRoute Reason = "no_route"
+	// ReasonNoBackend: the TLSRoute's backend does not exist, or it has none.
+	ReasonNoBackend Reason = "no_backend"
 	// ReasonNoConfig: the gateway has not been told yet what it exports.
 	ReasonNoConfig Reason = "no_configuration"
 	// ReasonClientGone: the client gave up before it was answered.

@@ -84,6 +84,7 @@ type Server struct {
 
 	listeners map[uint16]*listener // for HBONE, by bind port; owned by Run
 	webPorts  map[uint16]*webPort  // for HTTP, by bind port; owned by Run
+	tlsPorts  map[uint16]*tlsPort  // for TLS, by bind port; owned by Run
 	retryIn   time.Duration        // pause before the next attempt to bind; owned by Run
 }
 
@@ -118,6 +119,7 @@ func NewServer(o Options) (*Server, error) {
 		streams:     newStreams(),
 		listeners:   map[uint16]*listener{},
 		webPorts:    map[uint16]*webPort{},
+		tlsPorts:    map[uint16]*tlsPort{},
 	}
 	if o.SlowStart != 0 {
 		s.balancer.slow = o.SlowStart
@@ -183,8 +185,8 @@ func (s *Server) follow(view *directory.View) {
 	}
 }
 
-// bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes between HBONE
-// and HTTP is given up first, as it cannot be both.
+// bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes between HBONE,
+// HTTP and TLS is given up first, as it cannot be two of them.
 func (s *Server) bind(listeners []mesh.Listener) {
 	wanted, web := map[uint16]mesh.Listener{}, map[uint16][]mesh.Listener{}
 	var failures error
@@ -194,10 +196,14 @@ func (s *Server) bind(listeners []mesh.Listener) {
 			wanted[l.Bind] = l
 		case l.Protocol.HTTP():
 			web[l.Bind] = append(web[l.Bind], l)
+		case l.Protocol == mesh.ListenerTLS:
+			s.dropListener(l.Bind)
+			s.dropWeb(l.Bind)
 		default:
 			failures = errors.Join(failures, fmt.Errorf("listener %q: protocol %d is not known", l.Name, l.Protocol))
 		}
 	}
+	failures = errors.Join(failures, s.bindTLS(listeners))
 	for bind := range wanted {
 		s.dropWeb(bind)
 	}
@@ -295,6 +301,10 @@ func (s *Server) end() {
 	for _, w := range s.webPorts {
 		drains.Go(func() { w.drain(ctx) })
 	}
+	for _, p := range s.tlsPorts {
+		drains.Go(func() { p.drain(ctx) })
+	}
+	drains.Go(s.wait.Wait) // listeners that went before have streams too
 	drains.Wait()
 	s.o.Log.Info("drained", "cut", ctx.Err() != nil)
 }

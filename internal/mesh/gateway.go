@@ -37,6 +37,8 @@ type Listener struct {
 	Certificates []Certificate
 	// Routes are those that attach, the one that counts first in a tie first. One route may be in several listeners.
 	Routes []*HTTPRoute
+	// TLSRoutes are those that attach to a listener for TLS.
+	TLSRoutes []*TLSRoute
 }
 
 // Gateway is the configuration of one gateway deployment.
