@@ -110,6 +110,17 @@ var _ = Describe("Parameters of a Gateway", func() {
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
 	})
 
+	It("go together with an address that is asked for", func() {
+		ip := gatewayv1.IPAddressType
+		g := withParameters(eastwest("default", "fixed"), "inside")
+		g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &ip, Value: "10.0.0.77"}}
+		_, service, _ := east.made(g)
+		east.with(overlayMap("inside", "service: {type: ClusterIP}"), g)
+		Eventually(get(east, service)).Should(HaveField("Spec.ClusterIP", "10.0.0.77"))
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("True/Programmed"))
+		Expect(g.Status.Addresses).To(ConsistOf(HaveField("Value", "10.0.0.77")))
+	})
+
 	It("lead from one type of Service to another and back", func() {
 		g := withParameters(eastwest("default", "types"), "types")
 		g.Spec.Listeners[0].Port = 30008

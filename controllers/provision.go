@@ -119,7 +119,10 @@ func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
 		case corev1.ServiceTypeLoadBalancer:
 			spec.WithLoadBalancerIP(p.plan.Addresses[0]) // deprecated, and the one that all load balancers read
 		case corev1.ServiceTypeClusterIP:
-			spec.WithClusterIP(p.plan.Addresses[0]).WithClusterIPs(p.plan.Addresses...)
+			spec.WithClusterIP(p.plan.Addresses[0])
+			if len(p.plan.Addresses) > 1 { // with one the API server adds the other family's, which must not be taken away again
+				spec.WithClusterIPs(p.plan.Addresses...)
+			}
 		}
 	}
 	if o := p.overlay; kind != corev1.ServiceTypeClusterIP {

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -184,6 +186,36 @@ func TestWhoDecidesHowManyPods(t *testing.T) {
 		}
 		if len(scalers) != 1 || *scalers[0].Spec.MinReplicas != tc.least || *scalers[0].Spec.MaxReplicas != tc.most {
 			t.Errorf("%s: %d autoscalers, want one with %d to %d", tc.what, len(scalers), tc.least, tc.most)
+		}
+	}
+}
+
+// TestAddressesOfBothFamilies: a Service has both where the cluster has both, and those that are asked for.
+func TestAddressesOfBothFamilies(t *testing.T) {
+	for _, tc := range []struct {
+		kind      string
+		addresses []string
+		ip, lb    string // "": not set
+		ips       []string
+	}{
+		{"LoadBalancer", nil, "", "", nil},
+		{"LoadBalancer", []string{"2001:db8::1"}, "", "2001:db8::1", nil},
+		{"ClusterIP", []string{"10.96.0.9"}, "10.96.0.9", "", nil},
+		{"ClusterIP", []string{"fd00::9", "10.96.0.9"}, "fd00::9", "", []string{"fd00::9", "10.96.0.9"}},
+		{"NodePort", []string{"192.0.2.1"}, "", "", nil},
+	} {
+		plan := plain()
+		plan.ServiceType, plan.Addresses = tc.kind, tc.addresses
+		services := objectsOf[*corev1ac.ServiceApplyConfiguration](plan, running{})
+		if len(services) != 1 {
+			t.Fatalf("%d Services", len(services))
+		}
+		spec := services[0].Spec
+		if *spec.IPFamilyPolicy != corev1.IPFamilyPolicyPreferDualStack {
+			t.Errorf("%s: the policy for families is %s", tc.kind, *spec.IPFamilyPolicy)
+		}
+		if ip, lb := ptr.Deref(spec.ClusterIP, ""), ptr.Deref(spec.LoadBalancerIP, ""); ip != tc.ip || lb != tc.lb || !slices.Equal(spec.ClusterIPs, tc.ips) {
+			t.Errorf("%s with %v: %q, %v, %q", tc.kind, tc.addresses, ip, spec.ClusterIPs, lb)
 		}
 	}
 }

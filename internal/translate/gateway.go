@@ -334,8 +334,8 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 	kind, front := x.serviceKind(g), x.front(g)
 	var wanted []string
 	for _, a := range g.Addresses {
-		if a.Type == addressIP && a.Value != "" && !slices.Contains(wanted, a.Value) {
-			wanted = append(wanted, a.Value)
+		if ip, err := netip.ParseAddr(a.Value); err == nil && a.Type == addressIP && !slices.Contains(wanted, ip.String()) {
+			wanted = append(wanted, ip.String()) // as Services have it
 		}
 	}
 	for _, a := range wanted {
