@@ -41,6 +41,9 @@ func (t *routeTable) listener(l mesh.Listener) *gatewaypb.Listener {
 	for _, r := range l.Routes {
 		out.HttpRoutes = append(out.HttpRoutes, t.place(r))
 	}
+	for _, r := range l.TLSRoutes {
+		out.TlsRoutes = append(out.TlsRoutes, tlsRouteToProto(r))
+	}
 	return out
 }
 
@@ -118,6 +121,7 @@ var protocols = map[gatewaypb.Listener_Protocol]mesh.ListenerProtocol{
 	gatewaypb.Listener_HBONE: mesh.ListenerHBONE,
 	gatewaypb.Listener_HTTP:  mesh.ListenerHTTP,
 	gatewaypb.Listener_HTTPS: mesh.ListenerHTTPS,
+	gatewaypb.Listener_TLS:   mesh.ListenerTLS,
 }
 
 // listeners reads a gateway's listeners, and the routes that they name.
@@ -159,6 +163,7 @@ func (r *reader) listeners(g *gatewaypb.Gateway) []mesh.Listener {
 			}
 			to.Routes = append(to.Routes, routes[at])
 		}
+		to.TLSRoutes = r.tlsRoutes(l.GetTlsRoutes())
 		out = append(out, to)
 	}
 	return out

@@ -119,6 +119,10 @@ func sampleListeners() []mesh.Listener {
 	return []mesh.Listener{
 		{Name: "mesh", Port: 15008, Bind: 15008, Protocol: mesh.ListenerHBONE},
 		{Name: "web", Port: 80, Bind: 20080, Protocol: mesh.ListenerHTTP, Routes: []*mesh.HTTPRoute{route, {Namespace: "shop", Name: "empty"}}},
+		{Name: "past", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{{
+			Namespace: "shop", Name: "api", Created: 7, Hostnames: []string{"api.example.com"},
+			Backends: []mesh.TLSBackend{{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "api.shop.svc.cluster.local"}, Port: 443, Weight: 2}, {Problem: "no Service"}},
+		}}},
 		{Name: "safe", Port: 443, Bind: 20443, Protocol: mesh.ListenerHTTPS, Hostname: "*.example.com", Routes: []*mesh.HTTPRoute{route},
 			Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}},
 	}

@@ -31,6 +31,7 @@ const (
 	Listener_HBONE                Listener_Protocol = 1
 	Listener_HTTP                 Listener_Protocol = 2
 	Listener_HTTPS                Listener_Protocol = 3
+	Listener_TLS                  Listener_Protocol = 4
 )
 
 // Enum value maps for Listener_Protocol.
@@ -40,12 +41,14 @@ var (
 		1: "HBONE",
 		2: "HTTP",
 		3: "HTTPS",
+		4: "TLS",
 	}
 	Listener_Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
 		"HBONE":                1,
 		"HTTP":                 2,
 		"HTTPS":                3,
+		"TLS":                  4,
 	}
 )
 
@@ -122,7 +125,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type Gateway struct {
@@ -313,7 +316,9 @@ type Listener struct {
 	Hostname     string         `protobuf:"bytes,5,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	Certificates []*Certificate `protobuf:"bytes,6,rep,name=certificates,proto3" json:"certificates,omitempty"`
 	// Places in Gateway.http_routes, the one that counts first in a tie first.
-	HttpRoutes    []uint32 `protobuf:"varint,7,rep,packed,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
+	HttpRoutes []uint32 `protobuf:"varint,7,rep,packed,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
+	// Each with the hostnames that it has in common with the listener.
+	TlsRoutes     []*TLSRoute `protobuf:"bytes,8,rep,name=tls_routes,json=tlsRoutes,proto3" json:"tls_routes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -397,6 +402,159 @@ func (x *Listener) GetHttpRoutes() []uint32 {
 	return nil
 }
 
+func (x *Listener) GetTlsRoutes() []*TLSRoute {
+	if x != nil {
+		return x.TlsRoutes
+	}
+	return nil
+}
+
+type TLSRoute struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Unix seconds.
+	Created       int64         `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	Hostnames     []string      `protobuf:"bytes,4,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
+	Backends      []*TLSBackend `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TLSRoute) Reset() {
+	*x = TLSRoute{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLSRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLSRoute) ProtoMessage() {}
+
+func (x *TLSRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLSRoute.ProtoReflect.Descriptor instead.
+func (*TLSRoute) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TLSRoute) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *TLSRoute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TLSRoute) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *TLSRoute) GetHostnames() []string {
+	if x != nil {
+		return x.Hostnames
+	}
+	return nil
+}
+
+func (x *TLSRoute) GetBackends() []*TLSBackend {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+type TLSBackend struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service *ServiceKey            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Weight  uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Why there is no such backend; empty: there is.
+	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TLSBackend) Reset() {
+	*x = TLSBackend{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLSBackend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLSBackend) ProtoMessage() {}
+
+func (x *TLSBackend) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLSBackend.ProtoReflect.Descriptor instead.
+func (*TLSBackend) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TLSBackend) GetService() *ServiceKey {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *TLSBackend) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *TLSBackend) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *TLSBackend) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 type Certificate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// PEM, the leaf first.
@@ -409,7 +567,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -421,7 +579,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -434,7 +592,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Certificate) GetChain() string {
@@ -465,7 +623,7 @@ type HTTPRoute struct {
 
 func (x *HTTPRoute) Reset() {
 	*x = HTTPRoute{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +635,7 @@ func (x *HTTPRoute) String() string {
 func (*HTTPRoute) ProtoMessage() {}
 
 func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +648,7 @@ func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRoute.ProtoReflect.Descriptor instead.
 func (*HTTPRoute) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{4}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HTTPRoute) GetNamespace() string {
@@ -545,7 +703,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +715,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +728,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HTTPRule) GetName() string {
@@ -635,7 +793,7 @@ type HTTPMatch struct {
 
 func (x *HTTPMatch) Reset() {
 	*x = HTTPMatch{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +805,7 @@ func (x *HTTPMatch) String() string {
 func (*HTTPMatch) ProtoMessage() {}
 
 func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +818,7 @@ func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMatch.ProtoReflect.Descriptor instead.
 func (*HTTPMatch) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HTTPMatch) GetPath() string {
@@ -708,7 +866,7 @@ type NameValue struct {
 
 func (x *NameValue) Reset() {
 	*x = NameValue{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +878,7 @@ func (x *NameValue) String() string {
 func (*NameValue) ProtoMessage() {}
 
 func (x *NameValue) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +891,7 @@ func (x *NameValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameValue.ProtoReflect.Descriptor instead.
 func (*NameValue) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NameValue) GetName() string {
@@ -763,7 +921,7 @@ type HTTPFilters struct {
 
 func (x *HTTPFilters) Reset() {
 	*x = HTTPFilters{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +933,7 @@ func (x *HTTPFilters) String() string {
 func (*HTTPFilters) ProtoMessage() {}
 
 func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +946,7 @@ func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPFilters.ProtoReflect.Descriptor instead.
 func (*HTTPFilters) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HTTPFilters) GetRequest() *HeaderChange {
@@ -837,7 +995,7 @@ type HeaderChange struct {
 
 func (x *HeaderChange) Reset() {
 	*x = HeaderChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +1007,7 @@ func (x *HeaderChange) String() string {
 func (*HeaderChange) ProtoMessage() {}
 
 func (x *HeaderChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1020,7 @@ func (x *HeaderChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderChange.ProtoReflect.Descriptor instead.
 func (*HeaderChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeaderChange) GetSet() []*NameValue {
@@ -896,7 +1054,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1066,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1079,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -951,7 +1109,7 @@ type HTTPRedirect struct {
 
 func (x *HTTPRedirect) Reset() {
 	*x = HTTPRedirect{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1121,7 @@ func (x *HTTPRedirect) String() string {
 func (*HTTPRedirect) ProtoMessage() {}
 
 func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1134,7 @@ func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRedirect.ProtoReflect.Descriptor instead.
 func (*HTTPRedirect) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HTTPRedirect) GetScheme() string {
@@ -1024,7 +1182,7 @@ type HTTPRewrite struct {
 
 func (x *HTTPRewrite) Reset() {
 	*x = HTTPRewrite{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1194,7 @@ func (x *HTTPRewrite) String() string {
 func (*HTTPRewrite) ProtoMessage() {}
 
 func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1207,7 @@ func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRewrite.ProtoReflect.Descriptor instead.
 func (*HTTPRewrite) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HTTPRewrite) GetHostname() string {
@@ -1077,7 +1235,7 @@ type HTTPMirror struct {
 
 func (x *HTTPMirror) Reset() {
 	*x = HTTPMirror{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1247,7 @@ func (x *HTTPMirror) String() string {
 func (*HTTPMirror) ProtoMessage() {}
 
 func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1260,7 @@ func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMirror.ProtoReflect.Descriptor instead.
 func (*HTTPMirror) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HTTPMirror) GetBackend() *HTTPBackend {
@@ -1140,7 +1298,7 @@ type HTTPBackend struct {
 
 func (x *HTTPBackend) Reset() {
 	*x = HTTPBackend{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1310,7 @@ func (x *HTTPBackend) String() string {
 func (*HTTPBackend) ProtoMessage() {}
 
 func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1323,7 @@ func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPBackend.ProtoReflect.Descriptor instead.
 func (*HTTPBackend) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HTTPBackend) GetService() *ServiceKey {
@@ -1213,7 +1371,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1383,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1396,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ServiceKey) GetNamespace() string {
@@ -1275,7 +1433,7 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"httpRoutes\"\x86\x01\n" +
 	"\x0fServicePolicies\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x129\n" +
-	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\xd1\x02\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\x97\x03\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -1284,12 +1442,27 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\bhostname\x18\x05 \x01(\tR\bhostname\x12C\n" +
 	"\fcertificates\x18\x06 \x03(\v2\x1f.isthmus.gateway.v1.CertificateR\fcertificates\x12\x1f\n" +
 	"\vhttp_routes\x18\a \x03(\rR\n" +
-	"httpRoutes\"D\n" +
+	"httpRoutes\x12;\n" +
+	"\n" +
+	"tls_routes\x18\b \x03(\v2\x1c.isthmus.gateway.v1.TLSRouteR\ttlsRoutes\"M\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05HBONE\x10\x01\x12\b\n" +
 	"\x04HTTP\x10\x02\x12\t\n" +
-	"\x05HTTPS\x10\x03\"5\n" +
+	"\x05HTTPS\x10\x03\x12\a\n" +
+	"\x03TLS\x10\x04\"\xb0\x01\n" +
+	"\bTLSRoute\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\x03R\acreated\x12\x1c\n" +
+	"\thostnames\x18\x04 \x03(\tR\thostnames\x12:\n" +
+	"\bbackends\x18\x05 \x03(\v2\x1e.isthmus.gateway.v1.TLSBackendR\bbackends\"\x8c\x01\n" +
+	"\n" +
+	"TLSBackend\x128\n" +
+	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"5\n" +
 	"\vCertificate\x12\x14\n" +
 	"\x05chain\x18\x01 \x01(\tR\x05chain\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"\xa9\x01\n" +
@@ -1372,62 +1545,67 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
 	(PathChange_Kind)(0),             // 1: isthmus.gateway.v1.PathChange.Kind
 	(*Gateway)(nil),                  // 2: isthmus.gateway.v1.Gateway
 	(*ServicePolicies)(nil),          // 3: isthmus.gateway.v1.ServicePolicies
 	(*Listener)(nil),                 // 4: isthmus.gateway.v1.Listener
-	(*Certificate)(nil),              // 5: isthmus.gateway.v1.Certificate
-	(*HTTPRoute)(nil),                // 6: isthmus.gateway.v1.HTTPRoute
-	(*HTTPRule)(nil),                 // 7: isthmus.gateway.v1.HTTPRule
-	(*HTTPMatch)(nil),                // 8: isthmus.gateway.v1.HTTPMatch
-	(*NameValue)(nil),                // 9: isthmus.gateway.v1.NameValue
-	(*HTTPFilters)(nil),              // 10: isthmus.gateway.v1.HTTPFilters
-	(*HeaderChange)(nil),             // 11: isthmus.gateway.v1.HeaderChange
-	(*PathChange)(nil),               // 12: isthmus.gateway.v1.PathChange
-	(*HTTPRedirect)(nil),             // 13: isthmus.gateway.v1.HTTPRedirect
-	(*HTTPRewrite)(nil),              // 14: isthmus.gateway.v1.HTTPRewrite
-	(*HTTPMirror)(nil),               // 15: isthmus.gateway.v1.HTTPMirror
-	(*HTTPBackend)(nil),              // 16: isthmus.gateway.v1.HTTPBackend
-	(*ServiceKey)(nil),               // 17: isthmus.gateway.v1.ServiceKey
-	(*securitypb.Authorization)(nil), // 18: istio.security.Authorization
+	(*TLSRoute)(nil),                 // 5: isthmus.gateway.v1.TLSRoute
+	(*TLSBackend)(nil),               // 6: isthmus.gateway.v1.TLSBackend
+	(*Certificate)(nil),              // 7: isthmus.gateway.v1.Certificate
+	(*HTTPRoute)(nil),                // 8: isthmus.gateway.v1.HTTPRoute
+	(*HTTPRule)(nil),                 // 9: isthmus.gateway.v1.HTTPRule
+	(*HTTPMatch)(nil),                // 10: isthmus.gateway.v1.HTTPMatch
+	(*NameValue)(nil),                // 11: isthmus.gateway.v1.NameValue
+	(*HTTPFilters)(nil),              // 12: isthmus.gateway.v1.HTTPFilters
+	(*HeaderChange)(nil),             // 13: isthmus.gateway.v1.HeaderChange
+	(*PathChange)(nil),               // 14: isthmus.gateway.v1.PathChange
+	(*HTTPRedirect)(nil),             // 15: isthmus.gateway.v1.HTTPRedirect
+	(*HTTPRewrite)(nil),              // 16: isthmus.gateway.v1.HTTPRewrite
+	(*HTTPMirror)(nil),               // 17: isthmus.gateway.v1.HTTPMirror
+	(*HTTPBackend)(nil),              // 18: isthmus.gateway.v1.HTTPBackend
+	(*ServiceKey)(nil),               // 19: isthmus.gateway.v1.ServiceKey
+	(*securitypb.Authorization)(nil), // 20: istio.security.Authorization
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
 	4,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
-	17, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	18, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	19, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
+	20, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
 	3,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
-	6,  // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
-	17, // 5: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	18, // 6: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	8,  // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
+	19, // 5: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	20, // 6: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
 	0,  // 7: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
-	5,  // 8: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
-	7,  // 9: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
-	8,  // 10: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
-	10, // 11: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	16, // 12: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
-	9,  // 13: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
-	9,  // 14: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
-	11, // 15: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
-	11, // 16: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
-	13, // 17: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
-	14, // 18: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
-	15, // 19: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
-	9,  // 20: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
-	9,  // 21: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
-	1,  // 22: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
-	12, // 23: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
-	12, // 24: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
-	16, // 25: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
-	17, // 26: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	10, // 27: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	7,  // 8: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
+	5,  // 9: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
+	6,  // 10: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.TLSBackend
+	19, // 11: isthmus.gateway.v1.TLSBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	9,  // 12: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
+	10, // 13: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
+	12, // 14: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	18, // 15: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
+	11, // 16: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
+	11, // 17: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
+	13, // 18: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
+	13, // 19: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
+	15, // 20: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
+	16, // 21: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
+	17, // 22: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
+	11, // 23: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
+	11, // 24: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
+	1,  // 25: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
+	14, // 26: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
+	14, // 27: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
+	18, // 28: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
+	19, // 29: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	12, // 30: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -1441,7 +1619,7 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
