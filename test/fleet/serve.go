@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -83,15 +84,21 @@ func selector(r *http.Request, namespace string) (func(client.Object) bool, erro
 		return nil, err
 	}
 	for _, requirement := range byField.Requirements() {
-		if requirement.Field != "metadata.name" && requirement.Field != "metadata.namespace" {
+		if !slices.Contains([]string{"metadata.name", "metadata.namespace", fieldNode}, requirement.Field) {
 			return nil, fmt.Errorf("field %q cannot be selected by", requirement.Field)
 		}
 	}
 	return func(o client.Object) bool {
-		return (namespace == "" || o.GetNamespace() == namespace) && byLabel.Matches(labels.Set(o.GetLabels())) &&
-			byField.Matches(fields.Set{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace()})
+		selectable := fields.Set{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace()}
+		if pod, ok := o.(*corev1.Pod); ok {
+			selectable[fieldNode] = pod.Spec.NodeName
+		}
+		return (namespace == "" || o.GetNamespace() == namespace) && byLabel.Matches(labels.Set(o.GetLabels())) && byField.Matches(selectable)
 	}, nil
 }
+
+// fieldNode is what a node's agent selects its pods by.
+const fieldNode = "spec.nodeName"
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request, t target) {
 	t.table.mu.Lock()

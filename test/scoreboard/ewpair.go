@@ -159,7 +159,7 @@ func appRelayDouble(o appOrder) (appFound, error) {
 	}
 	source := mtls.NewSource(signed{signer}, mtls.SourceOptions{}) // it lives as long as the process
 	config := source.Client(clientIdentity, []mesh.Identity{serverIdentity})
-	return appFound{}, listenAll(o.Listen, func(c *net.TCPConn) {
+	return appFound{}, listenAll(net.ListenConfig{}, o.Listen, func(c *net.TCPConn) {
 		dialled, err := new(net.Dialer).DialContext(context.Background(), "tcp4", o.To)
 		if err != nil {
 			return // its client sees the end
