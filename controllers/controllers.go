@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
@@ -175,20 +176,21 @@ type plane struct {
 	vips      *VIPReconciler
 	overlays  *Overlays
 	events    events.EventRecorder
+	secrets   *Secrets
 	local     chan struct{} // closed once the local cluster was read
 	inboxes   inboxes
 }
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust *inbox
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes *inbox
 }
 
 func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, uid types.UID) (*plane, error) {
 	c := mgr.GetClient()
 	p := &plane{
 		options: o, store: world.NewStore(), local: make(chan struct{}),
-		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
+		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
 	}
 	callers, err := NewCallers(ctx, mgr, o.World, o.Proxies, o.Registerer)
 	if err != nil {
@@ -211,6 +213,12 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.trust.changed = func() { p.inboxes.wishes.add(types.NamespacedName{Name: "all"}) } // whose status says which domains have no roots
 	p.pipeline = NewPipeline(p.store, o.World, p.trust, p.known, p.translated, o.Log.WithName("pipeline"))
 	p.pipeline.deadline = cmp.Or(o.deadline, bootDeadline)
+	clientset, err := kubernetes.NewForConfig(mgr.GetConfig())
+	if err != nil {
+		return nil, fmt.Errorf("make a client for Secrets: %w", err)
+	}
+	p.secrets = NewSecrets(clientset, p.store, o.Log.WithName("secrets"))
+	p.pipeline.settled = p.secrets.Settled
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
 		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),
@@ -231,6 +239,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 		mgr.Add(p.authority),
 		mgr.Add(p.overlays),
 		mgr.Add(p.pipeline),
+		mgr.Add(p.secrets),
 		mgr.Add(everywhere(func(ctx context.Context) error { return p.serve(ctx, services) })),
 		mgr.Add(everywhere(func(ctx context.Context) error { return p.wakeWriters(ctx, mgr.Elected()) })),
 		mgr.Add(&defaults{client: mgr.GetClient(), reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, log: o.Log.WithName("defaults")}),
@@ -255,6 +264,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		roots.SetupWithManager(mgr, p.inboxes.roots),
 		newGatewayClassStatus(c).SetupWithManager(mgr, newInbox()),
 		newGatewayStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.gateways),
+		newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.routes),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
 		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),
@@ -349,6 +359,8 @@ func (p *plane) translated(c translate.Change) {
 		switch ref.Kind {
 		case world.KindGateway:
 			p.inboxes.gateways.add(name)
+		case world.KindHTTPRoute:
+			p.inboxes.routes.add(name)
 		case world.KindServiceScope:
 			p.inboxes.scopes.add(name)
 		case world.KindRemoteCluster:
@@ -360,6 +372,10 @@ func (p *plane) translated(c translate.Change) {
 		case world.KindPeerAuthentication:
 			p.inboxes.peers.add(name)
 		}
+	}
+	p.secrets.Want(c.Secrets)
+	for key := range c.Listeners {
+		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
 	}
 	for key := range c.GatewayAddresses {
 		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})

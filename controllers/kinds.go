@@ -54,6 +54,8 @@ func remoteKinds() []watched {
 // localKinds are read from our own cluster. RemoteClusters are not among them: which of them count is for a plan to say.
 func localKinds() []watched {
 	return append(remoteKinds(),
+		kindOf[gatewayv1.HTTPRoute](world.KindHTTPRoute, true),
+		kindOf[gatewayv1.ReferenceGrant](world.KindReferenceGrant, true),
 		kindOf[securityv1.AuthorizationPolicy](world.KindAuthorizationPolicy, true),
 		kindOf[securityv1.PeerAuthentication](world.KindPeerAuthentication, true),
 	)

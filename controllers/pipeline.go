@@ -47,6 +47,8 @@ type Pipeline struct {
 	local   world.Cluster
 	known   func() (own bool, unheard []world.Cluster) // whether our own cluster as it was at start is in the store, and which others are not, in order
 	changed func(translate.Change)
+	// settled says whether everything was read that is wanted only because of what was translated before; nil: there is no such thing.
+	settled func() bool
 	log     logr.Logger
 	ready   chan struct{}
 	// deadline is bootDeadline but in tests.
@@ -65,6 +67,7 @@ type results struct {
 	remotes   map[world.Cluster]translate.RemoteCount
 	vips      map[mesh.ServiceKey]world.Cluster
 	serving   map[mesh.GatewayKey]struct{}
+	listeners map[world.Key][]translate.ListenerState
 }
 
 // NewPipeline makes a pipeline. changed is called from its goroutine after every change and must not block.
@@ -80,6 +83,7 @@ func NewPipeline(store *world.Store, config world.Config, publish publisher, kno
 			remotes:   map[world.Cluster]translate.RemoteCount{},
 			vips:      map[mesh.ServiceKey]world.Cluster{},
 			serving:   map[mesh.GatewayKey]struct{}{},
+			listeners: map[world.Key][]translate.ListenerState{},
 		},
 	}
 }
@@ -116,7 +120,7 @@ func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 		if !p.step(ctx, bootTick) {
 			return nil, false
 		}
-		if own && (len(unheard) == 0 || time.Since(began) > p.deadline) {
+		if own && (p.settled == nil || p.settled()) && (len(unheard) == 0 || time.Since(began) > p.deadline) {
 			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
 			if len(unheard) > 0 {
 				p.publish.SetDoubt(inDoubt(unheard))
@@ -186,6 +190,9 @@ func (p *Pipeline) apply(delta world.Delta) {
 	for key, a := range change.GatewayAddresses {
 		setPointer(r.addresses, key, a)
 	}
+	for key, l := range change.Listeners {
+		setPointer(r.listeners, key, l)
+	}
 	for key, s := range change.Scopes {
 		setPointer(r.scopes, key, s)
 	}
@@ -254,6 +261,13 @@ func (p *Pipeline) Addresses(namespace, name string) ([]world.GatewayAddress, bo
 	defer p.mu.RUnlock()
 	a, ok := p.results.addresses[p.key(namespace, name)]
 	return a, ok
+}
+
+// Listeners of a local Gateway of ours, in their order.
+func (p *Pipeline) Listeners(namespace, name string) []translate.ListenerState {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.results.listeners[p.key(namespace, name)]
 }
 
 // Scope gives the status of a ServiceScope; false if it was not translated yet.

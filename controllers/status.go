@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -67,6 +68,7 @@ type findings interface {
 	Addresses(namespace, name string) ([]world.GatewayAddress, bool)
 	Scope(name string) (translate.ScopeStatus, bool)
 	Remote(id world.Cluster) translate.RemoteCount
+	Listeners(namespace, name string) []translate.ListenerState
 }
 
 func newGatewayStatus(c client.Client, p findings) *statusWriter {
@@ -100,14 +102,21 @@ func fillGateway(g *gatewayv1.Gateway, p findings) {
 	}
 	g.Status.Addresses = status
 
+	states := p.Listeners(g.Namespace, g.Name)
 	var listeners []gatewayv1.ListenerStatus
 	for _, l := range g.Spec.Listeners {
 		entry := gatewayv1.ListenerStatus{Name: l.Name}
 		if i := slices.IndexFunc(g.Status.Listeners, func(s gatewayv1.ListenerStatus) bool { return s.Name == l.Name }); i >= 0 {
 			entry.Conditions = g.Status.Listeners[i].Conditions
 		}
-		// Routes do not attach to an HBONE listener: which services it serves is for ServiceScopes to say.
 		entry.SupportedKinds = []gatewayv1.RouteGroupKind{}
+		if i := slices.IndexFunc(states, func(s translate.ListenerState) bool { return s.Name == string(l.Name) }); i >= 0 {
+			entry.AttachedRoutes = clampCount(states[i].Attached)
+			for _, k := range states[i].Kinds {
+				group, kind, _ := strings.Cut(k, "/")
+				entry.SupportedKinds = append(entry.SupportedKinds, gatewayv1.RouteGroupKind{Group: (*gatewayv1.Group)(&group), Kind: gatewayv1.Kind(kind)})
+			}
+		}
 		own := of(all, string(l.Name))
 		for i := range own {
 			own[i].Listener = ""
