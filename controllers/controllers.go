@@ -35,7 +35,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
-	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
@@ -181,16 +180,11 @@ type plane struct {
 	inboxes   inboxes
 }
 
-// inboxes are how news of our own reach the controllers that write.
-type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes *inbox
-}
-
 func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, uid types.UID) (*plane, error) {
 	c := mgr.GetClient()
 	p := &plane{
 		options: o, store: world.NewStore(), local: make(chan struct{}),
-		inboxes: inboxes{newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox(), newInbox()},
+		inboxes: newInboxes(),
 	}
 	callers, err := NewCallers(ctx, mgr, o.World, o.Proxies, o.Registerer)
 	if err != nil {
@@ -265,6 +259,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		newGatewayClassStatus(c).SetupWithManager(mgr, newInbox()),
 		newGatewayStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.gateways),
 		newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.routes),
+		newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.tlsRoutes),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
 		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),
@@ -345,58 +340,6 @@ func (p *plane) ready(*http.Request) error {
 		return nil
 	default:
 		return errors.New("the world is being read")
-	}
-}
-
-// translated passes on what a change means for those who write.
-func (p *plane) translated(c translate.Change) {
-	local := func(k world.Key) bool { return k.Cluster == p.options.World.LocalCluster }
-	for ref := range c.Findings {
-		if !local(ref.Key) {
-			continue
-		}
-		name := types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
-		switch ref.Kind {
-		case world.KindGateway:
-			p.inboxes.gateways.add(name)
-		case world.KindHTTPRoute:
-			p.inboxes.routes.add(name)
-		case world.KindServiceScope:
-			p.inboxes.scopes.add(name)
-		case world.KindRemoteCluster:
-			p.inboxes.remotes.add(name)
-		case world.KindService:
-			p.inboxes.services.add(name)
-		case world.KindAuthorizationPolicy:
-			p.inboxes.policies.add(name)
-		case world.KindPeerAuthentication:
-			p.inboxes.peers.add(name)
-		}
-	}
-	p.secrets.Want(c.Secrets)
-	for key := range c.Listeners {
-		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
-	}
-	for key := range c.GatewayAddresses {
-		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
-	}
-	for key := range c.Gateways {
-		p.inboxes.plans.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
-	}
-	for key := range c.Mesh.Gateways {
-		p.inboxes.roots.add(types.NamespacedName{Name: key.Namespace})
-	}
-	for key := range c.Scopes {
-		p.inboxes.scopes.add(types.NamespacedName{Name: key.Name})
-	}
-	for id, count := range c.Remotes {
-		p.remotes.metrics.translated(id, count)
-		if name := p.wishes.Named(id); name != "" {
-			p.inboxes.remotes.addSoon(types.NamespacedName{Name: name}, countsDelay)
-		}
-	}
-	if len(c.VIPs) > 0 {
-		p.inboxes.vips.add(types.NamespacedName{Name: vipsName})
 	}
 }
 

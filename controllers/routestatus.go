@@ -21,20 +21,37 @@ const untranslatedWait = 500 * time.Millisecond
 // parentTypes are the condition types of a route's parent that we own.
 var parentTypes = []string{string(gatewayv1.RouteConditionAccepted), string(gatewayv1.RouteConditionResolvedRefs), string(gatewayv1.RouteConditionPartiallyInvalid)}
 
-// newHTTPRouteStatus writes what became of a route at each of its parents that are ours. Until ready is closed nothing is known of routes, so
-// nothing is written: what an earlier process wrote stays.
+// newHTTPRouteStatus writes what became of HTTPRoutes, see newRouteStatus.
 func newHTTPRouteStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
+	return newRouteStatus(c, p, ready, world.KindHTTPRoute, "httproute-status", func() client.Object { return &gatewayv1.HTTPRoute{} },
+		func(o client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus) {
+			r := o.(*gatewayv1.HTTPRoute)
+			return r.Spec.ParentRefs, &r.Status.RouteStatus
+		})
+}
+
+// newTLSRouteStatus writes what became of TLSRoutes, see newRouteStatus.
+func newTLSRouteStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
+	return newRouteStatus(c, p, ready, world.KindTLSRoute, "tlsroute-status", func() client.Object { return &gatewayv1.TLSRoute{} },
+		func(o client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus) {
+			r := o.(*gatewayv1.TLSRoute)
+			return r.Spec.ParentRefs, &r.Status.RouteStatus
+		})
+}
+
+// newRouteStatus writes what became of routes at each of their parents that are ours. Until ready is closed nothing is known of routes, so
+// nothing is written: what an earlier process wrote stays.
+func newRouteStatus(c client.Client, p findings, ready <-chan struct{}, kind world.Kind, name string, empty func() client.Object, parts func(client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus)) *statusWriter {
 	return &statusWriter{
-		name: "httproute-status", client: c, empty: func() client.Object { return &gatewayv1.HTTPRoute{} },
+		name: name, client: c, empty: empty,
 		fill: func(o client.Object) time.Duration {
 			select {
 			case <-ready:
 			default:
 				return untranslatedWait
 			}
-			r := o.(*gatewayv1.HTTPRoute)
-			found := p.Findings(world.KindHTTPRoute, r.Namespace, r.Name)
-			r.Status.Parents = parentStatuses(r.Status.Parents, r.Spec.ParentRefs, r.Namespace, r.Generation, found)
+			parents, status := parts(o)
+			status.Parents = parentStatuses(status.Parents, parents, o.GetNamespace(), o.GetGeneration(), p.Findings(kind, o.GetNamespace(), o.GetName()))
 			return 0
 		},
 	}

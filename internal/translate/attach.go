@@ -22,8 +22,8 @@ const (
 	partiallyInvalid = string(gatewayv1.RouteConditionPartiallyInvalid)
 )
 
-// kindHTTPRoute is how allowedRoutes.kinds names HTTPRoutes.
-const kindHTTPRoute = gatewayv1.GroupName + "/HTTPRoute"
+// routeKind is how allowedRoutes.kinds names a kind of routes.
+func routeKind(k world.Kind) string { return gatewayv1.GroupName + "/" + string(k) }
 
 // ListenerState is the part of a listener's status that is no condition.
 type ListenerState struct {
@@ -35,9 +35,10 @@ type ListenerState struct {
 
 // gate is one of our Gateways while it is looked at.
 type gate struct {
-	gateway  *world.Gateway
-	verdicts []listenerVerdict
-	routes   [][]*mesh.HTTPRoute // by listener
+	gateway   *world.Gateway
+	verdicts  []listenerVerdict
+	routes    [][]*mesh.HTTPRoute // by listener
+	tlsRoutes [][]*mesh.TLSRoute  // by listener
 }
 
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
@@ -59,11 +60,12 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 			findings[r.Ref()] = out
 		}
 	}
+	x.attachTLS(gates, findings)
 	for _, g := range gates {
 		for i := range g.routes {
 			slices.SortFunc(g.routes[i], compareRoutes)
 			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
-			g.verdicts[i].attached = len(g.routes[i])
+			g.verdicts[i].attached = len(g.routes[i]) + len(g.tlsRoutes[i])
 		}
 	}
 }
@@ -78,7 +80,7 @@ func (x *index) attach(r *world.HTTPRoute, p world.RouteParent, g *gate) []Findi
 		}
 		return f
 	}
-	at, reason, message := x.fitting(r, p, g)
+	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
 	switch {
 	case reason == "" && c.left == 0 && c.dropped.reason != "":
 		reason, message = c.dropped.reason, c.dropped.message
@@ -107,7 +109,7 @@ func (x *index) attach(r *world.HTTPRoute, p world.RouteParent, g *gate) []Findi
 }
 
 // fitting are the listeners that a route attaches to by one of its parents, or why there are none.
-func (x *index) fitting(r *world.HTTPRoute, p world.RouteParent, g *gate) (at []int, reason, message string) {
+func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RouteParent, g *gate) (at []int, reason, message string) {
 	var named, allowed []int
 	for i, v := range g.verdicts {
 		l := v.listener
@@ -115,7 +117,7 @@ func (x *index) fitting(r *world.HTTPRoute, p world.RouteParent, g *gate) (at []
 			continue
 		}
 		named = append(named, i)
-		if slices.Contains(v.kinds, kindHTTPRoute) && x.admits(g.gateway, l, r.Namespace) {
+		if slices.Contains(v.kinds, routeKind(r.Kind)) && x.admits(g.gateway, l, r.Namespace) {
 			allowed = append(allowed, i)
 		}
 	}
@@ -129,10 +131,10 @@ func (x *index) fitting(r *world.HTTPRoute, p world.RouteParent, g *gate) (at []
 	}
 	if len(allowed) == 0 {
 		return nil, string(gatewayv1.RouteReasonNotAllowedByListeners),
-			fmt.Sprintf("no listener of Gateway %s takes HTTPRoutes of namespace %s: see allowedRoutes and protocol of its listeners", name, r.Namespace)
+			fmt.Sprintf("no listener of Gateway %s takes %ss of namespace %s: see allowedRoutes and protocol of its listeners", name, r.Kind, r.Namespace)
 	}
 	for _, i := range allowed {
-		if anyMeets(g.verdicts[i].listener.Hostname, r.Hostnames) {
+		if anyMeets(g.verdicts[i].listener.Hostname, hostnames) {
 			at = append(at, i)
 		}
 	}
@@ -175,7 +177,7 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 		}
 		out = append(out, mesh.Listener{
 			Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener.Port), Protocol: servedProtocols[v.listener.Protocol],
-			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i],
+			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i],
 		})
 	}
 	return out

@@ -21,7 +21,10 @@ const (
 	protocolHBONE = "HBONE"
 	protocolHTTP  = string(gatewayv1.HTTPProtocolType)
 	protocolHTTPS = string(gatewayv1.HTTPSProtocolType)
-	tlsTerminate  = string(gatewayv1.TLSModeTerminate)
+	protocolTLS   = string(gatewayv1.TLSProtocolType)
+
+	tlsTerminate, tlsPassthrough = string(gatewayv1.TLSModeTerminate), string(gatewayv1.TLSModePassthrough)
+
 	// optionTerminateMode says whose certificate an HBONE listener proves; only the mesh's own is served.
 	optionTerminateMode = "gateway.istio.io/tls-terminate-mode"
 	istioMutual         = "ISTIO_MUTUAL"
@@ -91,7 +94,7 @@ func (x *index) gateways() gateways {
 	})
 	gates := map[world.Key]*gate{}
 	for _, g := range ours {
-		gates[g.Key] = &gate{gateway: g, verdicts: x.judgeListeners(g, out.secrets), routes: make([][]*mesh.HTTPRoute, len(g.Listeners))}
+		gates[g.Key] = &gate{gateway: g, verdicts: x.judgeListeners(g, out.secrets), routes: make([][]*mesh.HTTPRoute, len(g.Listeners)), tlsRoutes: make([][]*mesh.TLSRoute, len(g.Listeners))}
 	}
 	x.attachAll(gates, out.findings)
 	taken := map[string]world.Key{}

@@ -62,11 +62,14 @@ type index struct {
 	claims             claims                     // addresses that other clusters say are theirs
 
 	// Routes, all of our own cluster.
-	routesTo   multi[world.Key, world.Key]  // Service, which may not be there → routes that refer to it
-	routesInto multi[string, world.Key]     // namespace's name → routes of others that refer to something in it
-	routesFrom multi[string, world.Key]     // namespace's name → routes in it
-	grantsIn   multi[string, world.Key]     // namespace's name → ReferenceGrants in it
-	routes     map[world.Key]*compiledRoute // those that were asked for since they changed
+	routesTo   multi[world.Key, world.Key] // Service, which may not be there → routes that refer to it
+	routesInto multi[string, world.Key]    // namespace's name → routes of others that refer to something in it
+	routesFrom multi[string, world.Key]    // namespace's name → routes in it
+	// The same for TLSRoutes, which are few and looked at anew each time.
+	tlsRoutesTo   multi[world.Key, world.Key]
+	tlsRoutesFrom multi[string, world.Key]
+	grantsIn      multi[string, world.Key]     // namespace's name → ReferenceGrants in it
+	routes        map[world.Key]*compiledRoute // those that were asked for since they changed
 }
 
 func newIndex(c world.Config) *index {
@@ -80,7 +83,7 @@ func newIndex(c world.Config) *index {
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
-		routesTo: multi[world.Key, world.Key]{}, routesInto: multi[string, world.Key]{}, routesFrom: multi[string, world.Key]{},
+		routesTo: multi[world.Key, world.Key]{}, routesInto: multi[string, world.Key]{}, routesFrom: multi[string, world.Key]{}, tlsRoutesTo: multi[world.Key, world.Key]{}, tlsRoutesFrom: multi[string, world.Key]{},
 		grantsIn: multi[string, world.Key]{}, routes: map[world.Key]*compiledRoute{},
 	}
 }
@@ -139,6 +142,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	})
 	foldInto(x.state.Overlays, d.Overlays, func(k world.Key, was, now *world.Overlay) { x.foldOverlay(k, t) })
 	foldInto(x.state.HTTPRoutes, d.HTTPRoutes, func(k world.Key, was, now *world.HTTPRoute) { x.foldRoute(k, was, now, t) })
+	foldInto(x.state.TLSRoutes, d.TLSRoutes, func(k world.Key, was, now *world.TLSRoute) { x.foldTLSRoute(k, was, now, t) })
 	foldInto(x.state.ReferenceGrants, d.ReferenceGrants, func(k world.Key, was, now *world.ReferenceGrant) { x.foldGrant(k, now, t) })
 	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { t.routes = true })
 	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
@@ -185,7 +189,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if k.Cluster == x.config.LocalCluster {
 		foldWish(x.waypointNamespaces, k, before, after)
 		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
-		t.routes = t.routes || len(x.routesFrom[k.Name]) > 0
+		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.tlsRoutesFrom[k.Name]) > 0
 	}
 	for n := range x.namesIn[k.Name] {
 		t.names.add(n)

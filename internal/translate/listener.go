@@ -30,7 +30,7 @@ type listenerVerdict struct {
 
 // servedProtocols are those of listeners that are served.
 var servedProtocols = map[string]mesh.ListenerProtocol{
-	protocolHBONE: mesh.ListenerHBONE, protocolHTTP: mesh.ListenerHTTP, protocolHTTPS: mesh.ListenerHTTPS,
+	protocolHBONE: mesh.ListenerHBONE, protocolHTTP: mesh.ListenerHTTP, protocolHTTPS: mesh.ListenerHTTPS, protocolTLS: mesh.ListenerTLS,
 }
 
 // judgeListeners looks at a Gateway's listeners. Secrets that they may refer to are noted as wanted.
@@ -68,15 +68,14 @@ func clash(a, b world.Listener) bool {
 		return false
 	}
 	if a.Protocol != b.Protocol {
-		overTLS := func(l world.Listener) bool { return l.Protocol == "HTTPS" || l.Protocol == "TLS" }
-		return !overTLS(a) || !overTLS(b)
+		return true // HTTPS and TLS could share one by their hostnames, and do not yet
 	}
 	return a.Hostname == b.Hostname
 }
 
 func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerConditionReason, string) {
 	if servedProtocols[l.Protocol] == 0 {
-		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE, HTTP and HTTPS are", l.Protocol)
+		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE, HTTP, HTTPS and TLS are", l.Protocol)
 	}
 	if purpose, ok := reservedPorts[l.Port]; ok {
 		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is the gateway's own, for %s", l.Port, purpose)
@@ -93,6 +92,12 @@ func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerCo
 	case l.Protocol == protocolHTTPS && len(l.Certificates) == 0:
 		return unsupported, "tls.certificateRefs: an HTTPS listener needs a certificate"
 	case l.Protocol == protocolHTTPS:
+		return "", ""
+	case l.Protocol == protocolTLS && l.TLSMode != tlsPassthrough:
+		return unsupported, fmt.Sprintf("tls.mode: of a listener for TLS only Passthrough is served, not %q", l.TLSMode)
+	case l.Protocol == protocolTLS && len(l.Certificates) > 0:
+		return unsupported, "tls.certificateRefs: a listener that passes TLS on takes no certificate"
+	case l.Protocol == protocolTLS:
 		return "", ""
 	}
 	return judgeHBONE(l)
@@ -124,8 +129,11 @@ func judgeHBONE(l world.Listener) (gatewayv1.ListenerConditionReason, string) {
 // judgeKinds settles which kinds of routes may attach.
 func (v *listenerVerdict) judgeKinds() {
 	var can []string
-	if servedProtocols[v.listener.Protocol].HTTP() {
-		can = []string{kindHTTPRoute}
+	switch p := servedProtocols[v.listener.Protocol]; {
+	case p.HTTP():
+		can = []string{routeKind(world.KindHTTPRoute)}
+	case p == mesh.ListenerTLS:
+		can = []string{routeKind(world.KindTLSRoute)}
 	}
 	if len(v.listener.RouteKinds) == 0 {
 		v.kinds = can

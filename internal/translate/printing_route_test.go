@@ -15,6 +15,9 @@ func printRouting(g *mesh.Gateway) []string {
 	var lines []string
 	routes := map[*mesh.HTTPRoute]bool{}
 	for _, l := range g.Listeners {
+		if l.Protocol == mesh.ListenerTLS {
+			lines = append(lines, printTLS(g, l)...)
+		}
 		if !l.Protocol.HTTP() {
 			continue
 		}
@@ -35,6 +38,25 @@ func printRouting(g *mesh.Gateway) []string {
 		for i := range r.Rules {
 			lines = append(lines, fmt.Sprintf("rule     %s of %s %d%s", r.Key(), g.Key(), i, printHTTPRule(&r.Rules[i], r.Hostnames)))
 		}
+	}
+	return lines
+}
+
+func printTLS(g *mesh.Gateway, l mesh.Listener) []string {
+	lines := []string{fmt.Sprintf("listener %s %s:%d tls", g.Key(), l.Name, l.Port)}
+	for _, r := range l.TLSRoutes {
+		line := fmt.Sprintf("tlsroute %s/%s of %s %s", r.Namespace, r.Name, g.Key(), l.Name)
+		for _, h := range r.Hostnames {
+			line += " host=" + h
+		}
+		for _, b := range r.Backends {
+			if b.Problem != "" {
+				line += fmt.Sprintf(" to=(%s)*%d", b.Problem, b.Weight)
+			} else {
+				line += fmt.Sprintf(" to=%s:%d*%d", b.Service, b.Port, b.Weight)
+			}
+		}
+		lines = append(lines, line)
 	}
 	return lines
 }

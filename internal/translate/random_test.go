@@ -242,13 +242,13 @@ func (g generator) gateway() *world.Gateway {
 		Parameters: pick(g, []string{"", "", "", "overlay"}),
 	}
 	for i := range 1 + g.IntN(2) {
-		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, protocolHTTP, protocolHTTPS, "TCP"}),
+		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, protocolHTTP, protocolHTTPS, protocolTLS, "TCP"}),
 			Hostname: pick(g, []string{"", "", "", "a.example.com", "*.example.com"}), HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
 		if l.RoutesFrom = pick(g, []string{"", "All", "Selector"}); l.RoutesFrom == "Selector" {
 			l.RouteNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
 		}
 		if l.Protocol != protocolHBONE || g.chance(5) {
-			l.Certificates, l.RouteKinds = g.certificates(), pick(g, [][]string{nil, nil, nil, {kindHTTPRoute}, {"x/Y"}})
+			l.Certificates, l.RouteKinds = g.certificates(), pick(g, [][]string{nil, nil, nil, {routeKind(world.KindHTTPRoute)}, {"x/Y"}})
 		}
 		if g.chance(10) {
 			l.TLSOptions = map[string]string{optionTerminateMode: pick(g, []string{istioMutual, "ODD"})}

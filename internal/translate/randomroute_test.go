@@ -17,8 +17,10 @@ var someSecrets = []string{"cert", "other"}
 // routing is a route, or what one or a listener refers to.
 func (g generator) routing() world.Object {
 	switch n := g.IntN(10); {
-	case n < 6:
+	case n < 5:
 		return g.route()
+	case n < 6:
+		return g.tlsRoute()
 	case n < 8:
 		return g.grant()
 	default:
@@ -41,6 +43,19 @@ func (g generator) route() *world.HTTPRoute {
 	out.Hostnames = pick(g, [][]string{nil, {"a.example.com"}, {"*.example.com", "b.example.org"}})
 	for range g.IntN(3) {
 		out.Rules = append(out.Rules, g.httpRule())
+	}
+	return out
+}
+
+func (g generator) tlsRoute() *world.TLSRoute {
+	like := g.route()
+	out := &world.TLSRoute{Key: like.Key, Generation: like.Generation, Created: like.Created, Parents: like.Parents, Hostnames: like.Hostnames}
+	for range 1 + g.IntN(2) {
+		rule := gatewayv1.TLSRouteRule{}
+		for range g.IntN(3) {
+			rule.BackendRefs = append(rule.BackendRefs, gatewayv1.BackendRef{BackendObjectReference: g.backend(), Weight: pick(g, []*int32{nil, ptr.To[int32](0), ptr.To[int32](3)})})
+		}
+		out.Rules = append(out.Rules, rule)
 	}
 	return out
 }
@@ -79,7 +94,7 @@ func (g generator) backend() gatewayv1.BackendObjectReference {
 func (g generator) grant() *world.ReferenceGrant {
 	out := &world.ReferenceGrant{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"g1", "g2"})}}
 	for range 1 + g.IntN(2) {
-		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "Gateway", "TCPRoute"}), Namespace: pick(g, someNamespaces)})
+		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "TLSRoute", "Gateway", "TCPRoute"}), Namespace: pick(g, someNamespaces)})
 		out.To = append(out.To, world.GrantTo{Kind: pick(g, []string{"Service", "Secret"}), Name: pick(g, []string{"", "", "cart", "cert"})})
 	}
 	return out
@@ -128,7 +143,7 @@ func routeMoves(seed uint64, steps int) []move {
 // The engine says what Build says while routes, grants, Secrets, and all that they are about, come and go. Routes must attach on the way, or
 // nothing was shown.
 func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
-	attached, resolved, secrets := 0, 0, 0
+	attached, resolved, passed, secrets := 0, 0, 0, 0
 	for seed := range uint64(10) {
 		moves := routeMoves(seed, 200)
 		agree(t, moves)
@@ -139,6 +154,7 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 			secrets += len(out.WantSecrets)
 			for _, g := range out.Mesh.Gateways {
 				for _, l := range g.Listeners {
+					passed += len(l.TLSRoutes)
 					for _, r := range l.Routes {
 						attached++
 						if len(r.Rules) > 0 && len(r.Rules[0].Backends) > 0 && r.Rules[0].Backends[0].Problem == "" {
@@ -149,7 +165,7 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 			}
 		}
 	}
-	if attached < 100 || resolved < 10 || secrets < 50 {
-		t.Errorf("%d routes were attached, %d with a backend, and %d Secrets wanted: too few to show anything", attached, resolved, secrets)
+	if attached < 100 || resolved < 10 || passed < 10 || secrets < 50 {
+		t.Errorf("%d routes were attached, %d with a backend, %d TLSRoutes, and %d Secrets wanted: too few to show anything", attached, resolved, passed, secrets)
 	}
 }

@@ -93,7 +93,7 @@ func backendsOf(r *world.HTTPRoute) []world.Key {
 // foldBackend notes that a Service that routes send to came, went, or has other ports.
 func (x *index) foldBackend(k world.Key, was, now *world.Service, t *touched) {
 	routes := x.routesTo[k]
-	if len(routes) == 0 || was != nil && now != nil && was.ExternalName == now.ExternalName && slices.Equal(was.Ports, now.Ports) {
+	if len(routes)+len(x.tlsRoutesTo[k]) == 0 || was != nil && now != nil && was.ExternalName == now.ExternalName && slices.Equal(was.Ports, now.Ports) {
 		return
 	}
 	t.routes = true
@@ -184,12 +184,21 @@ func (b *ruleBuilder) ignore(field string) {
 
 // backend finds what a reference of the route means. One that means nothing is a backend with a problem.
 func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) mesh.HTTPBackend {
-	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) mesh.HTTPBackend {
-		message := at + ": " + fmt.Sprintf(format, args...)
-		b.out.refs.add(string(reason), "%s", message)
+	service, port, problem := b.x.backendOf(b.route.Ref(), ref)
+	if problem.reason != "" {
+		message := at + ": " + problem.message
+		b.out.refs.add(problem.reason, "%s", message)
 		return mesh.HTTPBackend{Problem: message}
 	}
-	group, kind, namespace := "", string(world.KindService), b.route.Namespace
+	return mesh.HTTPBackend{Service: service, Port: port}
+}
+
+// backendOf finds the port of a Service that a route refers to, or says why it may not.
+func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectReference) (service mesh.ServiceKey, port uint16, problem trouble) {
+	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) (mesh.ServiceKey, uint16, trouble) {
+		return mesh.ServiceKey{}, 0, trouble{string(reason), fmt.Sprintf(format, args...)}
+	}
+	group, kind, namespace := "", string(world.KindService), from.Namespace
 	if ref.Group != nil {
 		group = string(*ref.Group)
 	}
@@ -203,10 +212,10 @@ func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) m
 		return fail(gatewayv1.RouteReasonInvalidKind, "kind %s of group %q is not supported, only Service is", kind, group)
 	}
 	// Who may not refer learns nothing of what is there.
-	if !b.x.granted(b.route.Key, world.KindHTTPRoute, world.GrantTo{Kind: kind, Name: string(ref.Name)}, namespace) {
-		return fail(gatewayv1.RouteReasonRefNotPermitted, "no ReferenceGrant in namespace %s allows HTTPRoutes of namespace %s to refer to Service %s", namespace, b.route.Namespace, ref.Name)
+	if !x.granted(from.Key, from.Kind, world.GrantTo{Kind: kind, Name: string(ref.Name)}, namespace) {
+		return fail(gatewayv1.RouteReasonRefNotPermitted, "no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to Service %s", namespace, from.Kind, from.Namespace, ref.Name)
 	}
-	s := b.x.state.Services[b.route.In(namespace, string(ref.Name))]
+	s := x.state.Services[from.In(namespace, string(ref.Name))]
 	if s == nil {
 		return fail(gatewayv1.RouteReasonBackendNotFound, "there is no Service %s/%s", namespace, ref.Name)
 	}
@@ -214,13 +223,13 @@ func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) m
 		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s is an ExternalName, which has no endpoints", namespace, ref.Name)
 	}
 	if ref.Port == nil || !slices.ContainsFunc(s.Ports, func(p world.ServicePort) bool { return int32(p.Port) == *ref.Port }) {
-		var port int32
+		var wanted int32
 		if ref.Port != nil {
-			port = *ref.Port
+			wanted = *ref.Port
 		}
-		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s has no TCP port %d", namespace, ref.Name, port)
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s has no TCP port %d", namespace, ref.Name, wanted)
 	}
-	return mesh.HTTPBackend{Service: b.x.serviceKey(serviceName{namespace, string(ref.Name)}), Port: uint16(*ref.Port)}
+	return x.serviceKey(serviceName{namespace, string(ref.Name)}), uint16(*ref.Port), trouble{}
 }
 
 // compareRoutes orders routes by precedence: the oldest first, then by name.

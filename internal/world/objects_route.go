@@ -25,6 +25,19 @@ type HTTPRoute struct {
 // Ref names the route.
 func (r *HTTPRoute) Ref() ObjectRef { return ObjectRef{KindHTTPRoute, r.Key} }
 
+// TLSRoute is a Gateway API TLSRoute of our own cluster, as HTTPRoute.
+type TLSRoute struct {
+	Key
+	Generation int64
+	Created    int64 // Unix seconds
+	Parents    []RouteParent
+	Hostnames  []string // lower case
+	Rules      []gatewayv1.TLSRouteRule
+}
+
+// Ref names the route.
+func (r *TLSRoute) Ref() ObjectRef { return ObjectRef{KindTLSRoute, r.Key} }
+
 // GrantFrom is who may refer.
 type GrantFrom struct{ Group, Kind, Namespace string }
 

@@ -37,6 +37,21 @@ func ReduceHTTPRoute(c Cluster, r *gatewayv1.HTTPRoute) *HTTPRoute {
 	return out
 }
 
+// ReduceTLSRoute keeps all but the status.
+func ReduceTLSRoute(c Cluster, r *gatewayv1.TLSRoute) *TLSRoute {
+	out := &TLSRoute{Key: Key{c, r.Namespace, r.Name}, Generation: r.Generation, Rules: r.Spec.Rules}
+	if !r.CreationTimestamp.IsZero() {
+		out.Created = r.CreationTimestamp.Unix()
+	}
+	for _, p := range r.Spec.ParentRefs {
+		out.Parents = append(out.Parents, ReduceParent(r.Namespace, p))
+	}
+	for _, h := range r.Spec.Hostnames {
+		out.Hostnames = append(out.Hostnames, strings.ToLower(string(h)))
+	}
+	return out
+}
+
 // ReduceParent fills in what a reference of a route in a namespace leaves out.
 func ReduceParent(namespace string, p gatewayv1.ParentReference) RouteParent {
 	out := RouteParent{

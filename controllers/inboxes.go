@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// inboxes are how news of our own reach the controllers that write.
+type inboxes struct {
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, tlsRoutes *inbox
+}
+
+func newInboxes() inboxes {
+	return inboxes{
+		gateways: newInbox(), plans: newInbox(), scopes: newInbox(), remotes: newInbox(), services: newInbox(), policies: newInbox(), peers: newInbox(),
+		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), tlsRoutes: newInbox(),
+	}
+}
+
+// translated passes on what a change means for those who write.
+func (p *plane) translated(c translate.Change) {
+	local := func(k world.Key) bool { return k.Cluster == p.options.World.LocalCluster }
+	for ref := range c.Findings {
+		if !local(ref.Key) {
+			continue
+		}
+		name := types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
+		switch ref.Kind {
+		case world.KindGateway:
+			p.inboxes.gateways.add(name)
+		case world.KindHTTPRoute:
+			p.inboxes.routes.add(name)
+		case world.KindTLSRoute:
+			p.inboxes.tlsRoutes.add(name)
+		case world.KindServiceScope:
+			p.inboxes.scopes.add(name)
+		case world.KindRemoteCluster:
+			p.inboxes.remotes.add(name)
+		case world.KindService:
+			p.inboxes.services.add(name)
+		case world.KindAuthorizationPolicy:
+			p.inboxes.policies.add(name)
+		case world.KindPeerAuthentication:
+			p.inboxes.peers.add(name)
+		}
+	}
+	p.secrets.Want(c.Secrets)
+	for key := range c.Listeners {
+		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+	}
+	for key := range c.GatewayAddresses {
+		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+	}
+	for key := range c.Gateways {
+		p.inboxes.plans.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+	}
+	for key := range c.Mesh.Gateways {
+		p.inboxes.roots.add(types.NamespacedName{Name: key.Namespace})
+	}
+	for key := range c.Scopes {
+		p.inboxes.scopes.add(types.NamespacedName{Name: key.Name})
+	}
+	for id, count := range c.Remotes {
+		p.remotes.metrics.translated(id, count)
+		if name := p.wishes.Named(id); name != "" {
+			p.inboxes.remotes.addSoon(types.NamespacedName{Name: name}, countsDelay)
+		}
+	}
+	if len(c.VIPs) > 0 {
+		p.inboxes.vips.add(types.NamespacedName{Name: vipsName})
+	}
+}
