@@ -20,8 +20,8 @@ const (
 	wireSwallows  // a black hole: connections are made, and nothing comes back
 	wireTrickles  // a byte a second comes back
 	wireIsDown    // connections end, and no others are made
-	wireIsFlappy  // down and up again, each for longer than two questions are apart
-	flapEvery     = 1500 * time.Millisecond
+	wireIsFlappy  // down and up again, each for longer than one question is asked again (client-go does, each second)
+	flapEvery     = probeTimeout + time.Second
 	trickleEvery  = time.Second
 	wireTickEvery = 50 * time.Millisecond
 )
