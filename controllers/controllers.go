@@ -64,6 +64,8 @@ type Options struct {
 	ProfileAddress string
 	LeaderElect    bool
 	GatewayImage   string
+	// GatewayTraces is where gateways send spans, http(s)://host:port; "": nowhere.
+	GatewayTraces string
 	// Proxies are the service accounts, as "namespace/name", that may ask for identities of pods on their own node.
 	Proxies []string
 	// RemoteRoom is how many bytes are kept of one remote cluster, about; 0 means DefaultRoom.
@@ -245,7 +247,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 	gateways := &GatewayReconciler{
 		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events,
 		settings: ProvisionSettings{
-			Image: o.GatewayImage, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
+			Image: o.GatewayImage, Traces: o.GatewayTraces, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
 		},
 	}
 	roots := &RootReconciler{client: c, signer: p.authority.Signer, wanted: p.needsRoot}

@@ -35,6 +35,7 @@ const (
 type ProvisionSettings struct {
 	Image      string // of the gateway
 	Controller string // host:port of discovery
+	Traces     string // where gateways send spans; "": nowhere
 	Config     world.Config
 }
 

@@ -137,6 +137,9 @@ func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 			corev1ac.VolumeMount().WithName("root-cert").WithMountPath("/var/run/secrets/istio").WithReadOnly(true),
 			corev1ac.VolumeMount().WithName("token").WithMountPath("/var/run/secrets/tokens").WithReadOnly(true),
 		)
+	if p.settings.Traces != "" {
+		c.WithArgs("--otlp-endpoint=" + p.settings.Traces)
+	}
 	return c.WithResources(p.resources())
 }
 

@@ -25,7 +25,7 @@ func TestProvisionedObjectsStayInBounds(t *testing.T) {
 		InfraLabels: map[string]string{"a": "b", gatewayNameLabel: "stolen"}, InfraAnnotations: map[string]string{"gateway.networking.k8s.io/x": "y", "c": "d"},
 		Addresses: []string{"10.96.0.9"},
 	}
-	objects := provision(plan, ProvisionSettings{Image: "i", Controller: "c:15012", Config: world.Config{LocalCluster: "east"}}, running{})
+	objects := provision(plan, ProvisionSettings{Image: "i", Controller: "c:15012", Traces: "http://collector:4317", Config: world.Config{LocalCluster: "east"}}, running{})
 	if len(objects) != 4 {
 		t.Fatalf("%d objects: the ServiceAccount is the user's", len(objects))
 	}
@@ -33,7 +33,7 @@ func TestProvisionedObjectsStayInBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"clusterIP: 10.96.0.9", "serviceAccountName: theirs", "gateway-name: g", "a: b", "c: d", "readOnlyRootFilesystem: true", "runAsNonRoot: true"} {
+	for _, want := range []string{"clusterIP: 10.96.0.9", "serviceAccountName: theirs", "gateway-name: g", "a: b", "c: d", "readOnlyRootFilesystem: true", "runAsNonRoot: true", "--otlp-endpoint=http://collector:4317"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}

@@ -5,11 +5,16 @@ package gateway
 import (
 	"errors"
 	"net"
+	"net/url"
+	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // record is one stream in the making: what the access log will say of it when it ends, and what the counters count.
@@ -24,11 +29,43 @@ type record struct {
 	workload    string
 	destination string
 	endpoint    string // address of the pod
-	stats       relay.Stats
+	// sourceCluster is where the peer says that it is; destinationCluster is the pod's, as discovery says.
+	sourceCluster, destinationCluster string
+	span                              *tracing.Span
+	stats                             relay.Stats
 }
 
-func (s *Server) begin(peer mesh.Identity, outer net.Addr, authority string) *record {
-	return &record{s: s, began: s.o.Now(), peer: peer, outer: outer.String(), tunnel: "hbone", service: authority}
+func (s *Server) begin(peer mesh.Identity, outer net.Addr, authority string, h hbone.Header) *record {
+	return &record{
+		s: s, began: s.o.Now(), peer: peer, outer: outer.String(), tunnel: "hbone", service: authority, sourceCluster: claimedCluster(h.Get(headerBaggage)),
+		span: s.o.Tracer.Start(tracing.Server, "gateway stream", h.Get(headerTrace)),
+	}
+}
+
+// The headers of an outer CONNECT that telemetry reads.
+const (
+	headerBaggage = "baggage"
+	headerTrace   = "traceparent"
+	// longestBaggage and longestCluster bound what is read, in bytes.
+	longestBaggage, longestCluster = 4096, 253
+)
+
+// claimedCluster is the cluster that a peer says it is in (W3C Baggage, as ztunnel writes it); "" if it says none that can be read.
+func claimedCluster(baggage string) string {
+	if len(baggage) > longestBaggage {
+		return ""
+	}
+	for member := range strings.SplitSeq(baggage, ",") {
+		member, _, _ = strings.Cut(member, ";")
+		if key, value, _ := strings.Cut(member, "="); strings.TrimSpace(key) == "k8s.cluster.name" {
+			name, err := url.PathUnescape(strings.TrimSpace(value))
+			if err != nil || len(name) > longestCluster || !utf8.ValidString(name) {
+				return ""
+			}
+			return name
+		}
+	}
+	return ""
 }
 
 // dialled is called when an endpoint accepted.
@@ -36,6 +73,9 @@ func (r *record) dialled(d dialled) {
 	r.workload = d.candidate.name
 	r.destination = d.candidate.dial.String()
 	r.endpoint = d.candidate.dial.Addr().String()
+	if w := r.s.live.Load().Workload(d.candidate.uid); w != nil {
+		r.destinationCluster = w.Cluster
+	}
 }
 
 // refused is called at most once, instead of opened.
@@ -79,7 +119,7 @@ func (r *record) write(status int, reason Reason, err error) {
 	if err != nil {
 		detail = err.Error()
 	}
-	r.s.o.Access.Info("connection",
+	line := []any{
 		"direction", "gateway",
 		"tunnel", r.tunnel,
 		"peer", peer,
@@ -88,6 +128,9 @@ func (r *record) write(status int, reason Reason, err error) {
 		"source", r.outer,
 		"destination", r.destination,
 		"network", "",
+		"source_cluster", r.sourceCluster,
+		"source_identity", peer,
+		"destination_cluster", r.destinationCluster,
 		"outer", r.outer,
 		"endpoint", r.endpoint,
 		"bytes_sent", r.stats.Received.Load(), // to the source, as Istio counts
@@ -96,5 +139,25 @@ func (r *record) write(status int, reason Reason, err error) {
 		"status", status,
 		"reason", string(reason),
 		"error", detail,
-	)
+	}
+	r.s.o.Access.Info("connection", line...)
+	r.end(line, reason, detail)
+}
+
+// end ends the stream's span with what the line says, under names of ours.
+func (r *record) end(line []any, reason Reason, detail string) {
+	if !r.span.Kept() {
+		r.span.End("")
+		return
+	}
+	fields := make([]any, len(line))
+	for i := 0; i+1 < len(line); i += 2 {
+		name, _ := line[i].(string)
+		fields[i], fields[i+1] = "isthmus."+name, line[i+1]
+	}
+	problem := ""
+	if reason != "-" {
+		problem = strings.TrimSuffix(string(reason)+": "+detail, ": ")
+	}
+	r.span.End(problem, fields...)
 }

@@ -104,7 +104,7 @@ func (s *Server) handshakeFailed(nc net.Conn, err error) {
 // handle answers one CONNECT and carries its stream.
 func (l *listener) handle(request *hbone.Request, o *outer) {
 	s, peer := l.server, o.peer
-	r := s.begin(peer, o.address, request.Authority)
+	r := s.begin(peer, o.address, request.Authority, request.Header)
 	// The stream ends with the gateway's life, or when a policy turns against it. It is known before it is judged.
 	ctx, end := context.WithCancelCause(s.hard)
 	defer end(nil)

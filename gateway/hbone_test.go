@@ -40,7 +40,7 @@ func TestDoubleHBONEReachesAPodUnread(t *testing.T) {
 	for key, want := range map[string]any{
 		"direction": "gateway", "tunnel": "hbone", "peer": clientID.String(), "service": authority, "workload": "shop/cart-1", "network": "",
 		"destination": "10.0.0.1:15008", "endpoint": "10.0.0.1", "outer": outer.NetConn().LocalAddr().String(), "source": outer.NetConn().LocalAddr().String(),
-		"status": 200.0, "reason": "-", "error": "",
+		"status": 200.0, "reason": "-", "error": "", "source_identity": clientID.String(), "destination_cluster": "west",
 	} {
 		if line[key] != want {
 			t.Errorf("access log: %s = %v, want %v", key, line[key], want)

@@ -125,7 +125,7 @@ func (p *tlsPort) serve(client relay.Conn) {
 	if errors.Is(err, errLimit) {
 		return // counted
 	}
-	r := s.begin(mesh.Identity{}, client.RemoteAddr(), name)
+	r := s.begin(mesh.Identity{}, client.RemoteAddr(), name, nil)
 	r.tunnel = "tls"
 	if err != nil {
 		r.refused(&Refusal{http.StatusBadRequest, ReasonNotTLS, err}, nil)

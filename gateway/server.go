@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // Options are what a Server needs and what can be tuned.
@@ -50,6 +51,8 @@ type Options struct {
 	// not ready any more. Drain is how long running streams may then go on.
 	Settle, Drain time.Duration
 	Metrics       prometheus.Registerer
+	// Tracer makes a span of each stream; nil: none.
+	Tracer *tracing.Tracer
 
 	// The world outside; the zero values are TCP and the clock.
 	Dial   func(ctx context.Context, to netip.AddrPort) (relay.Conn, error)

@@ -17,10 +17,14 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
+	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
 )
 
-// traced is what proxies of the stage trace with; nil: they do not. Stages are played one after the other.
-var traced *tracing.Tracer
+// traced is what proxies of the stage trace with, and tracedAt where its gateway sends spans; zero: they do not. Stages are played one after the other.
+var (
+	traced   *tracing.Tracer
+	tracedAt string
+)
 
 // collected is a collector of spans.
 type collected struct {
@@ -85,8 +89,16 @@ func TestSpans(t *testing.T) {
 	t.Cleanup(server.Stop)
 	traced, err = tracing.New(t.Context(), tracing.Options{Endpoint: "http://" + l.Addr().String(), Ratio: 1, Registerer: prometheus.NewRegistry()})
 	must(t, err)
-	t.Cleanup(func() { traced.Shutdown(); traced = nil })
+	t.Cleanup(func() { traced.Shutdown(); traced, tracedAt = nil, "" })
+	tracedAt = "http://203.0.113.1:4317" // the gateway has a network of its own, and a leg on the WAN
 	w := newWorld(t)
+	must(t, redirect.Inside(w.wan.file, func() error {
+		l, err := net.Listen("tcp", "203.0.113.1:4317")
+		if err == nil {
+			go server.Serve(l)
+		}
+		return err
+	}))
 
 	for _, tc := range []struct{ to, tunnel, cluster, service string }{
 		{"240.240.0.5:80", "double-hbone", "west", "remote.demo.svc.cluster.local:80"}, {"10.96.0.10:80", "hbone", "east", "local.demo.svc.cluster.local:80"},
@@ -110,6 +122,13 @@ func TestSpans(t *testing.T) {
 				}
 			}
 		}
+	}
+	out := c.find(t, "outbound connection", map[string]string{"isthmus.tunnel": "double-hbone", "isthmus.reason": "-"})
+	between := c.find(t, "gateway stream", map[string]string{
+		"isthmus.peer": "spiffe://cluster.local/ns/demo/sa/client", "isthmus.service": "remote.demo.svc.cluster.local:80", "isthmus.source_cluster": "east", "isthmus.reason": "-",
+	})
+	if hex.EncodeToString(between.GetParentSpanId()) != hex.EncodeToString(out.GetSpanId()) {
+		t.Error("the gateway's span is not a child of the caller's")
 	}
 	if _, err := w.client.call("10.96.0.10:81", "hello"); err == nil {
 		t.Fatal("no such port, and an answer")

@@ -35,6 +35,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
@@ -259,7 +260,7 @@ func (c *cluster) startGateway(wan *space, authority map[string][]byte, g *mesh.
 	f, err := os.Create(path)
 	must(c.t, err)
 	must(c.t, gob.NewEncoder(f).Encode(gatewayProcess{
-		Authority: authority, State: mesh.Delta(c.view.Load().Snapshot()), Gateway: *g,
+		Authority: authority, State: mesh.Delta(c.view.Load().Snapshot()), Gateway: *g, Traces: tracedAt,
 	}))
 	must(c.t, f.Close())
 	cmd := exec.Command(os.Args[0])
@@ -301,6 +302,7 @@ type gatewayProcess struct {
 	Authority map[string][]byte
 	State     mesh.Delta
 	Gateway   mesh.Gateway
+	Traces    string // where it sends spans
 }
 
 func runGateway(path string) {
@@ -320,11 +322,14 @@ func runGateway(path string) {
 	p.State.Gateways = map[mesh.GatewayKey]*mesh.Gateway{p.Gateway.Key(): &p.Gateway}
 	view.Apply(p.State)
 	log := funcr.NewJSON(func(line string) { fmt.Println(line) }, funcr.Options{})
+	tracer, err := tracing.New(context.Background(), tracing.Options{Endpoint: p.Traces, Ratio: 1, Registerer: prometheus.NewRegistry()})
+	fail(err)
+	defer tracer.Shutdown()
 	server, err := gateway.NewServer(gateway.Options{
 		Log: log, Access: log, Gateway: p.Gateway.Key(), Directory: view, Network: p.Gateway.Network,
 		Identity: mesh.Identity{TrustDomain: trustDomain, Namespace: p.Gateway.Namespace, ServiceAccount: p.Gateway.ServiceAccount},
 		Source:   mtls.NewSource(signer{s}, mtls.SourceOptions{Log: logr.Discard()}), Metrics: prometheus.NewRegistry(),
-		Drain: time.Second,
+		Drain: time.Second, Tracer: tracer,
 	})
 	fail(err)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

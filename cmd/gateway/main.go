@@ -25,6 +25,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
@@ -79,6 +80,14 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	source = mtls.NewSource(certificates, mtls.SourceOptions{Log: log.WithName("mtls")})
 	defer source.Close()
 	client := xds.NewClient(controller)
+	tracer, err := tracing.New(ctx, tracing.Options{
+		Endpoint: o.traces, Ratio: o.traceRatio, Registerer: registry, Failed: func(err error) { log.WithName("traces").Info("spans lost", "reason", err.Error()) },
+		Resource: []string{"service.name", "isthmus-gateway", "k8s.cluster.name", o.cluster, "k8s.node.name", o.nodeName, "k8s.pod.name", o.pod, "k8s.namespace.name", o.gateway.Namespace},
+	})
+	if err != nil {
+		return err
+	}
+	defer tracer.Shutdown()
 	server, err := gateway.NewServer(gateway.Options{
 		Log:       log.WithName("gateway"),
 		Access:    log.WithName("access"),
@@ -93,6 +102,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		Settle:    o.settle,
 		Drain:     o.drain,
 		Metrics:   registry,
+		Tracer:    tracer,
 	})
 	if err != nil {
 		return err

@@ -29,6 +29,8 @@ type options struct {
 	settle     time.Duration
 	slowStart  time.Duration
 	verbose    bool
+	traces     string
+	traceRatio float64
 
 	readiness, metrics, admin string // listen addresses
 
@@ -58,6 +60,8 @@ func parse(args []string, env func(string) string) (options, error) {
 	f.StringVar(&o.readiness, "readiness-address", ":15021", "where /healthz/ready is served")
 	f.StringVar(&o.metrics, "metrics-address", ":15020", "where /metrics and /stats/prometheus are served")
 	f.StringVar(&o.admin, "admin-address", "127.0.0.1:15000", "where /config_dump and /debug/pprof are served; loopback only")
+	f.StringVar(&o.traces, "otlp-endpoint", env("OTEL_EXPORTER_OTLP_ENDPOINT"), "collector that gets a span of each stream, http(s)://`host:4317` (OTLP over gRPC); none to trace nothing (env OTEL_EXPORTER_OTLP_ENDPOINT)")
+	f.Float64Var(&o.traceRatio, "trace-ratio", 1, "how many of the traces that begin here are kept, 0 to 1")
 	f.BoolVar(&o.verbose, "verbose", false, "log details, such as each failed handshake")
 	if err := f.Parse(args); err != nil {
 		return options{}, errUsage
