@@ -41,6 +41,8 @@ type failure struct {
 	*Refusal
 	// gateway says that it was the gateway that could not be connected: nothing is known of what is behind it.
 	gateway bool
+	// unheard says that nothing is known of the gateway: it was not asked anything, nor did anything come through it.
+	unheard bool
 }
 
 // connect tries endpoints one after the other until one is connected, all within connectDeadline. It gives the plan that was used, or the one that
@@ -114,7 +116,7 @@ func (a *attempts) blame(plan Plan, f *failure, dst netip.AddrPort, tried direct
 		}
 		return avoidGateway(tried, plan.Gateway), plan.Picked != ""
 	}
-	if plan.Via == DoubleHBONE && plan.Dial.IsValid() {
+	if plan.Via == DoubleHBONE && plan.Dial.IsValid() && !f.unheard {
 		a.health.gatewayWorked(plan) // it was what is behind it that failed
 	}
 	if plan.Picked == "" {

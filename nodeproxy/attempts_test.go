@@ -252,6 +252,22 @@ func TestAttemptsTellGatewaysFromWhatIsBehindThem(t *testing.T) {
 	})
 }
 
+// What failed in a session that was there before says nothing good of its gateway, nor anything bad.
+func TestAttemptsKnowWhenAGatewayWasNotAsked(t *testing.T) {
+	gate, host := westGate("203.0.113.1")
+	s := newSearcher(shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)))
+	for _, unheard := range []bool{true, false} {
+		s.health.gatewayFailed(gate)
+		s.behave[tunnel("203.0.113.1")] = func(context.Context) *failure {
+			return &failure{Refusal: unavailable(ReasonTunnel, "silence"), unheard: unheard}
+		}
+		s.connect(t.Context(), "10.96.0.1:80")
+		if _, remembered := s.health.ejected[ejected{gateway: gate}]; remembered != unheard {
+			t.Errorf("unheard %v: its failure is remembered: %v", unheard, remembered)
+		}
+	}
+}
+
 // A port that an endpoint without a proxy does not serve says nothing about its other ports.
 func TestAttemptsBlameThePortOfAPlainEndpoint(t *testing.T) {
 	plain := func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone }

@@ -47,11 +47,15 @@ func (e *outerError) Unwrap() error { return e.Refusal }
 // dialDouble opens a stream to the last hop, in an inner tunnel that goes through a stream of the outer one. Inner tunnels are shared among the pod's connections as
 // far as the gateway says which of its pods each one reaches.
 func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, network string) (*dialled, *failure) {
+	asked := false
 	key := inner.Key{Source: source, Gateway: plan.Gateway, Dial: plan.Dial.String(), Authority: plan.Target}
 	ask := inner.Request{
 		Authority: plan.Target, Header: append(h, hbone.Field{Name: headerNetwork, Value: network}), Last: plan.Last, Next: plan.Next,
 		Dial: func(ctx context.Context, avoid string) (inner.Session, error) {
-			return p.dialInner(ctx, source, plan, h, avoid)
+			s, err := p.dialInner(ctx, source, plan, h, avoid)
+			outer, ok := errors.AsType[*outerError](err)
+			asked = asked || !ok || !outer.gateway
+			return s, err
 		},
 	}
 	if plan.Endpoint != nil {
@@ -62,7 +66,8 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 		return nil, &outer.failure
 	}
 	if err != nil {
-		return nil, &failure{Refusal: refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
+		_, answered := errors.AsType[*hbone.RefusedError](err)
+		return nil, &failure{unheard: !asked && !answered, Refusal: refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
 	}
 	return &dialled{Conn: stream.Stream, peer: stream.Peer, answer: stream.Answer, finish: stream.Done}, nil
 }
@@ -109,6 +114,15 @@ func (p *pod) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h 
 			return true // what is opened now might be cut when the gateway's drain time is over
 		}
 		return p.proxy.o.Certificates.Current(source) != own // it was renewed, or is not held any more
+	}
+	s.Carrier = func(ctx context.Context) error {
+		ask, cancel := context.WithTimeout(ctx, innerProbeTimeout)
+		defer cancel()
+		if outer.Conn().Answers(ask) || ctx.Err() != nil {
+			return nil
+		}
+		outer.Conn().Drain() // nothing new goes through it, and what runs may survive a short outage
+		return &outerError{failure{Refusal: unavailable(ReasonTunnel, "gateway %v: %w", plan.Dial, hbone.ErrSilent), gateway: true}}
 	}
 	return s, nil
 }

@@ -80,7 +80,13 @@ func (p *Pool) try(ctx context.Context, key Key, r *Request, at place) (*Stream,
 	}
 	stream, answer, err := s.Conn.Open(ctx, r.Authority, r.Header)
 	if err != nil {
-		return nil, p.blame(ctx, s, err, at.mine)
+		f := p.blame(ctx, s, err, at.mine)
+		if errors.Is(err, hbone.ErrSilent) && s.Carrier != nil {
+			if broken := s.Carrier(ctx); broken != nil {
+				return nil, &failure{err: broken} // the other sessions will do no better
+			}
+		}
+		return nil, f
 	}
 	p.worked(s)
 	return &Stream{Stream: stream, Answer: answer, Peer: s.Peer, Pod: s.Pod, Done: sync.OnceFunc(func() { p.leave(s) })}, nil

@@ -263,6 +263,33 @@ func TestPoolLeavesSilentPods(t *testing.T) {
 	}
 }
 
+// If it is not the pod but what carries the session, the other sessions are not tried one after the other.
+func TestPoolAsksTheCarrierOfASilentSession(t *testing.T) {
+	for _, broken := range []error{nil, errors.New("gateway is silent")} {
+		s := newStage(t, 3)
+		s.probe = 200 * time.Millisecond
+		s.carrier = func(context.Context) error { return broken }
+		for range 6 {
+			s.call(nil)
+		}
+		s.pods[0].silent.Store(true)
+		if broken != nil {
+			s.pods[1].silent.Store(true)
+			s.pods[2].silent.Store(true)
+		}
+		stream, err := s.open(nil)
+		if !errors.Is(err, broken) {
+			t.Errorf("with a carrier that says %v: %v", broken, err)
+		}
+		if broken != nil && s.sessions() != 2 {
+			t.Errorf("%d of three sessions are left", s.sessions())
+		}
+		if stream != nil {
+			closeStream(stream)
+		}
+	}
+}
+
 // The far end has judged who we are: others would say the same.
 func TestPoolTakesNoForAnAnswer(t *testing.T) {
 	s := newStage(t, 3)

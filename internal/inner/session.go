@@ -3,6 +3,7 @@
 package inner
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -26,6 +27,8 @@ type Session struct {
 	Until time.Time
 	// Outdated, if set, says that the session takes no new streams: its outer connection drains, for example. It is called with locks held and must be quick.
 	Outdated func() bool
+	// Carrier, if set, says what is wrong with what carries the session, its outer connection, or nil. It is asked when nothing is heard in the session.
+	Carrier func(context.Context) error
 	// Ended, if set, is called once the connection has ended.
 	Ended func()
 }

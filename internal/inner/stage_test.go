@@ -43,6 +43,8 @@ type stage struct {
 	block chan struct{}
 	fail  error
 	probe time.Duration // 0: the default
+	// carrier is that of each session.
+	carrier func(context.Context) error
 }
 
 // standIn is one pod.
@@ -98,7 +100,7 @@ func (s *stage) dial(ctx context.Context, avoid string) (Session, error) {
 			}
 		}
 	}
-	out := Session{Ready: ready, Peer: s.peer, Gateway: nextID, Until: s.until, Outdated: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.old }}
+	out := Session{Ready: ready, Peer: s.peer, Gateway: nextID, Until: s.until, Carrier: s.carrier, Outdated: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.old }}
 	var gone []string
 	for _, p := range s.pods {
 		if p.gone && slices.Contains(avoided, p.name) {
