@@ -110,6 +110,24 @@ var _ = Describe("Parameters of a Gateway", func() {
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
 	})
 
+	It("outlive what is made by them: all of it comes back when it is deleted", func(ctx SpecContext) {
+		g := withParameters(eastwest("default", "again"), "again")
+		east.made(g)
+		east.with(overlayMap("again", "autoscaling: {minReplicas: 3}"), g)
+		for _, o := range provisioned() {
+			o.SetNamespace(g.Namespace)
+			o.SetName(g.Name)
+			Eventually(east.is(o)).Should(BeTrue())
+			uid := o.GetUID()
+			Expect(east.Delete(ctx, o)).To(Succeed())
+			Eventually(func() bool { return east.is(o)() && o.GetUID() != uid }).Should(BeTrue(), "%T", o)
+			Expect(metav1.IsControlledBy(o, g)).To(BeTrue())
+			if d, ok := o.(*appsv1.Deployment); ok {
+				Expect(d.Spec.Replicas).To(HaveValue(BeEquivalentTo(3)))
+			}
+		}
+	})
+
 	It("go together with an address that is asked for", func() {
 		ip := gatewayv1.IPAddressType
 		g := withParameters(eastwest("default", "fixed"), "inside")

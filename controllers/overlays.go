@@ -195,7 +195,7 @@ func (o *Overlays) begin(ctx context.Context, name types.NamespacedName) *overla
 	tell := func() { o.tell(r, name) }
 	// Both fail only on an informer that runs already.
 	_ = r.informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *toolscache.Reflector, err error) {
-		o.log.V(1).Info("following a ConfigMap failed", "configmap", name.String(), "cause", err.Error())
+		o.log.Info("following a ConfigMap failed, and is tried again", "configmap", name.String(), "cause", err.Error())
 	})
 	_, _ = r.informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { tell() }, UpdateFunc: func(any, any) { tell() }, DeleteFunc: func(any) { tell() },
