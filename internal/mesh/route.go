@@ -121,9 +121,3 @@ type HTTPBackend struct {
 	Problem string
 	Filters HTTPFilters
 }
-
-// Certificate is what a listener proves by.
-type Certificate struct {
-	// Chain is PEM, the leaf first; Key is its private key, PEM (PKCS #8, PKCS #1 or SEC 1).
-	Chain, Key string
-}
