@@ -95,7 +95,7 @@ func restrict(path, how string) error {
 		archX8664, firstX32         = 0xc000003e, 0x40000000
 		atNumber, atArch            = 0, 4 // in struct seccomp_data
 	)
-	otherwise := uint32(retErrno | uint32(unix.EPERM))
+	otherwise := retErrno | uint32(unix.EPERM)
 	if how == asTrap {
 		otherwise = retTrap
 	}

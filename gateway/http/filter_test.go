@@ -53,7 +53,7 @@ func TestLocation(t *testing.T) {
 		{"http://[::1]/x%2Fy", 80, mesh.HTTPRedirect{Scheme: "https"}, "https://[::1]/x%2Fy"},
 		{"http://a.example.com/old/x", 80, mesh.HTTPRedirect{Path: mesh.PathChange{Kind: mesh.PathPrefixReplaced, Value: "/new"}}, "http://a.example.com/new/x"},
 	} {
-		r := httptest.NewRequest("GET", tc.url, nil)
+		r := httptest.NewRequest(http.MethodGet, tc.url, nil)
 		if r.URL.Scheme == "https" {
 			r.TLS = &tls.ConnectionState{}
 		}

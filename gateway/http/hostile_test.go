@@ -50,7 +50,7 @@ func TestSmuggling(t *testing.T) {
 		if strings.HasPrefix(r.URL.Path, "/smuggled") || len(r.TransferEncoding) > 0 && r.ContentLength > 0 {
 			smuggled.Add(1)
 		}
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	})
 	const hidden = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 	for name, tc := range map[string]struct {
@@ -112,7 +112,7 @@ func TestSlowClients(t *testing.T) {
 	s.port.Configure([]mesh.Listener{listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("slow")} })))})
 	client := s.client()
 	for range 2 { // on the same connection
-		if response, text := s.ask(client, "POST", "http://x/", "hello"); response.StatusCode != 200 || text != "hello" {
+		if response, text := s.ask(client, "POST", "http://x/", "hello"); response.StatusCode != http.StatusOK || text != "hello" {
 			t.Errorf("%d %q", response.StatusCode, text)
 		}
 	}

@@ -176,7 +176,7 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	timer := time.AfterFunc(limit, func() { cancel(errAttemptTimeUp) })
 	response, err := rt.s.carry(r.WithContext(ctx), t.backend)
-	if !timer.Stop() && context.Cause(ctx) == errAttemptTimeUp {
+	if !timer.Stop() && errors.Is(context.Cause(ctx), errAttemptTimeUp) {
 		if err == nil {
 			response.Body.Close()
 		}

@@ -110,7 +110,7 @@ func TestRequests(t *testing.T) {
 			}
 		}
 	}
-	if response, _ := s.ask(client, "GET", "http://example.org/a", ""); response.StatusCode != 404 || response.Header.Get(headerReason) != "no_listener" {
+	if response, _ := s.ask(client, "GET", "http://example.org/a", ""); response.StatusCode != http.StatusNotFound || response.Header.Get(headerReason) != "no_listener" {
 		t.Errorf("a host of no listener answers %d", response.StatusCode)
 	}
 	s.drain()
@@ -131,7 +131,7 @@ func TestAnotherEndpoint(t *testing.T) {
 	s.endpoint("a", mesh.AppUnknown, netip.MustParseAddrPort("127.0.0.1:1"))
 	client := s.client()
 	for range 40 {
-		if response, text := s.ask(client, "POST", "http://x/", "hello"); response.StatusCode != 200 || text != "ahello" {
+		if response, text := s.ask(client, "POST", "http://x/", "hello"); response.StatusCode != http.StatusOK || text != "ahello" {
 			t.Fatalf("%d %q", response.StatusCode, text)
 		}
 	}
@@ -176,11 +176,11 @@ func TestMirror(t *testing.T) {
 		if string(body) == "hello" && r.Header.Get("X-Seen") == "both" && r.URL.Path == "/p" {
 			copies.Add(1)
 		}
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 	})
 	s.backend("c", mesh.AppUnknown, func(http.ResponseWriter, *http.Request) { copies.Add(100) })
 	for range 5 {
-		if response, text := s.ask(s.client(), "POST", "http://x/p", "hello"); response.StatusCode != 200 || text != "ahello" {
+		if response, text := s.ask(s.client(), "POST", "http://x/p", "hello"); response.StatusCode != http.StatusOK || text != "ahello" {
 			t.Fatalf("%d %q", response.StatusCode, text)
 		}
 	}
@@ -211,7 +211,7 @@ func TestUpgrade(t *testing.T) {
 	fmt.Fprint(conn, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 	from := bufio.NewReader(conn)
 	response, err := http.ReadResponse(from, nil)
-	if err != nil || response.StatusCode != 101 {
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("%+v, %v\n%s", response, err, s.logs)
 	}
 	echo := func(text string) {
@@ -276,7 +276,7 @@ func TestChangesDropNothing(t *testing.T) {
 		client := s.client()
 		clients.Go(func() {
 			for range 100 {
-				if response, text := s.ask(client, "POST", "http://x/", "!"); response.StatusCode != 200 || text != "a!" && text != "b!" {
+				if response, text := s.ask(client, "POST", "http://x/", "!"); response.StatusCode != http.StatusOK || text != "a!" && text != "b!" {
 					t.Errorf("%d %q", response.StatusCode, text)
 				}
 			}

@@ -72,7 +72,7 @@ func TestHTTPS(t *testing.T) {
 				return conn, err
 			},
 		}}
-		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+host+"/", nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -100,7 +100,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		b.until = time.Time{}
 		_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
 	case errors.Is(err, os.ErrDeadlineExceeded):
