@@ -53,6 +53,8 @@ type Options struct {
 	Drain time.Duration
 	// Synced is closed when the view has been filled for the first time; nil if it is now.
 	Synced <-chan struct{}
+	// LocalityLabels has connections counted by the regions and zones of their ends, too.
+	LocalityLabels bool
 	// Tracer makes a span of each connection; nil: none.
 	Tracer *tracing.Tracer
 	// Keeper, if there is one, says how current the view is.
@@ -91,8 +93,12 @@ func New(o Options) (*Proxy, error) {
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
+	var more []string
+	if o.LocalityLabels {
+		more = localityLabels
+	}
 	x := &Proxy{
-		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now, rand.Float64), metrics: newMetrics(o.Registerer),
+		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		judge: NewJudge(o.Log.WithName("authorization")),
 	}

@@ -76,7 +76,11 @@ func (s *series) sweep(now time.Time) {
 // anonymous keeps of trafficLabels only those of which there are few values.
 func anonymous(labels []string) []string {
 	out := make([]string, len(labels))
-	for i, name := range trafficLabels {
+	for i := range labels {
+		name := "" // a locality
+		if i < len(trafficLabels) {
+			name = trafficLabels[i]
+		}
 		switch name {
 		case "reporter", "request_protocol", "response_flags", "connection_security_policy":
 			out[i] = labels[i]

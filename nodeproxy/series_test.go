@@ -104,3 +104,52 @@ func describes(desc, name string) bool {
 	prefix := fmt.Sprintf("Desc{fqName: %q,", name)
 	return len(desc) > len(prefix) && desc[:len(prefix)] == prefix
 }
+
+// TestLocalityLabels: on request connections are counted by where their ends are, and together when there are too many label sets.
+func TestLocalityLabels(t *testing.T) {
+	for _, requested := range []bool{false, true} {
+		registry := prometheus.NewRegistry()
+		var more []string
+		if requested {
+			more = localityLabels
+		}
+		m := newMetrics(registry, more...)
+		conn := func(i int) *Connection {
+			return &Connection{
+				Direction: Inbound, Tunnel: HBONE.String(), remote: party{workload: fmt.Sprint("w", i), region: "eu"},
+				self: &mesh.Workload{Name: "cart", Locality: mesh.Locality{Region: "us", Zone: "us-1"}},
+			}
+		}
+		m.opened(conn(0))
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, f := range families {
+			if f.GetName() == "istio_tcp_connections_opened_total" {
+				for _, l := range f.GetMetric()[0].GetLabel() {
+					got[l.GetName()] = l.GetValue()
+				}
+			}
+		}
+		want := map[string]string{"source_region": "eu", "source_zone": "unknown", "destination_region": "us", "destination_zone": "us-1"}
+		for name, value := range want {
+			if v, there := got[name]; there != requested || requested && v != value {
+				t.Errorf("requested %v: %s=%q", requested, name, v)
+			}
+		}
+		if labels := anonymous(conn(1).labels(ReasonNone)); labels[1] != "unknown" || labels[0] != "destination" {
+			t.Errorf("together: %q", labels)
+		}
+		if !requested {
+			continue
+		}
+		for i := range maxSeries + 10 {
+			m.opened(conn(i))
+		}
+		if n := count(t, m.series.overflow); n != 10 {
+			t.Errorf("%v beyond the bound", n)
+		}
+	}
+}

@@ -4,6 +4,7 @@ package nodeproxy
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 // party is one end of a connection, as metrics name it. Empty parts read "unknown".
 type party struct {
 	workload, service, revision, namespace, cluster string
+	region, zone                                    string
 	principal                                       mesh.Identity
 }
 
@@ -26,7 +28,7 @@ func partyOf(w *mesh.Workload) party {
 	}
 	return party{
 		workload: cmp.Or(w.WorkloadName, w.Name), service: w.CanonicalName, revision: w.CanonicalRevision,
-		namespace: w.Namespace, cluster: w.Cluster, principal: w.Identity(),
+		namespace: w.Namespace, cluster: w.Cluster, principal: w.Identity(), region: w.Locality.Region, zone: w.Locality.Zone,
 	}
 }
 
@@ -43,7 +45,7 @@ type claims struct {
 // believe gives what the other end says of itself in its baggage. It is good for telemetry only.
 func (c *claims) believe(header string) party {
 	b := ParseBaggage(header)
-	p := party{workload: b.Workload, service: b.Service, revision: b.Revision, namespace: b.Namespace, cluster: b.Cluster}
+	p := party{workload: b.Workload, service: b.Service, revision: b.Revision, namespace: b.Namespace, cluster: b.Cluster, region: b.Region, zone: b.Zone}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, known := c.seen[p]; known {
@@ -99,8 +101,12 @@ var trafficLabels = []string{
 	"request_protocol", "response_flags", "connection_security_policy",
 }
 
+// localityLabels come behind those, on request: with them the label sets are as many times more as a workload has zones.
+var localityLabels = []string{"source_region", "source_zone", "destination_region", "destination_zone"}
+
+func known(s string) string { return cmp.Or(s, "unknown") }
+
 func (p party) labels() []string {
-	known := func(s string) string { return cmp.Or(s, "unknown") }
 	return []string{
 		known(p.workload), known(p.service), known(p.revision), known(p.namespace), known(p.principal.String()),
 		known(p.service), known(p.revision), known(p.cluster),
@@ -110,7 +116,8 @@ func (p party) labels() []string {
 // metrics are the proxy's counters.
 type metrics struct {
 	openedTotal, closedTotal, failedTotal, sent, received *prometheus.CounterVec
-	// series bounds those five.
+	// labels are those five's, and series bounds them.
+	labels []string
 	series *series
 
 	unspoofed, podsStarted, podsStopped, dryRun, namesResolved, revoked prometheus.Counter
@@ -122,7 +129,9 @@ type metrics struct {
 	dnsDuration                                             prometheus.Histogram
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+// newMetrics makes them with more labels than Istio's for connections, if there are more.
+func newMetrics(r prometheus.Registerer, more ...string) *metrics {
+	labels := append(slices.Clone(trafficLabels), more...)
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		r.MustRegister(c)
@@ -134,11 +143,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return c
 	}
 	m := &metrics{
-		openedTotal: vec("istio_tcp_connections_opened_total", "Connections that were established.", trafficLabels...),
-		closedTotal: vec("istio_tcp_connections_closed_total", "Established connections that ended.", trafficLabels...),
-		failedTotal: vec("istio_tcp_connections_failed_total", "Connections that were refused before they were established.", trafficLabels...),
-		sent:        vec("istio_tcp_sent_bytes_total", "Bytes from destinations to sources.", trafficLabels...),
-		received:    vec("istio_tcp_received_bytes_total", "Bytes from sources to destinations.", trafficLabels...),
+		labels:      labels,
+		openedTotal: vec("istio_tcp_connections_opened_total", "Connections that were established.", labels...),
+		closedTotal: vec("istio_tcp_connections_closed_total", "Established connections that ended.", labels...),
+		failedTotal: vec("istio_tcp_connections_failed_total", "Connections that were refused before they were established.", labels...),
+		sent:        vec("istio_tcp_sent_bytes_total", "Bytes from destinations to sources.", labels...),
+		received:    vec("istio_tcp_received_bytes_total", "Bytes from sources to destinations.", labels...),
 
 		attemptsFailed:    vec("isthmus_connect_attempts_failed_total", "Attempts to connect an endpoint or gateway that failed before any byte was sent.", "reason", "tunnel"),
 		handshakes:        vec("isthmus_outbound_handshakes_total", "TLS handshakes begun with next hops (outer) and, through them, with last hops (inner).", "tunnel"),
@@ -219,9 +229,19 @@ func (conn *Connection) labels(reason Reason) []string {
 	return append(out, service, namespace, name, "tcp", string(reason), security)
 }
 
+// admit gives the labels under which a connection is counted.
+func (m *metrics) admit(conn *Connection, reason Reason) []string {
+	out := conn.labels(reason)
+	if len(m.labels) > len(trafficLabels) {
+		source, destination := conn.ends()
+		out = append(out, known(source.region), known(source.zone), known(destination.region), known(destination.zone))
+	}
+	return m.series.admit(out)
+}
+
 func (m *metrics) opened(conn *Connection) {
 	conn.established = true
-	m.openedTotal.WithLabelValues(m.series.admit(conn.labels(ReasonNone))...).Inc()
+	m.openedTotal.WithLabelValues(m.admit(conn, ReasonNone)...).Inc()
 }
 
 // began registers an outbound connection that was established.
@@ -240,7 +260,7 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 		x.metrics.revoked.Inc()
 	}
 	received, sent := conn.Stats.Sent.Load(), conn.Stats.Received.Load()
-	labels := x.metrics.series.admit(conn.labels(reason))
+	labels := x.metrics.admit(conn, reason)
 	if conn.established {
 		x.metrics.closedTotal.WithLabelValues(labels...).Inc()
 		x.metrics.received.WithLabelValues(labels...).Add(float64(received))
@@ -258,6 +278,7 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 		"source_cluster", source.cluster, "source_namespace", source.namespace, "source_workload", source.workload, "source_identity", source.principal.String(),
 		"destination_cluster", destination.cluster, "destination_namespace", destination.namespace, "destination_workload", destination.workload,
 		"destination_identity", destination.principal.String(),
+		"source_region", source.region, "source_zone", source.zone, "destination_region", destination.region, "destination_zone", destination.zone,
 		"bytes_sent", sent, "bytes_received", received, "duration_ms", time.Since(conn.Opened).Milliseconds(),
 		"status", status, "reason", string(reason),
 	}

@@ -47,6 +47,7 @@ type flags struct {
 	format                                 string
 	traces                                 string
 	traceRatio                             float64
+	localities                             bool
 	verbose                                int
 	// level is what is logged at least.
 	level *slog.LevelVar
@@ -97,6 +98,7 @@ func parse(args []string) (flags, error) {
 			wrong = errors.Join(wrong, fmt.Errorf("environment OTEL_TRACES_SAMPLER_ARG: %w", err))
 		}
 	}
+	set.BoolVar(&f.localities, "locality-labels", os.Getenv("LOCALITY_LABELS") == "true", "count connections by region and zone, too (environment: LOCALITY_LABELS=true)")
 	set.Float64Var(&f.traceRatio, "trace-ratio", ratio, "how many of the traces that begin here are kept, 0 to 1 (environment: OTEL_TRACES_SAMPLER_ARG)")
 	text(&f.format, "log-format", "LOG_FORMAT", "json", "json or text, also of the access log")
 	set.IntVar(&f.verbose, "v", 0, "1 logs details")
@@ -205,7 +207,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	proxy, err := nodeproxy.New(nodeproxy.Options{
 		Log: log, AccessLog: log.WithName("access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
 		View: view, Certificates: certificates, Socket: f.socket, Nameservers: nodeproxy.Nameservers(f.resolv),
-		Drain: f.drain, Synced: keeper.Usable(), Keeper: keeper, Tracer: tracer, Registerer: registry,
+		Drain: f.drain, Synced: keeper.Usable(), Keeper: keeper, Tracer: tracer, LocalityLabels: f.localities, Registerer: registry,
 	})
 	if err != nil {
 		return err
