@@ -17,5 +17,7 @@
 // directory.View and one configuration (exports.go, authorize.go); who carries how much is in one place (endpoints.go); each connection and stream has one goroutine
 // that Server.Run waits for.
 //
-// The package knows no Kubernetes and no wire but HBONE.
+// Listeners for HTTP and HTTPS are served by package http below, for clients outside the mesh; their ports follow the configuration in the same way (web.go).
+//
+// The package knows no Kubernetes.
 package gateway
