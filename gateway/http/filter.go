@@ -28,11 +28,9 @@ func change(h http.Header, c *mesh.HeaderChange) {
 // changeRequest is change for a request, whose Host is no header in Go.
 func changeRequest(r *http.Request, c *mesh.HeaderChange) {
 	change(r.Header, c)
-	for _, name := range []string{"Host"} {
-		if v := r.Header[name]; len(v) > 0 {
-			r.Host = v[0]
-			delete(r.Header, name)
-		}
+	if v := r.Header["Host"]; len(v) > 0 {
+		r.Host = v[0]
+		delete(r.Header, "Host")
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 // Table says which rule takes a request. It is never changed.
 type Table struct {
 	listeners hosts[*site]
-	rules     int
 }
 
 // site is one listener of the port.
@@ -68,7 +67,6 @@ func NewTable(listeners []mesh.Listener) *Table {
 				}
 				set.add(l, route, at)
 			}
-			t.rules += len(route.Rules)
 		}
 		for _, set := range all {
 			set.sort()
