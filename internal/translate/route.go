@@ -171,9 +171,6 @@ func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule) {
 	if r.Retry != nil {
 		b.ignore("retry")
 	}
-	if r.SessionPersistence != nil { //nolint:staticcheck // deprecated, and still what a route may say
-		b.ignore("sessionPersistence")
-	}
 	b.out.route.Rules = append(b.out.route.Rules, out)
 }
 
