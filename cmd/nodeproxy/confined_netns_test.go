@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"runtime"
@@ -20,6 +21,9 @@ import (
 // asConfined in the environment, "<capabilities>;<directories>[;<what becomes of a system call that the profile does not allow>]", makes this test program the command
 // with only those capabilities, unable to gain others, and with a root file system on which it can write to those directories only.
 const asConfined = "NODEPROXY_TEST_AS_CONFINED"
+
+// asProgram in the environment is what is executed then, instead of this test program.
+const asProgram = "NODEPROXY_TEST_AS_PROGRAM"
 
 var capabilities = map[string]uintptr{"NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_ADMIN": unix.CAP_SYS_ADMIN, "NET_RAW": unix.CAP_NET_RAW}
 
@@ -54,7 +58,7 @@ func confine(how string) {
 		must("profile", restrict(profile, otherwise))
 	}
 	os.Unsetenv(asConfined)
-	must("exec", syscall.Exec(os.Args[0], os.Args, append(os.Environ(), asProcess+"=1")))
+	must("exec", syscall.Exec(cmp.Or(os.Getenv(asProgram), os.Args[0]), os.Args, append(os.Environ(), asProcess+"=1")))
 }
 
 // manifest is what the DaemonSet says of the proxy's rights.

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/test/rig"
 )
 
 // profile is the list of system calls that ships with the node proxy, in the form that container runtimes read.
@@ -205,9 +207,14 @@ func threads(pid int) (out []string) {
 }
 
 // TestUnderItsProfile runs the supervised command through a life under the profile, with an end for whatever makes a call that is not in it: work, a crash, work again,
-// and the end.
+// and the end. The command is the one that ships: a race detector makes calls of its own.
 func TestUnderItsProfile(t *testing.T) {
 	add, _, _, _ := manifest(t)
+	program, err := rig.Build(t.Context(), t.TempDir(), "nodeproxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(asProgram, program)
 	s := newStage(t)
 	p := launchAs(t, asConfined+"="+strings.Join(add, ",")+";"+s.run+";"+asTrap, append([]string{"supervise"}, s.args...))
 	s.addPods(t)
