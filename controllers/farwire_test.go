@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,11 @@ func newFarWire(at, to string) *farWire {
 	GinkgoHelper()
 	listener, err := net.Listen("tcp", at)
 	Expect(err).NotTo(HaveOccurred())
+	return newFarWireOn(listener, to)
+}
+
+// newFarWireOn takes what comes to a listener, and closes it in the end.
+func newFarWireOn(listener net.Listener, to string) *farWire {
 	w := &farWire{Listener: listener, closed: make(chan struct{}), open: map[net.Conn]struct{}{}}
 	w.lead(to)
 	w.running.Go(w.accept)
@@ -54,6 +60,21 @@ func newFarWire(at, to string) *farWire {
 		w.running.Wait()
 	})
 	return w
+}
+
+// newFarDoors are two wires to one place, at two addresses with the same port, which is free at both.
+func newFarDoors(to string) (*farWire, *farWire) {
+	GinkgoHelper()
+	for {
+		first, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		_, port, _ := strings.Cut(first.Addr().String(), ":")
+		second, err := net.Listen("tcp", "127.0.0.2:"+port)
+		if err == nil {
+			return newFarWireOn(first, to), newFarWireOn(second, to)
+		}
+		Expect(first.Close()).To(Succeed()) // somebody has the port there
+	}
 }
 
 // set changes what happens from now on, also to what is open.

@@ -39,7 +39,7 @@ func troubles() []trouble {
 		lost(trouble{name: "trickle", connected: "Unreachable", says: "does not answer within", begin: wires(wireTrickles)}),
 		lost(trouble{name: "refused", connected: "Unreachable", says: "stays in use", begin: wires(wireIsDown)}),
 		{name: "flapping", connected: "False/Unreachable", ready: "False/Unreachable", passes: true, begin: wires(wireIsFlappy)},
-		{name: "address moves", connected: "True", ready: "True/Ready", passes: true, kubeconfig: named, begin: moves, end: func(*troubled) {}},
+		{name: "address moves", connected: "True", ready: "True/Ready", passes: true, twoDoors: true, kubeconfig: named, begin: moves, end: func(*troubled) {}},
 		{name: "past its limit", limit: 10 * time.Second, connected: "False/Unreachable", ready: "False/Stale", says: "staleness limit", begin: wires(wireSwallows)},
 
 		// Who answers.
@@ -329,9 +329,8 @@ func named(c *troubled) []byte {
 
 // moves has the name lead to another wire, and the one before to nowhere.
 func moves(c *troubled) {
-	_, port, _ := strings.Cut(c.wire.Addr().String(), ":")
 	before := c.wire
-	c.wire = newFarWire("127.0.0.2:"+port, c.far.Listener.Addr().String())
+	c.wire = c.next
 	names.set(c.id+".test", "127.0.0.2")
 	before.set(wireSwallows)
 }

@@ -31,6 +31,8 @@ type trouble struct {
 	first bool
 	// kubeconfig makes another one than usual.
 	kubeconfig func(*troubled) []byte
+	// twoDoors says that it can be reached at another address as well, see newFarDoors.
+	twoDoors bool
 	// limit is the cluster's staleness limit; past it nothing of the cluster is in use.
 	limit time.Duration
 	// connected and ready are how these conditions begin, "Status/Reason"; says is in the message of Ready, or of Connected if Ready is True.
@@ -50,6 +52,7 @@ type troubled struct {
 	id      string
 	far     *farProxy
 	wire    *farWire
+	next    *farWire // of one with two doors: at another address, with the port of wire
 	app     mesh.ServiceKey
 	ghost   mesh.ServiceKey // a service that goes while there is trouble
 	service *corev1.Service
@@ -66,6 +69,9 @@ func newTroubled(n int, t trouble) *troubled {
 	c := &troubled{trouble: t, id: id, far: newFarProxy(west)}
 	c.far.pretend(id)
 	c.wire = newFarWire("127.0.0.1:0", c.far.Listener.Addr().String())
+	if t.twoDoors {
+		c.wire, c.next = newFarDoors(c.far.Listener.Addr().String())
+	}
 	c.app = mesh.ServiceKey{Namespace: id, Hostname: "app." + id + ".svc.cluster.local"}
 	c.ghost = mesh.ServiceKey{Namespace: id, Hostname: "ghost." + id + ".svc.cluster.local"}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: id}}
