@@ -143,10 +143,10 @@ func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 	return c.WithResources(p.resources())
 }
 
-// resources are what the overlay says, over what a gateway that carries little needs: about 20 MiB. No limit is usual: one on CPU would slow down
+// resources are what the overlay says, over what a gateway that carries little needs: about 20 MiB, and nearly no processor time; the autoscaler does not look at requests. No limit is usual: one on CPU would slow down
 // every stream when many come at once, and one on memory would cut all of them.
 func (p provisioner) resources() *corev1ac.ResourceRequirementsApplyConfiguration {
-	requests := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("64Mi")}
+	requests := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("20m"), corev1.ResourceMemory: resource.MustParse("64Mi")}
 	limits := quantities(p.overlay.Limits)
 	for name, limit := range limits { // a request may not be more than a limit
 		if usual, ok := requests[name]; ok && limit.Cmp(usual) < 0 {
