@@ -216,10 +216,30 @@ func (s *shape) object(out, in []byte) ([]byte, int64, bool) {
 // eventObject is the field of a watch's event (meta/v1.WatchEvent) with its object. Field 1 says what happened.
 const eventObject = 2
 
+// maxNotice bounds an event that is about no object, in bytes. It is not skimmed: a bookmark has a version and an annotation, and an error a few lines of text, but what
+// is said to be one may hold an object, of which each two bytes become a container of 1 kB when it is decoded.
+const maxNotice = 64 << 10
+
 // event appends what is kept of a watch's event about an object of the kind. One that is about no object, as a bookmark or an error, is kept whole; what it says is in what.
 func (k *kindShape) event(out, in []byte) (event []byte, what string, weight int64, ok bool) {
 	what = string(key(in))
-	if what != "ADDED" && what != "MODIFIED" && what != "DELETED" {
+	about := what == "ADDED" || what == "MODIFIED" || what == "DELETED"
+	if !about && len(in) > maxNotice {
+		return out, what, 0, false
+	}
+	for rest, said := in, 0; len(rest) > 0; {
+		number, _, n := protowire.ConsumeField(rest)
+		if n < 0 {
+			return out, what, 0, false
+		}
+		if rest = rest[n:]; number == 1 {
+			said++
+		}
+		if said > 1 || said == 0 { // who decodes it takes the last word, and this was the first
+			return out, what, 0, false
+		}
+	}
+	if !about {
 		return append(out, in...), what, int64(len(in)), true
 	}
 	for len(in) > 0 {
