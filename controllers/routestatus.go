@@ -61,19 +61,19 @@ func newRouteStatus(c client.Client, p findings, ready <-chan struct{}, kind wor
 // something was found, in the order of the spec.
 func parentStatuses(before []gatewayv1.RouteParentStatus, refs []gatewayv1.ParentReference, namespace string, generation int64, found []translate.Finding) []gatewayv1.RouteParentStatus {
 	ours := func(s gatewayv1.RouteParentStatus) bool { return s.ControllerName == translate.ControllerName }
-	after := slices.DeleteFunc(slices.Clone(before), ours)
+	var own []gatewayv1.RouteParentStatus
 	for i, ref := range refs {
 		if slices.ContainsFunc(refs[:i], func(earlier gatewayv1.ParentReference) bool { return equality.Semantic.DeepEqual(earlier, ref) }) {
 			continue
 		}
 		parent := world.ReduceParent(namespace, ref)
-		var own []translate.Finding
+		var about []translate.Finding
 		for _, f := range found {
 			if f.Parent == parent {
-				own = append(own, f)
+				about = append(about, f)
 			}
 		}
-		if len(own) == 0 {
+		if len(about) == 0 {
 			continue // not ours, or not looked at yet
 		}
 		entry := gatewayv1.RouteParentStatus{ParentRef: ref, ControllerName: translate.ControllerName, Conditions: []metav1.Condition{}}
@@ -83,8 +83,18 @@ func parentStatuses(before []gatewayv1.RouteParentStatus, refs []gatewayv1.Paren
 		if at := slices.IndexFunc(before, same); at >= 0 {
 			entry.Conditions = before[at].Conditions
 		}
-		applyFindings(&entry.Conditions, own, generation, parentTypes...)
-		after = append(after, entry)
+		applyFindings(&entry.Conditions, about, generation, parentTypes...)
+		own = append(own, entry)
 	}
-	return after
+	// Ours come where ours were: two controllers that each put their own at the end would write for ever.
+	after := make([]gatewayv1.RouteParentStatus, 0, len(before)+len(own))
+	for _, s := range before {
+		switch {
+		case !ours(s):
+			after = append(after, s)
+		case len(own) > 0:
+			after, own = append(after, own[0]), own[1:]
+		}
+	}
+	return append(after, own...)
 }
