@@ -33,13 +33,14 @@ type Secrets struct {
 	news   chan struct{} // holds one token while want and watched differ
 
 	mu     sync.Mutex
-	want   map[world.Key]bool
+	wishes uint64                  // how many there were
+	want   map[world.Key]uint64    // wanted → the wish's number: who is wanted again is read again, for what came meanwhile was not taken
 	unread map[world.Key]time.Time // wanted, and neither read nor given up → since when
 }
 
 // NewSecrets makes a reader that wants nothing yet.
 func NewSecrets(client kubernetes.Interface, store *world.Store, log logr.Logger) *Secrets {
-	return &Secrets{client: client, store: store, log: log, news: make(chan struct{}, 1), want: map[world.Key]bool{}, unread: map[world.Key]time.Time{}}
+	return &Secrets{client: client, store: store, log: log, news: make(chan struct{}, 1), want: map[world.Key]uint64{}, unread: map[world.Key]time.Time{}}
 }
 
 // NeedLeaderElection is false: every replica tells gateways what they prove by.
@@ -53,11 +54,14 @@ func (s *Secrets) Want(changes map[world.Key]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, wanted := range changes {
-		if wanted {
-			s.want[k], s.unread[k] = true, time.Now()
-		} else {
+		switch {
+		case !wanted:
 			delete(s.want, k)
 			delete(s.unread, k)
+			s.store.Delete(world.ObjectRef{Kind: world.KindSecret, Key: k})
+		case s.want[k] == 0:
+			s.wishes++
+			s.want[k], s.unread[k] = s.wishes, time.Now()
 		}
 	}
 	select {
@@ -82,12 +86,16 @@ func (s *Secrets) Settled() bool {
 func (s *Secrets) Start(ctx context.Context) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
-	watched := map[world.Key]context.CancelFunc{}
+	type watch struct {
+		wish   uint64
+		cancel context.CancelFunc
+	}
+	watched := map[world.Key]watch{}
 	for {
 		select {
 		case <-ctx.Done():
-			for _, cancel := range watched {
-				cancel()
+			for _, w := range watched {
+				w.cancel()
 			}
 			return nil
 		case <-s.news:
@@ -95,14 +103,14 @@ func (s *Secrets) Start(ctx context.Context) error {
 		s.mu.Lock()
 		want := maps.Clone(s.want)
 		s.mu.Unlock()
-		for k, cancel := range watched {
-			if !want[k] {
-				cancel()
+		for k, w := range watched {
+			if want[k] != w.wish {
+				w.cancel()
 				delete(watched, k)
 			}
 		}
-		for k := range want {
-			if watched[k] != nil {
+		for k, wish := range want {
+			if watched[k].wish == wish {
 				continue
 			}
 			if len(watched) == maxWatchedSecrets {
@@ -110,47 +118,44 @@ func (s *Secrets) Start(ctx context.Context) error {
 				continue
 			}
 			one, cancel := context.WithCancel(ctx)
-			watched[k] = cancel
-			wait.Go(func() { s.watch(one, k) })
+			watched[k] = watch{wish, cancel}
+			wait.Go(func() { s.watch(one, k, wish) })
 		}
 	}
 }
 
-// watch follows one Secret until ctx ends, and forgets it then.
-func (s *Secrets) watch(ctx context.Context, k world.Key) {
+// watch follows one Secret for a wish until ctx ends.
+func (s *Secrets) watch(ctx context.Context, k world.Key, wish uint64) {
 	put := func(o any) {
 		if secret, ok := o.(*corev1.Secret); ok {
-			s.tell(ctx, k, secret)
+			s.tell(k, wish, secret)
 		}
 	}
 	_, informer := toolscache.NewInformerWithOptions(toolscache.InformerOptions{
 		ListerWatcher: toolscache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "secrets", k.Namespace, fields.OneTermEqualSelector("metadata.name", k.Name)),
 		ObjectType:    &corev1.Secret{},
 		Handler: toolscache.ResourceEventHandlerFuncs{
-			AddFunc: put, UpdateFunc: func(_, o any) { put(o) }, DeleteFunc: func(any) { s.tell(ctx, k, nil) },
+			AddFunc: put, UpdateFunc: func(_, o any) { put(o) }, DeleteFunc: func(any) { s.tell(k, wish, nil) },
 		},
 	})
 	go func() {
 		if toolscache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			delete(s.unread, k)
+			if s.want[k] == wish {
+				delete(s.unread, k)
+			}
 		}
 	}()
 	informer.RunWithContext(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.want[k] { // else another watch of it may have begun
-		s.store.Delete(world.ObjectRef{Kind: world.KindSecret, Key: k})
-	}
 }
 
-// tell puts what a Secret holds now into the store; nil: there is none.
-func (s *Secrets) tell(ctx context.Context, k world.Key, secret *corev1.Secret) {
+// tell puts what a Secret holds now into the store, if the wish stands; nil: there is none.
+func (s *Secrets) tell(k world.Key, wish uint64, secret *corev1.Secret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case ctx.Err() != nil || !s.want[k]:
+	case s.want[k] != wish:
 	case secret == nil:
 		s.store.Delete(world.ObjectRef{Kind: world.KindSecret, Key: k})
 	default:
