@@ -108,7 +108,8 @@ func bounded(text string) string {
 }
 
 func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) error {
-	if err := r.refuseForeign(ctx, gateway, plan); err != nil {
+	scaled, err := r.refuseForeign(ctx, gateway, plan)
+	if err != nil {
 		return err
 	}
 	var errs []error
@@ -123,7 +124,9 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 	unwanted := &autoscalingv2.HorizontalPodAutoscaler{}
 	for _, object := range provision(plan, r.settings, runningOf(&now)) {
 		if _, ok := object.(*autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration); ok {
-			unwanted = nil
+			if unwanted = nil; scaled {
+				continue
+			}
 		}
 		err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
 		if apierrors.IsConflict(err) {
@@ -143,7 +146,8 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 
 // refuseForeign fails if an object that the Gateway needs exists and is somebody else's: applying would take it over, and it would go
 // with the Gateway. An object without an owner that has our labels was left behind by an earlier Gateway of the name, and is taken.
-func (r *GatewayReconciler) refuseForeign(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) error {
+// An autoscaler of somebody else's is no obstacle: scaled says that it scales the gateway, as `kubectl autoscale` has it.
+func (r *GatewayReconciler) refuseForeign(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) (scaled bool, _ error) {
 	var errs []error
 	for _, object := range provisioned() {
 		if _, account := object.(*corev1.ServiceAccount); account && plan.ServiceAccount != plan.Name {
@@ -158,11 +162,19 @@ func (r *GatewayReconciler) refuseForeign(ctx context.Context, gateway *gatewayv
 		case apierrors.IsNotFound(err):
 		case err != nil:
 			errs = append(errs, fmt.Errorf("look for %T: %w", object, err))
-		case !mayTake(object, gateway):
+		case mayTake(object, gateway):
+		case isScaler(object):
+			scaled = true
+		default:
 			errs = append(errs, fmt.Errorf("%T %s/%s exists and was not made for Gateway %s: rename one of them", object, key.Namespace, key.Name, gateway.Name))
 		}
 	}
-	return errors.Join(errs...)
+	return scaled, errors.Join(errs...)
+}
+
+func isScaler(object client.Object) bool {
+	_, is := object.(*autoscalingv2.HorizontalPodAutoscaler)
+	return is
 }
 
 func mayTake(object client.Object, gateway *gatewayv1.Gateway) bool {

@@ -12,6 +12,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -51,6 +52,29 @@ func (c *cluster) is(o client.Object) func() bool {
 }
 
 var _ = Describe("Parameters of a Gateway", func() {
+	It("leave an autoscaler of somebody else's alone, and have all the rest", func(ctx SpecContext) {
+		scaler := &autoscalingv2.HorizontalPodAutoscaler{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "scaled"},
+			Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+				ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "scaled"}, MaxReplicas: 7,
+			},
+		}
+		east.with(scaler)
+		g := eastwest("default", "scaled")
+		east.with(g)
+		deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "scaled"}}
+		Eventually(get(east, deployment)).Should(HaveField("OwnerReferences", HaveLen(1)))
+		Expect(east.Get(ctx, client.ObjectKeyFromObject(scaler), scaler)).To(Succeed())
+		Expect(scaler.OwnerReferences).To(BeEmpty())
+		Expect(scaler.Spec.MaxReplicas).To(BeEquivalentTo(7))
+		for _, o := range []client.Object{
+			deployment, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "scaled"}}, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "scaled"}},
+			&policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "scaled"}},
+		} {
+			east.removeLater(o)
+		}
+	})
+
 	It("change what runs, and nothing when they are not understood", func(ctx SpecContext) {
 		g := withParameters(eastwest("default", "tuned"), "tuning")
 		deployment, service, scaler := east.made(g)

@@ -18,6 +18,9 @@ import (
 // untranslatedWait is how soon a route is looked at again while the world is still being read.
 const untranslatedWait = 500 * time.Millisecond
 
+// maxParentStatuses is how many entries the API takes; a status with more would be refused as a whole.
+const maxParentStatuses = 32
+
 // parentTypes are the condition types of a route's parent that we own.
 var parentTypes = []string{string(gatewayv1.RouteConditionAccepted), string(gatewayv1.RouteConditionResolvedRefs), string(gatewayv1.RouteConditionPartiallyInvalid)}
 
@@ -96,5 +99,6 @@ func parentStatuses(before []gatewayv1.RouteParentStatus, refs []gatewayv1.Paren
 			after, own = append(after, own[0]), own[1:]
 		}
 	}
-	return append(after, own...)
+	after = append(after, own...)
+	return after[:min(len(after), maxParentStatuses)]
 }

@@ -288,6 +288,9 @@ func (o *Overlay) readPlace(f *overlayFile) error {
 	if f.PriorityClassName != "" && !isSubdomain(f.PriorityClassName) {
 		return fmt.Errorf("priorityClassName: %s is no name of a class", quoted(f.PriorityClassName))
 	}
+	if strings.HasPrefix(f.PriorityClassName, "system-") { // Kubernetes' own, which push out others' pods: not for whoever may write a ConfigMap
+		return fmt.Errorf("priorityClassName: %s is for parts of the cluster alone", quoted(f.PriorityClassName))
+	}
 	o.NodeSelector, o.PriorityClass = f.NodeSelector, f.PriorityClassName
 	return nil
 }

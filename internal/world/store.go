@@ -183,11 +183,12 @@ func (s *Store) take() Delta {
 	return d
 }
 
-// takeSome takes what is pending up to maxGathered.
+// takeSome takes maxGathered of what is pending, beside what is in the delta.
 func (s *Store) takeSome(d Delta) {
+	most := d.Len() + maxGathered
 	for cluster, refs := range s.pending {
 		for ref := range refs {
-			if d.Len() >= maxGathered {
+			if d.Len() >= most {
 				return
 			}
 			s.takeOne(ref, d)

@@ -165,7 +165,7 @@ func TestNewsGather(t *testing.T) {
 func TestFloodComesInParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, seen := NewStore(), map[ObjectRef]bool{}
-		for i := range 5*maxGathered + 1 {
+		for i := range 6*maxGathered {
 			s.Put(service("west", fmt.Sprint(i), 1))
 		}
 		for part := range 6 {
@@ -175,14 +175,14 @@ func TestFloodComesInParts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d.Services[Key{"east", "demo", near}] == nil || d.Len() > maxGathered {
+			if d.Services[Key{"east", "demo", near}] == nil || d.Len() > maxGathered+1 {
 				t.Fatalf("part %d has %d objects, and what was said at hand: %v", part, d.Len(), d.Services[Key{"east", "demo", near}] != nil)
 			}
 			for key := range d.Services {
 				seen[ObjectRef{KindService, key}] = true
 			}
 		}
-		if len(seen) != 5*maxGathered+1+6 || len(s.pending) != 0 {
+		if len(seen) != 6*maxGathered+6 || len(s.pending) != 0 {
 			t.Errorf("%d objects came, %d clusters are pending", len(seen), len(s.pending))
 		}
 	})
