@@ -113,6 +113,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := p.server
 	t := &trip{began: s.o.Now(), reason: ReasonNone}
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
+	if r.ProtoMajor == 1 { // of HTTP/2 each stream has its own
+		a.begin()
+	}
 	s.metrics.running.Inc()
 	defer s.metrics.running.Dec()
 	defer func() {

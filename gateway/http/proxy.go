@@ -132,6 +132,7 @@ func (s *Server) refuse(t *trip, w http.ResponseWriter, refusal *Refusal) {
 // rewrite makes of a request what the backend is sent.
 func (s *Server) rewrite(p *httputil.ProxyRequest) {
 	t, out := tripOf(p.In.Context()), p.Out
+	withoutH2C(out.Header)
 	out.URL.RawQuery = p.In.URL.RawQuery // as it was matched, also what cannot be parsed
 	setPath(out.URL, t.path)
 	p.SetXForwarded()

@@ -74,12 +74,11 @@ func (a *answer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// end takes the deadline away, or it would meet the next request of the connection.
-func (a *answer) end() {
-	if !a.until.IsZero() {
-		_ = a.control.SetWriteDeadline(time.Time{})
-	}
-}
+// begin takes the deadline of the request before it on the same connection away.
+func (a *answer) begin() { _ = a.control.SetWriteDeadline(time.Time{}) }
+
+// end bounds the time for what the library still holds back, which for a small answer is all of it.
+func (a *answer) end() { _ = a.control.SetWriteDeadline(a.now().Add(a.stall)) }
 
 // patientBody is a request's body that ends a client that sends nothing.
 type patientBody struct {
