@@ -51,6 +51,7 @@ func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h
 	key := inner.Key{Source: source, Gateway: plan.Gateway, Dial: plan.Dial.String(), Authority: plan.Target}
 	ask := inner.Request{
 		Authority: plan.Target, Header: append(h, hbone.Field{Name: headerNetwork, Value: network}), Last: plan.Last, Next: plan.Next,
+		Expected: p.proxy.o.Certificates.Expected,
 		Dial: func(ctx context.Context, avoid string) (inner.Session, error) {
 			s, err := p.dialInner(ctx, source, plan, h, avoid)
 			outer, ok := errors.AsType[*outerError](err)

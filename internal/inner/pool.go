@@ -40,6 +40,8 @@ type Request struct {
 	Header    hbone.Header
 	// Last are the identities that the last hop may have, and Next those of the gateway.
 	Last, Next []mesh.Identity
+	// Expected says whether what was proved counts as one of those that are wanted; nil: if it is one of them.
+	Expected func(want []mesh.Identity, proved mesh.Identity) bool
 	// Capacity is what discovery says of how many pods there are. Only that it has changed is believed, and leads to one question.
 	Capacity uint32
 	// Dial makes a session that rather reaches none of the pods in avoid, the value of x-isthmus-avoid. It fails with a *PodError if it was a pod that failed.

@@ -92,5 +92,12 @@ func (p *pod) lightest() (least *session) {
 // fits says whether a stream that expects these identities may be opened in the session now.
 func (s *session) fits(r *Request, now time.Time) bool {
 	return now.Before(s.Until) && !s.Conn.Draining() && (s.Outdated == nil || !s.Outdated()) &&
-		slices.Contains(r.Last, s.Peer) && slices.Contains(r.Next, s.Gateway)
+		r.expects(r.Last, s.Peer) && r.expects(r.Next, s.Gateway)
+}
+
+func (r *Request) expects(want []mesh.Identity, proved mesh.Identity) bool {
+	if r.Expected != nil {
+		return r.Expected(want, proved)
+	}
+	return slices.Contains(want, proved)
 }

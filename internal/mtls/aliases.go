@@ -29,8 +29,8 @@ func (s *Source) Canonical(trustDomain string) string {
 	return trustDomain
 }
 
-// oneOf says whether a peer is one of those that are wanted, under whichever name of its trust domain.
-func (s *Source) oneOf(want []mesh.Identity, peer mesh.Identity) bool {
+// Expected says whether a peer is one of those that are wanted, under whichever name of its trust domain.
+func (s *Source) Expected(want []mesh.Identity, peer mesh.Identity) bool {
 	if slices.Contains(want, peer) {
 		return true
 	}

@@ -63,7 +63,7 @@ func (s *Source) Client(id mesh.Identity, want []mesh.Identity) *tls.Config {
 		if err != nil {
 			return err
 		}
-		if !s.oneOf(want, peer) {
+		if !s.Expected(want, peer) {
 			return &VerifyError{Reason: ReasonUnwanted, Peer: peer.String(), Err: fmt.Errorf("want one of %v", want)}
 		}
 		return nil
