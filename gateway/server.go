@@ -130,7 +130,7 @@ func NewServer(o Options) (*Server, error) {
 	s.metrics = newMetrics(o.Metrics, s)
 	s.o.HBONE.Observe = s.metrics.event
 	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
-		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest,
+		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest, AdmitTo: s.admitRequestTo,
 		Limits: o.HTTP, Metrics: o.Metrics, Now: o.Now,
 	})
 	s.hard, s.cut = context.WithCancel(context.Background())

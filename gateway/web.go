@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
+	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -82,7 +83,25 @@ func (s *Server) admitRequest(from netip.Addr, port uint16) error {
 	if len(c.gateway.Policies) == 0 {
 		return nil
 	}
-	v := c.judge(mesh.Identity{}, from, target{port: port})
+	return s.verdict(c.judge(mesh.Identity{}, from, target{port: port}))
+}
+
+// admitRequestTo asks the policies of a service about a client of a listener for HTTP. Those of the gateway have been asked, about the listener's port.
+func (s *Server) admitRequestTo(from netip.Addr, key mesh.ServiceKey, port uint16) error {
+	c := s.config.Load()
+	index := c.policies.of[key]
+	if index == nil {
+		return nil
+	}
+	var vip netip.Addr
+	if service := s.live.Load().Service(key); service != nil {
+		vip = c.vip(service, vip)
+	}
+	return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Source: from, Destination: netip.AddrPortFrom(vip, port)}))
+}
+
+// verdict gives what policies have decided about a request: nil, or why not.
+func (s *Server) verdict(v authz.Verdict) error {
 	if v.DryAllowed != v.Allowed {
 		s.metrics.dryRun.Inc()
 	}

@@ -68,6 +68,17 @@ func TestWeb(t *testing.T) {
 	if status, body := s.get(); status != 403 {
 		t.Errorf("denied, but %d %q", status, body)
 	}
+	// So does one of the service.
+	s.configure(webGateway(func(g *mesh.Gateway) {
+		g.ServicePolicies = []mesh.ServicePolicies{{Service: cartKey, Policies: []*mesh.Policy{{Namespace: "shop", Name: "closed", Action: mesh.Deny, Rules: []mesh.PolicyRule{{}}}}}}
+	}))
+	if status, body := s.get(); status != 403 {
+		t.Errorf("denied by the service's policy, but %d %q", status, body)
+	}
+	s.configure(webGateway(nil))
+	if status, body := s.get(); status != 200 || body != "cart" {
+		t.Errorf("allowed again, but %d %q", status, body)
+	}
 	// The listener goes, and the one for HBONE stays.
 	s.configure(nil)
 	s.until("the port is closed", func() bool { status, _ := s.get(); return status == 0 })

@@ -22,6 +22,10 @@ func (s *Server) chooseMirrors(t *trip, r *http.Request) error {
 	for _, list := range [][]mesh.HTTPMirror{t.target.Rule.Filters.Mirrors, t.backend.Filters.Mirrors} {
 		for i := range list {
 			if m := &list[i]; m.Backend.Problem == "" && rand.Uint32N(m.Denominator) < m.Numerator {
+				if s.admitTo(r, &m.Backend) != nil {
+					s.metrics.mirrors.WithLabelValues("skipped").Inc()
+					continue
+				}
 				t.mirrors = append(t.mirrors, &m.Backend)
 			}
 		}

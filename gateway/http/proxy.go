@@ -71,8 +71,7 @@ func choose(rule *mesh.HTTPRule) (*mesh.HTTPBackend, *Refusal) {
 func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	rule := t.target.Rule
 	if s.o.Admit != nil {
-		from, _ := netip.ParseAddrPort(r.RemoteAddr) // zero, which no policy names, if it is none
-		if err := s.o.Admit(from.Addr().Unmap(), t.target.Listener.Port); err != nil {
+		if err := s.o.Admit(clientOf(r), t.target.Listener.Port); err != nil {
 			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 			return
 		}
@@ -88,6 +87,10 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	}
 	if d := t.backend.Filters.Redirect; d != nil {
 		s.redirect(t, w, r, d)
+		return
+	}
+	if err := s.admitTo(r, t.backend); err != nil {
+		s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 		return
 	}
 	ctx := context.WithValue(r.Context(), tripKey{}, t)
@@ -108,6 +111,20 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		return
 	}
 	s.proxy.ServeHTTP(w, r)
+}
+
+// admitTo says why a client may not reach a backend, or nil.
+func (s *Server) admitTo(r *http.Request, b *mesh.HTTPBackend) error {
+	if s.o.AdmitTo == nil {
+		return nil
+	}
+	return s.o.AdmitTo(clientOf(r), b.Service, b.Port)
+}
+
+// clientOf is the address of a request's client; zero, which no policy names, if it has none.
+func clientOf(r *http.Request) netip.Addr {
+	from, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return from.Addr().Unmap()
 }
 
 func (s *Server) redirect(t *trip, w *answer, r *http.Request, d *mesh.HTTPRedirect) {

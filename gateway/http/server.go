@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // Options are what a Server needs and what can be tuned.
@@ -22,7 +23,9 @@ type Options struct {
 	Directory *directory.Live
 	Network   func() string
 	// Admit, if not nil, decides whether a client may ask anything of a listener; its error is the reason why not.
-	Admit   func(from netip.Addr, port uint16) error
+	Admit func(from netip.Addr, port uint16) error
+	// AdmitTo, if not nil, decides the same about a port of the service that a request or a copy of one would go to.
+	AdmitTo func(from netip.Addr, service mesh.ServiceKey, port uint16) error
 	Limits  Limits
 	Metrics prometheus.Registerer
 	// Carrier and Now are the world outside; the zero values are net/http's Transport and the clock.
