@@ -33,7 +33,7 @@ func (s *Server) chooseMirrors(t *trip, r *http.Request) error {
 	if len(t.mirrors) == 0 || r.ContentLength == 0 {
 		return nil
 	}
-	if r.ContentLength < 0 || r.ContentLength > s.o.Limits.MirrorBytes {
+	if r.ContentLength < 0 || r.ContentLength > s.o.Limits.MirrorBytes || !s.keep(t, r.ContentLength) {
 		s.metrics.mirrors.WithLabelValues("skipped").Add(float64(len(t.mirrors)))
 		t.mirrors = nil
 		return nil
@@ -45,6 +45,19 @@ func (s *Server) chooseMirrors(t *trip, r *http.Request) error {
 	r.Body = io.NopCloser(bytes.NewReader(t.body))
 	return nil
 }
+
+// keep reserves memory for the body of a request, if there is some. release gives it back.
+func (s *Server) keep(t *trip, size int64) bool {
+	if s.mirrored.Add(size) > s.o.Limits.MirrorMemory {
+		s.mirrored.Add(-size)
+		return false
+	}
+	t.kept = size
+	return true
+}
+
+// release is called when the request is over. Copies that are still under way are bounded by their number.
+func (s *Server) release(t *trip) { s.mirrored.Add(-t.kept) }
 
 // mirror sends copies of a request as it goes to its backend, and throws the answers away.
 func (s *Server) mirror(t *trip, r *http.Request) {

@@ -106,6 +106,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		}
 		r.Body = &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
 	}
+	defer s.release(t)
 	if err := s.chooseMirrors(t, r); err != nil {
 		s.failed(w, r, err)
 		return

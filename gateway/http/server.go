@@ -6,6 +6,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -41,6 +42,7 @@ type Server struct {
 	metrics  *metrics
 	mirrors  chan struct{} // one token per copy under way
 	copies   sync.WaitGroup
+	mirrored atomic.Int64 // bytes of bodies that are kept for copies by requests that run
 }
 
 // NewServer makes a Server; Port makes what is served.

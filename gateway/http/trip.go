@@ -23,6 +23,7 @@ type trip struct {
 	path     string
 	mirrors  []*mesh.HTTPBackend
 	body     []byte // of a request that is mirrored
+	kept     int64  // memory that is reserved for it
 	endpoint atomic.Pointer[Endpoint]
 	stalled  atomic.Bool // the client did
 
