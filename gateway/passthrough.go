@@ -97,13 +97,12 @@ func (p *tlsPort) accept() {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		if !s.connections.take(struct{}{}) {
-			s.metrics.limited.WithLabelValues("connections").Inc()
+		if !s.takeStranger() {
 			nc.Close()
 			continue
 		}
 		p.wait.Go(func() {
-			defer s.connections.give(struct{}{})
+			defer s.giveStranger()
 			defer nc.Close()
 			p.serve(relay.AsConn(nc))
 		})

@@ -53,12 +53,31 @@ func (l *counted) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.s.connections.take(struct{}{}) {
+		if l.s.takeStranger() {
 			return &countedConn{Conn: conn, s: l.s}, nil
 		}
-		l.s.metrics.limited.WithLabelValues("connections").Inc()
 		conn.Close()
 	}
+}
+
+// takeStranger counts a connection that will prove no identity. All of these together are one peer: they must not keep those out that prove one.
+func (s *Server) takeStranger() bool {
+	if !s.connections.take(struct{}{}) {
+		s.metrics.limited.WithLabelValues("connections").Inc()
+		return false
+	}
+	if !s.peers.take(mesh.Identity{}) {
+		s.connections.give(struct{}{})
+		s.metrics.limited.WithLabelValues("connections_per_peer").Inc()
+		return false
+	}
+	return true
+}
+
+// giveStranger gives the place back.
+func (s *Server) giveStranger() {
+	s.peers.give(mesh.Identity{})
+	s.connections.give(struct{}{})
 }
 
 type countedConn struct {
@@ -70,7 +89,7 @@ type countedConn struct {
 // Close gives the place back.
 func (c *countedConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { c.s.connections.give(struct{}{}) })
+	c.once.Do(func() { c.s.giveStranger() })
 	return err
 }
 
