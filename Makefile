@@ -121,6 +121,10 @@ demo-down: ## Remove everything the demo made
 e2e: demo-setup ## The demo as a test: run it, then take everything down again and check that nothing is left
 	@$(OUT)/demo --down
 
+.PHONY: conformance
+conformance: demo-setup ## Gateway API's own suite, against a cluster of its own (needs root; about 15 minutes)
+	@conformance/run.sh
+
 .PHONY: clean
 clean: ## Remove what was built, but not the tools
 	@rm -rf $(OUT)

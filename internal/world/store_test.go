@@ -165,7 +165,7 @@ func TestNewsGather(t *testing.T) {
 func TestFloodComesInParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, seen := NewStore(), map[ObjectRef]bool{}
-		for i := range 6*maxGathered {
+		for i := range 6 * maxGathered {
 			s.Put(service("west", fmt.Sprint(i), 1))
 		}
 		for part := range 6 {
