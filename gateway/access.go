@@ -88,8 +88,15 @@ func (r *record) refused(refusal *Refusal, answering error) {
 	r.write(refusal.Status, refusal.Reason, err)
 }
 
-// opened is called when the client was answered 200.
-func (r *record) opened() { r.s.metrics.open(&r.stats) }
+// opened is called when the client was answered 200. A tunnel that its source keeps for many connections is one stream, which may last for hours: it is told when it begins, too.
+func (r *record) opened() {
+	r.s.metrics.open(&r.stats)
+	if !r.peer.IsZero() {
+		r.s.o.Access.Info("stream opened",
+			"direction", "gateway", "tunnel", r.tunnel, "peer", r.peer.String(), "service", r.service, "workload", r.workload,
+			"source", r.outer, "destination", r.destination, "outer", r.outer, "status", 200)
+	}
+}
 
 // closed is called once after opened. timeUp says that the time for draining was over by then.
 func (r *record) closed(err error, timeUp bool) {

@@ -51,6 +51,9 @@ func TestDoubleHBONEReachesAPodUnread(t *testing.T) {
 			t.Errorf("access log: %s = %v, want the bytes of an inner handshake at least", key, line[key])
 		}
 	}
+	if opened := `"msg":"stream opened","direction":"gateway","tunnel":"hbone","peer":"` + clientID.String() + `","service":"` + authority + `"`; strings.Count(s.logs.text(), opened) != 1 {
+		t.Errorf("no line says that the stream began: %s", s.logs.text())
+	}
 	if strings.Contains(s.logs.text(), marker) {
 		t.Error("plaintext in the log")
 	}

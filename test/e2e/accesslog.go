@@ -15,6 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// streamOpened is the message of a gateway's line about a stream that begins.
+const streamOpened = "stream opened"
+
 // connection is one line of an access log, as far as the demo reads it.
 type connection struct {
 	Message   string `json:"msg"`
@@ -29,7 +32,7 @@ type connection struct {
 	Reason    string `json:"reason"`
 }
 
-// accessLog gives the connections that the pods with the given labels have logged since then, and the raw logs.
+// accessLog gives the connections, and the streams of gateways that were opened, that the pods with the given labels have logged since then, and the raw logs.
 func accessLog(ctx context.Context, c *cluster, labels string, since time.Time) ([]connection, []byte, error) {
 	pods, err := c.clientset.CoreV1().Pods(systemNamespace).List(ctx, metav1.ListOptions{LabelSelector: labels})
 	if err != nil {
@@ -50,7 +53,7 @@ func accessLog(ctx context.Context, c *cluster, labels string, since time.Time) 
 		raw = append(raw, text...)
 		for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
 			var line connection
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "connection" {
+			if json.Unmarshal(lines.Bytes(), &line) == nil && (line.Message == "connection" || line.Message == streamOpened) {
 				connections = append(connections, line)
 			}
 		}

@@ -42,7 +42,7 @@ func (d *demo) proveTunnel(ctx context.Context) error {
 	echoed := answers.By(func(r traffic.Result) string { return r.Echo })[d.marker]
 	d.Check("every answer carries the request's marker back", echoed == len(answers), "%d of %d", echoed, len(answers))
 
-	if err := d.checkGatewayLog(ctx, began, remote); err != nil {
+	if err := d.checkGatewayLog(ctx, remote); err != nil {
 		return err
 	}
 	if err := d.checkDestinationLog(ctx, began, remote); err != nil {
@@ -67,28 +67,29 @@ func (d *demo) awaitBoth(ctx context.Context, c *cluster, url string) error {
 	return nil
 }
 
-// checkGatewayLog reads what east's gateway says of the streams that it forwarded.
-func (d *demo) checkGatewayLog(ctx context.Context, since time.Time, want int) error {
+// checkGatewayLog reads what east's gateway says of the streams that it forwards: tunnels that are kept for many connections, and may have been there before.
+func (d *demo) checkGatewayLog(ctx context.Context, connections int) error {
 	var raw []byte
+	var streams int
 	outer := map[string]int{}
 	seen, ok := until(ctx, 10*time.Second, func(ctx context.Context) (string, bool) {
-		lines, text, err := accessLog(ctx, d.east, "gateway.networking.k8s.io/gateway-name="+gatewayName, since)
+		lines, text, err := accessLog(ctx, d.east, "gateway.networking.k8s.io/gateway-name="+gatewayName, time.Now().Add(-time.Hour))
 		if err != nil {
 			return err.Error(), false
 		}
 		raw, outer = text, map[string]int{}
-		n := 0
+		streams = 0
 		for _, l := range lines {
-			if l.Direction == "gateway" && l.Peer == clientIdentity && l.Service == "hello.demo.svc.cluster.local:80" && l.Status == 200 {
-				n++
+			if l.Message == streamOpened && l.Peer == clientIdentity && l.Service == "hello.demo.svc.cluster.local:80" && l.Status == 200 {
+				streams++
 				outer[l.Outer]++
 			}
 		}
-		return fmt.Sprintf("%d streams of %s for hello.demo.svc.cluster.local:80", n, clientIdentity), n >= want
+		return fmt.Sprintf("%d streams of %s for hello.demo.svc.cluster.local:80", streams, clientIdentity), streams > 0
 	})
-	d.Check("the gateway's log names the outer peer's identity and the service", ok, "%s, at least %d wanted", seen, want)
+	d.Check("the gateway's log names the outer peer's identity and the service", ok, "%s", seen)
 	d.Check("the gateway's log never holds what was sent", len(raw) > 0 && !bytes.Contains(raw, []byte(d.marker)), "%d bytes of log", len(raw))
-	d.Check("the outer connection is used again", len(outer) > 0 && len(outer) <= 2, "%d streams over %d outer connections", want, len(outer))
+	d.Check("tunnels are used again", streams > 0 && streams <= connections/2, "%d connections now; since the start %d inner tunnels, over %d outer connections", connections, streams, len(outer))
 	return nil
 }
 
