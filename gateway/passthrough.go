@@ -18,12 +18,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
-// Alerts that a client is sent instead of an answer, each a whole record (RFC 8446 §5.1 and §6).
-var (
-	alertUnrecognizedName = []byte{21, 3, 3, 0, 2, 2, 112}
-	alertInternalError    = []byte{21, 3, 3, 0, 2, 2, 80}
-)
-
 // tlsPort is a bound port whose TLS connections are passed on, unread, by the name that their ClientHello asks for. It knows no identity of its
 // clients: the gateway's policies judge them by where they come from and what they ask for.
 type tlsPort struct {
@@ -137,12 +131,7 @@ func (p *tlsPort) serve(client relay.Conn) {
 	defer s.streams.remove(st)
 	d, refusal := p.admit(st, name)
 	if refusal != nil {
-		alert := alertInternalError
-		if refusal.Reason == ReasonNoRoute {
-			alert = alertUnrecognizedName
-		}
-		_ = client.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = client.Write(alert) // a client that does not read it loses nothing
+		// The connection just ends: the Gateway API's suite takes an alert for an answer, as it might be the backend's.
 		r.refused(refusal, nil)
 		return
 	}

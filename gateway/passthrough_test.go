@@ -4,12 +4,14 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -107,21 +109,14 @@ func TestTLSThatIsNotPassed(t *testing.T) {
 	s.passing(cartRoute("api.example.com"),
 		&mesh.TLSRoute{Namespace: "shop", Name: "none", Hostnames: []string{"none.example.com"}},
 		&mesh.TLSRoute{Namespace: "shop", Name: "broken", Hostnames: []string{"broken.example.com"}, Backends: []mesh.TLSBackend{{Weight: 1, Problem: "there is no Service"}}})
-	for name, tc := range map[string]struct {
-		reason Reason
-		alert  string
-	}{
-		"other.example.com":  {ReasonNoRoute, "unrecognized name"},
-		"":                   {ReasonNoRoute, "unrecognized name"},
-		"none.example.com":   {ReasonNoBackend, "internal error"},
-		"broken.example.com": {ReasonNoBackend, "internal error"},
-		"api.example.com":    {ReasonNoEndpoint, "internal error"},
+	for name, reason := range map[string]Reason{
+		"other.example.com": ReasonNoRoute, "": ReasonNoRoute, "none.example.com": ReasonNoBackend, "broken.example.com": ReasonNoBackend, "api.example.com": ReasonNoEndpoint,
 	} {
-		before := s.counted("isthmus_gateway_streams_refused_total", tc.reason)
-		if _, _, err := s.dialTLS(name); err == nil || !strings.Contains(err.Error(), tc.alert) {
-			t.Errorf("%q: %v, want the alert %q", name, err, tc.alert)
+		before := s.counted("isthmus_gateway_streams_refused_total", reason)
+		if _, _, err := s.dialTLS(name); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%q: %v, want a connection that ends", name, err)
 		}
-		s.until("it is counted", func() bool { return s.counted("isthmus_gateway_streams_refused_total", tc.reason) == before+1 })
+		s.until("it is counted", func() bool { return s.counted("isthmus_gateway_streams_refused_total", reason) == before+1 })
 	}
 	for _, say := range []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01"} { // the second one goes on with nothing
 		nc, err := net.Dial("tcp", s.address(6443))
