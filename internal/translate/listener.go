@@ -132,7 +132,7 @@ func (v *listenerVerdict) judgeKinds() {
 	switch p := servedProtocols[v.listener.Protocol]; {
 	case p.HTTP():
 		can = []string{routeKind(world.KindHTTPRoute)}
-	case p == mesh.ListenerTLS:
+	case p == mesh.ListenerTLS && v.listener.TLSMode == tlsPassthrough:
 		can = []string{routeKind(world.KindTLSRoute)}
 	}
 	if len(v.listener.RouteKinds) == 0 {
