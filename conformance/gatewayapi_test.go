@@ -5,8 +5,6 @@
 package conformance
 
 import (
-	"embed"
-	"io/fs"
 	"os"
 	"testing"
 
@@ -18,12 +16,6 @@ import (
 
 // class is the GatewayClass under test.
 const class = "eastwest"
-
-// baseManifests replaces the suite's base/manifests.yaml; see there why.
-const baseManifests = "base.yaml"
-
-//go:embed base.yaml
-var ownManifests embed.FS
 
 // TestGatewayAPI runs the Gateway API's suite on the cluster that KUBECONFIG names. The suite's own flag
 // -run-test NAME tries any test instead, also one that is left out.
@@ -45,8 +37,6 @@ func TestGatewayAPI(t *testing.T) {
 	if opts.GatewayClassName == flags.DefaultGatewayClassName {
 		opts.GatewayClassName = class
 	}
-	opts.BaseManifests = baseManifests
-	opts.ManifestFS = []fs.FS{&upstream.Manifests, ownManifests}
 	if opts.RunTest == "" {
 		opts.SupportedFeatures = s.gates(tests.ConformanceTests)
 		opts.SkipTests = s.skips(tests.ConformanceTests)
