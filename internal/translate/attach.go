@@ -43,28 +43,35 @@ type gate struct {
 
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
 func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
-	for k, r := range x.state.HTTPRoutes {
-		if k.Cluster != x.config.LocalCluster {
-			continue
+	each := func(ref world.ObjectRef, parents []world.RouteParent, attach func(world.RouteParent, *gate) []Finding) {
+		if ref.Cluster != x.config.LocalCluster {
+			return
 		}
 		var out []Finding
-		for i, p := range r.Parents {
-			if p.Group != gatewayv1.GroupName || p.Kind != string(world.KindGateway) || slices.Contains(r.Parents[:i], p) {
+		for i, p := range parents {
+			if p.Group != gatewayv1.GroupName || p.Kind != string(world.KindGateway) || slices.Contains(parents[:i], p) {
 				continue
 			}
-			if g := gates[k.In(p.Namespace, p.Name)]; g != nil {
-				out = append(out, x.attach(r, p, g)...)
+			if g := gates[ref.In(p.Namespace, p.Name)]; g != nil {
+				out = append(out, attach(p, g)...)
 			}
 		}
 		if len(out) > 0 {
-			findings[r.Ref()] = out
+			findings[ref] = out
 		}
 	}
-	x.attachTLS(gates, findings)
+	for _, r := range x.state.HTTPRoutes {
+		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attach(r, p, g) })
+	}
+	for _, r := range x.state.TLSRoutes {
+		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachTLS(r, p, g) })
+	}
 	for _, g := range gates {
 		for i := range g.routes {
 			slices.SortFunc(g.routes[i], compareRoutes)
 			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
+			slices.SortFunc(g.tlsRoutes[i], compareTLSRoutes)
+			g.tlsRoutes[i] = slices.CompactFunc(g.tlsRoutes[i], func(a, b *mesh.TLSRoute) bool { return compareTLSRoutes(a, b) == 0 })
 			g.verdicts[i].attached = len(g.routes[i]) + len(g.tlsRoutes[i])
 		}
 	}
@@ -73,13 +80,7 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 // attach judges a route at one of its parents, and attaches it to the listeners that it fits.
 func (x *index) attach(r *world.HTTPRoute, p world.RouteParent, g *gate) []Finding {
 	c := x.compileRoute(r.Key)
-	finding := func(kind string, holds bool, reason, message string) Finding {
-		f := Finding{Parent: p, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: r.Generation}
-		if holds {
-			f.Status = isTrue
-		}
-		return f
-	}
+	finding := findingAt(p, r.Generation)
 	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
 	switch {
 	case reason == "" && c.left == 0 && c.dropped.reason != "":
@@ -106,6 +107,17 @@ func (x *index) attach(r *world.HTTPRoute, p world.RouteParent, g *gate) []Findi
 		g.routes[i] = append(g.routes[i], c.route)
 	}
 	return out
+}
+
+// findingAt makes findings about a route at one of its parents.
+func findingAt(p world.RouteParent, generation int64) func(kind string, holds bool, reason, message string) Finding {
+	return func(kind string, holds bool, reason, message string) Finding {
+		f := Finding{Parent: p, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: generation}
+		if holds {
+			f.Status = isTrue
+		}
+		return f
+	}
 }
 
 // fitting are the listeners that a route attaches to by one of its parents, or why there are none.

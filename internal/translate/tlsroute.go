@@ -52,42 +52,9 @@ func tlsBackends(r *world.TLSRoute) []world.Key {
 	return out
 }
 
-// attachTLS finds which TLSRoutes attach to which listeners, and what to say of it on the routes.
-func (x *index) attachTLS(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
-	for k, r := range x.state.TLSRoutes {
-		if k.Cluster != x.config.LocalCluster {
-			continue
-		}
-		var out []Finding
-		for i, p := range r.Parents {
-			if p.Group != gatewayv1.GroupName || p.Kind != string(world.KindGateway) || slices.Contains(r.Parents[:i], p) {
-				continue
-			}
-			if g := gates[k.In(p.Namespace, p.Name)]; g != nil {
-				out = append(out, x.attachOneTLS(r, p, g)...)
-			}
-		}
-		if len(out) > 0 {
-			findings[r.Ref()] = out
-		}
-	}
-	for _, g := range gates {
-		for i := range g.tlsRoutes {
-			slices.SortFunc(g.tlsRoutes[i], compareTLSRoutes)
-			// A route may come by two of its parents.
-			g.tlsRoutes[i] = slices.CompactFunc(g.tlsRoutes[i], func(a, b *mesh.TLSRoute) bool { return compareTLSRoutes(a, b) == 0 })
-		}
-	}
-}
-
-func (x *index) attachOneTLS(r *world.TLSRoute, p world.RouteParent, g *gate) []Finding {
-	finding := func(kind string, holds bool, reason, message string) Finding {
-		f := Finding{Parent: p, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: r.Generation}
-		if holds {
-			f.Status = isTrue
-		}
-		return f
-	}
+// attachTLS is attach for a TLSRoute.
+func (x *index) attachTLS(r *world.TLSRoute, p world.RouteParent, g *gate) []Finding {
+	finding := findingAt(p, r.Generation)
 	backends, refs := x.tlsRouteBackends(r)
 	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
 	for _, i := range at {
