@@ -122,7 +122,7 @@ e2e: demo-setup ## The demo as a test: run it, then take everything down again a
 	@$(OUT)/demo --down
 
 .PHONY: conformance
-conformance: demo-setup ## Gateway API's own suite, against a cluster of its own (needs root; about 15 minutes)
+conformance: demo-setup ## Gateway API's own suite, on a cluster of its own (needs root; about 5 minutes, more the first time)
 	@conformance/run.sh
 
 .PHONY: clean
