@@ -120,6 +120,12 @@ func TestLab(t *testing.T) {
 	}
 	westPod, westAddress := deployProbe(t, ctx, l.Clusters()[1], "")
 	west := probeIn(t, l, "west", westPod)
+	// A Service has its address before kube-proxy has rules for it.
+	for _, ready := range []string{address, westAddress} {
+		if err := poll(ctx, 100*time.Millisecond, func() error { return get(ctx, l, "http://"+ready, "probe-") }); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	t.Run("from the other cluster's pod through the load balancer", func(t *testing.T) {
 		output, err := west("get", "http://"+address)
