@@ -53,8 +53,14 @@ type Gateway struct {
 	TrustDomains []string
 	// Policies judge every stream, whatever it asks for, sorted by key. Their Scope means nothing here.
 	Policies []*Policy
-	// ServicePolicies judge, together with Policies, the streams to single exported services; sorted by service.
+	// ServicePolicies judge, together with Policies, the streams to single services, exported or behind the waypoint; sorted by service.
 	ServicePolicies []ServicePolicies
+	// Service is the one in front of the gateway's own pods, if it is a waypoint: workloads whose Waypoint leads there are behind it, too.
+	Service ServiceKey
+	// Fronts are the services that a waypoint stands in front of, sorted.
+	Fronts []ServiceKey
+	// ServiceRoutes are the routes at services that a waypoint stands in front of, sorted (CompareServiceRoutes).
+	ServiceRoutes []ServiceRoutes
 }
 
 // ServicePolicies are the policies for one service, sorted by key. Their Scope means nothing here.

@@ -3,6 +3,8 @@
 package xds
 
 import (
+	"slices"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/securitypb"
@@ -20,10 +22,10 @@ func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
 	for _, l := range g.Listeners {
 		out.Listeners = append(out.Listeners, routes.listener(l))
 	}
+	out.ServiceRoutes = routes.ofServices(g.ServiceRoutes)
 	out.HttpRoutes = routes.routes
-	for _, key := range g.Exports {
-		out.Exports = append(out.Exports, &gatewaypb.ServiceKey{Namespace: key.Namespace, Hostname: key.Hostname})
-	}
+	out.Service, out.Fronts = serviceKeyToProto(g.Service), serviceKeysToProto(g.Fronts)
+	out.Exports = serviceKeysToProto(g.Exports)
 	out.Policies = policiesToProto(g.Policies)
 	for _, of := range g.ServicePolicies {
 		out.ServicePolicies = append(out.ServicePolicies, &gatewaypb.ServicePolicies{
@@ -67,11 +69,15 @@ func gatewayFromProto(g *gatewaypb.Gateway) (*mesh.Gateway, error) {
 		Network:        r.text("network", g.GetNetwork(), maxName),
 		ServiceAccount: r.text("service_account", g.GetServiceAccount(), maxName),
 	}
-	out.Listeners = r.listeners(g)
-	if n := len(g.GetExports()); n > 0 && r.count("exports", n, maxMembers) {
-		for _, key := range g.GetExports() {
-			out.Exports = append(out.Exports, r.serviceKey("export", key.GetNamespace(), key.GetHostname()))
-		}
+	routes := r.routes(g.GetHttpRoutes())
+	out.Listeners = r.listeners(g.GetListeners(), routes)
+	out.ServiceRoutes = r.serviceRoutes(g.GetServiceRoutes(), routes)
+	out.Exports = r.serviceKeys("export", g.GetExports())
+	if out.Fronts = r.serviceKeys("front", g.GetFronts()); !slices.IsSortedFunc(out.Fronts, mesh.CompareServiceKeys) {
+		r.fail("fronts are not in order") // lookups want them so
+	}
+	if s := g.GetService(); s != nil {
+		out.Service = r.serviceKey("service", s.GetNamespace(), s.GetHostname())
 	}
 	if n := len(g.GetTrustDomains()); n > 0 && r.count("trust_domains", n, maxMembers) {
 		for _, td := range g.GetTrustDomains() {

@@ -3,6 +3,7 @@
 package xds
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -118,27 +119,20 @@ func backendToProto(b *mesh.HTTPBackend) *gatewaypb.HTTPBackend {
 
 // protocols that a listener may have.
 var protocols = map[gatewaypb.Listener_Protocol]mesh.ListenerProtocol{
-	gatewaypb.Listener_HBONE: mesh.ListenerHBONE,
-	gatewaypb.Listener_HTTP:  mesh.ListenerHTTP,
-	gatewaypb.Listener_HTTPS: mesh.ListenerHTTPS,
-	gatewaypb.Listener_TLS:   mesh.ListenerTLS,
+	gatewaypb.Listener_HBONE:    mesh.ListenerHBONE,
+	gatewaypb.Listener_HTTP:     mesh.ListenerHTTP,
+	gatewaypb.Listener_HTTPS:    mesh.ListenerHTTPS,
+	gatewaypb.Listener_TLS:      mesh.ListenerTLS,
+	gatewaypb.Listener_WAYPOINT: mesh.ListenerWaypoint,
 }
 
-// listeners reads a gateway's listeners, and the routes that they name.
-func (r *reader) listeners(g *gatewaypb.Gateway) []mesh.Listener {
-	n := len(g.GetListeners())
-	if n == 0 || !r.count("listeners", n, maxMembers) || !r.count("http_routes", len(g.GetHttpRoutes()), maxMembers) {
+// listeners reads a gateway's listeners, which name routes of the gateway by their places.
+func (r *reader) listeners(in []*gatewaypb.Listener, routes []*mesh.HTTPRoute) []mesh.Listener {
+	if len(in) == 0 || !r.count("listeners", len(in), maxMembers) {
 		return nil
 	}
-	routes := make([]*mesh.HTTPRoute, 0, len(g.GetHttpRoutes()))
-	for _, route := range g.GetHttpRoutes() {
-		routes = append(routes, r.route(route))
-		if r.err != nil {
-			return nil
-		}
-	}
-	out := make([]mesh.Listener, 0, n)
-	for _, l := range g.GetListeners() {
+	out := make([]mesh.Listener, 0, len(in))
+	for _, l := range in {
 		protocol, known := protocols[l.GetProtocol()]
 		if !known {
 			r.fail("listener %q has the protocol %d, which is not known", l.GetName(), l.GetProtocol())
@@ -156,15 +150,39 @@ func (r *reader) listeners(g *gatewaypb.Gateway) []mesh.Listener {
 				Chain: r.must("certificate chain", c.GetChain(), maxPEM), Key: r.must("certificate key", c.GetKey(), maxPEM),
 			})
 		}
-		for _, at := range l.GetHttpRoutes() {
-			if int(at) >= len(routes) {
-				r.fail("listener %q names route %d of %d", l.GetName(), at, len(routes))
-				return nil
-			}
-			to.Routes = append(to.Routes, routes[at])
-		}
+		to.Routes = r.places("listener "+strconv.Quote(to.Name), l.GetHttpRoutes(), routes)
 		to.TLSRoutes = r.tlsRoutes(l.GetTlsRoutes())
 		out = append(out, to)
+	}
+	return out
+}
+
+// routes reads a gateway's routes.
+func (r *reader) routes(in []*gatewaypb.HTTPRoute) []*mesh.HTTPRoute {
+	if len(in) == 0 || !r.count("http_routes", len(in), maxMembers) {
+		return nil
+	}
+	out := make([]*mesh.HTTPRoute, 0, len(in))
+	for _, route := range in {
+		if out = append(out, r.route(route)); r.err != nil {
+			return nil
+		}
+	}
+	return out
+}
+
+// places gives the routes that something names by their places.
+func (r *reader) places(of string, in []uint32, routes []*mesh.HTTPRoute) []*mesh.HTTPRoute {
+	if len(in) == 0 || !r.count("http_routes", len(in), maxMembers) {
+		return nil
+	}
+	out := make([]*mesh.HTTPRoute, 0, len(in))
+	for _, at := range in {
+		if int(at) >= len(routes) {
+			r.fail("%s names route %d of %d", of, at, len(routes))
+			return nil
+		}
+		out = append(out, routes[at])
 	}
 	return out
 }

@@ -80,9 +80,17 @@ func samplePolicy() *mesh.Policy {
 }
 
 func sampleGateway() *mesh.Gateway {
+	listeners := sampleListeners()
+	cart := mesh.ServiceKey{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}
 	return &mesh.Gateway{
 		Namespace: "isthmus-system", Name: "eastwest", Network: "east", ServiceAccount: "eastwest",
-		Listeners:    sampleListeners(),
+		Listeners: listeners,
+		Service:   mesh.ServiceKey{Namespace: "isthmus-system", Hostname: "eastwest.isthmus-system.svc.cluster.local"},
+		Fronts:    []mesh.ServiceKey{cart},
+		ServiceRoutes: []mesh.ServiceRoutes{
+			{Service: cart, Routes: listeners[2].Routes},
+			{Service: cart, Port: 80, Consumer: "mobile", Routes: []*mesh.HTTPRoute{{Namespace: "mobile", Name: "mine"}}},
+		},
 		Exports:      []mesh.ServiceKey{{Namespace: "shop", Hostname: "cart.shop.svc.cluster.local"}},
 		TrustDomains: []string{"cluster.local"},
 		Policies:     []*mesh.Policy{samplePolicy(), {Namespace: "n", Name: "none"}},
@@ -118,6 +126,7 @@ func sampleListeners() []mesh.Listener {
 	}
 	return []mesh.Listener{
 		{Name: "mesh", Port: 15008, Bind: 15008, Protocol: mesh.ListenerHBONE},
+		{Name: "inside", Port: 15009, Bind: 15009, Protocol: mesh.ListenerWaypoint},
 		{Name: "web", Port: 80, Bind: 20080, Protocol: mesh.ListenerHTTP, Routes: []*mesh.HTTPRoute{route, {Namespace: "shop", Name: "empty"}}},
 		{Name: "past", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{{
 			Namespace: "shop", Name: "api", Created: 7, Hostnames: []string{"api.example.com"},

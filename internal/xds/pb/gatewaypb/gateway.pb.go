@@ -32,6 +32,7 @@ const (
 	Listener_HTTP                 Listener_Protocol = 2
 	Listener_HTTPS                Listener_Protocol = 3
 	Listener_TLS                  Listener_Protocol = 4
+	Listener_WAYPOINT             Listener_Protocol = 5
 )
 
 // Enum value maps for Listener_Protocol.
@@ -42,6 +43,7 @@ var (
 		2: "HTTP",
 		3: "HTTPS",
 		4: "TLS",
+		5: "WAYPOINT",
 	}
 	Listener_Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
@@ -49,6 +51,7 @@ var (
 		"HTTP":                 2,
 		"HTTPS":                3,
 		"TLS":                  4,
+		"WAYPOINT":             5,
 	}
 )
 
@@ -76,7 +79,7 @@ func (x Listener_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Listener_Protocol.Descriptor instead.
 func (Listener_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3, 0}
 }
 
 type PathChange_Kind int32
@@ -125,7 +128,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type Gateway struct {
@@ -146,8 +149,12 @@ type Gateway struct {
 	Policies []*securitypb.Authorization `protobuf:"bytes,8,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Policies by which streams to single services are judged, together with the ones above.
 	ServicePolicies []*ServicePolicies `protobuf:"bytes,9,rep,name=service_policies,json=servicePolicies,proto3" json:"service_policies,omitempty"`
-	// Routes that listeners name by their place here, from 0.
-	HttpRoutes    []*HTTPRoute `protobuf:"bytes,10,rep,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
+	// Routes that listeners and services name by their place here, from 0.
+	HttpRoutes []*HTTPRoute `protobuf:"bytes,10,rep,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
+	// Of a waypoint: the Service in front of its own pods, the services that it stands in front of, and the routes there.
+	Service       *ServiceKey      `protobuf:"bytes,11,opt,name=service,proto3" json:"service,omitempty"`
+	Fronts        []*ServiceKey    `protobuf:"bytes,12,rep,name=fronts,proto3" json:"fronts,omitempty"`
+	ServiceRoutes []*ServiceRoutes `protobuf:"bytes,13,rep,name=service_routes,json=serviceRoutes,proto3" json:"service_routes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -252,6 +259,98 @@ func (x *Gateway) GetHttpRoutes() []*HTTPRoute {
 	return nil
 }
 
+func (x *Gateway) GetService() *ServiceKey {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *Gateway) GetFronts() []*ServiceKey {
+	if x != nil {
+		return x.Fronts
+	}
+	return nil
+}
+
+func (x *Gateway) GetServiceRoutes() []*ServiceRoutes {
+	if x != nil {
+		return x.ServiceRoutes
+	}
+	return nil
+}
+
+type ServiceRoutes struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service *ServiceKey            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// Of the service; 0: every one that has no routes of its own.
+	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// The namespace whose callers they are for; empty: everybody else.
+	Consumer string `protobuf:"bytes,3,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// Places in Gateway.http_routes, the one that counts first in a tie first.
+	HttpRoutes    []uint32 `protobuf:"varint,4,rep,packed,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceRoutes) Reset() {
+	*x = ServiceRoutes{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceRoutes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceRoutes) ProtoMessage() {}
+
+func (x *ServiceRoutes) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceRoutes.ProtoReflect.Descriptor instead.
+func (*ServiceRoutes) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ServiceRoutes) GetService() *ServiceKey {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *ServiceRoutes) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ServiceRoutes) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *ServiceRoutes) GetHttpRoutes() []uint32 {
+	if x != nil {
+		return x.HttpRoutes
+	}
+	return nil
+}
+
 type ServicePolicies struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Service       *ServiceKey                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -262,7 +361,7 @@ type ServicePolicies struct {
 
 func (x *ServicePolicies) Reset() {
 	*x = ServicePolicies{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +373,7 @@ func (x *ServicePolicies) String() string {
 func (*ServicePolicies) ProtoMessage() {}
 
 func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[1]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +386,7 @@ func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePolicies.ProtoReflect.Descriptor instead.
 func (*ServicePolicies) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{1}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ServicePolicies) GetService() *ServiceKey {
@@ -325,7 +424,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +436,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +449,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Listener) GetName() string {
@@ -423,7 +522,7 @@ type TLSRoute struct {
 
 func (x *TLSRoute) Reset() {
 	*x = TLSRoute{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +534,7 @@ func (x *TLSRoute) String() string {
 func (*TLSRoute) ProtoMessage() {}
 
 func (x *TLSRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +547,7 @@ func (x *TLSRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLSRoute.ProtoReflect.Descriptor instead.
 func (*TLSRoute) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TLSRoute) GetNamespace() string {
@@ -499,7 +598,7 @@ type TLSBackend struct {
 
 func (x *TLSBackend) Reset() {
 	*x = TLSBackend{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +610,7 @@ func (x *TLSBackend) String() string {
 func (*TLSBackend) ProtoMessage() {}
 
 func (x *TLSBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +623,7 @@ func (x *TLSBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLSBackend.ProtoReflect.Descriptor instead.
 func (*TLSBackend) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{4}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TLSBackend) GetService() *ServiceKey {
@@ -567,7 +666,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +678,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +691,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Certificate) GetChain() string {
@@ -623,7 +722,7 @@ type HTTPRoute struct {
 
 func (x *HTTPRoute) Reset() {
 	*x = HTTPRoute{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +734,7 @@ func (x *HTTPRoute) String() string {
 func (*HTTPRoute) ProtoMessage() {}
 
 func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +747,7 @@ func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRoute.ProtoReflect.Descriptor instead.
 func (*HTTPRoute) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HTTPRoute) GetNamespace() string {
@@ -703,7 +802,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +814,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +827,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HTTPRule) GetName() string {
@@ -793,7 +892,7 @@ type HTTPMatch struct {
 
 func (x *HTTPMatch) Reset() {
 	*x = HTTPMatch{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +904,7 @@ func (x *HTTPMatch) String() string {
 func (*HTTPMatch) ProtoMessage() {}
 
 func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +917,7 @@ func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMatch.ProtoReflect.Descriptor instead.
 func (*HTTPMatch) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HTTPMatch) GetPath() string {
@@ -866,7 +965,7 @@ type NameValue struct {
 
 func (x *NameValue) Reset() {
 	*x = NameValue{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +977,7 @@ func (x *NameValue) String() string {
 func (*NameValue) ProtoMessage() {}
 
 func (x *NameValue) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +990,7 @@ func (x *NameValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameValue.ProtoReflect.Descriptor instead.
 func (*NameValue) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NameValue) GetName() string {
@@ -921,7 +1020,7 @@ type HTTPFilters struct {
 
 func (x *HTTPFilters) Reset() {
 	*x = HTTPFilters{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1032,7 @@ func (x *HTTPFilters) String() string {
 func (*HTTPFilters) ProtoMessage() {}
 
 func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1045,7 @@ func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPFilters.ProtoReflect.Descriptor instead.
 func (*HTTPFilters) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HTTPFilters) GetRequest() *HeaderChange {
@@ -995,7 +1094,7 @@ type HeaderChange struct {
 
 func (x *HeaderChange) Reset() {
 	*x = HeaderChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1106,7 @@ func (x *HeaderChange) String() string {
 func (*HeaderChange) ProtoMessage() {}
 
 func (x *HeaderChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1119,7 @@ func (x *HeaderChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderChange.ProtoReflect.Descriptor instead.
 func (*HeaderChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeaderChange) GetSet() []*NameValue {
@@ -1054,7 +1153,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1165,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1178,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -1109,7 +1208,7 @@ type HTTPRedirect struct {
 
 func (x *HTTPRedirect) Reset() {
 	*x = HTTPRedirect{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1220,7 @@ func (x *HTTPRedirect) String() string {
 func (*HTTPRedirect) ProtoMessage() {}
 
 func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1233,7 @@ func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRedirect.ProtoReflect.Descriptor instead.
 func (*HTTPRedirect) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HTTPRedirect) GetScheme() string {
@@ -1182,7 +1281,7 @@ type HTTPRewrite struct {
 
 func (x *HTTPRewrite) Reset() {
 	*x = HTTPRewrite{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1293,7 @@ func (x *HTTPRewrite) String() string {
 func (*HTTPRewrite) ProtoMessage() {}
 
 func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1306,7 @@ func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRewrite.ProtoReflect.Descriptor instead.
 func (*HTTPRewrite) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HTTPRewrite) GetHostname() string {
@@ -1235,7 +1334,7 @@ type HTTPMirror struct {
 
 func (x *HTTPMirror) Reset() {
 	*x = HTTPMirror{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1346,7 @@ func (x *HTTPMirror) String() string {
 func (*HTTPMirror) ProtoMessage() {}
 
 func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1359,7 @@ func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMirror.ProtoReflect.Descriptor instead.
 func (*HTTPMirror) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HTTPMirror) GetBackend() *HTTPBackend {
@@ -1298,7 +1397,7 @@ type HTTPBackend struct {
 
 func (x *HTTPBackend) Reset() {
 	*x = HTTPBackend{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1409,7 @@ func (x *HTTPBackend) String() string {
 func (*HTTPBackend) ProtoMessage() {}
 
 func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1422,7 @@ func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPBackend.ProtoReflect.Descriptor instead.
 func (*HTTPBackend) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HTTPBackend) GetService() *ServiceKey {
@@ -1371,7 +1470,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1482,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1495,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ServiceKey) GetNamespace() string {
@@ -1417,7 +1516,7 @@ var File_isthmus_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xe4\x03\n" +
+	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xa0\x05\n" +
 	"\aGateway\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1430,10 +1529,19 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x10service_policies\x18\t \x03(\v2#.isthmus.gateway.v1.ServicePoliciesR\x0fservicePolicies\x12>\n" +
 	"\vhttp_routes\x18\n" +
 	" \x03(\v2\x1d.isthmus.gateway.v1.HTTPRouteR\n" +
+	"httpRoutes\x128\n" +
+	"\aservice\x18\v \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x126\n" +
+	"\x06fronts\x18\f \x03(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\x06fronts\x12H\n" +
+	"\x0eservice_routes\x18\r \x03(\v2!.isthmus.gateway.v1.ServiceRoutesR\rserviceRoutes\"\x9a\x01\n" +
+	"\rServiceRoutes\x128\n" +
+	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +
+	"\bconsumer\x18\x03 \x01(\tR\bconsumer\x12\x1f\n" +
+	"\vhttp_routes\x18\x04 \x03(\rR\n" +
 	"httpRoutes\"\x86\x01\n" +
 	"\x0fServicePolicies\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x129\n" +
-	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\x97\x03\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\xa5\x03\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -1444,13 +1552,14 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\vhttp_routes\x18\a \x03(\rR\n" +
 	"httpRoutes\x12;\n" +
 	"\n" +
-	"tls_routes\x18\b \x03(\v2\x1c.isthmus.gateway.v1.TLSRouteR\ttlsRoutes\"M\n" +
+	"tls_routes\x18\b \x03(\v2\x1c.isthmus.gateway.v1.TLSRouteR\ttlsRoutes\"[\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05HBONE\x10\x01\x12\b\n" +
 	"\x04HTTP\x10\x02\x12\t\n" +
 	"\x05HTTPS\x10\x03\x12\a\n" +
-	"\x03TLS\x10\x04\"\xb0\x01\n" +
+	"\x03TLS\x10\x04\x12\f\n" +
+	"\bWAYPOINT\x10\x05\"\xb0\x01\n" +
 	"\bTLSRoute\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1545,67 +1654,72 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
 	(PathChange_Kind)(0),             // 1: isthmus.gateway.v1.PathChange.Kind
 	(*Gateway)(nil),                  // 2: isthmus.gateway.v1.Gateway
-	(*ServicePolicies)(nil),          // 3: isthmus.gateway.v1.ServicePolicies
-	(*Listener)(nil),                 // 4: isthmus.gateway.v1.Listener
-	(*TLSRoute)(nil),                 // 5: isthmus.gateway.v1.TLSRoute
-	(*TLSBackend)(nil),               // 6: isthmus.gateway.v1.TLSBackend
-	(*Certificate)(nil),              // 7: isthmus.gateway.v1.Certificate
-	(*HTTPRoute)(nil),                // 8: isthmus.gateway.v1.HTTPRoute
-	(*HTTPRule)(nil),                 // 9: isthmus.gateway.v1.HTTPRule
-	(*HTTPMatch)(nil),                // 10: isthmus.gateway.v1.HTTPMatch
-	(*NameValue)(nil),                // 11: isthmus.gateway.v1.NameValue
-	(*HTTPFilters)(nil),              // 12: isthmus.gateway.v1.HTTPFilters
-	(*HeaderChange)(nil),             // 13: isthmus.gateway.v1.HeaderChange
-	(*PathChange)(nil),               // 14: isthmus.gateway.v1.PathChange
-	(*HTTPRedirect)(nil),             // 15: isthmus.gateway.v1.HTTPRedirect
-	(*HTTPRewrite)(nil),              // 16: isthmus.gateway.v1.HTTPRewrite
-	(*HTTPMirror)(nil),               // 17: isthmus.gateway.v1.HTTPMirror
-	(*HTTPBackend)(nil),              // 18: isthmus.gateway.v1.HTTPBackend
-	(*ServiceKey)(nil),               // 19: isthmus.gateway.v1.ServiceKey
-	(*securitypb.Authorization)(nil), // 20: istio.security.Authorization
+	(*ServiceRoutes)(nil),            // 3: isthmus.gateway.v1.ServiceRoutes
+	(*ServicePolicies)(nil),          // 4: isthmus.gateway.v1.ServicePolicies
+	(*Listener)(nil),                 // 5: isthmus.gateway.v1.Listener
+	(*TLSRoute)(nil),                 // 6: isthmus.gateway.v1.TLSRoute
+	(*TLSBackend)(nil),               // 7: isthmus.gateway.v1.TLSBackend
+	(*Certificate)(nil),              // 8: isthmus.gateway.v1.Certificate
+	(*HTTPRoute)(nil),                // 9: isthmus.gateway.v1.HTTPRoute
+	(*HTTPRule)(nil),                 // 10: isthmus.gateway.v1.HTTPRule
+	(*HTTPMatch)(nil),                // 11: isthmus.gateway.v1.HTTPMatch
+	(*NameValue)(nil),                // 12: isthmus.gateway.v1.NameValue
+	(*HTTPFilters)(nil),              // 13: isthmus.gateway.v1.HTTPFilters
+	(*HeaderChange)(nil),             // 14: isthmus.gateway.v1.HeaderChange
+	(*PathChange)(nil),               // 15: isthmus.gateway.v1.PathChange
+	(*HTTPRedirect)(nil),             // 16: isthmus.gateway.v1.HTTPRedirect
+	(*HTTPRewrite)(nil),              // 17: isthmus.gateway.v1.HTTPRewrite
+	(*HTTPMirror)(nil),               // 18: isthmus.gateway.v1.HTTPMirror
+	(*HTTPBackend)(nil),              // 19: isthmus.gateway.v1.HTTPBackend
+	(*ServiceKey)(nil),               // 20: isthmus.gateway.v1.ServiceKey
+	(*securitypb.Authorization)(nil), // 21: istio.security.Authorization
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
-	4,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
-	19, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	20, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
-	3,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
-	8,  // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
-	19, // 5: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	20, // 6: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
-	0,  // 7: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
-	7,  // 8: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
-	5,  // 9: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
-	6,  // 10: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.TLSBackend
-	19, // 11: isthmus.gateway.v1.TLSBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	9,  // 12: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
-	10, // 13: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
-	12, // 14: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	18, // 15: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
-	11, // 16: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
-	11, // 17: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
-	13, // 18: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
-	13, // 19: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
-	15, // 20: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
-	16, // 21: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
-	17, // 22: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
-	11, // 23: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
-	11, // 24: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
-	1,  // 25: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
-	14, // 26: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
-	14, // 27: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
-	18, // 28: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
-	19, // 29: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	12, // 30: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	5,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
+	20, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
+	21, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	4,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
+	9,  // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
+	20, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
+	20, // 6: isthmus.gateway.v1.Gateway.fronts:type_name -> isthmus.gateway.v1.ServiceKey
+	3,  // 7: isthmus.gateway.v1.Gateway.service_routes:type_name -> isthmus.gateway.v1.ServiceRoutes
+	20, // 8: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
+	20, // 9: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	21, // 10: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	0,  // 11: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
+	8,  // 12: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
+	6,  // 13: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
+	7,  // 14: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.TLSBackend
+	20, // 15: isthmus.gateway.v1.TLSBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	10, // 16: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
+	11, // 17: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
+	13, // 18: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	19, // 19: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
+	12, // 20: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
+	12, // 21: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
+	14, // 22: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
+	14, // 23: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
+	16, // 24: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
+	17, // 25: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
+	18, // 26: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
+	12, // 27: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
+	12, // 28: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
+	1,  // 29: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
+	15, // 30: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
+	15, // 31: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
+	19, // 32: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
+	20, // 33: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	13, // 34: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -1619,7 +1733,7 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mesh
+
+import (
+	"cmp"
+	"slices"
+)
+
+// ListenerWaypoint ends the tunnels of node proxies and looks at what is inside: requests are routed and judged, other bytes are passed on.
+const ListenerWaypoint ListenerProtocol = 5
+
+// ServiceRoutes are the routes that attach to a Service, for some of its callers. A request for that service and port that none of them fits is
+// answered with 404; where there are none at all, requests go straight to the service.
+type ServiceRoutes struct {
+	Service ServiceKey
+	Port    uint16 // of the service; 0: every port that has no routes of its own for the same callers
+	// Consumer is the namespace whose callers they are for, and only they; empty: every caller whose own namespace has none.
+	Consumer string
+	// Routes are those that attach, the one that counts first in a tie first.
+	Routes []*HTTPRoute
+}
+
+// CompareServiceRoutes orders lists of ServiceRoutes: by service, port and consumer.
+func CompareServiceRoutes(a, b ServiceRoutes) int {
+	return cmp.Or(CompareServiceKeys(a.Service, b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Consumer, b.Consumer))
+}
+
+// CompareServiceKeys orders services by namespace and hostname.
+func CompareServiceKeys(a, b ServiceKey) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Hostname, b.Hostname))
+}
+
+// RoutesFor gives the routes for what a caller of a namespace sends to a port of a service, and whether there are any: those of the caller's
+// namespace before those for everybody, and for either those of the port before those of every port.
+func (g *Gateway) RoutesFor(service ServiceKey, port uint16, namespace string) (ServiceRoutes, bool) {
+	for _, consumer := range []string{namespace, ""} {
+		for _, p := range []uint16{port, 0} {
+			want := ServiceRoutes{Service: service, Port: p, Consumer: consumer}
+			if i, ok := slices.BinarySearchFunc(g.ServiceRoutes, want, CompareServiceRoutes); ok {
+				return g.ServiceRoutes[i], true
+			}
+		}
+	}
+	return ServiceRoutes{}, false
+}
+
+// FrontsService says whether a waypoint stands in front of a service.
+func (g *Gateway) FrontsService(key ServiceKey) bool {
+	_, fronted := slices.BinarySearchFunc(g.Fronts, key, CompareServiceKeys)
+	return fronted
+}
