@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
@@ -115,9 +116,9 @@ func (conn *Connection) judge(v *directory.View, self *mesh.Workload) *Refusal {
 		return nil
 	}
 	if verdict.Policy == "" {
-		return refuse(statusDenied, ReasonDenied, "no policy allows %s to reach %v", describe(conn.Peer), conn.Destination)
+		return refuse(statusDenied, reach.ReasonDenied, "no policy allows %s to reach %v", describe(conn.Peer), conn.Destination)
 	}
-	return refuse(statusDenied, ReasonDenied, "policy %s denies %s to reach %v", verdict.Policy, describe(conn.Peer), conn.Destination)
+	return refuse(statusDenied, reach.ReasonDenied, "policy %s denies %s to reach %v", verdict.Policy, describe(conn.Peer), conn.Destination)
 }
 
 func describe(peer mesh.Identity) string {

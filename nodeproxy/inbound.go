@@ -18,6 +18,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
@@ -65,7 +67,7 @@ func (p *pod) refuseTunnel(nc *net.TCPConn, err error) {
 	refusal := &Refusal{Status: http.StatusServiceUnavailable, Reason: reasonOf(err), Err: err}
 	p.proxy.metrics.handshakeFailures.WithLabelValues(string(refusal.Reason)).Inc()
 	p.proxy.ended(&Connection{
-		Direction: Inbound, Tunnel: HBONE.String(), Opened: time.Now(), Pod: p.String(), Source: addrPort(nc.RemoteAddr()), pod: p,
+		Direction: Inbound, Tunnel: reach.HBONE.String(), Opened: time.Now(), Pod: p.String(), Source: addrPort(nc.RemoteAddr()), pod: p,
 		self: p.lookup(p.proxy.o.View.Load()),
 	}, 0, refusal)
 }
@@ -84,7 +86,7 @@ func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.I
 		return nil, mesh.Identity{}, refusal
 	}
 	if _, err := p.proxy.o.Certificates.Certificate(ctx, self.Identity()); err != nil {
-		return nil, mesh.Identity{}, &hopError{reason: ReasonIdentity, err: err}
+		return nil, mesh.Identity{}, &reach.HopError{Reason: reach.ReasonIdentity, Err: err}
 	}
 	select {
 	case p.handshakes <- struct{}{}:
@@ -94,7 +96,7 @@ func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.I
 	}
 	secured := tls.Server(hbone.NewTransport(nc), p.proxy.o.Certificates.Server(self.Identity()))
 	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, mesh.Identity{}, tlsError(err)
+		return nil, mesh.Identity{}, reach.TLSError(err)
 	}
 	peer, err := mtls.Peer(secured.ConnectionState())
 	return secured, peer, err
@@ -104,7 +106,7 @@ func reasonOf(err error) Reason {
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		return refusal.Reason
 	}
-	return refusalOf(err).Reason
+	return reach.RefusalOf(err).Reason
 }
 
 // serveRequest carries one stream of a tunnel to the local application.
@@ -112,12 +114,12 @@ func (p *pod) serveRequest(ctx context.Context, request *hbone.Request, peer mes
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	conn := &Connection{
-		Direction: Inbound, Tunnel: HBONE.String(), Opened: time.Now(), Pod: p.String(), Peer: peer, Service: request.Authority,
+		Direction: Inbound, Tunnel: reach.HBONE.String(), Opened: time.Now(), Pod: p.String(), Peer: peer, Service: request.Authority,
 		Source: addrPort(nc.RemoteAddr()), pod: p, abort: abort, span: p.proxy.o.Tracer.Start(tracing.Server, spanInbound, request.Header.Get(headerTrace)),
 	}
 	// Only the inner tunnel of a double one says where its source is.
-	if network := forwardedNetwork(request.Header.Get(headerNetwork)); network != "" {
-		conn.Network, conn.Tunnel = network, DoubleHBONE.String()
+	if network := forwardedNetwork(request.Header.Get(reach.HeaderNetwork)); network != "" {
+		conn.Network, conn.Tunnel = network, reach.DoubleHBONE.String()
 	}
 	status, refusal := p.relayInbound(ctx, conn, request, addrPort(nc.LocalAddr()).Addr())
 	if refusal != nil && status != http.StatusOK {
@@ -149,7 +151,7 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 		return 0, refusal
 	}
 	// A peer that gives up, or a policy that turns, ends the attempt.
-	dialCtx, cancel := context.WithTimeout(ctx, connectDeadline)
+	dialCtx, cancel := context.WithTimeout(ctx, reach.ConnectDeadline)
 	defer cancel()
 	defer context.AfterFunc(request.Context(), cancel)()
 	app, err := p.hand(dialCtx, conn, target)
@@ -157,7 +159,7 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 		if refusal, ok := errors.AsType[*Refusal](context.Cause(ctx)); ok {
 			return 0, refusal
 		}
-		return 0, unavailable(ReasonConnect, "application: %w", err)
+		return 0, unavailable(reach.ReasonConnect, "application: %w", err)
 	}
 	defer shut(app)
 	stream, err := request.Accept(hbone.Header{{Name: headerBaggage, Value: BaggageOf(self).String()}})
@@ -170,7 +172,7 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 }
 
 // hand connects to the local application, and tells it of the connection if it wants to be told.
-func (p *pod) hand(ctx context.Context, conn *Connection, t target) (*net.TCPConn, error) {
+func (p *pod) hand(ctx context.Context, conn *Connection, t target) (relay.Conn, error) {
 	if t.Dial.Addr().IsLoopback() {
 		// What stands for others is spoken to from where it is, and told by the header who calls.
 		app, err := p.dialTCP(ctx, t.Dial)

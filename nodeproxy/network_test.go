@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 // TestNetworksOfOneCluster has pods of one cluster, and of one proxy, on two networks: what is near one of them is behind a gateway for the other. Both
@@ -33,14 +34,14 @@ func TestNetworksOfOneCluster(t *testing.T) {
 		source *mesh.Workload
 		dst    string
 		tried  []string // UIDs
-		via    Via
+		via    reach.Via
 		dial   string
 		picked string
 	}{
-		{"near the first", alice, "10.96.0.1:80", []string{"east//Pod/shop/split-dmz"}, HBONE, "10.0.0.1:15008", "east//Pod/shop/cart-east"},
-		{"near the second", bob, "10.96.0.1:80", []string{"east//Pod/shop/split-east"}, HBONE, "10.0.0.1:15008", "east//Pod/shop/cart-dmz"},
-		{"from the first to the second", alice, "10.96.0.1:80", []string{"east//Pod/shop/cart-east"}, DoubleHBONE, "203.0.113.2:15008", "east//Pod/shop/split-dmz"},
-		{"from the second to the first", bob, "10.96.0.1:80", []string{"east//Pod/shop/cart-dmz"}, DoubleHBONE, "203.0.113.1:15008", "east//Pod/shop/split-east"},
+		{"near the first", alice, "10.96.0.1:80", []string{"east//Pod/shop/split-dmz"}, reach.HBONE, "10.0.0.1:15008", "east//Pod/shop/cart-east"},
+		{"near the second", bob, "10.96.0.1:80", []string{"east//Pod/shop/split-east"}, reach.HBONE, "10.0.0.1:15008", "east//Pod/shop/cart-dmz"},
+		{"from the first to the second", alice, "10.96.0.1:80", []string{"east//Pod/shop/cart-east"}, reach.DoubleHBONE, "203.0.113.2:15008", "east//Pod/shop/split-dmz"},
+		{"from the second to the first", bob, "10.96.0.1:80", []string{"east//Pod/shop/cart-dmz"}, reach.DoubleHBONE, "203.0.113.1:15008", "east//Pod/shop/split-east"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			avoid := directory.Out{Endpoints: map[string]struct{}{}}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
@@ -25,7 +26,7 @@ func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
 
 	dst, client := originalDst(app), addrPort(app.RemoteAddr())
 	conn := &Connection{
-		Direction: Outbound, Tunnel: Direct.String(), Opened: time.Now(), Pod: p.String(), Service: dst.String(), Source: client,
+		Direction: Outbound, Tunnel: reach.Direct.String(), Opened: time.Now(), Pod: p.String(), Service: dst.String(), Source: client,
 		pod: p, abort: abort, span: p.proxy.o.Tracer.Start(tracing.Client, spanOutbound, ""),
 	}
 	refusal := p.relayOutbound(ctx, conn, app, dst)
@@ -38,7 +39,7 @@ func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
 // outboundStatus is what the far end of the tunnel answered, or would have: 0 for plain TCP, which has no answers.
 func outboundStatus(conn *Connection, refusal *Refusal) int {
 	switch {
-	case conn.Tunnel == Direct.String():
+	case conn.Tunnel == reach.Direct.String():
 		return 0
 	case conn.established:
 		return http.StatusOK
@@ -60,20 +61,20 @@ func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPC
 	plan, upstream, refusal := p.connectUpstream(ctx, conn, dst)
 	conn.Tunnel, conn.meant, conn.Destination = plan.Via.String(), plan.Service, plan.Dial
 	if plan.Service != nil {
-		conn.Service = hostPort(plan.Service.Hostname, dst.Port())
+		conn.Service = reach.HostPort(plan.Service.Hostname, dst.Port())
 	}
 	conn.remote = partyOf(plan.Endpoint)
 	if refusal != nil {
 		return refusal
 	}
-	defer upstream.finish()
+	defer upstream.Finish()
 	defer upstream.Close()
-	conn.Peer = upstream.peer
-	if plan.Via == DoubleHBONE {
+	conn.Peer = upstream.Peer
+	if plan.Via == reach.DoubleHBONE {
 		// Behind the gateway is one pod of many; only it can say which workload it is of.
-		conn.remote = p.proxy.claims.believe(upstream.answer.Get(headerBaggage))
+		conn.remote = p.proxy.claims.believe(upstream.Answer.Get(headerBaggage))
 	}
-	conn.remote.principal = upstream.peer
+	conn.remote.principal = upstream.Peer
 
 	p.proxy.began(conn)
 	defer p.proxy.connections.remove(conn)
@@ -91,7 +92,7 @@ func (x *Proxy) relay(ctx context.Context, conn *Connection, a, b relay.Conn) *R
 	}
 	reason := ReasonBroken
 	if _, ok := errors.AsType[*mtls.VerifyError](err); ok { // the Source ended the tunnel
-		reason = distrust(err)
+		reason = reach.Distrust(err)
 	}
 	return unavailable(reason, "%w", fmt.Errorf("relay: %w", err))
 }

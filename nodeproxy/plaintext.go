@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
@@ -18,7 +19,7 @@ func (p *pod) servePlaintext(ctx context.Context, nc *net.TCPConn) {
 	defer abort(nil)
 	target := originalDst(nc)
 	conn := &Connection{
-		Direction: Inbound, Tunnel: Direct.String(), Opened: time.Now(), Pod: p.String(), Service: target.String(),
+		Direction: Inbound, Tunnel: reach.Direct.String(), Opened: time.Now(), Pod: p.String(), Service: target.String(),
 		Source: addrPort(nc.RemoteAddr()), Destination: target, pod: p, abort: abort,
 		span: p.proxy.o.Tracer.Start(tracing.Server, spanInbound, ""),
 	}
@@ -42,18 +43,18 @@ func (p *pod) relayPlaintext(ctx context.Context, conn *Connection, nc *net.TCPC
 	}
 	if t := self.AppTunnel; t != nil && t.Proxy && (t.Port == 0 || t.Port == conn.Destination.Port()) {
 		// It believes what is written there of who calls.
-		return unavailable(ReasonBadTarget, "port %d takes what comes in tunnels only", conn.Destination.Port())
+		return unavailable(reach.ReasonBadTarget, "port %d takes what comes in tunnels only", conn.Destination.Port())
 	}
 	p.proxy.connections.add(conn)
 	defer p.proxy.connections.remove(conn)
 	if refusal := conn.judge(p.proxy.o.View.Load(), self); refusal != nil {
 		return refusal
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, connectDeadline)
+	dialCtx, cancel := context.WithTimeout(ctx, reach.ConnectDeadline)
 	defer cancel()
 	app, err := p.dialApplication(dialCtx, conn.Destination, conn.Source.Addr())
 	if err != nil {
-		return unavailable(ReasonConnect, "application: %w", err)
+		return unavailable(reach.ReasonConnect, "application: %w", err)
 	}
 	defer shut(app)
 	p.proxy.metrics.opened(conn)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 func key(name string) mesh.ServiceKey {
@@ -103,7 +104,7 @@ func TestDecide(t *testing.T) {
 			world: []any{shopService("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod},
 			dst:   "10.96.0.1:80",
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
 				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
 			},
 		},
@@ -112,7 +113,7 @@ func TestDecide(t *testing.T) {
 			world: []any{shopService("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod, podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
 			dst:   "10.96.0.1:80", source: waypointPod,
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
 				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
 			},
 		},
@@ -130,7 +131,7 @@ func TestDecide(t *testing.T) {
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
-				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
+				Via: reach.DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
 				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Last: []mesh.Identity{identity("shop", "way")}, Picked: "east//Pod/shop/way-west",
 			},
 		},
@@ -139,7 +140,7 @@ func TestDecide(t *testing.T) {
 			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = append(s.SANs, "spiffe://cluster.local/ns/shop/sa/old") }), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8081))},
 			dst:   "10.96.0.1:80",
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8081",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8081",
 				Next: []mesh.Identity{identity("shop", "cart"), identity("shop", "old")}, Picked: "east//Pod/shop/cart",
 			},
 		},
@@ -148,7 +149,7 @@ func TestDecide(t *testing.T) {
 			world: []any{shopService("cart", "fd00:96::1"), podWorkload("cart", "fd00::1", serves("cart", 80, 8080))},
 			dst:   "[fd00:96::1]:80",
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("[fd00::1]:15008"), Target: "[fd00::1]:8080",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("[fd00::1]:15008"), Target: "[fd00::1]:8080",
 				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
 			},
 		},
@@ -157,7 +158,7 @@ func TestDecide(t *testing.T) {
 			world: []any{shopService("cart", "10.96.0.1"), gateway, podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
 			dst:   "10.96.0.1:80",
 			want: Plan{
-				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
+				Via: reach.DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
 				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split",
 			},
 		},
@@ -169,7 +170,7 @@ func TestDecide(t *testing.T) {
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
-				Via: DoubleHBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15008), Host: "lb.example", Target: "cart.shop.svc.cluster.local:80",
+				Via: reach.DoubleHBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15008), Host: "lb.example", Target: "cart.shop.svc.cluster.local:80",
 				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split",
 			},
 		},
@@ -182,7 +183,7 @@ func TestDecide(t *testing.T) {
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
-				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.8:15010"), Target: "cart.shop.svc.cluster.local:80",
+				Via: reach.DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.8:15010"), Target: "cart.shop.svc.cluster.local:80",
 				Next: []mesh.Identity{identity("shop", "gate")}, Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split",
 				GatewayPicked: "east//Pod/shop/gate",
 			},
@@ -192,7 +193,7 @@ func TestDecide(t *testing.T) {
 			world: []any{podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, waypointPod},
 			dst:   "10.0.0.1:9000",
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.0.0.1:9000",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.0.0.1:9000",
 				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
 			},
 		},
@@ -200,62 +201,62 @@ func TestDecide(t *testing.T) {
 			name:  "6: pod",
 			world: []any{podWorkload("cart", "10.0.0.1")},
 			dst:   "10.0.0.1:9000",
-			want:  Plan{Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
+			want:  Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
 		},
 		{
 			name:  "7: pod outside the mesh",
 			world: []any{podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
 			dst:   "10.0.0.1:9000",
-			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.0.0.1:9000")},
+			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.0.0.1:9000")},
 		},
 		{
 			name:  "7: service whose endpoint is outside the mesh",
 			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
 			dst:   "10.96.0.1:80",
-			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.0.0.1:8080"), Picked: "east//Pod/shop/cart"},
+			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.0.0.1:8080"), Picked: "east//Pod/shop/cart"},
 		},
 		{
 			name: "8: unknown address",
 			dst:  "192.0.2.1:443",
-			want: Plan{Via: Direct, Dial: netip.MustParseAddrPort("192.0.2.1:443")},
+			want: Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("192.0.2.1:443")},
 		},
 		{
 			name:  "8: an address of another network means nothing here",
 			world: []any{podWorkload("cart", "10.0.0.1", inNetwork("west"))},
 			dst:   "10.0.0.1:80",
-			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.0.0.1:80")},
+			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.0.0.1:80")},
 		},
 		{
 			name:   "9: no endpoint",
 			world:  []any{shopService("cart", "10.96.0.1")},
 			dst:    "10.96.0.1:80",
-			reason: ReasonNoEndpoint,
+			reason: reach.ReasonNoEndpoint,
 		},
 		{
 			name:   "9: none left",
 			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
 			dst:    "10.96.0.1:80",
 			avoid:  []string{"east//Pod/shop/cart"},
-			reason: ReasonNoEndpoint,
+			reason: reach.ReasonNoEndpoint,
 		},
 		{
 			name:  "9: passthrough",
 			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Balance.Mode = mesh.BalancePassthrough })},
 			dst:   "10.96.0.1:80",
-			want:  Plan{Via: Direct, Dial: netip.MustParseAddrPort("10.96.0.1:80")},
+			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.96.0.1:80")},
 		},
 		{
 			name:   "10: gateway not known",
 			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
 			dst:    "10.96.0.1:80",
-			want:   Plan{Via: DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split"},
-			reason: ReasonNoGateway,
+			want:   Plan{Via: reach.DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split"},
+			reason: reach.ReasonNoGateway,
 		},
 		{
 			name:   "10: endpoint without a gateway",
 			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("split", "", inNetwork("west"), serves("cart", 80, 0))},
 			dst:    "10.96.0.1:80",
-			reason: ReasonNoGateway,
+			reason: reach.ReasonNoGateway,
 		},
 		{
 			name: "1: several waypoints, by weight, and one that has none",
@@ -268,7 +269,7 @@ func TestDecide(t *testing.T) {
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.8:15008"), Target: "10.96.0.1:80",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.8:15008"), Target: "10.96.0.1:80",
 				Next: []mesh.Identity{identity("shop", "new")}, Picked: "east//Pod/shop/new",
 			},
 		},
@@ -282,7 +283,7 @@ func TestDecide(t *testing.T) {
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
 				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
 			},
 		},
@@ -296,7 +297,7 @@ func TestDecide(t *testing.T) {
 			},
 			dst: "10.96.0.1:80", source: waypointPod,
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
 				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
 			},
 		},
@@ -308,7 +309,7 @@ func TestDecide(t *testing.T) {
 			},
 			dst: "10.0.0.1:9000",
 			want: Plan{
-				Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.0.0.1:9000",
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.0.0.1:9000",
 				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
 			},
 		},
@@ -325,7 +326,7 @@ func TestDecide(t *testing.T) {
 			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname = "cart.example" })},
 			dst:   "10.96.0.1:80",
 			want: Plan{
-				Via: HBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15008), Host: "cart.example", TargetPort: 8080,
+				Via: reach.HBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15008), Host: "cart.example", TargetPort: 8080,
 				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
 			},
 		},
@@ -336,12 +337,12 @@ func TestDecide(t *testing.T) {
 				podWorkload("cart", "", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname, w.Tunnel = "cart.example", mesh.TunnelNone }),
 			},
 			dst:  "10.96.0.1:80",
-			want: Plan{Via: Direct, Dial: netip.AddrPortFrom(netip.Addr{}, 8080), Host: "cart.example", Families: mesh.FamiliesIPv4, Picked: "east//Pod/shop/cart"},
+			want: Plan{Via: reach.Direct, Dial: netip.AddrPortFrom(netip.Addr{}, 8080), Host: "cart.example", Families: mesh.FamiliesIPv4, Picked: "east//Pod/shop/cart"},
 		},
 		{
 			name:  "9: the service has no such port",
 			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
-			dst:   "10.96.0.1:81", reason: ReasonNoPort,
+			dst:   "10.96.0.1:81", reason: reach.ReasonNoPort,
 		},
 		{
 			name: "9: no endpoint has the named port",
@@ -349,7 +350,7 @@ func TestDecide(t *testing.T) {
 				shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 80}} }),
 				podWorkload("cart", "10.0.0.1", serves("cart", 90, 8080)),
 			},
-			dst: "10.96.0.1:80", reason: ReasonNoPort,
+			dst: "10.96.0.1:80", reason: reach.ReasonNoPort,
 		},
 		{
 			name: "9: no endpoint of the family",
@@ -357,7 +358,7 @@ func TestDecide(t *testing.T) {
 				shopService("cart", "fd00:96::1", func(s *mesh.Service) { s.Families = mesh.FamiliesIPv6 }),
 				podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)),
 			},
-			dst: "[fd00:96::1]:80", reason: ReasonWrongFamily,
+			dst: "[fd00:96::1]:80", reason: reach.ReasonWrongFamily,
 		},
 		{
 			name: "9: none is near enough",
@@ -367,14 +368,14 @@ func TestDecide(t *testing.T) {
 				}),
 				podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Node = "other" }),
 			},
-			dst: "10.96.0.1:80", reason: ReasonTooFar,
+			dst: "10.96.0.1:80", reason: reach.ReasonTooFar,
 		},
 		{
 			name: "9: none is ready",
 			world: []any{
 				shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Unhealthy = true }),
 			},
-			dst: "10.96.0.1:80", reason: ReasonNoEndpoint,
+			dst: "10.96.0.1:80", reason: reach.ReasonNoEndpoint,
 		},
 		{
 			name: "the proxy's own port on loopback",
@@ -385,7 +386,7 @@ func TestDecide(t *testing.T) {
 			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = []string{"spiffe://x"} }), gateway, podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
 			dst:   "10.96.0.1:80",
 			want: Plan{
-				Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
+				Via: reach.DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
 				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Picked: "east//Pod/shop/split",
 			},
 		},
@@ -393,7 +394,7 @@ func TestDecide(t *testing.T) {
 			name:  "IPv4 in IPv6 clothes",
 			world: []any{podWorkload("cart", "10.0.0.1")},
 			dst:   "[::ffff:10.0.0.1]:9000",
-			want:  Plan{Via: HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
+			want:  Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -410,7 +411,7 @@ func TestDecide(t *testing.T) {
 			if (refusal == nil) != (tc.reason == "") || refusal != nil && refusal.Reason != tc.reason {
 				t.Fatalf("refusal %v, want %q", refusal, tc.reason)
 			}
-			if diff := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Plan{}, "Service", "Endpoint", "Others", "Gateway"), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Plan{}, "Service", "Endpoint", "Port", "Others", "Gateway"), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
@@ -423,7 +424,7 @@ func TestDecideHidesServicesFromOtherNamespaces(t *testing.T) {
 	stranger := podWorkload("client", "10.0.0.250")
 	stranger.Namespace = "elsewhere"
 	plan, refusal := Decide(v, Source{Network: "east", Workload: stranger}, netip.MustParseAddrPort("10.96.0.1:80"), Choice{Random: func(uint64) uint64 { return 0 }})
-	if refusal != nil || plan.Via != Direct || plan.Service != nil {
+	if refusal != nil || plan.Via != reach.Direct || plan.Service != nil {
 		t.Errorf("a stranger gets %+v, %v", plan, refusal)
 	}
 }

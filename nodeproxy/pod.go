@@ -12,8 +12,8 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
-	"github.com/isthmus-mesh/isthmus/internal/inner"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
 
@@ -35,8 +35,7 @@ type pod struct {
 	proxy     *Proxy
 	info      zds.Workload
 	namespace *Namespace
-	tunnels   *hbone.Pool[tunnelKey] // outbound, shared among the pod's connections
-	inners    *inner.Pool            // through gateways, in streams of those
+	tunnels   *reach.Tunnels // outbound, shared among the pod's connections
 	tunnelsIn tunnelSet
 	// handshakes holds one token for each inbound handshake under way.
 	handshakes chan struct{}
@@ -57,8 +56,7 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	}
 	p.carrying, p.abort = context.WithCancelCause(context.Background())
 	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)
-	p.tunnels = hbone.NewPool(p.dialTunnel, hbone.PoolSettings{})
-	p.inners = inner.NewPool()
+	p.tunnels = p.newTunnels()
 
 	var opened []*net.TCPListener
 	fail := func(err error) (*pod, error) {
@@ -168,7 +166,6 @@ func (p *pod) drain(ctx context.Context, grace time.Duration) {
 	p.stopAccepting()
 	p.acceptors.Wait()
 	p.tunnelsIn.drain()
-	p.inners.Drain()
 	p.tunnels.Drain()
 	done := make(chan struct{})
 	go func() { p.connectionsAlive.Wait(); close(done) }()
@@ -185,7 +182,6 @@ func (p *pod) end(cause error) {
 	p.abort(cause)
 	p.acceptors.Wait()
 	p.connectionsAlive.Wait()
-	shut(p.inners)
 	shut(p.tunnels)
 	shut(p.namespace)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
@@ -69,7 +70,7 @@ type Proxy struct {
 	sockets     *sockets
 	pods        *pods
 	connections *connections
-	health      *health
+	health      *reach.Health
 	metrics     *metrics
 	claims      claims
 	// queries bounds the DNS queries of all pods that wait for servers upstream.
@@ -98,7 +99,7 @@ func New(o Options) (*Proxy, error) {
 		more = localityLabels
 	}
 	x := &Proxy{
-		o: o, sockets: sockets, connections: newConnections(), health: newHealth(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
+		o: o, sockets: sockets, connections: newConnections(), health: reach.NewHealth(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		judge: NewJudge(o.Log.WithName("authorization")),
 	}

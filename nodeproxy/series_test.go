@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
@@ -25,7 +26,7 @@ func TestSeriesAreBounded(t *testing.T) {
 		run := func(n int) {
 			for range n {
 				job++
-				conn := &Connection{Direction: Outbound, Tunnel: HBONE.String(), self: &mesh.Workload{Name: fmt.Sprint("job-", job), Namespace: "batch"}}
+				conn := &Connection{Direction: Outbound, Tunnel: reach.HBONE.String(), self: &mesh.Workload{Name: fmt.Sprint("job-", job), Namespace: "batch"}}
 				m.opened(conn)
 			}
 		}
@@ -116,7 +117,7 @@ func TestLocalityLabels(t *testing.T) {
 		m := newMetrics(registry, more...)
 		conn := func(i int) *Connection {
 			return &Connection{
-				Direction: Inbound, Tunnel: HBONE.String(), remote: party{workload: fmt.Sprint("w", i), region: "eu"},
+				Direction: Inbound, Tunnel: reach.HBONE.String(), remote: party{workload: fmt.Sprint("w", i), region: "eu"},
 				self: &mesh.Workload{Name: "cart", Locality: mesh.Locality{Region: "us", Zone: "us-1"}},
 			}
 		}

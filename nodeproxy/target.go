@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 // target is what an authority means for the local pod. Without a refusal, At and Dial are valid.
@@ -34,11 +35,11 @@ type target struct {
 func resolveTarget(v *directory.View, self *mesh.Workload, local netip.Addr, authority string) (target, *Refusal) {
 	host, portText, err := net.SplitHostPort(authority)
 	if err != nil || host == "" {
-		return target{}, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q is not host:port", authority)
+		return target{}, refuse(http.StatusBadRequest, reach.ReasonBadTarget, "authority %q is not host:port", authority)
 	}
 	number, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || number == 0 {
-		return target{}, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q has no usable port", authority)
+		return target{}, refuse(http.StatusBadRequest, reach.ReasonBadTarget, "authority %q has no usable port", authority)
 	}
 	asked := uint16(number)
 	var t target
@@ -46,7 +47,7 @@ func resolveTarget(v *directory.View, self *mesh.Workload, local netip.Addr, aut
 	if addr, err := netip.ParseAddr(host); err == nil {
 		addr = addr.Unmap()
 		if addr != local && !standsAt(v, self, addr) {
-			return t, refuse(http.StatusBadRequest, ReasonBadTarget, "authority %q is not an address of %s/%s (%v)", authority, self.Namespace, self.Name, local)
+			return t, refuse(http.StatusBadRequest, reach.ReasonBadTarget, "authority %q is not an address of %s/%s (%v)", authority, self.Namespace, self.Name, local)
 		}
 		t.Meant = netip.AddrPortFrom(addr.WithZone(""), asked)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 func TestResolveTarget(t *testing.T) {
@@ -25,13 +26,13 @@ func TestResolveTarget(t *testing.T) {
 		{authority: "[::ffff:10.0.0.1]:8080", want: "10.0.0.1:8080"},
 		{authority: "cart.shop.svc.cluster.local:80", want: "10.0.0.1:8080"}, // the endpoint's own port comes first
 		{authority: "cart.shop.svc.cluster.local:81", want: "10.0.0.1:8081"},
-		{authority: "10.0.0.2:8080", status: 400, reason: ReasonBadTarget},
-		{authority: "10.96.0.1:80", status: 400, reason: ReasonBadTarget},
-		{authority: "10.0.0.1", status: 400, reason: ReasonBadTarget},
-		{authority: "10.0.0.1:0", status: 400, reason: ReasonBadTarget},
-		{authority: "10.0.0.1:65536", status: 400, reason: ReasonBadTarget},
-		{authority: ":80", status: 400, reason: ReasonBadTarget},
-		{authority: "", status: 400, reason: ReasonBadTarget},
+		{authority: "10.0.0.2:8080", status: 400, reason: reach.ReasonBadTarget},
+		{authority: "10.96.0.1:80", status: 400, reason: reach.ReasonBadTarget},
+		{authority: "10.0.0.1", status: 400, reason: reach.ReasonBadTarget},
+		{authority: "10.0.0.1:0", status: 400, reason: reach.ReasonBadTarget},
+		{authority: "10.0.0.1:65536", status: 400, reason: reach.ReasonBadTarget},
+		{authority: ":80", status: 400, reason: reach.ReasonBadTarget},
+		{authority: "", status: 400, reason: reach.ReasonBadTarget},
 		{authority: "nobody.shop.svc.cluster.local:80", status: 503, reason: ReasonUnknownService},
 		{authority: "cart.shop.svc.cluster.local.:80", status: 503, reason: ReasonUnknownService},
 		{authority: "cart.shop.svc.cluster.local:83", status: 503, reason: ReasonUnknownService},
@@ -108,10 +109,10 @@ func TestTargetOfWaypoint(t *testing.T) {
 		{nil, "named.shop.svc.cluster.local:80", "10.0.0.1:80 10.0.0.1:80", ""},
 		{nil, "named.shop.svc.cluster.local:81", "", ReasonUnknownService},
 		{nil, "elsewhere.shop.svc.cluster.local:80", "", ReasonNotEndpoint},
-		{nil, "10.96.1.5:80", "", ReasonBadTarget},
-		{nil, "10.96.1.6:80", "", ReasonBadTarget},
-		{nil, "10.0.0.8:80", "", ReasonBadTarget},
-		{nil, "192.0.2.1:80", "", ReasonBadTarget},
+		{nil, "10.96.1.5:80", "", reach.ReasonBadTarget},
+		{nil, "10.96.1.6:80", "", reach.ReasonBadTarget},
+		{nil, "10.0.0.8:80", "", reach.ReasonBadTarget},
+		{nil, "192.0.2.1:80", "", reach.ReasonBadTarget},
 		{nil, "10.96.1.1:15008", "", ReasonOwnPort},
 
 		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.96.1.1:80", "10.0.0.1:15088 127.0.0.1:15088 10.96.1.1:80", ""},
@@ -121,13 +122,13 @@ func TestTargetOfWaypoint(t *testing.T) {
 		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "headless.shop.svc.cluster.local:80", "10.0.0.1:15088 127.0.0.1:15088 10.0.0.1:80", ""},
 		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "192.0.2.1:443", "10.0.0.1:15088 127.0.0.1:15088 192.0.2.1:443", ""},
 		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.96.0.9:15008", "10.0.0.1:15088 127.0.0.1:15088 10.96.0.9:15008", ""},
-		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.96.1.5:80", "", ReasonBadTarget},
-		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.0.0.8:80", "", ReasonBadTarget},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.96.1.5:80", "", reach.ReasonBadTarget},
+		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "10.0.0.8:80", "", reach.ReasonBadTarget},
 		{&mesh.AppTunnel{Port: 15088, Proxy: true}, "nobody.shop.svc.cluster.local:80", "", ReasonUnknownService},
 		{&mesh.AppTunnel{Port: 15006, Proxy: true}, "10.96.1.1:80", "", ReasonOwnPort},
 		{&mesh.AppTunnel{Proxy: true}, "10.96.1.1:80", "10.0.0.1:80 127.0.0.1:80 10.96.1.1:80", ""},
 		{&mesh.AppTunnel{Port: 15088}, "10.96.1.1:80", "10.0.0.1:15088 127.0.0.1:15088", ""},
-		{&mesh.AppTunnel{Port: 15088}, "192.0.2.1:443", "", ReasonBadTarget},
+		{&mesh.AppTunnel{Port: 15088}, "192.0.2.1:443", "", reach.ReasonBadTarget},
 	} {
 		self := podWorkload("waypoint-0", "10.0.0.1", serves("waypoint", 15008, 15008), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
 		v := viewOf(append(world, self)...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 // party is one end of a connection, as metrics name it. Empty parts read "unknown".
@@ -194,8 +195,8 @@ func (m *metrics) watch(r prometheus.Registerer, x *Proxy) {
 	}
 	gauge("isthmus_inner_sessions", "Inner tunnels that are kept for further connections.", func() float64 { n, _ := x.pods.inners(); return float64(n) })
 	gauge("isthmus_inner_streams", "Connections that they carry.", func() float64 { _, n := x.pods.inners(); return float64(n) })
-	gauge("isthmus_ejected_endpoints", "Endpoints that are passed over because they failed lately.", func() float64 { n, _ := x.health.counts(); return float64(n) })
-	gauge("isthmus_ejected_gateways", "Gateways that are passed over because they failed lately.", func() float64 { _, n := x.health.counts(); return float64(n) })
+	gauge("isthmus_ejected_endpoints", "Endpoints that are passed over because they failed lately.", func() float64 { n, _ := x.health.Counts(); return float64(n) })
+	gauge("isthmus_ejected_gateways", "Gateways that are passed over because they failed lately.", func() float64 { _, n := x.health.Counts(); return float64(n) })
 	gauge("isthmus_directory_workloads", "Workloads that are known.", func() float64 { n, _, _ := x.o.View.Load().Counts(); return float64(n) })
 	gauge("isthmus_directory_services", "Services that are known.", func() float64 { _, n, _ := x.o.View.Load().Counts(); return float64(n) })
 	gauge("isthmus_directory_policies", "Policies that are known.", func() float64 { _, _, n := x.o.View.Load().Counts(); return float64(n) })
@@ -221,7 +222,7 @@ func (conn *Connection) labels(reason Reason) []string {
 		service, namespace, name = conn.meant.Hostname, conn.meant.Namespace, cmp.Or(conn.meant.Name, "unknown")
 	}
 	security := "unknown"
-	if conn.Tunnel != Direct.String() {
+	if conn.Tunnel != reach.Direct.String() {
 		security = "mutual_tls"
 	}
 	out := append([]string{reporter}, source.labels()...)
@@ -256,7 +257,7 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 	if refusal != nil {
 		reason = refusal.Reason
 	}
-	if reason == ReasonCertRevoked {
+	if reason == reach.ReasonCertRevoked {
 		x.metrics.revoked.Inc()
 	}
 	received, sent := conn.Stats.Sent.Load(), conn.Stats.Received.Load()

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 // TestClaimsAreHarmless: what peers say of themselves can neither break the metrics nor fill the memory.
@@ -16,7 +17,7 @@ func TestClaimsAreHarmless(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	x := &Proxy{o: Options{Network: "east"}, metrics: newMetrics(registry), claims: claims{seen: map[party]struct{}{}}}
 	for i := range maxClaims + 100 {
-		conn := &Connection{Direction: Inbound, Tunnel: DoubleHBONE.String(), Network: "elsewhere"}
+		conn := &Connection{Direction: Inbound, Tunnel: reach.DoubleHBONE.String(), Network: "elsewhere"}
 		conn.remote = x.inboundParty(conn, hbone.Header{{Name: headerBaggage, Value: fmt.Sprintf("k8s.namespace.name=%%ff%%fe,service.name=s%d", i)}})
 		x.metrics.opened(conn)
 	}

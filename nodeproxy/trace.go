@@ -18,8 +18,6 @@ const (
 	headerBaggage   = "baggage"
 	headerForwarded = "forwarded"
 	headerTrace     = "traceparent"
-	// headerNetwork is only on the inner CONNECT of a double tunnel: the network that the source says it is in. It is a claim.
-	headerNetwork = "x-forwarded-network"
 )
 
 const (

@@ -50,6 +50,7 @@ var rules = []rule{
 	{pkg: "internal/mtls", mayUse: []string{"internal/mesh"}, mayNotReach: both(kubernetes, grpc, http2), why: "certificates and their proof; the issuer is handed in"},
 	{pkg: "internal/xds", mayUse: []string{"internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the wire between the planes"},
 	{pkg: "internal/ca", mayUse: []string{"internal/mesh", "internal/xds/pb"}, mayNotReach: both(kubernetes, http2), why: "signs for whom it is told to; who may ask is decided in controllers"},
+	{pkg: "internal/reach", mayUse: []string{"internal/directory", "internal/hbone", "internal/inner", "internal/mesh", "internal/mtls", "internal/relay"}, mayNotReach: both(kubernetes, grpc, http2), why: "from here to an endpoint, for node proxies and gateways alike"},
 	{pkg: "internal/zds", mayNotReach: both(kubernetes, http2), why: "the wire between agent and node proxy"},
 	{pkg: "internal/dns", mayUse: []string{"internal/mesh", "internal/directory"}, mayNotReach: both(kubernetes, grpc, http2), why: "answers from the directory, used by nodeproxy only"},
 	{pkg: "internal/archtest", why: "a test"},
@@ -57,8 +58,8 @@ var rules = []rule{
 	{pkg: "internal/translate", mayUse: []string{"internal/world", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(grpc, http2, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/go-logr", "log", "time"}), why: "pure: no client, no clock, no log"},
 
 	{pkg: "controllers", mayUse: []string{"internal/translate", "internal/world", "internal/xds", "internal/ca", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(http2), why: "the control plane never imports a tunnel"},
-	{pkg: "gateway", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
-	{pkg: "nodeproxy", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/inner", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
+	{pkg: "gateway", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
+	{pkg: "nodeproxy", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
 	{pkg: "nodeproxy/agent", mayUse: []string{"internal/zds"}, mayNotReach: both(http2), why: "its own process, which outlives the proxy's upgrades; it reads pods, so it may use client-go"},
 
 	{pkg: "lab", why: "machines for tests; knows nothing of the product"},

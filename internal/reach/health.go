@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package reach
 
 import (
 	"net/netip"
@@ -22,9 +22,9 @@ const (
 	maxEjections = 4096
 )
 
-// health remembers endpoints and gateways that could not be connected, for all pods of the node together. It only ever delays their use:
+// Health remembers endpoints and gateways that could not be connected, for all pods of the node together. It only ever delays their use:
 // when nothing else is left they are tried all the same (directory.Pick).
-type health struct {
+type Health struct {
 	now    func() time.Time
 	random func() float64 // in [0, 1)
 
@@ -49,18 +49,18 @@ type ejection struct {
 	probed bool
 }
 
-func newHealth(now func() time.Time, random func() float64) *health {
-	return &health{now: now, random: random, ejected: map[ejected]ejection{}}
+func NewHealth(now func() time.Time, random func() float64) *Health {
+	return &Health{now: now, random: random, ejected: map[ejected]ejection{}}
 }
 
 // failed notes a failure to connect to an endpoint for dst. One that did not answer at all is passed over for everything; it says so by the
 // zero dst.
-func (h *health) failed(uid string, dst netip.AddrPort) { h.eject(ejected{uid: uid, dst: dst}) }
+func (h *Health) failed(uid string, dst netip.AddrPort) { h.eject(ejected{uid: uid, dst: dst}) }
 
 // gatewayFailed notes that a gateway could not be connected.
-func (h *health) gatewayFailed(gateway mesh.GatewayAddress) { h.eject(ejected{gateway: gateway}) }
+func (h *Health) gatewayFailed(gateway mesh.GatewayAddress) { h.eject(ejected{gateway: gateway}) }
 
-func (h *health) eject(key ejected) {
+func (h *Health) eject(key ejected) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
@@ -79,7 +79,7 @@ func (h *health) eject(key ejected) {
 
 // trying says that a plan is about to be tried. What failed before, and may be used again, is kept from the others until this one knows
 // better, or for as long as an attempt may take.
-func (h *health) trying(plan Plan, dst netip.AddrPort) {
+func (h *Health) trying(plan Plan, dst netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.ejected) == 0 {
@@ -95,7 +95,7 @@ func (h *health) trying(plan Plan, dst netip.AddrPort) {
 }
 
 // worked forgets the failures of all that a plan took, which was connected for dst.
-func (h *health) worked(plan Plan, dst netip.AddrPort) {
+func (h *Health) worked(plan Plan, dst netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.ejected) == 0 {
@@ -107,7 +107,7 @@ func (h *health) worked(plan Plan, dst netip.AddrPort) {
 }
 
 // gatewayWorked forgets the failures of a gateway that answered, whatever it said.
-func (h *health) gatewayWorked(plan Plan) {
+func (h *Health) gatewayWorked(plan Plan) {
 	h.worked(Plan{Gateway: plan.Gateway, Picked: plan.GatewayPicked}, netip.AddrPort{})
 }
 
@@ -117,7 +117,7 @@ func keysOf(plan Plan, dst netip.AddrPort) [4]ejected {
 }
 
 // out gives what to pass over now for dst.
-func (h *health) out(dst netip.AddrPort) directory.Out {
+func (h *Health) out(dst netip.AddrPort) directory.Out {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var out directory.Out
@@ -138,8 +138,8 @@ func (h *health) out(dst netip.AddrPort) directory.Out {
 	return out
 }
 
-// counts says how many endpoints and gateways are passed over now.
-func (h *health) counts() (endpoints, gateways int) {
+// Counts says how many endpoints and gateways are passed over now.
+func (h *Health) Counts() (endpoints, gateways int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
@@ -156,7 +156,7 @@ func (h *health) counts() (endpoints, gateways int) {
 }
 
 // sweep forgets what is over for as long again as it lasted at most. mu is held.
-func (h *health) sweep(now time.Time) {
+func (h *Health) sweep(now time.Time) {
 	for key, e := range h.ejected {
 		if !e.probed && now.After(e.until.Add(lastEjection)) {
 			delete(h.ejected, key)

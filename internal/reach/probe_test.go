@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package reach
 
 import (
 	"context"
@@ -29,9 +29,9 @@ func TestProbesSpareConnections(t *testing.T) {
 			shopService("cart", "10.96.0.1"), firstGateway, secondGateway,
 			podWorkload("cart-1", "", behind(first), serves("cart", 80, 0)), podWorkload("cart-2", "", behind(second), serves("cart", 80, 0)),
 		)
-		s.behave[tunnel("203.0.113.1")] = func(ctx context.Context) *failure {
+		s.behave[tunnel("203.0.113.1")] = func(ctx context.Context) *Failure {
 			<-ctx.Done()
-			return &failure{Refusal: unavailable(ReasonConnect, "%w", ctx.Err()), gateway: true}
+			return &Failure{Refusal: unavailable(ReasonConnect, "%w", ctx.Err()), Gateway: true}
 		}
 		var up atomic.Bool
 		var knocks atomic.Int32
@@ -81,7 +81,7 @@ func TestProbesGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate, _ := westGate("203.0.113.1")
 		key := ejected{gateway: gate}
-		h := newHealth(time.Now, noChance)
+		h := NewHealth(time.Now, noChance)
 		if h.probe(key) {
 			t.Error("a gateway that is well is probed")
 		}

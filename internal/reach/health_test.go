@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package reach
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ func noChance() float64 { return 0 }
 
 func TestHealthPassesOverForLongerEachTime(t *testing.T) {
 	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
-	h := newHealth(func() time.Time { return now }, noChance)
+	h := NewHealth(func() time.Time { return now }, noChance)
 	for _, seconds := range []int{1, 2, 4, 8, 16, 30, 30} {
 		want := time.Duration(seconds) * time.Second
 		h.failed("a", dst)
@@ -38,7 +38,7 @@ func TestHealthPassesOverForLongerEachTime(t *testing.T) {
 
 // A port that nobody serves costs the endpoint's other ports nothing; an endpoint that is not there is passed over for all of them.
 func TestHealthIsOfWhatWasDialled(t *testing.T) {
-	h := newHealth(time.Now, noChance)
+	h := NewHealth(time.Now, noChance)
 	broken, fine := netip.MustParseAddrPort("10.96.0.10:81"), netip.MustParseAddrPort("10.96.0.10:80")
 	h.failed("a", broken)
 	if len(h.out(broken).Endpoints) != 1 || len(h.out(fine).Endpoints) != 0 {
@@ -56,7 +56,7 @@ func TestHealthIsOfWhatWasDialled(t *testing.T) {
 
 func TestHealthIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
-	h := newHealth(func() time.Time { return now }, noChance)
+	h := NewHealth(func() time.Time { return now }, noChance)
 	for i := range maxEjections + 10 {
 		h.failed(fmt.Sprint(i), netip.AddrPort{})
 	}
@@ -73,7 +73,7 @@ func TestHealthIsBounded(t *testing.T) {
 // By chance an ejection lasts up to a quarter longer.
 func TestHealthComesBackAtDifferentTimes(t *testing.T) {
 	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
-	h := newHealth(func() time.Time { return now }, func() float64 { return 0.5 })
+	h := NewHealth(func() time.Time { return now }, func() float64 { return 0.5 })
 	h.failed("a", dst)
 	want := firstEjection + firstEjection/8
 	now = now.Add(want - 1)
@@ -87,7 +87,7 @@ func TestHealthComesBackAtDifferentTimes(t *testing.T) {
 // What failed once and was never asked for again costs later connections nothing.
 func TestHealthForgets(t *testing.T) {
 	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
-	h := newHealth(func() time.Time { return now }, noChance)
+	h := NewHealth(func() time.Time { return now }, noChance)
 	h.failed("gone", dst)
 	h.gatewayFailed(mesh.GatewayAddress{Port: 15008})
 	now = now.Add(firstEjection + lastEjection)
@@ -97,12 +97,5 @@ func TestHealthForgets(t *testing.T) {
 	now = now.Add(1)
 	if h.out(dst); len(h.ejected) != 0 {
 		t.Errorf("%d are remembered", len(h.ejected))
-	}
-}
-
-func TestNameservers(t *testing.T) {
-	got := parseNameservers("# a comment\nsearch a b\nnameserver 10.96.0.10\nnameserver fd00::10\nnameserver nonsense\nnameserver\noptions ndots:5")
-	if len(got) != 2 || got[0].String() != "10.96.0.10:53" || got[1].String() != "[fd00::10]:53" {
-		t.Errorf("got %v", got)
 	}
 }

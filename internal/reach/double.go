@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package reach
 
 import (
 	"context"
@@ -25,6 +25,9 @@ const (
 	headerGone      = "x-isthmus-gone"
 )
 
+// HeaderNetwork is only on the inner CONNECT of a double tunnel: the network that the source says it is in. It is a claim.
+const HeaderNetwork = "x-forwarded-network"
+
 const (
 	// innerProbeAfter and innerProbeTimeout are how soon a pod that does not answer is given up for another one. They are shorter than those of a tunnel that is
 	// not nested, because there is another pod behind the same gateway: the retransmission of a lost packet takes 200 ms and a round trip, the second one twice that.
@@ -39,54 +42,54 @@ const (
 )
 
 // outerError is a failure that happened before there was anything of the inner tunnel.
-type outerError struct{ failure }
+type outerError struct{ Failure }
 
 func (e *outerError) Error() string { return e.Refusal.Error() }
 func (e *outerError) Unwrap() error { return e.Refusal }
 
 // dialDouble opens a stream to the last hop, in an inner tunnel that goes through a stream of the outer one. Inner tunnels are shared among the pod's connections as
 // far as the gateway says which of its pods each one reaches.
-func (p *pod) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, network string) (*dialled, *failure) {
+func (t *Tunnels) dialDouble(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, network string) (*Conn, *Failure) {
 	asked := false
 	key := inner.Key{Source: source, Gateway: plan.Gateway, Dial: plan.Dial.String(), Authority: plan.Target}
 	ask := inner.Request{
-		Authority: plan.Target, Header: append(h, hbone.Field{Name: headerNetwork, Value: network}), Last: plan.Last, Next: plan.Next,
-		Expected: p.proxy.o.Certificates.Expected,
+		Authority: plan.Target, Header: append(h, hbone.Field{Name: HeaderNetwork, Value: network}), Last: plan.Last, Next: plan.Next,
+		Expected: t.o.Certificates.Expected,
 		Dial: func(ctx context.Context, avoid string) (inner.Session, error) {
-			s, err := p.dialInner(ctx, source, plan, h, avoid)
+			s, err := t.dialInner(ctx, source, plan, h, avoid)
 			outer, ok := errors.AsType[*outerError](err)
-			asked = asked || !ok || !outer.gateway
+			asked = asked || !ok || !outer.Gateway
 			return s, err
 		},
 	}
 	if plan.Endpoint != nil {
 		key.Network, ask.Capacity = plan.Endpoint.Network, plan.Endpoint.Capacity
 	}
-	stream, err := p.inners.Open(ctx, key, ask)
+	stream, err := t.inners.Open(ctx, key, ask)
 	if outer, ok := errors.AsType[*outerError](err); ok {
-		return nil, &outer.failure
+		return nil, &outer.Failure
 	}
 	if err != nil {
 		_, answered := errors.AsType[*hbone.RefusedError](err)
-		return nil, &failure{unheard: !asked && !answered, Refusal: refusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
+		return nil, &Failure{Unheard: !asked && !answered, Refusal: RefusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
 	}
-	return &dialled{Conn: stream.Stream, peer: stream.Peer, answer: stream.Answer, finish: stream.Done}, nil
+	return &Conn{Conn: stream.Stream, Peer: stream.Peer, Answer: stream.Answer, Finish: stream.Done}, nil
 }
 
 // dialInner makes an inner tunnel, rather not to one of the endpoints in avoid.
-func (p *pod) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, avoid string) (inner.Session, error) {
+func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, avoid string) (inner.Session, error) {
 	// What is proved with the certificate of now must not outlast it. It may be renewed between here and the handshake, which only makes it look older than it is.
-	own, err := p.proxy.o.Certificates.Certificate(ctx, source)
+	own, err := t.o.Certificates.Certificate(ctx, source)
 	if err != nil {
-		return inner.Session{}, &outerError{failure{Refusal: refusalOf(&hopError{reason: ReasonIdentity, err: err})}}
+		return inner.Session{}, &outerError{Failure{Refusal: RefusalOf(&HopError{Reason: ReasonIdentity, Err: err})}}
 	}
 	if avoid != "" {
 		h = append(h[:len(h):len(h)], hbone.Field{Name: headerAvoid, Value: avoid})
 	}
-	outer, answer, refusal := p.openTunnel(ctx, source, plan, h)
+	outer, answer, refusal := t.open(ctx, source, plan, h)
 	if refusal != nil {
 		_, answered := errors.AsType[*hbone.RefusedError](refusal.Err)
-		return inner.Session{}, &outerError{failure{Refusal: refusal, gateway: !answered && refusal.Reason != ReasonIdentity}}
+		return inner.Session{}, &outerError{Failure{Refusal: refusal, Gateway: !answered && refusal.Reason != ReasonIdentity}}
 	}
 	s := inner.Session{Pod: endpointName(answer.Get(headerEndpoint)), Ready: endpointCount(answer.Get(headerEndpoints)), Gone: goneNames(answer.Get(headerGone))}
 	failed := func(err error) (inner.Session, error) {
@@ -95,26 +98,26 @@ func (p *pod) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h 
 		}
 		return inner.Session{}, err
 	}
-	p.proxy.metrics.handshakes.WithLabelValues("inner").Inc()
-	secured := tls.Client(hbone.NewTransport(outer), p.proxy.o.Certificates.Client(source, plan.Last))
+	t.o.Handshaking("inner")
+	secured := tls.Client(hbone.NewTransport(outer), t.o.Certificates.Client(source, plan.Last))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		outer.Close()
-		return failed(tlsError(err))
+		return failed(TLSError(err))
 	}
-	settings := p.proxy.tunnelSettings()
+	settings := t.o.Settings
 	settings.ProbeAfter, settings.ProbeTimeout = innerProbeAfter, innerProbeTimeout
 	if s.Conn, err = hbone.NewClient(secured, settings); err != nil {
 		secured.Close()
 		return failed(err)
 	}
-	s.Ended = p.proxy.o.Certificates.Guard(s.Conn)
+	s.Ended = t.o.Certificates.Guard(s.Conn)
 	s.Peer, s.Gateway = provedBy(s.Conn), provedBy(outer.Conn())
 	s.Until = earliest(own.NotAfter, provedUntil(s.Conn), provedUntil(outer.Conn()))
 	s.Outdated = func() bool {
 		if outer.Conn().Draining() {
 			return true // what is opened now might be cut when the gateway's drain time is over
 		}
-		return p.proxy.o.Certificates.Current(source) != own // it was renewed, or is not held any more
+		return t.o.Certificates.Current(source) != own // it was renewed, or is not held any more
 	}
 	s.Carrier = func(ctx context.Context) error {
 		ask, cancel := context.WithTimeout(ctx, innerProbeTimeout)
@@ -123,7 +126,7 @@ func (p *pod) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h 
 			return nil
 		}
 		outer.Conn().Drain() // nothing new goes through it, and what runs may survive a short outage
-		return &outerError{failure{Refusal: unavailable(ReasonTunnel, "gateway %v: %w", plan.Dial, hbone.ErrSilent), gateway: true}}
+		return &outerError{Failure{Refusal: unavailable(ReasonTunnel, "gateway %v: %w", plan.Dial, hbone.ErrSilent), Gateway: true}}
 	}
 	return s, nil
 }
@@ -181,12 +184,3 @@ func goneNames(value string) (names []string) {
 
 // maxGone bounds how many endpoints one answer may name as gone: as many as a CONNECT may name.
 const maxGone = 64
-
-// inners says how many inner tunnels all pods keep, and how many connections those carry.
-func (ps *pods) inners() (sessions, streams int) {
-	for _, p := range ps.all() {
-		n, m := p.inners.Counts()
-		sessions, streams = sessions+n, streams+m
-	}
-	return sessions, streams
-}

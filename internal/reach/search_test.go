@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package reach
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 // searcher runs attempts against a scripted network.
 type searcher struct {
 	view     *directory.View
-	health   *health
-	behave   map[netip.AddrPort]func(context.Context) *failure // by what is dialled; nil connects
+	health   *Health
+	behave   map[netip.AddrPort]func(context.Context) *Failure // by what is dialled; nil connects
 	dialled  []string
 	watch    func(Plan)    // what is done about gateways that are away
 	place    mesh.Locality // of the client
@@ -29,52 +29,54 @@ type searcher struct {
 }
 
 func newSearcher(values ...any) *searcher {
-	return &searcher{view: viewOf(values...), health: newHealth(time.Now, noChance), behave: map[netip.AddrPort]func(context.Context) *failure{}}
+	return &searcher{view: viewOf(values...), health: NewHealth(time.Now, noChance), behave: map[netip.AddrPort]func(context.Context) *Failure{}}
 }
 
-func (s *searcher) connect(ctx context.Context, dst string) (*dialled, *Refusal) {
+func (s *searcher) connect(ctx context.Context, dst string) (*Conn, *Refusal) {
 	s.dialled, s.failures = nil, nil
-	a := attempts{
-		health: s.health, random: func(uint64) uint64 { return 0 },
-		decide: func(c Choice) (Plan, *Refusal) {
+	to := netip.MustParseAddrPort(dst)
+	a := Search[*Conn]{
+		Health: s.health, Random: func(uint64) uint64 { return 0 },
+		Decide: func(c Choice) (Plan, *Refusal) {
 			client := podWorkload("client", "10.0.0.250", func(w *mesh.Workload) { w.Locality = s.place })
-			return Decide(s.view, Source{Network: "east", Workload: client}, netip.MustParseAddrPort(dst), c)
+			from := From{View: s.view, Network: "east", Workload: client, Choice: c}
+			return from.Service(s.view.ServiceAt("east", to.Addr(), client.Namespace), to.Port())
 		},
-		dial: func(ctx context.Context, plan Plan) (*dialled, *failure) {
+		Dial: func(ctx context.Context, plan Plan) (*Conn, *Failure) {
 			s.dialled = append(s.dialled, plan.Dial.Addr().String())
 			if f := s.behave[plan.Dial]; f != nil {
 				return nil, f(ctx)
 			}
-			return &dialled{}, nil
+			return &Conn{}, nil
 		},
-		failed: func(_ Plan, r *Refusal) { s.failures = append(s.failures, r.Reason) },
-		gatewayDown: func(plan Plan) {
+		Failed: func(_ Plan, r *Refusal) { s.failures = append(s.failures, r.Reason) },
+		GatewayDown: func(plan Plan) {
 			if s.watch != nil {
 				s.watch(plan)
 			}
 		},
 	}
-	_, d, refusal := a.connect(ctx, netip.MustParseAddrPort(dst))
+	_, d, refusal := a.Connect(ctx, to)
 	return d, refusal
 }
 
-func silent(ctx context.Context) *failure {
+func silent(ctx context.Context) *Failure {
 	<-ctx.Done()
-	return &failure{Refusal: unavailable(ReasonConnect, "%w", ctx.Err())}
+	return &Failure{Refusal: unavailable(ReasonConnect, "%w", ctx.Err())}
 }
 
-func closedPort(context.Context) *failure {
-	return &failure{Refusal: unavailable(ReasonConnect, "connection refused")}
+func closedPort(context.Context) *Failure {
+	return &Failure{Refusal: unavailable(ReasonConnect, "connection refused")}
 }
 
-func answer(status int, reason Reason) func(context.Context) *failure {
-	return func(context.Context) *failure {
-		return &failure{Refusal: &Refusal{Status: status, Reason: reason, Err: &hbone.RefusedError{Status: status}}}
+func answer(status int, reason Reason) func(context.Context) *Failure {
+	return func(context.Context) *Failure {
+		return &Failure{Refusal: &Refusal{Status: status, Reason: reason, Err: &hbone.RefusedError{Status: status}}}
 	}
 }
 
-func brokenGateway(context.Context) *failure {
-	return &failure{Refusal: unavailable(ReasonConnect, "no route"), gateway: true}
+func brokenGateway(context.Context) *Failure {
+	return &Failure{Refusal: unavailable(ReasonConnect, "no route"), Gateway: true}
 }
 
 func tunnel(addr string) netip.AddrPort {
@@ -129,7 +131,7 @@ func TestAttemptsEndAtTheDeadline(t *testing.T) {
 		}
 		began := time.Now()
 		d, refusal := s.connect(t.Context(), "10.96.0.1:80")
-		if took := time.Since(began); d != nil || refusal == nil || refusal.Reason != ReasonConnect || took > connectDeadline {
+		if took := time.Since(began); d != nil || refusal == nil || refusal.Reason != ReasonConnect || took > ConnectDeadline {
 			t.Errorf("after %v: %v, %v", took, d, refusal)
 		}
 		if len(s.dialled) != maxAttempts {
@@ -144,8 +146,8 @@ func TestAttemptsProbeOneAtATime(t *testing.T) {
 		s := newSearcher(carts(2)...)
 		s.health.failed("east//Pod/shop/cart-a", netip.AddrPort{})
 		time.Sleep(firstEjection)
-		s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *failure {
-			other := &searcher{view: s.view, health: s.health, behave: map[netip.AddrPort]func(context.Context) *failure{}}
+		s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *Failure {
+			other := &searcher{view: s.view, health: s.health, behave: map[netip.AddrPort]func(context.Context) *Failure{}}
 			if other.connect(ctx, "10.96.0.1:80"); !slices.Equal(other.dialled, []string{"10.0.0.2"}) {
 				t.Errorf("during the probe dialled %v", other.dialled)
 			}
@@ -176,17 +178,17 @@ func TestAttemptsUseTheLastOneWhateverItDid(t *testing.T) {
 func TestAttemptsStopWhereOthersWouldSayTheSame(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
-		how   func(context.Context) *failure
+		how   func(context.Context) *Failure
 		tries int
 	}{
 		{"denied", answer(http.StatusUnauthorized, ReasonDenied), 1},
 		{"bad target", answer(http.StatusBadRequest, ReasonBadTarget), 1},
-		{"no certificate of our own", func(context.Context) *failure {
-			return &failure{Refusal: unavailable(ReasonIdentity, "none")}
+		{"no certificate of our own", func(context.Context) *Failure {
+			return &Failure{Refusal: unavailable(ReasonIdentity, "none")}
 		}, 1},
 		{"application away", answer(http.StatusServiceUnavailable, ReasonConnect), 2},
-		{"another identity there", func(context.Context) *failure {
-			return &failure{Refusal: unavailable(ReasonTLS, "stranger")}
+		{"another identity there", func(context.Context) *Failure {
+			return &Failure{Refusal: unavailable(ReasonTLS, "stranger")}
 		}, 2},
 	} {
 		s := newSearcher(carts(2)...)
@@ -194,7 +196,7 @@ func TestAttemptsStopWhereOthersWouldSayTheSame(t *testing.T) {
 		if s.connect(t.Context(), "10.96.0.1:80"); len(s.dialled) != tc.tries {
 			t.Errorf("%s: dialled %v", tc.name, s.dialled)
 		}
-		if ejected, _ := s.health.counts(); ejected != tc.tries-1 {
+		if ejected, _ := s.health.Counts(); ejected != tc.tries-1 {
 			t.Errorf("%s: %d ejected", tc.name, ejected)
 		}
 	}
@@ -204,7 +206,7 @@ func TestAttemptsStopWhereOthersWouldSayTheSame(t *testing.T) {
 func TestAttemptsBlameNobodyForTheirOwnEnd(t *testing.T) {
 	s := newSearcher(carts(2)...)
 	ctx, cancel := context.WithCancel(t.Context())
-	s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *failure { cancel(); return silent(ctx) }
+	s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *Failure { cancel(); return silent(ctx) }
 	if d, refusal := s.connect(ctx, "10.96.0.1:80"); d != nil || !errors.Is(refusal, context.Canceled) || len(s.health.ejected) != 0 {
 		t.Errorf("%v; ejected %v", refusal, s.health.ejected)
 	}
@@ -258,8 +260,8 @@ func TestAttemptsKnowWhenAGatewayWasNotAsked(t *testing.T) {
 	s := newSearcher(shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)))
 	for _, unheard := range []bool{true, false} {
 		s.health.gatewayFailed(gate)
-		s.behave[tunnel("203.0.113.1")] = func(context.Context) *failure {
-			return &failure{Refusal: unavailable(ReasonTunnel, "silence"), unheard: unheard}
+		s.behave[tunnel("203.0.113.1")] = func(context.Context) *Failure {
+			return &Failure{Refusal: unavailable(ReasonTunnel, "silence"), Unheard: unheard}
 		}
 		s.connect(t.Context(), "10.96.0.1:80")
 		if _, remembered := s.health.ejected[ejected{gateway: gate}]; remembered != unheard {
@@ -337,7 +339,7 @@ func TestResolved(t *testing.T) {
 		tc.plan.Dial = netip.AddrPortFrom(netip.Addr{}, 15008)
 		got, err := resolved(t.Context(), r, tc.plan)
 		if tc.reason != "" {
-			if err == nil || refusalOf(err).Reason != tc.reason {
+			if err == nil || RefusalOf(err).Reason != tc.reason {
 				t.Errorf("%s: %v", tc.name, err)
 			}
 		} else if err != nil || got.Dial.String() != tc.dial || got.Target != tc.target {

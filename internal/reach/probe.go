@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package reach
 
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -31,38 +30,40 @@ func gatewayOf(plan Plan) ejected {
 }
 
 // gatewaySettings are those of a tunnel to a gateway. One that falls silent is passed over before a connection has to find out.
-func (p *pod) gatewaySettings(via ejected) hbone.Settings {
-	s := p.proxy.tunnelSettings()
+func (t *Tunnels) gatewaySettings(via ejected) hbone.Settings {
+	s := t.o.Settings
 	if via == (ejected{}) {
 		return s
 	}
 	count := s.Observe
 	s.Observe = func(e hbone.Event) {
-		count(e)
+		if count != nil {
+			count(e)
+		}
 		if e == hbone.EventSilent {
-			p.proxy.health.eject(via)
+			t.o.Health.eject(via)
 		}
 	}
 	return s
 }
 
-// watchGateway finds out when a gateway that could not be connected is back, so that no connection has to wait for that.
-func (p *pod) watchGateway(source mesh.Identity, plan Plan) {
-	g := probe{health: p.proxy.health, gateway: gatewayOf(plan), dial: func(ctx context.Context) error { return p.knock(ctx, source, plan) }}
+// Watch finds out when a gateway that could not be connected is back, so that no connection has to wait for that. It returns at once, and looks until the tunnels drain.
+func (t *Tunnels) Watch(source mesh.Identity, plan Plan) {
+	g := probe{health: t.o.Health, gateway: gatewayOf(plan), dial: func(ctx context.Context) error { return t.knock(ctx, source, plan) }}
 	if g.health.probe(g.gateway) {
-		p.connectionsAlive.Go(func() { g.run(p.accepting) })
+		t.watches.Go(func() { g.run(t.watching) })
 	}
 }
 
 // knock asks the plan's gateway for what a connection would ask for, and gives nil if it was answered, whatever that was.
-func (p *pod) knock(ctx context.Context, source mesh.Identity, plan Plan) error {
+func (t *Tunnels) knock(ctx context.Context, source mesh.Identity, plan Plan) error {
 	if plan.Host != "" {
 		var err error
-		if plan, err = resolved(ctx, net.DefaultResolver, plan); err != nil {
+		if plan, err = resolved(ctx, t.o.Resolver, plan); err != nil {
 			return err
 		}
 	}
-	stream, _, refusal := p.openTunnel(ctx, source, plan, nil)
+	stream, _, refusal := t.open(ctx, source, plan, nil)
 	if refusal == nil {
 		return stream.Close()
 	}
@@ -83,7 +84,7 @@ func joined(ids []mesh.Identity) string {
 
 // probe asks a gateway that is passed over whether it is back.
 type probe struct {
-	health  *health
+	health  *Health
 	gateway ejected
 	dial    func(context.Context) error
 }
@@ -120,7 +121,7 @@ func (g *probe) run(ctx context.Context) {
 }
 
 // probe says whether the caller is to find out when a gateway is back: if it is passed over, and nobody else does. Whoever is told so calls unprobe in the end.
-func (h *health) probe(gateway ejected) bool {
+func (h *Health) probe(gateway ejected) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e, known := h.ejected[gateway]
@@ -133,7 +134,7 @@ func (h *health) probe(gateway ejected) bool {
 }
 
 // unprobe ends what probe began.
-func (h *health) unprobe(gateway ejected) {
+func (h *Health) unprobe(gateway ejected) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e, known := h.ejected[gateway]; known {
@@ -143,7 +144,7 @@ func (h *health) unprobe(gateway ejected) {
 }
 
 // left says how long something is passed over from now on, and whether it is at all.
-func (h *health) left(key ejected) (time.Duration, bool) {
+func (h *Health) left(key ejected) (time.Duration, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e, known := h.ejected[key]

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reach
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+)
+
+const (
+	// ConnectDeadline is for everything between an application's connect and the 200 of the last hop, with all attempts.
+	ConnectDeadline = 10 * time.Second
+	// attemptTimeout is for an attempt while there are other endpoints, so that a dead host leaves time for them. The last one has all the
+	// time that is left: a busy machine is not a dead one.
+	attemptTimeout = 3 * time.Second
+	// maxAttempts bounds how many endpoints one connection tries.
+	maxAttempts = 5
+)
+
+// Search looks for an endpoint that can be connected, for one connection or one request. What it does to the world is handed in; C is what it finds.
+type Search[C any] struct {
+	Health *Health
+	// Decide plans, and Dial carries the plan out. The deadline of Dial's context is the attempt's.
+	Decide func(Choice) (Plan, *Refusal)
+	Dial   func(context.Context, Plan) (C, *Failure)
+	Random func(uint64) uint64
+	// Failed, if set, hears of each attempt that another one follows, or that was the last.
+	Failed func(Plan, *Refusal)
+	// GatewayDown, if set, hears of plans whose gateway could not be connected, after that was noted: Tunnels.Watch is for it.
+	GatewayDown func(Plan)
+}
+
+// Failure is a dial that came to nothing.
+type Failure struct {
+	*Refusal
+	// Gateway says that it was the gateway that could not be connected: nothing is known of what is behind it.
+	Gateway bool
+	// Unheard says that nothing is known of the gateway: it was not asked anything, nor did anything come through it.
+	Unheard bool
+	// Final says that trying elsewhere would be wrong, and that nobody is to blame.
+	Final bool
+}
+
+// Connect tries endpoints one after the other until one is connected, all within ConnectDeadline. It gives the plan that was used, or the one that
+// failed last. What fails for dst only is remembered for dst only.
+func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *Refusal) {
+	parent := ctx
+	ctx, cancel := context.WithTimeout(ctx, ConnectDeadline)
+	defer cancel()
+	var (
+		tried, ejected = directory.Out{}, a.Health.out(dst)
+		failedPlan     Plan
+		why            *Refusal
+		none           C
+	)
+	for range maxAttempts {
+		plan, refusal := a.Decide(Choice{Avoid: tried, Ejected: ejected, Random: a.Random})
+		if refusal != nil && (why != nil || plan.Picked == "") {
+			if why != nil {
+				return failedPlan, none, why // nothing else is left: what went wrong before says more
+			}
+			return plan, none, refusal
+		}
+		failed := &Failure{Refusal: refusal}
+		if refusal == nil {
+			a.Health.trying(plan, dst)
+			var c C
+			if c, failed = a.dialOne(ctx, plan); failed == nil {
+				a.Health.worked(plan, dst)
+				return plan, c, nil
+			}
+		}
+		failedPlan, why = plan, failed.Refusal
+		if a.Failed != nil {
+			a.Failed(plan, why)
+		}
+		if parent.Err() != nil || failed.Final || final(why) {
+			break // nobody waits any more, or trying elsewhere would be wrong
+		}
+		var more bool
+		if tried, more = a.blame(plan, failed, dst, tried); !more || ctx.Err() != nil {
+			break
+		}
+	}
+	return failedPlan, none, why
+}
+
+// dialOne gives an attempt a part of the time that is left, if there could be another one.
+func (a *Search[C]) dialOne(ctx context.Context, plan Plan) (C, *Failure) {
+	if plan.Others || plan.GatewayOthers {
+		timeout := attemptTimeout
+		if deadline, ok := ctx.Deadline(); ok {
+			timeout = min(timeout, time.Until(deadline)/2)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	return a.Dial(ctx, plan)
+}
+
+// blame notes who failed, and gives what not to try again. It says whether there is anything else to try.
+func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried directory.Out) (directory.Out, bool) {
+	if f.Gateway && plan.GatewayPicked != "" {
+		a.Health.failed(plan.GatewayPicked, netip.AddrPort{})
+		a.gatewayDown(plan)
+		if plan.GatewayOthers {
+			return avoidEndpoint(tried, plan.GatewayPicked), true
+		}
+	}
+	if f.Gateway {
+		a.Health.gatewayFailed(plan.Gateway)
+		if plan.GatewayPicked == "" {
+			a.gatewayDown(plan)
+		}
+		return avoidGateway(tried, plan.Gateway), plan.Picked != ""
+	}
+	if plan.Via == DoubleHBONE && plan.Dial.IsValid() && !f.Unheard {
+		a.Health.gatewayWorked(plan) // it was what is behind it that failed
+	}
+	if plan.Picked == "" {
+		return tried, false
+	}
+	if answered(plan, f.Refusal) {
+		a.Health.failed(plan.Picked, dst)
+	} else {
+		a.Health.failed(plan.Picked, netip.AddrPort{})
+	}
+	return avoidEndpoint(tried, plan.Picked), true
+}
+
+func (a *Search[C]) gatewayDown(plan Plan) {
+	if a.GatewayDown != nil {
+		a.GatewayDown(plan)
+	}
+}
+
+// final says that trying elsewhere would be wrong: the far end has judged who we are or what we asked.
+func final(r *Refusal) bool {
+	return r.Status == http.StatusUnauthorized || r.Status == http.StatusBadRequest || r.Reason == ReasonIdentity
+}
+
+// answered says that an endpoint failed only for what it was asked for: the proxy in front of it answered, or there is none, and another
+// of its ports may be served.
+func answered(plan Plan, r *Refusal) bool {
+	_, refused := errors.AsType[*hbone.RefusedError](r.Err)
+	return refused || plan.Via == Direct
+}

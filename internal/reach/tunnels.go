@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reach
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/inner"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// TunnelOptions are what Tunnels need.
+type TunnelOptions struct {
+	Certificates *mtls.Source
+	// Connect makes a TCP connection from where the tunnels begin.
+	Connect func(ctx context.Context, to netip.AddrPort) (relay.Conn, error)
+	// Settings are those of every tunnel.
+	Settings hbone.Settings
+	// Health is told of gateways that fall silent.
+	Health *Health
+	// Resolver looks hosts up that are known by name only; nil: net.DefaultResolver.
+	Resolver Resolver
+	// Resolving, if set, hears of each look-up, and Handshaking of each handshake as a client: "outer" or "inner".
+	Resolving   func()
+	Handshaking func(which string)
+}
+
+// Tunnels carry plans out, from one place: tunnels to next hops, and inner tunnels through gateways, are shared among all connections of one identity.
+type Tunnels struct {
+	o      TunnelOptions
+	outer  *hbone.Pool[tunnelKey]
+	inners *inner.Pool
+
+	watching context.Context // ends when they drain
+	unwatch  context.CancelFunc
+	watches  sync.WaitGroup
+}
+
+// NewTunnels makes Tunnels, of which there are none at first.
+func NewTunnels(o TunnelOptions) *Tunnels {
+	if o.Resolver == nil {
+		o.Resolver = net.DefaultResolver
+	}
+	if o.Resolving == nil {
+		o.Resolving = func() {}
+	}
+	if o.Handshaking == nil {
+		o.Handshaking = func(string) {}
+	}
+	t := &Tunnels{o: o, inners: inner.NewPool()}
+	t.watching, t.unwatch = context.WithCancel(context.Background())
+	t.outer = hbone.NewPool(t.dialTunnel, hbone.PoolSettings{})
+	return t
+}
+
+// Drain has nothing be dialled any more, and each tunnel end with its last connection.
+func (t *Tunnels) Drain() {
+	t.unwatch()
+	t.inners.Drain()
+	t.outer.Drain()
+}
+
+// Close ends all tunnels now, and waits until they have ended. No Dial may be under way.
+func (t *Tunnels) Close() error {
+	t.unwatch()
+	t.watches.Wait()
+	return errors.Join(t.inners.Close(), t.outer.Close())
+}
+
+// Inner says how many inner tunnels are kept, and how many connections they carry.
+func (t *Tunnels) Inner() (sessions, streams int) { return t.inners.Counts() }
+
+// tunnelKey names the connections that may be shared: one per source identity, next hop identities and address. The pool is the source's
+// own, because the far end shows the tunnel's address to its application.
+type tunnelKey struct {
+	source mesh.Identity
+	next   string // SPIFFE ids joined by spaces, in order
+	dial   netip.AddrPort
+	// via is the gateway that is dialled, or the zero value: what becomes of the connection says how the gateway does.
+	via ejected
+}
+
+// Conn is an established connection to an endpoint.
+type Conn struct {
+	relay.Conn
+	// Peer is what the last hop proved; zero for plain TCP.
+	Peer mesh.Identity
+	// Answer are the headers of the last hop's 200.
+	Answer hbone.Header
+	// Finish says goodbye, once, when the connection is over; it does not close it.
+	Finish func()
+}
+
+// Dial connects to what a plan says as source, with a CONNECT's headers. network is where source is, for a double tunnel's far end: a claim.
+func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, header hbone.Header, network string) (*Conn, *Failure) {
+	if plan.Host != "" {
+		t.o.Resolving()
+		var err error
+		if plan, err = resolved(ctx, t.o.Resolver, plan); err != nil {
+			return nil, &Failure{Refusal: RefusalOf(err), Gateway: plan.Via == DoubleHBONE}
+		}
+	}
+	switch plan.Via {
+	case HBONE:
+		stream, answer, refusal := t.open(ctx, source, plan, header)
+		if refusal != nil {
+			return nil, &Failure{Refusal: refusal}
+		}
+		return &Conn{Conn: stream, Peer: provedBy(stream.Conn()), Answer: answer, Finish: func() {}}, nil
+	case DoubleHBONE:
+		return t.dialDouble(ctx, source, plan, header, network)
+	default:
+		nc, err := t.connect(ctx, plan.Dial)
+		if err != nil {
+			return nil, &Failure{Refusal: RefusalOf(err)}
+		}
+		return &Conn{Conn: nc, Finish: func() {}}, nil
+	}
+}
+
+// open opens a stream in a shared tunnel to the next hop.
+func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*hbone.Stream, hbone.Header, *Refusal) {
+	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan)}
+	stream, answer, err := t.outer.Open(ctx, key, plan.Target, h)
+	if err != nil {
+		return nil, nil, RefusalOf(fmt.Errorf("tunnel to %v for %s: %w", plan.Dial, plan.Target, err))
+	}
+	return stream, answer, nil
+}
+
+// dialTunnel makes a tunnel for the pool.
+func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error) {
+	nc, err := t.connect(ctx, key.dial)
+	if err != nil {
+		return nil, err
+	}
+	t.o.Handshaking("outer")
+	secured := tls.Client(hbone.NewTransport(nc), t.o.Certificates.Client(key.source, parse(strings.Fields(key.next))))
+	if err := secured.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, TLSError(err)
+	}
+	conn, err := hbone.NewClient(secured, t.gatewaySettings(key.via))
+	if err != nil {
+		secured.Close()
+		return nil, &HopError{Reason: ReasonTunnel, Err: err}
+	}
+	t.o.Certificates.Guard(conn)
+	return conn, nil
+}
+
+// connect makes a TCP connection.
+func (t *Tunnels) connect(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
+	nc, err := t.o.Connect(ctx, to)
+	if err != nil {
+		return nil, &HopError{Reason: ReasonConnect, Err: err}
+	}
+	return nc, nil
+}
+
+// provedBy is what the other end of a tunnel proved in its handshake.
+func provedBy(conn *hbone.Conn) mesh.Identity {
+	state, ok := conn.ConnectionState()
+	if !ok {
+		return mesh.Identity{}
+	}
+	peer, err := mtls.Peer(state)
+	if err != nil {
+		return mesh.Identity{}
+	}
+	return peer
+}
