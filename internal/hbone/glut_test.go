@@ -44,7 +44,7 @@ func (c *stuckWrites) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func (c *stuckWrites) tryWrite([]byte, bool) (int, error) { return 0, nil }
+func (c *stuckWrites) tryWrite([]byte) (int, error) { return 0, nil }
 
 func stuckCopied(nc net.Conn) net.Conn { return &stuckWrites{Conn: nc, over: make(chan struct{})} }
 

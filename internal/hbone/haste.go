@@ -85,7 +85,7 @@ func (c *Conn) onHeldBack() {
 	default:
 		h.seen = 0
 		if c.direct() {
-			c.transmit(nil, false)
+			c.transmit(nil)
 		}
 		c.pass()
 	}

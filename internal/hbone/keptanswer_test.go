@@ -17,7 +17,7 @@ type fullOnce struct {
 	full bool
 }
 
-func (f *fullOnce) tryWrite(p []byte, _ bool) (int, error) {
+func (f *fullOnce) tryWrite(p []byte) (int, error) {
 	if f.full {
 		return 0, nil
 	}

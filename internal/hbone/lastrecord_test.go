@@ -16,7 +16,7 @@ type full struct {
 	full atomic.Bool
 }
 
-func (f *full) tryWrite(p []byte, _ bool) (int, error) {
+func (f *full) tryWrite(p []byte) (int, error) {
 	if f.full.Load() {
 		return 0, nil
 	}

@@ -201,12 +201,12 @@ func (s *Stream) taken(n int) {
 }
 
 // Write sends p, waiting for the peer's windows and for its turn among the streams of the connection.
-func (s *Stream) Write(p []byte) (int, error) { return s.write(p, true, false) }
+func (s *Stream) Write(p []byte) (int, error) { return s.write(p, true) }
 
 // tryWrite is Write without waiting: it sends as much of p as can be sent now.
-func (s *Stream) tryWrite(p []byte, more bool) (int, error) { return s.write(p, false, more) }
+func (s *Stream) tryWrite(p []byte) (int, error) { return s.write(p, false) }
 
-func (s *Stream) write(p []byte, wait, more bool) (n int, err error) {
+func (s *Stream) write(p []byte, wait bool) (n int, err error) {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	c := s.conn
@@ -226,8 +226,7 @@ func (s *Stream) write(p []byte, wait, more bool) (n int, err error) {
 			first := !s.wrote
 			c.haste.wrote(s, first)
 			if straight {
-				// Nothing may follow a frame that ends a window, and TCP would keep its last bytes for a fifth of a second.
-				c.sendData(s, p[n:n+size], more && int64(size) < min(s.outflow, c.outflow))
+				c.sendData(s, p[n:n+size])
 			} else {
 				c.queueData(s, p[n:n+size])
 			}

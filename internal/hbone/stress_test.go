@@ -145,7 +145,7 @@ type tooFull struct {
 	rng *rand.Rand
 }
 
-func (f *tooFull) tryWrite(p []byte, _ bool) (int, error) {
+func (f *tooFull) tryWrite(p []byte) (int, error) {
 	return f.to.Write(p[:min(len(p), f.rng.IntN(8000))])
 }
 

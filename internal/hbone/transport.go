@@ -27,7 +27,7 @@ type Transport struct {
 	try tryWriter // nil: it cannot write without waiting
 
 	adopted atomic.Bool
-	phase   atomic.Int32 // set by who has the turn to send; TLS may write in any of them
+	ours    atomic.Bool  // the Conn writes; what is written else is TLS's own
 	kept    atomic.Int64 // bytes that wait, those that flush is writing included
 	limit   int64        // of kept
 	onKept  func()       // called, if set, when bytes were kept: TLS also writes by itself, and then nobody has the turn
@@ -39,28 +39,13 @@ type Transport struct {
 	err      error
 }
 
-// The phases of a Transport.
-const (
-	notOurs  = iota // nobody has the turn: what is written is TLS's own
-	lastOurs        // the Conn writes, and nothing follows at once
-	moreOurs        // the Conn writes, and the next Write is not the last of its frame
-)
-
-// oursBefore is the phase of a Write of the Conn, before another one or none.
-func oursBefore(more bool) int32 {
-	if more {
-		return moreOurs
-	}
-	return lastOurs
-}
-
 // maxAside is how many bytes TLS may have waiting that it wrote by itself, while the Conn wrote nothing: the answers to 600 key updates, of which RFC 8446 section 5.5
 // has an honest peer send one in 2^24 records. Whoever asks for more and does not read what it asked for is not honest.
 const maxAside = 16 << 10
 
-// tryWriter writes as much of p as it can without waiting. more says that another write follows at once.
+// tryWriter writes as much of p as it can without waiting.
 type tryWriter interface {
-	tryWrite(p []byte, more bool) (int, error)
+	tryWrite(p []byte) (int, error)
 }
 
 // NewTransport makes a Transport of a TCP connection or, for a tunnel in a tunnel, of a *Stream. Any other net.Conn keeps its ways.
@@ -122,14 +107,13 @@ func (t *Transport) writeOrKeep(p []byte) (n int, kept bool, err error) {
 	if t.err != nil {
 		return 0, false, t.err
 	}
-	phase := t.phase.Load()
 	if len(t.over) == 0 && !t.flushing {
-		if n, t.err = t.try.tryWrite(p, phase == moreOurs); t.err != nil {
+		if n, t.err = t.try.tryWrite(p); t.err != nil {
 			return n, false, t.err
 		}
 	}
 	if n < len(p) {
-		if phase == notOurs {
+		if !t.ours.Load() {
 			t.aside += len(p) - n
 		}
 		if t.aside > maxAside || t.kept.Load()+int64(len(p)-n) > t.limit {

@@ -115,7 +115,7 @@ func TestTransportBeforeAndAfter(t *testing.T) {
 		t.Fatal("not taken over")
 	}
 	x.limit = 32 << 20 // as the Conn would say
-	x.phase.Store(lastOurs)
+	x.ours.Store(true)
 	// Far more than the socket takes: nobody reads yet.
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	if n, err := x.Write(data); n != len(data) || err != nil {

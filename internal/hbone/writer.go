@@ -133,15 +133,15 @@ func (c *Conn) queueData(s *Stream, p []byte) {
 }
 
 // sendData sends p, which room allowed, as DATA, from where it is: only what shares a record with the frame's header is copied. The turn must be free. wmu must be
-// held; it is let go meanwhile. more says that the stream sends more at once.
-func (c *Conn) sendData(s *Stream, p []byte, more bool) {
+// held; it is let go meanwhile.
+func (c *Conn) sendData(s *Stream, p []byte) {
 	c.spendWindows(s, len(p))
 	head := len(p)
 	if used := c.pending() + frameHeaderLen; used+head > c.record {
 		head = min(head, c.record-used%c.record)
 	}
 	copy(c.beginFrame(s, len(p), head), p)
-	c.transmit(p[head:], more)
+	c.transmit(p[head:])
 }
 
 func (c *Conn) spendWindows(s *Stream, n int) {
@@ -234,7 +234,7 @@ func (c *Conn) push() {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if !c.sending && !c.closing && c.pending() > 0 && c.direct() && !c.crowd.Load() {
-		c.transmit(nil, false)
+		c.transmit(nil)
 	}
 	c.pass()
 }
@@ -243,18 +243,18 @@ func (c *Conn) push() {
 func (c *Conn) direct() bool { return c.under != nil }
 
 // transmit writes the queue to the transport and then rest, which must be the rest of the frame that ends the queue. The turn must be free or ours. wmu must
-// be held; it is let go meanwhile. more says that more follows at once.
-func (c *Conn) transmit(rest []byte, more bool) {
+// be held; it is let go meanwhile.
+func (c *Conn) transmit(rest []byte) {
 	c.sending = true
 	out := c.out
 	c.out, c.tail, c.unread, c.replies = nil, lastData{}, 0, 0
 	c.haste.holds = false
 	c.next() // there is room in the queue
 	c.wmu.Unlock()
-	err := c.writeRecords(out.b, more || len(rest) > 0)
+	err := c.writeOurs(out.b)
 	out.release()
 	if err == nil {
-		err = c.writeRecords(rest, more)
+		err = c.writeOurs(rest)
 	}
 	if err != nil {
 		c.fail(&ConnError{Remote: true, Reason: "write", Err: err}, true)
@@ -263,23 +263,17 @@ func (c *Conn) transmit(rest []byte, more bool) {
 	c.sending = c.flushing
 }
 
-// writeRecords writes p to the transport, a record at a time if that can tell the network that more follows.
-func (c *Conn) writeRecords(p []byte, more bool) error {
+// writeOurs writes p to the transport.
+func (c *Conn) writeOurs(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
 	if c.under != nil {
-		defer c.under.phase.Store(notOurs)
+		c.under.ours.Store(true)
+		defer c.under.ours.Store(false)
 	}
-	for len(p) > 0 {
-		n := len(p)
-		if c.under != nil {
-			n = min(n, c.record)
-			c.under.phase.Store(oursBefore(more || n < len(p)))
-		}
-		if _, err := c.nc.Write(p[:n]); err != nil {
-			return err
-		}
-		p = p[n:]
-	}
-	return nil
+	_, err := c.nc.Write(p)
+	return err
 }
 
 // pass sees to it that somebody sends what there is to send, if the turn is free. wmu must be held.
@@ -315,7 +309,7 @@ func (c *Conn) flush() {
 	c.wmu.Lock()
 	for !c.broken && (c.pending() > 0 || c.under.held()) {
 		if !c.under.held() {
-			c.transmit(nil, false)
+			c.transmit(nil)
 			continue
 		}
 		c.wmu.Unlock()
