@@ -359,26 +359,30 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// find gives the first line that holds all the parts, or fails after a while.
+// first gives the first line so far that holds all the parts, or "".
+func (l *lines) first(parts ...string) string {
+next:
+	for line := range strings.Lines(l.String()) {
+		for _, part := range parts {
+			if !strings.Contains(line, part) {
+				continue next
+			}
+		}
+		return line
+	}
+	return ""
+}
+
+// find is first, and fails if there is none after a while: long enough for a machine that has much else to do.
 func (l *lines) find(t *testing.T, parts ...string) string {
 	t.Helper()
-	var found string
-	for deadline := time.Now().Add(5 * time.Second); found == "" && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-	next:
-		for line := range strings.Lines(l.String()) {
-			for _, part := range parts {
-				if !strings.Contains(line, part) {
-					continue next
-				}
-			}
-			found = line
-			break
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if found := l.first(parts...); found != "" {
+			return found
 		}
 	}
-	if found == "" {
-		t.Errorf("no line with %q in:\n%s", parts, l)
-	}
-	return found
+	t.Errorf("no line with %q in:\n%s", parts, l)
+	return ""
 }
 
 // tunnels counts the established connections from here to port 15008 of others.
