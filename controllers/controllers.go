@@ -261,6 +261,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		newGatewayClassStatus(c).SetupWithManager(mgr, newInbox()),
 		newGatewayStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.gateways),
 		newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.routes),
+		newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.grpcRoutes),
 		newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.tlsRoutes),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),

@@ -81,7 +81,7 @@ var _ = Describe("HTTPRoutes", func() {
 	It("attach, say what is missing, and leave the words of others alone", func(ctx SpecContext) {
 		g := eastwest("default", "web", gatewayv1.Listener{Name: "http", Port: 80, Protocol: gatewayv1.HTTPProtocolType})
 		east.with(g)
-		Eventually(east.listenerStatus(g, "http", "Accepted")).Should(Equal("True/Accepted 0 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "http", "Accepted")).Should(Equal("True/Accepted 0 HTTPRoute GRPCRoute"))
 		service := &corev1.Service{}
 		Eventually(func() error { return east.Get(ctx, client.ObjectKeyFromObject(g), service) }).Should(Succeed())
 		east.removeLater(service)
@@ -101,7 +101,7 @@ var _ = Describe("HTTPRoutes", func() {
 		east.with(r)
 		Eventually(east.routeVerdict(r, "Accepted")).Should(Equal("True/Accepted"))
 		Eventually(east.routeVerdict(r, "ResolvedRefs")).Should(Equal("False/BackendNotFound"))
-		Eventually(east.listenerStatus(g, "http", "Programmed")).Should(HaveSuffix(" 1 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "http", "Programmed")).Should(HaveSuffix(" 1 HTTPRoute GRPCRoute"))
 		Expect(r.Status.Parents).To(HaveLen(1), "a Gateway that is not ours is not ours to speak of")
 		Expect(r.Status.Parents[0].ParentRef).To(Equal(r.Spec.ParentRefs[0]))
 
@@ -116,7 +116,7 @@ var _ = Describe("HTTPRoutes", func() {
 			r.Spec.ParentRefs[0].SectionName = ptr.To[gatewayv1.SectionName]("nope")
 		})
 		Eventually(east.routeVerdict(r, "Accepted")).Should(Equal("False/NoMatchingParent"))
-		Eventually(east.listenerStatus(g, "http", "Accepted")).Should(Equal("True/Accepted 0 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "http", "Accepted")).Should(Equal("True/Accepted 0 HTTPRoute GRPCRoute"))
 		Expect(r.Status.Parents).To(ContainElement(foreign))
 		edit(east, r, func(r *gatewayv1.HTTPRoute) { r.Spec.ParentRefs = r.Spec.ParentRefs[1:] })
 		Eventually(func() []gatewayv1.RouteParentStatus {
@@ -135,11 +135,11 @@ var _ = Describe("HTTPRoutes", func() {
 		}
 		g := eastwest("default", "secure", secure("near", "a.example.com", "default"), secure("far", "b.example.com", "certificates"))
 		east.with(g)
-		Eventually(east.listenerStatus(g, "near", "ResolvedRefs")).Should(Equal("False/InvalidCertificateRef 0 HTTPRoute"))
-		Eventually(east.listenerStatus(g, "far", "ResolvedRefs")).Should(Equal("False/RefNotPermitted 0 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "near", "ResolvedRefs")).Should(Equal("False/InvalidCertificateRef 0 HTTPRoute GRPCRoute"))
+		Eventually(east.listenerStatus(g, "far", "ResolvedRefs")).Should(Equal("False/RefNotPermitted 0 HTTPRoute GRPCRoute"))
 		east.with(tlsSecret("default", "cert"), tlsSecret("certificates", "cert"))
-		Eventually(east.listenerStatus(g, "near", "ResolvedRefs")).Should(Equal("True/ResolvedRefs 0 HTTPRoute"))
-		Consistently(east.listenerStatus(g, "far", "ResolvedRefs"), "300ms").Should(Equal("False/RefNotPermitted 0 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "near", "ResolvedRefs")).Should(Equal("True/ResolvedRefs 0 HTTPRoute GRPCRoute"))
+		Consistently(east.listenerStatus(g, "far", "ResolvedRefs"), "300ms").Should(Equal("False/RefNotPermitted 0 HTTPRoute GRPCRoute"))
 		grant := &gatewayv1.ReferenceGrant{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "certificates", Name: "grant"},
 			Spec: gatewayv1.ReferenceGrantSpec{
@@ -148,12 +148,12 @@ var _ = Describe("HTTPRoutes", func() {
 			},
 		}
 		east.create(grant)
-		Eventually(east.listenerStatus(g, "far", "ResolvedRefs")).Should(Equal("True/ResolvedRefs 0 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "far", "ResolvedRefs")).Should(Equal("True/ResolvedRefs 0 HTTPRoute GRPCRoute"))
 		Expect(east.Delete(ctx, grant)).To(Succeed())
-		Eventually(east.listenerStatus(g, "far", "Programmed")).Should(Equal("False/Invalid 0 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "far", "Programmed")).Should(Equal("False/Invalid 0 HTTPRoute GRPCRoute"))
 		secret := tlsSecret("default", "cert")
 		Expect(east.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
 		edit(east, secret, func(s *corev1.Secret) { s.Data[corev1.TLSCertKey] = []byte("odd") })
-		Eventually(east.listenerStatus(g, "near", "ResolvedRefs")).Should(Equal("False/InvalidCertificateRef 0 HTTPRoute"))
+		Eventually(east.listenerStatus(g, "near", "ResolvedRefs")).Should(Equal("False/InvalidCertificateRef 0 HTTPRoute GRPCRoute"))
 	})
 })

@@ -11,13 +11,13 @@ import (
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, tlsRoutes *inbox
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes *inbox
 }
 
 func newInboxes() inboxes {
 	return inboxes{
 		gateways: newInbox(), plans: newInbox(), scopes: newInbox(), remotes: newInbox(), services: newInbox(), policies: newInbox(), peers: newInbox(),
-		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), tlsRoutes: newInbox(),
+		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(),
 	}
 }
 
@@ -34,6 +34,8 @@ func (p *plane) translated(c translate.Change) {
 			p.inboxes.gateways.add(name)
 		case world.KindHTTPRoute:
 			p.inboxes.routes.add(name)
+		case world.KindGRPCRoute:
+			p.inboxes.grpcRoutes.add(name)
 		case world.KindTLSRoute:
 			p.inboxes.tlsRoutes.add(name)
 		case world.KindServiceScope:

@@ -55,6 +55,7 @@ func remoteKinds() []watched {
 func localKinds() []watched {
 	return append(remoteKinds(),
 		kindOf[gatewayv1.HTTPRoute](world.KindHTTPRoute, true),
+		kindOf[gatewayv1.GRPCRoute](world.KindGRPCRoute, true),
 		kindOf[gatewayv1.TLSRoute](world.KindTLSRoute, true),
 		kindOf[gatewayv1.ReferenceGrant](world.KindReferenceGrant, true),
 		kindOf[securityv1.AuthorizationPolicy](world.KindAuthorizationPolicy, true),

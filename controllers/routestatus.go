@@ -33,6 +33,15 @@ func newHTTPRouteStatus(c client.Client, p findings, ready <-chan struct{}) *sta
 		})
 }
 
+// newGRPCRouteStatus writes what became of GRPCRoutes, see newRouteStatus.
+func newGRPCRouteStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
+	return newRouteStatus(c, p, ready, world.KindGRPCRoute, "grpcroute-status", func() client.Object { return &gatewayv1.GRPCRoute{} },
+		func(o client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus) {
+			r := o.(*gatewayv1.GRPCRoute)
+			return r.Spec.ParentRefs, &r.Status.RouteStatus
+		})
+}
+
 // newTLSRouteStatus writes what became of TLSRoutes, see newRouteStatus.
 func newTLSRouteStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
 	return newRouteStatus(c, p, ready, world.KindTLSRoute, "tlsroute-status", func() client.Object { return &gatewayv1.TLSRoute{} },

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -111,23 +112,34 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.begin()
 	defer p.running.end()
 	s := p.server
-	t := &trip{began: s.o.Now(), reason: ReasonNone}
+	t := &trip{began: s.o.Now(), reason: ReasonNone, grpc: isGRPC(r)}
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
-	if r.ProtoMajor == 1 { // of HTTP/2 each stream has its own
+	if r.ProtoMajor == 1 {
 		a.begin()
+	} else { // each stream has a deadline of its own
+		a.watch = newWatch(s.o.Limits.StallTime, func() { _ = a.control.SetWriteDeadline(time.Unix(1, 0)) })
 	}
 	s.metrics.running.Inc()
 	defer s.metrics.running.Dec()
 	defer func() {
-		if broken := recover(); broken != nil {
+		broken := recover()
+		a.end()
+		if broken != nil {
 			t.reason = ReasonAborted
+			if t.timeUp() {
+				t.reason = ReasonTimeout
+			}
 			if cause := context.Cause(r.Context()); errors.Is(cause, errCut) {
 				t.reason, t.err = ReasonDrained, cause
+			}
+			if broken == http.ErrAbortHandler && t.grpc && a.status != 0 { //nolint:errorlint // it is what was panicked with
+				abortRPC(a, t)
+				s.done(t, a, r)
+				return
 			}
 			s.done(t, a, r)
 			panic(broken) // it tells the library to end the connection, so that no half answer is taken for a whole one
 		}
-		a.end()
 		s.done(t, a, r)
 	}()
 	var refusal *Refusal

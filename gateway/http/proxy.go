@@ -99,12 +99,27 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		ctx, cancel = context.WithTimeoutCause(ctx, rule.RequestTimeout, errTimeUp)
 		defer cancel()
 	}
+	if t.grpc {
+		if limit, ok := grpcTimeout(r.Header.Get("Grpc-Timeout")); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, limit, errTimeUp)
+			defer cancel()
+		}
+	}
+	t.ctx = ctx
 	r = r.WithContext(ctx)
 	if r.ContentLength != 0 {
+		if r.ProtoMajor == 2 {
+			// A transport that waits for the next piece of the body does not see that the time is over.
+			body := r.Body
+			defer context.AfterFunc(ctx, func() { body.Close() })()
+		}
 		if most := s.o.Limits.BodyBytes; most > 0 {
 			r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, most)
 		}
-		r.Body = &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
+		if !t.grpc { // a conversation may be silent: that the client is there is for pings to tell
+			r.Body = &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
+		}
 	}
 	defer s.release(t)
 	if err := s.chooseMirrors(t, r); err != nil {
@@ -140,6 +155,10 @@ func (s *Server) refuse(t *trip, w http.ResponseWriter, refusal *Refusal) {
 	t.reason, t.err = refusal.Reason, refusal.Err
 	h := w.Header()
 	h.Set(headerReason, string(refusal.Reason))
+	if t.grpc && refusal.Status != http.StatusMisdirectedRequest {
+		refuseRPC(w, refusal)
+		return
+	}
 	if refusal.Status == statusClientGone {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return

@@ -100,11 +100,13 @@ func (s *ruleset) sort() {
 	}
 }
 
-// compareCandidates orders matches of the same path: one with a method first, then more headers, more query parameters, and then the
+// compareCandidates orders matches of the same path: one with a gRPC method first, one with a method, then more headers, more query parameters, and then the
 // order of routes and in them.
 func compareCandidates(a, b *candidate) int {
 	named := func(c *candidate) int { return min(len(c.match.Method), 1) }
+	called := func(c *candidate) int { return min(len(c.match.RPC), 1) }
 	return cmp.Or(
+		cmp.Compare(called(b), called(a)),
 		cmp.Compare(named(b), named(a)),
 		cmp.Compare(len(b.match.Headers), len(a.match.Headers)),
 		cmp.Compare(len(b.match.Query), len(a.match.Query)),
@@ -146,19 +148,19 @@ func (s *site) Match(r *http.Request, host, path string) *Target {
 }
 
 func (s *ruleset) match(r *http.Request, path string) *Target {
-	if t := first(s.exact[path], r); t != nil {
+	if t := first(s.exact[path], r, path); t != nil {
 		return t
 	}
 	// The prefixes of a path end where a slash begins, or at its end. The longest is looked for first.
 	for end := s.start(path); end > 0; {
 		if end <= s.longest {
-			if t := first(s.prefix[path[:end]], r); t != nil {
+			if t := first(s.prefix[path[:end]], r, path); t != nil {
 				return t
 			}
 		}
 		end = strings.LastIndexByte(path[:end], '/')
 	}
-	return first(s.prefix["/"], r)
+	return first(s.prefix["/"], r, path)
 }
 
 // start is the end of the longest prefix of a path that can be one of ours. A path of thousands of slashes thus costs no more than one look.
@@ -175,9 +177,12 @@ func (s *ruleset) start(path string) int {
 	return len(path)
 }
 
-func first(list []*candidate, r *http.Request) *Target {
+func first(list []*candidate, r *http.Request, path string) *Target {
 	for _, c := range list {
 		if c.match.Method != "" && c.match.Method != r.Method {
+			continue
+		}
+		if c.match.RPC != "" && !calls(path, c.match.RPC) {
 			continue
 		}
 		if headersFit(c.match.Headers, r) && queryFits(c.match.Query, r.URL.RawQuery) {

@@ -21,14 +21,21 @@ type trip struct {
 	target   *Target
 	backend  *mesh.HTTPBackend
 	path     string
+	grpc     bool // the client speaks gRPC, and is answered in it
 	mirrors  []*mesh.HTTPBackend
 	body     []byte // of a request that is mirrored
 	kept     int64  // memory that is reserved for it
 	endpoint atomic.Pointer[Endpoint]
 	stalled  atomic.Bool // the client did
 
+	ctx    context.Context // of what is asked of backends; nil: nothing was
 	reason Reason
 	err    error
+}
+
+// timeUp says whether the time that the request had is over.
+func (t *trip) timeUp() bool {
+	return t.ctx != nil && errors.Is(context.Cause(t.ctx), errTimeUp)
 }
 
 type tripKey struct{}
@@ -48,6 +55,7 @@ type answer struct {
 	status int
 	bytes  int64
 	until  time.Time // the deadline that was set last
+	watch  *watch    // of HTTP/2, whose deadlines also end a stream on which nobody writes; else nil
 }
 
 // Unwrap lets http.ResponseController find what the writer can do.
@@ -66,20 +74,41 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
+	defer a.hurry()()
+	n, err := a.ResponseWriter.Write(p)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// FlushError sends what is held back.
+func (a *answer) FlushError() error {
+	defer a.hurry()()
+	return a.control.Flush()
+}
+
+// hurry bounds the time of what is sent from now on, until it is sent.
+func (a *answer) hurry() (sent func()) {
+	if a.watch != nil {
+		a.watch.begin()
+		return a.watch.end
+	}
 	if now := a.now(); a.until.Sub(now) < a.stall*7/8 {
 		a.until = now.Add(a.stall)
 		_ = a.control.SetWriteDeadline(a.until) // what cannot have one has none
 	}
-	n, err := a.ResponseWriter.Write(p)
-	a.bytes += int64(n)
-	return n, err
+	return func() {}
 }
 
 // begin takes the deadline of the request before it on the same connection away.
 func (a *answer) begin() { _ = a.control.SetWriteDeadline(time.Time{}) }
 
 // end bounds the time for what the library still holds back, which for a small answer is all of it.
-func (a *answer) end() { _ = a.control.SetWriteDeadline(a.now().Add(a.stall)) }
+func (a *answer) end() {
+	if a.watch != nil {
+		a.watch.end()
+	}
+	_ = a.control.SetWriteDeadline(a.now().Add(a.stall))
+}
 
 // patientBody is a request's body that ends a client that sends nothing.
 type patientBody struct {

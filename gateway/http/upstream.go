@@ -103,7 +103,7 @@ func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out) (Endpoint, *
 	if app == mesh.AppUnknown {
 		app = port.App
 	}
-	return Endpoint{e.Workload, netip.AddrPortFrom(e.Addr, e.Port.Target), app == mesh.AppHTTP2 || app == mesh.AppGRPC}, nil
+	return Endpoint{e.Workload, netip.AddrPortFrom(e.Addr, e.Port.Target), b.HTTP2 || app == mesh.AppHTTP2 || app == mesh.AppGRPC}, nil
 }
 
 // kept is a request's body that outlives an attempt that failed before it was read: a transport closes what it is given.

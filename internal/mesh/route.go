@@ -4,9 +4,11 @@ package mesh
 
 import "time"
 
-// HTTPRoute is an HTTPRoute that is attached to listeners, with everything that it refers to found, or found wanting. Which hostnames
+// HTTPRoute is an HTTPRoute or a GRPCRoute that is attached to listeners, with everything that it refers to found, or found wanting. Which hostnames
 // it answers at a listener is for the listener's hostname to say as well: a request must fit both.
 type HTTPRoute struct {
+	// GRPC says that it is a GRPCRoute. No host at a listener has routes of both kinds.
+	GRPC            bool
 	Namespace, Name string
 	// Created is in Unix seconds: of two rules that fit a request equally well, that of the older route counts.
 	Created int64
@@ -47,6 +49,8 @@ type HTTPMatch struct {
 	Exact bool
 	// Method is empty for any.
 	Method string
+	// RPC, if not empty, is the last element of a path that has two: the name of a gRPC method of any service.
+	RPC string
 	// Headers and Query must all be there with these very values. Names of headers are in canonical form (http.CanonicalHeaderKey).
 	Headers, Query []NameValue
 }
@@ -117,6 +121,8 @@ type HTTPBackend struct {
 	Service ServiceKey
 	Port    uint16 // of the service
 	Weight  uint32
+	// HTTP2 says that it is asked in HTTP/2, also if its port does not say that it speaks it.
+	HTTP2 bool
 	// Problem, if not empty, says why there is no such backend: the requests that are its share are answered with 500.
 	Problem string
 	Filters HTTPFilters

@@ -39,20 +39,19 @@ type gate struct {
 	verdicts  []listenerVerdict
 	routes    [][]*mesh.HTTPRoute // by listener
 	tlsRoutes [][]*mesh.TLSRoute  // by listener
+	rivals    rivals
 }
 
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
 func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
+	x.settleRivals(gates)
 	each := func(ref world.ObjectRef, parents []world.RouteParent, attach func(world.RouteParent, *gate) []Finding) {
 		if ref.Cluster != x.config.LocalCluster {
 			return
 		}
 		var out []Finding
 		for i, p := range parents {
-			if p.Group != gatewayv1.GroupName || p.Kind != string(world.KindGateway) || slices.Contains(parents[:i], p) {
-				continue
-			}
-			if g := gates[ref.In(p.Namespace, p.Name)]; g != nil {
+			if g := gateOf(ref, p, gates); g != nil && !slices.Contains(parents[:i], p) {
 				out = append(out, attach(p, g)...)
 			}
 		}
@@ -61,7 +60,10 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 		}
 	}
 	for _, r := range x.state.HTTPRoutes {
-		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attach(r, p, g) })
+		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attach(r.Ref(), r, p, g) })
+	}
+	for _, r := range x.state.GRPCRoutes {
+		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attach(r.Ref(), &r.HTTPRoute, p, g) })
 	}
 	for _, r := range x.state.TLSRoutes {
 		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachTLS(r, p, g) })
@@ -77,16 +79,30 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	}
 }
 
+// gateOf is the Gateway of ours that is a route's parent; nil: the parent is something else.
+func gateOf(ref world.ObjectRef, p world.RouteParent, gates map[world.Key]*gate) *gate {
+	if p.Group != gatewayv1.GroupName || p.Kind != string(world.KindGateway) {
+		return nil
+	}
+	return gates[ref.In(p.Namespace, p.Name)]
+}
+
 // attach judges a route at one of its parents, and attaches it to the listeners that it fits.
-func (x *index) attach(r *world.HTTPRoute, p world.RouteParent, g *gate) []Finding {
-	c := x.compileRoute(r.Key)
+func (x *index) attach(ref world.ObjectRef, r *world.HTTPRoute, p world.RouteParent, g *gate) []Finding {
+	c := x.compileRoute(ref)
 	finding := findingAt(p, r.Generation)
-	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
+	at, reason, message := x.fitting(ref, r.Hostnames, p, g)
+	at, lost := g.withoutRivals(ref, at)
 	switch {
+	case reason == "" && len(at) == 0:
+		reason, message = routeConflicted, lost
 	case reason == "" && c.left == 0 && c.dropped.reason != "":
 		reason, message = c.dropped.reason, c.dropped.message
 	case reason == "":
 		message = "the route is served"
+		if lost != "" {
+			message += "; not at every listener: " + lost
+		}
 		if c.ignored != "" {
 			message += "; not in force, as not supported: " + c.ignored
 		}

@@ -61,15 +61,15 @@ type index struct {
 	doors              []door                     // other networks' gateways, sorted
 	claims             claims                     // addresses that other clusters say are theirs
 
-	// Routes, all of our own cluster.
-	routesTo   multi[world.Key, world.Key] // Service, which may not be there → routes that refer to it
-	routesInto multi[string, world.Key]    // namespace's name → routes of others that refer to something in it
-	routesFrom multi[string, world.Key]    // namespace's name → routes in it
+	// HTTPRoutes and GRPCRoutes, all of our own cluster.
+	routesTo   multi[world.Key, world.ObjectRef] // Service, which may not be there → routes that refer to it
+	routesInto multi[string, world.ObjectRef]    // namespace's name → routes of others that refer to something in it
+	routesFrom multi[string, world.ObjectRef]    // namespace's name → routes in it
 	// The same for TLSRoutes, which are few and looked at anew each time.
 	tlsRoutesTo   multi[world.Key, world.Key]
 	tlsRoutesFrom multi[string, world.Key]
-	grantsIn      multi[string, world.Key]     // namespace's name → ReferenceGrants in it
-	routes        map[world.Key]*compiledRoute // those that were asked for since they changed
+	grantsIn      multi[string, world.Key]           // namespace's name → ReferenceGrants in it
+	routes        map[world.ObjectRef]*compiledRoute // those that were asked for since they changed
 }
 
 func newIndex(c world.Config) *index {
@@ -83,8 +83,8 @@ func newIndex(c world.Config) *index {
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
-		routesTo: multi[world.Key, world.Key]{}, routesInto: multi[string, world.Key]{}, routesFrom: multi[string, world.Key]{}, tlsRoutesTo: multi[world.Key, world.Key]{}, tlsRoutesFrom: multi[string, world.Key]{},
-		grantsIn: multi[string, world.Key]{}, routes: map[world.Key]*compiledRoute{},
+		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, tlsRoutesTo: multi[world.Key, world.Key]{}, tlsRoutesFrom: multi[string, world.Key]{},
+		grantsIn: multi[string, world.Key]{}, routes: map[world.ObjectRef]*compiledRoute{},
 	}
 }
 
@@ -141,7 +141,12 @@ func (x *index) fold(d world.Delta, t *touched) {
 		t.peers = true
 	})
 	foldInto(x.state.Overlays, d.Overlays, func(k world.Key, was, now *world.Overlay) { x.foldOverlay(k, t) })
-	foldInto(x.state.HTTPRoutes, d.HTTPRoutes, func(k world.Key, was, now *world.HTTPRoute) { x.foldRoute(k, was, now, t) })
+	foldInto(x.state.HTTPRoutes, d.HTTPRoutes, func(k world.Key, was, now *world.HTTPRoute) {
+		x.foldRoute(world.ObjectRef{Kind: world.KindHTTPRoute, Key: k}, was, now, t)
+	})
+	foldInto(x.state.GRPCRoutes, d.GRPCRoutes, func(k world.Key, was, now *world.GRPCRoute) {
+		x.foldRoute(world.ObjectRef{Kind: world.KindGRPCRoute, Key: k}, likeHTTP(was), likeHTTP(now), t)
+	})
 	foldInto(x.state.TLSRoutes, d.TLSRoutes, func(k world.Key, was, now *world.TLSRoute) { x.foldTLSRoute(k, was, now, t) })
 	foldInto(x.state.ReferenceGrants, d.ReferenceGrants, func(k world.Key, was, now *world.ReferenceGrant) { x.foldGrant(k, now, t) })
 	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { t.routes = true })

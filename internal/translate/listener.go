@@ -131,7 +131,7 @@ func (v *listenerVerdict) judgeKinds() {
 	var can []string
 	switch p := servedProtocols[v.listener.Protocol]; {
 	case p.HTTP():
-		can = []string{routeKind(world.KindHTTPRoute)}
+		can = []string{routeKind(world.KindHTTPRoute), routeKind(world.KindGRPCRoute)}
 	case p == mesh.ListenerTLS && v.listener.TLSMode == tlsPassthrough:
 		can = []string{routeKind(world.KindTLSRoute)}
 	}

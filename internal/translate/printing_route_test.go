@@ -29,6 +29,9 @@ func printRouting(g *mesh.Gateway) []string {
 			line += fmt.Sprintf(" certificates=%d", len(l.Certificates))
 		}
 		for _, r := range l.Routes {
+			if r.GRPC {
+				line += " grpc"
+			}
 			line += " route=" + r.Key().String()
 			routes[r] = true
 		}
@@ -71,6 +74,9 @@ func printHTTPRule(r *mesh.HTTPRule, hostnames []string) string {
 	}
 	for _, m := range r.Matches {
 		out += " " + map[bool]string{true: "path=", false: "prefix="}[m.Exact] + m.Path
+		if m.RPC != "" {
+			out += "&rpc=" + m.RPC
+		}
 		for _, s := range []string{m.Method, printPairs(m.Headers), printPairs(m.Query)} {
 			if s != "" {
 				out += "&" + s
@@ -94,7 +100,11 @@ func printBackend(b *mesh.HTTPBackend) string {
 	if b.Problem != "" {
 		return "500"
 	}
-	return fmt.Sprintf("%s:%d%s", b.Service.Hostname, b.Port, printFilters(&b.Filters))
+	h2 := ""
+	if b.HTTP2 {
+		h2 = "/h2"
+	}
+	return fmt.Sprintf("%s:%d%s%s", b.Service.Hostname, b.Port, h2, printFilters(&b.Filters))
 }
 
 func printFilters(f *mesh.HTTPFilters) string {

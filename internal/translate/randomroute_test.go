@@ -4,6 +4,7 @@ package translate
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"k8s.io/utils/ptr"
@@ -16,12 +17,14 @@ var someSecrets = []string{"cert", "other"}
 
 // routing is a route, or what one or a listener refers to.
 func (g generator) routing() world.Object {
-	switch n := g.IntN(10); {
-	case n < 5:
+	switch n := g.IntN(12); {
+	case n < 4:
 		return g.route()
-	case n < 6:
-		return g.tlsRoute()
+	case n < 7:
+		return g.grpcRoute()
 	case n < 8:
+		return g.tlsRoute()
+	case n < 10:
 		return g.grant()
 	default:
 		out := &world.Secret{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, someSecrets)}, Chain: "chain", PrivateKey: "key"}
@@ -43,6 +46,18 @@ func (g generator) route() *world.HTTPRoute {
 	out.Hostnames = pick(g, [][]string{nil, {"a.example.com"}, {"*.example.com", "b.example.org"}})
 	for range g.IntN(3) {
 		out.Rules = append(out.Rules, g.httpRule())
+	}
+	return out
+}
+
+func (g generator) grpcRoute() *world.GRPCRoute {
+	out := &world.GRPCRoute{HTTPRoute: *g.route()}
+	for i := range out.Rules {
+		out.Rules[i].Matches = nil
+		out.Matches = append(out.Matches, pick(g, [][]gatewayv1.GRPCRouteMatch{
+			nil, {{Method: &gatewayv1.GRPCMethodMatch{Service: ptr.To("shop.Cart"), Method: ptr.To("Get")}}, {Method: &gatewayv1.GRPCMethodMatch{Method: ptr.To("Get")}}},
+			{{Method: &gatewayv1.GRPCMethodMatch{Type: ptr.To(gatewayv1.GRPCMethodMatchRegularExpression), Service: ptr.To(".")}}},
+		}))
 	}
 	return out
 }
@@ -94,7 +109,7 @@ func (g generator) backend() gatewayv1.BackendObjectReference {
 func (g generator) grant() *world.ReferenceGrant {
 	out := &world.ReferenceGrant{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"g1", "g2"})}}
 	for range 1 + g.IntN(2) {
-		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "TLSRoute", "Gateway", "TCPRoute"}), Namespace: pick(g, someNamespaces)})
+		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "GRPCRoute", "TLSRoute", "Gateway", "TCPRoute"}), Namespace: pick(g, someNamespaces)})
 		out.To = append(out.To, world.GrantTo{Kind: pick(g, []string{"Service", "Secret"}), Name: pick(g, []string{"", "", "cart", "cert"})})
 	}
 	return out
@@ -123,6 +138,12 @@ func routeMoves(seed uint64, steps int) []move {
 		case n < 75:
 			gateway := g.gateway()
 			gateway.Key, gateway.Class, gateway.HasParameters, gateway.Parameters, gateway.ServiceType = east(gateway.Namespace, gateway.Name), ClassEastWest, false, "", ""
+			for i := range gateway.Listeners {
+				if l := &gateway.Listeners[i]; g.chance(60) { // most are of protocols that routes attach to, and valid
+					l.Protocol, l.Port = pick(g, []string{protocolHTTP, protocolHTTP, protocolTLS}), pick(g, []uint16{80, 443, 8080})
+					l.TLSMode, l.Certificates, l.TLSOptions = tlsPassthrough, nil, nil
+				}
+			}
 			o = gateway
 		case n < 90:
 			service := g.service()
@@ -143,7 +164,7 @@ func routeMoves(seed uint64, steps int) []move {
 // The engine says what Build says while routes, grants, Secrets, and all that they are about, come and go. Routes must attach on the way, or
 // nothing was shown.
 func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
-	attached, resolved, passed, secrets := 0, 0, 0, 0
+	attached, resolved, passed, secrets, calls, rivals := 0, 0, 0, 0, 0, 0
 	for seed := range uint64(10) {
 		moves := routeMoves(seed, 200)
 		agree(t, moves)
@@ -152,11 +173,19 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 			engine.Apply(d)
 			out := engine.Output()
 			secrets += len(out.WantSecrets)
+			for _, found := range out.Findings {
+				if slices.ContainsFunc(found, func(f Finding) bool { return f.Reason == routeConflicted }) {
+					rivals++
+				}
+			}
 			for _, g := range out.Mesh.Gateways {
 				for _, l := range g.Listeners {
 					passed += len(l.TLSRoutes)
 					for _, r := range l.Routes {
 						attached++
+						if r.GRPC {
+							calls++
+						}
 						if len(r.Rules) > 0 && len(r.Rules[0].Backends) > 0 && r.Rules[0].Backends[0].Problem == "" {
 							resolved++
 						}
@@ -164,6 +193,9 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 				}
 			}
 		}
+	}
+	if calls < 20 || rivals < 5 {
+		t.Errorf("%d GRPCRoutes were attached, and %d routes kept out: too few to show anything", calls, rivals)
 	}
 	if attached < 100 || resolved < 10 || passed < 10 || secrets < 50 {
 		t.Errorf("%d routes were attached, %d with a backend, %d TLSRoutes, and %d Secrets wanted: too few to show anything", attached, resolved, passed, secrets)

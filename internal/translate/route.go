@@ -36,7 +36,7 @@ func (t *trouble) add(reason, format string, args ...any) {
 }
 
 // foldRoute notes a route's parents, and what it refers to.
-func (x *index) foldRoute(k world.Key, was, now *world.HTTPRoute, t *touched) {
+func (x *index) foldRoute(k world.ObjectRef, was, now *world.HTTPRoute, t *touched) {
 	if k.Cluster != x.config.LocalCluster {
 		return
 	}
@@ -103,19 +103,34 @@ func (x *index) foldBackend(k world.Key, was, now *world.Service, t *touched) {
 }
 
 // compileRoute gives what a route means, from memory unless something that it depends on changed.
-func (x *index) compileRoute(k world.Key) *compiledRoute {
+func (x *index) compileRoute(k world.ObjectRef) *compiledRoute {
 	if c := x.routes[k]; c != nil {
 		return c
 	}
-	r := x.state.HTTPRoutes[k]
-	c := &compiledRoute{route: &mesh.HTTPRoute{Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames}}
-	b := ruleBuilder{x: x, route: r, out: c}
+	grpc := x.state.GRPCRoutes[k.Key]
+	r := x.state.HTTPRoutes[k.Key]
+	if k.Kind == world.KindGRPCRoute {
+		r = &grpc.HTTPRoute
+	}
+	c := &compiledRoute{route: &mesh.HTTPRoute{GRPC: k.Kind == world.KindGRPCRoute, Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames}}
+	b := ruleBuilder{x: x, route: k, out: c}
 	for i := range r.Rules {
 		b.at = fmt.Sprintf("rules[%d]", i)
-		b.rule(&r.Rules[i])
+		var matches []mesh.HTTPMatch
+		var problem string
+		if c.route.GRPC {
+			matches, problem = grpcMatches(grpc.Matches[i])
+		} else {
+			matches, problem = httpMatches(r.Rules[i].Matches)
+		}
+		if problem != "" {
+			c.dropped.add(string(gatewayv1.RouteReasonUnsupportedValue), "Dropped Rule %s: %s", b.at, problem)
+			continue
+		}
+		b.rule(&r.Rules[i], matches)
 	}
 	if len(r.Rules) == 0 { // the API's default: one rule that matches everything
-		b.rule(&gatewayv1.HTTPRouteRule{})
+		b.rule(&gatewayv1.HTTPRouteRule{}, everything())
 	}
 	x.routes[k] = c
 	return c
@@ -124,26 +139,15 @@ func (x *index) compileRoute(k world.Key) *compiledRoute {
 // ruleBuilder makes the rules of one route.
 type ruleBuilder struct {
 	x     *index
-	route *world.HTTPRoute
+	route world.ObjectRef
 	at    string // the rule's field
 	out   *compiledRoute
 }
 
-func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule) {
-	out := mesh.HTTPRule{}
+func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule, matches []mesh.HTTPMatch) {
+	out := mesh.HTTPRule{Matches: matches}
 	if r.Name != nil {
 		out.Name = string(*r.Name)
-	}
-	for i := range r.Matches {
-		m, problem := match(&r.Matches[i])
-		if problem != "" {
-			b.out.dropped.add(string(gatewayv1.RouteReasonUnsupportedValue), "Dropped Rule %s: matches[%d].%s", b.at, i, problem)
-			return
-		}
-		out.Matches = append(out.Matches, m)
-	}
-	if len(out.Matches) == 0 {
-		out.Matches = []mesh.HTTPMatch{{Path: "/"}}
 	}
 	var problem trouble
 	out.Filters = b.filters(b.at, r.Filters, &problem)
@@ -181,13 +185,13 @@ func (b *ruleBuilder) ignore(field string) {
 
 // backend finds what a reference of the route means. One that means nothing is a backend with a problem.
 func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) mesh.HTTPBackend {
-	service, port, problem := b.x.backendOf(b.route.Ref(), ref)
+	service, port, problem := b.x.backendOf(b.route, ref)
 	if problem.reason != "" {
 		message := at + ": " + problem.message
 		b.out.refs.add(problem.reason, "%s", message)
 		return mesh.HTTPBackend{Problem: message}
 	}
-	return mesh.HTTPBackend{Service: service, Port: port}
+	return mesh.HTTPBackend{Service: service, Port: port, HTTP2: b.out.route.GRPC}
 }
 
 // backendOf finds the port of a Service that a route refers to, or says why it may not.

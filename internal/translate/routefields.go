@@ -13,6 +13,25 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
+// everything is what a rule without a match matches.
+func everything() []mesh.HTTPMatch { return []mesh.HTTPMatch{{Path: "/"}} }
+
+// httpMatches reads the matches of a rule; a problem names the field that is not served.
+func httpMatches(in []gatewayv1.HTTPRouteMatch) ([]mesh.HTTPMatch, string) {
+	var out []mesh.HTTPMatch
+	for i := range in {
+		m, problem := match(&in[i])
+		if problem != "" {
+			return nil, fmt.Sprintf("matches[%d].%s", i, problem)
+		}
+		out = append(out, m)
+	}
+	if len(out) == 0 {
+		return everything(), ""
+	}
+	return out, ""
+}
+
 // match reads one match of a rule; a problem names the field that is not served.
 func match(m *gatewayv1.HTTPRouteMatch) (out mesh.HTTPMatch, problem string) {
 	out.Path = "/"

@@ -50,6 +50,7 @@ const (
 	KindVIP                 Kind = "VIP"
 	KindOverlay             Kind = "Overlay"
 	KindHTTPRoute           Kind = "HTTPRoute"
+	KindGRPCRoute           Kind = "GRPCRoute"
 	KindTLSRoute            Kind = "TLSRoute"
 	KindReferenceGrant      Kind = "ReferenceGrant"
 	KindSecret              Kind = "Secret"

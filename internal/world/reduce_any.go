@@ -38,6 +38,8 @@ func Reduce(c Cluster, obj any) Object {
 		return ReduceGateway(c, o)
 	case *gatewayv1.HTTPRoute:
 		return ReduceHTTPRoute(c, o)
+	case *gatewayv1.GRPCRoute:
+		return ReduceGRPCRoute(c, o)
 	case *gatewayv1.TLSRoute:
 		return ReduceTLSRoute(c, o)
 	case *gatewayv1.ReferenceGrant:

@@ -30,6 +30,7 @@ type Tables struct {
 	VIPs                  map[Key]*VIP
 	Overlays              map[Key]*Overlay
 	HTTPRoutes            map[Key]*HTTPRoute
+	GRPCRoutes            map[Key]*GRPCRoute
 	TLSRoutes             map[Key]*TLSRoute
 	ReferenceGrants       map[Key]*ReferenceGrant
 	Secrets               map[Key]*Secret // those that listeners refer to
@@ -63,6 +64,7 @@ func newTables() Tables {
 		VIPs:                  map[Key]*VIP{},
 		Overlays:              map[Key]*Overlay{},
 		HTTPRoutes:            map[Key]*HTTPRoute{},
+		GRPCRoutes:            map[Key]*GRPCRoute{},
 		TLSRoutes:             map[Key]*TLSRoute{},
 		ReferenceGrants:       map[Key]*ReferenceGrant{},
 		Secrets:               map[Key]*Secret{},
@@ -85,6 +87,7 @@ func (s *State) Apply(d Delta) {
 	apply(s.VIPs, d.VIPs)
 	apply(s.Overlays, d.Overlays)
 	apply(s.HTTPRoutes, d.HTTPRoutes)
+	apply(s.GRPCRoutes, d.GRPCRoutes)
 	apply(s.TLSRoutes, d.TLSRoutes)
 	apply(s.ReferenceGrants, d.ReferenceGrants)
 	apply(s.Secrets, d.Secrets)
@@ -104,7 +107,7 @@ func apply[V any](into, changes map[Key]*V) {
 func (d Delta) Len() int {
 	return len(d.Pods) + len(d.Services) + len(d.EndpointSlices) + len(d.Nodes) + len(d.Namespaces) + len(d.GatewayClasses) +
 		len(d.Gateways) + len(d.ServiceScopes) + len(d.RemoteClusters) + len(d.AuthorizationPolicies) +
-		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.HTTPRoutes) + len(d.TLSRoutes) + len(d.ReferenceGrants) + len(d.Secrets)
+		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.HTTPRoutes) + len(d.GRPCRoutes) + len(d.TLSRoutes) + len(d.ReferenceGrants) + len(d.Secrets)
 }
 
 // Put adds an object to the delta, or replaces it.
@@ -138,6 +141,8 @@ func (d Delta) Put(o Object) {
 		d.Overlays[o.Key] = o
 	case *HTTPRoute:
 		d.HTTPRoutes[o.Key] = o
+	case *GRPCRoute:
+		d.GRPCRoutes[o.Key] = o
 	case *TLSRoute:
 		d.TLSRoutes[o.Key] = o
 	case *ReferenceGrant:
@@ -180,6 +185,8 @@ func (d Delta) Delete(ref ObjectRef) {
 		d.Overlays[ref.Key] = nil
 	case KindHTTPRoute:
 		d.HTTPRoutes[ref.Key] = nil
+	case KindGRPCRoute:
+		d.GRPCRoutes[ref.Key] = nil
 	case KindTLSRoute:
 		d.TLSRoutes[ref.Key] = nil
 	case KindReferenceGrant:

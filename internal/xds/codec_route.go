@@ -49,7 +49,7 @@ func (t *routeTable) listener(l mesh.Listener) *gatewaypb.Listener {
 }
 
 func routeToProto(r *mesh.HTTPRoute) *gatewaypb.HTTPRoute {
-	out := &gatewaypb.HTTPRoute{Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames}
+	out := &gatewaypb.HTTPRoute{Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames, Grpc: r.GRPC}
 	for i := range r.Rules {
 		rule := &r.Rules[i]
 		to := &gatewaypb.HTTPRule{
@@ -58,7 +58,7 @@ func routeToProto(r *mesh.HTTPRoute) *gatewaypb.HTTPRoute {
 		}
 		for _, m := range rule.Matches {
 			to.Matches = append(to.Matches, &gatewaypb.HTTPMatch{
-				Path: m.Path, Exact: m.Exact, Method: m.Method, Headers: pairsToProto(m.Headers), Query: pairsToProto(m.Query),
+				Path: m.Path, Exact: m.Exact, Method: m.Method, Rpc: m.RPC, Headers: pairsToProto(m.Headers), Query: pairsToProto(m.Query),
 			})
 		}
 		for j := range rule.Backends {
@@ -110,7 +110,7 @@ func filtersToProto(f *mesh.HTTPFilters) *gatewaypb.HTTPFilters {
 }
 
 func backendToProto(b *mesh.HTTPBackend) *gatewaypb.HTTPBackend {
-	out := &gatewaypb.HTTPBackend{Port: uint32(b.Port), Weight: b.Weight, Problem: b.Problem, Filters: filtersToProto(&b.Filters)}
+	out := &gatewaypb.HTTPBackend{Port: uint32(b.Port), Weight: b.Weight, Http2: b.HTTP2, Problem: b.Problem, Filters: filtersToProto(&b.Filters)}
 	if b.Service != (mesh.ServiceKey{}) {
 		out.Service = &gatewaypb.ServiceKey{Namespace: b.Service.Namespace, Hostname: b.Service.Hostname}
 	}
@@ -192,6 +192,7 @@ func (r *reader) route(in *gatewaypb.HTTPRoute) *mesh.HTTPRoute {
 		Namespace: r.must("route namespace", in.GetNamespace(), maxName),
 		Name:      r.must("route name", in.GetName(), maxName),
 		Created:   in.GetCreated(),
+		GRPC:      in.GetGrpc(),
 		Hostnames: r.texts("route hostnames", in.GetHostnames(), maxName),
 	}
 	for _, from := range in.GetRules() {
@@ -204,7 +205,7 @@ func (r *reader) route(in *gatewaypb.HTTPRoute) *mesh.HTTPRoute {
 		}
 		for _, m := range from.GetMatches() {
 			rule.Matches = append(rule.Matches, mesh.HTTPMatch{
-				Path: r.path(m.GetPath()), Exact: m.GetExact(), Method: r.text("method", m.GetMethod(), maxName),
+				Path: r.path(m.GetPath()), Exact: m.GetExact(), Method: r.text("method", m.GetMethod(), maxName), RPC: r.text("rpc", m.GetRpc(), maxValue),
 				Headers: r.pairs("match headers", m.GetHeaders()), Query: r.pairs("match query", m.GetQuery()),
 			})
 		}
@@ -311,7 +312,7 @@ func (r *reader) backend(b *gatewaypb.HTTPBackend, depth int) mesh.HTTPBackend {
 	if r.err != nil {
 		return mesh.HTTPBackend{}
 	}
-	out := mesh.HTTPBackend{Weight: b.GetWeight(), Problem: r.text("backend problem", b.GetProblem(), maxValue), Filters: r.filters(b.GetFilters(), depth)}
+	out := mesh.HTTPBackend{Weight: b.GetWeight(), HTTP2: b.GetHttp2(), Problem: r.text("backend problem", b.GetProblem(), maxValue), Filters: r.filters(b.GetFilters(), depth)}
 	out.Port = r.port("backend port", b.GetPort(), out.Problem != "")
 	if s := b.GetService(); s != nil || out.Problem == "" {
 		out.Service = r.serviceKey("backend service", s.GetNamespace(), s.GetHostname())

@@ -124,10 +124,13 @@ func sampleListeners() []mesh.Listener {
 			Matches: []mesh.HTTPMatch{{Path: "/odd"}}, Problem: "a filter that is not known",
 		}},
 	}
+	grpc := &mesh.HTTPRoute{GRPC: true, Namespace: "shop", Name: "grpc", Hostnames: []string{"grpc.example.com"}, Rules: []mesh.HTTPRule{{
+		Matches: []mesh.HTTPMatch{{Path: "/", RPC: "Get"}}, Backends: []mesh.HTTPBackend{{Service: cart, Port: 80, Weight: 1, HTTP2: true}},
+	}}}
 	return []mesh.Listener{
 		{Name: "mesh", Port: 15008, Bind: 15008, Protocol: mesh.ListenerHBONE},
 		{Name: "inside", Port: 15009, Bind: 15009, Protocol: mesh.ListenerWaypoint},
-		{Name: "web", Port: 80, Bind: 20080, Protocol: mesh.ListenerHTTP, Routes: []*mesh.HTTPRoute{route, {Namespace: "shop", Name: "empty"}}},
+		{Name: "web", Port: 80, Bind: 20080, Protocol: mesh.ListenerHTTP, Routes: []*mesh.HTTPRoute{route, grpc, {Namespace: "shop", Name: "empty"}}},
 		{Name: "past", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{{
 			Namespace: "shop", Name: "api", Created: 7, Hostnames: []string{"api.example.com"},
 			Backends: []mesh.TLSBackend{{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "api.shop.svc.cluster.local"}, Port: 443, Weight: 2}, {Problem: "no Service"}},

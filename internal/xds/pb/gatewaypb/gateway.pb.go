@@ -713,9 +713,11 @@ type HTTPRoute struct {
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Unix seconds.
-	Created       int64       `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
-	Hostnames     []string    `protobuf:"bytes,4,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
-	Rules         []*HTTPRule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	Created   int64       `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	Hostnames []string    `protobuf:"bytes,4,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
+	Rules     []*HTTPRule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	// It is a GRPCRoute.
+	Grpc          bool `protobuf:"varint,6,opt,name=grpc,proto3" json:"grpc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -783,6 +785,13 @@ func (x *HTTPRoute) GetRules() []*HTTPRule {
 		return x.Rules
 	}
 	return nil
+}
+
+func (x *HTTPRoute) GetGrpc() bool {
+	if x != nil {
+		return x.Grpc
+	}
+	return false
 }
 
 type HTTPRule struct {
@@ -880,12 +889,14 @@ func (x *HTTPRule) GetBackendTimeout() int64 {
 }
 
 type HTTPMatch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Exact         bool                   `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`
-	Method        string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
-	Headers       []*NameValue           `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
-	Query         []*NameValue           `protobuf:"bytes,5,rep,name=query,proto3" json:"query,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Path    string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Exact   bool                   `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`
+	Method  string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	Headers []*NameValue           `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	Query   []*NameValue           `protobuf:"bytes,5,rep,name=query,proto3" json:"query,omitempty"`
+	// The last of two elements of the path: a method of any gRPC service; empty: any path.
+	Rpc           string `protobuf:"bytes,6,opt,name=rpc,proto3" json:"rpc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -953,6 +964,13 @@ func (x *HTTPMatch) GetQuery() []*NameValue {
 		return x.Query
 	}
 	return nil
+}
+
+func (x *HTTPMatch) GetRpc() string {
+	if x != nil {
+		return x.Rpc
+	}
+	return ""
 }
 
 type NameValue struct {
@@ -1389,8 +1407,10 @@ type HTTPBackend struct {
 	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	Weight  uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
 	// Why there is no such backend; empty: there is.
-	Problem       string       `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
-	Filters       *HTTPFilters `protobuf:"bytes,5,opt,name=filters,proto3" json:"filters,omitempty"`
+	Problem string       `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	Filters *HTTPFilters `protobuf:"bytes,5,opt,name=filters,proto3" json:"filters,omitempty"`
+	// It is asked in HTTP/2, whatever its port says.
+	Http2         bool `protobuf:"varint,6,opt,name=http2,proto3" json:"http2,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1458,6 +1478,13 @@ func (x *HTTPBackend) GetFilters() *HTTPFilters {
 		return x.Filters
 	}
 	return nil
+}
+
+func (x *HTTPBackend) GetHttp2() bool {
+	if x != nil {
+		return x.Http2
+	}
+	return false
 }
 
 type ServiceKey struct {
@@ -1574,13 +1601,14 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\aproblem\x18\x04 \x01(\tR\aproblem\"5\n" +
 	"\vCertificate\x12\x14\n" +
 	"\x05chain\x18\x01 \x01(\tR\x05chain\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"\xa9\x01\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\xbd\x01\n" +
 	"\tHTTPRoute\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\acreated\x18\x03 \x01(\x03R\acreated\x12\x1c\n" +
 	"\thostnames\x18\x04 \x03(\tR\thostnames\x122\n" +
-	"\x05rules\x18\x05 \x03(\v2\x1c.isthmus.gateway.v1.HTTPRuleR\x05rules\"\xbb\x02\n" +
+	"\x05rules\x18\x05 \x03(\v2\x1c.isthmus.gateway.v1.HTTPRuleR\x05rules\x12\x12\n" +
+	"\x04grpc\x18\x06 \x01(\bR\x04grpc\"\xbb\x02\n" +
 	"\bHTTPRule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\amatches\x18\x02 \x03(\v2\x1d.isthmus.gateway.v1.HTTPMatchR\amatches\x129\n" +
@@ -1588,13 +1616,14 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\aproblem\x18\x04 \x01(\tR\aproblem\x12;\n" +
 	"\bbackends\x18\x05 \x03(\v2\x1f.isthmus.gateway.v1.HTTPBackendR\bbackends\x12'\n" +
 	"\x0frequest_timeout\x18\x06 \x01(\x03R\x0erequestTimeout\x12'\n" +
-	"\x0fbackend_timeout\x18\a \x01(\x03R\x0ebackendTimeout\"\xbb\x01\n" +
+	"\x0fbackend_timeout\x18\a \x01(\x03R\x0ebackendTimeout\"\xcd\x01\n" +
 	"\tHTTPMatch\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x16\n" +
 	"\x06method\x18\x03 \x01(\tR\x06method\x127\n" +
 	"\aheaders\x18\x04 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\aheaders\x123\n" +
-	"\x05query\x18\x05 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\x05query\"5\n" +
+	"\x05query\x18\x05 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\x05query\x12\x10\n" +
+	"\x03rpc\x18\x06 \x01(\tR\x03rpc\"5\n" +
 	"\tNameValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\xba\x02\n" +
@@ -1629,13 +1658,14 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"HTTPMirror\x129\n" +
 	"\abackend\x18\x01 \x01(\v2\x1f.isthmus.gateway.v1.HTTPBackendR\abackend\x12\x1c\n" +
 	"\tnumerator\x18\x02 \x01(\rR\tnumerator\x12 \n" +
-	"\vdenominator\x18\x03 \x01(\rR\vdenominator\"\xc8\x01\n" +
+	"\vdenominator\x18\x03 \x01(\rR\vdenominator\"\xde\x01\n" +
 	"\vHTTPBackend\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
 	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x18\n" +
 	"\aproblem\x18\x04 \x01(\tR\aproblem\x129\n" +
-	"\afilters\x18\x05 \x01(\v2\x1f.isthmus.gateway.v1.HTTPFiltersR\afilters\"F\n" +
+	"\afilters\x18\x05 \x01(\v2\x1f.isthmus.gateway.v1.HTTPFiltersR\afilters\x12\x14\n" +
+	"\x05http2\x18\x06 \x01(\bR\x05http2\"F\n" +
 	"\n" +
 	"ServiceKey\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
