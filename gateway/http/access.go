@@ -37,6 +37,7 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 		"rule", rule,
 		"backend", backend,
 		"endpoint", endpoint,
+		"attempts", t.attempts,
 		"source", r.RemoteAddr,
 		"bytes_sent", a.bytes,
 		"duration_ms", took.Milliseconds(),

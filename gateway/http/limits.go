@@ -24,8 +24,10 @@ type Limits struct {
 	// MirrorBytes is how large a body may be of which a copy is made, in memory; 1 MiB. Requests with larger ones, or ones of unknown size,
 	// are not mirrored.
 	MirrorBytes int64
-	// MirrorMemory is how much the bodies of requests that run may hold together for that, in bytes; 64 MiB. Beyond it no copy is made.
-	MirrorMemory int64
+	// RetryBytes is how much of a body is kept for another attempt, in bytes; 64 KiB. A request of which more was sent is not sent again.
+	RetryBytes int64
+	// BodyMemory is how much of bodies requests that run may keep together for either, in bytes; 64 MiB. Beyond it no copy is made, and no second attempt with a body.
+	BodyMemory int64
 	// Mirrors is how many copies may be under way at once; 256.
 	Mirrors int
 }
@@ -38,7 +40,8 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.Streams, 250)
 	setDefault(&l.ConnectTime, 5*time.Second)
 	setDefault(&l.MirrorBytes, 1<<20)
-	setDefault(&l.MirrorMemory, 64<<20)
+	setDefault(&l.RetryBytes, 64<<10)
+	setDefault(&l.BodyMemory, 64<<20)
 	setDefault(&l.Mirrors, 256)
 	return l
 }

@@ -20,6 +20,7 @@ type metrics struct {
 	running         prometheus.Gauge
 	connectFailures prometheus.Counter
 	mirrors         *prometheus.CounterVec // outcome
+	retries         *prometheus.CounterVec // outcome
 
 	mu     sync.RWMutex
 	routes map[string]struct{}
@@ -40,9 +41,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		mirrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("mirrored_total"), Help: "Copies of requests, by what became of them: sent, failed, or skipped (too large, of unknown size, or too many at once).",
 		}, []string{"outcome"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("retries_total"), Help: "Attempts that failed with another one left, by what followed: sent, over_budget, or body_not_kept.",
+		}, []string{"outcome"}),
 		routes: map[string]struct{}{},
 	}
-	r.MustRegister(m.requests, m.seconds, m.running, m.connectFailures, m.mirrors)
+	r.MustRegister(m.requests, m.seconds, m.running, m.connectFailures, m.mirrors, m.retries)
 	return m
 }
 

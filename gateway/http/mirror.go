@@ -48,16 +48,16 @@ func (s *Server) chooseMirrors(t *trip, r *http.Request) error {
 
 // keep reserves memory for the body of a request, if there is some. release gives it back.
 func (s *Server) keep(t *trip, size int64) bool {
-	if s.mirrored.Add(size) > s.o.Limits.MirrorMemory {
-		s.mirrored.Add(-size)
+	if s.kept.Add(size) > s.o.Limits.BodyMemory {
+		s.kept.Add(-size)
 		return false
 	}
-	t.kept = size
+	t.kept += size
 	return true
 }
 
 // release is called when the request is over. Copies that are still under way are bounded by their number.
-func (s *Server) release(t *trip) { s.mirrored.Add(-t.kept) }
+func (s *Server) release(t *trip) { s.kept.Add(-t.kept) }
 
 // mirror sends copies of a request as it goes to its backend, and throws the answers away.
 func (s *Server) mirror(t *trip, r *http.Request) {
@@ -79,7 +79,7 @@ func (s *Server) mirror(t *trip, r *http.Request) {
 			defer cancel()
 			defer func() { <-s.mirrors }()
 			outcome := "sent"
-			response, err := s.carry(out, b)
+			response, err := s.carry(out, b, &tries{left: maxAttempts - 1})
 			if err == nil {
 				_, err = io.Copy(io.Discard, response.Body)
 				response.Body.Close()

@@ -4,13 +4,11 @@ package http
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -70,11 +68,16 @@ func choose(rule *mesh.HTTPRule) (*mesh.HTTPBackend, *Refusal) {
 // serve answers one request that a table has a target for.
 func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	rule := t.target.Rule
+	t.origin = r.Header.Get("Origin")
 	if s.o.Admit != nil {
 		if err := s.o.Admit(clientOf(r), t.target.Listener.Port); err != nil {
 			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 			return
 		}
+	}
+	if c := rule.Filters.CORS; c != nil && isPreflight(r) {
+		s.preflight(t, w, r, c)
+		return
 	}
 	if d := rule.Filters.Redirect; d != nil {
 		s.redirect(t, w, r, d)
@@ -83,6 +86,10 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	var refusal *Refusal
 	if t.backend, refusal = choose(rule); refusal != nil {
 		s.refuse(t, w, refusal)
+		return
+	}
+	if c := t.backend.Filters.CORS; c != nil && isPreflight(r) {
+		s.preflight(t, w, r, c)
 		return
 	}
 	if d := t.backend.Filters.Redirect; d != nil {
@@ -147,6 +154,7 @@ func (s *Server) redirect(t *trip, w *answer, r *http.Request, d *mesh.HTTPRedir
 	t.reason = ReasonRedirect
 	w.Header().Set("Location", location(r, t.target, d, t.path))
 	change(w.Header(), &t.target.Rule.Filters.Response)
+	share(w.Header(), t)
 	w.WriteHeader(int(d.Status))
 }
 
@@ -155,6 +163,7 @@ func (s *Server) refuse(t *trip, w http.ResponseWriter, refusal *Refusal) {
 	t.reason, t.err = refusal.Reason, refusal.Err
 	h := w.Header()
 	h.Set(headerReason, string(refusal.Reason))
+	share(h, t)
 	if t.grpc && refusal.Status != http.StatusMisdirectedRequest {
 		refuseRPC(w, refusal)
 		return
@@ -184,6 +193,7 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 // answered changes a backend's answer on its way to the client.
 func (s *Server) answered(response *http.Response) error {
 	t := tripOf(response.Request.Context())
+	share(response.Header, t)
 	change(response.Header, &t.backend.Filters.Response)
 	change(response.Header, &t.target.Rule.Filters.Response)
 	return nil
@@ -208,23 +218,8 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	if len(t.mirrors) > 0 {
 		rt.s.mirror(t, r)
 	}
-	limit := t.target.Rule.BackendTimeout
-	if limit <= 0 {
-		return rt.s.carry(r, t.backend)
+	if t.target.Rule.Retry == nil {
+		return rt.attempt(r, t, &tries{left: maxAttempts - 1})
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	timer := time.AfterFunc(limit, func() { cancel(errAttemptTimeUp) })
-	response, err := rt.s.carry(r.WithContext(ctx), t.backend)
-	if !timer.Stop() && errors.Is(context.Cause(ctx), errAttemptTimeUp) {
-		if err == nil {
-			response.Body.Close()
-		}
-		return nil, errAttemptTimeUp
-	}
-	if err != nil {
-		cancel(nil)
-		return nil, err
-	}
-	response.Body = endingBody(response.Body, func() { cancel(nil) })
-	return response, nil
+	return rt.persist(r, t)
 }

@@ -18,6 +18,10 @@ const (
 	ReasonNone Reason = "-"
 	// ReasonRedirect: a rule redirects.
 	ReasonRedirect Reason = "redirect"
+	// ReasonPreflight: a browser asked whether a script of another origin may send a request.
+	ReasonPreflight Reason = "preflight"
+	// ReasonOrigin: a browser asked that, and it may not.
+	ReasonOrigin Reason = "origin_not_allowed"
 	// ReasonNoListener: no listener of the port is for the host.
 	ReasonNoListener Reason = "no_listener"
 	// ReasonNoRoute: no rule fits.

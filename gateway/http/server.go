@@ -42,7 +42,8 @@ type Server struct {
 	metrics  *metrics
 	mirrors  chan struct{} // one token per copy under way
 	copies   sync.WaitGroup
-	mirrored atomic.Int64 // bytes of bodies that are kept for copies by requests that run
+	kept     atomic.Int64 // bytes of bodies that are kept for copies and other attempts by requests that run
+	budgets  budgets
 }
 
 // NewServer makes a Server; Port makes what is served.

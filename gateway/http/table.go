@@ -179,7 +179,7 @@ func (s *ruleset) start(path string) int {
 
 func first(list []*candidate, r *http.Request, path string) *Target {
 	for _, c := range list {
-		if c.match.Method != "" && c.match.Method != r.Method {
+		if c.match.Method != "" && c.match.Method != r.Method && !c.asks(r) {
 			continue
 		}
 		if c.match.RPC != "" && !calls(path, c.match.RPC) {

@@ -21,10 +21,12 @@ type trip struct {
 	target   *Target
 	backend  *mesh.HTTPBackend
 	path     string
-	grpc     bool // the client speaks gRPC, and is answered in it
+	grpc     bool   // the client speaks gRPC, and is answered in it
+	origin   string // of the script that sends it; empty: none says so
 	mirrors  []*mesh.HTTPBackend
 	body     []byte // of a request that is mirrored
-	kept     int64  // memory that is reserved for it
+	kept     int64  // memory that is reserved for what is kept of it
+	attempts int    // at backends; connections that could not be made are part of one
 	endpoint atomic.Pointer[Endpoint]
 	stalled  atomic.Bool // the client did
 

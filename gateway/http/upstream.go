@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -37,8 +38,8 @@ var ErrNotSent = errors.New("no byte of the request was sent")
 // maxAttempts bounds how many endpoints are tried for one request.
 const maxAttempts = 8
 
-// carry finds an endpoint of a backend and sends the request there. A connection that cannot be made is tried at other endpoints.
-func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend) (*http.Response, error) {
+// carry finds an endpoint of a backend and sends the request there. A connection that cannot be made is tried at other endpoints, each of which is one of the tries.
+func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http.Response, error) {
 	var failures error
 	var avoid directory.Out
 	body := &kept{ReadCloser: r.Body}
@@ -47,12 +48,17 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend) (*http.Response, er
 		defer body.release()
 	}
 	for range maxAttempts {
-		to, refusal := s.endpoint(b, avoid)
-		if refusal != nil {
-			if failures != nil {
-				return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
-			}
+		if failures != nil && left.left <= 0 {
+			break
+		}
+		to, refusal := s.endpoint(b, avoid, left.failed)
+		switch {
+		case failures == nil && refusal != nil:
 			return nil, refusal
+		case refusal != nil:
+			return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+		case failures != nil:
+			left.left--
 		}
 		if t := tripOf(r.Context()); t != nil {
 			t.endpoint.Store(&to)
@@ -77,8 +83,8 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend) (*http.Response, er
 	return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
 }
 
-// endpoint picks one of a backend's endpoints in our own network.
-func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out) (Endpoint, *Refusal) {
+// endpoint picks one of a backend's endpoints in our own network, if it can one that has not failed.
+func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out, failed map[string]struct{}) (Endpoint, *Refusal) {
 	view := s.o.Directory.Load()
 	service := view.Service(b.Service)
 	none := func(err error) (Endpoint, *Refusal) {
@@ -92,7 +98,7 @@ func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out) (Endpoint, *
 		return none(fmt.Errorf("service %s has no port %d", b.Service, b.Port))
 	}
 	want := directory.Want{
-		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: s.outliers.out()},
+		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(), failed)},
 		LocalOnly: true, Random: rand.Uint64N,
 	}
 	e, ok := directory.Pick(view, want)
@@ -104,6 +110,15 @@ func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out) (Endpoint, *
 		app = port.App
 	}
 	return Endpoint{e.Workload, netip.AddrPortFrom(e.Addr, e.Port.Target), b.HTTP2 || app == mesh.AppHTTP2 || app == mesh.AppGRPC}, nil
+}
+
+// both are the members of two sets, of which the first is ours to change.
+func both(a, b map[string]struct{}) map[string]struct{} {
+	if a == nil {
+		return b
+	}
+	maps.Copy(a, b)
+	return a
 }
 
 // kept is a request's body that outlives an attempt that failed before it was read: a transport closes what it is given.

@@ -39,6 +39,8 @@ type HTTPRule struct {
 	Backends []HTTPBackend
 	// RequestTimeout bounds a whole exchange, BackendTimeout one attempt at one endpoint, until its response has begun; 0: no bound.
 	RequestTimeout, BackendTimeout time.Duration
+	// Retry says what is tried again; nil: connections that cannot be made, and nothing else.
+	Retry *HTTPRetry
 }
 
 // HTTPMatch fits a request of which all of this is true.
@@ -65,6 +67,8 @@ type HTTPFilters struct {
 	Redirect *HTTPRedirect
 	Rewrite  *HTTPRewrite
 	Mirrors  []HTTPMirror
+	// CORS, if not nil, answers preflight requests, and says to browsers which origins may read answers.
+	CORS *CORS
 }
 
 // HeaderChange changes headers: Remove first, then Set, then Add. Names are in canonical form.

@@ -103,9 +103,6 @@ func (x *index) attach(ref world.ObjectRef, r *world.HTTPRoute, p world.RoutePar
 		if lost != "" {
 			message += "; not at every listener: " + lost
 		}
-		if c.ignored != "" {
-			message += "; not in force, as not supported: " + c.ignored
-		}
 	}
 	out := []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
 	if c.refs.reason == "" {

@@ -87,6 +87,9 @@ func printHTTPRule(r *mesh.HTTPRule, hostnames []string) string {
 	if r.RequestTimeout+r.BackendTimeout > 0 {
 		out += fmt.Sprintf(" timeouts=%s/%s", r.RequestTimeout, r.BackendTimeout)
 	}
+	if r.Retry != nil {
+		out += fmt.Sprintf(" retry%v", *r.Retry)
+	}
 	if r.Problem != "" {
 		out += fmt.Sprintf(" problem=%q", r.Problem)
 	}
@@ -122,6 +125,9 @@ func printFilters(f *mesh.HTTPFilters) string {
 	}
 	if f.Rewrite != nil {
 		out += fmt.Sprintf(" rewrite%v", *f.Rewrite)
+	}
+	if f.CORS != nil {
+		out += fmt.Sprintf(" cors%v", *f.CORS)
 	}
 	for i := range f.Mirrors {
 		out += fmt.Sprintf(" mirror(%d/%d>%s)", f.Mirrors[i].Numerator, f.Mirrors[i].Denominator, printBackend(&f.Mirrors[i].Backend))

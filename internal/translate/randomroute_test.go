@@ -89,6 +89,12 @@ func (g generator) httpRule() gatewayv1.HTTPRouteRule {
 	if g.chance(20) {
 		out.Filters = append(out.Filters, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestMirror, RequestMirror: &gatewayv1.HTTPRequestMirrorFilter{BackendRef: g.backend()}})
 	}
+	if g.chance(20) {
+		out.Retry = &gatewayv1.HTTPRouteRetry{Codes: pick(g, [][]gatewayv1.HTTPRouteRetryStatusCode{nil, {503, 500}}), Attempts: ptr.To(g.IntN(3)), Backoff: pick(g, []*gatewayv1.Duration{nil, ptr.To(gatewayv1.Duration("1s"))})}
+	}
+	if g.chance(10) {
+		out.Filters = append(out.Filters, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterCORS, CORS: &gatewayv1.HTTPCORSFilter{AllowOrigins: pick(g, [][]gatewayv1.CORSOrigin{{"*"}, {"https://a.example.com"}})}})
+	}
 	if g.chance(10) {
 		out.Filters = append(out.Filters, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterExtensionRef})
 	}

@@ -20,7 +20,6 @@ type compiledRoute struct {
 	refs    trouble // why ResolvedRefs=False
 	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
 	left    int     // rules in force
-	ignored string  // fields that change nothing yet
 }
 
 // trouble is a reason and what to say of it; the zero one is none. The first reason stays, messages add up.
@@ -172,15 +171,8 @@ func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule, matches []mesh.HTTPMatch)
 	} else {
 		b.out.left++
 	}
-	if r.Retry != nil {
-		b.ignore("retry")
-	}
+	out.Retry = retry(r.Retry)
 	b.out.route.Rules = append(b.out.route.Rules, out)
-}
-
-// ignore notes a field that changes nothing.
-func (b *ruleBuilder) ignore(field string) {
-	b.out.ignored = strings.TrimPrefix(b.out.ignored+", "+b.at+"."+field, ", ")
 }
 
 // backend finds what a reference of the route means. One that means nothing is a backend with a problem.

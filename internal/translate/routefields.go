@@ -97,6 +97,8 @@ func (b *ruleBuilder) filters(at string, in []gatewayv1.HTTPRouteFilter, problem
 			out.Rewrite = &mesh.HTTPRewrite{Hostname: value(f.URLRewrite.Hostname), Path: pathChange(f.URLRewrite.Path)}
 		case f.Type == gatewayv1.HTTPRouteFilterRequestMirror && f.RequestMirror != nil:
 			out.Mirrors = append(out.Mirrors, b.mirror(at, f.RequestMirror))
+		case f.Type == gatewayv1.HTTPRouteFilterCORS && f.CORS != nil:
+			out.CORS = cors(f.CORS)
 		default:
 			problem.add(string(gatewayv1.RouteReasonUnsupportedValue), "%s.type: %q is not supported", at, f.Type)
 		}

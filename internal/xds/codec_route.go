@@ -54,7 +54,7 @@ func routeToProto(r *mesh.HTTPRoute) *gatewaypb.HTTPRoute {
 		rule := &r.Rules[i]
 		to := &gatewaypb.HTTPRule{
 			Name: rule.Name, Filters: filtersToProto(&rule.Filters), Problem: rule.Problem,
-			RequestTimeout: int64(rule.RequestTimeout), BackendTimeout: int64(rule.BackendTimeout),
+			RequestTimeout: int64(rule.RequestTimeout), BackendTimeout: int64(rule.BackendTimeout), Retry: retryToProto(rule.Retry),
 		}
 		for _, m := range rule.Matches {
 			to.Matches = append(to.Matches, &gatewaypb.HTTPMatch{
@@ -92,7 +92,7 @@ func pathToProto(p mesh.PathChange) *gatewaypb.PathChange {
 }
 
 func filtersToProto(f *mesh.HTTPFilters) *gatewaypb.HTTPFilters {
-	out := &gatewaypb.HTTPFilters{Request: headersToProto(f.Request), Response: headersToProto(f.Response)}
+	out := &gatewaypb.HTTPFilters{Request: headersToProto(f.Request), Response: headersToProto(f.Response), Cors: corsToProto(f.CORS)}
 	if r := f.Redirect; r != nil {
 		out.Redirect = &gatewaypb.HTTPRedirect{Scheme: r.Scheme, Hostname: r.Hostname, Path: pathToProto(r.Path), Port: uint32(r.Port), Status: uint32(r.Status)}
 	}
@@ -103,7 +103,7 @@ func filtersToProto(f *mesh.HTTPFilters) *gatewaypb.HTTPFilters {
 		m := &f.Mirrors[i]
 		out.Mirrors = append(out.Mirrors, &gatewaypb.HTTPMirror{Backend: backendToProto(&m.Backend), Numerator: m.Numerator, Denominator: m.Denominator})
 	}
-	if out.Request == nil && out.Response == nil && out.Redirect == nil && out.Rewrite == nil && out.Mirrors == nil {
+	if out.Request == nil && out.Response == nil && out.Redirect == nil && out.Rewrite == nil && out.Mirrors == nil && out.Cors == nil {
 		return nil
 	}
 	return out
@@ -202,6 +202,7 @@ func (r *reader) route(in *gatewaypb.HTTPRoute) *mesh.HTTPRoute {
 			Problem:        r.text("rule problem", from.GetProblem(), maxValue),
 			RequestTimeout: r.duration("request_timeout", from.GetRequestTimeout()),
 			BackendTimeout: r.duration("backend_timeout", from.GetBackendTimeout()),
+			Retry:          r.retry(from.GetRetry()),
 		}
 		for _, m := range from.GetMatches() {
 			rule.Matches = append(rule.Matches, mesh.HTTPMatch{
@@ -280,7 +281,7 @@ func (r *reader) filters(f *gatewaypb.HTTPFilters, depth int) mesh.HTTPFilters {
 	if f == nil {
 		return mesh.HTTPFilters{}
 	}
-	out := mesh.HTTPFilters{Request: r.change(f.GetRequest()), Response: r.change(f.GetResponse())}
+	out := mesh.HTTPFilters{Request: r.change(f.GetRequest()), Response: r.change(f.GetResponse()), CORS: r.cors(f.GetCors())}
 	if in := f.GetRedirect(); in != nil {
 		out.Redirect = &mesh.HTTPRedirect{
 			Scheme: r.text("redirect scheme", in.GetScheme(), maxName), Hostname: r.text("redirect hostname", in.GetHostname(), maxName),

@@ -109,11 +109,13 @@ func sampleListeners() []mesh.Listener {
 		Namespace: "shop", Name: "cart", Created: 1700000000, Hostnames: []string{"shop.example.com", "*.example.org"},
 		Rules: []mesh.HTTPRule{{
 			Name: "first", RequestTimeout: time.Second, BackendTimeout: time.Millisecond,
+			Retry: &mesh.HTTPRetry{Codes: []uint16{500, 503}, Attempts: 3, Backoff: time.Microsecond},
 			Matches: []mesh.HTTPMatch{{Path: "/"}, {
 				Path: "/cart", Exact: true, Method: "GET", Headers: []mesh.NameValue{{Name: "X-User", Value: "me"}}, Query: []mesh.NameValue{{Name: "q", Value: "1"}},
 			}},
 			Filters: mesh.HTTPFilters{
 				Request: changes, Response: changes, Rewrite: &mesh.HTTPRewrite{Hostname: "cart.internal", Path: path},
+				CORS:    &mesh.CORS{Origins: []string{"https://a.example.com"}, Credentials: true, Methods: []string{"GET"}, Headers: []string{"X-A"}, Expose: []string{"X-B"}, MaxAge: 5},
 				Mirrors: []mesh.HTTPMirror{{Backend: mesh.HTTPBackend{Service: cart, Port: 80}, Numerator: 1, Denominator: 2}},
 			},
 			Backends: []mesh.HTTPBackend{{Service: cart, Port: 80, Weight: 9, Filters: mesh.HTTPFilters{Request: changes}}, {Weight: 1, Problem: "no such service"}},
@@ -428,6 +430,8 @@ func TestDecodeRejects(t *testing.T) {
 			Matches: []*gatewaypb.HTTPMatch{{Path: "a"}}}}}), "slash"},
 		"backend without service": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
 			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Backends: []*gatewaypb.HTTPBackend{{Port: 80}}}}}), "backend service"},
+		"code of a retry": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
+			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Retry: &gatewaypb.HTTPRetry{Codes: []uint32{200}}}}}), "code 200"},
 		"status of a redirect": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
 			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Filters: &gatewaypb.HTTPFilters{Redirect: &gatewaypb.HTTPRedirect{Status: 200}}}}}), "status 200"},
 		"mirror of nothing": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{

@@ -128,7 +128,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type Gateway struct {
@@ -805,8 +805,10 @@ type HTTPRule struct {
 	// Nanoseconds; 0: no bound.
 	RequestTimeout int64 `protobuf:"varint,6,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	BackendTimeout int64 `protobuf:"varint,7,opt,name=backend_timeout,json=backendTimeout,proto3" json:"backend_timeout,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Absent: only connections that cannot be made are tried again.
+	Retry         *HTTPRetry `protobuf:"bytes,8,opt,name=retry,proto3" json:"retry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HTTPRule) Reset() {
@@ -888,6 +890,161 @@ func (x *HTTPRule) GetBackendTimeout() int64 {
 	return 0
 }
 
+func (x *HTTPRule) GetRetry() *HTTPRetry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+type HTTPRetry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 400 to 599.
+	Codes    []uint32 `protobuf:"varint,1,rep,packed,name=codes,proto3" json:"codes,omitempty"`
+	Attempts uint32   `protobuf:"varint,2,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Nanoseconds; 0: the data plane's own.
+	Backoff       int64 `protobuf:"varint,3,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPRetry) Reset() {
+	*x = HTTPRetry{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPRetry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPRetry) ProtoMessage() {}
+
+func (x *HTTPRetry) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPRetry.ProtoReflect.Descriptor instead.
+func (*HTTPRetry) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HTTPRetry) GetCodes() []uint32 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *HTTPRetry) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *HTTPRetry) GetBackoff() int64 {
+	if x != nil {
+		return x.Backoff
+	}
+	return 0
+}
+
+type CORS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "*", or "scheme://host" with or without a port and a wildcard.
+	Origins     []string `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
+	Credentials bool     `protobuf:"varint,2,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	Methods     []string `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	Headers     []string `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	Expose      []string `protobuf:"bytes,5,rep,name=expose,proto3" json:"expose,omitempty"`
+	// Seconds.
+	MaxAge        uint32 `protobuf:"varint,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CORS) Reset() {
+	*x = CORS{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CORS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CORS) ProtoMessage() {}
+
+func (x *CORS) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CORS.ProtoReflect.Descriptor instead.
+func (*CORS) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CORS) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *CORS) GetCredentials() bool {
+	if x != nil {
+		return x.Credentials
+	}
+	return false
+}
+
+func (x *CORS) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *CORS) GetHeaders() []string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *CORS) GetExpose() []string {
+	if x != nil {
+		return x.Expose
+	}
+	return nil
+}
+
+func (x *CORS) GetMaxAge() uint32 {
+	if x != nil {
+		return x.MaxAge
+	}
+	return 0
+}
+
 type HTTPMatch struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Path    string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -903,7 +1060,7 @@ type HTTPMatch struct {
 
 func (x *HTTPMatch) Reset() {
 	*x = HTTPMatch{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1072,7 @@ func (x *HTTPMatch) String() string {
 func (*HTTPMatch) ProtoMessage() {}
 
 func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1085,7 @@ func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMatch.ProtoReflect.Descriptor instead.
 func (*HTTPMatch) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HTTPMatch) GetPath() string {
@@ -983,7 +1140,7 @@ type NameValue struct {
 
 func (x *NameValue) Reset() {
 	*x = NameValue{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1152,7 @@ func (x *NameValue) String() string {
 func (*NameValue) ProtoMessage() {}
 
 func (x *NameValue) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1165,7 @@ func (x *NameValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameValue.ProtoReflect.Descriptor instead.
 func (*NameValue) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NameValue) GetName() string {
@@ -1032,13 +1189,14 @@ type HTTPFilters struct {
 	Redirect      *HTTPRedirect          `protobuf:"bytes,3,opt,name=redirect,proto3" json:"redirect,omitempty"`
 	Rewrite       *HTTPRewrite           `protobuf:"bytes,4,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
 	Mirrors       []*HTTPMirror          `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	Cors          *CORS                  `protobuf:"bytes,6,opt,name=cors,proto3" json:"cors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HTTPFilters) Reset() {
 	*x = HTTPFilters{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1208,7 @@ func (x *HTTPFilters) String() string {
 func (*HTTPFilters) ProtoMessage() {}
 
 func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1221,7 @@ func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPFilters.ProtoReflect.Descriptor instead.
 func (*HTTPFilters) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HTTPFilters) GetRequest() *HeaderChange {
@@ -1101,6 +1259,13 @@ func (x *HTTPFilters) GetMirrors() []*HTTPMirror {
 	return nil
 }
 
+func (x *HTTPFilters) GetCors() *CORS {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
 type HeaderChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Set           []*NameValue           `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty"`
@@ -1112,7 +1277,7 @@ type HeaderChange struct {
 
 func (x *HeaderChange) Reset() {
 	*x = HeaderChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1289,7 @@ func (x *HeaderChange) String() string {
 func (*HeaderChange) ProtoMessage() {}
 
 func (x *HeaderChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1302,7 @@ func (x *HeaderChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderChange.ProtoReflect.Descriptor instead.
 func (*HeaderChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HeaderChange) GetSet() []*NameValue {
@@ -1171,7 +1336,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1348,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1361,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -1226,7 +1391,7 @@ type HTTPRedirect struct {
 
 func (x *HTTPRedirect) Reset() {
 	*x = HTTPRedirect{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1403,7 @@ func (x *HTTPRedirect) String() string {
 func (*HTTPRedirect) ProtoMessage() {}
 
 func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1416,7 @@ func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRedirect.ProtoReflect.Descriptor instead.
 func (*HTTPRedirect) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HTTPRedirect) GetScheme() string {
@@ -1299,7 +1464,7 @@ type HTTPRewrite struct {
 
 func (x *HTTPRewrite) Reset() {
 	*x = HTTPRewrite{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1476,7 @@ func (x *HTTPRewrite) String() string {
 func (*HTTPRewrite) ProtoMessage() {}
 
 func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1489,7 @@ func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRewrite.ProtoReflect.Descriptor instead.
 func (*HTTPRewrite) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HTTPRewrite) GetHostname() string {
@@ -1352,7 +1517,7 @@ type HTTPMirror struct {
 
 func (x *HTTPMirror) Reset() {
 	*x = HTTPMirror{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1529,7 @@ func (x *HTTPMirror) String() string {
 func (*HTTPMirror) ProtoMessage() {}
 
 func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1542,7 @@ func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMirror.ProtoReflect.Descriptor instead.
 func (*HTTPMirror) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HTTPMirror) GetBackend() *HTTPBackend {
@@ -1417,7 +1582,7 @@ type HTTPBackend struct {
 
 func (x *HTTPBackend) Reset() {
 	*x = HTTPBackend{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1594,7 @@ func (x *HTTPBackend) String() string {
 func (*HTTPBackend) ProtoMessage() {}
 
 func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1607,7 @@ func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPBackend.ProtoReflect.Descriptor instead.
 func (*HTTPBackend) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HTTPBackend) GetService() *ServiceKey {
@@ -1497,7 +1662,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1674,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1687,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{18}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ServiceKey) GetNamespace() string {
@@ -1608,7 +1773,7 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\acreated\x18\x03 \x01(\x03R\acreated\x12\x1c\n" +
 	"\thostnames\x18\x04 \x03(\tR\thostnames\x122\n" +
 	"\x05rules\x18\x05 \x03(\v2\x1c.isthmus.gateway.v1.HTTPRuleR\x05rules\x12\x12\n" +
-	"\x04grpc\x18\x06 \x01(\bR\x04grpc\"\xbb\x02\n" +
+	"\x04grpc\x18\x06 \x01(\bR\x04grpc\"\xf0\x02\n" +
 	"\bHTTPRule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\amatches\x18\x02 \x03(\v2\x1d.isthmus.gateway.v1.HTTPMatchR\amatches\x129\n" +
@@ -1616,7 +1781,19 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\aproblem\x18\x04 \x01(\tR\aproblem\x12;\n" +
 	"\bbackends\x18\x05 \x03(\v2\x1f.isthmus.gateway.v1.HTTPBackendR\bbackends\x12'\n" +
 	"\x0frequest_timeout\x18\x06 \x01(\x03R\x0erequestTimeout\x12'\n" +
-	"\x0fbackend_timeout\x18\a \x01(\x03R\x0ebackendTimeout\"\xcd\x01\n" +
+	"\x0fbackend_timeout\x18\a \x01(\x03R\x0ebackendTimeout\x123\n" +
+	"\x05retry\x18\b \x01(\v2\x1d.isthmus.gateway.v1.HTTPRetryR\x05retry\"W\n" +
+	"\tHTTPRetry\x12\x14\n" +
+	"\x05codes\x18\x01 \x03(\rR\x05codes\x12\x1a\n" +
+	"\battempts\x18\x02 \x01(\rR\battempts\x12\x18\n" +
+	"\abackoff\x18\x03 \x01(\x03R\abackoff\"\xa7\x01\n" +
+	"\x04CORS\x12\x18\n" +
+	"\aorigins\x18\x01 \x03(\tR\aorigins\x12 \n" +
+	"\vcredentials\x18\x02 \x01(\bR\vcredentials\x12\x18\n" +
+	"\amethods\x18\x03 \x03(\tR\amethods\x12\x18\n" +
+	"\aheaders\x18\x04 \x03(\tR\aheaders\x12\x16\n" +
+	"\x06expose\x18\x05 \x03(\tR\x06expose\x12\x17\n" +
+	"\amax_age\x18\x06 \x01(\rR\x06maxAge\"\xcd\x01\n" +
 	"\tHTTPMatch\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x16\n" +
@@ -1626,13 +1803,14 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x03rpc\x18\x06 \x01(\tR\x03rpc\"5\n" +
 	"\tNameValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xba\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xe8\x02\n" +
 	"\vHTTPFilters\x12:\n" +
 	"\arequest\x18\x01 \x01(\v2 .isthmus.gateway.v1.HeaderChangeR\arequest\x12<\n" +
 	"\bresponse\x18\x02 \x01(\v2 .isthmus.gateway.v1.HeaderChangeR\bresponse\x12<\n" +
 	"\bredirect\x18\x03 \x01(\v2 .isthmus.gateway.v1.HTTPRedirectR\bredirect\x129\n" +
 	"\arewrite\x18\x04 \x01(\v2\x1f.isthmus.gateway.v1.HTTPRewriteR\arewrite\x128\n" +
-	"\amirrors\x18\x05 \x03(\v2\x1e.isthmus.gateway.v1.HTTPMirrorR\amirrors\"\x88\x01\n" +
+	"\amirrors\x18\x05 \x03(\v2\x1e.isthmus.gateway.v1.HTTPMirrorR\amirrors\x12,\n" +
+	"\x04cors\x18\x06 \x01(\v2\x18.isthmus.gateway.v1.CORSR\x04cors\"\x88\x01\n" +
 	"\fHeaderChange\x12/\n" +
 	"\x03set\x18\x01 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\x03set\x12/\n" +
 	"\x03add\x18\x02 \x03(\v2\x1d.isthmus.gateway.v1.NameValueR\x03add\x12\x16\n" +
@@ -1684,7 +1862,7 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
 	(PathChange_Kind)(0),             // 1: isthmus.gateway.v1.PathChange.Kind
@@ -1697,59 +1875,63 @@ var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(*Certificate)(nil),              // 8: isthmus.gateway.v1.Certificate
 	(*HTTPRoute)(nil),                // 9: isthmus.gateway.v1.HTTPRoute
 	(*HTTPRule)(nil),                 // 10: isthmus.gateway.v1.HTTPRule
-	(*HTTPMatch)(nil),                // 11: isthmus.gateway.v1.HTTPMatch
-	(*NameValue)(nil),                // 12: isthmus.gateway.v1.NameValue
-	(*HTTPFilters)(nil),              // 13: isthmus.gateway.v1.HTTPFilters
-	(*HeaderChange)(nil),             // 14: isthmus.gateway.v1.HeaderChange
-	(*PathChange)(nil),               // 15: isthmus.gateway.v1.PathChange
-	(*HTTPRedirect)(nil),             // 16: isthmus.gateway.v1.HTTPRedirect
-	(*HTTPRewrite)(nil),              // 17: isthmus.gateway.v1.HTTPRewrite
-	(*HTTPMirror)(nil),               // 18: isthmus.gateway.v1.HTTPMirror
-	(*HTTPBackend)(nil),              // 19: isthmus.gateway.v1.HTTPBackend
-	(*ServiceKey)(nil),               // 20: isthmus.gateway.v1.ServiceKey
-	(*securitypb.Authorization)(nil), // 21: istio.security.Authorization
+	(*HTTPRetry)(nil),                // 11: isthmus.gateway.v1.HTTPRetry
+	(*CORS)(nil),                     // 12: isthmus.gateway.v1.CORS
+	(*HTTPMatch)(nil),                // 13: isthmus.gateway.v1.HTTPMatch
+	(*NameValue)(nil),                // 14: isthmus.gateway.v1.NameValue
+	(*HTTPFilters)(nil),              // 15: isthmus.gateway.v1.HTTPFilters
+	(*HeaderChange)(nil),             // 16: isthmus.gateway.v1.HeaderChange
+	(*PathChange)(nil),               // 17: isthmus.gateway.v1.PathChange
+	(*HTTPRedirect)(nil),             // 18: isthmus.gateway.v1.HTTPRedirect
+	(*HTTPRewrite)(nil),              // 19: isthmus.gateway.v1.HTTPRewrite
+	(*HTTPMirror)(nil),               // 20: isthmus.gateway.v1.HTTPMirror
+	(*HTTPBackend)(nil),              // 21: isthmus.gateway.v1.HTTPBackend
+	(*ServiceKey)(nil),               // 22: isthmus.gateway.v1.ServiceKey
+	(*securitypb.Authorization)(nil), // 23: istio.security.Authorization
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
 	5,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
-	20, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	21, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	22, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
+	23, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
 	4,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
 	9,  // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
-	20, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
-	20, // 6: isthmus.gateway.v1.Gateway.fronts:type_name -> isthmus.gateway.v1.ServiceKey
+	22, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
+	22, // 6: isthmus.gateway.v1.Gateway.fronts:type_name -> isthmus.gateway.v1.ServiceKey
 	3,  // 7: isthmus.gateway.v1.Gateway.service_routes:type_name -> isthmus.gateway.v1.ServiceRoutes
-	20, // 8: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
-	20, // 9: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	21, // 10: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	22, // 8: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
+	22, // 9: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	23, // 10: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
 	0,  // 11: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
 	8,  // 12: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
 	6,  // 13: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
 	7,  // 14: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.TLSBackend
-	20, // 15: isthmus.gateway.v1.TLSBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	22, // 15: isthmus.gateway.v1.TLSBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
 	10, // 16: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
-	11, // 17: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
-	13, // 18: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	19, // 19: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
-	12, // 20: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
-	12, // 21: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
-	14, // 22: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
-	14, // 23: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
-	16, // 24: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
-	17, // 25: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
-	18, // 26: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
-	12, // 27: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
-	12, // 28: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
-	1,  // 29: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
-	15, // 30: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
-	15, // 31: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
-	19, // 32: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
-	20, // 33: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	13, // 34: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	13, // 17: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
+	15, // 18: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	21, // 19: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
+	11, // 20: isthmus.gateway.v1.HTTPRule.retry:type_name -> isthmus.gateway.v1.HTTPRetry
+	14, // 21: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
+	14, // 22: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
+	16, // 23: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
+	16, // 24: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
+	18, // 25: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
+	19, // 26: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
+	20, // 27: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
+	12, // 28: isthmus.gateway.v1.HTTPFilters.cors:type_name -> isthmus.gateway.v1.CORS
+	14, // 29: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
+	14, // 30: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
+	1,  // 31: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
+	17, // 32: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
+	17, // 33: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
+	21, // 34: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
+	22, // 35: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	15, // 36: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -1763,7 +1945,7 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// errTurnOver ends what still reads a body for an attempt that was given up.
+var errTurnOver = errors.New("the attempt was given up")
+
+// replay is a request's body that can be read again from its beginning, as long as not more of it was read than is kept.
+type replay struct {
+	src  io.Reader
+	most int
+
+	reading sync.Mutex // hold while reading, for kept and err
+	kept    []byte
+	err     error // of src, which has ended
+
+	mu      sync.Mutex // hold for both below
+	current *turn
+	lost    bool // more was read than is kept, or the client's end of it broke
+}
+
+// replayOf keeps a request's body for other attempts. It is nil for one that has none, and keeps nothing of one that is too large, or while others keep too much.
+func (s *Server) replayOf(t *trip, r *http.Request) *replay {
+	switch most := s.o.Limits.RetryBytes; {
+	case r.Body == nil || r.Body == http.NoBody:
+		return nil
+	case len(t.body) > 0: // kept for copies
+		return &replay{kept: t.body, err: io.EOF, most: len(t.body)}
+	case r.ContentLength > most || !s.keep(t, most):
+		return &replay{src: r.Body}
+	default:
+		return &replay{src: r.Body, most: int(most)}
+	}
+}
+
+// turn gives the body, from its beginning or from where it was read to if it was not rewound.
+func (p *replay) turn() io.ReadCloser {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == nil {
+		p.current = &turn{p: p}
+	}
+	return p.current
+}
+
+// rewind has the next turn begin anew, and says whether that is possible. The turn before is over then.
+func (p *replay) rewind() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lost {
+		return false
+	}
+	p.current = nil
+	return true
+}
+
+// turn is the body as one attempt reads it.
+type turn struct {
+	p  *replay
+	at int
+}
+
+// Read gives what was kept, and then what the client sends. Who reads for an attempt that is over may be waiting for the client still: what comes is kept for the next.
+func (t *turn) Read(b []byte) (int, error) {
+	p := t.p
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	p.mu.Lock()
+	over := p.current != t
+	fresh := t.at >= len(p.kept) && p.err == nil
+	if !over && fresh && len(p.kept) >= p.most {
+		p.lost = true
+	}
+	keep := !p.lost
+	p.mu.Unlock()
+	switch {
+	case over:
+		return 0, errTurnOver
+	case t.at < len(p.kept):
+		n := copy(b, p.kept[t.at:])
+		t.at += n
+		return n, nil
+	case !fresh:
+		return 0, p.err
+	}
+	n, err := p.src.Read(b)
+	if keep {
+		p.kept = append(p.kept, b[:n]...)
+		t.at += n
+	}
+	if p.err = err; err != nil && !errors.Is(err, io.EOF) {
+		p.mu.Lock()
+		p.lost = true
+		p.mu.Unlock()
+	}
+	return n, err
+}
+
+// Close leaves the body to the server, which closes it.
+func (t *turn) Close() error { return nil }

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+const (
+	// backoffBase is the time before the second attempt where a rule names none; the API leaves it to us.
+	backoffBase = 25 * time.Millisecond
+	// backoffGrowth bounds the time before later ones, as a multiple of the base. It doubles with each.
+	backoffGrowth = 10
+	// backoffMost bounds the base: no client waits that long.
+	backoffMost = 24 * time.Hour
+	// dropBytes is how much of an answer that nobody will see is read, so that its connection can be used again.
+	dropBytes = 16 << 10
+)
+
+// tries is how often one request may still be sent.
+type tries struct {
+	left int // attempts after the one under way
+	// failed are the endpoints, by UID, that have failed it and may be asked again if there are no others.
+	failed map[string]struct{}
+}
+
+// persist sends a request until its answer is none to try again for, or the rule, the budget, or its time is exhausted. The last answer
+// counts then, whatever it is.
+func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error) {
+	s, policy := rt.s, t.target.Rule.Retry
+	load := s.budgets.begin(t.backend.Service)
+	defer s.budgets.end(t.backend.Service, load)
+	body := s.replayOf(t, r)
+	left := &tries{left: int(policy.Attempts)}
+	for wait := range backoff(policy.Backoff) {
+		one := r.WithContext(r.Context())
+		u := *r.URL // what is left of an attempt that failed may still look at its own
+		one.URL = &u
+		if body != nil {
+			one.Body = body.turn()
+		}
+		response, err := rt.attempt(one, t, left)
+		if left.left <= 0 || r.Context().Err() != nil || t.stalled.Load() || !tryAgain(policy, r.Method, response, err) {
+			return response, err
+		}
+		if !s.budgets.take(t.backend.Service, load) {
+			s.metrics.retries.WithLabelValues("over_budget").Inc()
+			return response, err
+		}
+		if body != nil && !body.rewind() {
+			s.metrics.retries.WithLabelValues("body_not_kept").Inc()
+			return response, err
+		}
+		s.metrics.retries.WithLabelValues("sent").Inc()
+		left.left--
+		if e := t.endpoint.Load(); e != nil {
+			if left.failed == nil {
+				left.failed = map[string]struct{}{}
+			}
+			left.failed[e.Workload.UID] = struct{}{}
+		}
+		drop(response)
+		if !sleep(r.Context(), wait) {
+			return nil, context.Cause(r.Context())
+		}
+	}
+	return nil, nil // not reached: backoff does not end
+}
+
+// tryAgain says whether an attempt failed in a way that another one may help. A request that a backend may have seen, and has not answered, is sent again
+// if that changes nothing (RFC 9110, 9.2.2), or if the rule names the status that the client would be told.
+func tryAgain(policy *mesh.HTTPRetry, method string, response *http.Response, err error) bool {
+	named := func(status int) bool {
+		_, ok := slices.BinarySearch(policy.Codes, uint16(status))
+		return ok
+	}
+	if err == nil {
+		return named(response.StatusCode)
+	}
+	refusal := refusalOf(context.Background(), err)
+	switch refusal.Reason {
+	case ReasonConnect:
+		return true // no byte was sent
+	case ReasonUpstream, ReasonTimeout:
+		return idempotent(method) || named(refusal.Status)
+	default:
+		return false
+	}
+}
+
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// backoff gives the times between attempts, without end: they double from the base, each with up to a half off so that requests that failed
+// together do not come back together.
+func backoff(base time.Duration) func(yield func(time.Duration) bool) {
+	if base <= 0 {
+		base = backoffBase
+	}
+	base = min(base, backoffMost)
+	return func(yield func(time.Duration) bool) {
+		for next := base; yield(next - rand.N(next/2+1)); {
+			next = min(2*next, backoffGrowth*base)
+		}
+	}
+}
+
+// sleep waits, and says whether it did to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// drop ends an answer that nobody will see.
+func drop(response *http.Response) {
+	if response == nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, response.Body, dropBytes) // what fails ends the connection, and nothing else
+	response.Body.Close()
+}
+
+// attempt sends a request once, within the rule's time for a backend. A connection that cannot be made is tried at another endpoint, and counts as one of the tries.
+func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Response, error) {
+	t.attempts++
+	limit := t.target.Rule.BackendTimeout
+	if limit <= 0 {
+		return rt.s.carry(r, t.backend, left)
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	timer := time.AfterFunc(limit, func() { cancel(errAttemptTimeUp) })
+	response, err := rt.s.carry(r.WithContext(ctx), t.backend, left)
+	if !timer.Stop() && errors.Is(context.Cause(ctx), errAttemptTimeUp) {
+		if err == nil {
+			response.Body.Close()
+		}
+		return nil, errAttemptTimeUp
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	response.Body = endingBody(response.Body, func() { cancel(nil) })
+	return response, nil
+}
