@@ -122,8 +122,8 @@ e2e: demo-setup ## The demo as a test: run it, then take everything down again a
 	@$(OUT)/demo --down
 
 .PHONY: conformance
-conformance: demo-setup ## Gateway API's own suite, on a cluster of its own (needs root; about 5 minutes, more the first time)
-	@conformance/run.sh
+conformance: demo-setup ## Gateway API's own suite, on a cluster of its own (needs root; about 5 minutes, more the first time); RUNS=5 repeats it, REPORT=1 writes the report
+	@conformance/run.sh $(if $(REPORT),--report) $(if $(RUNS),--runs $(RUNS))
 
 .PHONY: clean
 clean: ## Remove what was built, but not the tools

@@ -18,7 +18,8 @@ import (
 const class = "eastwest"
 
 // TestGatewayAPI runs the Gateway API's suite on the cluster that KUBECONFIG names. The suite's own flag
-// -run-test NAME tries any test instead, also one that is left out.
+// -run-test NAME tries any test instead, also one that is left out. With -report-output it runs what the published features and the profiles of the
+// list ask for, and writes the report.
 func TestGatewayAPI(t *testing.T) {
 	s, err := readSelection(selectionYAML)
 	if err != nil {
@@ -31,13 +32,20 @@ func TestGatewayAPI(t *testing.T) {
 		t.Fatal("KUBECONFIG is not set: the suite makes and deletes namespaces, so the cluster must be named")
 	}
 	opts := upstream.DefaultOptions(t)
-	if opts.ReportOutputPath != "" {
-		t.Fatal("no profile is claimed yet, so there is nothing to report")
-	}
 	if opts.GatewayClassName == flags.DefaultGatewayClassName {
 		opts.GatewayClassName = class
 	}
-	if opts.RunTest == "" {
+	switch {
+	case opts.ReportOutputPath != "":
+		// What the class publishes decides, as for everybody else: the suite reads it, unless features are named that no class can publish.
+		opts.ConformanceProfiles = s.Profiles
+		if len(s.MeshFeatures) > 0 {
+			opts.SupportedFeatures = append(published(t), s.MeshFeatures...)
+		}
+	case opts.RunTest == "":
+		if s.Run, err = partOf(s.Run, *part); err != nil {
+			t.Fatal(err)
+		}
 		opts.SupportedFeatures = s.gates(tests.ConformanceTests)
 		opts.SkipTests = s.skips(tests.ConformanceTests)
 		opts.Hook = func(t *testing.T, test suite.ConformanceTest, _ *suite.ConformanceTestSuite) {

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Runs the Gateway API's suite against Isthmus on a lab cluster of its own, and takes the cluster down again. Needs root, and what `make lab-tools build` builds.
-# Arguments go to the test program, such as -test.run TestGatewayAPI/HTTPRouteWeight, or -run-test NAME for a test that is left out.
+#   run.sh [--report] [--runs N] [ARGUMENT...]
+# --report writes the report of the claimed profiles to conformance/reports. --runs repeats it on the same cluster and sums up each run. Arguments go to the
+# test program, such as -test.run TestGatewayAPI/HTTPRouteWeight, -part 1/4, or -run-test NAME for a test that is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOTOOLCHAIN=auto
@@ -10,14 +12,27 @@ out=$cache/build
 lab=$out/lab
 name=conformance
 
+runs=1
+report=
+while [ $# -gt 0 ]; do
+	case $1 in
+	--report) report=1 ;;
+	--runs) runs=$2; shift ;;
+	*) break ;;
+	esac
+	shift
+done
+
 echo "building the suite, and the application that its manifests name"
 go test -C conformance -c -tags conformance -vet=off -o "$out/conformance.test" .
 CGO_ENABLED=0 go build -C conformance -o "$out/echo-basic" sigs.k8s.io/gateway-api-conformance-images/echo-basic
+(cd conformance && "$out/conformance.test" -test.run 'TestSelection|TestFeatures|TestPart')
 
 kubeconfig=$(mktemp)
+log=$(mktemp)
 cleanup() {
 	status=$?
-	rm -f "$kubeconfig"
+	rm -f "$kubeconfig" "$log"
 	"$lab" down --name "$name" >/dev/null || status=1
 	exit "$status"
 }
@@ -33,6 +48,23 @@ while read -r image; do images+=("$image=$out/echo-basic"); done < <(grep -rhoE 
 "$lab" kubectl --name "$name" east -n isthmus-system wait --for=condition=Available deployment/isthmus-controller --timeout=3m
 "$lab" kubeconfig --name "$name" --internal east >"$kubeconfig"
 
+arguments=("$@")
+if [ -n "$report" ]; then
+	version=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
+	arguments+=(-report-output "$PWD/conformance/reports/standard-v1.7.0-default-report.yaml" -organization isthmus-mesh -project isthmus
+		-url https://github.com/isthmus-mesh/isthmus -version "$version" -contact https://github.com/isthmus-mesh/isthmus/issues)
+	mkdir -p conformance/reports
+fi
+
 # The Gateways' addresses are reached from the lab's client machine.
 cd conformance
-"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m "$@"
+failed=0
+summaries=()
+for run in $(seq "$runs"); do
+	began=$SECONDS
+	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI "${arguments[@]}" 2>&1 | tee "$log" || failed=1
+	count() { grep -cE "^    --- $1: TestGatewayAPI/[^/ ]+ " "$log" || true; }
+	summaries+=("run $run of $runs: $(count PASS) tests passed, $(count FAIL) failed, $(count SKIP) skipped, $((SECONDS - began)) s")
+done
+printf '%s\n' "${summaries[@]}"
+exit "$failed"

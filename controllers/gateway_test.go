@@ -233,6 +233,7 @@ var _ = Describe("Objects that users expect", func() {
 				}
 				return verdict(class.Status.Conditions, class.Generation, "Accepted")
 			}).Should(Equal("True/Accepted"))
+			Expect(class.Status.SupportedFeatures).To(Equal(supportedFeatures))
 		}
 		scope := defaultScope()
 		Eventually(func() string {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -23,7 +24,7 @@ import (
 // defaultsName is the ConfigMap that remembers which objects were made once: whoever deletes one of those does not get it back.
 const defaultsName = "isthmus-defaults"
 
-// newGatewayClassStatus accepts every class that names us, unless it has parameters, of which we know no kind.
+// newGatewayClassStatus accepts every class that names us, unless it has parameters, of which we know no kind, and says what classes support.
 func newGatewayClassStatus(c client.Client) *statusWriter {
 	return &statusWriter{
 		name: "gatewayclass", client: c, empty: func() client.Object { return &gatewayv1.GatewayClass{} },
@@ -43,6 +44,7 @@ func fillGatewayClass(class *gatewayv1.GatewayClass) {
 		accepted = condition(accepted.Type, false, string(gatewayv1.GatewayClassReasonInvalidParameters), "spec.parametersRef: no kind of parameters is supported")
 	}
 	setCondition(&class.Status.Conditions, accepted, class.Generation)
+	class.Status.SupportedFeatures = slices.Clone(supportedFeatures)
 }
 
 // defaults makes, when a replica is elected, the objects that users expect to be there.
