@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
@@ -28,29 +29,38 @@ type Gateway struct {
 	Address netip.Addr
 	// Log is the file that it writes its logs to.
 	Log string
+
+	name string
 }
 
 // StartGateway adds an east-west Gateway to the node's cluster, and its process on the node. It does not wait for anything; other clusters know of it with the next
 // Publish.
 func (n *Node) StartGateway(ctx context.Context, name string) (*Gateway, error) {
-	c := n.Cluster
-	r := c.rig
-	program, err := r.Program(ctx, "gateway")
+	g, err := n.gatewayPod(name, name)
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{Log: filepath.Join(r.Dir, c.Name+"-"+name+".log")}
-	if g.Pod, err = n.Pod(name); err != nil {
+	if g.Address, err = n.Cluster.rig.OnFabric(g.Pod.Space, "fabric"); err != nil {
 		return nil, err
 	}
-	if g.Address, err = r.OnFabric(g.Pod.Space, "fabric"); err != nil {
+	n.Cluster.putGateway(name, g.Address)
+	return g, g.Restart(ctx)
+}
+
+// gatewayPod makes a pod for a process of the Gateway of a name.
+func (n *Node) gatewayPod(name, pod string) (g *Gateway, err error) {
+	g = &Gateway{name: name, Log: filepath.Join(n.Cluster.rig.Dir, n.Cluster.Name+"-"+pod+".log")}
+	if g.Pod, err = n.Pod(pod); err != nil {
 		return nil, err
 	}
-	if _, err := c.plane.serve(g.Pod.Space); err != nil {
-		return nil, err
-	}
+	_, err = n.Cluster.plane.serve(g.Pod.Space)
+	return g, err
+}
+
+// putGateway adds an east-west Gateway at an address.
+func (c *Cluster) putGateway(name string, at netip.Addr) {
 	const class = "eastwest"
-	r.Put(
+	c.rig.Put(
 		&world.GatewayClass{Key: c.key("", class), Controller: translate.ControllerName},
 		&world.Gateway{
 			Key: c.key(SystemNamespace, name), Class: class, Network: c.Name, ServiceAccount: name, Created: 1,
@@ -58,24 +68,36 @@ func (n *Node) StartGateway(ctx context.Context, name string) (*Gateway, error) 
 				Name: "mesh", Port: gatewayPort, Protocol: "HBONE", HasTLS: true, TLSMode: "Terminate",
 				TLSOptions: map[string]string{"gateway.istio.io/tls-terminate-mode": "ISTIO_MUTUAL"},
 			}},
-			Status: []world.GatewayAddress{{Type: "IPAddress", Value: g.Address.String()}},
+			Status: []world.GatewayAddress{{Type: "IPAddress", Value: at.String()}},
 		},
 	)
-	token := filepath.Join(r.Dir, c.Name+"-"+name+"-token")
-	if err := os.WriteFile(token, []byte(SystemNamespace+"/"+name+"\n"), 0o600); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(g.Log)
+}
+
+// Restart starts a process in the gateway's pod, in place of one that has ended. It does not wait for anything.
+func (g *Gateway) Restart(ctx context.Context, flags ...string) error {
+	n := g.Pod.Node
+	c, r := n.Cluster, n.Cluster.rig
+	program, err := r.Program(ctx, "gateway")
 	if err != nil {
-		return nil, err
+		return err
+	}
+	token := filepath.Join(r.Dir, c.Name+"-"+g.name+"-token")
+	if err := os.WriteFile(token, []byte(SystemNamespace+"/"+g.name+"\n"), 0o600); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(g.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
 	}
 	defer log.Close()
-	cmd := exec.CommandContext(r.alive, program, "--gateway="+SystemNamespace+"/"+name, "--controller="+Controller, "--cluster-id="+c.Name, "--network="+c.Name,
-		"--root-cert="+r.rootFile(), "--token="+token, "--settle=100ms")
-	cmd.Env = append(os.Environ(), "POD_NAME="+name, "INSTANCE_IP="+g.Pod.Address.String(), "NODE_NAME="+n.Name)
+	cmd := exec.CommandContext(r.alive, program, append([]string{
+		"--gateway=" + SystemNamespace + "/" + g.name, "--controller=" + Controller, "--cluster-id=" + c.Name, "--network=" + c.Name,
+		"--root-cert=" + r.rootFile(), "--token=" + token, "--settle=100ms",
+	}, flags...)...)
+	cmd.Env = append(os.Environ(), "POD_NAME="+g.Pod.Name, "INSTANCE_IP="+g.Pod.Address.String(), "NODE_NAME="+n.Name)
 	cmd.Stdout, cmd.Stderr = log, log
 	g.Process, err = r.Start(g.Pod.Space, cmd)
-	return g, err
+	return err
 }
 
 // Ready waits until the gateway serves.
@@ -99,10 +121,8 @@ func (g *Gateway) Ready(ctx context.Context) error {
 func (n *Node) Masquerade(ctx context.Context) error {
 	rules := "add table ip rig; add chain ip rig out { type nat hook postrouting priority 100 ; }; add rule ip rig out ip saddr " + n.pods.String() +
 		" ip daddr != 10.77.0.0/16 oifname fabric masquerade"
-	return n.Space.Inside(func() error {
-		if text, err := exec.CommandContext(ctx, "nft", rules).CombinedOutput(); err != nil {
-			return fmt.Errorf("masquerade on %s: %w: %s", n.Name, err, text)
-		}
-		return nil
-	})
+	return n.Space.Filter(ctx, rules)
 }
+
+// Stop tells the gateway to end, as the kubelet does. It drains, and Ended says when it is done.
+func (g *Gateway) Stop() error { return g.Signal(syscall.SIGTERM) }

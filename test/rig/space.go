@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 
 	"github.com/vishvananda/netlink"
@@ -94,6 +95,26 @@ func (s *Space) Get(ctx context.Context, url string) ([]byte, error) {
 		err = fmt.Errorf("%s: %s: %.300s", url, answer.Status, body)
 	}
 	return body, err
+}
+
+// Filter has nft carry out its commands inside: all of them, or none.
+func (s *Space) Filter(ctx context.Context, commands string) error {
+	return s.Inside(func() error {
+		if text, err := exec.CommandContext(ctx, "nft", commands).CombinedOutput(); err != nil {
+			return fmt.Errorf("nft %s: %w: %s", commands, err, text)
+		}
+		return nil
+	})
+}
+
+// Swallow drops what comes and goes by a device, without a word to anybody, or stops to.
+func (s *Space) Swallow(ctx context.Context, device string, on bool) error {
+	if !on {
+		return s.Filter(ctx, "delete table inet swallow")
+	}
+	return s.Filter(ctx, "add table inet swallow; "+
+		"add chain inet swallow in { type filter hook input priority -300 ; }; add rule inet swallow in iifname "+device+" drop; "+
+		"add chain inet swallow out { type filter hook output priority -300 ; }; add rule inet swallow out oifname "+device+" drop")
 }
 
 // links runs f with a handle on the namespace's devices.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +21,6 @@ const (
 	trafficPatience = 30 * time.Second
 	// trafficPause is about how long a stream is silent between two messages.
 	trafficPause = time.Second
-	// trafficPort is where the server listens.
-	trafficPort = "8090"
 	// maxVisits bounds the visits at once.
 	maxVisits = 500
 	// maxFaults is how many faults are kept in words.
@@ -55,14 +54,17 @@ type TrafficCounts struct {
 	Refused, Lost int
 }
 
-// StartTraffic keeps a number of streams open, and makes so many visits a second, until Stop.
-func StartTraffic(ctx context.Context, client, server *Pod, streams int, visitsPerSecond float64) (*Traffic, error) {
-	l, err := server.Listen(ctx, "tcp", net.JoinHostPort("0.0.0.0", trafficPort))
+// TrafficPort is where the server of traffic listens.
+const TrafficPort = 8090
+
+// StartTraffic keeps a number of streams open, and makes so many visits a second, until Stop. The client finds the server at an address, its own or a service's.
+func StartTraffic(ctx context.Context, client, server *Pod, at netip.Addr, streams int, visitsPerSecond float64) (*Traffic, error) {
+	l, err := server.Listen(ctx, "tcp", fmt.Sprintf("0.0.0.0:%d", TrafficPort))
 	if err != nil {
 		return nil, err
 	}
 	t := &Traffic{
-		client: client, address: net.JoinHostPort(server.Address.String(), trafficPort), streams: streams,
+		client: client, address: netip.AddrPortFrom(at, TrafficPort).String(), streams: streams,
 		every: time.Duration(float64(time.Second) / visitsPerSecond), listener: l,
 	}
 	ctx, t.stop = context.WithCancel(ctx)

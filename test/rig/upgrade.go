@@ -52,7 +52,7 @@ func NewRollout(ctx context.Context, r *Rig, streams int, visitsPerSecond float6
 		}
 	}
 	var err error
-	out.Traffic, err = StartTraffic(ctx, pods[0], pods[1], streams, visitsPerSecond)
+	out.Traffic, err = StartTraffic(ctx, pods[0], pods[1], pods[1].Address, streams, visitsPerSecond)
 	return out, err
 }
 

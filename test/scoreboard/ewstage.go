@@ -32,11 +32,13 @@ type ewStage struct {
 type ewCluster struct {
 	*rig.Cluster
 	gateways []*rig.Gateway
+	node     *rig.Node
+	proxy    *rig.Proxy
 	servers  []*rig.Pod
 	service  netip.Addr
 }
 
-// ewPod is a pod of the service. To who connects to portByte it says its number and ends.
+// ewPod is a pod of the service. To who connects to portByte it says its number and ends; on portEcho it answers each question with that and its number.
 type ewPod struct {
 	*rig.Pod
 	cluster int
@@ -71,6 +73,7 @@ func newEWStage(ctx context.Context, shapes ...ewShape) (s *ewStage, err error) 
 		if err != nil {
 			return nil, err
 		}
+		c.node, c.proxy = node, proxy
 		ready = append(ready, proxy)
 		if i == 0 {
 			s.proxy = proxy
@@ -85,6 +88,9 @@ func newEWStage(ctx context.Context, shapes ...ewShape) (s *ewStage, err error) 
 			}
 			c.servers = append(c.servers, pod)
 			if err := s.serve(ctx, pod, i); err != nil {
+				return nil, err
+			}
+			if err := answerQuestions(ctx, pod, uint32(len(s.pods)-1)); err != nil {
 				return nil, err
 			}
 		}
@@ -177,7 +183,12 @@ func (s *ewStage) visits(ctx context.Context, connections, atOnce int) ([]int, e
 
 // metric adds up a metric of the client's proxy, over the series that have all of the labels, as they are written.
 func (s *ewStage) metric(ctx context.Context, name string, labels ...string) (sum float64, err error) {
-	text, err := s.proxy.Space.Get(ctx, "http://127.0.0.1:15020/metrics")
+	return metricOf(ctx, s.proxy.Space, name, labels...)
+}
+
+// metricOf is the same of the process whose pod this is.
+func metricOf(ctx context.Context, pod *rig.Space, name string, labels ...string) (sum float64, err error) {
+	text, err := pod.Get(ctx, "http://127.0.0.1:15020/metrics")
 	if err != nil {
 		return 0, err
 	}

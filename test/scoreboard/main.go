@@ -21,6 +21,10 @@
 // is for rows whose subject is a process of its own, the controller: it writes a profile of that process's time in what the row measures (the last part of it, if
 // there are several), and of its memory then to FILE.heap. Rows of connections through node proxies write one of each of the two, to FILE.0 and FILE.1.
 //
+//	go run ./test/scoreboard -n 5 ROW
+//
+// is for rows that do a thing many times and say so in the list: they do it so often instead.
+//
 //	go run ./test/scoreboard plot
 //
 // measures all rows of HBONE, a few minutes, writes what it found to docs/hbone-figures.json and draws docs/hbone-figures.svg. To draw that again without
@@ -78,9 +82,12 @@ var rows = map[string]row{
 	"discovery-propagate":   {"API event to every proxy having applied it: 10 clusters, 200 proxies, 100 changes a second", discoveryPropagate},
 	"discovery-subscribers": {"from one change to 1,000 subscribers having applied it (p99), and how often it is encoded for them", discoverySubscribers},
 	"ew-bulk":               {"one stream to another cluster through proxies and a gateway, against TLS-in-TLS relays; needs root", ewBulk},
+	"ew-deputy":             {"of -n attempts (10,000) to get through a gateway and proxies where one may not, those that pass; needs root", ewDeputy},
+	"ew-failover":           {"until requests succeed again after the loss of a gateway, a cluster, a link: p99 of -n rounds each (50); needs root", ewFailover},
 	"ew-existing":           {"what another cluster adds to a request of 1 KiB at 1,000 a second, over the own one: p50; needs root", ewExisting},
 	"ew-new":                {"what another cluster adds to a new connection, over the own one: p50; needs root", ewNew},
 	"ew-handshakes":         {"TLS handshakes for 10,000 connections to 10 pods in another cluster; needs root", ewHandshakes},
+	"ew-roll":               {"connections lost and refused by -n rolling restarts (100) of a gateway under 500 streams and 200 new connections a second; needs root", ewRoll},
 	"ew-spread":             {"busiest of 10 pods in another cluster, of the mean, for 100,000 connections; needs root", ewSpread},
 	"ew-weights":            {"how far each of three clusters' share of 100,000 connections is off its part; needs root", ewWeights},
 	"gateway-bulk":          {"processor time per byte through a gateway, as a multiple of a bare TLS forwarder's", gatewayBulk},
@@ -120,6 +127,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 	flags.Usage = func() { usage(problems) }
 	profile := flags.String("profile", "", "")
 	subject := flags.String("subject", "", "")
+	often := flags.Int("n", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -149,7 +157,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 		fmt.Fprintf(problems, "scoreboard: there is no row %q; without arguments the rows are listed\n", name)
 		return 2
 	}
-	ctx = withSubject(ctx, *subject)
+	ctx = withOften(withSubject(ctx, *subject), *often)
 	found, err := profiled(*profile, func() (result, error) { return r.measure(ctx, out) })
 	if err != nil {
 		return failed(err)
@@ -164,7 +172,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 }
 
 func usage(problems io.Writer) {
-	fmt.Fprintln(problems, "usage: scoreboard [-profile FILE] [-subject FILE] ROW, or plot, or draw; ROW is one of")
+	fmt.Fprintln(problems, "usage: scoreboard [-profile FILE] [-subject FILE] [-n TIMES] ROW, or plot, or draw; ROW is one of")
 	for _, name := range slices.Sorted(maps.Keys(rows)) {
 		fmt.Fprintf(problems, "  %-20s %s\n", name, rows[name].about)
 	}
