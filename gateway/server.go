@@ -178,6 +178,7 @@ func (s *Server) follow(view *directory.View) {
 		c.canonical = s.o.Source.Canonical
 		s.config.Store(c)
 		s.rejudge(c)
+		s.web.Rejudge()
 		s.o.Log.Info("configuration applied", "exports", len(g.Exports), "listeners", len(g.Listeners), "network", c.network,
 			"policies", len(g.Policies), "guardedServices", len(g.ServicePolicies))
 	} else if before == nil {

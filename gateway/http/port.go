@@ -129,6 +129,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if t.timeUp() {
 				t.reason = ReasonTimeout
 			}
+			if t.revoked() {
+				t.reason, t.err = ReasonRevoked, errRevoked
+			}
 			if cause := context.Cause(r.Context()); errors.Is(cause, errCut) {
 				t.reason, t.err = ReasonDrained, cause
 			}

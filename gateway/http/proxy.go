@@ -68,9 +68,10 @@ func choose(rule *mesh.HTTPRule) (*mesh.HTTPBackend, *Refusal) {
 // serve answers one request that a table has a target for.
 func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	rule := t.target.Rule
-	t.origin = r.Header.Get("Origin")
+	t.origin, t.from = r.Header.Get("Origin"), clientOf(r)
+	generation := s.standing.generation.Load()
 	if s.o.Admit != nil {
-		if err := s.o.Admit(clientOf(r), t.target.Listener.Port); err != nil {
+		if err := s.o.Admit(t.from, t.target.Listener.Port); err != nil {
 			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 			return
 		}
@@ -96,11 +97,20 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		s.redirect(t, w, r, d)
 		return
 	}
-	if err := s.admitTo(r, t.backend); err != nil {
+	if err := s.admitTo(t.from, t.backend); err != nil {
 		s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 		return
 	}
-	ctx := context.WithValue(r.Context(), tripKey{}, t)
+	ctx, end := context.WithCancelCause(context.WithValue(r.Context(), tripKey{}, t))
+	defer end(nil)
+	s.standing.add(t, end)
+	defer s.standing.remove(t)
+	if s.standing.generation.Load() != generation { // whoever judged the others anew did not see this one
+		if err := s.judge(t); err != nil {
+			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
+			return
+		}
+	}
 	if rule.RequestTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, rule.RequestTimeout, errTimeUp)
@@ -134,14 +144,17 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		return
 	}
 	s.proxy.ServeHTTP(w, r)
+	if t.reason == ReasonNone && t.revoked() { // an upgraded one, which just ends
+		t.reason, t.err = ReasonRevoked, errRevoked
+	}
 }
 
 // admitTo says why a client may not reach a backend, or nil.
-func (s *Server) admitTo(r *http.Request, b *mesh.HTTPBackend) error {
+func (s *Server) admitTo(from netip.Addr, b *mesh.HTTPBackend) error {
 	if s.o.AdmitTo == nil {
 		return nil
 	}
-	return s.o.AdmitTo(clientOf(r), b.Service, b.Port)
+	return s.o.AdmitTo(from, b.Service, b.Port)
 }
 
 // clientOf is the address of a request's client; zero, which no policy names, if it has none.

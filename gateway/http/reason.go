@@ -30,6 +30,8 @@ const (
 	ReasonMisdirected Reason = "misdirected"
 	// ReasonDenied: a policy does not let the client in.
 	ReasonDenied Reason = "denied"
+	// ReasonRevoked: a policy that came later does not let the client in.
+	ReasonRevoked Reason = "revoked"
 	// ReasonBadPath: the request's target is no path.
 	ReasonBadPath Reason = "bad_path"
 	// ReasonMethod: CONNECT, which is not served.
@@ -89,6 +91,8 @@ func refusalOf(ctx context.Context, err error) *Refusal {
 		return &Refusal{http.StatusRequestEntityTooLarge, ReasonTooLarge, err}
 	case errors.Is(cause, errTimeUp):
 		return &Refusal{http.StatusGatewayTimeout, ReasonTimeout, errTimeUp}
+	case errors.Is(cause, errRevoked):
+		return &Refusal{http.StatusForbidden, ReasonRevoked, errRevoked}
 	case errors.Is(cause, errCut):
 		return &Refusal{http.StatusServiceUnavailable, ReasonDrained, errCut}
 	case cause != nil:

@@ -44,6 +44,7 @@ type Server struct {
 	copies   sync.WaitGroup
 	kept     atomic.Int64 // bytes of bodies that are kept for copies and other attempts by requests that run
 	budgets  budgets
+	standing standing
 }
 
 // NewServer makes a Server; Port makes what is served.

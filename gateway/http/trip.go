@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -21,8 +22,9 @@ type trip struct {
 	target   *Target
 	backend  *mesh.HTTPBackend
 	path     string
-	grpc     bool   // the client speaks gRPC, and is answered in it
-	origin   string // of the script that sends it; empty: none says so
+	from     netip.Addr // the client's
+	grpc     bool       // the client speaks gRPC, and is answered in it
+	origin   string     // of the script that sends it; empty: none says so
 	mirrors  []*mesh.HTTPBackend
 	body     []byte // of a request that is mirrored
 	kept     int64  // memory that is reserved for what is kept of it
@@ -38,6 +40,11 @@ type trip struct {
 // timeUp says whether the time that the request had is over.
 func (t *trip) timeUp() bool {
 	return t.ctx != nil && errors.Is(context.Cause(t.ctx), errTimeUp)
+}
+
+// revoked says whether the request was ended because policies have turned against it.
+func (t *trip) revoked() bool {
+	return t.ctx != nil && errors.Is(context.Cause(t.ctx), errRevoked)
 }
 
 type tripKey struct{}
