@@ -4,10 +4,11 @@ package inner
 
 // option is one place where a new stream could go: a pod that sessions reach, or a session that is still being opened.
 type option struct {
-	load int    // streams of ours that it carries or will carry
-	room bool   // it takes another one
-	out  bool   // it failed lately
-	turn uint64 // when it was last chosen; less is longer ago
+	load int     // streams of ours that it carries or will carry
+	late float64 // streams that were given to it lately, see recency
+	room bool    // it takes another one
+	out  bool    // it failed lately
+	turn uint64  // when it was last chosen; less is longer ago
 }
 
 // verdict is what to do for a new stream.
@@ -71,10 +72,10 @@ func choose(options []option, s situation) (int, verdict) {
 	}
 }
 
-// less says whether a is the better place: it carries less, or as much and its last turn was earlier.
+// less says whether a is the better place: it carries less and was given less lately or, if that is the same, its last turn was earlier.
 func less(a, b option) bool {
-	if a.load != b.load {
-		return a.load < b.load
+	if x, y := float64(a.load)+a.late, float64(b.load)+b.late; x != y {
+		return x < y
 	}
 	return a.turn < b.turn
 }

@@ -167,6 +167,7 @@ func (p *Pool) take(key Key, r *Request, tried []string, m mood) (place, error) 
 			best.until = now.Add(firstOut) // one finds out whether it is back, the others do without it
 		}
 		s.streams++
+		best.late.add(1, now)
 		return place{session: s, verdict: use}, nil
 	}
 }

@@ -35,6 +35,40 @@ func TestPoolSpreadsWithFewSessions(t *testing.T) {
 	}
 }
 
+// Pods carry different numbers of connections that stay, as they do after some have come and gone. Those that come and go are spread all the same: if only what runs
+// counted, all of them would go to one pod.
+func TestPoolSpreadsShortStreamsBesideLongOnes(t *testing.T) {
+	s := newStage(t, 3)
+	now := time.Now()
+	s.pool.now = func() time.Time { return now }
+	long := map[string]int{}
+	for range 9 {
+		stream, err := s.open(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stream.Pod == "pod-0" && long["pod-0"] == 1 {
+			closeStream(stream)
+			continue
+		}
+		long[stream.Pod]++
+		t.Cleanup(func() { closeStream(stream) })
+	}
+	hits := map[string]int{}
+	for range 600 {
+		now = now.Add(time.Second / 30)
+		hits[s.call(nil)]++
+	}
+	for name, n := range hits {
+		if n < 160 || n > 240 {
+			t.Errorf("%s, which carries %d long streams, got %d of 600 short ones", name, long[name], n)
+		}
+	}
+	if len(hits) != 3 || long["pod-0"] != 1 {
+		t.Errorf("%v beside %v", hits, long)
+	}
+}
+
 // Connections that come at once, and stay, are spread too: those that come while sessions are being opened wait for them.
 func TestPoolSpreadsABurst(t *testing.T) {
 	s := newStage(t, 5)

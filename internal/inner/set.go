@@ -58,7 +58,7 @@ func (t *set) state(tried []string, now time.Time, wait bool) (options []option,
 		}
 		if len(p.sessions) > 0 {
 			load, room := p.load()
-			options, who = append(options, option{load: load, room: room, out: now.Before(p.until), turn: p.turn}), append(who, p)
+			options, who = append(options, option{load: load, late: p.late.of(now), room: room, out: now.Before(p.until), turn: p.turn}), append(who, p)
 		}
 	}
 	if !wait {
@@ -114,10 +114,27 @@ func (t *set) reached(s *session, now time.Time) {
 		}
 	}
 	t.capacity, t.asked = s.capacity, true
+	if len(p.sessions) == 0 {
+		// A pod that has joined is no better than the others because it has no past.
+		p.late = recency{}
+		p.late.add(max(t.late(now), float64(s.streams)), now)
+	}
 	t.turns++
 	p.turn = t.turns
 	p.sessions = append(p.sessions, s)
 	s.pod = p
+}
+
+// late is how many streams were given lately to a pod that is reached, on average.
+func (t *set) late(now time.Time) float64 {
+	sum, n := 0.0, 0
+	for _, p := range t.pods {
+		if len(p.sessions) > 0 {
+			sum += p.late.of(now)
+			n++
+		}
+	}
+	return sum / float64(max(n, 1))
 }
 
 // held is how many pods are reached.
