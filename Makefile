@@ -121,6 +121,10 @@ demo-down: ## Remove everything the demo made
 e2e: demo-setup ## The demo as a test: run it, then take everything down again and check that nothing is left
 	@$(OUT)/demo --down
 
+.PHONY: journey
+journey: demo-setup ## Three real clusters: everything is rolled under traffic, and one is lost; every request counts (needs root)
+	@$(OUT)/demo --journey --down
+
 .PHONY: conformance
 conformance: demo-setup ## Gateway API's own suite, on a cluster of its own (needs root; about 5 minutes, more the first time); RUNS=5 repeats it, REPORT=1 writes the report
 	@conformance/run.sh $(if $(REPORT),--report) $(if $(RUNS),--runs $(RUNS))

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,7 +20,7 @@ import (
 // checkRanges shows that the clusters' networks overlap: without that, the demo would prove less.
 func (d *demo) checkRanges(ctx context.Context) error {
 	var ranges [2]string
-	for i, c := range []*cluster{d.east, d.west} {
+	for i, c := range d.clusters {
 		var nodes corev1.NodeList
 		if err := c.client.List(ctx, &nodes); err != nil {
 			return err
@@ -37,81 +36,6 @@ func (d *demo) checkRanges(ctx context.Context) error {
 		ranges[i] = fmt.Sprintf("pods %s, API service %s", strings.Join(cidrs, " "), service.Spec.ClusterIP)
 	}
 	d.Check("pod and service ranges are the same in both clusters", ranges[0] == ranges[1], "east: %s; west: %s", ranges[0], ranges[1])
-	return nil
-}
-
-// installBoth installs, links, and waits until everything says that it is ready.
-func (d *demo) installBoth(ctx context.Context) error {
-	root, err := newRootCA()
-	if err != nil {
-		return err
-	}
-	if err := d.both(func(c *cluster) error { return install(ctx, c, root, d.Repository, d.Scratch) }); err != nil {
-		return err
-	}
-	if err := d.both(func(c *cluster) error {
-		for _, manifest := range []string{gatewayManifest, appManifest} {
-			if err := c.apply(ctx, manifest); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	if err := link(ctx, d.west, d.east); err != nil {
-		return err
-	}
-	if err := link(ctx, d.east, d.west); err != nil {
-		return err
-	}
-	d.Note("installed, waiting for everything to be ready")
-
-	for _, c := range []*cluster{d.east, d.west} {
-		for _, w := range []struct {
-			what string
-			ask  func(context.Context) (string, bool)
-		}{
-			{"controller is available", c.deploymentReady(systemNamespace, "isthmus-controller")},
-			{"agent runs on every node", c.daemonSetReady("isthmus-agent")},
-			{"node proxy runs on every node", c.daemonSetReady("isthmus-nodeproxy")},
-			{"GatewayClass eastwest is Accepted", c.classAccepted(gatewayName)},
-			{"ServiceScope default is Accepted", c.scopeAccepted("default")},
-			{"Gateway is Accepted and Programmed with an address", c.gatewayProgrammed()},
-			{"the gateway's Deployment, Service and ServiceAccount were provisioned", c.gatewayProvisioned()},
-			{"the app runs", c.deploymentReady(demoNamespace, "hello")},
-			{"the client runs", c.deploymentReady(demoNamespace, "client")},
-		} {
-			seen, ok := until(ctx, 90*time.Second, w.ask)
-			if !d.Check(c.Name+": "+w.what, ok, "%s", seen) {
-				return fmt.Errorf("%s: %s: %s", c.Name, w.what, seen)
-			}
-		}
-	}
-	for _, p := range []struct{ in, of *cluster }{{d.east, d.west}, {d.west, d.east}} {
-		seen, ok := until(ctx, 60*time.Second, p.in.remoteReady(p.of.Name))
-		if !d.Check(fmt.Sprintf("%s: RemoteCluster %s is Ready", p.in.Name, p.of.Name), ok, "%s", seen) {
-			return fmt.Errorf("link %s to %s: %s", p.in.Name, p.of.Name, seen)
-		}
-	}
-	if err := d.checkRoot(ctx); err != nil {
-		return err
-	}
-	d.installed, err = d.pods(ctx)
-	return err
-}
-
-// checkRoot shows that the workloads of both clusters trust one root.
-func (d *demo) checkRoot(ctx context.Context) error {
-	var roots [2]string
-	for i, c := range []*cluster{d.east, d.west} {
-		var cm corev1.ConfigMap
-		if err := c.client.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: "istio-ca-root-cert"}, &cm); err != nil {
-			return err
-		}
-		roots[i] = cm.Data["root-cert.pem"]
-	}
-	d.Check("one root CA in both clusters", roots[0] != "" && roots[0] == roots[1], "%d bytes of PEM, equal: %v", len(roots[0]), roots[0] == roots[1])
 	return nil
 }
 

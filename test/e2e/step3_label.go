@@ -24,7 +24,7 @@ const (
 
 // labelService calls one service from both clusters while its label comes and goes.
 func (d *demo) labelService(ctx context.Context) error {
-	for _, c := range []*cluster{d.east, d.west} {
+	for _, c := range d.clusters {
 		s, err := startStream(ctx, c, helloURL, d.marker, requestEvery)
 		if err != nil {
 			return err
@@ -77,13 +77,13 @@ func (d *demo) followLabel(ctx context.Context, c *cluster, s *stream) error {
 	return nil
 }
 
-// setGlobal labels the service in both clusters, or removes the label.
-func (d *demo) setGlobal(ctx context.Context, global bool) error {
+// setGlobal labels the service in all clusters, or removes the label.
+func (s *stage) setGlobal(ctx context.Context, global bool) error {
 	value := "null"
 	if global {
 		value = `"true"`
 	}
-	return d.both(func(c *cluster) error {
+	return s.each(func(c *cluster) error {
 		return c.patchService(ctx, "hello", fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, globalLabel, value))
 	})
 }

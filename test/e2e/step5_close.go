@@ -16,7 +16,7 @@ import (
 
 // preferClose keeps requests local, takes the local pods away under traffic, and brings them back.
 func (d *demo) preferClose(ctx context.Context) error {
-	for _, c := range []*cluster{d.east, d.west} {
+	for _, c := range d.clusters {
 		if err := c.patchService(ctx, "hello", `{"spec":{"trafficDistribution":"PreferClose"}}`); err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (d *demo) preferClose(ctx context.Context) error {
 
 	all, _ := s.Since(time.Time{})
 	d.Check("no request failed, those begun before the last local pod ended included", len(all.Failed()) == 0, "%d requests without retries, %s", len(all), failures(all))
-	for _, c := range []*cluster{d.east, d.west} {
+	for _, c := range d.clusters {
 		if err := c.patchService(ctx, "hello", `{"spec":{"trafficDistribution":null}}`); err != nil {
 			return err
 		}

@@ -92,7 +92,7 @@ func (d *demo) checkPods(ctx context.Context) error {
 // pods gives the restart count of every pod of ours and of the app's, by cluster, name and UID.
 func (d *demo) pods(ctx context.Context) (map[string]int32, error) {
 	restarts := map[string]int32{}
-	for _, c := range []*cluster{d.east, d.west} {
+	for _, c := range d.clusters {
 		for _, namespace := range []string{systemNamespace, demoNamespace} {
 			pods, err := c.clientset.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 			if err != nil {

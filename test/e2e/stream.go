@@ -20,6 +20,7 @@ import (
 type stream struct {
 	*traffic.Log
 	from   string
+	kept   bool // its connections are kept
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -29,11 +30,24 @@ type stream struct {
 
 // startStream begins requests from the cluster's client pod, each on a connection of its own, without retries.
 func startStream(ctx context.Context, c *cluster, url, marker string, interval time.Duration) (*stream, error) {
+	return startLoad(ctx, c, "--interval", interval.String(), "--marker", marker, url)
+}
+
+// startKept begins requests over n connections that are kept, each at the interval. That one breaks is a request that failed.
+func startKept(ctx context.Context, c *cluster, url, marker string, n int, interval time.Duration) (*stream, error) {
+	s, err := startLoad(ctx, c, "--keep", fmt.Sprint(n), "--interval", interval.String(), "--marker", marker, url)
+	if err != nil {
+		return nil, err
+	}
+	s.kept = true
+	return s, nil
+}
+
+func startLoad(ctx context.Context, c *cluster, arguments ...string) (*stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stream{Log: traffic.NewLog(), from: c.Name, cancel: cancel}
 	// A program started by exec outlives the kubectl that started it; the end of its standard input ends it.
-	s.cmd = c.kubectlCommand(ctx, "-n", demoNamespace, "exec", "-i", "deploy/client", "--",
-		"/demo-app", "load", "--until-eof", "--interval", interval.String(), "--marker", marker, url)
+	s.cmd = c.kubectlCommand(ctx, append([]string{"-n", demoNamespace, "exec", "-i", "deploy/client", "--", "/demo-app", "load", "--until-eof"}, arguments...)...)
 	s.cmd.Stderr = &s.stderr
 	stdin, err := s.cmd.StdinPipe()
 	if err != nil {

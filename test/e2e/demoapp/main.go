@@ -5,6 +5,7 @@
 //
 //	demo-app serve                  answer every request with who and where we are
 //	demo-app load URL               request URL on and on, one new connection each, one JSON line per answer
+//	demo-app load --keep 8 URL      the same over 8 connections that are kept: that one breaks is a request that failed
 //
 // The client never retries. The server, told to end, keeps answering for its lame-duck time, as a service that wants no
 // failed request during its rollouts must do on any Kubernetes.
@@ -93,6 +94,7 @@ func load(ctx context.Context, args []string) error {
 	count := flags.Int("count", 0, "how many requests; 0 is until told to end")
 	timeout := flags.Duration("timeout", 5*time.Second, "longest time for one request")
 	untilEOF := flags.Bool("until-eof", false, "end when standard input ends: whoever started this is gone")
+	keptConnections := flags.Int("keep", 0, "request over so many connections that are kept, each at the interval; 0: a new connection for each request")
 	marker := flags.String("marker", "", "text sent with each request and echoed by the server")
 	_ = flags.Parse(args)
 	if flags.NArg() != 1 {
@@ -107,6 +109,18 @@ func load(ctx context.Context, args []string) error {
 			cancel()
 		}()
 	}
+	results := make(chan traffic.Result, 1024)
+	if *keptConnections > 0 {
+		var failed error
+		go func() {
+			defer close(results)
+			failed = keep(ctx, *keptConnections, *interval, *timeout, flags.Arg(0), *marker, results)
+		}()
+		if err := printAll(results); err != nil {
+			return err
+		}
+		return failed
+	}
 	client := &http.Client{
 		Timeout: *timeout,
 		Transport: &http.Transport{
@@ -114,8 +128,6 @@ func load(ctx context.Context, args []string) error {
 			DialContext:       (&net.Dialer{Timeout: *timeout}).DialContext,
 		},
 	}
-	out := json.NewEncoder(os.Stdout)
-	results := make(chan traffic.Result, 1024)
 	inFlight := make(chan struct{}, 64)
 	go func() {
 		defer close(results)
@@ -140,6 +152,12 @@ func load(ctx context.Context, args []string) error {
 			inFlight <- struct{}{}
 		}
 	}()
+	return printAll(results)
+}
+
+// printAll writes results as they come, a line each.
+func printAll(results <-chan traffic.Result) error {
+	out := json.NewEncoder(os.Stdout)
 	for r := range results {
 		if err := out.Encode(r); err != nil {
 			return fmt.Errorf("write result: %w", err)
