@@ -22,7 +22,7 @@ const untranslatedWait = 500 * time.Millisecond
 const maxParentStatuses = 32
 
 // parentTypes are the condition types of a route's parent that we own.
-var parentTypes = []string{string(gatewayv1.RouteConditionAccepted), string(gatewayv1.RouteConditionResolvedRefs), string(gatewayv1.RouteConditionPartiallyInvalid)}
+var parentTypes = []string{string(gatewayv1.RouteConditionAccepted), string(gatewayv1.RouteConditionResolvedRefs), string(gatewayv1.RouteConditionPartiallyInvalid), translate.ConditionEnforced}
 
 // newHTTPRouteStatus writes what became of HTTPRoutes, see newRouteStatus.
 func newHTTPRouteStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {

@@ -55,7 +55,7 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 				out = append(out, attach(p, g)...)
 			}
 		}
-		if len(out) > 0 {
+		if out = append(out, x.atServices(ref, parents)...); len(out) > 0 {
 			findings[ref] = out
 		}
 	}

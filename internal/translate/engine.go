@@ -23,14 +23,15 @@ type Engine struct {
 	peers   map[string]*mesh.Policy           // policies that stand for PeerAuthentications
 	doubts  map[world.ObjectRef][]Finding     // about PeerAuthentications
 	gates   gateways                          // as last worked out
+	routed  multi[string, serviceName]        // namespace → services that need its automatic waypoint
 	limits  map[world.Cluster]world.ObjectRef // RemoteCluster on which a cluster's findings are
 	out     Output
 }
 
 // NewEngine is an engine for an empty state.
 func NewEngine(c world.Config) *Engine {
-	return &Engine{
-		x: newIndex(c), answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey]world.Cluster{},
+	e := &Engine{
+		x: newIndex(c), routed: multi[string, serviceName]{}, answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey]world.Cluster{},
 		slices: map[world.Key][]string{}, doors: map[string]*mesh.Workload{}, peers: map[string]*mesh.Policy{},
 		limits: map[world.Cluster]world.ObjectRef{},
 		out: Output{
@@ -39,6 +40,8 @@ func NewEngine(c world.Config) *Engine {
 			Remotes: map[world.Cluster]RemoteCount{}, Listeners: map[world.Key][]ListenerState{},
 		},
 	}
+	e.x.answerOf = func(n serviceName) *answer { return e.answers[n] }
+	return e
 }
 
 // Output is the whole answer. Its maps belong to the engine: they are valid, and to be read only, until the next Apply.
@@ -47,7 +50,7 @@ func (e *Engine) Output() Output {
 	if out.WantVIPs = maps.Clone(e.wanted); len(out.WantVIPs) == 0 {
 		out.WantVIPs = nil
 	}
-	out.WantSecrets = wantedSecrets(e.gates.secrets)
+	out.WantSecrets, out.WantWaypoints = wantedSecrets(e.gates.secrets), wantedWaypoints(e.routed)
 	return out
 }
 
@@ -65,7 +68,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 			Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key]*[]world.GatewayAddress{}, Scopes: map[world.Key]*ScopeStatus{},
 			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey]world.Cluster{},
-			Listeners: map[world.Key]*[]ListenerState{}, Secrets: map[world.Key]bool{},
+			Listeners: map[world.Key]*[]ListenerState{}, Secrets: map[world.Key]bool{}, Waypoints: map[string]bool{},
 		},
 	}
 	if t.gateways {

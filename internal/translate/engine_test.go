@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,10 +28,11 @@ type mirror struct {
 	out     Output
 	wanted  map[mesh.ServiceKey]world.Cluster
 	secrets set[world.Key]
+	routed  set[string]
 }
 
 func newMirror() *mirror {
-	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]world.Cluster{}, secrets: set[world.Key]{}}
+	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]world.Cluster{}, secrets: set[world.Key]{}, routed: set[string]{}}
 }
 
 func (m *mirror) apply(c Change) {
@@ -61,6 +63,16 @@ func (m *mirror) apply(c Change) {
 		}
 	}
 	m.out.WantSecrets = wantedSecrets(m.secrets)
+	for namespace, want := range c.Waypoints {
+		if want {
+			m.routed.add(namespace)
+		} else {
+			delete(m.routed, namespace)
+		}
+	}
+	if m.out.WantWaypoints = slices.Sorted(maps.Keys(m.routed)); len(m.routed) == 0 {
+		m.out.WantWaypoints = nil
+	}
 	for k, want := range c.VIPs {
 		if want != "" {
 			m.wanted[k] = want

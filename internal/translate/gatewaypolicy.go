@@ -59,7 +59,11 @@ func guarded(p *world.AuthorizationPolicy) set[serviceName] {
 func (x *index) told(config *mesh.Gateway, exports []mesh.ServiceKey, guards []mesh.ServicePolicies) *mesh.Gateway {
 	out := *config
 	out.Exports, out.ServicePolicies = exports, guards
-	out.Policies = x.gatewayPolicies(x.state.Gateways[world.Key{Cluster: x.config.LocalCluster, Namespace: config.Namespace, Name: config.Name}])
+	g := x.state.Gateways[world.Key{Cluster: x.config.LocalCluster, Namespace: config.Namespace, Name: config.Name}]
+	out.Policies = x.gatewayPolicies(g)
+	if g.Class == ClassWaypoint {
+		out.ServiceRoutes = x.serviceRoutes(g.Key)
+	}
 	return &out
 }
 

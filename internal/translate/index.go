@@ -60,11 +60,14 @@ type index struct {
 	unprovable         set[world.Cluster]         // remote clusters whose trust domain is none
 	doors              []door                     // other networks' gateways, sorted
 	claims             claims                     // addresses that other clusters say are theirs
+	answerOf           func(serviceName) *answer  // what was worked out last; nil: nothing
 
 	// HTTPRoutes and GRPCRoutes, all of our own cluster.
-	routesTo   multi[world.Key, world.ObjectRef] // Service, which may not be there → routes that refer to it
-	routesInto multi[string, world.ObjectRef]    // namespace's name → routes of others that refer to something in it
-	routesFrom multi[string, world.ObjectRef]    // namespace's name → routes in it
+	routesTo   multi[world.Key, world.ObjectRef]   // Service, which may not be there → routes that refer to it
+	routesInto multi[string, world.ObjectRef]      // namespace's name → routes of others that refer to something in it
+	routesFrom multi[string, world.ObjectRef]      // namespace's name → routes in it
+	routesAt   multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
+	attached   map[serviceName][]*attachment       // of the Services that were asked for since they or those routes changed
 	// The same for TLSRoutes, which are few and looked at anew each time.
 	tlsRoutesTo   multi[world.Key, world.Key]
 	tlsRoutesFrom multi[string, world.Key]
@@ -84,7 +87,7 @@ func newIndex(c world.Config) *index {
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, tlsRoutesTo: multi[world.Key, world.Key]{}, tlsRoutesFrom: multi[string, world.Key]{},
-		grantsIn: multi[string, world.Key]{}, routes: map[world.ObjectRef]*compiledRoute{},
+		grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName][]*attachment{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
 	}
 }
 
@@ -316,6 +319,7 @@ func (x *index) placePod(k world.Key, was, now *world.Pod) {
 func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 	n := nameOf(k)
 	t.names.add(n)
+	delete(x.attached, n)
 	if k.Cluster != x.config.LocalCluster {
 		t.clusters.add(k.Cluster)
 	}

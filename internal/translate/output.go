@@ -106,6 +106,8 @@ type Output struct {
 	WantVIPs map[mesh.ServiceKey]world.Cluster
 	// Listeners holds an entry per Gateway of ours, with its listeners in their order.
 	Listeners map[world.Key][]ListenerState
+	// WantWaypoints are the namespaces of our own cluster that need a Gateway AutomaticWaypoint, sorted: there are routes at Services, and labels name no waypoint.
+	WantWaypoints []string
 	// WantSecrets are those that listeners of our Gateways refer to, and may, sorted.
 	WantSecrets []world.Key
 }
@@ -121,9 +123,10 @@ type Change struct {
 	VIPs             map[mesh.ServiceKey]world.Cluster // which cluster it is for now; empty: wanted no longer
 	Listeners        map[world.Key]*[]ListenerState
 	Secrets          map[world.Key]bool // true: wanted now, false: wanted no longer
+	Waypoints        map[string]bool    // the same of namespaces' automatic waypoints
 }
 
 // Empty says that nothing changed.
 func (c Change) Empty() bool {
-	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs)+len(c.Listeners)+len(c.Secrets) == 0
+	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs)+len(c.Listeners)+len(c.Secrets)+len(c.Waypoints) == 0
 }

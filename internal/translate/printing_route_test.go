@@ -37,6 +37,20 @@ func printRouting(g *mesh.Gateway) []string {
 		}
 		lines = append(lines, line)
 	}
+	for _, of := range g.ServiceRoutes {
+		line := fmt.Sprintf("at-service %s %s:%d", g.Key(), of.Service, of.Port)
+		if of.Consumer != "" {
+			line += " for=" + of.Consumer
+		}
+		for _, r := range of.Routes {
+			if r.GRPC {
+				line += " grpc"
+			}
+			line += " route=" + r.Key().String()
+			routes[r] = true
+		}
+		lines = append(lines, line)
+	}
 	for r := range routes {
 		for i := range r.Rules {
 			lines = append(lines, fmt.Sprintf("rule     %s of %s %d%s", r.Key(), g.Key(), i, printHTTPRule(&r.Rules[i], r.Hostnames)))
@@ -152,6 +166,9 @@ func printListeners(o Output) []string {
 				lines = append(lines, fmt.Sprintf("attached %s %s=%d %s", k, l.Name, l.Attached, strings.Join(l.Kinds, ",")))
 			}
 		}
+	}
+	for _, namespace := range o.WantWaypoints {
+		lines = append(lines, "want-waypoint "+namespace)
 	}
 	for _, k := range o.WantSecrets {
 		lines = append(lines, "want-secret "+k.String())

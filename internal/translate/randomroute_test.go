@@ -38,10 +38,14 @@ func (g generator) routing() world.Object {
 func (g generator) route() *world.HTTPRoute {
 	out := &world.HTTPRoute{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"r1", "r2", "r3"})}, Generation: int64(g.IntN(3)), Created: int64(g.IntN(3))}
 	for range 1 + g.IntN(2) {
-		out.Parents = append(out.Parents, world.RouteParent{
+		p := world.RouteParent{
 			Group: pick(g, []string{gatewayv1.GroupName, gatewayv1.GroupName, gatewayv1.GroupName, ""}), Kind: "Gateway", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"gw", "gw2"}),
 			Section: pick(g, []string{"", "", "l0", "l1"}), Port: pick(g, []uint16{0, 0, 443}),
-		})
+		}
+		if g.chance(35) {
+			p.Group, p.Kind, p.Name, p.Section, p.Port = "", "Service", pick(g, someServices), pick(g, []string{"", "", "", "http"}), pick(g, []uint16{0, 0, 80, 81})
+		}
+		out.Parents = append(out.Parents, p)
 	}
 	out.Hostnames = pick(g, [][]string{nil, {"a.example.com"}, {"*.example.com", "b.example.org"}})
 	for range g.IntN(3) {
@@ -106,8 +110,11 @@ func (g generator) backend() gatewayv1.BackendObjectReference {
 	if g.chance(40) {
 		out.Namespace = ptr.To(gatewayv1.Namespace(pick(g, someNamespaces)))
 	}
-	if g.chance(5) {
+	switch {
+	case g.chance(5):
 		out.Kind = ptr.To(gatewayv1.Kind("Odd"))
+	case g.chance(20):
+		out.Group, out.Kind = ptr.To(gatewayv1.Group(groupMultiCluster)), ptr.To(gatewayv1.Kind(kindServiceImport))
 	}
 	return out
 }
@@ -150,13 +157,17 @@ func routeMoves(seed uint64, steps int) []move {
 					l.TLSMode, l.Certificates, l.TLSOptions = tlsPassthrough, nil, nil
 				}
 			}
+			if g.chance(15) {
+				gateway.Name, gateway.Class = AutomaticWaypoint, pick(g, []string{ClassWaypoint, "other"})
+				gateway.Listeners = []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE}}
+			}
 			o = gateway
 		case n < 90:
 			service := g.service()
 			service.Key = east(service.Namespace, pick(g, someServices))
 			o = service
 		default:
-			o = &world.Namespace{Key: world.Key{Cluster: "east", Name: pick(g, someNamespaces)}, Labels: pick(g, []map[string]string{nil, {"private": "yes"}})}
+			o = &world.Namespace{Key: world.Key{Cluster: "east", Name: pick(g, someNamespaces)}, Labels: pick(g, []map[string]string{nil, {"private": "yes"}, {world.LabelUseWaypoint: "none"}})}
 		}
 		m := move{step: step + 1, ref: o.Ref(), put: o}
 		if g.chance(25) {
@@ -170,7 +181,7 @@ func routeMoves(seed uint64, steps int) []move {
 // The engine says what Build says while routes, grants, Secrets, and all that they are about, come and go. Routes must attach on the way, or
 // nothing was shown.
 func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
-	attached, resolved, passed, secrets, calls, rivals := 0, 0, 0, 0, 0, 0
+	attached, resolved, passed, secrets, calls, rivals, routed, enforced, automatic := 0, 0, 0, 0, 0, 0, 0, 0, 0
 	for seed := range uint64(10) {
 		moves := routeMoves(seed, 200)
 		agree(t, moves)
@@ -179,7 +190,16 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 			engine.Apply(d)
 			out := engine.Output()
 			secrets += len(out.WantSecrets)
+			automatic += len(out.WantWaypoints)
 			for _, found := range out.Findings {
+				for _, f := range found {
+					switch {
+					case f.Type == ConditionEnforced && f.Status == isTrue:
+						enforced++
+					case f.Type == ConditionEnforced:
+						routed++
+					}
+				}
 				if slices.ContainsFunc(found, func(f Finding) bool { return f.Reason == routeConflicted }) {
 					rivals++
 				}
@@ -199,6 +219,9 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 				}
 			}
 		}
+	}
+	if routed < 50 || enforced < 5 || automatic < 50 {
+		t.Errorf("%d routes were at Services without a waypoint, %d at ones with one, and %d waypoints wanted: too few to show anything", routed, enforced, automatic)
 	}
 	if calls < 20 || rivals < 5 {
 		t.Errorf("%d GRPCRoutes were attached, and %d routes kept out: too few to show anything", calls, rivals)

@@ -161,6 +161,9 @@ func (r *revision) services() bool {
 				r.scopes.add(a.decided.by)
 			}
 		}
+		r.t.routes = r.t.routes || len(e.x.routesAt[n]) > 0
+		e.x.foldImported(n, before, after, r.t)
+		r.automatic(n, after.automatic)
 		r.participants(n, before, after)
 		r.service(e.x.serviceKey(n), after.service)
 		for uid := range before.remote {
@@ -190,6 +193,24 @@ func (r *revision) services() bool {
 		r.findings(world.ObjectRef{Kind: world.KindService, Key: n.in(e.x.config.LocalCluster)}, after.findings)
 	}
 	return exportsChanged
+}
+
+// automatic notes whether a service needs its namespace's automatic waypoint.
+func (r *revision) automatic(n serviceName, needs bool) {
+	routed := r.e.routed
+	had := len(routed[n.Namespace]) > 0
+	if needs {
+		routed.add(n.Namespace, n)
+	} else {
+		routed.remove(n.Namespace, n)
+	}
+	if has := len(routed[n.Namespace]) > 0; has == had {
+		return
+	} else if _, told := r.change.Waypoints[n.Namespace]; told {
+		delete(r.change.Waypoints, n.Namespace)
+	} else {
+		r.change.Waypoints[n.Namespace] = has
+	}
 }
 
 // without removes a name from a sorted list, in place: the list is the engine's own.

@@ -17,9 +17,11 @@ import (
 // compiledRoute is what a route means wherever it attaches. It depends on the route, on the Services that it refers to, and on grants.
 type compiledRoute struct {
 	route   *mesh.HTTPRoute
-	refs    trouble // why ResolvedRefs=False
-	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
-	left    int     // rules in force
+	refs    trouble        // why ResolvedRefs=False
+	dropped trouble        // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
+	left    int            // rules in force
+	crosses bool           // it refers to other namespaces
+	inMesh  *compiledRoute // what it means at Services, if that is something else and was asked for
 }
 
 // trouble is a reason and what to say of it; the zero one is none. The first reason stays, messages add up.
@@ -41,6 +43,7 @@ func (x *index) foldRoute(k world.ObjectRef, was, now *world.HTTPRoute, t *touch
 	}
 	delete(x.routes, k)
 	t.routes = true
+	x.foldServiceParents(k, parentsOf(was), parentsOf(now), t)
 	for _, to := range backendsOf(was) {
 		x.routesTo.remove(to, k)
 		x.routesInto.remove(to.Namespace, k)
@@ -106,13 +109,23 @@ func (x *index) compileRoute(k world.ObjectRef) *compiledRoute {
 	if c := x.routes[k]; c != nil {
 		return c
 	}
+	c := x.buildRoute(k, false)
+	x.routes[k] = c
+	return c
+}
+
+// buildRoute works out what a route means, at Gateways or at Services.
+func (x *index) buildRoute(k world.ObjectRef, atServices bool) *compiledRoute {
 	grpc := x.state.GRPCRoutes[k.Key]
 	r := x.state.HTTPRoutes[k.Key]
 	if k.Kind == world.KindGRPCRoute {
 		r = &grpc.HTTPRoute
 	}
-	c := &compiledRoute{route: &mesh.HTTPRoute{GRPC: k.Kind == world.KindGRPCRoute, Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames}}
-	b := ruleBuilder{x: x, route: k, out: c}
+	c := &compiledRoute{route: &mesh.HTTPRoute{GRPC: k.Kind == world.KindGRPCRoute, Namespace: r.Namespace, Name: r.Name, Created: r.Created}}
+	if !atServices {
+		c.route.Hostnames = r.Hostnames
+	}
+	b := ruleBuilder{x: x, route: k, out: c, ungranted: atServices}
 	for i := range r.Rules {
 		b.at = fmt.Sprintf("rules[%d]", i)
 		var matches []mesh.HTTPMatch
@@ -131,7 +144,6 @@ func (x *index) compileRoute(k world.ObjectRef) *compiledRoute {
 	if len(r.Rules) == 0 { // the API's default: one rule that matches everything
 		b.rule(&gatewayv1.HTTPRouteRule{}, everything())
 	}
-	x.routes[k] = c
 	return c
 }
 
@@ -141,6 +153,8 @@ type ruleBuilder struct {
 	route world.ObjectRef
 	at    string // the rule's field
 	out   *compiledRoute
+	// ungranted says that the route may refer to other namespaces without a grant.
+	ungranted bool
 }
 
 func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule, matches []mesh.HTTPMatch) {
@@ -177,7 +191,8 @@ func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule, matches []mesh.HTTPMatch)
 
 // backend finds what a reference of the route means. One that means nothing is a backend with a problem.
 func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) mesh.HTTPBackend {
-	service, port, problem := b.x.backendOf(b.route, ref)
+	b.out.crosses = b.out.crosses || ref.Namespace != nil && string(*ref.Namespace) != b.route.Namespace
+	service, port, problem := b.x.backendOf(b.route, ref, b.ungranted)
 	if problem.reason != "" {
 		message := at + ": " + problem.message
 		b.out.refs.add(problem.reason, "%s", message)
@@ -187,7 +202,7 @@ func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) m
 }
 
 // backendOf finds the port of a Service that a route refers to, or says why it may not.
-func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectReference) (service mesh.ServiceKey, port uint16, problem trouble) {
+func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectReference, ungranted bool) (service mesh.ServiceKey, port uint16, problem trouble) {
 	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) (mesh.ServiceKey, uint16, trouble) {
 		return mesh.ServiceKey{}, 0, trouble{string(reason), fmt.Sprintf(format, args...)}
 	}
@@ -201,14 +216,21 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 	if ref.Namespace != nil {
 		namespace = string(*ref.Namespace)
 	}
-	if group != "" || kind != string(world.KindService) {
-		return fail(gatewayv1.RouteReasonInvalidKind, "kind %s of group %q is not supported, only Service is", kind, group)
+	imported := group == groupMultiCluster && kind == kindServiceImport
+	if !imported && (group != "" || kind != string(world.KindService)) {
+		return fail(gatewayv1.RouteReasonInvalidKind, "kind %s of group %q is not supported, only Service and ServiceImport are", kind, group)
 	}
 	// Who may not refer learns nothing of what is there.
-	if !x.granted(from.Key, from.Kind, world.GrantTo{Kind: kind, Name: string(ref.Name)}, namespace) {
-		return fail(gatewayv1.RouteReasonRefNotPermitted, "no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to Service %s", namespace, from.Kind, from.Namespace, ref.Name)
+	if !ungranted && !x.granted(from.Key, from.Kind, world.GrantTo{Group: group, Kind: kind, Name: string(ref.Name)}, namespace) {
+		return fail(gatewayv1.RouteReasonRefNotPermitted, "no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to %s %s", namespace, from.Kind, from.Namespace, kind, ref.Name)
 	}
-	s := x.state.Services[from.In(namespace, string(ref.Name))]
+	n := serviceName{namespace, string(ref.Name)}
+	s := x.state.Services[n.in(x.config.LocalCluster)]
+	if a := x.answerOf(n); s == nil && a != nil && a.service != nil {
+		return x.importedPort(n, a, ref.Port)
+	} else if imported && (a == nil || !a.exported) {
+		return fail(gatewayv1.RouteReasonBackendNotFound, "no service %s/%s is shared between clusters", namespace, ref.Name)
+	}
 	if s == nil {
 		return fail(gatewayv1.RouteReasonBackendNotFound, "there is no Service %s/%s", namespace, ref.Name)
 	}
@@ -222,7 +244,7 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 		}
 		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s has no TCP port %d", namespace, ref.Name, wanted)
 	}
-	return x.serviceKey(serviceName{namespace, string(ref.Name)}), uint16(*ref.Port), trouble{}
+	return x.serviceKey(n), uint16(*ref.Port), trouble{}
 }
 
 // compareRoutes orders routes by precedence: the oldest first, then by name.

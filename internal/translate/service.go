@@ -15,14 +15,15 @@ import (
 
 // answer is all that follows from one service name.
 type answer struct {
-	service  *mesh.Service             // nil: not told
-	remote   map[string]*mesh.Workload // by UID: other networks' pods, seen from here
-	taken    map[world.Cluster]int     // remote clusters that take part → their healthy pods
-	wantVIP  world.Cluster             // which of those that have it the address is for; empty: none is wanted
-	exported bool                      // our own gateways let other clusters in
-	decided  decision                  // of our own cluster's rules about its own Service
-	conflict *Conflict
-	findings []Finding // on our own cluster's Service
+	service   *mesh.Service             // nil: not told
+	remote    map[string]*mesh.Workload // by UID: other networks' pods, seen from here
+	taken     map[world.Cluster]int     // remote clusters that take part → their healthy pods
+	wantVIP   world.Cluster             // which of those that have it the address is for; empty: none is wanted
+	exported  bool                      // our own gateways let other clusters in
+	decided   decision                  // of our own cluster's rules about its own Service
+	automatic bool                      // our own cluster's Service needs the namespace's automatic waypoint
+	conflict  *Conflict
+	findings  []Finding // on our own cluster's Service
 }
 
 // usable says whether a Service can be told at all: it is one, and has a port that the mesh carries.
@@ -74,6 +75,7 @@ func (x *index) answer(n serviceName) *answer {
 		if out.conflict != nil {
 			out.findings = append(out.findings, out.conflict.finding())
 		}
+		out.automatic = x.needsWaypoint(own)
 		waypoint, findings := x.serviceWaypoint(own)
 		out.service.Waypoint, out.findings = waypoint, append(out.findings, findings...)
 	}

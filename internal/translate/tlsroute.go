@@ -20,6 +20,7 @@ func (x *index) foldTLSRoute(k world.Key, was, now *world.TLSRoute, t *touched) 
 		return
 	}
 	t.routes = true
+	x.foldServiceParents(world.ObjectRef{Kind: world.KindTLSRoute, Key: k}, tlsParents(was), tlsParents(now), t)
 	for _, to := range tlsBackends(was) {
 		x.tlsRoutesTo.remove(to, k)
 	}
@@ -82,7 +83,7 @@ func (x *index) tlsRouteBackends(r *world.TLSRoute) (out []mesh.TLSBackend, refs
 				b.Weight = uint32(max(*ref.Weight, 0))
 			}
 			var problem trouble
-			if b.Service, b.Port, problem = x.backendOf(r.Ref(), ref.BackendObjectReference); problem.reason != "" {
+			if b.Service, b.Port, problem = x.backendOf(r.Ref(), ref.BackendObjectReference, false); problem.reason != "" {
 				b.Problem = fmt.Sprintf("rules[%d].backendRefs[%d]: %s", i, j, problem.message)
 				refs.add(problem.reason, "%s", b.Problem)
 			}

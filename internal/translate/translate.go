@@ -41,7 +41,9 @@ func Build(s *world.State, c world.Config) Output {
 
 	// Services, and what they say of other networks.
 	answers, sums := map[serviceName]*answer{}, newTotals()
+	x.answerOf = func(n serviceName) *answer { return answers[n] }
 	var exports []serviceName
+	automatic := multi[string, serviceName]{}
 	for n := range x.clustersOf {
 		a := x.answer(n)
 		answers[n] = a
@@ -58,11 +60,16 @@ func Build(s *world.State, c world.Config) Output {
 			}
 			out.WantVIPs[x.serviceKey(n)] = a.wantVIP
 		}
+		if a.automatic {
+			automatic.add(n.Namespace, n)
+		}
 		if a.exported {
 			exports = append(exports, n)
 		}
 		find(world.ObjectRef{Kind: world.KindService, Key: n.in(c.LocalCluster)}, a.findings)
 	}
+	out.WantWaypoints = wantedWaypoints(automatic)
+	clear(x.routes) // what they refer to was not all worked out yet
 	slices.SortFunc(exports, compareNames)
 
 	// Pods, and endpoints that are none.

@@ -64,13 +64,16 @@ func (x *index) wishFor(of map[string]string, c world.Cluster, namespace string)
 
 // serviceWaypoint is the waypoint in front of a Service of our own cluster, and what to say of it there.
 func (x *index) serviceWaypoint(s *world.Service) (*mesh.GatewayAddress, []Finding) {
-	w, own := x.wishFor(s.Labels, s.Cluster, s.Namespace)
+	w, own := x.serviceWish(s)
 	if !w.wanted() {
 		return nil, nil
 	}
 	at, reason, message := x.bind(w.gateway, s.Namespace, forServices)
 	if reason == ReasonWaypointForOthers && !own {
 		return nil, nil // a namespace's waypoint may well be for its workloads
+	}
+	if at == nil && x.automatic(w.gateway) && x.needsWaypoint(s) {
+		return nil, nil // nobody asked for it here; what is missing is said on the routes
 	}
 	f := Finding{Type: ConditionWaypointBound, Status: isTrue, Reason: ReasonWaypointAccepted,
 		Message: fmt.Sprintf("connections to the Service go through waypoint %s/%s", w.gateway.Namespace, w.gateway.Name)}
@@ -171,6 +174,13 @@ func (t *touched) waypointOf(x *index, gateway world.Key) {
 	}
 	for pod := range x.madePods[gateway] {
 		t.pods.add(pod)
+	}
+	if x.automatic(gateway) {
+		for n := range x.namesIn[gateway.Namespace] {
+			if len(x.routesAt[n]) > 0 {
+				t.names.add(n)
+			}
+		}
 	}
 	for namespace := range x.waypointNamespaces[gateway] {
 		t.everythingIn(x, namespace)
