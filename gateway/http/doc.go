@@ -10,6 +10,7 @@
 // A request that is not carried is answered with a status, a reason (also sent as x-isthmus-reason), a counter, and a line in the access log.
 //
 // Endpoints are looked up in the directory for every request. A connection that cannot be made is tried at another endpoint, as nothing of the
-// request was sent; what failed later only if the rule says so (see retry.go), within a budget. Connections to endpoints are kept and used again by net/http's Transport: how one
+// request was sent; what failed later only if the rule says so (see retry.go), within a budget. Connections to endpoints are kept and used again: plain requests in
+// HTTP/1.1 drive theirs themselves (see direct.go), all others have net/http's Transport. How one
 // request is carried to one endpoint is behind [Carrier], which a faster one can take the place of.
 package http

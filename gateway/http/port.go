@@ -115,7 +115,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := &trip{began: s.o.Now(), reason: ReasonNone, grpc: isGRPC(r)}
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
 	if r.ProtoMajor == 1 {
-		a.begin()
+		if r.Header["Expect"] != nil { // the library will write before we do
+			a.begin()
+		}
 	} else { // each stream has a deadline of its own
 		a.watch = newWatch(s.o.Limits.StallTime, func() { _ = a.control.SetWriteDeadline(time.Unix(1, 0)) })
 	}

@@ -114,6 +114,12 @@ func compareCandidates(a, b *candidate) int {
 	)
 }
 
+// Find is what takes a request; nil: nothing does. It is what Port asks for each.
+func (t *Table) Find(r *http.Request) *Target {
+	target, _, _ := find(t, r)
+	return target
+}
+
 // listener is the one that takes requests for a host; nil: none.
 func (t *Table) listener(host string) *site {
 	s, _ := t.listeners.best(host)

@@ -20,8 +20,11 @@ const (
 	answerHeaderBytes = 256 << 10
 )
 
-// transports is the Carrier of net/http: connections are kept per address, apart by protocol.
-type transports struct{ http1, http2 *http.Transport }
+// transports is the Carrier of net/http: connections are kept per address, apart by protocol. Plain requests in HTTP/1.1 have a way of their own.
+type transports struct {
+	direct       direct
+	http1, http2 *http.Transport
+}
 
 // NewTransports makes a Carrier that connects with TCP, or with dial if it is not nil.
 func NewTransports(l Limits, dial func(ctx context.Context, network, address string) (net.Conn, error)) Carrier {
@@ -45,8 +48,9 @@ func NewTransports(l Limits, dial func(ctx context.Context, network, address str
 		}
 	}
 	return &transports{
-		http1: make1(func(p *http.Protocols) { p.SetHTTP1(true) }),
-		http2: make1(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }),
+		direct: direct{dial: dial},
+		http1:  make1(func(p *http.Protocols) { p.SetHTTP1(true) }),
+		http2:  make1(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }),
 	}
 }
 
@@ -55,11 +59,15 @@ func (t *transports) Carry(to Endpoint, r *http.Request) (*http.Response, error)
 	if to.HTTP2 && r.Header.Get("Upgrade") == "" { // HTTP/2 has no upgrades
 		return t.http2.RoundTrip(r)
 	}
+	if t.direct.takes(r) {
+		return t.direct.carry(to, r)
+	}
 	return t.http1.RoundTrip(r)
 }
 
 // Forget implements Carrier.
 func (t *transports) Forget() {
+	t.direct.forget()
 	t.http1.CloseIdleConnections()
 	t.http2.CloseIdleConnections()
 }

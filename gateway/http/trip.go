@@ -75,6 +75,9 @@ func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		a.status = status
 	}
+	if status < http.StatusOK && a.watch == nil {
+		a.hurry() // it is sent at once
+	}
 	a.ResponseWriter.WriteHeader(status)
 }
 
@@ -113,9 +116,11 @@ func (a *answer) begin() { _ = a.control.SetWriteDeadline(time.Time{}) }
 
 // end bounds the time for what the library still holds back, which for a small answer is all of it.
 func (a *answer) end() {
-	if a.watch != nil {
-		a.watch.end()
+	if a.watch == nil {
+		a.hurry()
+		return
 	}
+	a.watch.end()
 	_ = a.control.SetWriteDeadline(a.now().Add(a.stall))
 }
 

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/textproto"
+	"syscall"
+	"time"
+)
+
+const (
+	// directBuffer is how much of requests and answers is gathered before a system call, in bytes: the headers and the body of a small one.
+	directBuffer = 4 << 10
+	// maxInformational bounds how many answers of 1xx may come before the real one.
+	maxInformational = 5
+)
+
+// directConn is an HTTP/1.1 connection to an endpoint. It belongs to the request that has it, or to the pool.
+type directConn struct {
+	nc    net.Conn
+	at    netip.AddrPort
+	idle  *idleConns
+	r     *bufio.Reader // of the connection itself, through Read
+	w     *bufio.Writer
+	left  int64 // bytes that may still be read; bounds an answer's headers
+	since time.Time
+	used  bool // for a request before this one
+
+	raw   syscall.RawConn // nil: whether the endpoint has closed it cannot be asked
+	peek  func(fd uintptr) bool
+	quiet bool // what peek found
+}
+
+func newDirectConn(nc net.Conn, at netip.AddrPort, idle *idleConns) *directConn {
+	c := &directConn{nc: nc, at: at, idle: idle}
+	c.r, c.w = bufio.NewReaderSize(c, directBuffer), bufio.NewWriterSize(nc, directBuffer)
+	if s, ok := nc.(syscall.Conn); ok {
+		c.raw, _ = s.SyscallConn()
+		var one [1]byte
+		c.peek = func(fd uintptr) bool {
+			_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			c.quiet = errors.Is(err, syscall.EAGAIN)
+			return true
+		}
+	}
+	return c
+}
+
+// Read implements io.Reader for the buffer.
+func (c *directConn) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errHeadersTooLarge
+	}
+	n, err := c.nc.Read(p[:min(int64(len(p)), c.left)])
+	c.left -= int64(n)
+	return n, err
+}
+
+var errHeadersTooLarge = fmt.Errorf("the headers of the answer are larger than %d bytes", answerHeaderBytes)
+
+// silent says whether a kept connection is still open, and nothing came that nobody asked for.
+func (c *directConn) silent() bool {
+	if c.raw == nil || c.r.Buffered() > 0 {
+		return false
+	}
+	c.quiet = false
+	return c.raw.Read(c.peek) == nil && c.quiet
+}
+
+// exchange sends a request and reads the head of its answer. The connection is closed after an error.
+func (c *directConn) exchange(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	stop := context.AfterFunc(ctx, func() { _ = c.nc.SetDeadline(past) })
+	response, err := c.ask(r)
+	if err != nil {
+		stop()
+		c.nc.Close()
+		if cause := ctx.Err(); cause != nil {
+			return nil, cause
+		}
+		return nil, err
+	}
+	b := &directBodyReader{body: response.Body, conn: c, stop: stop, keep: !response.Close}
+	if response.Body == http.NoBody {
+		b.finish(true)
+		return response, nil
+	}
+	response.Body = b
+	return response, nil
+}
+
+func (c *directConn) ask(r *http.Request) (*http.Response, error) {
+	c.left = answerHeaderBytes
+	body := &watchedBody{ReadCloser: r.Body}
+	if r.ContentLength > 0 {
+		r.Body = body
+	}
+	err := r.Write(c.w)
+	if r.ContentLength > 0 {
+		r.Body = body.ReadCloser
+	}
+	if body.err != nil {
+		return nil, body.err // Write hides what it is
+	}
+	if err == nil {
+		err = c.w.Flush()
+	}
+	if err == nil {
+		_, err = c.r.Peek(1)
+	}
+	if err != nil {
+		if c.used && c.left == answerHeaderBytes {
+			return nil, fmt.Errorf("%w: %w", errStale, err)
+		}
+		return nil, err
+	}
+	for range maxInformational {
+		response, err := http.ReadResponse(c.r, r)
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if response.StatusCode >= http.StatusOK {
+			c.left = math.MaxInt64
+			return response, nil
+		}
+		if response.StatusCode == http.StatusSwitchingProtocols {
+			return nil, errors.New("the endpoint switches protocols, which nobody asked for")
+		}
+		if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.Got1xxResponse != nil {
+			if err := trace.Got1xxResponse(response.StatusCode, textproto.MIMEHeader(response.Header)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, fmt.Errorf("more than %d answers of 1xx", maxInformational)
+}
+
+// watchedBody remembers why a request's body could not be read, which is no fault of the endpoint.
+type watchedBody struct {
+	io.ReadCloser
+	err error
+}
+
+// Read gives what the client sent.
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
+}
+
+// directBodyReader is an answer's body. When it ends, its connection is kept for the next request.
+type directBodyReader struct {
+	body io.ReadCloser
+	conn *directConn // nil when done
+	stop func() bool // ends the watch for the end of the request
+	keep bool        // the endpoint does
+}
+
+// Read gives what the endpoint sends.
+func (b *directBodyReader) Read(p []byte) (int, error) {
+	if b.conn == nil {
+		return 0, io.EOF
+	}
+	n, err := b.body.Read(p)
+	if err != nil {
+		b.finish(errors.Is(err, io.EOF))
+	}
+	return n, err
+}
+
+// Close ends the connection, unless the body was read to its end.
+func (b *directBodyReader) Close() error {
+	if b.conn != nil {
+		b.finish(false)
+	}
+	return nil
+}
+
+func (b *directBodyReader) finish(whole bool) {
+	c := b.conn
+	b.conn = nil
+	// Once stop says false, a deadline is being set.
+	if b.stop() && whole && b.keep && c.raw != nil && c.r.Buffered() == 0 {
+		c.used = true
+		c.idle.put(c)
+		return
+	}
+	c.nc.Close()
+}
