@@ -5,6 +5,7 @@ package reach
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/netip"
 	"time"
@@ -21,6 +22,9 @@ const (
 	attemptTimeout = 3 * time.Second
 	// maxAttempts bounds how many endpoints one connection tries.
 	maxAttempts = 5
+	// againAfter is when gateways that could not be connected are tried once more, if nothing else is left to try, and twice that when again: behind one address there may be
+	// several processes, of which one was just replaced.
+	againAfter = 100 * time.Millisecond
 )
 
 // Search looks for an endpoint that can be connected, for one connection or one request. What it does to the world is handed in; C is what it finds.
@@ -58,14 +62,21 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		failedPlan     Plan
 		why            *Refusal
 		none           C
+		failing        directory.Out // of what was tried, what failed itself and not its gateway
+		again          bool          // a gateway failed
+		pause          = againAfter
 	)
 	for range maxAttempts {
 		plan, refusal := a.Decide(Choice{Avoid: tried, Ejected: ejected, Random: a.Random})
 		if refusal != nil && (why != nil || plan.Picked == "") {
-			if why != nil {
+			if why == nil {
+				return plan, none, refusal
+			}
+			if !again || !wait(ctx, pause) {
 				return failedPlan, none, why // nothing else is left: what went wrong before says more
 			}
-			return plan, none, refusal
+			tried, again, pause = directory.Out{Endpoints: maps.Clone(failing.Endpoints)}, false, 2*pause
+			continue
 		}
 		failed := &Failure{Refusal: refusal}
 		if refusal == nil {
@@ -87,8 +98,21 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		if tried, more = a.blame(plan, failed, dst, tried); !more || ctx.Err() != nil {
 			break
 		}
+		if again = again || failed.Gateway; !failed.Gateway {
+			failing = avoidEndpoint(failing, plan.Picked)
+		}
 	}
 	return failedPlan, none, why
+}
+
+// wait says whether that much of ctx's time was left.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // dialOne gives an attempt a part of the time that is left, if there could be another one.

@@ -45,7 +45,9 @@ func (s *searcher) connect(ctx context.Context, dst string) (*Conn, *Refusal) {
 		Dial: func(ctx context.Context, plan Plan) (*Conn, *Failure) {
 			s.dialled = append(s.dialled, plan.Dial.Addr().String())
 			if f := s.behave[plan.Dial]; f != nil {
-				return nil, f(ctx)
+				if failure := f(ctx); failure != nil {
+					return nil, failure
+				}
 			}
 			return &Conn{}, nil
 		},
@@ -303,6 +305,39 @@ func TestAttemptsTryTheOtherPodsOfAGateway(t *testing.T) {
 	if s.connect(t.Context(), "10.96.0.1:80"); !slices.Equal(s.dialled, []string{"203.0.113.2"}) {
 		t.Errorf("then dialled %v", s.dialled)
 	}
+}
+
+// Behind the only address of a gateway a process that is being replaced refuses: the next one there is a moment away.
+func TestAttemptsTryTheOnlyGatewayAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, host := westGate("203.0.113.1")
+		s := newSearcher(
+			shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)), podWorkload("cart-2", "10.0.0.2", serves("cart", 80, 8080)),
+		)
+		s.behave[tunnel("10.0.0.2")] = closedPort
+		s.behave[tunnel("203.0.113.1")] = func(ctx context.Context) *Failure {
+			if slices.Index(s.dialled, "203.0.113.1") == len(s.dialled)-1 {
+				return brokenGateway(ctx)
+			}
+			return nil
+		}
+		began := time.Now()
+		_, refusal := s.connect(t.Context(), "10.96.0.1:80")
+		if want := []string{"203.0.113.1", "10.0.0.2", "203.0.113.1"}; refusal != nil || !slices.Equal(s.dialled, want) {
+			t.Errorf("dialled %v, want %v; %v", s.dialled, want, refusal)
+		}
+		if took := time.Since(began); took != againAfter {
+			t.Errorf("it took %v", took)
+		}
+		// One that stays away is given up.
+		s.behave[tunnel("203.0.113.1")] = brokenGateway
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d != nil || refusal == nil || len(s.dialled) < 2 || len(s.dialled) > maxAttempts {
+			t.Errorf("dialled %v; %v", s.dialled, refusal)
+		}
+		if took := time.Since(began); took > 10*againAfter {
+			t.Errorf("to give up took %v", took)
+		}
+	})
 }
 
 // hosts answers look-ups.

@@ -17,6 +17,8 @@ const (
 	rollReplicas = 2
 	rollStreams  = 500
 	rollVisits   = 200 // new connections a second
+	// rollSettle is how long a pod that was told to end may still be sent connections; of the product it is 5 s.
+	rollSettle = "2s"
 	// rollFewest is the share of visits that a busy machine must have had time for, lest nothing was tried.
 	rollFewest = 0.25
 )
@@ -57,7 +59,7 @@ func ewRoll(ctx context.Context, out io.Writer) (_ result, err error) {
 	}
 	at := east.Service("cart", global, []uint16{rig.TrafficPort})
 	west.Service("cart", global, []uint16{rig.TrafficPort}, pods[1])
-	gateways, err := nodes[1].StartReplicas(ctx, "eastwest", rollReplicas)
+	gateways, err := nodes[1].StartReplicas(ctx, "eastwest", rollReplicas, "--settle="+rollSettle)
 	if err != nil {
 		return result{}, err
 	}
