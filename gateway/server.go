@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
@@ -83,7 +85,9 @@ type Server struct {
 	draining    atomic.Bool
 	unboundText atomic.Pointer[string] // why a listener is not bound; nil if all are
 
-	web *gatewayhttp.Server
+	web     *gatewayhttp.Server
+	tunnels *reach.Tunnels // to endpoints in the mesh
+	health  *reach.Health
 
 	listeners map[uint16]*listener // for HBONE, by bind port; owned by Run
 	webPorts  map[uint16]*webPort  // for HTTP, by bind port; owned by Run
@@ -129,7 +133,10 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s.metrics = newMetrics(o.Metrics, s)
 	s.o.HBONE.Observe = s.metrics.event
+	s.health = reach.NewHealth(o.Now, rand.Float64)
+	s.tunnels = reach.NewTunnels(reach.TunnelOptions{Certificates: o.Source, Connect: o.Dial, Settings: s.o.HBONE, Health: s.health})
 	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
+		Tunnels: newTunnelCarrier(s), Self: s.webSelf,
 		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest, AdmitTo: s.admitRequestTo,
 		Limits: o.HTTP, Metrics: o.Metrics, Now: o.Now,
 	})
@@ -140,6 +147,7 @@ func NewServer(o Options) (*Server, error) {
 // Run serves until ctx ends, and then drains: it stays as it is for Settle while readiness already says no, then takes no more
 // connections and streams, and returns when the last stream has ended or Drain is over.
 func (s *Server) Run(ctx context.Context) {
+	defer s.tunnels.Close() //nolint:errcheck // it says how tunnels ended, of which nobody needs to know any more
 	defer s.web.Close()
 	defer s.wait.Wait()
 	defer s.cut()

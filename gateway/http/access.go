@@ -18,7 +18,9 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 		backend = t.backend.Service.String()
 	}
 	if e := t.endpoint.Load(); e != nil {
-		endpoint = e.Addr.String()
+		if endpoint = e.Addr.String(); !e.Addr.IsValid() {
+			endpoint = e.Workload.UID
+		}
 	}
 	s.metrics.done(route, a.status, t.reason, took)
 	detail := ""

@@ -27,6 +27,10 @@ type Options struct {
 	Admit func(from netip.Addr, port uint16) error
 	// AdmitTo, if not nil, decides the same about a port of the service that a request or a copy of one would go to.
 	AdmitTo func(from netip.Addr, service mesh.ServiceKey, port uint16) error
+	// Tunnels, if not nil, carries requests to endpoints that are in the mesh, and lets those of other networks be picked; else what is there is asked in plain HTTP. Self, if not
+	// nil, is the gateway's own pod, by which endpoints are near or far.
+	Tunnels Carrier
+	Self    func() *mesh.Workload
 	Limits  Limits
 	Metrics prometheus.Registerer
 	// Carrier and Now are the world outside; the zero values are net/http's Transport and the clock.
@@ -70,4 +74,7 @@ func (s *Server) network() string { return s.o.Network() }
 func (s *Server) Close() {
 	s.copies.Wait()
 	s.o.Carrier.Forget()
+	if s.o.Tunnels != nil {
+		s.o.Tunnels.Forget()
+	}
 }

@@ -19,9 +19,20 @@ import (
 // Endpoint is where a request goes.
 type Endpoint struct {
 	Workload *mesh.Workload
-	Addr     netip.AddrPort
+	// Addr is not valid if it is in another network.
+	Addr netip.AddrPort
+	// Service and Port are what it was picked for.
+	Service *mesh.Service
+	Port    uint16
 	// HTTP2 says that it speaks HTTP/2 without TLS, and is not to be asked in HTTP/1.1.
 	HTTP2 bool
+	// Others says that there is another one, which could be tried instead.
+	Others bool
+}
+
+// tunnelled says whether only a tunnel leads to the endpoint, or the safer way.
+func (e *Endpoint) tunnelled() bool {
+	return !e.Addr.IsValid() || e.Workload.Tunnel == mesh.TunnelHBONE
 }
 
 // Carrier carries requests to endpoints. It is the seam at which another way to keep connections fits in.
@@ -64,7 +75,11 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 			t.endpoint.Store(&to)
 		}
 		r.URL.Scheme, r.URL.Host = "http", to.Addr.String()
-		response, err := s.o.Carrier.Carry(to, r)
+		carrier := s.o.Carrier
+		if s.o.Tunnels != nil && to.tunnelled() {
+			carrier = s.o.Tunnels
+		}
+		response, err := carrier.Carry(to, r)
 		if err == nil {
 			s.outliers.succeeded(to.Workload.UID)
 			return response, nil
@@ -83,7 +98,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 	return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
 }
 
-// endpoint picks one of a backend's endpoints in our own network, if it can one that has not failed.
+// endpoint picks one of a backend's endpoints, in our own network or, if there are tunnels, in any, if it can one that has not failed.
 func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out, failed map[string]struct{}) (Endpoint, *Refusal) {
 	view := s.o.Directory.Load()
 	service := view.Service(b.Service)
@@ -99,17 +114,27 @@ func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out, failed map[s
 	}
 	want := directory.Want{
 		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(), failed)},
-		LocalOnly: true, Random: rand.Uint64N,
+		LocalOnly: s.o.Tunnels == nil, Random: rand.Uint64N,
+	}
+	if s.o.Self != nil {
+		want.Client = s.o.Self()
 	}
 	e, ok := directory.Pick(view, want)
-	if !ok || !e.Addr.IsValid() || e.Port.Target == 0 {
+	if !ok || !e.Remote(want.Network) && (!e.Addr.IsValid() || e.Port.Target == 0) {
 		return none(fmt.Errorf("service %s, port %d: no endpoint is ready", b.Service, b.Port))
 	}
 	app := e.Port.App
 	if app == mesh.AppUnknown {
 		app = port.App
 	}
-	return Endpoint{e.Workload, netip.AddrPortFrom(e.Addr, e.Port.Target), b.HTTP2 || app == mesh.AppHTTP2 || app == mesh.AppGRPC}, nil
+	to := Endpoint{
+		Workload: e.Workload, Service: service, Port: b.Port, Others: e.Others,
+		HTTP2: b.HTTP2 || app == mesh.AppHTTP2 || app == mesh.AppGRPC,
+	}
+	if e.Addr.IsValid() {
+		to.Addr = netip.AddrPortFrom(e.Addr, e.Port.Target)
+	}
+	return to, nil
 }
 
 // both are the members of two sets, of which the first is ours to change.

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
+)
+
+// maxLanes bounds over how many kept connections at a time requests to one other network take turns: as many as pods that inner tunnels reach there.
+const maxLanes = 64
+
+// tunnelCarrier carries requests to endpoints in the mesh: in a tunnel to the node proxy of a pod of our own network, or in a double one through the gateway of another network. Connections
+// are kept, as those of any other client; tunnels are shared by all of them.
+type tunnelCarrier struct {
+	gatewayhttp.Carrier
+	server *Server
+	turn   atomic.Uint64
+}
+
+func newTunnelCarrier(s *Server) *tunnelCarrier {
+	c := &tunnelCarrier{server: s}
+	c.Carrier = gatewayhttp.NewPlaced(c.dial)
+	return c
+}
+
+// Carry implements gatewayhttp.Carrier. Behind a gateway there are as many pods as the endpoint's capacity says, and a kept connection stays at one of them: so requests take turns in as
+// many lanes, each with connections of its own, which inner tunnels lead to the pods that have the fewest.
+func (c *tunnelCarrier) Carry(to gatewayhttp.Endpoint, r *http.Request) (*http.Response, error) {
+	lane := uint64(0)
+	if !to.Addr.IsValid() {
+		lane = c.turn.Add(1) % uint64(min(max(to.Workload.Capacity, 1), maxLanes))
+	}
+	r.URL.Host = placeOf(to, lane)
+	return c.Carrier.Carry(to, r)
+}
+
+// placeOf names what connections to an endpoint are kept under: it holds all that makes two of them different.
+func placeOf(to gatewayhttp.Endpoint, lane uint64) string {
+	w := to.Workload
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d", w.UID, to.Addr, w.Identity(), to.Service.Key(), to.Port, lane))
+	return net.JoinHostPort(hex.EncodeToString(sum[:16]), strconv.Itoa(int(max(to.Port, 1))))
+}
+
+// dial connects to an endpoint that was picked. A gateway with several pods is tried at another one of them; which other endpoint may do better is for others to choose.
+func (c *tunnelCarrier) dial(ctx context.Context, to gatewayhttp.Endpoint) (net.Conn, error) {
+	s := c.server
+	config := s.config.Load()
+	timeout := s.o.Limits.ConnectTimeout
+	if to.Others {
+		timeout = s.o.Limits.AttemptTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	more := true
+	search := reach.Search[*reach.Conn]{
+		Health: s.health, Random: rand.Uint64N,
+		Decide: func(choice reach.Choice) (reach.Plan, *reach.Refusal) {
+			if !more {
+				return reach.Plan{}, &reach.Refusal{Status: http.StatusServiceUnavailable, Reason: reach.ReasonConnect, Err: errTried}
+			}
+			f := s.from(config, choice)
+			if to.Addr.IsValid() {
+				more = false
+				return f.ToWorkload(to.Workload, to.Addr, to.Service), nil
+			}
+			plan, refusal := f.ThroughGateway(to.Workload, to.Service, to.Port, to.Service.SANs)
+			more = plan.GatewayOthers
+			if refusal != nil {
+				plan.Picked = "" // there is nothing to try
+			}
+			return plan, refusal
+		},
+		Dial: func(ctx context.Context, plan reach.Plan) (*reach.Conn, *reach.Failure) {
+			return s.tunnels.Dial(ctx, s.o.Identity, plan, nil, config.network)
+		},
+		GatewayDown: func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
+		Failed:      func(reach.Plan, *reach.Refusal) { s.metrics.dialFailures.Inc() },
+	}
+	_, conn, refusal := search.Connect(ctx, netip.AddrPortFrom(netip.IPv4Unspecified(), to.Port))
+	if refusal != nil {
+		return nil, refusal
+	}
+	return &finishing{Conn: conn}, nil
+}
+
+// errTried is never heard of: what was tried went wrong for a reason of its own.
+var errTried = fmt.Errorf("the endpoint was tried")
+
+// from is where the gateway's own connections begin.
+func (s *Server) from(c *config, choice reach.Choice) *reach.From {
+	v := s.live.Load()
+	return &reach.From{View: v, Network: c.network, Workload: s.own(v, c), Choice: choice}
+}
+
+// webSelf is the gateway's own pod; nil if it is not known.
+func (s *Server) webSelf() *mesh.Workload {
+	c := s.config.Load()
+	if c == nil {
+		return nil
+	}
+	return s.own(s.live.Load(), c)
+}
+
+// finishing is a connection that says goodbye when it is closed.
+type finishing struct {
+	*reach.Conn
+	once sync.Once
+}
+
+// Close ends it.
+func (f *finishing) Close() error {
+	err := f.Conn.Close()
+	f.once.Do(f.Finish)
+	return err
+}
