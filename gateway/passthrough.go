@@ -129,7 +129,9 @@ func (p *tlsPort) serve(client relay.Conn) {
 	st := &stream{mesh.Identity{}, addressOf(client.RemoteAddr()), ctx, end}
 	s.streams.add(st)
 	defer s.streams.remove(st)
-	d, refusal := p.admit(st, name)
+	dialling, stop := whileThere(ctx, client)
+	d, refusal := p.admit(dialling, st, name)
+	hello = append(hello, stop()...)
 	if refusal != nil {
 		// The connection just ends: the Gateway API's suite takes an alert for an answer, as it might be the backend's.
 		r.refused(refusal, nil)
@@ -169,8 +171,8 @@ func (p *tlsPort) hello(client relay.Conn) (name string, read []byte, err error)
 	return name, read, err
 }
 
-// admit decides whether a connection is passed on, and where to. If it is, it counts.
-func (p *tlsPort) admit(st *stream, name string) (dialled, *Refusal) {
+// admit decides whether a connection is passed on, and where to. If it is, it counts. ctx is for finding that out.
+func (p *tlsPort) admit(ctx context.Context, st *stream, name string) (dialled, *Refusal) {
 	s := p.server
 	unavailable := func(reason Reason, err error) *Refusal { return &Refusal{http.StatusServiceUnavailable, reason, err} }
 	route := p.names.Load().route(name)
@@ -207,7 +209,7 @@ func (p *tlsPort) admit(st *stream, name string) (dialled, *Refusal) {
 		s.metrics.limited.WithLabelValues("streams_per_service").Inc()
 		return dialled{}, unavailable(ReasonServiceOverload, fmt.Errorf("service %s", backend.Service))
 	}
-	d, refusal := s.dial(st.ctx, c, t, nil)
+	d, refusal := s.dial(ctx, c, t, nil)
 	if revoked := st.revoked(); revoked != nil {
 		if refusal == nil {
 			d.conn.Close()

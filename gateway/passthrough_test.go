@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
 // tlsPod makes pod n, out of the mesh, with a TLS server that says who it is and which name was asked for, and then echoes.
@@ -133,6 +134,51 @@ func TestTLSThatIsNotPassed(t *testing.T) {
 	s.until("both are counted", func() bool { return s.counted("isthmus_gateway_streams_refused_total", ReasonNotTLS) == 2 })
 	if dialled := s.dialled(); len(dialled) > 0 {
 		t.Errorf("endpoints were dialled: %v", dialled)
+	}
+}
+
+// TestTLSClientThatLeaves: the search for an endpoint ends when the client does, long before its own time is up.
+func TestTLSClientThatLeaves(t *testing.T) {
+	s := newScene(t, func(o *Options) { o.Limits.ConnectTimeout = 100 * patience })
+	s.passing(cartRoute("api.example.com"))
+	hole := s.tlsPod(1)
+	s.mu.Lock()
+	s.black[netip.AddrPortFrom(hole.Addresses[0], 8080)] = true
+	s.mu.Unlock()
+	s.add(hole)
+	nc, err := net.Dial("tcp", s.address(6443))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	secure := tls.Client(nc, &tls.Config{ServerName: "api.example.com", InsecureSkipVerify: true})
+	greeted := make(chan struct{})
+	go func() {
+		_ = secure.Handshake()
+		close(greeted)
+	}()
+	s.until("an endpoint is dialled", func() bool { return len(s.dialled()) > 0 })
+	nc.Close()
+	<-greeted
+	s.until("it is counted", func() bool { return s.counted("isthmus_gateway_streams_refused_total", ReasonClientGone) == 1 })
+}
+
+// TestTLSEarlyWordsArrive: what a client says while an endpoint is looked for comes behind its greeting.
+func TestTLSEarlyWordsArrive(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	ctx, stop := whileThere(t.Context(), relay.AsConn(here))
+	if _, err := there.Write([]byte("more")); err != nil {
+		t.Fatal(err)
+	}
+	if said := stop(); string(said) != "more" || ctx.Err() == nil {
+		t.Errorf("said %q, %v", said, ctx.Err())
+	}
+	ctx, stop = whileThere(t.Context(), relay.AsConn(here))
+	there.Close()
+	<-ctx.Done()
+	if said := stop(); len(said) != 0 {
+		t.Errorf("said %q at its end", said)
 	}
 }
 
