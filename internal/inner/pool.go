@@ -222,7 +222,7 @@ func (p *Pool) sweep() {
 	for key, t := range p.sets {
 		for _, pod := range t.pods {
 			for _, s := range append([]*session(nil), pod.sessions...) {
-				if s.Conn.Draining() || s.streams == 0 && (!now.Before(s.quiet.Add(idleAfter)) || !now.Before(s.Until) || s.surplus()) {
+				if s.Conn.Draining() || s.Outdated != nil && s.Outdated() || s.streams == 0 && (!now.Before(s.quiet.Add(idleAfter)) || !now.Before(s.Until) || s.surplus()) {
 					p.retire(s)
 				}
 				s.limit = maxStreams // it may have been full of streams whose ends were still on their way

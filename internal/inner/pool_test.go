@@ -471,6 +471,36 @@ func TestPoolLetsIdleSessionsGo(t *testing.T) {
 	}
 }
 
+// TestPoolEndsWhatItsCarrierMustLetGo: a gateway that drains waits for its last stream, so a session that nobody uses any more must not keep it.
+func TestPoolEndsWhatItsCarrierMustLetGo(t *testing.T) {
+	s := newStage(t, 2)
+	held, err := s.open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.call(nil) // and that leaves the other pod's session without a stream
+	s.mu.Lock()
+	s.old = true
+	s.mu.Unlock()
+	s.pool.sweep()
+	alive := func() int {
+		s.pool.mu.Lock()
+		defer s.pool.mu.Unlock()
+		return len(s.pool.all)
+	}
+	if n := s.sessions(); n != 0 {
+		t.Errorf("%d sessions take streams", n)
+	}
+	for _, left := range []int{1, 0} {
+		for deadline := time.Now().Add(patience); alive() != left; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d sessions live, want %d", alive(), left)
+			}
+		}
+		closeStream(held) // the one with the stream ends with that
+	}
+}
+
 func TestPoolDrains(t *testing.T) {
 	s := newStage(t, 2)
 	held, err := s.open(nil)
