@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
@@ -37,5 +38,22 @@ func TestParentStatusesKeepPlaces(t *testing.T) {
 	}
 	if got := names(parentStatuses(moved, refs, "ns", 1, found[1:])); !slices.Equal(got, []string{"b", "theirs"}) {
 		t.Errorf("with one less: %v", got)
+	}
+}
+
+// A Service as a parent has a status of its own, in which the group is empty, as the route says; what does not hold any more goes.
+func TestParentStatusesOfServices(t *testing.T) {
+	refs := []gatewayv1.ParentReference{{Group: ptr.To(gatewayv1.Group("")), Kind: ptr.To(gatewayv1.Kind("Service")), Name: "cart", SectionName: ptr.To(gatewayv1.SectionName("http"))}}
+	parent := world.RouteParent{Kind: "Service", Namespace: "ns", Name: "cart", Section: "http"}
+	found := []translate.Finding{
+		{Parent: parent, Type: "Accepted", Status: "True", Reason: "Accepted", Generation: 7},
+		{Parent: parent, Type: translate.ConditionEnforced, Status: "False", Reason: translate.ReasonNoWaypoint, Generation: 7},
+	}
+	written := parentStatuses(nil, refs, "ns", 7, found)
+	if len(written) != 1 || !equality.Semantic.DeepEqual(written[0].ParentRef, refs[0]) || len(written[0].Conditions) != 2 || written[0].Conditions[1].ObservedGeneration != 7 {
+		t.Fatalf("%+v", written)
+	}
+	if after := parentStatuses(written, refs, "ns", 7, found[:1]); len(after) != 1 || len(after[0].Conditions) != 1 {
+		t.Errorf("without the second one: %+v", after)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -29,6 +30,10 @@ type tunnelCarrier struct {
 	gatewayhttp.Carrier
 	server *Server
 	turn   atomic.Uint64
+
+	mu    sync.Mutex // hold for over
+	over  bool
+	dials sync.WaitGroup
 }
 
 func newTunnelCarrier(s *Server) *tunnelCarrier {
@@ -57,6 +62,10 @@ func placeOf(to gatewayhttp.Endpoint, lane uint64) string {
 
 // dial connects to an endpoint that was picked. A gateway with several pods is tried at another one of them; which other endpoint may do better is for others to choose.
 func (c *tunnelCarrier) dial(ctx context.Context, to gatewayhttp.Endpoint) (net.Conn, error) {
+	if !c.begin() {
+		return nil, errOver
+	}
+	defer c.dials.Done()
 	s := c.server
 	config := s.config.Load()
 	timeout := s.o.Limits.ConnectTimeout
@@ -65,6 +74,7 @@ func (c *tunnelCarrier) dial(ctx context.Context, to gatewayhttp.Endpoint) (net.
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	defer context.AfterFunc(s.hard, cancel)()
 	more := true
 	search := reach.Search[*reach.Conn]{
 		Health: s.health, Random: rand.Uint64N,
@@ -97,8 +107,30 @@ func (c *tunnelCarrier) dial(ctx context.Context, to gatewayhttp.Endpoint) (net.
 	return &finishing{Conn: conn}, nil
 }
 
+// errOver is for connections that a client library still wants for requests that have ended.
+var errOver = errors.New("the gateway has ended")
+
+// begin counts a dial, unless it is too late.
+func (c *tunnelCarrier) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.dials.Add(1)
+	}
+	return !c.over
+}
+
+// Forget closes the connections that are kept, and waits for those that are being made. Nothing may be carried any more.
+func (c *tunnelCarrier) Forget() {
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	c.dials.Wait()
+	c.Carrier.Forget()
+}
+
 // errTried is never heard of: what was tried went wrong for a reason of its own.
-var errTried = fmt.Errorf("the endpoint was tried")
+var errTried = errors.New("the endpoint was tried")
 
 // from is where the gateway's own connections begin.
 func (s *Server) from(c *config, choice reach.Choice) *reach.From {
