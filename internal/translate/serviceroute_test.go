@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// What a waypoint is told of the routes in a story: those of a port with those of every port, and those of consumers apart. Hostnames are left out, and nobody's leave is asked for.
+func TestServiceRoutes(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/service-routes.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := world.NewDelta()
+	for _, o := range read(t, archive) {
+		d.Put(o)
+	}
+	x := newIndex(testConfig)
+	x.fold(d, newTouched())
+	var got []string
+	for _, of := range x.serviceRoutes(world.Key{Cluster: "east", Namespace: "shop", Name: AutomaticWaypoint}) {
+		line := fmt.Sprintf("%s:%d for %q", of.Service.Hostname, of.Port, of.Consumer)
+		for _, r := range of.Routes {
+			line += fmt.Sprintf(" %s/%s%v", r.Namespace, r.Name, r.Hostnames)
+			for _, b := range r.Rules[0].Backends {
+				line += ">" + printBackend(&b)
+			}
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		`cart.shop.svc.cluster.local:80 for "" shop/producer[]>cart.shop.svc.cluster.local:80>pay.other.svc.cluster.local:80`,
+		`cart.shop.svc.cluster.local:81 for "" shop/admin[]>cart.shop.svc.cluster.local:81 shop/producer[]>cart.shop.svc.cluster.local:80>pay.other.svc.cluster.local:80`,
+		`cart.shop.svc.cluster.local:81 for "other" other/consumer[]>500`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if others := x.serviceRoutes(world.Key{Cluster: "east", Namespace: "other", Name: AutomaticWaypoint}); len(others) > 0 {
+		t.Errorf("another namespace's waypoint is told of %v", others)
+	}
+}
