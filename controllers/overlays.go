@@ -5,6 +5,8 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,16 +20,23 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 // overlayPatience is how long the start waits for the ConfigMaps that Gateways name. One that cannot be read holds up its own Gateways and nothing else.
 const overlayPatience = 10 * time.Second
 
+// maxOverlays is how many ConfigMaps are read for the Gateways of one namespace: each is a watch, which is a request that stays open, and whoever may write Gateways there
+// could ask for any number.
+const maxOverlays = 32
+
 // Overlays brings the ConfigMaps that Gateways of our own cluster name in infrastructure.parametersRef into the store: each as it now is,
-// or that there is none. It reads those and no others, for a cluster may have many, and a ConfigMap is as large as its owner likes.
+// or that there is none. It reads those and no others, for a cluster may have many, and a ConfigMap is as large as its owner likes. Gateways whose class
+// is somebody else's count for nothing.
 type Overlays struct {
 	log      logr.Logger
 	config   *rest.Config
@@ -39,16 +48,25 @@ type Overlays struct {
 
 	maps toolscache.Getter // written by Start
 
-	mu    sync.Mutex                                    // hold for both below
-	named map[types.NamespacedName]types.NamespacedName // Gateway → ConfigMap
-	read  map[types.NamespacedName]*overlayReader       // by ConfigMap
+	mu      sync.Mutex                    // hold for both below
+	foreign map[string]bool               // classes that are somebody else's
+	of      map[string]*namespaceOverlays // by namespace; those in which something is named
 }
+
+// namespaceOverlays are the ConfigMaps that Gateways of one namespace name.
+type namespaceOverlays struct {
+	wishes  map[string]overlayWish    // by Gateway, whosever it is
+	read    map[string]*overlayReader // by ConfigMap
+	refused map[string]bool           // ConfigMaps beyond maxOverlays
+}
+
+// overlayWish is what a Gateway names.
+type overlayWish struct{ class, configMap string }
 
 // overlayReader follows one ConfigMap.
 type overlayReader struct {
 	informer toolscache.SharedIndexInformer
 	stop     context.CancelFunc
-	gateways int // that name it; hold Overlays.mu
 
 	mu      sync.Mutex
 	stopped bool
@@ -58,7 +76,7 @@ type overlayReader struct {
 func NewOverlays(log logr.Logger, mgr ctrl.Manager, store *world.Store, cluster world.Cluster) *Overlays {
 	return &Overlays{
 		log: log, config: mgr.GetConfig(), gateways: mgr.GetCache(), store: store, cluster: cluster, loaded: make(chan struct{}),
-		named: map[types.NamespacedName]types.NamespacedName{}, read: map[types.NamespacedName]*overlayReader{},
+		foreign: map[string]bool{}, of: map[string]*namespaceOverlays{},
 	}
 }
 
@@ -79,21 +97,27 @@ func (o *Overlays) Start(ctx context.Context) error {
 	o.wait.Go(func() { o.load(ctx) })
 	<-ctx.Done()
 	o.mu.Lock()
-	defer o.mu.Unlock() // from here on nobody begins anything: changed looks at ctx
+	defer o.mu.Unlock() // from here on nobody begins anything: settle looks at ctx
 	return nil
 }
 
-// load follows Gateways and waits for what they name.
+// load follows classes and Gateways, and waits for what Gateways name.
 func (o *Overlays) load(ctx context.Context) {
 	defer close(o.loaded)
 	soon, cancel := context.WithTimeout(ctx, overlayPatience)
 	defer cancel()
-	registration, err := o.follow(ctx)
-	if err != nil {
-		return // the process ends
-	}
-	if !toolscache.WaitForCacheSync(soon.Done(), registration.HasSynced) {
-		return
+	for _, kind := range []struct {
+		object  client.Object
+		changed func(ctx context.Context, in any, gone bool)
+	}{{&gatewayv1.GatewayClass{}, o.classChanged}, {&gatewayv1.Gateway{}, o.changed}} {
+		registration, err := o.follow(ctx, kind.object, kind.changed)
+		if err != nil {
+			return // the process ends
+		}
+		if !toolscache.WaitForCacheSync(soon.Done(), registration.HasSynced) {
+			soon, cancel = context.WithCancel(soon) // it is over: the rest is followed, and not waited for
+			cancel()
+		}
 	}
 	for _, r := range o.readers() {
 		if !toolscache.WaitForCacheSync(soon.Done(), r.informer.HasSynced) {
@@ -105,25 +129,25 @@ func (o *Overlays) load(ctx context.Context) {
 func (o *Overlays) readers() []*overlayReader {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := make([]*overlayReader, 0, len(o.read))
-	for _, r := range o.read {
-		out = append(out, r)
+	var out []*overlayReader
+	for _, of := range o.of {
+		out = slices.AppendSeq(out, maps.Values(of.read))
 	}
 	return out
 }
 
-func (o *Overlays) follow(ctx context.Context) (toolscache.ResourceEventHandlerRegistration, error) {
+func (o *Overlays) follow(ctx context.Context, kind client.Object, changed func(ctx context.Context, in any, gone bool)) (toolscache.ResourceEventHandlerRegistration, error) {
 	for {
-		informer, err := o.gateways.GetInformer(ctx, &gatewayv1.Gateway{}, cache.BlockUntilSynced(false))
+		informer, err := o.gateways.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err == nil {
 			return informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-				AddFunc:    func(in any) { o.changed(ctx, in, false) },
-				UpdateFunc: func(_, in any) { o.changed(ctx, in, false) },
+				AddFunc:    func(in any) { changed(ctx, in, false) },
+				UpdateFunc: func(_, in any) { changed(ctx, in, false) },
 				DeleteFunc: func(in any) {
 					if unknown, ok := in.(toolscache.DeletedFinalStateUnknown); ok {
 						in = unknown.Obj
 					}
-					o.changed(ctx, in, true)
+					changed(ctx, in, true)
 				},
 			})
 		}
@@ -135,56 +159,104 @@ func (o *Overlays) follow(ctx context.Context) (toolscache.ResourceEventHandlerR
 	}
 }
 
+// classChanged is about whose a class is now. One that is gone may have been ours, and its Gateways go on.
+func (o *Overlays) classChanged(ctx context.Context, in any, gone bool) {
+	c, ok := in.(*gatewayv1.GatewayClass)
+	if !ok {
+		return
+	}
+	foreign := !gone && c.Spec.ControllerName != translate.ControllerName
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.foreign[c.Name] == foreign {
+		return
+	}
+	if o.foreign[c.Name] = foreign; !foreign {
+		delete(o.foreign, c.Name)
+	}
+	for namespace := range o.of {
+		o.settle(ctx, namespace)
+	}
+}
+
 // changed is about what a Gateway names now.
 func (o *Overlays) changed(ctx context.Context, in any, gone bool) {
 	g, ok := in.(*gatewayv1.Gateway)
 	if !ok {
 		return
 	}
-	var now types.NamespacedName
-	if parameters := world.ReduceGateway(o.cluster, g).Parameters; parameters != "" && !gone {
-		now = types.NamespacedName{Namespace: g.Namespace, Name: parameters}
-	}
-	gateway := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
+	wish := overlayWish{string(g.Spec.GatewayClassName), world.ReduceGateway(o.cluster, g).Parameters}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	before := o.named[gateway]
-	if before == now || ctx.Err() != nil {
-		return
-	}
-	if now.Name == "" {
-		delete(o.named, gateway)
+	of := o.of[g.Namespace]
+	if gone || wish.configMap == "" {
+		if of == nil {
+			return
+		}
+		delete(of.wishes, g.Name)
 	} else {
-		o.named[gateway] = now
-		o.add(ctx, now)
+		if of == nil {
+			of = &namespaceOverlays{wishes: map[string]overlayWish{}, read: map[string]*overlayReader{}, refused: map[string]bool{}}
+			o.of[g.Namespace] = of
+		}
+		if of.wishes[g.Name] == wish {
+			return
+		}
+		of.wishes[g.Name] = wish
 	}
-	if before.Name != "" {
-		o.drop(before)
-	}
+	o.settle(ctx, g.Namespace)
 }
 
-// add needs mu.
-func (o *Overlays) add(ctx context.Context, name types.NamespacedName) {
-	r := o.read[name]
-	if r == nil {
-		r = o.begin(ctx, name)
-		o.read[name] = r
-	}
-	r.gateways++
-}
-
-// drop needs mu. It does not wait: the handler of an event that is under way may want it.
-func (o *Overlays) drop(name types.NamespacedName) {
-	r := o.read[name]
-	if r.gateways--; r.gateways > 0 {
+// settle has read what Gateways of a namespace name now, as far as there is room, and nothing else. It needs mu, and does not wait: the handler of an event that is under way may want it.
+func (o *Overlays) settle(ctx context.Context, namespace string) {
+	if ctx.Err() != nil {
 		return
 	}
-	delete(o.read, name)
+	of := o.of[namespace]
+	wanted := map[string]bool{}
+	for _, wish := range of.wishes {
+		if !o.foreign[wish.class] {
+			wanted[wish.configMap] = true
+		}
+	}
+	for name, r := range of.read {
+		if !wanted[name] {
+			delete(of.read, name)
+			o.drop(r, namespace, name)
+		}
+	}
+	for name := range of.refused {
+		if !wanted[name] {
+			delete(of.refused, name)
+			o.store.Delete(world.ObjectRef{Kind: world.KindOverlay, Key: o.key(namespace, name)})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		switch {
+		case of.read[name] != nil:
+		case len(of.read) < maxOverlays:
+			delete(of.refused, name)
+			of.read[name] = o.begin(ctx, types.NamespacedName{Namespace: namespace, Name: name})
+		case !of.refused[name]:
+			of.refused[name] = true
+			o.store.Put(&world.Overlay{Key: o.key(namespace, name), Problem: fmt.Sprintf("it is not read, as Gateways of one namespace may name no more than %d ConfigMaps", maxOverlays)})
+		}
+	}
+	if len(of.wishes) == 0 {
+		delete(o.of, namespace)
+	}
+}
+
+func (o *Overlays) key(namespace, name string) world.Key {
+	return world.Key{Cluster: o.cluster, Namespace: namespace, Name: name}
+}
+
+func (o *Overlays) drop(r *overlayReader, namespace, name string) {
 	r.stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopped = true
-	o.store.Delete(world.ObjectRef{Kind: world.KindOverlay, Key: world.Key{Cluster: o.cluster, Namespace: name.Namespace, Name: name.Name}})
+	o.store.Delete(world.ObjectRef{Kind: world.KindOverlay, Key: o.key(namespace, name)})
 }
 
 // begin follows one ConfigMap until it is dropped or ctx ends.

@@ -14,14 +14,15 @@ import (
 	"k8s.io/client-go/kubernetes"
 	toolscache "k8s.io/client-go/tools/cache"
 
+	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 const (
 	// secretPatience is how long the first answer to proxies waits for one Secret, as an answer without it would end its listener's handshakes.
 	secretPatience = 5 * time.Second
-	// maxWatchedSecrets bounds the watches: each is a request that stays open.
-	maxWatchedSecrets = 4096
+	// maxWatchedSecrets bounds the watches. What is beyond is not asked for in the first place, and said on the Gateways.
+	maxWatchedSecrets = translate.MaxSecrets
 )
 
 // Secrets reads the Secrets that listeners refer to and may, and no others: each is watched by its name. It puts their certificates into

@@ -25,6 +25,11 @@ func (x *index) certificates(g *world.Gateway, l world.Listener, wanted set[worl
 			continue
 		}
 		k := g.In(ref.Namespace, ref.Name)
+		if !x.demand.take(g.Namespace, k) {
+			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: Secret %s/%s is not read: Gateways of all namespaces refer to more than %d Secrets, of which the %d that those of namespace %s may have are taken",
+				at, ref.Namespace, ref.Name, x.maxSecrets, x.demand.most, g.Namespace)
+			continue
+		}
 		wanted.add(k)
 		s := x.state.Secrets[k]
 		switch {

@@ -92,9 +92,9 @@ func (x *index) gateways() gateways {
 	slices.SortFunc(ours, func(a, b *world.Gateway) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
 	})
-	gates := map[world.Key]*gate{}
+	gates, verdicts := map[world.Key]*gate{}, x.judgeAll(ours, out.secrets)
 	for _, g := range ours {
-		gates[g.Key] = &gate{gateway: g, verdicts: x.judgeListeners(g, out.secrets), routes: make([][]*mesh.HTTPRoute, len(g.Listeners)), tlsRoutes: make([][]*mesh.TLSRoute, len(g.Listeners))}
+		gates[g.Key] = &gate{gateway: g, verdicts: verdicts[g.Key], routes: make([][]*mesh.HTTPRoute, len(g.Listeners)), tlsRoutes: make([][]*mesh.TLSRoute, len(g.Listeners))}
 	}
 	x.attachAll(gates, out.findings)
 	taken := map[string]world.Key{}

@@ -73,11 +73,15 @@ type index struct {
 	tlsRoutesFrom multi[string, world.Key]
 	grantsIn      multi[string, world.Key]           // namespace's name → ReferenceGrants in it
 	routes        map[world.ObjectRef]*compiledRoute // those that were asked for since they changed
+
+	// How many Secrets Gateways refer to, as last worked out, and how many are read at most.
+	demand     *secretDemand
+	maxSecrets int
 }
 
 func newIndex(c world.Config) *index {
 	return &index{
-		config: c, state: world.NewState(),
+		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets,
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},

@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"net/textproto"
 	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -14,7 +13,7 @@ import (
 // corsMaxAge is the API's default, in seconds.
 const corsMaxAge = 5
 
-// cors reads a filter for requests that scripts of other origins send.
+// cors reads a filter for requests that scripts of other origins send. Names of headers stay as they were written, as nothing here compares them.
 func cors(f *gatewayv1.HTTPCORSFilter) *mesh.CORS {
 	out := &mesh.CORS{Credentials: f.AllowCredentials != nil && *f.AllowCredentials, MaxAge: corsMaxAge}
 	if f.MaxAge > 0 {
@@ -27,10 +26,10 @@ func cors(f *gatewayv1.HTTPCORSFilter) *mesh.CORS {
 		out.Methods = append(out.Methods, string(m))
 	}
 	for _, h := range f.AllowHeaders {
-		out.Headers = append(out.Headers, textproto.CanonicalMIMEHeaderKey(string(h)))
+		out.Headers = append(out.Headers, string(h))
 	}
 	for _, h := range f.ExposeHeaders {
-		out.Expose = append(out.Expose, textproto.CanonicalMIMEHeaderKey(string(h)))
+		out.Expose = append(out.Expose, string(h))
 	}
 	return out
 }
