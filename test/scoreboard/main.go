@@ -100,6 +100,10 @@ var rows = map[string]row{
 	"hbone-open":            {"streams a second, each with a byte each way, as a multiple of x/net's; and the time of one", hboneOpen},
 	"hbone-rr":              {"a round trip of 1 KiB on one stream, against TLS: median and 99th percentile", hboneRR},
 	"hbone-rr-64":           {"round trips a second on 64 streams of one connection, as a multiple of x/net's", hboneRR64},
+	"l7-grpc":               {"unary gRPC calls a second through a gateway, 64 at once, against Traefik", l7GRPC},
+	"l7-match":              {"one match among 10,000 rules, and what it allocates", l7Match},
+	"l7-p99":                {"the 99th percentile through a gateway at 60 % of what Traefik can, against Traefik", l7P99},
+	"l7-rps":                {"requests a second through a gateway, 64 connections, 1 KiB, against Traefik, Caddy and HAProxy", l7RPS},
 	"node-bulk":             {"one stream from pod to pod through two node proxies, against two TLS relays; needs root", nodeBulk},
 	"node-connect":          {"new connections a second through a warm tunnel, against two TCP relays; and the time of one; needs root", nodeConnect},
 	"node-cost":             {"processor and memory of each node proxy at 1,000 requests a second of 1 KiB; needs root", nodeCost},
@@ -115,6 +119,7 @@ func main() {
 	beGoodClient()
 	beChurnPlane()
 	beNodeApp()
+	beL7Gateway()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
