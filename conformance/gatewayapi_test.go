@@ -5,7 +5,9 @@
 package conformance
 
 import (
+	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 
 	upstream "sigs.k8s.io/gateway-api/conformance"
@@ -57,5 +59,29 @@ func TestGatewayAPI(t *testing.T) {
 			}
 		}
 	}
+	tally(t, &opts)
 	upstream.RunConformanceWithOptions(t, opts)
+}
+
+// tally prints at the very end how many tests passed, failed and were skipped: also if the suite cannot take away what it made, when no test's result is
+// printed.
+func tally(t *testing.T, opts *suite.ConformanceOptions) {
+	var passed, failed, skipped atomic.Int32
+	t.Cleanup(func() {
+		fmt.Printf("tally: %d tests passed, %d failed, %d skipped\n", passed.Load(), failed.Load(), skipped.Load())
+	})
+	check := opts.Hook
+	opts.Hook = func(t *testing.T, test suite.ConformanceTest, s *suite.ConformanceTestSuite) {
+		if check != nil {
+			check(t, test, s)
+		}
+		switch {
+		case t.Failed():
+			failed.Add(1)
+		case t.Skipped():
+			skipped.Add(1)
+		default:
+			passed.Add(1)
+		}
+	}
 }

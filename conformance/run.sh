@@ -63,8 +63,7 @@ summaries=()
 for run in $(seq "$runs"); do
 	began=$SECONDS
 	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI "${arguments[@]}" 2>&1 | tee "$log" || failed=1
-	count() { grep -cE "^    --- $1: TestGatewayAPI/[^/ ]+ " "$log" || true; }
-	summaries+=("run $run of $runs: $(count PASS) tests passed, $(count FAIL) failed, $(count SKIP) skipped, $((SECONDS - began)) s")
+	summaries+=("run $run of $runs: $(sed -n 's/^tally: //p' "$log"), $((SECONDS - began)) s")
 done
 printf '%s\n' "${summaries[@]}"
 exit "$failed"
