@@ -75,7 +75,7 @@ func l7GRPC(ctx context.Context, out io.Writer) (result, error) {
 	}
 	defer proxies.stop()
 	if len(proxies.missing) > 0 {
-		return result{}, errors.New("Traefik is not here to compare with")
+		return result{}, errors.New("there is no Traefik to compare with")
 	}
 	conns := map[string][]*grpc.ClientConn{}
 	for _, p := range proxies.list {
@@ -84,7 +84,7 @@ func l7GRPC(ctx context.Context, out io.Writer) (result, error) {
 			if err != nil {
 				return result{}, err
 			}
-			defer conn.Close()
+			defer conn.Close() //nolint:errcheck // nothing is lost with it
 			conns[p.name] = append(conns[p.name], conn)
 		}
 		if _, err := l7Calls(ctx, conns[p.name], l7Warm); err != nil {

@@ -114,7 +114,7 @@ func (l l7Load) flatOut(ctx context.Context, length time.Duration) (float64, err
 		})
 	}
 	wg.Wait()
-	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+	if err := errors.Join(errors.Join(errs...), ctx.Err()); err != nil {
 		return 0, err
 	}
 	return float64(asked.Load()) / time.Since(began).Seconds(), nil
@@ -143,5 +143,5 @@ func (l l7Load) paced(ctx context.Context, rate float64, length time.Duration) (
 	for _, t := range took {
 		all = append(all, t...)
 	}
-	return all, errors.Join(append(errs, ctx.Err())...)
+	return all, errors.Join(errors.Join(errs...), ctx.Err())
 }

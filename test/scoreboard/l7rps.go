@@ -123,7 +123,7 @@ func l7P99(ctx context.Context, out io.Writer) (result, error) {
 		return result{}, err
 	}
 	if len(missing) > 0 {
-		return result{}, errors.New("Traefik is not here to compare with")
+		return result{}, errors.New("there is no Traefik to compare with")
 	}
 	control := found["traefik"]
 	f := atMost("p99", "ms", found["gateway"], control, "Traefik", 1)
