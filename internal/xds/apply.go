@@ -39,10 +39,10 @@ func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.S
 	}
 	c.metrics.applied.WithLabelValues(short(url)).Add(float64(delta.Len()))
 	c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(known)))
-	c.noteHeard(url)
 	if url == addressURL {
 		c.notePartial(response.GetSystemVersionInfo() == saysPartial)
 	}
+	c.noteHeard(url) // last: who waits for it asks then whether that was all
 	if bad == 0 {
 		return nil, nil
 	}
