@@ -263,6 +263,8 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.routes),
 		newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.grpcRoutes),
 		newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.tlsRoutes),
+		newTCPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.tcpRoutes),
+		newUDPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.udpRoutes),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
 		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),

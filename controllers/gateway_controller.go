@@ -194,8 +194,7 @@ func (r *GatewayReconciler) dropForeignPorts(ctx context.Context, plan *translat
 		return client.IgnoreNotFound(err)
 	}
 	planned := func(p corev1.ServicePort) bool {
-		return p.Protocol == corev1.ProtocolTCP &&
-			slices.ContainsFunc(plan.Listeners, func(l mesh.Listener) bool { return int32(l.Port) == p.Port })
+		return slices.ContainsFunc(plan.Listeners, func(l mesh.Listener) bool { return int32(l.Port) == p.Port && protocolOf(l) == p.Protocol })
 	}
 	before := service.DeepCopy()
 	service.Spec.Ports = slices.DeleteFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return !planned(p) })
@@ -204,7 +203,7 @@ func (r *GatewayReconciler) dropForeignPorts(ctx context.Context, plan *translat
 	}
 	if len(service.Spec.Ports) == 0 { // a Service must have one; apply makes it agree in the rest
 		l := plan.Listeners[0]
-		service.Spec.Ports = []corev1.ServicePort{{Name: portName(l.Name, l.Port), Port: int32(l.Port), TargetPort: intstr.FromInt32(int32(l.Bind)), Protocol: corev1.ProtocolTCP}}
+		service.Spec.Ports = []corev1.ServicePort{{Name: portName(l), Port: int32(l.Port), TargetPort: intstr.FromInt32(int32(l.Bind)), Protocol: protocolOf(l)}}
 	}
 	if err := r.client.Patch(ctx, &service, client.MergeFrom(before), fieldOwner); err != nil {
 		return fmt.Errorf("take foreign ports out of Service %s/%s: %w", service.Namespace, service.Name, err)

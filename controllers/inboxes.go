@@ -11,13 +11,13 @@ import (
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes *inbox
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes, tcpRoutes, udpRoutes *inbox
 }
 
 func newInboxes() inboxes {
 	return inboxes{
 		gateways: newInbox(), plans: newInbox(), scopes: newInbox(), remotes: newInbox(), services: newInbox(), policies: newInbox(), peers: newInbox(),
-		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(),
+		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(), tcpRoutes: newInbox(), udpRoutes: newInbox(),
 	}
 }
 
@@ -38,6 +38,10 @@ func (p *plane) translated(c translate.Change) {
 			p.inboxes.grpcRoutes.add(name)
 		case world.KindTLSRoute:
 			p.inboxes.tlsRoutes.add(name)
+		case world.KindTCPRoute:
+			p.inboxes.tcpRoutes.add(name)
+		case world.KindUDPRoute:
+			p.inboxes.udpRoutes.add(name)
 		case world.KindServiceScope:
 			p.inboxes.scopes.add(name)
 		case world.KindRemoteCluster:

@@ -57,6 +57,8 @@ func localKinds() []watched {
 		kindOf[gatewayv1.HTTPRoute](world.KindHTTPRoute, true),
 		kindOf[gatewayv1.GRPCRoute](world.KindGRPCRoute, true),
 		kindOf[gatewayv1.TLSRoute](world.KindTLSRoute, true),
+		kindOf[gatewayv1.TCPRoute](world.KindTCPRoute, true),
+		kindOf[gatewayv1.UDPRoute](world.KindUDPRoute, true),
 		kindOf[gatewayv1.ReferenceGrant](world.KindReferenceGrant, true),
 		kindOf[securityv1.AuthorizationPolicy](world.KindAuthorizationPolicy, true),
 		kindOf[securityv1.PeerAuthentication](world.KindPeerAuthentication, true),

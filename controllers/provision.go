@@ -16,6 +16,7 @@ import (
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -110,8 +111,8 @@ func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
 		WithIPFamilyPolicy(corev1.IPFamilyPolicyPreferDualStack)
 	kind := corev1.ServiceType(p.plan.ServiceType)
 	for _, l := range p.plan.Listeners {
-		port := corev1ac.ServicePort().WithName(portName(l.Name, l.Port)).
-			WithPort(int32(l.Port)).WithTargetPort(intstr.FromInt32(int32(l.Bind))).WithProtocol(corev1.ProtocolTCP)
+		port := corev1ac.ServicePort().WithName(portName(l)).
+			WithPort(int32(l.Port)).WithTargetPort(intstr.FromInt32(int32(l.Bind))).WithProtocol(protocolOf(l))
 		if n := translate.NodePortOf(l.Port); n != 0 && kind == corev1.ServiceTypeNodePort {
 			port.WithNodePort(n)
 		}
@@ -144,12 +145,23 @@ func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
 		WithSpec(spec)
 }
 
-// portName makes a Service's port name, which is a label of at most 63 characters, of a listener's name, which may be longer.
-func portName(listener string, port uint16) string {
-	if len(listener) <= 63 && !strings.Contains(listener, ".") {
-		return listener
+// protocolOf is how a Service's port names what a listener takes.
+func protocolOf(l mesh.Listener) corev1.Protocol {
+	if l.Protocol == mesh.ListenerUDP {
+		return corev1.ProtocolUDP
 	}
-	return fmt.Sprintf("port-%d", port)
+	return corev1.ProtocolTCP
+}
+
+// portName makes a Service's port name, which is a label of at most 63 characters, of a listener's name, which may be longer.
+func portName(l mesh.Listener) string {
+	switch {
+	case len(l.Name) <= 63 && !strings.Contains(l.Name, "."):
+		return l.Name
+	case l.Protocol == mesh.ListenerUDP: // a port may be for both
+		return fmt.Sprintf("udp-%d", l.Port)
+	}
+	return fmt.Sprintf("port-%d", l.Port)
 }
 
 func (p provisioner) disruptionBudget() *policyv1ac.PodDisruptionBudgetApplyConfiguration {

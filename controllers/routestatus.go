@@ -51,6 +51,24 @@ func newTLSRouteStatus(c client.Client, p findings, ready <-chan struct{}) *stat
 		})
 }
 
+// newTCPRouteStatus writes what became of TCPRoutes, see newRouteStatus.
+func newTCPRouteStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
+	return newRouteStatus(c, p, ready, world.KindTCPRoute, "tcproute-status", func() client.Object { return &gatewayv1.TCPRoute{} },
+		func(o client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus) {
+			r := o.(*gatewayv1.TCPRoute)
+			return r.Spec.ParentRefs, &r.Status.RouteStatus
+		})
+}
+
+// newUDPRouteStatus writes what became of UDPRoutes, see newRouteStatus.
+func newUDPRouteStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
+	return newRouteStatus(c, p, ready, world.KindUDPRoute, "udproute-status", func() client.Object { return &gatewayv1.UDPRoute{} },
+		func(o client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus) {
+			r := o.(*gatewayv1.UDPRoute)
+			return r.Spec.ParentRefs, &r.Status.RouteStatus
+		})
+}
+
 // newRouteStatus writes what became of routes at each of their parents that are ours. Until ready is closed nothing is known of routes, so
 // nothing is written: what an earlier process wrote stays.
 func newRouteStatus(c client.Client, p findings, ready <-chan struct{}, kind world.Kind, name string, empty func() client.Object, parts func(client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus)) *statusWriter {

@@ -24,7 +24,7 @@ type record struct {
 	began       time.Time
 	peer        mesh.Identity
 	outer       string // address of the outer connection's peer: the same for streams that share one
-	tunnel      string // "hbone", or "tls" for one that is passed through
+	tunnel      string // "hbone", "tcp", "udp", "tls" for TLS that is passed on, or "tls-ended" for TLS that ends here
 	service     string // as the client named it
 	workload    string
 	destination string

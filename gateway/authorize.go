@@ -41,6 +41,21 @@ func (c *config) judge(peer mesh.Identity, from netip.Addr, t target) authz.Verd
 	return authz.Judge(indexes[:], authz.Caller{Peer: peer, Source: from, Destination: netip.AddrPortFrom(t.vip, t.port)})
 }
 
+// judgePlain asks them about a client without an identity: the gateway's policies about the port of the Gateway that it came by, and those of the
+// service about the service's.
+func (c *config) judgePlain(from netip.Addr, t target) authz.Verdict {
+	v := c.judge(mesh.Identity{}, from, target{port: t.entry})
+	index := c.policies.of[t.key]
+	if !v.Allowed || index == nil {
+		return v
+	}
+	of := authz.Judge([]*authz.Index{index()}, authz.Caller{Source: from, Destination: netip.AddrPortFrom(t.vip, t.port)})
+	if v.DryAllowed != v.Allowed && of.Allowed {
+		return v
+	}
+	return of
+}
+
 // authorize decides whether a stream may be, by a configuration. A stream that runs is asked again when the configuration changes.
 func (s *Server) authorize(c *config, st *stream, t target) *Refusal {
 	if _, ok := c.domains[st.peer.TrustDomain]; !ok && !st.peer.IsZero() { // without an identity it came by a port that asks for none
@@ -48,7 +63,10 @@ func (s *Server) authorize(c *config, st *stream, t target) *Refusal {
 	}
 	v := c.judge(st.peer, st.from, t)
 	what := fmt.Sprintf("port %d of what is not exported", t.port)
-	if t.service != nil {
+	if t.plain {
+		v = c.judgePlain(st.from, t)
+		what = fmt.Sprintf("%s:%d", t.key, t.port)
+	} else if t.service != nil {
 		what = fmt.Sprintf("%s:%d", t.service.Key(), t.port)
 	}
 	if v.DryAllowed != v.Allowed {

@@ -17,6 +17,9 @@
 // directory.View and one configuration (exports.go, authorize.go); who carries how much is in one place (endpoints.go); each connection and stream has one goroutine
 // that Server.Run waits for.
 //
+// Ports for TCP and TLS (streamport.go, tlsroute.go) pass connections on to backends of routes, and ports for UDP (udp.go) datagrams. Their clients
+// prove no identity: policies judge them by addresses and ports.
+//
 // Listeners for HTTP and HTTPS are served by package http below, for clients outside the mesh; their ports follow the configuration in the same way (web.go).
 //
 // The package knows no Kubernetes.

@@ -64,8 +64,10 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 type target struct {
 	service *mesh.Service // nil: nothing that is exported
 	port    uint16
-	plain   bool       // endpoints are dialled at the port itself, without HBONE
-	vip     netip.Addr // in our network: the one asked for, or else the service's first; zero if it has none
+	plain   bool            // endpoints are dialled at the port itself, without HBONE, for a client without an identity
+	key     mesh.ServiceKey // of a plain one: the service, also if the mesh does not know it, as it does not those for UDP alone
+	entry   uint16          // of a plain one: the port of the Gateway by which it came
+	vip     netip.Addr      // in our network: the one asked for, or else the service's first; zero if it has none
 }
 
 // resolve decides what the peer asks for and whether there is such a thing for it. Who gets a refusal with 503 may still be told instead that

@@ -35,6 +35,16 @@ type Limits struct {
 	ConnectTimeout time.Duration
 	// AttemptTimeout is how long one endpoint may take while there are others; 2 s, enough for one lost SYN (RFC 6298: 1 s).
 	AttemptTimeout time.Duration
+	// StreamIdle is how long a connection to a port for TCP or TLS may carry nothing; 1 h, as usual for proxies. It may take twice as long until it is ended.
+	StreamIdle time.Duration
+	// DatagramClients is how many clients of ports for UDP are remembered, by address and port; 8192, at a socket, a goroutine and about 6 KiB each. Beyond it
+	// one of which little was heard gives way, or else the datagram is dropped.
+	DatagramClients int
+	// DatagramClientsPerAddress is the same for one address; half of DatagramClients, as all of a cluster behind NAT may come from one.
+	DatagramClientsPerAddress int
+	// DatagramIdle is how long a client is remembered that neither sends nor is sent anything; 60 s. One that has sent but once, as anybody can in another's name, is
+	// forgotten in a quarter of that.
+	DatagramIdle time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -48,6 +58,10 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.StreamsPerService, max(l.Streams/2, 1))
 	setDefault(&l.ConnectTimeout, 8*time.Second)
 	setDefault(&l.AttemptTimeout, 2*time.Second)
+	setDefault(&l.StreamIdle, time.Hour)
+	setDefault(&l.DatagramClients, 8192)
+	setDefault(&l.DatagramClientsPerAddress, max(l.DatagramClients/2, 1))
+	setDefault(&l.DatagramIdle, time.Minute)
 	return l
 }
 

@@ -35,9 +35,13 @@ const (
 	ReasonServiceOverload Reason = "too_many_streams_to_service"
 	// ReasonNotTLS: a connection to a port for TLS did not begin with a ClientHello that can be read.
 	ReasonNotTLS Reason = "not_tls"
-	// ReasonNoRoute: no TLSRoute has the name that the client asks for.
+	// ReasonHandshake: the client of a port that ends TLS did not end its handshake, or the listener has no certificate.
+	ReasonHandshake Reason = "handshake_failed"
+	// ReasonIdle: nothing passed for a long time.
+	ReasonIdle Reason = "idle"
+	// ReasonNoRoute: no TLSRoute has the name that the client asks for, or the port has no route.
 	ReasonNoRoute Reason = "no_route"
-	// ReasonNoBackend: the TLSRoute's backend does not exist, or it has none.
+	// ReasonNoBackend: the route's backend does not exist, or it has none.
 	ReasonNoBackend Reason = "no_backend"
 	// ReasonNoConfig: the gateway has not been told yet what it exports.
 	ReasonNoConfig Reason = "no_configuration"

@@ -58,6 +58,7 @@ type scene struct {
 	at      map[netip.AddrPort]string // where endpoints really listen
 	black   map[netip.AddrPort]bool   // endpoints that never answer
 	binds   map[uint16]string         // where listeners really are
+	packets map[uint16]netip.AddrPort // the same for UDP
 	failing map[uint16]bool           // ports that cannot be bound
 	dials   []netip.AddrPort
 	wire    bytes.Buffer // what the gateway sent to endpoints and got from them
@@ -70,7 +71,7 @@ func newScene(t *testing.T, change func(*Options)) *scene {
 	s := &scene{
 		t: t, live: directory.NewLive(), logs: &lines{}, metrics: prometheus.NewRegistry(), ended: make(chan struct{}),
 		source: mtls.NewSource(ca, mtls.SourceOptions{}), strange: mtls.NewSource(strangeCA, mtls.SourceOptions{}),
-		at: map[netip.AddrPort]string{}, black: map[netip.AddrPort]bool{}, binds: map[uint16]string{}, failing: map[uint16]bool{},
+		at: map[netip.AddrPort]string{}, black: map[netip.AddrPort]bool{}, binds: map[uint16]string{}, packets: map[uint16]netip.AddrPort{}, failing: map[uint16]bool{},
 	}
 	t.Cleanup(s.source.Close)
 	t.Cleanup(s.strange.Close)
@@ -84,7 +85,7 @@ func newScene(t *testing.T, change func(*Options)) *scene {
 	o := Options{
 		Log: log, Access: log, Gateway: mesh.GatewayKey{Namespace: "edge", Name: "west"}, Identity: gatewayID, Network: "west",
 		Directory: s.live, Source: s.source, Drain: patience, Metrics: s.metrics,
-		Dial: s.dial, Listen: s.listen,
+		Dial: s.dial, Listen: s.listen, ListenUDP: s.listenUDP,
 	}
 	if change != nil {
 		change(&o)

@@ -59,7 +59,10 @@ type Options struct {
 	// The world outside; the zero values are TCP and the clock.
 	Dial   func(ctx context.Context, to netip.AddrPort) (relay.Conn, error)
 	Listen func(bind uint16) (net.Listener, error)
-	Now    func() time.Time
+	// ListenUDP binds a port for datagrams, DialUDP makes a socket for those of one client to an endpoint.
+	ListenUDP func(bind uint16) (*net.UDPConn, error)
+	DialUDP   func(to netip.AddrPort) (*net.UDPConn, error)
+	Now       func() time.Time
 }
 
 // Server is one gateway process's data plane.
@@ -76,6 +79,8 @@ type Server struct {
 	peers       *quota[mesh.Identity] // connections of each identity
 	streamQuota *quota[mesh.Identity]
 	services    *quota[mesh.ServiceKey] // streams to each service
+	clients     *quota[netip.Addr]      // of ports for UDP, by address
+	crowd       crowd
 	streams     *streams
 
 	hard context.Context // ends when what still runs is to be cut
@@ -89,10 +94,11 @@ type Server struct {
 	tunnels *reach.Tunnels // to endpoints in the mesh
 	health  *reach.Health
 
-	listeners map[uint16]*listener // for HBONE, by bind port; owned by Run
-	webPorts  map[uint16]*webPort  // for HTTP, by bind port; owned by Run
-	tlsPorts  map[uint16]*tlsPort  // for TLS, by bind port; owned by Run
-	retryIn   time.Duration        // pause before the next attempt to bind; owned by Run
+	listeners   map[uint16]*listener   // for HBONE, by bind port; owned by Run
+	webPorts    map[uint16]*webPort    // for HTTP, by bind port; owned by Run
+	streamPorts map[uint16]*streamPort // for TCP and TLS, by bind port; owned by Run
+	udpPorts    map[uint16]*udpPort    // by bind port; owned by Run
+	retryIn     time.Duration          // pause before the next attempt to bind; owned by Run
 }
 
 // errIncomplete is a mistake of the wiring.
@@ -108,6 +114,12 @@ func NewServer(o Options) (*Server, error) {
 	}
 	if o.Listen == nil {
 		o.Listen = listenTCP
+	}
+	if o.ListenUDP == nil {
+		o.ListenUDP = listenUDP
+	}
+	if o.DialUDP == nil {
+		o.DialUDP = dialUDP
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -126,7 +138,9 @@ func NewServer(o Options) (*Server, error) {
 		streams:     newStreams(),
 		listeners:   map[uint16]*listener{},
 		webPorts:    map[uint16]*webPort{},
-		tlsPorts:    map[uint16]*tlsPort{},
+		streamPorts: map[uint16]*streamPort{},
+		udpPorts:    map[uint16]*udpPort{},
+		clients:     newQuota[netip.Addr](o.Limits.DatagramClients, o.Limits.DatagramClientsPerAddress),
 	}
 	if o.SlowStart != 0 {
 		s.balancer.slow = o.SlowStart
@@ -198,7 +212,7 @@ func (s *Server) follow(view *directory.View) {
 }
 
 // bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes between HBONE,
-// HTTP and TLS is given up first, as it cannot be two of them.
+// HTTP and TCP or TLS is given up first, as it cannot be two of them.
 func (s *Server) bind(listeners []mesh.Listener) {
 	wanted, web := map[uint16]mesh.Listener{}, map[uint16][]mesh.Listener{}
 	var failures error
@@ -208,14 +222,15 @@ func (s *Server) bind(listeners []mesh.Listener) {
 			wanted[l.Bind] = l
 		case l.Protocol.HTTP():
 			web[l.Bind] = append(web[l.Bind], l)
-		case l.Protocol == mesh.ListenerTLS:
+		case l.Protocol == mesh.ListenerTCP || l.Protocol.TLS():
 			s.dropListener(l.Bind)
 			s.dropWeb(l.Bind)
+		case l.Protocol == mesh.ListenerUDP:
 		default:
 			failures = errors.Join(failures, fmt.Errorf("listener %q: protocol %d is not known", l.Name, l.Protocol))
 		}
 	}
-	failures = errors.Join(failures, s.bindTLS(listeners))
+	failures = errors.Join(failures, s.bindStreams(listeners), s.bindDatagrams(listeners))
 	for bind := range wanted {
 		s.dropWeb(bind)
 	}
@@ -313,7 +328,10 @@ func (s *Server) end() {
 	for _, w := range s.webPorts {
 		drains.Go(func() { w.drain(ctx) })
 	}
-	for _, p := range s.tlsPorts {
+	for _, p := range s.streamPorts {
+		drains.Go(func() { p.drain(ctx) })
+	}
+	for _, p := range s.udpPorts {
 		drains.Go(func() { p.drain(ctx) })
 	}
 	drains.Go(s.wait.Wait) // listeners that went before have streams too

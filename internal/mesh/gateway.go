@@ -23,7 +23,7 @@ const (
 // HTTP says whether requests are routed.
 func (p ListenerProtocol) HTTP() bool { return p == ListenerHTTP || p == ListenerHTTPS }
 
-// Listener is a port of a gateway, or a part of one: listeners for HTTP share a port if their hostnames differ.
+// Listener is a port of a gateway, or a part of one: listeners for HTTP, or for TLS, share a port if their hostnames differ.
 type Listener struct {
 	Name string
 	// Port is the Gateway's port, the one peers see; Bind the one that the process listens on
@@ -31,14 +31,16 @@ type Listener struct {
 	Port, Bind uint16
 	Protocol   ListenerProtocol
 	// Hostname is exact, or has a wildcard in front ("*.example.com"); empty: every host. Of the listeners of a port, the one whose
-	// hostname fits a request best takes it, and no other one does.
+	// hostname fits a request or a connection best takes it, and no other one does.
 	Hostname string
-	// Certificates are for HTTPS; a listener without any refuses every handshake.
+	// Certificates are for HTTPS and for TLS that ends here; a listener without any refuses every handshake.
 	Certificates []Certificate
 	// Routes are those that attach, the one that counts first in a tie first. One route may be in several listeners.
 	Routes []*HTTPRoute
 	// TLSRoutes are those that attach to a listener for TLS.
 	TLSRoutes []*TLSRoute
+	// Stream is for TCP and UDP; nil: nothing is passed on.
+	Stream *StreamRoute
 }
 
 // Gateway is the configuration of one gateway deployment.

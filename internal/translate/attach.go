@@ -38,7 +38,10 @@ type gate struct {
 	gateway   *world.Gateway
 	verdicts  []listenerVerdict
 	routes    [][]*mesh.HTTPRoute // by listener
-	tlsRoutes [][]*mesh.TLSRoute  // by listener
+	stream    []*mesh.StreamRoute // the one in force, by listener
+	claims    [][]claimant        // TLSRoutes, by listener
+	streams   [][]candidate       // TCPRoutes and UDPRoutes, by listener
+	tlsRoutes [][]*mesh.TLSRoute  // by listener, once claims are settled
 	rivals    rivals
 }
 
@@ -68,13 +71,20 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	for _, r := range x.state.TLSRoutes {
 		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachTLS(r, p, g) })
 	}
+	for _, r := range x.state.TCPRoutes {
+		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachStream(r.Ref(), &r.StreamRoute, p, g) })
+	}
+	for _, r := range x.state.UDPRoutes {
+		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachStream(r.Ref(), &r.StreamRoute, p, g) })
+	}
 	for _, g := range gates {
 		for i := range g.routes {
 			slices.SortFunc(g.routes[i], compareRoutes)
 			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
-			slices.SortFunc(g.tlsRoutes[i], compareTLSRoutes)
-			g.tlsRoutes[i] = slices.CompactFunc(g.tlsRoutes[i], func(a, b *mesh.TLSRoute) bool { return compareTLSRoutes(a, b) == 0 })
-			g.verdicts[i].attached = len(g.routes[i]) + len(g.tlsRoutes[i])
+			var claims, streams int
+			g.tlsRoutes[i], claims = settleNames(g.claims[i])
+			g.stream[i], streams = inForce(g.streams[i])
+			g.verdicts[i].attached = len(g.routes[i]) + claims + streams
 		}
 	}
 }
@@ -201,23 +211,34 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 			continue
 		}
 		out = append(out, mesh.Listener{
-			Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener.Port), Protocol: servedProtocols[v.listener.Protocol],
-			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i],
+			Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: protocolOf(v.listener),
+			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: g.stream[i],
 		})
 	}
 	return out
+}
+
+// newGate makes room for what attaches.
+func newGate(g *world.Gateway, verdicts []listenerVerdict) *gate {
+	n := len(verdicts)
+	return &gate{
+		gateway: g, verdicts: verdicts, routes: make([][]*mesh.HTTPRoute, n),
+		claims: make([][]claimant, n), tlsRoutes: make([][]*mesh.TLSRoute, n), streams: make([][]candidate, n), stream: make([]*mesh.StreamRoute, n),
+	}
 }
 
 // portsOf are the ports of listeners, each once, as a Service has them.
 func portsOf(listeners []mesh.Listener) []mesh.Listener {
 	var out []mesh.Listener
 	for _, l := range listeners {
-		if !slices.ContainsFunc(out, func(o mesh.Listener) bool { return o.Port == l.Port }) {
+		if !slices.ContainsFunc(out, func(o mesh.Listener) bool { return o.Port == l.Port && isUDP(o) == isUDP(l) }) {
 			out = append(out, mesh.Listener{Name: l.Name, Port: l.Port, Bind: l.Bind, Protocol: l.Protocol})
 		}
 	}
 	return out
 }
+
+func isUDP(l mesh.Listener) bool { return l.Protocol == mesh.ListenerUDP }
 
 // states are the parts of listeners' status that are no conditions.
 func (g *gate) states() []ListenerState {

@@ -105,21 +105,29 @@ func (x *index) fronted(g *world.Gateway, listeners []mesh.Listener) *gatewayPro
 		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("spec.addresses[0].value: there is no Service %s/%s", k.Namespace, k.Name)}
 	}
 	for _, l := range listeners {
-		if !slices.ContainsFunc(s.Ports, func(p world.ServicePort) bool { return p.Port == l.Port }) {
-			return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("Service %s/%s has no TCP port %d, which listener %s has", k.Namespace, k.Name, l.Port, l.Name)}
+		ports, protocol := s.Ports, protocolTCP
+		if isUDP(l) {
+			ports, protocol = s.UDPPorts, protocolUDP
+		}
+		if !slices.ContainsFunc(ports, func(p world.ServicePort) bool { return p.Port == l.Port }) {
+			return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("Service %s/%s has no %s port %d, which listener %s has", k.Namespace, k.Name, protocol, l.Port, l.Name)}
 		}
 	}
 	return nil
 }
 
-// bindAt is the port that the process listens on for a Gateway's port: of an unmanaged one, what its Service leads to.
-func (x *index) bindAt(g *world.Gateway, port uint16) uint16 {
+// bindAt is the port that the process listens on for a listener: of an unmanaged one, what its Service leads to.
+func (x *index) bindAt(g *world.Gateway, l world.Listener) uint16 {
 	if s := x.state.Services[x.front(g)]; s != nil && unmanaged(g) {
-		for _, p := range s.Ports {
-			if p.Port == port && p.Target != 0 {
+		ports := s.Ports
+		if l.Protocol == protocolUDP {
+			ports = s.UDPPorts
+		}
+		for _, p := range ports {
+			if p.Port == l.Port && p.Target != 0 {
 				return p.Target
 			}
 		}
 	}
-	return bindOf(port)
+	return bindOf(l.Port)
 }

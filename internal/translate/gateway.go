@@ -22,6 +22,8 @@ const (
 	protocolHTTP  = string(gatewayv1.HTTPProtocolType)
 	protocolHTTPS = string(gatewayv1.HTTPSProtocolType)
 	protocolTLS   = string(gatewayv1.TLSProtocolType)
+	protocolTCP   = string(gatewayv1.TCPProtocolType)
+	protocolUDP   = string(gatewayv1.UDPProtocolType)
 
 	tlsTerminate, tlsPassthrough = string(gatewayv1.TLSModeTerminate), string(gatewayv1.TLSModePassthrough)
 
@@ -94,7 +96,7 @@ func (x *index) gateways() gateways {
 	})
 	gates, verdicts := map[world.Key]*gate{}, x.judgeAll(ours, out.secrets)
 	for _, g := range ours {
-		gates[g.Key] = &gate{gateway: g, verdicts: verdicts[g.Key], routes: make([][]*mesh.HTTPRoute, len(g.Listeners)), tlsRoutes: make([][]*mesh.TLSRoute, len(g.Listeners))}
+		gates[g.Key] = newGate(g, verdicts[g.Key])
 	}
 	x.attachAll(gates, out.findings)
 	taken := map[string]world.Key{}

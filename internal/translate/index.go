@@ -68,11 +68,9 @@ type index struct {
 	routesFrom multi[string, world.ObjectRef]      // namespace's name → routes in it
 	routesAt   multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
 	attached   map[serviceName][]*attachment       // of the Services that were asked for since they or those routes changed
-	// The same for TLSRoutes, which are few and looked at anew each time.
-	tlsRoutesTo   multi[world.Key, world.Key]
-	tlsRoutesFrom multi[string, world.Key]
-	grantsIn      multi[string, world.Key]           // namespace's name → ReferenceGrants in it
-	routes        map[world.ObjectRef]*compiledRoute // those that were asked for since they changed
+	streams    streams                             // those that look at connections or datagrams only
+	grantsIn   multi[string, world.Key]            // namespace's name → ReferenceGrants in it
+	routes     map[world.ObjectRef]*compiledRoute  // those that were asked for since they changed
 
 	// How many Secrets Gateways refer to, as last worked out, and how many are read at most.
 	demand     *secretDemand
@@ -90,7 +88,7 @@ func newIndex(c world.Config) *index {
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
-		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, tlsRoutesTo: multi[world.Key, world.Key]{}, tlsRoutesFrom: multi[string, world.Key]{},
+		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
 		grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName][]*attachment{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
 	}
 }
@@ -155,6 +153,12 @@ func (x *index) fold(d world.Delta, t *touched) {
 		x.foldRoute(world.ObjectRef{Kind: world.KindGRPCRoute, Key: k}, likeHTTP(was), likeHTTP(now), t)
 	})
 	foldInto(x.state.TLSRoutes, d.TLSRoutes, func(k world.Key, was, now *world.TLSRoute) { x.foldTLSRoute(k, was, now, t) })
+	foldInto(x.state.TCPRoutes, d.TCPRoutes, func(k world.Key, was, now *world.TCPRoute) {
+		x.foldStream(world.ObjectRef{Kind: world.KindTCPRoute, Key: k}, tcpStream(was), tcpStream(now), t)
+	})
+	foldInto(x.state.UDPRoutes, d.UDPRoutes, func(k world.Key, was, now *world.UDPRoute) {
+		x.foldStream(world.ObjectRef{Kind: world.KindUDPRoute, Key: k}, udpStream(was), udpStream(now), t)
+	})
 	foldInto(x.state.ReferenceGrants, d.ReferenceGrants, func(k world.Key, was, now *world.ReferenceGrant) { x.foldGrant(k, now, t) })
 	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { t.routes = true })
 	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
@@ -201,7 +205,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if k.Cluster == x.config.LocalCluster {
 		foldWish(x.waypointNamespaces, k, before, after)
 		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
-		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.tlsRoutesFrom[k.Name]) > 0
+		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.streams.from[k.Name]) > 0
 	}
 	for n := range x.namesIn[k.Name] {
 		t.names.add(n)

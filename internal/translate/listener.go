@@ -31,6 +31,16 @@ type listenerVerdict struct {
 // servedProtocols are those of listeners that are served.
 var servedProtocols = map[string]mesh.ListenerProtocol{
 	protocolHBONE: mesh.ListenerHBONE, protocolHTTP: mesh.ListenerHTTP, protocolHTTPS: mesh.ListenerHTTPS, protocolTLS: mesh.ListenerTLS,
+	protocolTCP: mesh.ListenerTCP, protocolUDP: mesh.ListenerUDP,
+}
+
+// protocolOf is what a listener speaks, 0 for what is not served.
+func protocolOf(l world.Listener) mesh.ListenerProtocol {
+	p := servedProtocols[l.Protocol]
+	if p == mesh.ListenerTLS && l.TLSMode == tlsTerminate {
+		return mesh.ListenerTLSTerminate
+	}
+	return p
 }
 
 // judgeListeners looks at a Gateway's listeners. Secrets that they may refer to are noted as wanted.
@@ -53,7 +63,7 @@ func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []liste
 		if out[i].reason == "" {
 			out[i].reason, out[i].message = judgeListener(l, listeners)
 		}
-		if l.Protocol == protocolHTTPS {
+		if l.Protocol == protocolHTTPS || protocolOf(l) == mesh.ListenerTLSTerminate {
 			out[i].certificates, out[i].refs = x.certificates(g, l, secrets)
 			out[i].unproved = len(out[i].certificates) == 0
 		}
@@ -64,7 +74,7 @@ func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []liste
 
 // clash says whether two listeners cannot share a port.
 func clash(a, b world.Listener) bool {
-	if a.Port != b.Port || (a.Protocol == "UDP") != (b.Protocol == "UDP") {
+	if a.Port != b.Port || (a.Protocol == protocolUDP) != (b.Protocol == protocolUDP) {
 		return false
 	}
 	if a.Protocol != b.Protocol {
@@ -75,17 +85,23 @@ func clash(a, b world.Listener) bool {
 
 func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerConditionReason, string) {
 	if servedProtocols[l.Protocol] == 0 {
-		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE, HTTP, HTTPS and TLS are", l.Protocol)
+		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE, HTTP, HTTPS, TLS, TCP and UDP are", l.Protocol)
 	}
-	if purpose, ok := reservedPorts[l.Port]; ok {
+	if purpose, ok := reservedPorts[l.Port]; ok && l.Protocol != protocolUDP {
 		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is the gateway's own, for %s", l.Port, purpose)
 	}
-	if b := bindOf(l.Port); b != l.Port && slices.ContainsFunc(all, func(o world.Listener) bool { return o.Port == b }) {
+	if b := bindOf(l.Port); b != l.Port && slices.ContainsFunc(all, func(o world.Listener) bool {
+		return o.Port == b && (o.Protocol == protocolUDP) == (l.Protocol == protocolUDP)
+	}) {
 		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is served from port %d, which another listener has", l.Port, b)
 	}
 	unsupported := gatewayv1.ListenerReasonUnsupportedValue
 	switch {
 	case l.Protocol == protocolHTTP:
+		return "", ""
+	case (l.Protocol == protocolTCP || l.Protocol == protocolUDP) && l.Hostname != "":
+		return unsupported, fmt.Sprintf("hostname %q: a listener for %s knows none", l.Hostname, l.Protocol)
+	case l.Protocol == protocolTCP || l.Protocol == protocolUDP:
 		return "", ""
 	case l.Protocol == protocolHTTPS && l.TLSMode != tlsTerminate:
 		return unsupported, fmt.Sprintf("tls.mode: an HTTPS listener needs Terminate, not %q", l.TLSMode)
@@ -93,8 +109,12 @@ func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerCo
 		return unsupported, "tls.certificateRefs: an HTTPS listener needs a certificate"
 	case l.Protocol == protocolHTTPS:
 		return "", ""
+	case l.Protocol == protocolTLS && l.TLSMode == tlsTerminate && len(l.Certificates) == 0:
+		return unsupported, "tls.certificateRefs: a listener that ends TLS needs a certificate"
+	case l.Protocol == protocolTLS && l.TLSMode == tlsTerminate:
+		return "", ""
 	case l.Protocol == protocolTLS && l.TLSMode != tlsPassthrough:
-		return unsupported, fmt.Sprintf("tls.mode: of a listener for TLS only Passthrough is served, not %q", l.TLSMode)
+		return unsupported, fmt.Sprintf("tls.mode: a listener for TLS needs Passthrough or Terminate, not %q", l.TLSMode)
 	case l.Protocol == protocolTLS && len(l.Certificates) > 0:
 		return unsupported, "tls.certificateRefs: a listener that passes TLS on takes no certificate"
 	case l.Protocol == protocolTLS:
@@ -132,8 +152,12 @@ func (v *listenerVerdict) judgeKinds() {
 	switch p := servedProtocols[v.listener.Protocol]; {
 	case p.HTTP():
 		can = []string{routeKind(world.KindHTTPRoute), routeKind(world.KindGRPCRoute)}
-	case p == mesh.ListenerTLS && v.listener.TLSMode == tlsPassthrough:
+	case p == mesh.ListenerTLS && (v.listener.TLSMode == tlsPassthrough || v.listener.TLSMode == tlsTerminate):
 		can = []string{routeKind(world.KindTLSRoute)}
+	case p == mesh.ListenerTCP:
+		can = []string{routeKind(world.KindTCPRoute)}
+	case p == mesh.ListenerUDP:
+		can = []string{routeKind(world.KindUDPRoute)}
 	}
 	if len(v.listener.RouteKinds) == 0 {
 		v.kinds = can

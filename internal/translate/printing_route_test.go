@@ -15,8 +15,11 @@ func printRouting(g *mesh.Gateway) []string {
 	var lines []string
 	routes := map[*mesh.HTTPRoute]bool{}
 	for _, l := range g.Listeners {
-		if l.Protocol == mesh.ListenerTLS {
+		if l.Protocol.TLS() {
 			lines = append(lines, printTLS(g, l)...)
+		}
+		if l.Protocol == mesh.ListenerTCP || l.Protocol == mesh.ListenerUDP {
+			lines = append(lines, printStream(g, l))
 		}
 		if !l.Protocol.HTTP() {
 			continue
@@ -61,21 +64,40 @@ func printRouting(g *mesh.Gateway) []string {
 
 func printTLS(g *mesh.Gateway, l mesh.Listener) []string {
 	lines := []string{fmt.Sprintf("listener %s %s:%d tls", g.Key(), l.Name, l.Port)}
+	if l.Protocol == mesh.ListenerTLSTerminate {
+		lines[0] += fmt.Sprintf(" ends here host=%s certificates=%d", l.Hostname, len(l.Certificates))
+	}
 	for _, r := range l.TLSRoutes {
 		line := fmt.Sprintf("tlsroute %s/%s of %s %s", r.Namespace, r.Name, g.Key(), l.Name)
 		for _, h := range r.Hostnames {
 			line += " host=" + h
 		}
-		for _, b := range r.Backends {
-			if b.Problem != "" {
-				line += fmt.Sprintf(" to=(%s)*%d", b.Problem, b.Weight)
-			} else {
-				line += fmt.Sprintf(" to=%s:%d*%d", b.Service, b.Port, b.Weight)
-			}
-		}
-		lines = append(lines, line)
+		lines = append(lines, line+printStreamBackends(r.Backends))
 	}
 	return lines
+}
+
+func printStream(g *mesh.Gateway, l mesh.Listener) string {
+	line := fmt.Sprintf("listener %s %s:%d %s", g.Key(), l.Name, l.Port, map[mesh.ListenerProtocol]string{mesh.ListenerTCP: "tcp", mesh.ListenerUDP: "udp"}[l.Protocol])
+	if l.Stream == nil {
+		return line
+	}
+	return line + " route=" + l.Stream.Namespace + "/" + l.Stream.Name + printStreamBackends(l.Stream.Backends)
+}
+
+func printStreamBackends(backends []mesh.StreamBackend) string {
+	out := ""
+	for _, b := range backends {
+		if b.Problem != "" {
+			out += fmt.Sprintf(" to=(%s)*%d", b.Problem, b.Weight)
+			continue
+		}
+		out += fmt.Sprintf(" to=%s:%d*%d", b.Service, b.Port, b.Weight)
+		for _, e := range b.Endpoints {
+			out += " at=" + e.String()
+		}
+	}
+	return out
 }
 
 func printHTTPRule(r *mesh.HTTPRule, hostnames []string) string {

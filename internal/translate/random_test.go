@@ -175,6 +175,9 @@ func (g generator) slice() *world.EndpointSlice {
 			out.Ports = append(out.Ports, p)
 		}
 	}
+	if g.chance(50) {
+		out.UDPPorts = []world.EndpointPort{{Name: pick(g, []string{"dns", "dns", "dns", "odd"}), Port: 5353}}
+	}
 	for range g.IntN(4) {
 		if g.chance(80) {
 			out.Endpoints = append(out.Endpoints, world.Endpoint{Pod: pick(g, somePods)})
@@ -199,6 +202,9 @@ func (g generator) service() *world.Service {
 			}
 			s.Ports = append(s.Ports, p)
 		}
+	}
+	if g.chance(50) {
+		s.UDPPorts = []world.ServicePort{{Name: "dns", Port: pick(g, []uint16{80, 80, 53}), Target: 5353}}
 	}
 	if !s.Headless {
 		s.Addresses = g.addresses()
@@ -242,7 +248,7 @@ func (g generator) gateway() *world.Gateway {
 		Parameters: pick(g, []string{"", "", "", "overlay"}),
 	}
 	for i := range 1 + g.IntN(2) {
-		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, protocolHTTP, protocolHTTPS, protocolTLS, "TCP"}),
+		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, protocolHTTP, protocolHTTPS, protocolTLS, protocolTCP, protocolUDP, "SCTP"}),
 			Hostname: pick(g, []string{"", "", "", "a.example.com", "*.example.com"}), HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
 		if l.RoutesFrom = pick(g, []string{"", "All", "Selector"}); l.RoutesFrom == "Selector" {
 			l.RouteNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}

@@ -17,14 +17,18 @@ var someSecrets = []string{"cert", "other"}
 
 // routing is a route, or what one or a listener refers to.
 func (g generator) routing() world.Object {
-	switch n := g.IntN(12); {
+	switch n := g.IntN(14); {
 	case n < 4:
 		return g.route()
 	case n < 7:
 		return g.grpcRoute()
-	case n < 8:
-		return g.tlsRoute()
 	case n < 10:
+		return pick(g, []func() world.Object{
+			func() world.Object { return g.tlsRoute() },
+			func() world.Object { return &world.TCPRoute{StreamRoute: g.streamRoute()} },
+			func() world.Object { return &world.UDPRoute{StreamRoute: g.streamRoute()} },
+		})()
+	case n < 12:
 		return g.grant()
 	default:
 		out := &world.Secret{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, someSecrets)}, Chain: "chain", PrivateKey: "key"}
@@ -67,14 +71,27 @@ func (g generator) grpcRoute() *world.GRPCRoute {
 }
 
 func (g generator) tlsRoute() *world.TLSRoute {
+	like := g.streamRoute()
+	out := &world.TLSRoute{Key: like.Key, Generation: like.Generation, Created: like.Created, Parents: like.Parents, Hostnames: g.route().Hostnames}
+	for _, refs := range like.Rules {
+		out.Rules = append(out.Rules, gatewayv1.TLSRouteRule{BackendRefs: refs})
+	}
+	return out
+}
+
+func (g generator) streamRoute() world.StreamRoute {
 	like := g.route()
-	out := &world.TLSRoute{Key: like.Key, Generation: like.Generation, Created: like.Created, Parents: like.Parents, Hostnames: like.Hostnames}
+	out := world.StreamRoute{Key: like.Key, Generation: like.Generation, Created: like.Created, Parents: like.Parents}
 	for range 1 + g.IntN(2) {
-		rule := gatewayv1.TLSRouteRule{}
+		var refs []gatewayv1.BackendRef
 		for range g.IntN(3) {
-			rule.BackendRefs = append(rule.BackendRefs, gatewayv1.BackendRef{BackendObjectReference: g.backend(), Weight: pick(g, []*int32{nil, ptr.To[int32](0), ptr.To[int32](3)})})
+			refs = append(refs, gatewayv1.BackendRef{BackendObjectReference: g.backend(), Weight: pick(g, []*int32{nil, ptr.To[int32](0), ptr.To[int32](3)})})
 		}
-		out.Rules = append(out.Rules, rule)
+		out.Rules = append(out.Rules, refs)
+	}
+	if g.chance(50) { // a backend that is there most of the time
+		out.Namespace = "demo"
+		out.Rules = [][]gatewayv1.BackendRef{{{BackendObjectReference: gatewayv1.BackendObjectReference{Name: "cart", Port: ptr.To[gatewayv1.PortNumber](80)}}}}
 	}
 	return out
 }
@@ -122,7 +139,7 @@ func (g generator) backend() gatewayv1.BackendObjectReference {
 func (g generator) grant() *world.ReferenceGrant {
 	out := &world.ReferenceGrant{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"g1", "g2"})}}
 	for range 1 + g.IntN(2) {
-		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "GRPCRoute", "TLSRoute", "Gateway", "TCPRoute"}), Namespace: pick(g, someNamespaces)})
+		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "GRPCRoute", "TLSRoute", "Gateway", "TCPRoute", "UDPRoute"}), Namespace: pick(g, someNamespaces)})
 		out.To = append(out.To, world.GrantTo{Kind: pick(g, []string{"Service", "Secret"}), Name: pick(g, []string{"", "", "cart", "cert"})})
 	}
 	return out
@@ -143,18 +160,40 @@ func routeMoves(seed uint64, steps int) []move {
 	east := func(namespace, name string) world.Key {
 		return world.Key{Cluster: "east", Namespace: namespace, Name: name}
 	}
+	put := func(o world.Object) { out = append(out, move{ref: o.Ref(), put: o}) }
+	put(&world.Service{
+		Key: east("demo", "cart"), Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 8080}}, UDPPorts: []world.ServicePort{{Name: "dns", Port: 80}},
+	})
+	put(&world.EndpointSlice{
+		Key: east("demo", "odd"), Service: "cart", Ports: []world.EndpointPort{{Name: "http", Port: 8080}}, UDPPorts: []world.EndpointPort{{Name: "dns", Port: 5353}},
+		Endpoints: []world.Endpoint{{Pod: "a"}, {Pod: "b"}, {Pod: "c"}},
+	})
 	for step := range steps {
 		var o world.Object
 		switch n := g.IntN(100); {
-		case n < 60:
+		case n < 55:
 			o = g.routing()
+		case n < 58:
+			slice := g.slice()
+			slice.Key, slice.Service, slice.UDPPorts = east("demo", "odd"), "cart", []world.EndpointPort{{Name: "dns", Port: 5353}}
+			o = slice
+		case n < 60:
+			pod := g.pod()
+			pod.Key = east("demo", pick(g, somePods))
+			o = pod
 		case n < 75:
 			gateway := g.gateway()
 			gateway.Key, gateway.Class, gateway.HasParameters, gateway.Parameters, gateway.ServiceType = east(gateway.Namespace, gateway.Name), ClassEastWest, false, "", ""
 			for i := range gateway.Listeners {
-				if l := &gateway.Listeners[i]; g.chance(60) { // most are of protocols that routes attach to, and valid
-					l.Protocol, l.Port = pick(g, []string{protocolHTTP, protocolHTTP, protocolTLS}), pick(g, []uint16{80, 443, 8080})
-					l.TLSMode, l.Certificates, l.TLSOptions = tlsPassthrough, nil, nil
+				if l := &gateway.Listeners[i]; g.chance(70) { // most are of protocols that routes attach to, and valid
+					l.Protocol, l.Port = pick(g, []string{protocolHTTP, protocolHTTP, protocolHTTPS, protocolTLS, protocolTLS, protocolTCP, protocolUDP, protocolUDP}), pick(g, []uint16{80, 443, 8080})
+					l.TLSOptions = nil
+					if l.TLSMode = tlsTerminate; l.Protocol != protocolHTTPS && g.chance(80) {
+						l.TLSMode, l.Certificates = tlsPassthrough, nil
+					}
+					if l.Protocol == protocolTCP || l.Protocol == protocolUDP {
+						l.Hostname = ""
+					}
 				}
 			}
 			if g.chance(15) {
@@ -182,6 +221,7 @@ func routeMoves(seed uint64, steps int) []move {
 // nothing was shown.
 func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 	attached, resolved, passed, secrets, calls, rivals, routed, enforced, automatic := 0, 0, 0, 0, 0, 0, 0, 0, 0
+	streams := 0
 	for seed := range uint64(10) {
 		moves := routeMoves(seed, 200)
 		agree(t, moves)
@@ -207,6 +247,9 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 			for _, g := range out.Mesh.Gateways {
 				for _, l := range g.Listeners {
 					passed += len(l.TLSRoutes)
+					if l.Stream != nil {
+						streams++
+					}
 					for _, r := range l.Routes {
 						attached++
 						if r.GRPC {
@@ -226,7 +269,8 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 	if calls < 20 || rivals < 5 {
 		t.Errorf("%d GRPCRoutes were attached, and %d routes kept out: too few to show anything", calls, rivals)
 	}
-	if attached < 100 || resolved < 10 || passed < 10 || secrets < 50 {
-		t.Errorf("%d routes were attached, %d with a backend, %d TLSRoutes, and %d Secrets wanted: too few to show anything", attached, resolved, passed, secrets)
+	if attached < 100 || resolved < 10 || passed < 10 || secrets < 50 || streams < 10 {
+		t.Errorf("%d routes were attached, %d with a backend, %d TLSRoutes, %d TCPRoutes and UDPRoutes, and %d Secrets wanted: too few to show anything",
+			attached, resolved, passed, streams, secrets)
 	}
 }

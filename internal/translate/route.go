@@ -95,7 +95,8 @@ func backendsOf(r *world.HTTPRoute) []world.Key {
 // foldBackend notes that a Service that routes send to came, went, or has other ports.
 func (x *index) foldBackend(k world.Key, was, now *world.Service, t *touched) {
 	routes := x.routesTo[k]
-	if len(routes)+len(x.tlsRoutesTo[k]) == 0 || was != nil && now != nil && was.ExternalName == now.ExternalName && slices.Equal(was.Ports, now.Ports) {
+	if len(routes)+len(x.streams.to[k]) == 0 || was != nil && now != nil && was.ExternalName == now.ExternalName &&
+		slices.Equal(was.Ports, now.Ports) && slices.Equal(was.UDPPorts, now.UDPPorts) && was.NotReady == now.NotReady && was.Families == now.Families {
 		return
 	}
 	t.routes = true
@@ -216,7 +217,11 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 	if ref.Namespace != nil {
 		namespace = string(*ref.Namespace)
 	}
+	udp := from.Kind == world.KindUDPRoute // the mesh carries none, so that other clusters are out of reach
 	imported := group == groupMultiCluster && kind == kindServiceImport
+	if imported && udp {
+		return fail(gatewayv1.RouteReasonInvalidKind, "kind %s of group %q is not supported for datagrams, only Service is", kind, group)
+	}
 	if !imported && (group != "" || kind != string(world.KindService)) {
 		return fail(gatewayv1.RouteReasonInvalidKind, "kind %s of group %q is not supported, only Service and ServiceImport are", kind, group)
 	}
@@ -226,7 +231,7 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 	}
 	n := serviceName{namespace, string(ref.Name)}
 	s := x.state.Services[n.in(x.config.LocalCluster)]
-	if a := x.answerOf(n); s == nil && a != nil && a.service != nil {
+	if a := x.answerOf(n); s == nil && !udp && a != nil && a.service != nil {
 		return x.importedPort(n, a, ref.Port)
 	} else if imported && (a == nil || !a.exported) {
 		return fail(gatewayv1.RouteReasonBackendNotFound, "no service %s/%s is shared between clusters", namespace, ref.Name)
@@ -237,12 +242,16 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 	if s.ExternalName {
 		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s is an ExternalName, which has no endpoints", namespace, ref.Name)
 	}
-	if ref.Port == nil || !slices.ContainsFunc(s.Ports, func(p world.ServicePort) bool { return int32(p.Port) == *ref.Port }) {
+	ports, protocol := s.Ports, "TCP"
+	if udp {
+		ports, protocol = s.UDPPorts, "UDP"
+	}
+	if ref.Port == nil || !slices.ContainsFunc(ports, func(p world.ServicePort) bool { return int32(p.Port) == *ref.Port }) {
 		var wanted int32
 		if ref.Port != nil {
 			wanted = *ref.Port
 		}
-		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s has no TCP port %d", namespace, ref.Name, wanted)
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s has no %s port %d", namespace, ref.Name, protocol, wanted)
 	}
 	return x.serviceKey(n), uint16(*ref.Port), trouble{}
 }

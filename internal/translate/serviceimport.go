@@ -34,7 +34,7 @@ func (x *index) importedPort(n serviceName, a *answer, port *gatewayv1.PortNumbe
 // foldImported notes that routes may lead to what other clusters have of a service now, or no longer.
 func (x *index) foldImported(n serviceName, was, now *answer, t *touched) {
 	routes := x.routesTo[n.in(x.config.LocalCluster)]
-	if len(routes)+len(x.tlsRoutesTo[n.in(x.config.LocalCluster)]) == 0 || was.exported == now.exported && slices.Equal(portsTold(was), portsTold(now)) {
+	if len(routes)+len(x.streams.to[n.in(x.config.LocalCluster)]) == 0 || was.exported == now.exported && slices.Equal(portsTold(was), portsTold(now)) {
 		return
 	}
 	t.routes = true

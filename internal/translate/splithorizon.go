@@ -125,7 +125,7 @@ func (x *index) tunnelPort(g *world.Gateway) (uint16, bool) {
 			return l.Port, true
 		}
 	}
-	if last := x.lastTunnels(g); len(last) > 0 {
+	if last := lastTunnels(g, x.made(g.Key)); len(last) > 0 {
 		return last[0].Port, true
 	}
 	return 0, false

@@ -73,4 +73,7 @@ func (t *touched) standingOf(x *index, service world.Key) {
 	if len(x.fronts[service]) > 0 {
 		t.gateways = true
 	}
+	if len(x.streams.datagrams[service]) > 0 {
+		t.routes = true // gateways are told where its datagrams go
+	}
 }

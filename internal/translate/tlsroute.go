@@ -4,7 +4,6 @@ package translate
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -20,104 +19,127 @@ func (x *index) foldTLSRoute(k world.Key, was, now *world.TLSRoute, t *touched) 
 		return
 	}
 	t.routes = true
-	x.foldServiceParents(world.ObjectRef{Kind: world.KindTLSRoute, Key: k}, tlsParents(was), tlsParents(now), t)
-	for _, to := range tlsBackends(was) {
-		x.tlsRoutesTo.remove(to, k)
-	}
-	for _, to := range tlsBackends(now) {
-		x.tlsRoutesTo.add(to, k)
-	}
-	if was == nil {
-		x.tlsRoutesFrom.add(k.Namespace, k)
-	}
-	if now == nil {
-		x.tlsRoutesFrom.remove(k.Namespace, k)
-	}
+	ref := world.ObjectRef{Kind: world.KindTLSRoute, Key: k}
+	x.foldServiceParents(ref, tlsParents(was), tlsParents(now), t)
+	x.streams.fold(ref, tlsRules(was), tlsRules(now), now != nil)
 }
 
-// tlsBackends are the Services that a route refers to.
-func tlsBackends(r *world.TLSRoute) []world.Key {
+// tlsRules are a route's backends by rule.
+func tlsRules(r *world.TLSRoute) [][]gatewayv1.BackendRef {
 	if r == nil {
 		return nil
 	}
-	var out []world.Key
+	var out [][]gatewayv1.BackendRef
 	for _, rule := range r.Rules {
-		for _, ref := range rule.BackendRefs {
-			namespace := r.Namespace
-			if ref.Namespace != nil {
-				namespace = string(*ref.Namespace)
-			}
-			out = append(out, r.In(namespace, string(ref.Name)))
-		}
+		out = append(out, rule.BackendRefs)
 	}
 	return out
 }
 
-// attachTLS is attach for a TLSRoute.
-func (x *index) attachTLS(r *world.TLSRoute, p world.RouteParent, g *gate) []Finding {
-	finding := findingAt(p, r.Generation)
-	backends, refs := x.tlsRouteBackends(r)
-	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
-	for _, i := range at {
-		g.tlsRoutes[i] = append(g.tlsRoutes[i], &mesh.TLSRoute{
-			Namespace: r.Namespace, Name: r.Name, Created: r.Created, Backends: backends,
-			Hostnames: common(g.verdicts[i].listener.Hostname, r.Hostnames),
-		})
-	}
-	if reason == "" {
-		message = "the route is served"
-	}
-	out := []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
-	if refs.reason == "" {
-		return append(out, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
-	}
-	return append(out, finding(routeResolved, false, refs.reason, refs.message))
+// claimant is a TLSRoute that attaches to a listener, before it is settled which names it has there.
+type claimant struct {
+	created         int64
+	namespace, name string
+	names           []claimedName
+	backends        []mesh.StreamBackend
 }
 
-// tlsRouteBackends are where a route's connections go: those of all its rules, which match the same.
-func (x *index) tlsRouteBackends(r *world.TLSRoute) (out []mesh.TLSBackend, refs trouble) {
-	for i, rule := range r.Rules {
-		for j, ref := range rule.BackendRefs {
-			b := mesh.TLSBackend{Weight: 1}
-			if ref.Weight != nil {
-				b.Weight = uint32(max(*ref.Weight, 0))
-			}
-			var problem trouble
-			if b.Service, b.Port, problem = x.backendOf(r.Ref(), ref.BackendObjectReference, false); problem.reason != "" {
-				b.Problem = fmt.Sprintf("rules[%d].backendRefs[%d]: %s", i, j, problem.message)
-				refs.add(problem.reason, "%s", b.Problem)
-			}
-			out = append(out, b)
-		}
+// claimedName is a hostname that a route and its listener have in common, "" for every one, and what the route says for it.
+type claimedName struct{ common, own string }
+
+// attachTLS is attach for a TLSRoute.
+func (x *index) attachTLS(r *world.TLSRoute, p world.RouteParent, g *gate) []Finding {
+	backends, refs := x.streamBackends(r.Ref(), tlsRules(r))
+	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
+	for _, i := range at {
+		g.claims[i] = append(g.claims[i], claimant{r.Created, r.Namespace, r.Name, claimedNames(g.verdicts[i].listener.Hostname, r.Hostnames), backends})
 	}
-	return out, refs
+	return streamFindings(p, r.Generation, reason, message, refs)
 }
 
 // common are the hostnames that a listener and a route have in common, none for every one. There is one, or the route did not attach.
 func common(listener string, route []string) []string {
-	if listener == "" {
-		return route
-	}
-	if len(route) == 0 {
-		return []string{listener}
-	}
 	var out []string
-	for _, h := range route {
-		if !meets(listener, h) {
-			continue
-		}
-		// The narrower of the two: an exact one, or the longer wildcard.
-		if strings.HasPrefix(h, "*.") && (!strings.HasPrefix(listener, "*.") || len(listener) > len(h)) {
-			h = listener
-		}
-		if !slices.Contains(out, h) {
-			out = append(out, h)
+	for _, n := range claimedNames(listener, route) {
+		if n.common != "" && !slices.Contains(out, n.common) {
+			out = append(out, n.common)
 		}
 	}
 	return out
 }
 
-// compareTLSRoutes orders routes by precedence: the oldest first, then by name.
-func compareTLSRoutes(a, b *mesh.TLSRoute) int {
-	return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+// claimedNames are the same, each with what the route says for it.
+func claimedNames(listener string, route []string) []claimedName {
+	if len(route) == 0 {
+		return []claimedName{{common: listener}}
+	}
+	var out []claimedName
+	for _, h := range route {
+		if listener != "" && !meets(listener, h) {
+			continue
+		}
+		both := h
+		// The narrower of the two: an exact one, or the longer wildcard.
+		if listener != "" && strings.HasPrefix(h, "*.") && (!strings.HasPrefix(listener, "*.") || len(listener) > len(h)) {
+			both = listener
+		}
+		out = append(out, claimedName{both, h})
+	}
+	return out
+}
+
+// settleNames gives each hostname of a listener to one route: to that which says it most exactly itself, whatever the listener cuts away from it
+// (GatewayRouteHostnameIntersectionPrecedence), then to the oldest, then to the first by name. It says how many routes there are; those that are
+// left without a name attach, and get nothing.
+func settleNames(all []claimant) (out []*mesh.TLSRoute, attached int) {
+	compare := func(a, b claimant) int {
+		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name))
+	}
+	slices.SortFunc(all, compare)
+	all = slices.CompactFunc(all, func(a, b claimant) bool { return compare(a, b) == 0 }) // a route may come by two of its parents
+	type holder struct {
+		route int
+		own   string
+	}
+	holders := map[string]holder{}
+	for i, c := range all {
+		for _, n := range c.names {
+			if has, ok := holders[n.common]; !ok || compareExactness(n.own, has.own) > 0 {
+				holders[n.common] = holder{i, n.own}
+			}
+		}
+	}
+	for i, c := range all {
+		route, has := &mesh.TLSRoute{Namespace: c.namespace, Name: c.name, Backends: c.backends}, false
+		for _, n := range c.names {
+			if holders[n.common] != (holder{i, n.own}) {
+				continue
+			}
+			has = true
+			if n.common != "" && !slices.Contains(route.Hostnames, n.common) {
+				route.Hostnames = append(route.Hostnames, n.common)
+			}
+		}
+		if has {
+			out = append(out, route)
+		}
+	}
+	return out, len(all)
+}
+
+// compareExactness orders hostnames: none at all, then wildcards, the longer the later, then exact ones.
+func compareExactness(a, b string) int {
+	class := func(h string) int {
+		switch {
+		case h == "":
+			return 0
+		case strings.HasPrefix(h, "*."):
+			return 1
+		}
+		return 2
+	}
+	if c := cmp.Compare(class(a), class(b)); c != 0 || class(a) != 1 {
+		return c
+	}
+	return cmp.Compare(len(a), len(b))
 }

@@ -52,6 +52,8 @@ const (
 	KindHTTPRoute           Kind = "HTTPRoute"
 	KindGRPCRoute           Kind = "GRPCRoute"
 	KindTLSRoute            Kind = "TLSRoute"
+	KindTCPRoute            Kind = "TCPRoute"
+	KindUDPRoute            Kind = "UDPRoute"
 	KindReferenceGrant      Kind = "ReferenceGrant"
 	KindSecret              Kind = "Secret"
 )

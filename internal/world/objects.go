@@ -27,7 +27,7 @@ type Pod struct {
 // Ref names the pod.
 func (p *Pod) Ref() ObjectRef { return ObjectRef{KindPod, p.Key} }
 
-// ServicePort is one TCP port of a Service.
+// ServicePort is one port of a Service.
 type ServicePort struct {
 	Name string
 	Port uint16
@@ -44,7 +44,8 @@ type Service struct {
 	Addresses    []netip.Addr // cluster IPs
 	Headless     bool
 	ExternalName bool
-	Ports        []ServicePort // TCP only
+	Ports        []ServicePort // TCP only: nothing else goes through the mesh
+	UDPPorts     []ServicePort // for gateways, which have routes to them
 	NodeLocal    bool          // internalTrafficPolicy: Local
 	Distribution string        // trafficDistribution, or the annotation of that meaning
 	NotReady     bool          // publishNotReadyAddresses
@@ -77,8 +78,9 @@ type Endpoint struct {
 // EndpointSlice says who answers for a service.
 type EndpointSlice struct {
 	Key
-	Service   string // name of the Service, in the slice's namespace
-	Ports     []EndpointPort
+	Service   string         // name of the Service, in the slice's namespace
+	Ports     []EndpointPort // TCP only
+	UDPPorts  []EndpointPort
 	Endpoints []Endpoint
 }
 

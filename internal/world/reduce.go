@@ -109,7 +109,7 @@ func owner(p *corev1.Pod) (string, mesh.WorkloadKind) {
 	return p.Name, mesh.KindPod
 }
 
-// ReduceService keeps TCP ports only: nothing else goes through the mesh. It gives nil for one whose name cannot be part of a hostname.
+// ReduceService keeps TCP and UDP ports. It gives nil for one whose name cannot be part of a hostname.
 func ReduceService(c Cluster, s *corev1.Service) *Service {
 	if !isLabel(s.Namespace) || !isLabel(s.Name) {
 		return nil
@@ -155,10 +155,16 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 		out.Families = mesh.FamiliesIPv4
 	}
 	for _, p := range s.Spec.Ports {
-		if len(out.Ports) == maxPorts {
+		if len(out.Ports)+len(out.UDPPorts) == maxPorts {
 			break
 		}
-		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" || !isPort(p.Port) {
+		ports := &out.Ports
+		if p.Protocol == corev1.ProtocolUDP {
+			ports = &out.UDPPorts
+		} else if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
+			continue
+		}
+		if !isPort(p.Port) {
 			continue
 		}
 		port := ServicePort{Name: bounded(p.Name), Port: uint16(p.Port), App: appProtocol(p)}
@@ -169,7 +175,7 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 		default:
 			port.Target = port.Port
 		}
-		out.Ports = append(out.Ports, port)
+		*ports = append(*ports, port)
 	}
 	for _, in := range s.Status.LoadBalancer.Ingress {
 		if len(out.Ingress) == maxAddresses {
@@ -213,17 +219,23 @@ func ReduceEndpointSlice(c Cluster, e *discoveryv1.EndpointSlice) *EndpointSlice
 	}
 	out := &EndpointSlice{Key: Key{c, e.Namespace, e.Name}, Service: service}
 	for _, p := range e.Ports {
-		if len(out.Ports) == maxPorts {
+		if len(out.Ports)+len(out.UDPPorts) == maxPorts {
 			break
 		}
-		if p.Port == nil || !isPort(*p.Port) || p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+		ports := &out.Ports
+		if p.Protocol != nil && *p.Protocol == corev1.ProtocolUDP {
+			ports = &out.UDPPorts
+		} else if p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+			continue
+		}
+		if p.Port == nil || !isPort(*p.Port) {
 			continue
 		}
 		port := EndpointPort{Port: uint16(*p.Port)}
 		if p.Name != nil {
 			port.Name = bounded(*p.Name)
 		}
-		out.Ports = append(out.Ports, port)
+		*ports = append(*ports, port)
 	}
 	for _, ep := range e.Endpoints {
 		if len(out.Endpoints) == maxEndpoints {

@@ -42,6 +42,10 @@ func Reduce(c Cluster, obj any) Object {
 		return ReduceGRPCRoute(c, o)
 	case *gatewayv1.TLSRoute:
 		return ReduceTLSRoute(c, o)
+	case *gatewayv1.TCPRoute:
+		return ReduceTCPRoute(c, o)
+	case *gatewayv1.UDPRoute:
+		return ReduceUDPRoute(c, o)
 	case *gatewayv1.ReferenceGrant:
 		return ReduceReferenceGrant(c, o)
 	case *corev1.Secret:

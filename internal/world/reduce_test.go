@@ -111,7 +111,7 @@ func TestReduceService(t *testing.T) {
 	want := &Service{
 		Key: Key{"east", "demo", "web"}, Created: 77, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
 		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "lb"}, Type: "ClusterIP",
-		Ports: []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}},
+		Ports: []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}}, UDPPorts: []ServicePort{{"dns", 53, 53, mesh.AppUnknown}},
 	}
 	if diff := cmp.Diff(want, got, addrs); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -131,7 +131,7 @@ func TestReduceEndpointSlice(t *testing.T) {
 		},
 	}
 	want := &EndpointSlice{
-		Key: Key{"east", "demo", "web-1"}, Service: "web", Ports: []EndpointPort{{"http", 8080}},
+		Key: Key{"east", "demo", "web-1"}, Service: "web", Ports: []EndpointPort{{"http", 8080}}, UDPPorts: []EndpointPort{{"dns", 53}},
 		Endpoints: []Endpoint{{Pod: "a"}, {Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Node: "n2"}},
 	}
 	if diff := cmp.Diff(want, ReduceEndpointSlice("east", slice), addrs); diff != "" {

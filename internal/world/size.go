@@ -24,12 +24,12 @@ func Size(o Object) int64 {
 	case *Pod:
 		n += textSize(o.Labels) + addressesSize(o.Addresses)
 	case *Service:
-		n += textSize(o.Labels) + addressesSize(o.Addresses) + 40*len(o.Ports)
+		n += textSize(o.Labels) + addressesSize(o.Addresses) + 40*(len(o.Ports)+len(o.UDPPorts))
 		for _, s := range o.Ingress {
 			n += len(s)
 		}
 	case *EndpointSlice:
-		n += 40 * len(o.Ports)
+		n += 40 * (len(o.Ports) + len(o.UDPPorts))
 		for i := range o.Endpoints {
 			n += endpointSize + addressesSize(o.Endpoints[i].Addresses)
 		}

@@ -32,6 +32,8 @@ type Tables struct {
 	HTTPRoutes            map[Key]*HTTPRoute
 	GRPCRoutes            map[Key]*GRPCRoute
 	TLSRoutes             map[Key]*TLSRoute
+	TCPRoutes             map[Key]*TCPRoute
+	UDPRoutes             map[Key]*UDPRoute
 	ReferenceGrants       map[Key]*ReferenceGrant
 	Secrets               map[Key]*Secret // those that listeners refer to
 }
@@ -66,6 +68,8 @@ func newTables() Tables {
 		HTTPRoutes:            map[Key]*HTTPRoute{},
 		GRPCRoutes:            map[Key]*GRPCRoute{},
 		TLSRoutes:             map[Key]*TLSRoute{},
+		TCPRoutes:             map[Key]*TCPRoute{},
+		UDPRoutes:             map[Key]*UDPRoute{},
 		ReferenceGrants:       map[Key]*ReferenceGrant{},
 		Secrets:               map[Key]*Secret{},
 	}
@@ -89,6 +93,8 @@ func (s *State) Apply(d Delta) {
 	apply(s.HTTPRoutes, d.HTTPRoutes)
 	apply(s.GRPCRoutes, d.GRPCRoutes)
 	apply(s.TLSRoutes, d.TLSRoutes)
+	apply(s.TCPRoutes, d.TCPRoutes)
+	apply(s.UDPRoutes, d.UDPRoutes)
 	apply(s.ReferenceGrants, d.ReferenceGrants)
 	apply(s.Secrets, d.Secrets)
 }
@@ -107,7 +113,8 @@ func apply[V any](into, changes map[Key]*V) {
 func (d Delta) Len() int {
 	return len(d.Pods) + len(d.Services) + len(d.EndpointSlices) + len(d.Nodes) + len(d.Namespaces) + len(d.GatewayClasses) +
 		len(d.Gateways) + len(d.ServiceScopes) + len(d.RemoteClusters) + len(d.AuthorizationPolicies) +
-		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.HTTPRoutes) + len(d.GRPCRoutes) + len(d.TLSRoutes) + len(d.ReferenceGrants) + len(d.Secrets)
+		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.HTTPRoutes) + len(d.GRPCRoutes) + len(d.TLSRoutes) + len(d.TCPRoutes) + len(d.UDPRoutes) +
+		len(d.ReferenceGrants) + len(d.Secrets)
 }
 
 // Put adds an object to the delta, or replaces it.
@@ -145,6 +152,10 @@ func (d Delta) Put(o Object) {
 		d.GRPCRoutes[o.Key] = o
 	case *TLSRoute:
 		d.TLSRoutes[o.Key] = o
+	case *TCPRoute:
+		d.TCPRoutes[o.Key] = o
+	case *UDPRoute:
+		d.UDPRoutes[o.Key] = o
 	case *ReferenceGrant:
 		d.ReferenceGrants[o.Key] = o
 	case *Secret:
@@ -189,6 +200,10 @@ func (d Delta) Delete(ref ObjectRef) {
 		d.GRPCRoutes[ref.Key] = nil
 	case KindTLSRoute:
 		d.TLSRoutes[ref.Key] = nil
+	case KindTCPRoute:
+		d.TCPRoutes[ref.Key] = nil
+	case KindUDPRoute:
+		d.UDPRoutes[ref.Key] = nil
 	case KindReferenceGrant:
 		d.ReferenceGrants[ref.Key] = nil
 	case KindSecret:

@@ -45,6 +45,7 @@ func (t *routeTable) listener(l mesh.Listener) *gatewaypb.Listener {
 	for _, r := range l.TLSRoutes {
 		out.TlsRoutes = append(out.TlsRoutes, tlsRouteToProto(r))
 	}
+	out.Stream = streamRouteToProto(l.Stream)
 	return out
 }
 
@@ -124,6 +125,10 @@ var protocols = map[gatewaypb.Listener_Protocol]mesh.ListenerProtocol{
 	gatewaypb.Listener_HTTPS:    mesh.ListenerHTTPS,
 	gatewaypb.Listener_TLS:      mesh.ListenerTLS,
 	gatewaypb.Listener_WAYPOINT: mesh.ListenerWaypoint,
+	gatewaypb.Listener_TCP:      mesh.ListenerTCP,
+	gatewaypb.Listener_UDP:      mesh.ListenerUDP,
+
+	gatewaypb.Listener_TLS_TERMINATE: mesh.ListenerTLSTerminate,
 }
 
 // listeners reads a gateway's listeners, which name routes of the gateway by their places.
@@ -151,7 +156,7 @@ func (r *reader) listeners(in []*gatewaypb.Listener, routes []*mesh.HTTPRoute) [
 			})
 		}
 		to.Routes = r.places("listener "+strconv.Quote(to.Name), l.GetHttpRoutes(), routes)
-		to.TLSRoutes = r.tlsRoutes(l.GetTlsRoutes())
+		to.TLSRoutes, to.Stream = r.tlsRoutes(l.GetTlsRoutes()), r.streamRoute(l.GetStream())
 		out = append(out, to)
 	}
 	return out

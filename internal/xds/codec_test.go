@@ -134,9 +134,18 @@ func sampleListeners() []mesh.Listener {
 		{Name: "inside", Port: 15009, Bind: 15009, Protocol: mesh.ListenerWaypoint},
 		{Name: "web", Port: 80, Bind: 20080, Protocol: mesh.ListenerHTTP, Routes: []*mesh.HTTPRoute{route, grpc, {Namespace: "shop", Name: "empty"}}},
 		{Name: "past", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{{
-			Namespace: "shop", Name: "api", Created: 7, Hostnames: []string{"api.example.com"},
-			Backends: []mesh.TLSBackend{{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "api.shop.svc.cluster.local"}, Port: 443, Weight: 2}, {Problem: "no Service"}},
+			Namespace: "shop", Name: "api", Hostnames: []string{"api.example.com"},
+			Backends: []mesh.StreamBackend{{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "api.shop.svc.cluster.local"}, Port: 443, Weight: 2}, {Problem: "no Service"}},
 		}}},
+		{Name: "ends", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLSTerminate, Hostname: "here.example.com", Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}},
+		{Name: "db", Port: 5432, Bind: 5432, Protocol: mesh.ListenerTCP, Stream: &mesh.StreamRoute{
+			Namespace: "shop", Name: "db", Backends: []mesh.StreamBackend{{Service: cart, Port: 5432, Weight: 1}, {Weight: 1, Problem: "no Service"}},
+		}},
+		{Name: "dns", Port: 53, Bind: 20053, Protocol: mesh.ListenerUDP, Stream: &mesh.StreamRoute{
+			Namespace: "shop", Name: "dns", Backends: []mesh.StreamBackend{{Service: cart, Port: 53, Weight: 1, Endpoints: []netip.AddrPort{
+				netip.MustParseAddrPort("10.0.0.1:53"), netip.MustParseAddrPort("[fd00::1]:5353"),
+			}}},
+		}},
 		{Name: "safe", Port: 443, Bind: 20443, Protocol: mesh.ListenerHTTPS, Hostname: "*.example.com", Routes: []*mesh.HTTPRoute{route},
 			Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}},
 	}

@@ -8,15 +8,7 @@ import (
 )
 
 func tlsRouteToProto(r *mesh.TLSRoute) *gatewaypb.TLSRoute {
-	out := &gatewaypb.TLSRoute{Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Hostnames}
-	for _, b := range r.Backends {
-		to := &gatewaypb.TLSBackend{Port: uint32(b.Port), Weight: b.Weight, Problem: b.Problem}
-		if b.Service != (mesh.ServiceKey{}) {
-			to.Service = &gatewaypb.ServiceKey{Namespace: b.Service.Namespace, Hostname: b.Service.Hostname}
-		}
-		out.Backends = append(out.Backends, to)
-	}
-	return out
+	return &gatewaypb.TLSRoute{Namespace: r.Namespace, Name: r.Name, Hostnames: r.Hostnames, Backends: streamBackendsToProto(r.Backends)}
 }
 
 func (r *reader) tlsRoutes(in []*gatewaypb.TLSRoute) []*mesh.TLSRoute {
@@ -28,28 +20,13 @@ func (r *reader) tlsRoutes(in []*gatewaypb.TLSRoute) []*mesh.TLSRoute {
 		to := &mesh.TLSRoute{
 			Namespace: r.must("route namespace", from.GetNamespace(), maxName),
 			Name:      r.must("route name", from.GetName(), maxName),
-			Created:   from.GetCreated(),
 			Hostnames: r.texts("route hostnames", from.GetHostnames(), maxName),
 		}
-		if r.count("route backends", len(from.GetBackends()), maxMembers) {
-			for _, b := range from.GetBackends() {
-				to.Backends = append(to.Backends, r.tlsBackend(b))
-			}
-		}
+		to.Backends = r.streamBackends(from.GetBackends())
 		if r.err != nil {
 			return nil
 		}
 		out = append(out, to)
-	}
-	return out
-}
-
-func (r *reader) tlsBackend(b *gatewaypb.TLSBackend) mesh.TLSBackend {
-	out := mesh.TLSBackend{
-		Port: r.port("backend port", b.GetPort(), true), Weight: b.GetWeight(), Problem: r.text("backend problem", b.GetProblem(), maxValue),
-	}
-	if s := b.GetService(); s != nil {
-		out.Service = r.serviceKey("backend", s.GetNamespace(), s.GetHostname())
 	}
 	return out
 }

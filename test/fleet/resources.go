@@ -47,6 +47,8 @@ var resources = []served{
 	{"httproutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"), true},
 	{"grpcroutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"), true},
 	{"tlsroutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"), true},
+	{"tcproutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"), true},
+	{"udproutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("UDPRoute"), true},
 	{"referencegrants", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrant"), true},
 	{"servicescopes", v1alpha1.GroupVersion.WithKind("ServiceScope"), false},
 	{"remoteclusters", v1alpha1.GroupVersion.WithKind("RemoteCluster"), false},

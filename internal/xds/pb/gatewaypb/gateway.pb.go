@@ -33,6 +33,10 @@ const (
 	Listener_HTTPS                Listener_Protocol = 3
 	Listener_TLS                  Listener_Protocol = 4
 	Listener_WAYPOINT             Listener_Protocol = 5
+	Listener_TCP                  Listener_Protocol = 6
+	Listener_UDP                  Listener_Protocol = 7
+	// Ended here; what is inside is passed on.
+	Listener_TLS_TERMINATE Listener_Protocol = 8
 )
 
 // Enum value maps for Listener_Protocol.
@@ -44,6 +48,9 @@ var (
 		3: "HTTPS",
 		4: "TLS",
 		5: "WAYPOINT",
+		6: "TCP",
+		7: "UDP",
+		8: "TLS_TERMINATE",
 	}
 	Listener_Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
@@ -52,6 +59,9 @@ var (
 		"HTTPS":                3,
 		"TLS":                  4,
 		"WAYPOINT":             5,
+		"TCP":                  6,
+		"UDP":                  7,
+		"TLS_TERMINATE":        8,
 	}
 )
 
@@ -128,7 +138,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type Gateway struct {
@@ -416,8 +426,10 @@ type Listener struct {
 	Certificates []*Certificate `protobuf:"bytes,6,rep,name=certificates,proto3" json:"certificates,omitempty"`
 	// Places in Gateway.http_routes, the one that counts first in a tie first.
 	HttpRoutes []uint32 `protobuf:"varint,7,rep,packed,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
-	// Each with the hostnames that it has in common with the listener.
-	TlsRoutes     []*TLSRoute `protobuf:"bytes,8,rep,name=tls_routes,json=tlsRoutes,proto3" json:"tls_routes,omitempty"`
+	// Each with the hostnames that it has there.
+	TlsRoutes []*TLSRoute `protobuf:"bytes,8,rep,name=tls_routes,json=tlsRoutes,proto3" json:"tls_routes,omitempty"`
+	// Of a listener for TCP or UDP.
+	Stream        *StreamRoute `protobuf:"bytes,9,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -508,14 +520,20 @@ func (x *Listener) GetTlsRoutes() []*TLSRoute {
 	return nil
 }
 
+func (x *Listener) GetStream() *StreamRoute {
+	if x != nil {
+		return x.Stream
+	}
+	return nil
+}
+
 type TLSRoute struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Unix seconds.
-	Created       int64         `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
-	Hostnames     []string      `protobuf:"bytes,4,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
-	Backends      []*TLSBackend `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	// Those that no other route of the listener has.
+	Hostnames     []string         `protobuf:"bytes,4,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
+	Backends      []*StreamBackend `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,13 +582,6 @@ func (x *TLSRoute) GetName() string {
 	return ""
 }
 
-func (x *TLSRoute) GetCreated() int64 {
-	if x != nil {
-		return x.Created
-	}
-	return 0
-}
-
 func (x *TLSRoute) GetHostnames() []string {
 	if x != nil {
 		return x.Hostnames
@@ -578,38 +589,37 @@ func (x *TLSRoute) GetHostnames() []string {
 	return nil
 }
 
-func (x *TLSRoute) GetBackends() []*TLSBackend {
+func (x *TLSRoute) GetBackends() []*StreamBackend {
 	if x != nil {
 		return x.Backends
 	}
 	return nil
 }
 
-type TLSBackend struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Service *ServiceKey            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
-	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	Weight  uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
-	// Why there is no such backend; empty: there is.
-	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+// The TCPRoute or UDPRoute that is in force at a listener.
+type StreamRoute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Backends      []*StreamBackend       `protobuf:"bytes,3,rep,name=backends,proto3" json:"backends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *TLSBackend) Reset() {
-	*x = TLSBackend{}
+func (x *StreamRoute) Reset() {
+	*x = StreamRoute{}
 	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *TLSBackend) String() string {
+func (x *StreamRoute) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*TLSBackend) ProtoMessage() {}
+func (*StreamRoute) ProtoMessage() {}
 
-func (x *TLSBackend) ProtoReflect() protoreflect.Message {
+func (x *StreamRoute) ProtoReflect() protoreflect.Message {
 	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -621,37 +631,161 @@ func (x *TLSBackend) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use TLSBackend.ProtoReflect.Descriptor instead.
-func (*TLSBackend) Descriptor() ([]byte, []int) {
+// Deprecated: Use StreamRoute.ProtoReflect.Descriptor instead.
+func (*StreamRoute) Descriptor() ([]byte, []int) {
 	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *TLSBackend) GetService() *ServiceKey {
+func (x *StreamRoute) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *StreamRoute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StreamRoute) GetBackends() []*StreamBackend {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+type StreamBackend struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service *ServiceKey            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Weight  uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Why there is no such backend; empty: there is.
+	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Of a UDPRoute's backend: where those are that are ready.
+	Endpoints     []*Endpoint `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamBackend) Reset() {
+	*x = StreamBackend{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamBackend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamBackend) ProtoMessage() {}
+
+func (x *StreamBackend) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamBackend.ProtoReflect.Descriptor instead.
+func (*StreamBackend) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StreamBackend) GetService() *ServiceKey {
 	if x != nil {
 		return x.Service
 	}
 	return nil
 }
 
-func (x *TLSBackend) GetPort() uint32 {
+func (x *StreamBackend) GetPort() uint32 {
 	if x != nil {
 		return x.Port
 	}
 	return 0
 }
 
-func (x *TLSBackend) GetWeight() uint32 {
+func (x *StreamBackend) GetWeight() uint32 {
 	if x != nil {
 		return x.Weight
 	}
 	return 0
 }
 
-func (x *TLSBackend) GetProblem() string {
+func (x *StreamBackend) GetProblem() string {
 	if x != nil {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *StreamBackend) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+type Endpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 4 or 16 bytes.
+	Address       []byte `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Endpoint) Reset() {
+	*x = Endpoint{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Endpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Endpoint) ProtoMessage() {}
+
+func (x *Endpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
+func (*Endpoint) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Endpoint) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Endpoint) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
 }
 
 type Certificate struct {
@@ -666,7 +800,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +812,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +825,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Certificate) GetChain() string {
@@ -724,7 +858,7 @@ type HTTPRoute struct {
 
 func (x *HTTPRoute) Reset() {
 	*x = HTTPRoute{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +870,7 @@ func (x *HTTPRoute) String() string {
 func (*HTTPRoute) ProtoMessage() {}
 
 func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +883,7 @@ func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRoute.ProtoReflect.Descriptor instead.
 func (*HTTPRoute) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HTTPRoute) GetNamespace() string {
@@ -813,7 +947,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +959,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +972,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HTTPRule) GetName() string {
@@ -910,7 +1044,7 @@ type HTTPRetry struct {
 
 func (x *HTTPRetry) Reset() {
 	*x = HTTPRetry{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1056,7 @@ func (x *HTTPRetry) String() string {
 func (*HTTPRetry) ProtoMessage() {}
 
 func (x *HTTPRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1069,7 @@ func (x *HTTPRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRetry.ProtoReflect.Descriptor instead.
 func (*HTTPRetry) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HTTPRetry) GetCodes() []uint32 {
@@ -975,7 +1109,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1121,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1134,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -1060,7 +1194,7 @@ type HTTPMatch struct {
 
 func (x *HTTPMatch) Reset() {
 	*x = HTTPMatch{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1206,7 @@ func (x *HTTPMatch) String() string {
 func (*HTTPMatch) ProtoMessage() {}
 
 func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1219,7 @@ func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMatch.ProtoReflect.Descriptor instead.
 func (*HTTPMatch) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HTTPMatch) GetPath() string {
@@ -1140,7 +1274,7 @@ type NameValue struct {
 
 func (x *NameValue) Reset() {
 	*x = NameValue{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1286,7 @@ func (x *NameValue) String() string {
 func (*NameValue) ProtoMessage() {}
 
 func (x *NameValue) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1299,7 @@ func (x *NameValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameValue.ProtoReflect.Descriptor instead.
 func (*NameValue) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NameValue) GetName() string {
@@ -1196,7 +1330,7 @@ type HTTPFilters struct {
 
 func (x *HTTPFilters) Reset() {
 	*x = HTTPFilters{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1342,7 @@ func (x *HTTPFilters) String() string {
 func (*HTTPFilters) ProtoMessage() {}
 
 func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1355,7 @@ func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPFilters.ProtoReflect.Descriptor instead.
 func (*HTTPFilters) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HTTPFilters) GetRequest() *HeaderChange {
@@ -1277,7 +1411,7 @@ type HeaderChange struct {
 
 func (x *HeaderChange) Reset() {
 	*x = HeaderChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1423,7 @@ func (x *HeaderChange) String() string {
 func (*HeaderChange) ProtoMessage() {}
 
 func (x *HeaderChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1436,7 @@ func (x *HeaderChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderChange.ProtoReflect.Descriptor instead.
 func (*HeaderChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HeaderChange) GetSet() []*NameValue {
@@ -1336,7 +1470,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1482,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1495,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -1391,7 +1525,7 @@ type HTTPRedirect struct {
 
 func (x *HTTPRedirect) Reset() {
 	*x = HTTPRedirect{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1537,7 @@ func (x *HTTPRedirect) String() string {
 func (*HTTPRedirect) ProtoMessage() {}
 
 func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1550,7 @@ func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRedirect.ProtoReflect.Descriptor instead.
 func (*HTTPRedirect) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HTTPRedirect) GetScheme() string {
@@ -1464,7 +1598,7 @@ type HTTPRewrite struct {
 
 func (x *HTTPRewrite) Reset() {
 	*x = HTTPRewrite{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1610,7 @@ func (x *HTTPRewrite) String() string {
 func (*HTTPRewrite) ProtoMessage() {}
 
 func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1623,7 @@ func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRewrite.ProtoReflect.Descriptor instead.
 func (*HTTPRewrite) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HTTPRewrite) GetHostname() string {
@@ -1517,7 +1651,7 @@ type HTTPMirror struct {
 
 func (x *HTTPMirror) Reset() {
 	*x = HTTPMirror{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1663,7 @@ func (x *HTTPMirror) String() string {
 func (*HTTPMirror) ProtoMessage() {}
 
 func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1676,7 @@ func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMirror.ProtoReflect.Descriptor instead.
 func (*HTTPMirror) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{18}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HTTPMirror) GetBackend() *HTTPBackend {
@@ -1582,7 +1716,7 @@ type HTTPBackend struct {
 
 func (x *HTTPBackend) Reset() {
 	*x = HTTPBackend{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1728,7 @@ func (x *HTTPBackend) String() string {
 func (*HTTPBackend) ProtoMessage() {}
 
 func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1741,7 @@ func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPBackend.ProtoReflect.Descriptor instead.
 func (*HTTPBackend) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{19}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HTTPBackend) GetService() *ServiceKey {
@@ -1662,7 +1796,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1808,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1821,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{20}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ServiceKey) GetNamespace() string {
@@ -1733,7 +1867,7 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"httpRoutes\"\x86\x01\n" +
 	"\x0fServicePolicies\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x129\n" +
-	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\xa5\x03\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\x84\x04\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -1744,26 +1878,36 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\vhttp_routes\x18\a \x03(\rR\n" +
 	"httpRoutes\x12;\n" +
 	"\n" +
-	"tls_routes\x18\b \x03(\v2\x1c.isthmus.gateway.v1.TLSRouteR\ttlsRoutes\"[\n" +
+	"tls_routes\x18\b \x03(\v2\x1c.isthmus.gateway.v1.TLSRouteR\ttlsRoutes\x127\n" +
+	"\x06stream\x18\t \x01(\v2\x1f.isthmus.gateway.v1.StreamRouteR\x06stream\"\x80\x01\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05HBONE\x10\x01\x12\b\n" +
 	"\x04HTTP\x10\x02\x12\t\n" +
 	"\x05HTTPS\x10\x03\x12\a\n" +
 	"\x03TLS\x10\x04\x12\f\n" +
-	"\bWAYPOINT\x10\x05\"\xb0\x01\n" +
+	"\bWAYPOINT\x10\x05\x12\a\n" +
+	"\x03TCP\x10\x06\x12\a\n" +
+	"\x03UDP\x10\a\x12\x11\n" +
+	"\rTLS_TERMINATE\x10\b\"\x9f\x01\n" +
 	"\bTLSRoute\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
-	"\acreated\x18\x03 \x01(\x03R\acreated\x12\x1c\n" +
-	"\thostnames\x18\x04 \x03(\tR\thostnames\x12:\n" +
-	"\bbackends\x18\x05 \x03(\v2\x1e.isthmus.gateway.v1.TLSBackendR\bbackends\"\x8c\x01\n" +
-	"\n" +
-	"TLSBackend\x128\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
+	"\thostnames\x18\x04 \x03(\tR\thostnames\x12=\n" +
+	"\bbackends\x18\x05 \x03(\v2!.isthmus.gateway.v1.StreamBackendR\bbackendsJ\x04\b\x03\x10\x04\"~\n" +
+	"\vStreamRoute\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12=\n" +
+	"\bbackends\x18\x03 \x03(\v2!.isthmus.gateway.v1.StreamBackendR\bbackends\"\xcb\x01\n" +
+	"\rStreamBackend\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
 	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"5\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12:\n" +
+	"\tendpoints\x18\x05 \x03(\v2\x1c.isthmus.gateway.v1.EndpointR\tendpoints\"8\n" +
+	"\bEndpoint\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"5\n" +
 	"\vCertificate\x12\x14\n" +
 	"\x05chain\x18\x01 \x01(\tR\x05chain\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"\xbd\x01\n" +
@@ -1862,7 +2006,7 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
 	(PathChange_Kind)(0),             // 1: isthmus.gateway.v1.PathChange.Kind
@@ -1871,67 +2015,72 @@ var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(*ServicePolicies)(nil),          // 4: isthmus.gateway.v1.ServicePolicies
 	(*Listener)(nil),                 // 5: isthmus.gateway.v1.Listener
 	(*TLSRoute)(nil),                 // 6: isthmus.gateway.v1.TLSRoute
-	(*TLSBackend)(nil),               // 7: isthmus.gateway.v1.TLSBackend
-	(*Certificate)(nil),              // 8: isthmus.gateway.v1.Certificate
-	(*HTTPRoute)(nil),                // 9: isthmus.gateway.v1.HTTPRoute
-	(*HTTPRule)(nil),                 // 10: isthmus.gateway.v1.HTTPRule
-	(*HTTPRetry)(nil),                // 11: isthmus.gateway.v1.HTTPRetry
-	(*CORS)(nil),                     // 12: isthmus.gateway.v1.CORS
-	(*HTTPMatch)(nil),                // 13: isthmus.gateway.v1.HTTPMatch
-	(*NameValue)(nil),                // 14: isthmus.gateway.v1.NameValue
-	(*HTTPFilters)(nil),              // 15: isthmus.gateway.v1.HTTPFilters
-	(*HeaderChange)(nil),             // 16: isthmus.gateway.v1.HeaderChange
-	(*PathChange)(nil),               // 17: isthmus.gateway.v1.PathChange
-	(*HTTPRedirect)(nil),             // 18: isthmus.gateway.v1.HTTPRedirect
-	(*HTTPRewrite)(nil),              // 19: isthmus.gateway.v1.HTTPRewrite
-	(*HTTPMirror)(nil),               // 20: isthmus.gateway.v1.HTTPMirror
-	(*HTTPBackend)(nil),              // 21: isthmus.gateway.v1.HTTPBackend
-	(*ServiceKey)(nil),               // 22: isthmus.gateway.v1.ServiceKey
-	(*securitypb.Authorization)(nil), // 23: istio.security.Authorization
+	(*StreamRoute)(nil),              // 7: isthmus.gateway.v1.StreamRoute
+	(*StreamBackend)(nil),            // 8: isthmus.gateway.v1.StreamBackend
+	(*Endpoint)(nil),                 // 9: isthmus.gateway.v1.Endpoint
+	(*Certificate)(nil),              // 10: isthmus.gateway.v1.Certificate
+	(*HTTPRoute)(nil),                // 11: isthmus.gateway.v1.HTTPRoute
+	(*HTTPRule)(nil),                 // 12: isthmus.gateway.v1.HTTPRule
+	(*HTTPRetry)(nil),                // 13: isthmus.gateway.v1.HTTPRetry
+	(*CORS)(nil),                     // 14: isthmus.gateway.v1.CORS
+	(*HTTPMatch)(nil),                // 15: isthmus.gateway.v1.HTTPMatch
+	(*NameValue)(nil),                // 16: isthmus.gateway.v1.NameValue
+	(*HTTPFilters)(nil),              // 17: isthmus.gateway.v1.HTTPFilters
+	(*HeaderChange)(nil),             // 18: isthmus.gateway.v1.HeaderChange
+	(*PathChange)(nil),               // 19: isthmus.gateway.v1.PathChange
+	(*HTTPRedirect)(nil),             // 20: isthmus.gateway.v1.HTTPRedirect
+	(*HTTPRewrite)(nil),              // 21: isthmus.gateway.v1.HTTPRewrite
+	(*HTTPMirror)(nil),               // 22: isthmus.gateway.v1.HTTPMirror
+	(*HTTPBackend)(nil),              // 23: isthmus.gateway.v1.HTTPBackend
+	(*ServiceKey)(nil),               // 24: isthmus.gateway.v1.ServiceKey
+	(*securitypb.Authorization)(nil), // 25: istio.security.Authorization
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
 	5,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
-	22, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	23, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	24, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
+	25, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
 	4,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
-	9,  // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
-	22, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
-	22, // 6: isthmus.gateway.v1.Gateway.fronts:type_name -> isthmus.gateway.v1.ServiceKey
+	11, // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
+	24, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
+	24, // 6: isthmus.gateway.v1.Gateway.fronts:type_name -> isthmus.gateway.v1.ServiceKey
 	3,  // 7: isthmus.gateway.v1.Gateway.service_routes:type_name -> isthmus.gateway.v1.ServiceRoutes
-	22, // 8: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
-	22, // 9: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	23, // 10: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	24, // 8: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
+	24, // 9: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	25, // 10: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
 	0,  // 11: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
-	8,  // 12: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
+	10, // 12: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
 	6,  // 13: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
-	7,  // 14: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.TLSBackend
-	22, // 15: isthmus.gateway.v1.TLSBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	10, // 16: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
-	13, // 17: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
-	15, // 18: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	21, // 19: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
-	11, // 20: isthmus.gateway.v1.HTTPRule.retry:type_name -> isthmus.gateway.v1.HTTPRetry
-	14, // 21: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
-	14, // 22: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
-	16, // 23: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
-	16, // 24: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
-	18, // 25: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
-	19, // 26: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
-	20, // 27: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
-	12, // 28: isthmus.gateway.v1.HTTPFilters.cors:type_name -> isthmus.gateway.v1.CORS
-	14, // 29: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
-	14, // 30: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
-	1,  // 31: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
-	17, // 32: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
-	17, // 33: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
-	21, // 34: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
-	22, // 35: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	15, // 36: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	7,  // 14: isthmus.gateway.v1.Listener.stream:type_name -> isthmus.gateway.v1.StreamRoute
+	8,  // 15: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
+	8,  // 16: isthmus.gateway.v1.StreamRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
+	24, // 17: isthmus.gateway.v1.StreamBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	9,  // 18: isthmus.gateway.v1.StreamBackend.endpoints:type_name -> isthmus.gateway.v1.Endpoint
+	12, // 19: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
+	15, // 20: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
+	17, // 21: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	23, // 22: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
+	13, // 23: isthmus.gateway.v1.HTTPRule.retry:type_name -> isthmus.gateway.v1.HTTPRetry
+	16, // 24: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
+	16, // 25: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
+	18, // 26: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
+	18, // 27: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
+	20, // 28: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
+	21, // 29: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
+	22, // 30: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
+	14, // 31: isthmus.gateway.v1.HTTPFilters.cors:type_name -> isthmus.gateway.v1.CORS
+	16, // 32: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
+	16, // 33: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
+	1,  // 34: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
+	19, // 35: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
+	19, // 36: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
+	23, // 37: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
+	24, // 38: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	17, // 39: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -1945,7 +2094,7 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

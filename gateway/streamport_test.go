@@ -33,13 +33,7 @@ func (s *scene) tlsPod(n int) *mesh.Workload {
 		_, _ = io.Copy(secure, secure)
 		secure.CloseWrite()
 	})
-	w.Tunnel = mesh.TunnelNone
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	inMesh := netip.AddrPortFrom(w.Addresses[0], mesh.HBONEPort)
-	s.at[netip.AddrPortFrom(w.Addresses[0], 8080)] = s.at[inMesh]
-	delete(s.at, inMesh)
-	return w
+	return s.outOfMesh(w)
 }
 
 // passing is a gateway with a port for TLS, 6443, and routes.
@@ -51,7 +45,7 @@ func (s *scene) passing(routes ...*mesh.TLSRoute) {
 }
 
 func cartRoute(hostnames ...string) *mesh.TLSRoute {
-	return &mesh.TLSRoute{Namespace: "shop", Name: "cart", Hostnames: hostnames, Backends: []mesh.TLSBackend{{Service: cartKey, Port: 80, Weight: 1}}}
+	return &mesh.TLSRoute{Namespace: "shop", Name: "cart", Hostnames: hostnames, Backends: []mesh.StreamBackend{{Service: cartKey, Port: 80, Weight: 1}}}
 }
 
 // dialTLS connects by a name, and gives the first line that the other side says.
@@ -109,7 +103,7 @@ func TestTLSThatIsNotPassed(t *testing.T) {
 	s := newScene(t, func(o *Options) { o.Limits.HandshakeTimeout = 300 * time.Millisecond })
 	s.passing(cartRoute("api.example.com"),
 		&mesh.TLSRoute{Namespace: "shop", Name: "none", Hostnames: []string{"none.example.com"}},
-		&mesh.TLSRoute{Namespace: "shop", Name: "broken", Hostnames: []string{"broken.example.com"}, Backends: []mesh.TLSBackend{{Weight: 1, Problem: "there is no Service"}}})
+		&mesh.TLSRoute{Namespace: "shop", Name: "broken", Hostnames: []string{"broken.example.com"}, Backends: []mesh.StreamBackend{{Weight: 1, Problem: "there is no Service"}}})
 	for name, reason := range map[string]Reason{
 		"other.example.com": ReasonNoRoute, "": ReasonNoRoute, "none.example.com": ReasonNoBackend, "broken.example.com": ReasonNoBackend, "api.example.com": ReasonNoEndpoint,
 	} {

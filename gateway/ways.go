@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// ways are what becomes of a port's connections, by one configuration. It is never changed.
+type ways struct {
+	port uint16 // the Gateway's
+	// tcp says that connections are not looked at: all of them go to stream, if there is one.
+	tcp    bool
+	stream *mesh.StreamRoute
+	// hosts are the listeners for TLS, by their hostnames: the one that fits best takes a connection, and no other one does.
+	hosts names[*tlsHost]
+}
+
+// tlsHost is a listener for TLS.
+type tlsHost struct {
+	routes names[*mesh.TLSRoute]
+	// ends is how TLS is ended here, if it is to be; nil while passes is false: there is no certificate, and handshakes fail.
+	ends   *tls.Config
+	passes bool
+}
+
+// newWays joins listeners that share a port. Certificates that cannot be used are left out, and an error says why.
+func newWays(listeners []mesh.Listener) (*ways, error) {
+	w := &ways{port: listeners[0].Port}
+	var problems error
+	for _, l := range listeners {
+		if l.Protocol == mesh.ListenerTCP {
+			w.tcp, w.stream = true, l.Stream
+			continue
+		}
+		host := &tlsHost{passes: l.Protocol == mesh.ListenerTLS}
+		if !host.passes {
+			var err error
+			if host.ends, err = ending(l); err != nil {
+				problems = errors.Join(problems, err)
+			}
+		}
+		for _, r := range l.TLSRoutes {
+			if len(r.Hostnames) == 0 {
+				host.routes.put("", r)
+			}
+			for _, h := range r.Hostnames {
+				host.routes.put(h, r)
+			}
+		}
+		w.hosts.put(l.Hostname, host)
+	}
+	return w, problems
+}
+
+// ending is the TLS side of a listener that ends it; nil without a certificate that can be used.
+func ending(l mesh.Listener) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	var problems error
+	for _, c := range l.Certificates {
+		pair, err := tls.X509KeyPair([]byte(c.Chain), []byte(c.Key))
+		if err != nil {
+			problems = errors.Join(problems, fmt.Errorf("listener %q: %w", l.Name, err))
+			continue
+		}
+		config.Certificates = append(config.Certificates, pair)
+	}
+	if len(config.Certificates) == 0 {
+		return nil, problems
+	}
+	return config, problems
+}
+
+// pickBackend chooses one by weight; random gives a number in [0, n). It is false if none has any.
+func pickBackend(backends []mesh.StreamBackend, random func(n uint64) uint64) (mesh.StreamBackend, bool) {
+	total := uint64(0)
+	for _, b := range backends {
+		total += uint64(b.Weight)
+	}
+	if total == 0 {
+		return mesh.StreamBackend{}, false
+	}
+	at := random(total)
+	for _, b := range backends {
+		if at < uint64(b.Weight) {
+			return b, true
+		}
+		at -= uint64(b.Weight)
+	}
+	return mesh.StreamBackend{}, false
+}

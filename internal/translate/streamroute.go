@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// streams is the way through routes that look at connections or datagrams only: TLSRoutes, TCPRoutes and UDPRoutes, all of our own cluster. They are
+// few, and looked at anew each time.
+type streams struct {
+	to        multi[world.Key, world.ObjectRef] // Service, which may not be there → routes that refer to it
+	from      multi[string, world.ObjectRef]    // namespace's name → routes in it
+	datagrams multi[world.Key, world.ObjectRef] // Service → UDPRoutes that refer to it, which are told of its endpoints
+}
+
+func newStreams() streams {
+	return streams{multi[world.Key, world.ObjectRef]{}, multi[string, world.ObjectRef]{}, multi[world.Key, world.ObjectRef]{}}
+}
+
+// fold notes what a route refers to; no rules: it is not there.
+func (s streams) fold(r world.ObjectRef, was, now [][]gatewayv1.BackendRef, there bool) {
+	each := func(rules [][]gatewayv1.BackendRef, note func(multi[world.Key, world.ObjectRef], world.Key)) {
+		for _, refs := range rules {
+			for _, ref := range refs {
+				namespace := r.Namespace
+				if ref.Namespace != nil {
+					namespace = string(*ref.Namespace)
+				}
+				to := r.In(namespace, string(ref.Name))
+				note(s.to, to)
+				if r.Kind == world.KindUDPRoute {
+					note(s.datagrams, to)
+				}
+			}
+		}
+	}
+	each(was, func(m multi[world.Key, world.ObjectRef], to world.Key) { m.remove(to, r) })
+	each(now, func(m multi[world.Key, world.ObjectRef], to world.Key) { m.add(to, r) })
+	if there {
+		s.from.add(r.Namespace, r)
+	} else {
+		s.from.remove(r.Namespace, r)
+	}
+}
+
+func tcpStream(r *world.TCPRoute) *world.StreamRoute {
+	if r == nil {
+		return nil
+	}
+	return &r.StreamRoute
+}
+
+func udpStream(r *world.UDPRoute) *world.StreamRoute {
+	if r == nil {
+		return nil
+	}
+	return &r.StreamRoute
+}
+
+// foldStream takes in another state of a TCPRoute or a UDPRoute.
+func (x *index) foldStream(r world.ObjectRef, was, now *world.StreamRoute, t *touched) {
+	if r.Cluster != x.config.LocalCluster {
+		return
+	}
+	t.routes = true
+	var before, after [][]gatewayv1.BackendRef
+	if was != nil {
+		before = was.Rules
+	}
+	if now != nil {
+		after = now.Rules
+	}
+	x.streams.fold(r, before, after, now != nil)
+}
+
+// candidate is a route that attaches to a listener of which one route alone is in force.
+type candidate struct {
+	created int64
+	route   *mesh.StreamRoute
+}
+
+// inForce is the oldest of several, or else the first by name, and how many there are; a route may come by two of its parents.
+func inForce(all []candidate) (*mesh.StreamRoute, int) {
+	if len(all) == 0 {
+		return nil, 0
+	}
+	compare := func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.route.Namespace, b.route.Namespace), strings.Compare(a.route.Name, b.route.Name))
+	}
+	slices.SortFunc(all, compare)
+	all = slices.CompactFunc(all, func(a, b candidate) bool { return compare(a, b) == 0 })
+	return all[0].route, len(all)
+}
+
+// attachStream is attach for a TCPRoute or a UDPRoute. One that is in the shadow of an older one is accepted all the same, as the API has it.
+func (x *index) attachStream(ref world.ObjectRef, r *world.StreamRoute, p world.RouteParent, g *gate) []Finding {
+	backends, refs := x.streamBackends(ref, r.Rules)
+	at, reason, message := x.fitting(ref, nil, p, g)
+	for _, i := range at {
+		g.streams[i] = append(g.streams[i], candidate{r.Created, &mesh.StreamRoute{Namespace: r.Namespace, Name: r.Name, Backends: backends}})
+	}
+	return streamFindings(p, r.Generation, reason, message, refs)
+}
+
+// streamFindings are what there is to say of a route at one of its parents.
+func streamFindings(p world.RouteParent, generation int64, reason, message string, refs trouble) []Finding {
+	finding := findingAt(p, generation)
+	if reason == "" {
+		message = "the route is served"
+	}
+	out := []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
+	if refs.reason == "" {
+		return append(out, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
+	}
+	return append(out, finding(routeResolved, false, refs.reason, refs.message))
+}
+
+// streamBackends are where what a route takes goes: the backends of all its rules, which match the same.
+func (x *index) streamBackends(r world.ObjectRef, rules [][]gatewayv1.BackendRef) (out []mesh.StreamBackend, refs trouble) {
+	for i, rule := range rules {
+		for j, ref := range rule {
+			b := mesh.StreamBackend{Weight: 1}
+			if ref.Weight != nil {
+				b.Weight = uint32(max(*ref.Weight, 0))
+			}
+			var problem trouble
+			if b.Service, b.Port, problem = x.backendOf(r, ref.BackendObjectReference, false); problem.reason != "" {
+				b.Problem = fmt.Sprintf("rules[%d].backendRefs[%d]: %s", i, j, problem.message)
+				refs.add(problem.reason, "%s", b.Problem)
+			} else if r.Kind == world.KindUDPRoute {
+				namespace := r.Namespace
+				if ref.Namespace != nil {
+					namespace = string(*ref.Namespace)
+				}
+				b.Endpoints = x.datagramEndpoints(r.In(namespace, string(ref.Name)), b.Port)
+			}
+			out = append(out, b)
+		}
+	}
+	return out, refs
+}
+
+// datagramEndpoints are where a UDP port of a Service leads to: its ready endpoints, sorted.
+func (x *index) datagramEndpoints(service world.Key, port uint16) []netip.AddrPort {
+	s := x.state.Services[service]
+	at := slices.IndexFunc(s.UDPPorts, func(p world.ServicePort) bool { return p.Port == port })
+	if at < 0 {
+		return nil
+	}
+	var out []netip.AddrPort
+	for k := range x.slicesOf.of(service) {
+		slice := x.state.EndpointSlices[k]
+		to := slices.IndexFunc(slice.UDPPorts, func(p world.EndpointPort) bool { return p.Name == s.UDPPorts[at].Name })
+		if to < 0 {
+			continue // its endpoints lack the named port
+		}
+		for _, ep := range slice.Endpoints {
+			if a, ok := x.datagramsAt(k, ep, s); ok {
+				out = append(out, netip.AddrPortFrom(a, slice.UDPPorts[to].Port))
+			}
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out)
+}
+
+// datagramsAt is the address of an endpoint of a slice that is ready, or whose Service does not mind. What is known of its pod counts more than
+// the slice, which follows it.
+func (x *index) datagramsAt(slice world.Key, ep world.Endpoint, s *world.Service) (netip.Addr, bool) {
+	addresses, ready := ep.Addresses, ep.Ready
+	if ep.Pod != "" {
+		p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
+		if p == nil {
+			return netip.Addr{}, false
+		}
+		addresses, ready = p.Addresses, healthy(p)
+	}
+	if !ready && !s.NotReady {
+		return netip.Addr{}, false
+	}
+	for _, a := range addresses { // of several, the first one in a family of the Service
+		if s.Families == mesh.FamiliesIPv4 && !a.Is4() || s.Families == mesh.FamiliesIPv6 && a.Is4() {
+			continue
+		}
+		return a, true
+	}
+	return netip.Addr{}, false
+}
