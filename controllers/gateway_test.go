@@ -191,8 +191,10 @@ var _ = Describe("Gateways", func() {
 			kind := gatewayv1.HostnameAddressType
 			g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &kind, Value: "east.example.com"}}
 		}, "False/UnsupportedAddress", "", "spec.addresses[0].value"),
-		Entry("class waypoint", func(g *gatewayv1.Gateway) { g.Spec.GatewayClassName = "waypoint" },
-			"False/WaypointsNotSupported", "", "spec.gatewayClassName"),
+		Entry("class waypoint, whose listeners are for HBONE", func(g *gatewayv1.Gateway) {
+			g.Spec.GatewayClassName = "waypoint"
+			g.Spec.Listeners = []gatewayv1.Listener{{Name: "web", Port: 8080, Protocol: "HTTP"}}
+		}, "False/ListenersNotValid", "False/UnsupportedProtocol", "a waypoint takes HBONE only"),
 	)
 
 	It("do not take an address that another one has", func(ctx SpecContext) {

@@ -11,13 +11,13 @@ import (
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes, tcpRoutes, udpRoutes *inbox
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes, tcpRoutes, udpRoutes, waypoints *inbox
 }
 
 func newInboxes() inboxes {
 	return inboxes{
 		gateways: newInbox(), plans: newInbox(), scopes: newInbox(), remotes: newInbox(), services: newInbox(), policies: newInbox(), peers: newInbox(),
-		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(), tcpRoutes: newInbox(), udpRoutes: newInbox(),
+		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(), tcpRoutes: newInbox(), udpRoutes: newInbox(), waypoints: newInbox(),
 	}
 }
 
@@ -75,6 +75,9 @@ func (p *plane) translated(c translate.Change) {
 		if name := p.wishes.Named(id); name != "" {
 			p.inboxes.remotes.addSoon(types.NamespacedName{Name: name}, countsDelay)
 		}
+	}
+	for namespace := range c.Waypoints {
+		p.inboxes.waypoints.add(types.NamespacedName{Namespace: namespace, Name: translate.AutomaticWaypoint})
 	}
 	if len(c.VIPs) > 0 {
 		p.inboxes.vips.add(types.NamespacedName{Name: vipsName})

@@ -68,6 +68,7 @@ type results struct {
 	vips      map[mesh.ServiceKey]world.Cluster
 	serving   map[mesh.GatewayKey]struct{}
 	listeners map[world.Key][]translate.ListenerState
+	waypoints map[string]struct{} // namespaces that want an automatic one
 }
 
 // NewPipeline makes a pipeline. changed is called from its goroutine after every change and must not block.
@@ -84,6 +85,7 @@ func NewPipeline(store *world.Store, config world.Config, publish publisher, kno
 			vips:      map[mesh.ServiceKey]world.Cluster{},
 			serving:   map[mesh.GatewayKey]struct{}{},
 			listeners: map[world.Key][]translate.ListenerState{},
+			waypoints: map[string]struct{}{},
 		},
 	}
 }
@@ -202,6 +204,9 @@ func (p *Pipeline) apply(delta world.Delta) {
 	for key, g := range change.Mesh.Gateways {
 		set(r.serving, key, struct{}{}, g != nil)
 	}
+	for namespace, wanted := range change.Waypoints {
+		set(r.waypoints, namespace, struct{}{}, wanted)
+	}
 	for key, of := range change.VIPs {
 		set(r.vips, key, of, of != "")
 	}
@@ -283,6 +288,14 @@ func (p *Pipeline) Remote(id world.Cluster) translate.RemoteCount {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.results.remotes[id]
+}
+
+// WantsWaypoint says whether a namespace needs an automatic waypoint.
+func (p *Pipeline) WantsWaypoint(namespace string) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	_, wanted := p.results.waypoints[namespace]
+	return wanted
 }
 
 // WantVIPs are the services that need an address of ours, and the clusters that they are for.

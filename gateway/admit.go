@@ -26,12 +26,12 @@ func (p *streamPort) admit(st *stream, port uint16, route string, backends []mes
 	if service == nil {
 		return target{}, unavailable(ReasonNoBackend, fmt.Errorf("%s: service %s is not known", route, backend.Service))
 	}
-	t := target{service: service, key: backend.Service, port: backend.Port, plain: true, entry: port}
+	t := target{service: service, named: backend.Service, port: backend.Port, plain: true, entry: port}
 	t, refusal := s.allow(st, t)
 	if refusal != nil {
 		return target{}, refusal
 	}
-	return t, s.takeStream(st, t.key)
+	return t, s.takeStream(st, t.named)
 }
 
 // allow asks the policies about a stream without an identity, and notes by which configuration it was judged. It gives the target as the
@@ -72,7 +72,7 @@ func (s *Server) giveStream(service mesh.ServiceKey) {
 }
 
 // leave is called once for each connection that was admitted.
-func (p *streamPort) leave(t target) { p.server.giveStream(t.key) }
+func (p *streamPort) leave(t target) { p.server.giveStream(t.named) }
 
 // connect finds an endpoint for a connection that was admitted, until ctx ends.
 func (p *streamPort) connect(ctx context.Context, st *stream, t target) (dialled, *Refusal) {
@@ -85,6 +85,6 @@ func (p *streamPort) connect(ctx context.Context, st *stream, t target) (dialled
 		}
 		refusal = revoked
 	}
-	d.service = t.key
+	d.service = t.named
 	return d, refusal
 }

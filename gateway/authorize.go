@@ -45,7 +45,7 @@ func (c *config) judge(peer mesh.Identity, from netip.Addr, t target) authz.Verd
 // service about the service's.
 func (c *config) judgePlain(from netip.Addr, t target) authz.Verdict {
 	v := c.judge(mesh.Identity{}, from, target{port: t.entry})
-	index := c.policies.of[t.key]
+	index := c.policies.of[t.named]
 	if !v.Allowed || index == nil {
 		return v
 	}
@@ -61,11 +61,14 @@ func (s *Server) authorize(c *config, st *stream, t target) *Refusal {
 	if _, ok := c.domains[st.peer.TrustDomain]; !ok && !st.peer.IsZero() { // without an identity it came by a port that asks for none
 		return &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", st.peer)}
 	}
+	if c.isWaypoint() && !t.sniffed && c.expects(t, c.namespaceOf(st.peer)) != opaque {
+		return nil // each request is judged for itself, or else what turns out to be inside
+	}
 	v := c.judge(st.peer, st.from, t)
 	what := fmt.Sprintf("port %d of what is not exported", t.port)
 	if t.plain {
 		v = c.judgePlain(st.from, t)
-		what = fmt.Sprintf("%s:%d", t.key, t.port)
+		what = fmt.Sprintf("%s:%d", t.named, t.port)
 	} else if t.service != nil {
 		what = fmt.Sprintf("%s:%d", t.service.Key(), t.port)
 	}

@@ -22,5 +22,9 @@
 //
 // Listeners for HTTP and HTTPS are served by package http below, for clients outside the mesh; their ports follow the configuration in the same way (web.go).
 //
+// A gateway that is a waypoint ends the tunnels of node proxies and looks inside (waypoint.go): requests are judged and routed one by one, by the routes at the
+// service that was asked for, and other bytes are passed on to one endpoint (sniff.go tells which is which where nobody said so). It serves what its
+// configuration says it stands in front of, and reaches endpoints as any source does, by package reach, with its own identity.
+//
 // The package knows no Kubernetes.
 package gateway

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
@@ -21,11 +22,12 @@ type config struct {
 	own     string // trust domain
 	// canonical gives the trust domain that one is another name of, or itself.
 	canonical func(trustDomain string) string
-	// exports by hostname. Two namespaces may define one hostname, then neither is served: who was meant cannot be told.
+	// exports, or what a waypoint stands in front of, by hostname. Two namespaces may define one hostname, then neither is served: who was meant cannot be told.
 	byHostname map[string]mesh.ServiceKey
 	exported   map[mesh.ServiceKey]struct{}
 	domains    map[string]struct{}
 	policies   policies
+	tables     sync.Map // tableKey → *gatewayhttp.Table, of a waypoint
 }
 
 // newConfig indexes g. Without trust domains in g, only our own is allowed; without a network, network is.
@@ -43,7 +45,11 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 	if g.Network != "" {
 		c.network = g.Network
 	}
-	for _, key := range g.Exports {
+	served := g.Exports
+	if c.isWaypoint() {
+		served = g.Fronts
+	}
+	for _, key := range served {
 		c.exported[key] = struct{}{}
 		hostname := strings.ToLower(key.Hostname)
 		if other, clash := c.byHostname[hostname]; clash && other != key {
@@ -65,9 +71,13 @@ type target struct {
 	service *mesh.Service // nil: nothing that is exported
 	port    uint16
 	plain   bool            // endpoints are dialled at the port itself, without HBONE, for a client without an identity
-	key     mesh.ServiceKey // of a plain one: the service, also if the mesh does not know it, as it does not those for UDP alone
+	named   mesh.ServiceKey // of a plain one: the service, also if the mesh does not know it, as it does not those for UDP alone
 	entry   uint16          // of a plain one: the port of the Gateway by which it came
 	vip     netip.Addr      // in our network: the one asked for, or else the service's first; zero if it has none
+	// sniffed says that no requests were found in a stream in which there could have been some.
+	sniffed bool
+	// workload is set instead of service: one that is behind the waypoint by itself. vip is its address then.
+	workload *mesh.Workload
 }
 
 // resolve decides what the peer asks for and whether there is such a thing for it. Who gets a refusal with 503 may still be told instead that
@@ -81,14 +91,17 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	if _, ok := c.domains[peer.TrustDomain]; !ok {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", peer)}
 	}
-	// Only of our own trust domain do we know who may be in a namespace: in another one, anybody may bear its name.
-	namespace := ""
-	if c.canonical(peer.TrustDomain) == c.canonical(c.own) {
-		namespace = peer.Namespace
-	}
+	namespace := c.namespaceOf(peer)
 	service := c.service(v, asked, namespace)
 	if service == nil {
-		return target{port: asked.Port, vip: asked.IP}, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
+		t := target{port: asked.Port, vip: asked.IP}
+		if t.workload = c.workloadBehind(v, asked.IP); t.workload != nil {
+			return t, nil
+		}
+		if c.isWaypoint() {
+			return t, &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, nil}
+		}
+		return t, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
 	}
 	t := target{service: service, port: asked.Port, vip: c.vip(service, asked.IP)}
 	if service.NamespaceOnly && namespace != service.Namespace {
@@ -98,6 +111,14 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 		return t, &Refusal{http.StatusServiceUnavailable, ReasonUnknownPort, fmt.Errorf("service %s has no port %d", service.Key(), asked.Port)}
 	}
 	return t, nil
+}
+
+// key names the service; zero: it is none.
+func (t target) key() mesh.ServiceKey {
+	if t.service == nil {
+		return mesh.ServiceKey{}
+	}
+	return t.service.Key()
 }
 
 // vip is where in our network a service is that was asked for by an address, or not.
@@ -163,7 +184,8 @@ func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []c
 	endpoints := v.Endpoints(service.Key())
 	out := make([]candidate, 0, len(endpoints))
 	for _, w := range endpoints {
-		if w.Network != c.network || w.NetworkGateway != nil || w.Tunnel != mesh.TunnelHBONE && !t.plain {
+		// A waypoint's pods end tunnels themselves.
+		if w.Network != c.network || w.NetworkGateway != nil || w.Tunnel != mesh.TunnelHBONE && !t.plain && service == t.service {
 			continue
 		}
 		if w.Unhealthy && !service.Balance.AllowUnhealthy {

@@ -54,7 +54,13 @@ func (l *listener) serve(nc net.Conn) {
 		if err != nil {
 			return // the connection is over, or the gateway is
 		}
-		l.wait.Go(func() { l.handle(request, o) })
+		l.wait.Go(func() {
+			if l.visits != nil {
+				l.receive(request, o)
+			} else {
+				l.handle(request, o)
+			}
+		})
 	}
 }
 

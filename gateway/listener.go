@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 )
 
@@ -19,20 +20,24 @@ type listener struct {
 	server *Server
 	socket net.Listener
 	bind   uint16
-	wait   sync.WaitGroup // accept loop, connections
+	visits *gatewayhttp.Inside // requests in the streams of a waypoint; nil: streams are forwarded unread
+	wait   sync.WaitGroup      // accept loop, connections
 
 	mu    sync.Mutex      // hold for both below
 	until context.Context // once the listener drains: cuts what is left
 	conns map[*hbone.Conn]struct{}
 }
 
-// listen binds a port, on both address families, and begins to accept.
-func (s *Server) listen(bind uint16) (*listener, error) {
+// listen binds a port, on both address families, and begins to accept: as a waypoint, or not.
+func (s *Server) listen(bind uint16, waypoint bool) (*listener, error) {
 	socket, err := s.o.Listen(bind)
 	if err != nil {
 		return nil, fmt.Errorf("listen on port %d: %w", bind, err)
 	}
 	l := &listener{server: s, socket: socket, bind: bind, conns: map[*hbone.Conn]struct{}{}}
+	if waypoint {
+		l.visits = s.web.NewInside()
+	}
 	l.wait.Go(l.accept)
 	return l, nil
 }
@@ -102,6 +107,9 @@ func (l *listener) drain(ctx context.Context) {
 		l.shut(conn)
 	}
 	l.mu.Unlock()
+	if l.visits != nil {
+		l.visits.Drain(ctx)
+	}
 	l.wait.Wait()
 }
 

@@ -23,6 +23,8 @@ const (
 	ReasonNamespace Reason = "namespace_not_allowed"
 	// ReasonNotExported: the name or address is not that of a service that this gateway exports.
 	ReasonNotExported Reason = "not_exported"
+	// ReasonNotBehind: the name or address is that of nothing that this waypoint stands in front of.
+	ReasonNotBehind Reason = "not_behind_this_waypoint"
 	// ReasonUnknownPort: the service has no such port.
 	ReasonUnknownPort Reason = "unknown_port"
 	// ReasonNoEndpoint: no endpoint of the service in this network is ready.

@@ -218,7 +218,7 @@ func (s *Server) bind(listeners []mesh.Listener) {
 	var failures error
 	for _, l := range listeners {
 		switch {
-		case l.Protocol == mesh.ListenerHBONE:
+		case l.Protocol == mesh.ListenerHBONE, l.Protocol == mesh.ListenerWaypoint:
 			wanted[l.Bind] = l
 		case l.Protocol.HTTP():
 			web[l.Bind] = append(web[l.Bind], l)
@@ -238,10 +238,12 @@ func (s *Server) bind(listeners []mesh.Listener) {
 		s.dropListener(bind)
 	}
 	for bind, want := range wanted {
-		if s.listeners[bind] != nil {
+		waypoint := want.Protocol == mesh.ListenerWaypoint
+		if l := s.listeners[bind]; l != nil && (l.visits != nil) == waypoint {
 			continue
 		}
-		l, err := s.listen(bind)
+		s.dropListener(bind)
+		l, err := s.listen(bind, waypoint)
 		if err != nil {
 			failures = errors.Join(failures, fmt.Errorf("listener %q: %w", want.Name, err))
 			continue

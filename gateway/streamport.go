@@ -131,7 +131,7 @@ func (p *streamPort) serveTCP(client relay.Conn, w *ways) {
 		return
 	}
 	defer p.leave(t)
-	r.service = fmt.Sprintf("%s:%d", t.key.Hostname, t.port)
+	r.service = fmt.Sprintf("%s:%d", t.named.Hostname, t.port)
 	d, refusal := p.connect(st.ctx, st, t) // a client that has ended its side may wait for an answer all the same
 	if refusal != nil {
 		refuse(refusal)

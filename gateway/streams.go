@@ -5,6 +5,8 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 
@@ -78,7 +80,11 @@ func (s *streams) due(by *config) map[*stream]target {
 // rejudge ends the streams that a new configuration does not allow.
 func (s *Server) rejudge(c *config) {
 	for st, t := range s.streams.due(c) {
-		if refusal := s.authorize(c, st, t); refusal != nil {
+		refusal := s.authorize(c, st, t)
+		if _, served := c.exported[t.key()]; c.isWaypoint() && t.service != nil && !served {
+			refusal = &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, fmt.Errorf("service %s", t.key())} // whose policies are not known here any more
+		}
+		if refusal != nil {
 			st.end(&Refusal{refusal.Status, ReasonRevoked, refusal.Err})
 		}
 	}

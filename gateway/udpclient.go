@@ -47,21 +47,21 @@ func (c *udpClient) begin() *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	t := target{service: s.live.Load().Service(b.Service), key: b.Service, port: b.Port, plain: true, entry: c.port.port}
+	t := target{service: s.live.Load().Service(b.Service), named: b.Service, port: b.Port, plain: true, entry: c.port.port}
 	if t, refusal = s.allow(c.st, t); refusal != nil {
 		return refusal
 	}
-	if refusal := s.takeStream(c.st, t.key); refusal != nil {
+	if refusal := s.takeStream(c.st, t.named); refusal != nil {
 		return refusal
 	}
 	conn, err := s.o.DialUDP(endpoint)
 	if err != nil {
-		s.giveStream(t.key)
+		s.giveStream(t.named)
 		return unavailable(ReasonConnect, fmt.Errorf("endpoint %s: %w", endpoint, err))
 	}
 	c.target, c.endpoint, c.conn = t, endpoint, conn
 	c.last.Store(time.Now().UnixNano())
-	c.record = s.begin(c.st.peer, net.UDPAddrFromAddrPort(c.from), fmt.Sprintf("%s:%d", t.key.Hostname, t.port), nil)
+	c.record = s.begin(c.st.peer, net.UDPAddrFromAddrPort(c.from), fmt.Sprintf("%s:%d", t.named.Hostname, t.port), nil)
 	c.record.tunnel, c.record.destination, c.record.endpoint = "udp", endpoint.String(), endpoint.Addr().String()
 	return nil
 }
@@ -83,7 +83,7 @@ func (c *udpClient) run() {
 	s := p.server
 	c.record.opened()
 	defer s.streams.remove(c.st)
-	defer s.giveStream(c.target.key)
+	defer s.giveStream(c.target.named)
 	defer p.forget(c)
 	defer c.conn.Close()
 	stop := context.AfterFunc(c.st.ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })

@@ -22,6 +22,10 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 			endpoint = e.Workload.UID
 		}
 	}
+	identity, service := "", ""
+	if v := t.visit; v != nil {
+		identity, service = v.Peer.String(), v.Service.String()
+	}
 	s.metrics.done(route, a.status, t.reason, took)
 	detail := ""
 	if t.err != nil {
@@ -41,6 +45,8 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 		"endpoint", endpoint,
 		"attempts", t.attempts,
 		"source", r.RemoteAddr,
+		"source_identity", identity,
+		"service", service,
 		"bytes_sent", a.bytes,
 		"duration_ms", took.Milliseconds(),
 		"error", detail,

@@ -152,7 +152,16 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.done(t, a, r)
 	}()
 	var refusal *Refusal
-	if t.target, t.path, refusal = find(p.current.Load().table, r); refusal != nil {
+	table := p.current.Load().table
+	t.visit, t.generation = visitOf(r.Context()), s.standing.generation.Load()
+	if v := t.visit; v != nil {
+		if err := s.admit(t); err != nil { // who may not ask learns nothing of the routes
+			s.refuse(t, a, &Refusal{http.StatusForbidden, ReasonDenied, err})
+			return
+		}
+		table = v.Table()
+	}
+	if t.target, t.path, refusal = find(table, r); refusal != nil {
 		s.refuse(t, a, refusal)
 		return
 	}

@@ -69,9 +69,8 @@ func choose(rule *mesh.HTTPRule) (*mesh.HTTPBackend, *Refusal) {
 func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	rule := t.target.Rule
 	t.origin, t.from = r.Header.Get("Origin"), clientOf(r)
-	generation := s.standing.generation.Load()
-	if s.o.Admit != nil {
-		if err := s.o.Admit(t.from, t.target.Listener.Port); err != nil {
+	if t.visit == nil { // of a visit that was asked before its routes
+		if err := s.admit(t); err != nil {
 			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 			return
 		}
@@ -97,7 +96,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		s.redirect(t, w, r, d)
 		return
 	}
-	if err := s.admitTo(t.from, t.backend); err != nil {
+	if err := s.admitTo(t, t.backend); err != nil {
 		s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 		return
 	}
@@ -105,7 +104,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	defer end(nil)
 	s.standing.add(t, end)
 	defer s.standing.remove(t)
-	if s.standing.generation.Load() != generation { // whoever judged the others anew did not see this one
+	if s.standing.generation.Load() != t.generation { // whoever judged the others anew did not see this one
 		if err := s.judge(t); err != nil {
 			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 			return
@@ -149,12 +148,29 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	}
 }
 
+// admit says why a client may not ask anything of the listener that it came by, or of what it visits; nil: it may.
+func (s *Server) admit(t *trip) error {
+	switch {
+	case t.visit != nil:
+		return t.visit.Admit()
+	case s.o.Admit != nil:
+		return s.o.Admit(t.from, t.target.Listener.Port)
+	}
+	return nil
+}
+
 // admitTo says why a client may not reach a backend, or nil.
-func (s *Server) admitTo(from netip.Addr, b *mesh.HTTPBackend) error {
+func (s *Server) admitTo(t *trip, b *mesh.HTTPBackend) error {
+	if v := t.visit; v != nil {
+		if b.Service == v.Service && b.Port == v.Port {
+			return nil // that is what the visit is for
+		}
+		return v.AdmitTo(b.Service, b.Port)
+	}
 	if s.o.AdmitTo == nil {
 		return nil
 	}
-	return s.o.AdmitTo(from, b.Service, b.Port)
+	return s.o.AdmitTo(t.from, b.Service, b.Port)
 }
 
 // clientOf is the address of a request's client; zero, which no policy names, if it has none.
@@ -194,7 +210,11 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 	withoutH2C(out.Header)
 	out.URL.RawQuery = p.In.URL.RawQuery // as it was matched, also what cannot be parsed
 	setPath(out.URL, t.path)
-	p.SetXForwarded()
+	if t.visit != nil {
+		keepForwarded(out.Header, p.In.Header)
+	} else {
+		p.SetXForwarded()
+	}
 	for _, f := range []*mesh.HTTPFilters{&t.target.Rule.Filters, &t.backend.Filters} {
 		changeRequest(out, &f.Request)
 		if f.Rewrite != nil {

@@ -57,10 +57,8 @@ func (s *Server) Rejudge() {
 
 // judge says why the client of a request may not ask its listener or its backend, if that is known yet; nil: it may.
 func (s *Server) judge(t *trip) error {
-	if s.o.Admit != nil {
-		if err := s.o.Admit(t.from, t.target.Listener.Port); err != nil {
-			return err
-		}
+	if err := s.admit(t); err != nil {
+		return err
 	}
-	return s.admitTo(t.from, t.backend)
+	return s.admitTo(t, t.backend)
 }

@@ -18,19 +18,21 @@ import (
 // trip is one request on its way: what was decided for it, and what the access log will say of it. It belongs to the request's goroutine, but for
 // endpoint and stalled.
 type trip struct {
-	began    time.Time
-	target   *Target
-	backend  *mesh.HTTPBackend
-	path     string
-	from     netip.Addr // the client's
-	grpc     bool       // the client speaks gRPC, and is answered in it
-	origin   string     // of the script that sends it; empty: none says so
-	mirrors  []*mesh.HTTPBackend
-	body     []byte // of a request that is mirrored
-	kept     int64  // memory that is reserved for what is kept of it
-	attempts int    // at backends; connections that could not be made are part of one
-	endpoint atomic.Pointer[Endpoint]
-	stalled  atomic.Bool // the client did
+	visit      *Visit // nil: it came by a listener's own port
+	generation uint64 // of what it was judged by
+	began      time.Time
+	target     *Target
+	backend    *mesh.HTTPBackend
+	path       string
+	from       netip.Addr // the client's
+	grpc       bool       // the client speaks gRPC, and is answered in it
+	origin     string     // of the script that sends it; empty: none says so
+	mirrors    []*mesh.HTTPBackend
+	body       []byte // of a request that is mirrored
+	kept       int64  // memory that is reserved for what is kept of it
+	attempts   int    // at backends; connections that could not be made are part of one
+	endpoint   atomic.Pointer[Endpoint]
+	stalled    atomic.Bool // the client did
 
 	ctx    context.Context // of what is asked of backends; nil: nothing was
 	reason Reason

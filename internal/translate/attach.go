@@ -211,7 +211,7 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 			continue
 		}
 		out = append(out, mesh.Listener{
-			Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: protocolOf(v.listener),
+			Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
 			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: g.stream[i],
 		})
 	}

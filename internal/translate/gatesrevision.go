@@ -29,7 +29,7 @@ func (r *revision) gateways(before gateways) {
 			r.gateway(k, nil)
 		}
 	}
-	guards := e.x.servicePolicies(e.exported)
+	guards := e.x.exportPolicies(e.exported)
 	for k, config := range now.configs {
 		r.gateway(k, e.x.told(config, e.keys, guards))
 	}

@@ -183,9 +183,12 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		add("", programmed, false, string(failure.reason), failure.message)
 		return
 	}
-	if !x.standing(g.Key) {
+	if without := "other clusters do not use the gateway"; !x.standing(g.Key) {
+		if g.Class == ClassWaypoint {
+			without = "connections to what is behind the waypoint are refused"
+		}
 		add("", programmed, false, string(gatewayv1.GatewayReasonNoResources),
-			fmt.Sprintf("no pod behind Service %s/%s is ready, so other clusters do not use the gateway", g.Namespace, x.front(g).Name))
+			fmt.Sprintf("no pod behind Service %s/%s is ready, so %s", g.Namespace, x.front(g).Name, without))
 		return
 	}
 	add("", programmed, true, string(gatewayv1.GatewayReasonProgrammed), "the Gateway has an address, and pods that are ready")
@@ -224,17 +227,11 @@ type gatewayProblem struct {
 	message string
 }
 
-// ReasonWaypointsNotSupported goes with Accepted=False of Gateways of class waypoint.
-const ReasonWaypointsNotSupported gatewayv1.GatewayConditionReason = "WaypointsNotSupported"
-
 // gatewayProblem finds what makes a whole Gateway unacceptable.
 func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 	class := x.state.GatewayClasses[g.In("", g.Class)]
 	if class == nil {
 		return &gatewayProblem{gatewayv1.GatewayReasonPending, fmt.Sprintf("spec.gatewayClassName: there is no GatewayClass %q", g.Class)}
-	}
-	if g.Class == ClassWaypoint {
-		return &gatewayProblem{ReasonWaypointsNotSupported, "spec.gatewayClassName: waypoints are not served yet; use class eastwest for east-west gateways"}
 	}
 	if problem := x.parametersProblem(g); problem != nil {
 		return problem
@@ -341,6 +338,10 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 	}
 	if len(addresses) == 0 && lost != nil {
 		return nil, lost
+	}
+	if g.Class == ClassWaypoint && len(g.Status) == 0 && !x.takesConnections(g.Key) {
+		return nil, &gatewayProblem{gatewayv1.GatewayReasonAddressNotAssigned,
+			fmt.Sprintf("no pod behind Service %s/%s is ready yet: until the first one is, connections go past the waypoint", front.Namespace, front.Name)}
 	}
 	if len(addresses) == 0 {
 		return nil, &gatewayProblem{gatewayv1.GatewayReasonAddressNotAssigned,

@@ -58,11 +58,12 @@ func guarded(p *world.AuthorizationPolicy) set[serviceName] {
 // told completes what one of our gateways is told.
 func (x *index) told(config *mesh.Gateway, exports []mesh.ServiceKey, guards []mesh.ServicePolicies) *mesh.Gateway {
 	out := *config
-	out.Exports, out.ServicePolicies = exports, guards
 	g := x.state.Gateways[world.Key{Cluster: x.config.LocalCluster, Namespace: config.Namespace, Name: config.Name}]
 	out.Policies = x.gatewayPolicies(g)
 	if g.Class == ClassWaypoint {
-		out.ServiceRoutes = x.serviceRoutes(g.Key)
+		x.toldWaypoint(&out, g)
+	} else {
+		out.Exports, out.ServicePolicies = exports, guards
 	}
 	return &out
 }
@@ -94,16 +95,24 @@ func (x *index) gatewayPolicies(g *world.Gateway) []*mesh.Policy {
 	})
 }
 
-// servicePolicies are those by which all of our Gateways judge streams to single services: to those that they lead to themselves, not by
+// exportPolicies are those by which all of our east-west gateways judge streams to single services: to those that they lead to themselves, not by
 // way of a waypoint, which judges for itself and by what gateways do not see.
-func (x *index) servicePolicies(exported func(serviceName) bool) []mesh.ServicePolicies {
+func (x *index) exportPolicies(exported func(serviceName) bool) []mesh.ServicePolicies {
+	return x.servicePolicies(func(n serviceName, s *world.Service) bool {
+		if !exported(n) {
+			return false
+		}
+		waypoint, _ := x.serviceWaypoint(s)
+		return waypoint.at == nil
+	})
+}
+
+// servicePolicies are those that target some of our own cluster's Services.
+func (x *index) servicePolicies(which func(serviceName, *world.Service) bool) []mesh.ServicePolicies {
 	var out []mesh.ServicePolicies
 	for n, keys := range x.guardsOf {
 		s := x.state.Services[n.in(x.config.LocalCluster)]
-		if s == nil || !exported(n) {
-			continue
-		}
-		if waypoint, _ := x.serviceWaypoint(s); waypoint != nil {
+		if s == nil || !which(n, s) {
 			continue
 		}
 		policies := []*mesh.Policy{closed(n)}
@@ -114,7 +123,7 @@ func (x *index) servicePolicies(exported func(serviceName) bool) []mesh.ServiceP
 			out = append(out, mesh.ServicePolicies{Service: x.serviceKey(n), Policies: policies})
 		}
 	}
-	slices.SortFunc(out, func(a, b mesh.ServicePolicies) int { return compareServiceKeys(a.Service, b.Service) })
+	slices.SortFunc(out, func(a, b mesh.ServicePolicies) int { return mesh.CompareServiceKeys(a.Service, b.Service) })
 	return out
 }
 

@@ -45,7 +45,7 @@ func lastTunnels(g *world.Gateway, made *world.Service) []mesh.Listener {
 		if bind == 0 {
 			bind = bindOf(p.Port)
 		}
-		out = append(out, mesh.Listener{Name: p.Name, Port: p.Port, Bind: bind, Protocol: mesh.ListenerHBONE})
+		out = append(out, mesh.Listener{Name: p.Name, Port: p.Port, Bind: bind, Protocol: servedAs(g, world.Listener{Protocol: protocolHBONE})})
 	}
 	return out
 }

@@ -43,6 +43,14 @@ func protocolOf(l world.Listener) mesh.ListenerProtocol {
 	return p
 }
 
+// servedAs is what the process does with a listener of a Gateway.
+func servedAs(g *world.Gateway, l world.Listener) mesh.ListenerProtocol {
+	if g.Class == ClassWaypoint && l.Protocol == protocolHBONE {
+		return mesh.ListenerWaypoint
+	}
+	return protocolOf(l)
+}
+
 // judgeListeners looks at a Gateway's listeners. Secrets that they may refer to are noted as wanted.
 func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []listenerVerdict {
 	listeners := g.Listeners
@@ -61,7 +69,7 @@ func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []liste
 			break
 		}
 		if out[i].reason == "" {
-			out[i].reason, out[i].message = judgeListener(l, listeners)
+			out[i].reason, out[i].message = judgeListener(g, l)
 		}
 		if l.Protocol == protocolHTTPS || protocolOf(l) == mesh.ListenerTLSTerminate {
 			out[i].certificates, out[i].refs = x.certificates(g, l, secrets)
@@ -83,14 +91,17 @@ func clash(a, b world.Listener) bool {
 	return a.Hostname == b.Hostname
 }
 
-func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerConditionReason, string) {
+func judgeListener(g *world.Gateway, l world.Listener) (gatewayv1.ListenerConditionReason, string) {
+	if g.Class == ClassWaypoint && l.Protocol != protocolHBONE {
+		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, a waypoint takes HBONE only", l.Protocol)
+	}
 	if servedProtocols[l.Protocol] == 0 {
 		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE, HTTP, HTTPS, TLS, TCP and UDP are", l.Protocol)
 	}
 	if purpose, ok := reservedPorts[l.Port]; ok && l.Protocol != protocolUDP {
 		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is the gateway's own, for %s", l.Port, purpose)
 	}
-	if b := bindOf(l.Port); b != l.Port && slices.ContainsFunc(all, func(o world.Listener) bool {
+	if b := bindOf(l.Port); b != l.Port && slices.ContainsFunc(g.Listeners, func(o world.Listener) bool {
 		return o.Port == b && (o.Protocol == protocolUDP) == (l.Protocol == protocolUDP)
 	}) {
 		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is served from port %d, which another listener has", l.Port, b)
@@ -120,16 +131,16 @@ func judgeListener(l world.Listener, all []world.Listener) (gatewayv1.ListenerCo
 	case l.Protocol == protocolTLS:
 		return "", ""
 	}
-	return judgeHBONE(l)
+	return judgeHBONE(l, g.Class == ClassWaypoint)
 }
 
-// judgeHBONE looks at what an HBONE listener has of its own.
-func judgeHBONE(l world.Listener) (gatewayv1.ListenerConditionReason, string) {
+// judgeHBONE looks at what an HBONE listener has of its own. A waypoint's needs not say that it ends TLS.
+func judgeHBONE(l world.Listener, waypoint bool) (gatewayv1.ListenerConditionReason, string) {
 	unsupported := gatewayv1.ListenerReasonUnsupportedValue
 	if l.Hostname != "" {
-		return unsupported, fmt.Sprintf("hostname %q: an HBONE listener serves all exported services and takes no hostname", l.Hostname)
+		return unsupported, fmt.Sprintf("hostname %q: an HBONE listener serves all services that the gateway is for and takes no hostname", l.Hostname)
 	}
-	if !l.HasTLS || l.TLSMode != tlsTerminate {
+	if (l.HasTLS || !waypoint) && l.TLSMode != tlsTerminate {
 		return unsupported, fmt.Sprintf("tls.mode: an HBONE listener needs Terminate, not %q", l.TLSMode)
 	}
 	if len(l.Certificates) > 0 {

@@ -24,6 +24,9 @@ func (x *index) serviceType(g *world.Gateway) string {
 	if o := x.overlay(g); o.Usable() && o.ServiceType != "" {
 		return o.ServiceType
 	}
+	if g.Class == ClassWaypoint { // for clients in the mesh only
+		return cmp.Or(g.ServiceType, typeClusterIP)
+	}
 	return cmp.Or(g.ServiceType, typeLoadBalancer)
 }
 

@@ -109,13 +109,17 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 		if s == nil {
 			return missing("there is no Service %s/%s", k.Namespace, k.Name)
 		}
-		if waypoint, _ := x.serviceWaypoint(s); waypoint != nil {
-			break // which judges what comes from other networks, too: gateways lead to it
-		}
+		waypoint, _ := x.serviceWaypoint(s)
+		at := mesh.GatewayKey{Namespace: waypoint.gateway.Namespace, Name: waypoint.gateway.Name}
+		_, serves := x.serving[at]
 		switch {
-		case !exported(nameOf(k)):
+		case waypoint.at != nil && !serves:
+			return enforcement{} // it is for whoever serves the waypoint to say
+		case waypoint.at != nil && !x.overburdened(nameOf(k)):
+			return ours("waypoint %s judges what goes to Service %s/%s by it, also from other networks", at, k.Namespace, k.Name)
+		case waypoint.at == nil && !exported(nameOf(k)):
 			return nobody("Service %s/%s is neither behind a waypoint nor shared with other clusters, so nobody is there to judge", k.Namespace, k.Name)
-		case len(x.serving) == 0:
+		case waypoint.at == nil && len(x.serving) == 0:
 			return nobody("Service %s/%s is not behind a waypoint, and there is no east-west gateway to judge what comes from other networks", k.Namespace, k.Name)
 		case x.overburdened(nameOf(k)):
 			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("%d policies with %d values target Service %s/%s, and gateways take %d with %d: they let nobody in to it",

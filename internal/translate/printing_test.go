@@ -128,6 +128,12 @@ func printMesh(o Output) string {
 		for _, e := range g.Exports {
 			line += " exports=" + e.String()
 		}
+		if g.Service != (mesh.ServiceKey{}) {
+			line += " waypoint-at=" + g.Service.String()
+		}
+		for _, f := range g.Fronts {
+			line += " fronts=" + f.String()
+		}
 		add("%s", line)
 		lines = append(lines, printRouting(g)...)
 		for _, p := range g.Policies {

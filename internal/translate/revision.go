@@ -161,6 +161,7 @@ func (r *revision) services() bool {
 				r.scopes.add(a.decided.by)
 			}
 		}
+		r.t.guards = e.x.foldBound(n, before.behind, after.behind) || r.t.guards
 		r.t.routes = r.t.routes || len(e.x.routesAt[n]) > 0
 		e.x.foldImported(n, before, after, r.t)
 		r.automatic(n, after.automatic)

@@ -22,6 +22,7 @@ type answer struct {
 	exported  bool                      // our own gateways let other clusters in
 	decided   decision                  // of our own cluster's rules about its own Service
 	automatic bool                      // our own cluster's Service needs the namespace's automatic waypoint
+	behind    bound                     // the waypoint of our own cluster's Service
 	conflict  *Conflict
 	findings  []Finding // on our own cluster's Service
 }
@@ -77,7 +78,7 @@ func (x *index) answer(n serviceName) *answer {
 		}
 		out.automatic = x.needsWaypoint(own)
 		waypoint, findings := x.serviceWaypoint(own)
-		out.service.Waypoint, out.findings = waypoint, append(out.findings, findings...)
+		out.behind, out.service.Waypoint, out.findings = waypoint, waypoint.at, append(out.findings, findings...)
 	}
 	if own == nil {
 		for _, network := range x.networksHere() {

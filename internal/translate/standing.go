@@ -11,6 +11,11 @@ import (
 // still tried it would only lose time. As long as nobody said who answers for its Service (there is no EndpointSlice yet),
 // it is taken to stand.
 func (x *index) standing(gateway world.Key) bool {
+	return x.takesConnections(gateway) || !x.slicesOf.has(x.frontOf(gateway))
+}
+
+// takesConnections says whether a Gateway has a pod that is known to take connections.
+func (x *index) takesConnections(gateway world.Key) bool {
 	gateway = x.frontOf(gateway)
 	for slice := range x.slicesOf.of(gateway) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
@@ -23,7 +28,7 @@ func (x *index) standing(gateway world.Key) bool {
 			}
 		}
 	}
-	return !x.slicesOf.has(gateway)
+	return false
 }
 
 // gatewayLocality is where a Gateway's pods are that take connections, as far as they agree: it stands for where the pods behind the gateway

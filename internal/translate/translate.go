@@ -47,6 +47,7 @@ func Build(s *world.State, c world.Config) Output {
 	for n := range x.clustersOf {
 		a := x.answer(n)
 		answers[n] = a
+		x.foldBound(n, bound{}, a.behind)
 		sums.count(n, a, 1)
 		if a.service != nil {
 			out.Mesh.Services[a.service.Key()] = a.service
@@ -99,7 +100,7 @@ func Build(s *world.State, c world.Config) Output {
 	maps.Copy(out.Findings, x.peerFindings())
 	maps.Copy(out.Findings, g.findings)
 	out.Gateways, out.GatewayAddresses, out.Listeners, out.WantSecrets = g.plans, g.addresses, g.listeners, wantedSecrets(g.secrets)
-	keys, guards := x.serviceKeys(exports), x.servicePolicies(exported)
+	keys, guards := x.serviceKeys(exports), x.exportPolicies(exported)
 	for k, config := range g.configs {
 		out.Mesh.Gateways[k] = x.told(config, keys, guards)
 	}
@@ -156,8 +157,4 @@ func (x *index) serviceKeys(names []serviceName) []mesh.ServiceKey {
 		out = append(out, x.serviceKey(n))
 	}
 	return out
-}
-
-func compareServiceKeys(a, b mesh.ServiceKey) int {
-	return world.Key{Namespace: a.Namespace, Name: a.Hostname}.Compare(world.Key{Namespace: b.Namespace, Name: b.Hostname})
 }

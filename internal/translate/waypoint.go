@@ -5,7 +5,9 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -63,17 +65,17 @@ func (x *index) wishFor(of map[string]string, c world.Cluster, namespace string)
 }
 
 // serviceWaypoint is the waypoint in front of a Service of our own cluster, and what to say of it there.
-func (x *index) serviceWaypoint(s *world.Service) (*mesh.GatewayAddress, []Finding) {
+func (x *index) serviceWaypoint(s *world.Service) (bound, []Finding) {
 	w, own := x.serviceWish(s)
 	if !w.wanted() {
-		return nil, nil
+		return bound{}, nil
 	}
 	at, reason, message := x.bind(w.gateway, s.Namespace, forServices)
 	if reason == ReasonWaypointForOthers && !own {
-		return nil, nil // a namespace's waypoint may well be for its workloads
+		return bound{}, nil // a namespace's waypoint may well be for its workloads
 	}
 	if at == nil && x.automatic(w.gateway) && x.needsWaypoint(s) {
-		return nil, nil // nobody asked for it here; what is missing is said on the routes
+		return bound{}, nil // nobody asked for it here; what is missing is said on the routes
 	}
 	f := Finding{Type: ConditionWaypointBound, Status: isTrue, Reason: ReasonWaypointAccepted,
 		Message: fmt.Sprintf("connections to the Service go through waypoint %s/%s", w.gateway.Namespace, w.gateway.Name)}
@@ -82,8 +84,34 @@ func (x *index) serviceWaypoint(s *world.Service) (*mesh.GatewayAddress, []Findi
 	}
 	if at == nil {
 		f.Status, f.Reason, f.Message = isFalse, reason, message+": connections go straight to the endpoints"
+		return bound{}, []Finding{f}
 	}
-	return at, []Finding{f}
+	return bound{at, w.gateway}, []Finding{f}
+}
+
+// bound is the waypoint that a Service is behind.
+type bound struct {
+	at      *mesh.GatewayAddress // nil: none
+	gateway world.Key
+}
+
+// foldBound notes which waypoint a service is behind now. It says whether one of our own is told of more or less.
+func (x *index) foldBound(n serviceName, was, now bound) bool {
+	if was.gateway == now.gateway {
+		return false
+	}
+	if was.at != nil {
+		x.behind.remove(was.gateway, n)
+	}
+	if now.at != nil {
+		x.behind.add(now.gateway, n)
+	}
+	return true
+}
+
+// frontedBy are the services that a waypoint is in front of, sorted.
+func (x *index) frontedBy(gateway world.Key) []serviceName {
+	return slices.SortedFunc(maps.Keys(x.behind[gateway]), compareNames)
 }
 
 // podWaypoint is the waypoint in front of a pod of our own cluster, for connections to its address.

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
+	"github.com/isthmus-mesh/isthmus/internal/authz"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// isWaypoint says whether the gateway stands in front of services inside the mesh.
+func (c *config) isWaypoint() bool { return c.gateway.Service != mesh.ServiceKey{} }
+
+// workloadBehind is the workload at an address of the waypoint's network that is behind the waypoint by itself; nil: there is none.
+func (c *config) workloadBehind(v workloads, at netip.Addr) *mesh.Workload {
+	if !c.isWaypoint() || !at.IsValid() {
+		return nil
+	}
+	w := v.WorkloadAt(c.network, at)
+	if w == nil || w.Waypoint == nil {
+		return nil
+	}
+	front := w.Waypoint.Hostname
+	if front.Hostname == "" {
+		if s := v.ServiceAt(w.Waypoint.Addr.Network, w.Waypoint.Addr.Addr, c.gateway.Namespace); s != nil {
+			front = s.Key()
+		}
+	}
+	if front != c.gateway.Service {
+		return nil
+	}
+	return w
+}
+
+// workloads is what a directory knows about addresses.
+type workloads interface {
+	WorkloadAt(network string, at netip.Addr) *mesh.Workload
+	ServiceAt(network string, at netip.Addr, namespace string) *mesh.Service
+}
+
+// namespaceOf is the peer's namespace, if it is in our own trust domain: in another one anybody may bear its name.
+func (c *config) namespaceOf(peer mesh.Identity) string {
+	if c.canonical(peer.TrustDomain) != c.canonical(c.own) {
+		return ""
+	}
+	return peer.Namespace
+}
+
+// contents is what is expected inside a stream.
+type contents uint8
+
+const (
+	// opaque bytes are passed on to one endpoint.
+	opaque contents = iota
+	// requests are routed one by one.
+	requests
+	// unknown is either, as its first bytes show.
+	unknown
+)
+
+// expects says what is inside a stream for a target. What the Service says of its port counts; where it says nothing, routes say that there may be requests.
+func (c *config) expects(t target, namespace string) contents {
+	if t.service == nil {
+		return opaque
+	}
+	switch port, _ := t.service.Port(t.port); port.App {
+	case mesh.AppHTTP11, mesh.AppHTTP2, mesh.AppGRPC:
+		return requests
+	case mesh.AppTCP, mesh.AppTLS:
+		return opaque
+	}
+	if _, routed := c.gateway.RoutesFor(t.service.Key(), t.port, namespace); routed {
+		return unknown
+	}
+	return opaque
+}
+
+// tableKey names a table: routes at a port of a service, for callers of a namespace.
+type tableKey struct {
+	service   mesh.ServiceKey
+	port      uint16
+	namespace string
+}
+
+// table gives what routes the requests of a namespace's callers to a port of a service. It is made when it is first asked for.
+func (c *config) table(service mesh.ServiceKey, port uint16, namespace string) *gatewayhttp.Table {
+	routes, routed := c.gateway.RoutesFor(service, port, namespace)
+	key := tableKey{service, port, routes.Consumer} // all other callers have the same routes, or none
+	if table, ok := c.tables.Load(key); ok {
+		return table.(*gatewayhttp.Table)
+	}
+	table, _ := c.tables.LoadOrStore(key, gatewayhttp.ServiceTable(service, port, routes.Routes, routed))
+	return table.(*gatewayhttp.Table)
+}
+
+// receive answers one CONNECT to a waypoint and carries what is inside its stream.
+func (l *listener) receive(request *hbone.Request, o *outer) {
+	s, peer := l.server, o.peer
+	r := s.begin(peer, o.address, request.Authority, request.Header)
+	ctx, end := context.WithCancelCause(s.hard)
+	defer end(nil)
+	st := &stream{peer, addressOf(o.address), ctx, end}
+	s.streams.add(st)
+	defer s.streams.remove(st)
+	c, t, refusal := s.enter(request, o, st)
+	if refusal != nil {
+		r.refused(refusal, request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}}))
+		return
+	}
+	defer s.streamQuota.give(peer)
+	defer s.services.give(t.key())
+	what := c.expects(t, c.namespaceOf(peer))
+	var to *reached
+	if what == opaque { // 200 means connected; of requests each one finds its endpoint
+		if to, refusal = s.reach(request, c, t, st); refusal != nil {
+			r.refused(refusal, request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}}))
+			return
+		}
+		defer to.close()
+		r.reached(to)
+	}
+	tunnel, err := request.Accept(nil)
+	if err != nil {
+		r.refused(&Refusal{http.StatusServiceUnavailable, ReasonClientGone, err}, nil)
+		return
+	}
+	defer tunnel.Close()
+	r.opened()
+	err = l.inside(request, c, t, st, r, tunnel, what, to)
+	r.closed(err, l.timeUp())
+}
+
+// inside carries a stream that was answered. to is where it goes if it is opaque.
+func (l *listener) inside(request *hbone.Request, c *config, t target, st *stream, r *record, tunnel *hbone.Stream, what contents, to *reached) error {
+	s := l.server
+	client := relay.Conn(tunnel)
+	if what == unknown {
+		sniffed := newSniffer(tunnel)
+		if what = opaque; sniffed.isHTTP() {
+			what = requests
+		}
+		client = sniffed
+	}
+	if what == requests {
+		return l.visits.Serve(st.ctx, &counting{Conn: client, stats: &r.stats}, s.visit(st.peer, st.from, t))
+	}
+	if to == nil {
+		t.sniffed = true
+		s.streams.admit(st, admission{t, c})
+		refusal := s.authorize(s.config.Load(), st, t)
+		if refusal != nil {
+			return refusal
+		}
+		if to, refusal = s.reach(request, c, t, st); refusal != nil {
+			return refusal
+		}
+		defer to.close()
+		r.reached(to)
+	}
+	return relay.Copy(st.ctx, client, to.conn, &r.stats)
+}
+
+// enter decides whether a stream to a waypoint may be. If it may, it counts against the quotas of its peer and its service.
+func (s *Server) enter(request *hbone.Request, o *outer, st *stream) (*config, target, *Refusal) {
+	none := func(r *Refusal) (*config, target, *Refusal) { return nil, target{}, r }
+	if s.config.Load() == nil {
+		return none(&Refusal{http.StatusServiceUnavailable, ReasonNoConfig, nil})
+	}
+	if s.o.Now().After(o.proved) {
+		return none(&Refusal{http.StatusUnauthorized, ReasonExpired, fmt.Errorf("peer %s, until %s", o.peer, o.proved.UTC().Format(time.RFC3339))})
+	}
+	c, t, refusal := s.decide(request.Authority, st)
+	if refusal != nil {
+		return none(refusal)
+	}
+	if !s.streamQuota.take(o.peer) {
+		s.metrics.limited.WithLabelValues("streams").Inc()
+		return none(&Refusal{http.StatusServiceUnavailable, ReasonOverload, fmt.Errorf("%d streams in all", s.streamQuota.used())})
+	}
+	if !s.services.take(t.key()) {
+		s.streamQuota.give(o.peer)
+		s.metrics.limited.WithLabelValues("streams_per_service").Inc()
+		return none(&Refusal{http.StatusServiceUnavailable, ReasonServiceOverload, fmt.Errorf("service %s", t.key())})
+	}
+	return c, t, nil
+}
+
+// visit is what the requests inside a stream are judged and routed by, each by the configuration of its moment.
+func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayhttp.Visit {
+	key := t.service.Key()
+	return &gatewayhttp.Visit{
+		Peer: peer, Service: key, Port: t.port,
+		Table: func() *gatewayhttp.Table {
+			c := s.config.Load()
+			return c.table(key, t.port, c.namespaceOf(peer))
+		},
+		Admit: func() error { return s.verdict(s.config.Load().judge(peer, from, t)) },
+		AdmitTo: func(other mesh.ServiceKey, port uint16) error {
+			c := s.config.Load()
+			index := c.policies.of[other]
+			if index == nil {
+				return nil
+			}
+			var vip netip.Addr
+			if service := s.live.Load().Service(other); service != nil {
+				vip = c.vip(service, vip)
+			}
+			return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Peer: peer, Source: from, Destination: netip.AddrPortFrom(vip, port)}))
+		},
+	}
+}
+
+// counting counts the bytes of a connection.
+type counting struct {
+	relay.Conn
+	stats *relay.Stats
+}
+
+// Read counts what came from the client.
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.stats.Sent.Add(int64(n))
+	return n, err
+}
+
+// Write counts what went to it.
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.stats.Received.Add(int64(n))
+	return n, err
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
+)
+
+// reached is a connection from a waypoint to an endpoint.
+type reached struct {
+	plan reach.Plan
+	conn *reach.Conn
+}
+
+func (r *reached) close() {
+	r.conn.Close()
+	r.conn.Finish()
+}
+
+// reach connects to an endpoint of a stream's target, in whichever network, or to the workload that it is.
+func (s *Server) reach(request *hbone.Request, c *config, t target, st *stream) (*reached, *Refusal) {
+	ctx, cancel := context.WithCancel(request.Context()) // the client's interest may end before the stream does
+	defer cancel()
+	defer context.AfterFunc(st.ctx, cancel)()
+	var header hbone.Header
+	if trace := request.Header.Get(headerTrace); trace != "" {
+		header = hbone.Header{{Name: headerTrace, Value: trace}}
+	}
+	search := reach.Search[*reach.Conn]{
+		Health: s.health, Random: rand.Uint64N,
+		Decide: func(choice reach.Choice) (reach.Plan, *reach.Refusal) {
+			f := s.from(c, choice)
+			f.IPv6 = t.vip.Is6()
+			if t.service == nil {
+				return f.ToWorkload(t.workload, netip.AddrPortFrom(t.vip, t.port), nil), nil
+			}
+			return f.Service(t.service, t.port)
+		},
+		Dial: func(ctx context.Context, plan reach.Plan) (*reach.Conn, *reach.Failure) {
+			return s.tunnels.Dial(ctx, s.o.Identity, plan, header, c.network)
+		},
+		GatewayDown: func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
+		Failed:      func(reach.Plan, *reach.Refusal) { s.metrics.dialFailures.Inc() },
+	}
+	plan, conn, why := search.Connect(ctx, netip.AddrPortFrom(t.vip, t.port))
+	if revoked := st.revoked(); revoked != nil {
+		if why == nil {
+			(&reached{plan, conn}).close()
+		}
+		return nil, revoked
+	}
+	if why != nil {
+		reason := ReasonConnect
+		if plan.Picked == "" && t.service != nil {
+			reason = ReasonNoEndpoint
+		}
+		return nil, &Refusal{http.StatusServiceUnavailable, reason, why}
+	}
+	return &reached{plan, conn}, nil
+}
+
+// reached notes where a stream goes.
+func (r *record) reached(to *reached) {
+	r.destination = to.plan.Dial.String()
+	if w := to.plan.Endpoint; w != nil {
+		r.workload, r.destinationCluster = w.Namespace+"/"+w.Name, w.Cluster
+		r.endpoint = to.plan.Dial.Addr().String()
+	}
+}

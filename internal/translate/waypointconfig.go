@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// toldWaypoint completes what one of our waypoints is told: what it stands in front of, and by what it judges. A route there may lead to other
+// services, whose policies it judges by as well: whoever may call one service must not reach another one by way of it.
+func (x *index) toldWaypoint(out *mesh.Gateway, g *world.Gateway) {
+	front := x.front(g)
+	out.Service = x.serviceKey(nameOf(front))
+	names := x.frontedBy(g.Key)
+	out.Fronts = x.serviceKeys(names)
+	out.ServiceRoutes = x.serviceRoutes(g.Key)
+	leadsTo := reachedBy(out.ServiceRoutes)
+	out.ServicePolicies = x.servicePolicies(func(n serviceName, _ *world.Service) bool {
+		_, fronted := x.behind[g.Key][n]
+		return fronted || leadsTo.has(x.serviceKey(n))
+	})
+}
+
+// reachedBy are the services that routes lead to.
+func reachedBy(all []mesh.ServiceRoutes) set[mesh.ServiceKey] {
+	out := set[mesh.ServiceKey]{}
+	for _, of := range all {
+		for _, route := range of.Routes {
+			for i := range route.Rules {
+				rule := &route.Rules[i]
+				filters := []*mesh.HTTPFilters{&rule.Filters}
+				for j := range rule.Backends {
+					out.add(rule.Backends[j].Service)
+					filters = append(filters, &rule.Backends[j].Filters)
+				}
+				for _, f := range filters {
+					for j := range f.Mirrors {
+						out.add(f.Mirrors[j].Backend.Service)
+					}
+				}
+			}
+		}
+	}
+	return out
+}
