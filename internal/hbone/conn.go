@@ -360,7 +360,7 @@ func (r *resetRing) has(id uint32) bool {
 // forget remembers that a stream was reset here, and what may still be on its way to it. wmu must be held.
 func (c *Conn) forget(id uint32) {
 	c.forgotten.add(id)
-	c.strays = min(c.strays+int64(c.set.StreamWindow), maxWindow)
+	c.expectStrays()
 }
 
 // blockBuffer collects one encoded header block.

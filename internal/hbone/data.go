@@ -97,8 +97,14 @@ func (c *Conn) receiver(fh http2.FrameHeader) (*Stream, error) {
 	return s, nil
 }
 
-// strayFrame is what a DATA frame on a stream that was reset counts as, besides its payload, in bytes: to find out that it is one is work.
-const strayFrame = 256
+// strayFrame is what a DATA frame on a stream that was reset counts as, besides its payload, in bytes: to find out that it is one is work. What is expected of an honest
+// peer covers a window full of frames that have as many bytes themselves.
+const strayFrame = 64
+
+// expectStrays allows for what may be on its way to a stream that was reset here: a full window, and an empty frame that ends it. wmu must be held.
+func (c *Conn) expectStrays() {
+	c.strays = min(c.strays+2*int64(c.set.StreamWindow)+strayFrame, maxWindow)
+}
 
 // astray books n bytes on a stream that is no more, and says whether that is more than can have been on its way when streams were reset here.
 func (c *Conn) astray(n int64) bool {

@@ -35,6 +35,23 @@ func TestManyResetsAtOnce(t *testing.T) {
 	}
 }
 
+// TestResetBehindSmallFrames resets a stream while a whole window of it is on its way, in small frames: its peer did nothing wrong, and other streams go on.
+func TestResetBehindSmallFrames(t *testing.T) {
+	const window = 50 * strayFrame
+	p := attack(t, false, Settings{StreamWindow: window})
+	gone, other := p.connect(1), p.connect(3)
+	_ = gone.Reset(connectErrorCode)
+	for range 50 {
+		p.must(p.WriteData(1, false, make([]byte, strayFrame)))
+	}
+	p.must(p.WriteData(1, true, nil))
+	p.must(p.WriteData(3, false, []byte("still here")))
+	eventually(t, func() bool { return buffered(other) == 10 || p.conn.Err() != nil })
+	if err := p.conn.Err(); err != nil {
+		t.Fatalf("the connection ended: %v", err)
+	}
+}
+
 const connectErrorCode = 0xa
 
 // TestDataAfterOurEndIsNoBreach closes a connection whose peer is still sending.

@@ -212,7 +212,7 @@ func (c *Conn) straggler() error {
 		return calm(EventControlBudget, "too many requests after GOAWAY")
 	}
 	c.wmu.Lock()
-	c.strays += int64(c.set.StreamWindow) // it may have sent that behind them
+	c.expectStrays() // it may have sent that behind them
 	c.wmu.Unlock()
 	return nil
 }
