@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+func (x *index) foldNode(k world.Key, t *touched) {
+	t.gateways = t.gateways || k.Cluster == x.config.LocalCluster // its address may be a gateway's
+	for p := range x.podsOn[k] {
+		t.pods.add(p)
+		for s := range x.slicesNaming.of(p) {
+			t.standingOf(x, p.In(p.Namespace, x.state.EndpointSlices[s].Service)) // a gateway is where its pods are
+		}
+	}
+	for s := range x.slicesOn[k] {
+		t.slices.add(s)
+	}
+}
+
+func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
+	t.pods.add(k)
+	x.placePod(k, was, now)
+	if before, after := x.networkClaim(was), x.networkClaim(now); before != after {
+		x.fileNetwork(k.Cluster, before, -1, t)
+		x.fileNetwork(k.Cluster, after, 1, t)
+	}
+	x.foldClaim(k, now, t)
+	if k.Cluster == x.config.LocalCluster {
+		var before, after wish
+		if was != nil {
+			before = wishOf(was.Labels, k.Cluster, k.Namespace)
+		}
+		if now != nil {
+			after = wishOf(now.Labels, k.Cluster, k.Namespace)
+		}
+		foldWish(x.waypointPods, k, before, after)
+		x.foldGatewayPod(k, was, now)
+	}
+	for s := range x.slicesNaming.of(k) {
+		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
+	}
+	before, countedBefore := x.memberOf(was)
+	after, counts := x.memberOf(now)
+	if before != after || countedBefore != counts {
+		x.setMember(k, after, counts, t)
+	}
+}
+
+// setMember says what a pod now adds to the services that it is behind.
+func (x *index) setMember(k world.Key, now member, counts bool, t *touched) {
+	for s := range x.slicesNaming.of(k) {
+		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
+		if places := x.members[service].set(k.Name, now, counts); places {
+			t.membersOf(x, service)
+		} else {
+			t.countOf(x, service)
+		}
+	}
+}
+
+// placePod notes where a pod is now. Most changes leave it where it was.
+func (x *index) placePod(k world.Key, was, now *world.Pod) {
+	if was != nil && now != nil && was.Node == now.Node && slices.Equal(was.Addresses, now.Addresses) {
+		return
+	}
+	if was != nil {
+		x.podsOn.remove(k.In("", was.Node), k)
+		x.podsIn.remove(k.In("", k.Namespace), k)
+		for _, a := range was.Addresses {
+			x.podsAt.remove(a, k)
+		}
+	}
+	if now != nil {
+		for _, a := range now.Addresses {
+			x.podsAt.add(a, k)
+		}
+		x.podsOn.add(k.In("", now.Node), k)
+		x.podsIn.add(k.In("", k.Namespace), k)
+	}
+}
