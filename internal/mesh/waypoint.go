@@ -44,9 +44,3 @@ func (g *Gateway) RoutesFor(service ServiceKey, port uint16, namespace string) (
 	}
 	return ServiceRoutes{}, false
 }
-
-// FrontsService says whether a waypoint stands in front of a service.
-func (g *Gateway) FrontsService(key ServiceKey) bool {
-	_, fronted := slices.BinarySearchFunc(g.Fronts, key, CompareServiceKeys)
-	return fronted
-}

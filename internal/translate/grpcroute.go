@@ -20,23 +20,7 @@ func likeHTTP(r *world.GRPCRoute) *world.HTTPRoute {
 	return &r.HTTPRoute
 }
 
-// grpcMatches says in HTTP's words what a rule of a GRPCRoute matches: a method is the path "/service/method". A problem names the field that is
-// not served.
-func grpcMatches(in []gatewayv1.GRPCRouteMatch) ([]mesh.HTTPMatch, string) {
-	var out []mesh.HTTPMatch
-	for i := range in {
-		m, problem := grpcMatch(&in[i])
-		if problem != "" {
-			return nil, fmt.Sprintf("matches[%d].%s", i, problem)
-		}
-		out = append(out, m)
-	}
-	if len(out) == 0 {
-		return everything(), ""
-	}
-	return out, ""
-}
-
+// grpcMatch says in HTTP's words what a GRPCRoute matches: a method is the path "/service/method". A problem names the field that is not served.
 func grpcMatch(m *gatewayv1.GRPCRouteMatch) (out mesh.HTTPMatch, problem string) {
 	out.Path = "/"
 	if of := m.Method; of != nil {

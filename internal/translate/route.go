@@ -132,9 +132,9 @@ func (x *index) buildRoute(k world.ObjectRef, atServices bool) *compiledRoute {
 		var matches []mesh.HTTPMatch
 		var problem string
 		if c.route.GRPC {
-			matches, problem = grpcMatches(grpc.Matches[i])
+			matches, problem = matchesOf(grpc.Matches[i], grpcMatch)
 		} else {
-			matches, problem = httpMatches(r.Rules[i].Matches)
+			matches, problem = matchesOf(r.Rules[i].Matches, match)
 		}
 		if problem != "" {
 			c.dropped.add(string(gatewayv1.RouteReasonUnsupportedValue), "Dropped Rule %s: %s", b.at, problem)

@@ -16,11 +16,11 @@ import (
 // everything is what a rule without a match matches.
 func everything() []mesh.HTTPMatch { return []mesh.HTTPMatch{{Path: "/"}} }
 
-// httpMatches reads the matches of a rule; a problem names the field that is not served.
-func httpMatches(in []gatewayv1.HTTPRouteMatch) ([]mesh.HTTPMatch, string) {
+// matchesOf reads the matches of a rule; a problem names the field that is not served.
+func matchesOf[M any](in []M, read func(*M) (mesh.HTTPMatch, string)) ([]mesh.HTTPMatch, string) {
 	var out []mesh.HTTPMatch
 	for i := range in {
-		m, problem := match(&in[i])
+		m, problem := read(&in[i])
 		if problem != "" {
 			return nil, fmt.Sprintf("matches[%d].%s", i, problem)
 		}
