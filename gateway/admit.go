@@ -55,7 +55,7 @@ func (s *Server) allow(st *stream, t target) (target, *Refusal) {
 func (s *Server) takeStream(st *stream, service mesh.ServiceKey) *Refusal {
 	if !s.streamQuota.take(st.peer) {
 		s.metrics.limited.WithLabelValues("streams").Inc()
-		return unavailable(ReasonOverload, nil)
+		return unavailable(ReasonOverload, fmt.Errorf("%d streams in all", s.streamQuota.used()))
 	}
 	if !s.services.take(service) {
 		s.streamQuota.give(st.peer)

@@ -143,27 +143,30 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 	r.closed(err, l.timeUp())
 }
 
-// admit decides whether the stream is carried, and where to: it is, if there is no Refusal, and then counts against the peer's quota.
-func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *Refusal) {
-	peer := o.peer
+// enter decides whether a stream may be. If it may, it counts against the quotas of its peer and its service.
+func (s *Server) enter(request *hbone.Request, o *outer, st *stream) (*config, target, *Refusal) {
+	none := func(r *Refusal) (*config, target, *Refusal) { return nil, target{}, r }
 	if s.config.Load() == nil {
-		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonNoConfig, nil}
+		return none(unavailable(ReasonNoConfig, nil))
 	}
-	if now := s.o.Now(); now.After(o.proved) {
-		return dialled{}, &Refusal{http.StatusUnauthorized, ReasonExpired, fmt.Errorf("peer %s, until %s", peer, o.proved.UTC().Format(time.RFC3339))}
+	if s.o.Now().After(o.proved) {
+		return none(&Refusal{http.StatusUnauthorized, ReasonExpired, fmt.Errorf("peer %s, until %s", o.peer, o.proved.UTC().Format(time.RFC3339))})
 	}
 	c, t, refusal := s.decide(request.Authority, st)
 	if refusal != nil {
+		return none(refusal)
+	}
+	if refusal := s.takeStream(st, t.key()); refusal != nil {
+		return none(refusal)
+	}
+	return c, t, nil
+}
+
+// admit decides whether the stream is carried, and where to: it is, if there is no Refusal, and then counts against the peer's quota.
+func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *Refusal) {
+	c, t, refusal := s.enter(request, o, st)
+	if refusal != nil {
 		return dialled{}, refusal
-	}
-	if !s.streamQuota.take(peer) {
-		s.metrics.limited.WithLabelValues("streams").Inc()
-		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonOverload, fmt.Errorf("%d streams in all", s.streamQuota.used())}
-	}
-	if key := t.service.Key(); !s.services.take(key) {
-		s.streamQuota.give(peer)
-		s.metrics.limited.WithLabelValues("streams_per_service").Inc()
-		return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonServiceOverload, fmt.Errorf("service %s", key)}
 	}
 	// The client's interest may end before the stream does.
 	ctx, cancel := context.WithCancel(request.Context())
@@ -178,7 +181,7 @@ func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *
 		refusal = revoked
 	}
 	if d.service = t.service.Key(); refusal != nil {
-		s.streamQuota.give(peer)
+		s.streamQuota.give(o.peer)
 		s.services.give(d.service)
 	}
 	return d, refusal

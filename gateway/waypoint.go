@@ -4,10 +4,8 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/netip"
-	"time"
 
 	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/authz"
@@ -166,31 +164,6 @@ func (l *listener) inside(request *hbone.Request, c *config, t target, st *strea
 		r.reached(to)
 	}
 	return relay.Copy(st.ctx, client, to.conn, &r.stats)
-}
-
-// enter decides whether a stream to a waypoint may be. If it may, it counts against the quotas of its peer and its service.
-func (s *Server) enter(request *hbone.Request, o *outer, st *stream) (*config, target, *Refusal) {
-	none := func(r *Refusal) (*config, target, *Refusal) { return nil, target{}, r }
-	if s.config.Load() == nil {
-		return none(&Refusal{http.StatusServiceUnavailable, ReasonNoConfig, nil})
-	}
-	if s.o.Now().After(o.proved) {
-		return none(&Refusal{http.StatusUnauthorized, ReasonExpired, fmt.Errorf("peer %s, until %s", o.peer, o.proved.UTC().Format(time.RFC3339))})
-	}
-	c, t, refusal := s.decide(request.Authority, st)
-	if refusal != nil {
-		return none(refusal)
-	}
-	if !s.streamQuota.take(o.peer) {
-		s.metrics.limited.WithLabelValues("streams").Inc()
-		return none(&Refusal{http.StatusServiceUnavailable, ReasonOverload, fmt.Errorf("%d streams in all", s.streamQuota.used())})
-	}
-	if !s.services.take(t.key()) {
-		s.streamQuota.give(o.peer)
-		s.metrics.limited.WithLabelValues("streams_per_service").Inc()
-		return none(&Refusal{http.StatusServiceUnavailable, ReasonServiceOverload, fmt.Errorf("service %s", t.key())})
-	}
-	return c, t, nil
 }
 
 // visit is what the requests inside a stream are judged and routed by, each by the configuration of its moment.
