@@ -235,7 +235,11 @@ var _ = Describe("Objects that users expect", func() {
 				}
 				return verdict(class.Status.Conditions, class.Generation, "Accepted")
 			}).Should(Equal("True/Accepted"))
-			Expect(class.Status.SupportedFeatures).To(Equal(supportedFeatures))
+			if name == translate.ClassWaypoint {
+				Expect(class.Status.SupportedFeatures).To(BeEmpty())
+			} else {
+				Expect(class.Status.SupportedFeatures).To(Equal(supportedFeatures))
+			}
 		}
 		scope := defaultScope()
 		Eventually(func() string {

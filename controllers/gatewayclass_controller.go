@@ -44,7 +44,10 @@ func fillGatewayClass(class *gatewayv1.GatewayClass) {
 		accepted = condition(accepted.Type, false, string(gatewayv1.GatewayClassReasonInvalidParameters), "spec.parametersRef: no kind of parameters is supported")
 	}
 	setCondition(&class.Status.Conditions, accepted, class.Generation)
-	class.Status.SupportedFeatures = slices.Clone(supportedFeatures)
+	class.Status.SupportedFeatures = nil
+	if class.Name != translate.ClassWaypoint { // waypoints are not for clients outside the mesh, as which the suite judges
+		class.Status.SupportedFeatures = slices.Clone(supportedFeatures)
+	}
 }
 
 // defaults makes, when a replica is elected, the objects that users expect to be there.
