@@ -27,7 +27,7 @@ const (
 	ReasonNotBehind Reason = "not_behind_this_waypoint"
 	// ReasonUnknownPort: the service has no such port.
 	ReasonUnknownPort Reason = "unknown_port"
-	// ReasonNoEndpoint: no endpoint of the service in this network is ready.
+	// ReasonNoEndpoint: no endpoint of the service is ready: in this network or, for a waypoint, in any.
 	ReasonNoEndpoint Reason = "no_endpoint"
 	// ReasonConnect: endpoints were there, but none could be connected to in time.
 	ReasonConnect Reason = "connect_failed"

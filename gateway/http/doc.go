@@ -7,6 +7,8 @@
 // maps and without allocations. A new configuration is one pointer that is swapped: connections stay, requests that run go on by the
 // rules that they began with.
 //
+// An [Inside] serves the requests that come in tunnels of the mesh, each by the table and the policies of its [Visit].
+//
 // A request that is not carried is answered with a status, a reason (also sent as x-isthmus-reason), a counter, and a line in the access log.
 //
 // Endpoints are looked up in the directory for every request. A connection that cannot be made is tried at another endpoint, as nothing of the
