@@ -56,13 +56,14 @@ if [ -n "$report" ]; then
 	mkdir -p conformance/reports
 fi
 
-# The Gateways' addresses are reached from the lab's client machine.
+# The Gateways' addresses are reached from the lab's client machine. What the suite made at its beginning stays: the cluster goes anyway, and the suite gives its namespaces half
+# a minute to go, which gateways that drain may exceed.
 cd conformance
 failed=0
 summaries=()
 for run in $(seq "$runs"); do
 	began=$SECONDS
-	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI "${arguments[@]}" 2>&1 | tee "$log" || failed=1
+	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI -cleanup-base-resources=false "${arguments[@]}" 2>&1 | tee "$log" || failed=1
 	summaries+=("run $run of $runs: $(sed -n 's/^tally: //p' "$log"), $((SECONDS - began)) s")
 done
 printf '%s\n' "${summaries[@]}"
