@@ -61,7 +61,7 @@ func (s *Server) authorize(c *config, st *stream, t target) *Refusal {
 	if _, ok := c.domains[st.peer.TrustDomain]; !ok && !st.peer.IsZero() { // without an identity it came by a port that asks for none
 		return &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", st.peer)}
 	}
-	if c.isWaypoint() && !t.sniffed && c.expects(t, c.namespaceOf(st.peer)) != opaque {
+	if t.carries != opaque {
 		return nil // each request is judged for itself, or else what turns out to be inside
 	}
 	v := c.judge(st.peer, st.from, t)

@@ -74,8 +74,8 @@ type target struct {
 	named   mesh.ServiceKey // of a plain one: the service, also if the mesh does not know it, as it does not those for UDP alone
 	entry   uint16          // of a plain one: the port of the Gateway by which it came
 	vip     netip.Addr      // in our network: the one asked for, or else the service's first; zero if it has none
-	// sniffed says that no requests were found in a stream in which there could have been some.
-	sniffed bool
+	// carries is what is inside the stream: of one to a waypoint, what is expected when it comes, and then what was found. Streams to others are opaque.
+	carries contents
 	// workload is set instead of service: one that is behind the waypoint by itself. vip is its address then.
 	workload *mesh.Workload
 }
@@ -109,6 +109,9 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	}
 	if _, ok := service.Port(asked.Port); !ok {
 		return t, &Refusal{http.StatusServiceUnavailable, ReasonUnknownPort, fmt.Errorf("service %s has no port %d", service.Key(), asked.Port)}
+	}
+	if c.isWaypoint() {
+		t.carries = c.expects(t, namespace)
 	}
 	return t, nil
 }

@@ -143,8 +143,8 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 	r.closed(err, l.timeUp())
 }
 
-// enter decides whether a stream may be. If it may, it counts against the quotas of its peer and its service.
-func (s *Server) enter(request *hbone.Request, o *outer, st *stream) (*config, target, *Refusal) {
+// enter decides whether a stream may be that came to a waypoint's port, or to another one. If it may, it counts against the quotas of its peer and its service.
+func (s *Server) enter(request *hbone.Request, o *outer, st *stream, waypoint bool) (*config, target, *Refusal) {
 	none := func(r *Refusal) (*config, target, *Refusal) { return nil, target{}, r }
 	if s.config.Load() == nil {
 		return none(unavailable(ReasonNoConfig, nil))
@@ -156,6 +156,9 @@ func (s *Server) enter(request *hbone.Request, o *outer, st *stream) (*config, t
 	if refusal != nil {
 		return none(refusal)
 	}
+	if c.isWaypoint() != waypoint { // the Gateway has become one, or is none any more, and this port is about to drain
+		return none(unavailable(ReasonNoConfig, nil))
+	}
 	if refusal := s.takeStream(st, t.key()); refusal != nil {
 		return none(refusal)
 	}
@@ -164,7 +167,7 @@ func (s *Server) enter(request *hbone.Request, o *outer, st *stream) (*config, t
 
 // admit decides whether the stream is carried, and where to: it is, if there is no Refusal, and then counts against the peer's quota.
 func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *Refusal) {
-	c, t, refusal := s.enter(request, o, st)
+	c, t, refusal := s.enter(request, o, st, false)
 	if refusal != nil {
 		return dialled{}, refusal
 	}

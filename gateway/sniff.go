@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
 )
 
 const (
@@ -22,14 +22,14 @@ const (
 // http2Preface begins every connection of HTTP/2 (RFC 9113, 3.4).
 const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// sniffer is a connection whose first bytes were looked at, and are read again.
+// sniffer is a stream whose first bytes were looked at, and are read again.
 type sniffer struct {
-	relay.Conn
+	*hbone.Stream
 	first []byte
 	err   error // what came after them
 }
 
-func newSniffer(conn relay.Conn) *sniffer { return &sniffer{Conn: conn} }
+func newSniffer(stream *hbone.Stream) *sniffer { return &sniffer{Stream: stream} }
 
 // isHTTP reads until it is plain whether there are requests of HTTP in the stream.
 func (s *sniffer) isHTTP() bool {
@@ -41,7 +41,7 @@ func (s *sniffer) isHTTP() bool {
 		if plain || n == len(buffer) {
 			return is && plain
 		}
-		m, err := s.Conn.Read(buffer[n:])
+		m, err := s.Stream.Read(buffer[n:])
 		n += m
 		s.first = buffer[:n]
 		if err != nil {
@@ -94,5 +94,5 @@ func (s *sniffer) Read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	return s.Conn.Read(p)
+	return s.Stream.Read(p)
 }

@@ -56,7 +56,12 @@ func (c *tunnelCarrier) Carry(to gatewayhttp.Endpoint, r *http.Request) (*http.R
 // placeOf names what connections to an endpoint are kept under: it holds all that makes two of them different.
 func placeOf(to gatewayhttp.Endpoint, lane uint64) string {
 	w := to.Workload
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d", w.UID, to.Addr, w.Identity(), to.Service.Key(), to.Port, lane))
+	gateway := ""
+	if w.NetworkGateway != nil {
+		gateway = fmt.Sprint(*w.NetworkGateway)
+	}
+	// Who may be there (an identity or names of the service) and by which gateway is part of it: when these change, nothing goes on over what was checked by others.
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%q\n%s\n%d\n%d", w.UID, to.Addr, w.Identity(), to.Service.Key(), to.Service.SANs, gateway, to.Port, lane))
 	return net.JoinHostPort(hex.EncodeToString(sum[:16]), strconv.Itoa(int(max(to.Port, 1))))
 }
 

@@ -31,7 +31,7 @@ const (
 type udpPort struct {
 	server *Server
 	socket *net.UDPConn
-	port   uint16 // the Gateway's
+	port   atomic.Uint32 // the Gateway's
 	ctx    context.Context
 	cut    context.CancelFunc
 	wait   sync.WaitGroup // the reader, clients
@@ -62,6 +62,7 @@ func (s *Server) bindDatagrams(listeners []mesh.Listener) (failures error) {
 	}
 	for bind, l := range wanted {
 		if p := s.udpPorts[bind]; p != nil {
+			p.port.Store(uint32(l.Port))
 			p.configure(l.Stream)
 			continue
 		}
@@ -71,9 +72,10 @@ func (s *Server) bindDatagrams(listeners []mesh.Listener) (failures error) {
 			continue
 		}
 		p := &udpPort{
-			server: s, socket: socket, port: l.Port,
+			server: s, socket: socket,
 			clients: map[netip.AddrPort]*udpClient{}, refused: map[netip.AddrPort]time.Time{},
 		}
+		p.port.Store(uint32(l.Port))
 		p.ctx, p.cut = context.WithCancel(s.hard)
 		context.AfterFunc(p.ctx, func() { socket.Close() })
 		p.route.Store(l.Stream)

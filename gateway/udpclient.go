@@ -47,7 +47,7 @@ func (c *udpClient) begin() *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	t := target{service: s.live.Load().Service(b.Service), named: b.Service, port: b.Port, plain: true, entry: c.port.port}
+	t := target{service: s.live.Load().Service(b.Service), named: b.Service, port: b.Port, plain: true, entry: uint16(c.port.port.Load())}
 	if t, refusal = s.allow(c.st, t); refusal != nil {
 		return refusal
 	}

@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 
@@ -108,16 +109,15 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 	st := &stream{peer, addressOf(o.address), ctx, end}
 	s.streams.add(st)
 	defer s.streams.remove(st)
-	c, t, refusal := s.enter(request, o, st)
+	c, t, refusal := s.enter(request, o, st, true)
 	if refusal != nil {
 		r.refused(refusal, request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}}))
 		return
 	}
 	defer s.streamQuota.give(peer)
 	defer s.services.give(t.key())
-	what := c.expects(t, c.namespaceOf(peer))
 	var to *reached
-	if what == opaque { // 200 means connected; of requests each one finds its endpoint
+	if t.carries == opaque { // 200 means connected; of requests each one finds its endpoint
 		if to, refusal = s.reach(request, c, t, st); refusal != nil {
 			r.refused(refusal, request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}}))
 			return
@@ -132,26 +132,25 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 	}
 	defer tunnel.Close()
 	r.opened()
-	err = l.inside(request, c, t, st, r, tunnel, what, to)
+	err = l.inside(request, c, t, st, r, tunnel, to)
 	r.closed(err, l.timeUp())
 }
 
 // inside carries a stream that was answered. to is where it goes if it is opaque.
-func (l *listener) inside(request *hbone.Request, c *config, t target, st *stream, r *record, tunnel *hbone.Stream, what contents, to *reached) error {
+func (l *listener) inside(request *hbone.Request, c *config, t target, st *stream, r *record, tunnel *hbone.Stream, to *reached) error {
 	s := l.server
 	client := relay.Conn(tunnel)
-	if what == unknown {
+	if t.carries == unknown {
 		sniffed := newSniffer(tunnel)
-		if what = opaque; sniffed.isHTTP() {
-			what = requests
+		if t.carries = opaque; sniffed.isHTTP() {
+			t.carries = requests
 		}
 		client = sniffed
 	}
-	if what == requests {
+	if t.carries == requests {
 		return l.visits.Serve(st.ctx, &counting{Conn: client, stats: &r.stats}, s.visit(st.peer, st.from, t))
 	}
 	if to == nil {
-		t.sniffed = true
 		s.streams.admit(st, admission{t, c})
 		refusal := s.authorize(s.config.Load(), st, t)
 		if refusal != nil {
@@ -163,7 +162,7 @@ func (l *listener) inside(request *hbone.Request, c *config, t target, st *strea
 		defer to.close()
 		r.reached(to)
 	}
-	return relay.Copy(st.ctx, client, to.conn, &r.stats)
+	return relay.Copy(st.ctx, client, to.conn.Conn, &r.stats) // the stream itself, which can be reset
 }
 
 // visit is what the requests inside a stream are judged and routed by, each by the configuration of its moment.
@@ -175,7 +174,13 @@ func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayht
 			c := s.config.Load()
 			return c.table(key, t.port, c.namespaceOf(peer))
 		},
-		Admit: func() error { return s.verdict(s.config.Load().judge(peer, from, t)) },
+		Admit: func() error {
+			c := s.config.Load()
+			if _, served := c.exported[key]; !served {
+				return fmt.Errorf("service %s is not behind the waypoint any more", key) // nor are its policies known here
+			}
+			return s.verdict(c.judge(peer, from, t))
+		},
 		AdmitTo: func(other mesh.ServiceKey, port uint16) error {
 			c := s.config.Load()
 			index := c.policies.of[other]

@@ -5,7 +5,6 @@ package http
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -21,8 +20,6 @@ const (
 	backoffGrowth = 10
 	// backoffMost bounds the base: no client waits that long.
 	backoffMost = 24 * time.Hour
-	// dropBytes is how much of an answer that nobody will see is read, so that its connection can be used again.
-	dropBytes = 16 << 10
 )
 
 // tries is how often one request may still be sent.
@@ -130,13 +127,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// drop ends an answer that nobody will see.
+// drop ends an answer that nobody will see. Its body is not read for the sake of the connection: it may never come.
 func drop(response *http.Response) {
-	if response == nil {
-		return
+	if response != nil {
+		response.Body.Close()
 	}
-	_, _ = io.CopyN(io.Discard, response.Body, dropBytes) // what fails ends the connection, and nothing else
-	response.Body.Close()
 }
 
 // attempt sends a request once, within the rule's time for a backend. A connection that cannot be made is tried at another endpoint, and counts as one of the tries.

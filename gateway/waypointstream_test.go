@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// routed is a route at cart, so that what comes there is looked at.
+func routed(g *mesh.Gateway) {
+	g.ServiceRoutes = []mesh.ServiceRoutes{{Service: cartKey, Routes: []*mesh.HTTPRoute{route("shop", "r", "/", "r")}}}
+}
+
+// beginBytes opens a stream to cart, and has the pod answer.
+func (s *scene) beginBytes(as mesh.Identity) *hbone.Stream {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	stream, _, err := s.outer(15008, as).Open(ctx, authority, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { stream.Close() })
+	_ = stream.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(stream, "\x01ello")
+	if _, err := io.ReadFull(stream, make([]byte, 5)); err != nil {
+		s.t.Fatal(err)
+	}
+	return stream
+}
+
+// Bytes that run are judged by the policies of now, also if a route that came with them would have them looked at if they began now.
+func TestWaypointJudgesBytesThatRun(t *testing.T) {
+	s := newScene(t, nil)
+	s.add(s.podServing(1, func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }))
+	s.configure(waypointOf(nil))
+	till, thief := s.beginBytes(clientID), s.beginBytes(thiefID)
+	s.configure(waypointOf(func(g *mesh.Gateway) {
+		routed(g)
+		g.ServicePolicies = guard(cartKey, policyOn("till", mesh.Allow, principal(clientID)))
+	}))
+	if n, err := thief.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("who is not let in any more reads %d bytes, %v", n, err)
+	}
+	fmt.Fprint(till, "still")
+	if _, err := io.ReadFull(till, make([]byte, 5)); err != nil {
+		t.Errorf("who is let in: %v", err)
+	}
+}
+
+// A side that breaks is not taken for one that ends, by the other one: half of what was sent must not look whole.
+func TestWaypointPassesResetsOn(t *testing.T) {
+	for name, change := range map[string]func(*mesh.Gateway){"looked at": routed, "not looked at": nil} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, nil)
+			ended := make(chan error, 1)
+			breaks := make(chan struct{})
+			s.add(s.podServing(1, func(_ mesh.Identity, _ string, stream *hbone.Stream) {
+				first := make([]byte, 5)
+				if _, err := io.ReadFull(stream, first); err != nil {
+					ended <- err
+					return
+				}
+				_, _ = stream.Write(first)
+				select {
+				case <-breaks:
+					_ = stream.Reset(0xa)
+				default:
+					_, err := io.ReadAll(stream)
+					ended <- err
+				}
+			}))
+			s.configure(waypointOf(change))
+			if err := s.beginBytes(clientID).Reset(0xa); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; err == nil {
+				t.Error("the pod takes the client's reset for its end")
+			}
+			close(breaks)
+			if _, err := io.ReadAll(s.beginBytes(clientID)); err == nil {
+				t.Error("the client takes the pod's reset for its end")
+			}
+		})
+	}
+}
+
+// A port that was another kind of listener's until a moment ago forwards nothing by a waypoint's configuration, nor the other way round.
+func TestPortsOfOtherKindsForwardNothing(t *testing.T) {
+	s := newScene(t, nil)
+	s.add(s.podServing(1, func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }))
+	s.configure(waypointOf(func(g *mesh.Gateway) { g.Listeners[0].Protocol = mesh.ListenerHBONE }))
+	for _, to := range []string{authority, "10.0.0.1:8080"} {
+		if status, reason := s.refusal(s.outer(15008, clientID), to, nil); status != 503 {
+			t.Errorf("%s is answered %d %s", to, status, reason)
+		}
+	}
+}
