@@ -111,6 +111,9 @@ func (l *listener) drain(ctx context.Context) {
 		l.visits.Drain(ctx)
 	}
 	l.wait.Wait()
+	if l.visits != nil {
+		l.visits.Close(ctx) // not earlier: a stream that was answered just before its client heard of the drain may bring its request as late as now
+	}
 }
 
 // timeUp says whether a drain has cut what was left.

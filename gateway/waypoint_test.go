@@ -309,6 +309,35 @@ func TestWaypointDrains(t *testing.T) {
 	}
 }
 
+// A stream that was answered with 200 is served, also if what it carries comes when the waypoint drains already; its client is told to ask no more there.
+func TestWaypointServesWhatItAnsweredBeforeItDrained(t *testing.T) {
+	s := newScene(t, nil)
+	s.add(s.requestPod(1))
+	s.configure(waypointOf(routed))
+	outer := s.outer(15008, clientID)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stream, _, err := outer.Open(ctx, authority, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	_ = stream.SetDeadline(time.Now().Add(patience))
+	s.stop()
+	s.until("the waypoint drains", outer.Draining)
+	fmt.Fprint(stream, "GET /late HTTP/1.1\r\nHost: cart\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(stream), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, s.logs.text())
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("answered with %d", response.StatusCode)
+	}
+	stream.CloseWrite()
+	<-s.ended
+}
+
 func FuzzBeginsHTTP(f *testing.F) {
 	for _, seed := range []string{"GET / HTTP/1.1\r\n", http2Preface, "PRI * HTTP/2.0", "\x16\x03\x01", "", "OPTIONS * H", "get http://x", "A B", " /"} {
 		f.Add([]byte(seed))

@@ -45,33 +45,64 @@ func ServiceTable(service mesh.ServiceKey, port uint16, routes []*mesh.HTTPRoute
 
 // Inside serves the requests in tunnels of the mesh.
 type Inside struct {
+	server *Server
+	door   *door
+	late   *door // set before the door closes; serves what was let into a tunnel before its client knew of the drain
+}
+
+// door takes connections in until it drains.
+type door struct {
 	port    *Port
 	arrived *arrivals
 	ended   chan struct{}
 }
 
-// NewInside makes an Inside, which serves until it drains.
-func (s *Server) NewInside() *Inside {
-	i := &Inside{port: s.NewPort([]mesh.Listener{{Name: "waypoint", Protocol: mesh.ListenerHTTP}}), arrived: &arrivals{conns: make(chan net.Conn), closed: make(chan struct{})}, ended: make(chan struct{})}
-	i.port.http.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+// NewInside makes an Inside, which serves until it is closed.
+func (s *Server) NewInside() *Inside { return &Inside{server: s, door: s.newDoor(true)} }
+
+// newDoor opens a door, whose connections stay for more than one request or do not.
+func (s *Server) newDoor(stay bool) *door {
+	d := &door{port: s.NewPort([]mesh.Listener{{Name: "waypoint", Protocol: mesh.ListenerHTTP}}), arrived: &arrivals{conns: make(chan net.Conn), closed: make(chan struct{})}, ended: make(chan struct{})}
+	d.port.http.SetKeepAlivesEnabled(stay)
+	d.port.http.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, visitKey{}, conn.(*visiting).visit)
 	}
 	go func() {
-		defer close(i.ended)
-		i.port.Serve(i.arrived)
+		defer close(d.ended)
+		d.port.Serve(d.arrived)
 	}()
-	return i
+	return d
+}
+
+func (d *door) drain(ctx context.Context) {
+	d.port.Drain(ctx)
+	<-d.ended
+}
+
+// enter hands a connection in, and says whether the door was still open.
+func (d *door) enter(ctx context.Context, in *visiting) (bool, error) {
+	select {
+	case d.arrived.conns <- in:
+		return true, nil
+	case <-d.arrived.closed:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
 }
 
 // Serve serves the requests of a connection until it is over, or ctx is, which cuts it.
 func (i *Inside) Serve(ctx context.Context, conn relay.Conn, v *Visit) error {
 	in := &visiting{Conn: conn, visit: v, over: make(chan struct{})}
-	select {
-	case i.arrived.conns <- in:
-	case <-i.arrived.closed:
+	taken, err := i.door.enter(ctx, in)
+	if !taken && err == nil {
+		taken, err = i.late.enter(ctx, in)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !taken:
 		return net.ErrClosed
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 	select {
 	case <-in.over:
@@ -82,11 +113,15 @@ func (i *Inside) Serve(ctx context.Context, conn relay.Conn, v *Visit) error {
 	}
 }
 
-// Drain takes no more connections and requests, waits for those that run, and cuts what is left when ctx ends.
+// Drain has no connection stay for another request, and waits for the requests that run, which it cuts when ctx ends. Connections that come
+// from now on are served for one request each, until Close. It is called once.
 func (i *Inside) Drain(ctx context.Context) {
-	i.port.Drain(ctx)
-	<-i.ended
+	i.late = i.server.newDoor(false)
+	i.door.drain(ctx)
 }
+
+// Close takes no more connections, after Drain, and waits for requests that run as that does.
+func (i *Inside) Close(ctx context.Context) { i.late.drain(ctx) }
 
 // visiting is a connection that tells when it is over.
 type visiting struct {
