@@ -23,9 +23,12 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-echo "building the suite, and the application that its manifests name"
+echo "building the suite, and the applications that its manifests name"
 go test -C conformance -c -tags conformance -vet=off -o "$out/conformance.test" .
 CGO_ENABLED=0 go build -C conformance -o "$out/echo-basic" sigs.k8s.io/gateway-api-conformance-images/echo-basic
+advanced=$out/echo-advanced
+for program in server client; do CGO_ENABLED=0 go build -C conformance/echo -ldflags '-s -w' -o "$advanced/$program" "istio.io/istio/pkg/test/echo/cmd/$program"; done
+[ -e "$advanced/cert.pem" ] || (cd "$advanced" && GOFLAGS= go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -host echo -ecdsa-curve P256)
 (cd conformance && "$out/conformance.test" -test.run 'TestSelection|TestFeatures|TestPart')
 
 kubeconfig=$(mktemp)
@@ -43,9 +46,13 @@ images=()
 for program in controller gateway nodeproxy agent; do images+=("isthmus.dev/$program:dev=$out/$program"); done
 suite=$(go list -C conformance -m -f '{{.Dir}}' sigs.k8s.io/gateway-api/conformance)
 while read -r image; do images+=("$image=$out/echo-basic"); done < <(grep -rhoE '[^ ]+/echo-basic:[^ ]+' "$suite" --include='*.yaml' | sort -u)
+while read -r image; do
+	images+=("$image=$advanced/server,$advanced/client,$advanced/cert.pem:/cert.crt,$advanced/key.pem:/cert.key")
+done < <(grep -rhoE '[^ ]+/echo-advanced:[^ ]+' "$suite" --include='*.yaml' | sort -u)
 "$lab" load --name "$name" "${images[@]}"
 "$lab" kubectl --name "$name" east apply --server-side -k "$PWD/config/default" >/dev/null
 "$lab" kubectl --name "$name" east -n isthmus-system wait --for=condition=Available deployment/isthmus-controller --timeout=3m
+for daemon in isthmus-agent isthmus-nodeproxy; do "$lab" kubectl --name "$name" east -n isthmus-system rollout status "daemonset/$daemon" --timeout=3m; done
 "$lab" kubeconfig --name "$name" --internal east >"$kubeconfig"
 
 arguments=("$@")
@@ -63,7 +70,8 @@ failed=0
 summaries=()
 for run in $(seq "$runs"); do
 	began=$SECONDS
-	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI -cleanup-base-resources=false "${arguments[@]}" 2>&1 | tee "$log" || failed=1
+	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI -cleanup-base-resources=false \
+		-namespace-labels istio.io/dataplane-mode=ambient "${arguments[@]}" 2>&1 | tee "$log" || failed=1
 	summaries+=("run $run of $runs: $(sed -n 's/^tally: //p' "$log"), $((SECONDS - began)) s")
 done
 printf '%s\n' "${summaries[@]}"
