@@ -6,19 +6,14 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net/netip"
-	"os"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/lab/line"
 )
 
 // The emulated WAN is the kernel's with a detour: in the WAN's namespace, packets that come in from a cluster or the
@@ -28,8 +23,6 @@ const (
 	wanProcess = "wan"
 	wanDevice  = "emulator"
 	wanTable   = 100
-	// wanPacket is the largest packet of a TUN device, in bytes; those of the lab have 1500.
-	wanPacket = 65535
 	// wanQueue is how many packets can be under way: 32768 of 1500 bytes are 49 MB, or 2.5 s of 160 Mbit/s, or 20 ms
 	// of 20 Gbit/s. More are lost, as in any router.
 	wanQueue = 32768
@@ -71,7 +64,7 @@ func RunWAN(ctx context.Context, log logr.Logger, name string) error {
 	if err != nil {
 		return err
 	}
-	device, err := openTUN(wanDevice)
+	device, err := line.Open(wanDevice, line.TUN)
 	if err != nil {
 		return err
 	}
@@ -89,106 +82,14 @@ func RunWAN(ctx context.Context, log logr.Logger, name string) error {
 	if err := netlink.RouteReplace(route); err != nil {
 		return fmt.Errorf("route into %s: %w", wanDevice, err)
 	}
-	e := newEmulator(r.Shape, wanQueue)
-	var running sync.WaitGroup
-	defer running.Wait()
-	running.Go(func() {
-		if err := e.release(device); err != nil && ctx.Err() == nil {
-			log.Error(err, "cannot send")
-		}
-	})
-	err = e.collect(device)
-	log.Info("emulated WAN ends", "forwarded", e.forwarded.Load(), "lost", e.lost.Load(), "overflowed", e.overflowed.Load())
+	l := line.New(line.Shape{Delay: r.Shape.Delay, Jitter: r.Shape.Jitter, Loss: r.Shape.Loss}, wanQueue)
+	err = l.Carry(device, device, carried)
+	forwarded, lost, overflowed := l.Counts()
+	log.Info("emulated WAN ends", "forwarded", forwarded, "lost", lost, "overflowed", overflowed)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
-}
-
-// openTUN makes a TUN device in the calling thread's network namespace; it goes when the file is closed.
-func openTUN(name string) (*os.File, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
-	}
-	request, err := unix.NewIfreq(name)
-	if err == nil {
-		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("make TUN device %s: %w", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// emulator is a line: packets come out in the order in which they went in, each after its delay.
-type emulator struct {
-	shape Shape
-	queue chan delayed
-	// last is when the newest packet in the queue comes out. Owned by collect.
-	last time.Time
-
-	forwarded, lost, overflowed atomic.Uint64
-}
-
-type delayed struct {
-	packet []byte
-	due    time.Time
-}
-
-func newEmulator(shape Shape, queue int) *emulator {
-	return &emulator{shape: shape, queue: make(chan delayed, queue)}
-}
-
-// collect takes packets in until the device is closed, and then ends release.
-func (e *emulator) collect(device io.Reader) error {
-	defer close(e.queue)
-	buffer := make([]byte, wanPacket)
-	for {
-		n, err := device.Read(buffer)
-		if errors.Is(err, os.ErrClosed) || errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read packet: %w", err)
-		}
-		if !carried(buffer[:n]) || e.shape.Loss > 0 && rand.Float64() < e.shape.Loss {
-			e.lost.Add(1)
-			continue
-		}
-		due := time.Now().Add(e.shape.Delay)
-		if e.shape.Jitter > 0 {
-			due = due.Add(rand.N(e.shape.Jitter))
-		}
-		if due.Before(e.last) {
-			due = e.last
-		}
-		select {
-		case e.queue <- delayed{packet: append([]byte(nil), buffer[:n]...), due: due}:
-			e.last = due
-		default:
-			e.overflowed.Add(1)
-		}
-	}
-}
-
-// release sends packets on when they are due, until collect has ended and the queue is empty or sending fails.
-func (e *emulator) release(device io.Writer) error {
-	for next := range e.queue {
-		if wait := time.Until(next.due); wait > 0 {
-			time.Sleep(wait)
-		}
-		if _, err := device.Write(next.packet); err != nil {
-			if errors.Is(err, os.ErrClosed) {
-				return nil
-			}
-			return fmt.Errorf("write packet: %w", err)
-		}
-		e.forwarded.Add(1)
-	}
-	return nil
 }
 
 var labPrefix = netip.MustParsePrefix(labRange)

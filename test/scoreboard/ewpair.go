@@ -23,6 +23,7 @@ import (
 type ewPair struct {
 	rig           *rig.Rig
 	client        *nodeApp
+	server        *nodeApp       // of remote
 	local, remote string         // services, without ports
 	path          []*rig.Process // of remote: proxy, gateway, proxy
 	near, far     *rig.Node
@@ -68,14 +69,13 @@ func newEWPair(ctx context.Context) (s *ewPair, err error) {
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		app, err := startApp(r, pod)
-		if err != nil {
+		if s.server, err = startApp(r, pod); err != nil {
 			return netip.Addr{}, err
 		}
-		if _, err = app.do(ctx, appOrder{Do: "serve"}); err != nil {
+		if _, err = s.server.do(ctx, appOrder{Do: "serve"}); err != nil {
 			return netip.Addr{}, err
 		}
-		return n.Cluster.Service(service, labels, portNumbers(portEcho, portSink, portByte), pod), nil
+		return n.Cluster.Service(service, labels, portNumbers(portEcho, portSink, portByte, portPour), pod), nil
 	}
 	at, err := serve(east.Nodes[1], "local", nil)
 	if err != nil {
@@ -86,7 +86,7 @@ func newEWPair(ctx context.Context) (s *ewPair, err error) {
 	if _, err := serve(s.far, "remote", global); err != nil {
 		return nil, err
 	}
-	s.remote = east.Service("remote", global, portNumbers(portEcho, portSink, portByte)).String()
+	s.remote = east.Service("remote", global, portNumbers(portEcho, portSink, portByte, portPour)).String()
 	gate, err := s.far.StartGateway(ctx, "eastwest")
 	if err != nil {
 		return nil, err

@@ -85,6 +85,7 @@ var rows = map[string]row{
 	"ew-deputy":             {"of -n attempts (10,000) to get through a gateway and proxies where one may not, those that pass; needs root", ewDeputy},
 	"ew-failover":           {"until requests succeed again after the loss of a gateway, a cluster, a link: p99 of -n rounds each (50); needs root", ewFailover},
 	"ew-existing":           {"what another cluster adds to a request of 1 KiB at 1,000 a second, over the own one: p50; needs root", ewExisting},
+	"ew-link":               {"one stream, and several at once, over lines of 3 delays and 3 shares of loss, against plain TCP; needs root", ewLink},
 	"ew-new":                {"what another cluster adds to a new connection, over the own one: p50; needs root", ewNew},
 	"ew-handshakes":         {"TLS handshakes for 10,000 connections to 10 pods in another cluster; needs root", ewHandshakes},
 	"ew-roll":               {"connections lost and refused by -n rolling restarts (100) of a gateway under 500 streams and 200 new connections a second; needs root", ewRoll},

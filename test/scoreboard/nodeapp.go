@@ -49,6 +49,7 @@ type appFound struct {
 	Error string
 	Took  []float64     // µs, one for each thing done
 	Wall  time.Duration // all of it
+	Heard []heard       // of each connection
 }
 
 // appWork is what an application can do. Whatever goes on behind an answer ends with the process.
@@ -59,6 +60,8 @@ var appWork = map[string]func(appOrder) (appFound, error){
 	"relay-tls-in-tls": appRelayDouble,
 	"requests":         appRequests,
 	"bulk":             appBulk,
+	"pour":             appPour,
+	"hear":             appHear,
 	"visit":            appVisit,
 	"visits":           appVisits,
 }
@@ -135,6 +138,7 @@ func appServe(appOrder) (appFound, error) {
 		portEcho: func(c *net.TCPConn) { echo(c) },
 		portSink: func(c *net.TCPConn) { _, _ = io.CopyBuffer(onlyWriter{io.Discard}, c, make([]byte, block)) }, // the sender will miss the end
 		portByte: func(c *net.TCPConn) { _ = answerByte(c) },                                                    // the caller will miss the byte
+		portPour: listenToPour,
 	} {
 		if err := listenAll(net.ListenConfig{}, "0.0.0.0:"+port, serve); err != nil {
 			return appFound{}, err
