@@ -20,7 +20,7 @@ const ConditionEnforced = "isthmus.dev/Enforced"
 
 // Reasons of ConditionEnforced, besides those of ConditionWaypointBound.
 const (
-	ReasonNoWaypoint  = "NoWaypoint"  // labels want none
+	ReasonNoWaypoint  = "NoWaypoint"  // labels want none, or leave it open while only routes of other namespaces are at the Service
 	ReasonNotOurs     = "NotOurs"     // the waypoint is another controller's, which decides by itself what routes mean
 	ReasonProvisioned = "Provisioned" // one is being made
 )
@@ -205,9 +205,10 @@ func (x *index) compileInMesh(k world.ObjectRef) *compiledRoute {
 	return c.inMesh
 }
 
-// routed says whether a waypoint has anything to do for a Service of our own cluster.
+// routed says whether the owner of a Service of our own cluster has routes at it, so that a waypoint has something to do. Routes of other namespaces do not count: what
+// stands in front of a Service is for its own namespace to say.
 func (x *index) routed(n serviceName) bool {
-	return len(x.routesAt[n]) > 0 && slices.ContainsFunc(x.attachments(n), func(a *attachment) bool { return a.trouble.reason == "" })
+	return len(x.routesAt[n]) > 0 && slices.ContainsFunc(x.attachments(n), func(a *attachment) bool { return a.trouble.reason == "" && a.consumer() == "" })
 }
 
 // serviceRoutes are the routes at Services that are to be behind a waypoint of our own cluster, sorted.
@@ -309,7 +310,13 @@ func (x *index) report(a *attachment) []Finding {
 func (x *index) enforces(n serviceName) (bool, string, string) {
 	s := x.state.Services[n.in(x.config.LocalCluster)]
 	w, _ := x.serviceWish(s)
-	if !w.wanted() {
+	switch {
+	case !w.set && s.Labels[LabelGatewayName] != "":
+		return false, ReasonNoWaypoint, fmt.Sprintf("Service %s/%s is a gateway's own, which is behind no waypoint: requests go straight to its endpoints", n.Namespace, n.Name)
+	case !w.set:
+		return false, ReasonNoWaypoint, fmt.Sprintf("Service %s/%s has routes of other namespaces only, for which none is put in front of it: its owner must name a waypoint by label %s; requests go straight to its endpoints",
+			n.Namespace, n.Name, world.LabelUseWaypoint)
+	case !w.wanted():
 		return false, ReasonNoWaypoint, fmt.Sprintf("Service %s/%s is to have no waypoint, by a label of it or of its namespace: requests go straight to its endpoints", n.Namespace, n.Name)
 	}
 	name := w.gateway.Namespace + "/" + w.gateway.Name
@@ -339,8 +346,8 @@ func (x *index) automatic(k world.Key) bool {
 	return k.Cluster == x.config.LocalCluster && k.Name == AutomaticWaypoint
 }
 
-// serviceWish is the waypoint that a Service of our own cluster is to be behind: by its labels, by its namespace's, or, as routes are of no use without one, the automatic one. own says that
-// it is not the namespace's.
+// serviceWish is the waypoint that a Service of our own cluster is to be behind: by its labels, by its namespace's, or, as its owner's routes are of no use without one, the automatic one. own
+// says that it is not the namespace's.
 func (x *index) serviceWish(s *world.Service) (w wish, own bool) {
 	if w, own = x.wishFor(s.Labels, s.Cluster, s.Namespace); !w.set && x.needsWaypoint(s) {
 		return wish{true, s.In(s.Namespace, AutomaticWaypoint)}, true
@@ -348,7 +355,7 @@ func (x *index) serviceWish(s *world.Service) (w wish, own bool) {
 	return w, own
 }
 
-// needsWaypoint says whether a Service of our own cluster has routes and labels leave it open who enforces them.
+// needsWaypoint says whether a Service of our own cluster has routes of its owner and labels leave it open who enforces them.
 func (x *index) needsWaypoint(s *world.Service) bool {
 	if s.Labels[LabelGatewayName] != "" { // it is a gateway's own
 		return false
