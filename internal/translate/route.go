@@ -17,11 +17,12 @@ import (
 // compiledRoute is what a route means wherever it attaches. It depends on the route, on the Services that it refers to, and on grants.
 type compiledRoute struct {
 	route   *mesh.HTTPRoute
-	refs    trouble        // why ResolvedRefs=False
-	dropped trouble        // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
-	left    int            // rules in force
-	crosses bool           // it refers to other namespaces
-	inMesh  *compiledRoute // what it means at Services, if that is something else and was asked for
+	refs    trouble // why ResolvedRefs=False
+	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
+	left    int     // rules in force
+	crosses bool    // it refers to other namespaces
+	// inMesh is what it means at Services, as far as that is something else and was asked for: by the Service, or for all of its own namespace under none.
+	inMesh map[serviceName]*compiledRoute
 }
 
 // trouble is a reason and what to say of it; the zero one is none. The first reason stays, messages add up.
@@ -110,23 +111,23 @@ func (x *index) compileRoute(k world.ObjectRef) *compiledRoute {
 	if c := x.routes[k]; c != nil {
 		return c
 	}
-	c := x.buildRoute(k, false)
+	c := x.buildRoute(k, nil)
 	x.routes[k] = c
 	return c
 }
 
-// buildRoute works out what a route means, at Gateways or at Services.
-func (x *index) buildRoute(k world.ObjectRef, atServices bool) *compiledRoute {
+// buildRoute works out what a route means, at Gateways, or at Services: then ungranted says to which of other namespaces it may refer without a grant.
+func (x *index) buildRoute(k world.ObjectRef, ungranted func(serviceName) bool) *compiledRoute {
 	grpc := x.state.GRPCRoutes[k.Key]
 	r := x.state.HTTPRoutes[k.Key]
 	if k.Kind == world.KindGRPCRoute {
 		r = &grpc.HTTPRoute
 	}
 	c := &compiledRoute{route: &mesh.HTTPRoute{GRPC: k.Kind == world.KindGRPCRoute, Namespace: r.Namespace, Name: r.Name, Created: r.Created}}
-	if !atServices {
+	if ungranted == nil {
 		c.route.Hostnames = r.Hostnames
 	}
-	b := ruleBuilder{x: x, route: k, out: c, ungranted: atServices}
+	b := ruleBuilder{x: x, route: k, out: c, ungranted: ungranted}
 	for i := range r.Rules {
 		b.at = fmt.Sprintf("rules[%d]", i)
 		var matches []mesh.HTTPMatch
@@ -154,8 +155,8 @@ type ruleBuilder struct {
 	route world.ObjectRef
 	at    string // the rule's field
 	out   *compiledRoute
-	// ungranted says that the route may refer to other namespaces without a grant.
-	ungranted bool
+	// ungranted says to which Services of other namespaces the route may refer without a grant; nil: to none.
+	ungranted func(serviceName) bool
 }
 
 func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule, matches []mesh.HTTPMatch) {
@@ -203,7 +204,7 @@ func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) m
 }
 
 // backendOf finds the port of a Service that a route refers to, or says why it may not.
-func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectReference, ungranted bool) (service mesh.ServiceKey, port uint16, problem trouble) {
+func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectReference, ungranted func(serviceName) bool) (service mesh.ServiceKey, port uint16, problem trouble) {
 	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) (mesh.ServiceKey, uint16, trouble) {
 		return mesh.ServiceKey{}, 0, trouble{string(reason), fmt.Sprintf(format, args...)}
 	}
@@ -226,10 +227,10 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 		return fail(gatewayv1.RouteReasonInvalidKind, "kind %s of group %q is not supported, only Service and ServiceImport are", kind, group)
 	}
 	// Who may not refer learns nothing of what is there.
-	if !ungranted && !x.granted(from.Key, from.Kind, world.GrantTo{Group: group, Kind: kind, Name: string(ref.Name)}, namespace) {
+	n := serviceName{namespace, string(ref.Name)}
+	if free := ungranted != nil && ungranted(n); !free && !x.granted(from.Key, from.Kind, world.GrantTo{Group: group, Kind: kind, Name: string(ref.Name)}, namespace) {
 		return fail(gatewayv1.RouteReasonRefNotPermitted, "no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to %s %s", namespace, from.Kind, from.Namespace, kind, ref.Name)
 	}
-	n := serviceName{namespace, string(ref.Name)}
 	s := x.state.Services[n.in(x.config.LocalCluster)]
 	if a := x.answerOf(n); s == nil && !udp && a != nil && a.service != nil {
 		return x.importedPort(n, a, ref.Port)

@@ -188,21 +188,34 @@ func (x *index) placeAt(a *attachment, s *world.Service) {
 	if !servedAtServices.has(a.ref.Kind) {
 		return
 	}
-	if c := x.compileInMesh(a.ref); c.left == 0 && c.dropped.reason != "" {
+	if c := x.compileAt(a); c.left == 0 && c.dropped.reason != "" {
 		a.trouble, a.ports = c.dropped, nil
 	}
 }
 
-// compileInMesh gives what a route means at Services: hostnames do not count, and it may refer to other namespaces without a grant.
-func (x *index) compileInMesh(k world.ObjectRef) *compiledRoute {
-	c := x.compileRoute(k)
+// compileAt gives what a route means at one of its parents that is a Service: hostnames do not count. At a Service of its own namespace it may refer to other
+// namespaces without a grant. At somebody else's, what it says is done by a waypoint there, with an identity that may be let in where the route's own namespace is
+// not: so it may lead to that Service and to its own namespace, and to anything else by a grant only, whatever other parents it names.
+func (x *index) compileAt(a *attachment) *compiledRoute {
+	c := x.compileRoute(a.ref)
 	if !c.crosses && len(c.route.Hostnames) == 0 {
 		return c
 	}
-	if c.inMesh == nil {
-		c.inMesh = x.buildRoute(k, true)
+	var at serviceName
+	ungranted := func(serviceName) bool { return true }
+	if a.consumer() != "" {
+		at = serviceName{a.parent.Namespace, a.parent.Name}
+		ungranted = func(n serviceName) bool { return n == at }
 	}
-	return c.inMesh
+	out := c.inMesh[at]
+	if out == nil {
+		out = x.buildRoute(a.ref, ungranted)
+		if c.inMesh == nil {
+			c.inMesh = map[serviceName]*compiledRoute{}
+		}
+		c.inMesh[at] = out
+	}
+	return out
 }
 
 // routed says whether the owner of a Service of our own cluster has routes at it, so that a waypoint has something to do. Routes of other namespaces do not count: what
@@ -237,7 +250,7 @@ func (x *index) routesOf(n serviceName) []mesh.ServiceRoutes {
 			at = map[uint16][]*mesh.HTTPRoute{}
 			consumers[a.consumer()] = at
 		}
-		route := x.compileInMesh(a.ref).route
+		route := x.compileAt(a).route
 		for _, port := range a.ports {
 			at[port] = append(at[port], route)
 		}
@@ -281,7 +294,7 @@ func (x *index) atServices(ref world.ObjectRef, parents []world.RouteParent) []F
 func (x *index) report(a *attachment) []Finding {
 	finding, c := findingAt(a.parent, a.generation), &compiledRoute{}
 	if servedAtServices.has(a.ref.Kind) {
-		c = x.compileInMesh(a.ref)
+		c = x.compileAt(a)
 	}
 	ok, message := a.trouble.reason == "", a.trouble.message
 	if ok {

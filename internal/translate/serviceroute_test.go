@@ -12,7 +12,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// What a waypoint is told of the routes in a story: those of a port with those of every port, and those of consumers apart. Hostnames are left out, and nobody's leave is asked for.
+// What a waypoint is told of the routes in a story: those of a port with those of every port, and those of consumers apart. Hostnames are left out, and only consumers
+// need anybody's leave.
 func TestServiceRoutes(t *testing.T) {
 	archive, err := txtar.ParseFile("testdata/service-routes.txtar")
 	if err != nil {
@@ -37,13 +38,14 @@ func TestServiceRoutes(t *testing.T) {
 	}
 	want := []string{
 		`cart.shop.svc.cluster.local:80 for "" shop/producer[]>cart.shop.svc.cluster.local:80>pay.other.svc.cluster.local:80`,
+		`cart.shop.svc.cluster.local:80 for "other" other/deputy[]>cart.shop.svc.cluster.local:81>pay.other.svc.cluster.local:80>500>open.third.svc.cluster.local:80`,
 		`cart.shop.svc.cluster.local:81 for "" shop/admin[]>cart.shop.svc.cluster.local:81 shop/producer[]>cart.shop.svc.cluster.local:80>pay.other.svc.cluster.local:80`,
 		`cart.shop.svc.cluster.local:81 for "other" other/consumer[]>500`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if others := x.serviceRoutes(world.Key{Cluster: "east", Namespace: "other", Name: AutomaticWaypoint}); len(others) > 0 {
+	if others := x.serviceRoutes(world.Key{Cluster: "east", Namespace: "third", Name: AutomaticWaypoint}); len(others) > 0 {
 		t.Errorf("another namespace's waypoint is told of %v", others)
 	}
 }

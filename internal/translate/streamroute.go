@@ -134,7 +134,7 @@ func (x *index) streamBackends(r world.ObjectRef, rules [][]gatewayv1.BackendRef
 				b.Weight = uint32(max(*ref.Weight, 0))
 			}
 			var problem trouble
-			if b.Service, b.Port, problem = x.backendOf(r, ref.BackendObjectReference, false); problem.reason != "" {
+			if b.Service, b.Port, problem = x.backendOf(r, ref.BackendObjectReference, nil); problem.reason != "" {
 				b.Problem = fmt.Sprintf("rules[%d].backendRefs[%d]: %s", i, j, problem.message)
 				refs.add(problem.reason, "%s", b.Problem)
 			} else if r.Kind == world.KindUDPRoute {
