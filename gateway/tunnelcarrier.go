@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -30,6 +31,7 @@ type tunnelCarrier struct {
 	gatewayhttp.Carrier
 	server *Server
 	turn   atomic.Uint64
+	places *places
 
 	mu    sync.Mutex // hold for over
 	over  bool
@@ -37,7 +39,7 @@ type tunnelCarrier struct {
 }
 
 func newTunnelCarrier(s *Server) *tunnelCarrier {
-	c := &tunnelCarrier{server: s}
+	c := &tunnelCarrier{server: s, places: newPlaces()}
 	c.Carrier = gatewayhttp.NewPlaced(c.dial)
 	return c
 }
@@ -49,11 +51,13 @@ func (c *tunnelCarrier) Carry(to gatewayhttp.Endpoint, r *http.Request) (*http.R
 	if !to.Addr.IsValid() {
 		lane = c.turn.Add(1) % uint64(min(max(to.Workload.Capacity, 1), maxLanes))
 	}
-	r.URL.Host = placeOf(to, lane)
+	at := placeOf(to, lane)
+	r.URL.Host = net.JoinHostPort(c.places.enter(at), strconv.Itoa(int(max(to.Port, 1))))
+	defer c.places.leave(at)
 	return c.Carrier.Carry(to, r)
 }
 
-// placeOf names what connections to an endpoint are kept under: it holds all that makes two of them different.
+// placeOf tells places apart: it holds all that makes connections to two endpoints different. It has no dash.
 func placeOf(to gatewayhttp.Endpoint, lane uint64) string {
 	w := to.Workload
 	gateway := ""
@@ -62,11 +66,12 @@ func placeOf(to gatewayhttp.Endpoint, lane uint64) string {
 	}
 	// Who may be there (an identity or names of the service) and by which gateway is part of it: when these change, nothing goes on over what was checked by others.
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%q\n%s\n%d\n%d", w.UID, to.Addr, w.Identity(), to.Service.Key(), to.Service.SANs, gateway, to.Port, lane))
-	return net.JoinHostPort(hex.EncodeToString(sum[:16]), strconv.Itoa(int(max(to.Port, 1))))
+	return hex.EncodeToString(sum[:16])
 }
 
-// dial connects to an endpoint that was picked. A gateway with several pods is tried at another one of them; which other endpoint may do better is for others to choose.
-func (c *tunnelCarrier) dial(ctx context.Context, to gatewayhttp.Endpoint) (net.Conn, error) {
+// dial connects to an endpoint that was picked. A gateway with several pods is tried at another one of them, and one that is the only way once more after a pause; which other endpoint
+// may do better is for others to choose.
+func (c *tunnelCarrier) dial(ctx context.Context, place string, to gatewayhttp.Endpoint) (net.Conn, error) {
 	if !c.begin() {
 		return nil, errOver
 	}
@@ -80,16 +85,15 @@ func (c *tunnelCarrier) dial(ctx context.Context, to gatewayhttp.Endpoint) (net.
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	defer context.AfterFunc(s.hard, cancel)()
-	more := true
+	more := false
 	search := reach.Search[*reach.Conn]{
-		Health: s.health, Random: rand.Uint64N,
+		Health: s.health, Random: rand.Uint64N, Once: to.Others,
 		Decide: func(choice reach.Choice) (reach.Plan, *reach.Refusal) {
-			if !more {
+			if !more && !choice.Avoid.Empty() {
 				return reach.Plan{}, &reach.Refusal{Status: http.StatusServiceUnavailable, Reason: reach.ReasonConnect, Err: errTried}
 			}
 			f := s.from(config, choice)
 			if to.Addr.IsValid() {
-				more = false
 				return f.ToWorkload(to.Workload, to.Addr, to.Service), nil
 			}
 			plan, refusal := f.ThroughGateway(to.Workload, to.Service, to.Port, to.Service.SANs)
@@ -109,7 +113,9 @@ func (c *tunnelCarrier) dial(ctx context.Context, to gatewayhttp.Endpoint) (net.
 	if refusal != nil {
 		return nil, refusal
 	}
-	return &finishing{Conn: conn}, nil
+	name, _, _ := net.SplitHostPort(place) // it was joined here
+	at, _, _ := strings.Cut(name, "-")
+	return &finishing{Conn: conn, gone: c.places.add(at, name, conn.Tunnel, conn.Leaving)}, nil
 }
 
 // errOver is for connections that a client library still wants for requests that have ended.
@@ -155,12 +161,16 @@ func (s *Server) webSelf() *mesh.Workload {
 // finishing is a connection that says goodbye when it is closed.
 type finishing struct {
 	*reach.Conn
+	gone func()
 	once sync.Once
 }
 
 // Close ends it.
 func (f *finishing) Close() error {
 	err := f.Conn.Close()
-	f.once.Do(f.Finish)
+	f.once.Do(func() {
+		f.gone()
+		f.Finish()
+	})
 	return err
 }

@@ -15,18 +15,18 @@ type placed struct{ http1, http2 *http.Transport }
 
 type endpointKey struct{}
 
-// NewPlaced makes a Carrier that connects with dial. Connections are kept by the host of the requests' URLs: whoever asks sets it, so that two endpoints, or two identities that are
-// expected of one, never have the same. It must not be looked up, so it need not be a name of anything.
-func NewPlaced(dial func(ctx context.Context, to Endpoint) (net.Conn, error)) Carrier {
+// NewPlaced makes a Carrier that connects with dial. Connections are kept by the host and port of the requests' URLs, the place: whoever asks sets it, so that two endpoints, or two
+// identities that are expected of one, never have the same. It must not be looked up, so it need not be a name of anything.
+func NewPlaced(dial func(ctx context.Context, place string, to Endpoint) (net.Conn, error)) Carrier {
 	make1 := func(set func(*http.Protocols)) *http.Transport {
 		protocols := &http.Protocols{}
 		set(protocols)
 		return &http.Transport{
 			Protocols: protocols, DisableCompression: true, MaxIdleConnsPerHost: idlePerEndpoint, IdleConnTimeout: idleAtEndpoint,
 			ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: answerHeaderBytes,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			DialContext: func(ctx context.Context, _, place string) (net.Conn, error) {
 				to, _ := ctx.Value(endpointKey{}).(Endpoint)
-				conn, err := dial(ctx, to)
+				conn, err := dial(ctx, place, to)
 				if err != nil {
 					return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 				}

@@ -89,7 +89,7 @@ func (p *Pool) try(ctx context.Context, key Key, r *Request, at place) (*Stream,
 		return nil, f
 	}
 	p.worked(s)
-	return &Stream{Stream: stream, Answer: answer, Peer: s.Peer, Pod: s.Pod, Done: sync.OnceFunc(func() { p.leave(s) })}, nil
+	return &Stream{Stream: stream, Answer: answer, Peer: s.Peer, Pod: s.Pod, Leaving: s.leaving, Done: sync.OnceFunc(func() { p.leave(s) })}, nil
 }
 
 // enter gives the session of a place once it is open: it opens it, or waits for who does.

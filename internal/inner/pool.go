@@ -57,6 +57,8 @@ type Stream struct {
 	Peer mesh.Identity
 	// Pod is the gateway's name for the pod that was reached; empty if it gave none.
 	Pod string
+	// Leaving says that the session opens no more streams: what it is in drains, or has ended.
+	Leaving func() bool
 	// Done must be called once, when the stream is over.
 	Done func()
 }

@@ -92,9 +92,12 @@ func (p *pod) lightest() (least *session) {
 
 // fits says whether a stream that expects these identities may be opened in the session now.
 func (s *session) fits(r *Request, now time.Time) bool {
-	return now.Before(s.Until) && !s.Conn.Draining() && (s.Outdated == nil || !s.Outdated()) &&
+	return now.Before(s.Until) && !s.leaving() &&
 		r.expects(r.Last, s.Peer) && r.expects(r.Next, s.Gateway)
 }
+
+// leaving says that the session takes no new streams, ever.
+func (s *Session) leaving() bool { return s.Conn.Draining() || s.Outdated != nil && s.Outdated() }
 
 func (r *Request) expects(want []mesh.Identity, proved mesh.Identity) bool {
 	if r.Expected != nil {

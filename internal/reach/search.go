@@ -36,6 +36,8 @@ type Search[C any] struct {
 	Random func(uint64) uint64
 	// Failed, if set, hears of each attempt that another one follows, or that was the last.
 	Failed func(Plan, *Refusal)
+	// Once says that a gateway that could not be connected is not tried again after a pause.
+	Once bool
 	// GatewayDown, if set, hears of plans whose gateway could not be connected, after that was noted: Tunnels.Watch is for it.
 	GatewayDown func(Plan)
 }
@@ -72,7 +74,7 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 			if why == nil {
 				return plan, none, refusal
 			}
-			if !again || !wait(ctx, pause) {
+			if !again || a.Once || !wait(ctx, pause) {
 				return failedPlan, none, why // nothing else is left: what went wrong before says more
 			}
 			tried, again, pause = directory.Out{Endpoints: maps.Clone(failing.Endpoints)}, false, 2*pause

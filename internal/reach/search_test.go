@@ -26,6 +26,7 @@ type searcher struct {
 	watch    func(Plan)    // what is done about gateways that are away
 	place    mesh.Locality // of the client
 	failures []Reason
+	once     bool
 }
 
 func newSearcher(values ...any) *searcher {
@@ -36,7 +37,7 @@ func (s *searcher) connect(ctx context.Context, dst string) (*Conn, *Refusal) {
 	s.dialled, s.failures = nil, nil
 	to := netip.MustParseAddrPort(dst)
 	a := Search[*Conn]{
-		Health: s.health, Random: func(uint64) uint64 { return 0 },
+		Health: s.health, Random: func(uint64) uint64 { return 0 }, Once: s.once,
 		Decide: func(c Choice) (Plan, *Refusal) {
 			client := podWorkload("client", "10.0.0.250", func(w *mesh.Workload) { w.Locality = s.place })
 			from := From{View: s.view, Network: "east", Workload: client, Choice: c}
@@ -336,6 +337,20 @@ func TestAttemptsTryTheOnlyGatewayAgain(t *testing.T) {
 		}
 		if took := time.Since(began); took > 10*againAfter {
 			t.Errorf("to give up took %v", took)
+		}
+	})
+}
+
+// Who has other places to go waits for no gateway.
+func TestAttemptsGiveUpAGatewayAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, host := westGate("203.0.113.1")
+		s := newSearcher(shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)))
+		s.behave[tunnel("203.0.113.1")] = brokenGateway
+		s.once = true
+		began := time.Now()
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d != nil || refusal == nil || len(s.dialled) != 1 || time.Since(began) != 0 {
+			t.Errorf("dialled %v in %v; %v", s.dialled, time.Since(began), refusal)
 		}
 	})
 }

@@ -97,6 +97,9 @@ type Conn struct {
 	Peer mesh.Identity
 	// Answer are the headers of the last hop's 200.
 	Answer hbone.Header
+	// Tunnel is what the connection is a stream of, and Leaving says that no more are opened in it: one of its ends drains, or it is over. nil for plain TCP.
+	Tunnel  *hbone.Conn
+	Leaving func() bool
 	// Finish says goodbye, once, when the connection is over; it does not close it.
 	Finish func()
 }
@@ -116,7 +119,7 @@ func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 		if refusal != nil {
 			return nil, &Failure{Refusal: refusal}
 		}
-		return &Conn{Conn: stream, Peer: provedBy(stream.Conn()), Answer: answer, Finish: func() {}}, nil
+		return &Conn{Conn: stream, Peer: provedBy(stream.Conn()), Answer: answer, Tunnel: stream.Conn(), Leaving: stream.Conn().Draining, Finish: func() {}}, nil
 	case DoubleHBONE:
 		return t.dialDouble(ctx, source, plan, header, network)
 	default:
