@@ -145,6 +145,10 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	if refusal != nil {
 		return 0, refusal
 	}
+	if meant := request.Header.Get(reach.HeaderPod); reach.ForAnotherPod(meant, self) {
+		// Its address is ours now, and whoever sent this has not been told.
+		return 0, unavailable(ReasonNotEndpoint, "%s/%s is not pod %s, which was meant", self.Namespace, self.Name, meant)
+	}
 	p.proxy.connections.add(conn)
 	defer p.proxy.connections.remove(conn)
 	if refusal := conn.judge(p.proxy.o.View.Load(), self); refusal != nil {

@@ -311,6 +311,30 @@ func TestAnotherEndpointIsTried(t *testing.T) {
 	}
 }
 
+// TestAddressThatAnotherPodHasNow has the directory know a pod at an address that is another one's, of the same identity, by now: what is meant for the first does not reach the other.
+func TestAddressThatAnotherPodHasNow(t *testing.T) {
+	w := newWorld(t)
+	w.east.pod("stranger", "10.77.0.6", &mesh.Workload{ServiceAccount: "server"}).serveApp("stranger", ":8080")
+	old := &mesh.Workload{
+		UID: "east//Pod/demo/old", Name: "old", Namespace: "demo", Network: "east", Cluster: "east", ServiceAccount: "server",
+		TrustDomain: trustDomain, Tunnel: mesh.TunnelHBONE, Capacity: 100, Addresses: []netip.Addr{netip.MustParseAddr("10.77.0.6")},
+		Services: map[mesh.ServiceKey][]mesh.Port{local: {{Service: 80, Target: 8080}}},
+	}
+	// There is a tunnel to the address already.
+	if got, err := w.client.call("10.77.0.6:8080", "x"); err != nil || !strings.HasPrefix(got, "stranger") {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	w.east.view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{old.UID: old}})
+	for range 3 {
+		if got, err := w.client.call("10.96.0.10:80", "x"); err != nil || !strings.HasPrefix(got, "east-server") {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	if !strings.Contains(w.east.log.String(), "demo/stranger is not pod demo/old") {
+		t.Error("nobody was refused")
+	}
+}
+
 // TestPodThatEndsSendsItsPeersAway marks a pod as unhealthy: its peers open new tunnels, nothing running is cut, and calls go on.
 func TestPodThatEndsSendsItsPeersAway(t *testing.T) {
 	w := newWorld(t)

@@ -56,6 +56,14 @@ type Plan struct {
 	GatewayOthers bool
 }
 
+// dialled is the endpoint if the only tunnel ends at its own address, or nil.
+func (p Plan) dialled() *mesh.Workload {
+	if e := p.Endpoint; p.Via == HBONE && e != nil && slices.Contains(e.Addresses, p.Dial.Addr()) {
+		return e
+	}
+	return nil
+}
+
 // Identities are those that may stand at a workload's address: its own, and those that the service vouches for.
 func Identities(w *mesh.Workload, s *mesh.Service) []mesh.Identity {
 	var out []mesh.Identity

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -88,6 +89,8 @@ type tunnelKey struct {
 	dial   netip.AddrPort
 	// via is the gateway that is dialled, or the zero value: what becomes of the connection says how the gateway does.
 	via ejected
+	// pod is the UID of the endpoint that is dialled, if it is one: a tunnel to whoever had its address before leads elsewhere, or nowhere.
+	pod string
 }
 
 // Conn is an established connection to an endpoint.
@@ -134,6 +137,10 @@ func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 // open opens a stream in a shared tunnel to the next hop.
 func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*hbone.Stream, hbone.Header, *Refusal) {
 	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan)}
+	if pod := plan.dialled(); pod != nil {
+		key.pod = pod.UID
+		h = append(slices.Clip(h), hbone.Field{Name: HeaderPod, Value: PodName(pod)})
+	}
 	stream, answer, err := t.outer.Open(ctx, key, plan.Target, h)
 	if err != nil {
 		return nil, nil, RefusalOf(fmt.Errorf("tunnel to %v for %s: %w", plan.Dial, plan.Target, err))

@@ -60,6 +60,19 @@ func (a *agent) add(ctx context.Context, w zds.Workload, p *Pod) error {
 	return nil
 }
 
+// remove takes a pod back, if it was handed over.
+func (a *agent) remove(ctx context.Context, p *Pod) error {
+	w, ok := a.pods[p]
+	if !ok {
+		return nil
+	}
+	delete(a.pods, p)
+	if err := a.server.Del(ctx, w.UID); err != nil {
+		return fmt.Errorf("take back %s: %w", p.Name, err)
+	}
+	return nil
+}
+
 // RestartAgent ends the node's agent and begins another, which has the pods of the last one.
 func (n *Node) RestartAgent() error {
 	n.agent.stop()

@@ -104,16 +104,30 @@ func (n *Node) gateway() netip.Addr { return n.pods.Addr().Next() }
 func (c *Cluster) Service(name string, labels map[string]string, ports []uint16, pods ...*Pod) netip.Addr {
 	c.services++
 	at := netip.AddrFrom4([4]byte{10, 96, 0, c.services})
+	c.ServiceAt(name, at, labels, ports)
+	c.Endpoints(name, ports, pods...)
+	return at
+}
+
+// ServiceAt adds a service, or changes it, but not its pods.
+func (c *Cluster) ServiceAt(name string, at netip.Addr, labels map[string]string, ports []uint16) {
 	service := &world.Service{Key: c.key(Namespace, name), Labels: labels, Addresses: []netip.Addr{at}, Created: int64(c.services)}
+	for _, port := range ports {
+		service.Ports = append(service.Ports, world.ServicePort{Name: portName(port), Port: port, Target: port, App: mesh.AppTCP})
+	}
+	c.rig.Put(service)
+}
+
+// Endpoints says which pods a service has.
+func (c *Cluster) Endpoints(name string, ports []uint16, pods ...*Pod) {
 	slice := &world.EndpointSlice{Key: c.key(Namespace, name+"-1"), Service: name}
 	for _, port := range ports {
-		key := fmt.Sprintf("tcp-%d", port)
-		service.Ports = append(service.Ports, world.ServicePort{Name: key, Port: port, Target: port, App: mesh.AppTCP})
-		slice.Ports = append(slice.Ports, world.EndpointPort{Name: key, Port: port})
+		slice.Ports = append(slice.Ports, world.EndpointPort{Name: portName(port), Port: port})
 	}
 	for _, p := range pods {
 		slice.Endpoints = append(slice.Endpoints, world.Endpoint{Pod: p.Name, Addresses: slices.Clone(p.object.Addresses), Node: p.Node.Name, Ready: true})
 	}
-	c.rig.Put(service, slice)
-	return at
+	c.rig.Put(slice)
 }
+
+func portName(port uint16) string { return fmt.Sprintf("tcp-%d", port) }

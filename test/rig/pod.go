@@ -4,8 +4,11 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -28,10 +31,25 @@ type Pod struct {
 
 // Pod adds a pod that is not part of the mesh. Its service account has its name.
 func (n *Node) Pod(name string) (*Pod, error) {
+	at, err := n.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return n.PodAt(name, name, at)
+}
+
+// FreeAddress gives an address that no pod has had.
+func (n *Node) FreeAddress() (netip.Addr, error) {
 	at := n.last.Next()
 	if !n.pods.Contains(at.Next()) { // the last is for broadcasts
-		return nil, fmt.Errorf("node %s has no address left", n.Name)
+		return netip.Addr{}, fmt.Errorf("node %s has no address left", n.Name)
 	}
+	n.last = at
+	return at, nil
+}
+
+// PodAt adds a pod of a service account at an address of FreeAddress, or one that a pod of this node had before it was removed.
+func (n *Node) PodAt(name, account string, at netip.Addr) (*Pod, error) {
 	s, err := n.Cluster.rig.NewSpace()
 	if err != nil {
 		return nil, err
@@ -42,13 +60,18 @@ func (n *Node) Pod(name string) (*Pod, error) {
 	if err := s.route(netip.Prefix{}, n.gateway()); err != nil {
 		return nil, err
 	}
-	n.last = at
 	p := &Pod{Space: s, Name: name, Node: n, Address: at, object: &world.Pod{
-		Key: n.Cluster.key(Namespace, name), Addresses: []netip.Addr{at}, Node: n.Name, ServiceAccount: name, Ready: true,
+		Key: n.Cluster.key(Namespace, name), Addresses: []netip.Addr{at}, Node: n.Name, ServiceAccount: account, Ready: true,
 		WorkloadName: name, WorkloadKind: mesh.KindDeployment,
 	}}
 	n.Cluster.rig.Put(p.object)
 	return p, nil
+}
+
+// Label gives the pod labels. It must come before Enrol; the control plane knows of them with the next Publish.
+func (p *Pod) Label(labels map[string]string) {
+	p.object.Labels = labels
+	p.Node.Cluster.rig.Put(p.object)
 }
 
 // Capture leads the pod's traffic to the ports of a proxy, and gives it none.
@@ -75,3 +98,20 @@ func (n *Node) EnrolledPod(ctx context.Context, name string) (*Pod, error) {
 	}
 	return p, p.Enrol(ctx)
 }
+
+// Remove ends the pod: its link and its namespace go, and the node's proxy is told. What still listens or is connected in the namespace holds it, but is cut off. The control
+// plane's world has it until Forget.
+func (p *Pod) Remove(ctx context.Context) error {
+	err := p.Node.agent.remove(ctx, p)
+	cut := p.links(func(h *netlink.Handle) error {
+		l, err := h.LinkByName("eth0")
+		if err == nil {
+			err = h.LinkDel(l)
+		}
+		return err
+	})
+	return errors.Join(err, cut, p.Node.Cluster.rig.release(p.Space))
+}
+
+// Forget takes the pod out of the control plane's world, with the next Publish.
+func (p *Pod) Forget() { p.Node.Cluster.rig.Drop(p.object.Ref()) }

@@ -205,3 +205,12 @@ func (r *Rig) Put(objects ...world.Object) {
 	}
 	r.state.Apply(d)
 }
+
+// Drop takes objects out of the world of all clusters; Publish makes it known.
+func (r *Rig) Drop(refs ...world.ObjectRef) {
+	d := world.NewDelta()
+	for _, ref := range refs {
+		d.Delete(ref)
+	}
+	r.state.Apply(d)
+}

@@ -168,6 +168,11 @@ func (s *Space) addBridge(address netip.Prefix) error {
 func (s *Space) plug(into *Space, port, device string, addresses ...netip.Prefix) error {
 	err := into.links(func(h *netlink.Handle) error {
 		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: port}, PeerName: device, PeerNamespace: netlink.NsFd(int(s.file.Fd()))}
+		if len(addresses) > 0 && addresses[0].Addr().Is4() {
+			// Whoever has the address next is found by those who knew the last one, as it would be behind a router. 02 is for addresses of one's own (RFC 7042 §2.1).
+			ip := addresses[0].Addr().As4()
+			pair.PeerHardwareAddr = append(net.HardwareAddr{0x02, 0}, ip[:]...)
+		}
 		if err := h.LinkAdd(pair); err != nil {
 			return fmt.Errorf("link %s to %s: %w", device, port, err)
 		}

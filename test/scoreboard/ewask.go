@@ -31,13 +31,13 @@ const (
 	askedEvery = 50 * time.Millisecond
 )
 
-// answerQuestions has a pod answer each question, 8 bytes, with the same and its number, until the client ends.
-func answerQuestions(ctx context.Context, pod *rig.Pod, number uint32) error {
+// answerQuestions has a pod answer each question, 8 bytes, with the same and its number, until the client ends. It does so for as long as what it returns is open.
+func answerQuestions(ctx context.Context, pod *rig.Pod, number uint32) (net.Listener, error) {
 	l, err := pod.Listen(ctx, "tcp4", "0.0.0.0:"+portEcho)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	go func() { // ends with the listener, which ends with this process
+	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -58,7 +58,7 @@ func answerQuestions(ctx context.Context, pod *rig.Pod, number uint32) error {
 			}()
 		}
 	}()
-	return nil
+	return l, nil
 }
 
 // asking is clients in a pod that ask a service all the time, and ask again when they get no answer. Half of them make a connection for each question, the others
@@ -163,7 +163,7 @@ func (a *asking) ask(c net.Conn) net.Conn {
 			cancel()
 		}
 		if err == nil {
-			number, err = question(c, id)
+			number, err = question(c, id, askPatience)
 		}
 		if err == nil {
 			a.mu.Lock()
@@ -182,9 +182,10 @@ func (a *asking) ask(c net.Conn) net.Conn {
 	return nil
 }
 
-func question(c net.Conn, id uint64) (number uint32, err error) {
+// question asks which pod is at the other end of a connection.
+func question(c net.Conn, id uint64, patience time.Duration) (number uint32, err error) {
 	b := binary.BigEndian.AppendUint64(nil, id)
-	if err := c.SetDeadline(time.Now().Add(askPatience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
 	if _, err := c.Write(b); err != nil {

@@ -90,7 +90,7 @@ func newEWStage(ctx context.Context, shapes ...ewShape) (s *ewStage, err error) 
 			if err := s.serve(ctx, pod, i); err != nil {
 				return nil, err
 			}
-			if err := answerQuestions(ctx, pod, uint32(len(s.pods)-1)); err != nil {
+			if _, err := answerQuestions(ctx, pod, uint32(len(s.pods)-1)); err != nil {
 				return nil, err
 			}
 		}

@@ -91,6 +91,7 @@ var rows = map[string]row{
 	"ew-roll":               {"connections lost and refused by -n rolling restarts (100) of a gateway under 500 streams and 200 new connections a second; needs root", ewRoll},
 	"ew-spread":             {"busiest of 10 pods in another cluster, of the mean, for 100,000 connections; needs root", ewSpread},
 	"ew-weights":            {"how far each of three clusters' share of 100,000 connections is off its part; needs root", ewWeights},
+	"ew-wrong":              {"of -n deliveries (10 million), those to a wrong service or by a wrong identity, while addresses are used again; needs root", ewWrong},
 	"gateway-bulk":          {"processor time per byte through a gateway, as a multiple of a bare TLS forwarder's", gatewayBulk},
 	"hbone-allocs":          {"heap allocations per DATA frame, in bulk and in ping-pong", hboneAllocs},
 	"hbone-attacks":         {"how much longer a good client waits (p99) while the server is attacked, over the worst of the attacks", hboneAttacks},
