@@ -3,19 +3,34 @@
 package mtls
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// setAlias notes that a trust domain is another name of of; "": that it is not, or not any more.
+// setAlias notes that a trust domain is another name of of; "": that it is not, or not any more. Guarded connections to peers of a domain that loses its other name end: who
+// wanted them may not have wanted them under their own.
 func (s *Source) setAlias(trustDomain, of string) {
+	if of == trustDomain {
+		of = ""
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if of == "" || of == trustDomain {
+	before := s.aliases[trustDomain]
+	if of == "" {
 		delete(s.aliases, trustDomain)
 	} else {
 		s.aliases[trustDomain] = of
+	}
+	if before == "" || before == of || s.closed {
+		return
+	}
+	why := &VerifyError{Reason: ReasonUnwanted, Err: fmt.Errorf("trust domain %s is no other name of %s any more", trustDomain, before)}
+	for g := range s.guards.set {
+		if g.peer.TrustDomain == trustDomain && !g.ended() {
+			s.wait.Go(func() { _ = g.conn.CloseFor(why) }) // says nothing
+		}
 	}
 }
 

@@ -3,7 +3,9 @@
 package mtls
 
 import (
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -57,4 +59,46 @@ func TestAliases(t *testing.T) {
 	if s.Canonical(former) != former {
 		t.Error("the alias outlived its bundle")
 	}
+}
+
+// A connection to a peer that was wanted under another name of its domain ends with that name, and no other one does.
+func TestConnectionsEndWithTheAlias(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newAuthority(t, "root", nil)
+		s := NewSource(root, SourceOptions{})
+		defer s.Close()
+		const ours, former, friend = "cluster.local", "former.example", "friend.example"
+		follow := func(domain, aliasOf string) {
+			t.Helper()
+			bundles := bundleOf(domain, root)
+			bundles[domain].AliasOf = aliasOf
+			if err := s.Follow(bundles); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		for domain, aliasOf := range map[string]string{former: ours, friend: ""} {
+			follow(domain, aliasOf)
+		}
+		conns := map[string]*guarded{}
+		for _, domain := range []string{ours, former, friend} {
+			conns[domain] = from(t, root, "spiffe://"+domain+"/ns/shop/sa/till", nil)
+			defer s.Guard(conns[domain])()
+		}
+		expect := func(step string, ended ...string) {
+			t.Helper()
+			for domain, c := range conns {
+				if got := c.why != nil; got != slices.Contains(ended, domain) {
+					t.Errorf("%s: connection to %s ended: %v", step, domain, c.why)
+				}
+			}
+		}
+		follow(former, ours)
+		follow(friend, "")
+		expect("told again")
+		follow(friend, ours)
+		expect("one more alias")
+		follow(former, "")
+		expect("one less", former)
+	})
 }
