@@ -59,6 +59,7 @@ func TestGatewayAPI(t *testing.T) {
 			}
 		}
 	}
+	nameWaypoint(t, opts.Client)
 	tally(t, &opts)
 	upstream.RunConformanceWithOptions(t, opts)
 }

@@ -22,13 +22,28 @@ import (
 // automaticLookAgain is how soon it is asked again whether everything is known that could want a waypoint.
 const automaticLookAgain = time.Second
 
-// AutomaticWaypointReconciler makes a waypoint in each namespace with routes at Services for which labels name none, and deletes it when the last of these is
-// gone. It is a Gateway like any other, so that everything that is known of Gateways is true of it; one of its name that a user made is left alone.
+// automaticGrace is how long an automatic waypoint stays that nothing is behind any more: node proxies hear of that within moments, and until then they send what is
+// for it to it; and a route that is deleted and made anew finds it in place. What runs through it then still has its drain.
+var automaticGrace = time.Minute
+
+// automaticMark is the annotation of Gateways that are made here. Its value is the Gateway's own UID, which no copy of it has, or at first automaticUnmarked: the UID
+// is known only when there is a Gateway.
+const automaticMark, automaticUnmarked = "isthmus.dev/automatic-waypoint", "new"
+
+// AutomaticWaypointReconciler makes a waypoint in each namespace with Services that are to be behind it, and deletes it when none has been for a while. It is a Gateway
+// like any other, so that everything that is known of Gateways is true of it; one of its name that a user made, or made from a copy, is left alone.
 type AutomaticWaypointReconciler struct {
 	client client.Client
 	wanted func(namespace string) bool
 	// complete is closed once wanted is about the whole world: before, a waypoint might seem to be wanted no longer.
 	complete <-chan struct{}
+	now      func() time.Time
+	// idle is since when the waypoints of namespaces are not wanted, as far as this leader saw. Reconcile alone reads and writes it.
+	idle map[string]time.Time
+}
+
+func newAutomaticWaypoints(c client.Client, wanted func(namespace string) bool, complete <-chan struct{}) *AutomaticWaypointReconciler {
+	return &AutomaticWaypointReconciler{client: c, wanted: wanted, complete: complete, now: time.Now, idle: map[string]time.Time{}}
 }
 
 // SetupWithManager follows the Gateways of that name, and news of what is wanted.
@@ -47,47 +62,69 @@ func (r *AutomaticWaypointReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	default:
 		return ctrl.Result{RequeueAfter: automaticLookAgain}, nil
 	}
-	if r.wanted(req.Namespace) {
-		return ctrl.Result{}, r.make(ctx, req.Namespace)
+	wanted := r.wanted(req.Namespace)
+	if wanted {
+		delete(r.idle, req.Namespace)
 	}
 	var g gatewayv1.Gateway
-	if err := r.client.Get(ctx, req.NamespacedName, &g); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if !isAutomatic(&g) || !g.DeletionTimestamp.IsZero() {
+	err := r.client.Get(ctx, req.NamespacedName, &g)
+	switch {
+	case apierrors.IsNotFound(err):
+		delete(r.idle, req.Namespace)
+		if wanted {
+			return ctrl.Result{}, r.make(ctx, req.Namespace)
+		}
 		return ctrl.Result{}, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	case !g.DeletionTimestamp.IsZero() || g.Labels[translate.LabelManagedBy] != translate.ManagedBy:
+		return ctrl.Result{}, nil
+	case g.Annotations[automaticMark] == automaticUnmarked:
+		err = r.mark(ctx, &g)
+	case wanted || g.Annotations[automaticMark] != string(g.UID):
+		return ctrl.Result{}, nil
+	default:
+		since, idle := r.idle[req.Namespace]
+		if !idle {
+			since = r.now()
+			r.idle[req.Namespace] = since
+		}
+		if rest := automaticGrace - r.now().Sub(since); rest > 0 {
+			return ctrl.Result{RequeueAfter: rest}, nil
+		}
+		err = r.client.Delete(ctx, &g, client.Preconditions{UID: &g.UID, ResourceVersion: &g.ResourceVersion})
 	}
-	err := r.client.Delete(ctx, &g, client.Preconditions{UID: &g.UID, ResourceVersion: &g.ResourceVersion})
 	if apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: conflictWait}, nil // somebody changed it in between, so look again
 	}
 	if client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, fmt.Errorf("delete Gateway %s: %w", req.NamespacedName, err)
+		return ctrl.Result{}, fmt.Errorf("write Gateway %s: %w", req.NamespacedName, err)
 	}
 	return ctrl.Result{}, nil
 }
 
-// isAutomatic says whether a Gateway is one of those that are made here.
-func isAutomatic(g *gatewayv1.Gateway) bool {
-	return g.Name == translate.AutomaticWaypoint && g.Labels[translate.LabelManagedBy] == translate.ManagedBy
+// mark says on a Gateway that was made here that it is this very one.
+func (r *AutomaticWaypointReconciler) mark(ctx context.Context, g *gatewayv1.Gateway) error {
+	before := g.DeepCopy()
+	g.Annotations[automaticMark] = string(g.UID)
+	return r.client.Patch(ctx, g, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), fieldOwner)
 }
 
-// make makes the waypoint unless there is a Gateway of its name. A namespace that ends takes none any more.
+// make makes the waypoint. A namespace that ends takes none any more.
 func (r *AutomaticWaypointReconciler) make(ctx context.Context, namespace string) error {
 	g := &gatewayv1.Gateway{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: translate.AutomaticWaypoint, Labels: map[string]string{translate.LabelManagedBy: translate.ManagedBy}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: translate.AutomaticWaypoint,
+			Labels: map[string]string{translate.LabelManagedBy: translate.ManagedBy}, Annotations: map[string]string{automaticMark: automaticUnmarked},
+		},
 		Spec: gatewayv1.GatewaySpec{
 			GatewayClassName: translate.ClassWaypoint,
 			Listeners:        []gatewayv1.Listener{{Name: "mesh", Port: mesh.HBONEPort, Protocol: "HBONE"}},
 		},
 	}
-	var have gatewayv1.Gateway
-	if err := r.client.Get(ctx, client.ObjectKeyFromObject(g), &have); !apierrors.IsNotFound(err) {
-		return err
-	}
 	err := r.client.Create(ctx, g, fieldOwner)
 	if err == nil || apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, "NamespaceTerminating") {
-		return nil
+		return nil // the cache tells of it, and then it is marked
 	}
 	return fmt.Errorf("create Gateway %s/%s: %w", namespace, g.Name, err)
 }

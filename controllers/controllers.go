@@ -257,7 +257,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		p.wishes.SetupWithManager(mgr, p.inboxes.wishes),
 		p.vips.SetupWithManager(mgr, p.inboxes.vips),
 		gateways.SetupWithManager(mgr, p.inboxes.plans),
-		(&AutomaticWaypointReconciler{client: c, wanted: p.pipeline.WantsWaypoint, complete: p.pipeline.Ready()}).SetupWithManager(mgr, p.inboxes.waypoints),
+		newAutomaticWaypoints(c, p.pipeline.WantsWaypoint, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.waypoints),
 		roots.SetupWithManager(mgr, p.inboxes.roots),
 		newGatewayClassStatus(c).SetupWithManager(mgr, newInbox()),
 		newGatewayStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.gateways),

@@ -69,6 +69,7 @@ var _ = BeforeSuite(func() {
 	ctrl.SetLogger(testLog())
 	probeEvery = time.Second
 	quietWatch = 6 * time.Second
+	automaticGrace = time.Second
 	remoteResolver = names.resolver()
 	started := make(chan *cluster, 2)
 	for range 2 {

@@ -106,7 +106,7 @@ type Output struct {
 	WantVIPs map[mesh.ServiceKey]world.Cluster
 	// Listeners holds an entry per Gateway of ours, with its listeners in their order.
 	Listeners map[world.Key][]ListenerState
-	// WantWaypoints are the namespaces of our own cluster that need a Gateway AutomaticWaypoint, sorted: there are routes at Services, and labels name no waypoint.
+	// WantWaypoints are the namespaces of our own cluster that need a Gateway AutomaticWaypoint, sorted: Services are to be behind it.
 	WantWaypoints []string
 	// WantSecrets are those that listeners of our Gateways refer to, and may, sorted.
 	WantSecrets []world.Key

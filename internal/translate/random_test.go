@@ -43,7 +43,7 @@ func (g generator) labels() map[string]string {
 		out["private"] = "yes"
 	}
 	if g.chance(15) {
-		out[world.LabelUseWaypoint] = pick(g, []string{"gw", "gw2", "none"})
+		out[world.LabelUseWaypoint] = pick(g, []string{"gw", "gw2", "none", AutomaticWaypoint})
 		if g.chance(30) {
 			out[world.LabelUseWaypointNamespace] = pick(g, someNamespaces)
 		}

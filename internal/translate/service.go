@@ -76,7 +76,7 @@ func (x *index) answer(n serviceName) *answer {
 		if out.conflict != nil {
 			out.findings = append(out.findings, out.conflict.finding())
 		}
-		out.automatic = x.needsWaypoint(own)
+		out.automatic = x.wantsAutomatic(own)
 		waypoint, findings := x.serviceWaypoint(own)
 		out.behind, out.service.Waypoint, out.findings = waypoint, waypoint.at, append(out.findings, findings...)
 	}

@@ -22,7 +22,6 @@ const ConditionEnforced = "isthmus.dev/Enforced"
 const (
 	ReasonNoWaypoint  = "NoWaypoint"  // labels want none, or leave it open while only routes of other namespaces are at the Service
 	ReasonNotOurs     = "NotOurs"     // the waypoint is another controller's, which decides by itself what routes mean
-	ReasonProvisioned = "Provisioned" // one is being made
 )
 
 // kindRanks say which kind of routes counts at a port of a Service: the one that sees the most of what is carried. Only kinds that waypoints route are served.
@@ -335,8 +334,6 @@ func (x *index) enforces(n serviceName) (bool, string, string) {
 	name := w.gateway.Namespace + "/" + w.gateway.Name
 	at, reason, message := x.bind(w.gateway, s.Namespace, forServices)
 	switch g := x.state.Gateways[w.gateway]; {
-	case g == nil && x.automatic(w.gateway):
-		return false, ReasonProvisioned, fmt.Sprintf("waypoint %s is being made for the namespace's routes: until it takes connections, requests go straight to the endpoints", name)
 	case at == nil:
 		return false, reason, message + ": requests go straight to the endpoints"
 	case !x.controlled(g):
@@ -351,12 +348,19 @@ func (x *index) controlled(g *world.Gateway) bool {
 	return c != nil && c.Controller == ControllerName
 }
 
-// AutomaticWaypoint is the name of the Gateway that is made in a namespace with routes at Services for which labels name no waypoint, see Output.WantWaypoints.
+// AutomaticWaypoint is the name of the Gateway that is made in a namespace with Services that are to be behind it: because they have routes and labels name no
+// waypoint, or because labels name this one. See Output.WantWaypoints.
 const AutomaticWaypoint = "isthmus-waypoint"
 
-// automatic says whether a Gateway of our own cluster is one that is made without being asked for.
+// automatic says whether a Gateway of our own cluster is one that is made when it is needed.
 func (x *index) automatic(k world.Key) bool {
 	return k.Cluster == x.config.LocalCluster && k.Name == AutomaticWaypoint
+}
+
+// wantsAutomatic says whether a Service of our own cluster is to be behind its own namespace's automatic waypoint. One of another namespace is for others to want.
+func (x *index) wantsAutomatic(s *world.Service) bool {
+	w, _ := x.serviceWish(s)
+	return w.gateway == s.In(s.Namespace, AutomaticWaypoint)
 }
 
 // serviceWish is the waypoint that a Service of our own cluster is to be behind: by its labels, by its namespace's, or, as its owner's routes are of no use without one, the automatic one. own

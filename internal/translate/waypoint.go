@@ -26,6 +26,7 @@ const (
 	ReasonWaypointNotReady    = "WaypointNotReady"    // it has no address
 	ReasonWaypointNotAllowed  = "WaypointNotAllowed"  // it does not let in the namespace
 	ReasonWaypointForOthers   = "WaypointForOthers"   // it is for workloads only
+	ReasonProvisioned         = "Provisioned"         // it is being made
 	classIstioWaypoint        = "istio-waypoint"      // served by Istio
 	waypointNone              = "none"                // value of the label that wants no waypoint, whatever the namespace wants
 	forServices, forWorkloads = "service", "workload" // values of label istio.io/waypoint-for; the first is the default
@@ -128,6 +129,9 @@ func (x *index) podWaypoint(p *world.Pod) *mesh.GatewayAddress {
 func (x *index) bind(k world.Key, namespace, purpose string) (at *mesh.GatewayAddress, reason, message string) {
 	name := k.Namespace + "/" + k.Name
 	g := x.state.Gateways[k]
+	if g == nil && purpose == forServices && k == (world.Key{Cluster: x.config.LocalCluster, Namespace: namespace, Name: AutomaticWaypoint}) {
+		return nil, ReasonProvisioned, fmt.Sprintf("waypoint %s is being made, and does not take connections yet", name)
+	}
 	if g == nil || g.Deleting {
 		return nil, ReasonWaypointMissing, fmt.Sprintf("label %s: there is no Gateway %s", world.LabelUseWaypoint, name)
 	}
