@@ -39,6 +39,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
+	"github.com/isthmus-mesh/isthmus/test/netspace"
 )
 
 // The stage: two clusters whose pods have the same addresses, and a WAN on which only their nodes and gateways are reachable.
@@ -67,26 +68,10 @@ type space struct {
 
 func newSpace(t *testing.T) *space {
 	t.Helper()
-	type made struct {
-		f   *os.File
-		err error
-	}
-	c := make(chan made)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			c <- made{nil, err}
-			return
-		}
-		f, err := os.Open("/proc/thread-self/ns/net")
-		c <- made{f, err}
-	}()
-	m := <-c
-	if m.err != nil {
-		t.Fatalf("new network namespace (needs root): %v", m.err)
-	}
-	t.Cleanup(func() { m.f.Close() })
-	s := &space{t, m.f}
+	f, err := netspace.New()
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	s := &space{t, f}
 	s.up("lo", "")
 	return s
 }

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -24,10 +23,10 @@ import (
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
+	"github.com/isthmus-mesh/isthmus/test/netspace"
 )
 
 const podAddr = "10.77.0.2"
@@ -184,18 +183,9 @@ func newPod(t *testing.T) *os.File {
 
 func newNamespace(t *testing.T) *os.File {
 	t.Helper()
-	made := make(chan error, 1)
-	var space *os.File
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			space, err = os.Open("/proc/thread-self/ns/net")
-		}
-		made <- err
-	}()
-	if err := <-made; err != nil {
-		t.Fatalf("new network namespace (needs root): %v", err)
+	space, err := netspace.New()
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { space.Close() })
 	return space

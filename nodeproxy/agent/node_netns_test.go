@@ -28,7 +28,6 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,6 +36,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/cni"
+	"github.com/isthmus-mesh/isthmus/test/netspace"
 )
 
 // The node is the network namespace of the test's process, and must not be the machine's: the test runs itself again in a new one.
@@ -118,26 +118,12 @@ func (n *node) start() (stop func()) {
 // sandbox makes a pod's network namespace with an address.
 func (n *node) sandbox(ip string) *os.File {
 	n.t.Helper()
-	type made struct {
-		f   *os.File
-		err error
+	f, err := netspace.New()
+	if err != nil {
+		n.t.Fatal(err)
 	}
-	c := make(chan made)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			c <- made{nil, err}
-			return
-		}
-		f, err := os.Open("/proc/thread-self/ns/net")
-		c <- made{f, err}
-	}()
-	m := <-c
-	if m.err != nil {
-		n.t.Fatal(m.err)
-	}
-	n.t.Cleanup(func() { m.f.Close() })
-	h, err := netlink.NewHandleAt(netns.NsHandle(m.f.Fd()))
+	n.t.Cleanup(func() { f.Close() })
+	h, err := netlink.NewHandleAt(netns.NsHandle(f.Fd()))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -152,7 +138,7 @@ func (n *node) sandbox(ip string) *os.File {
 	if err := h.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(ip), Mask: net.CIDRMask(32, 32)}}); err != nil {
 		n.t.Fatal(err)
 	}
-	return m.f
+	return f
 }
 
 // path is how the plugin would name the namespace.

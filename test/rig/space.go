@@ -12,13 +12,13 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
+	"github.com/isthmus-mesh/isthmus/test/netspace"
 )
 
 // Space is a network namespace. It lives until it is closed and nothing runs in it any more.
@@ -26,25 +26,11 @@ type Space struct{ file *os.File }
 
 // NewSpace makes a namespace in which nothing but the loopback is up.
 func NewSpace() (*Space, error) {
-	type made struct {
-		file *os.File
-		err  error
+	file, err := netspace.New()
+	if err != nil {
+		return nil, err
 	}
-	c := make(chan made)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			c <- made{nil, fmt.Errorf("make a network namespace (needs root): %w", err)}
-			return
-		}
-		file, err := os.Open("/proc/thread-self/ns/net")
-		c <- made{file, err}
-	}()
-	m := <-c
-	if m.err != nil {
-		return nil, m.err
-	}
-	s := &Space{m.file}
+	s := &Space{file}
 	if err := s.links(func(h *netlink.Handle) error { return up(h, "lo") }); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +21,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/test/netspace"
 )
 
 // The stage: a pod and its node, joined by a veth pair. The node also plays the world outside.
@@ -35,26 +36,10 @@ type stage struct{ pod, node *os.File }
 // newNamespace makes a network namespace that lives as long as its file is open.
 func newNamespace(t *testing.T) *os.File {
 	t.Helper()
-	type made struct {
-		f   *os.File
-		err error
-	}
-	c := make(chan made)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			c <- made{nil, err}
-			return
-		}
-		f, err := os.Open("/proc/thread-self/ns/net")
-		c <- made{f, err}
-	}()
-	m := <-c
-	if m.err != nil {
-		t.Fatalf("new network namespace (needs root): %v", m.err)
-	}
-	t.Cleanup(func() { m.f.Close() })
-	return m.f
+	f, err := netspace.New()
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 func newStage(t *testing.T) stage {
