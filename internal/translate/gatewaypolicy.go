@@ -95,16 +95,22 @@ func (x *index) gatewayPolicies(g *world.Gateway) []*mesh.Policy {
 	})
 }
 
-// exportPolicies are those by which all of our east-west gateways judge streams to single services: to those that they lead to themselves, not by
-// way of a waypoint, which judges for itself and by what gateways do not see.
+// exportPolicies are those by which all of our east-west gateways judge streams to single services: not to those that they lead to by way of another controller's
+// waypoint, which judges for itself and by what we do not see. One of ours says the same as they do, so a waypoint that comes or goes opens nothing.
 func (x *index) exportPolicies(exported func(serviceName) bool) []mesh.ServicePolicies {
 	return x.servicePolicies(func(n serviceName, s *world.Service) bool {
 		if !exported(n) {
 			return false
 		}
 		waypoint, _ := x.serviceWaypoint(s)
-		return waypoint.at == nil
+		return waypoint.at == nil || x.serves(waypoint.gateway)
 	})
+}
+
+// serves says whether a Gateway of our own cluster is one of ours, and serves.
+func (x *index) serves(gateway world.Key) bool {
+	_, serves := x.serving[mesh.GatewayKey{Namespace: gateway.Namespace, Name: gateway.Name}]
+	return serves
 }
 
 // servicePolicies are those that target some of our own cluster's Services.

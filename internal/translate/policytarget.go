@@ -111,7 +111,7 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 		}
 		waypoint, _ := x.serviceWaypoint(s)
 		at := mesh.GatewayKey{Namespace: waypoint.gateway.Namespace, Name: waypoint.gateway.Name}
-		_, serves := x.serving[at]
+		serves := x.serves(waypoint.gateway)
 		switch {
 		case waypoint.at != nil && !serves:
 			return enforcement{} // it is for whoever serves the waypoint to say

@@ -223,14 +223,12 @@ func (x *index) routed(n serviceName) bool {
 	return len(x.routesAt[n]) > 0 && slices.ContainsFunc(x.attachments(n), func(a *attachment) bool { return a.trouble.reason == "" && a.consumer() == "" })
 }
 
-// serviceRoutes are the routes at Services that are to be behind a waypoint of our own cluster, sorted.
+// serviceRoutes are the routes at Services that a waypoint of our own cluster takes in, sorted: it knows them before the first connection.
 func (x *index) serviceRoutes(waypoint world.Key) []mesh.ServiceRoutes {
 	var out []mesh.ServiceRoutes
-	for n := range x.routesAt {
-		if s := x.state.Services[n.in(x.config.LocalCluster)]; s != nil {
-			if w, _ := x.serviceWish(s); w.gateway == waypoint {
-				out = append(out, x.routesOf(n)...)
-			}
+	for n := range x.takenIn[waypoint] {
+		if len(x.routesAt[n]) > 0 {
+			out = append(out, x.routesOf(n)...)
 		}
 	}
 	slices.SortFunc(out, mesh.CompareServiceRoutes)

@@ -24,7 +24,16 @@ func TestServiceRoutes(t *testing.T) {
 		d.Put(o)
 	}
 	x := newIndex(testConfig)
+	d.Put(&world.GatewayClass{Key: world.Key{Cluster: "east", Name: ClassWaypoint}, Controller: ControllerName})
+	for _, namespace := range []string{"shop", "third"} {
+		d.Put(&world.Gateway{
+			Key: world.Key{Cluster: "east", Namespace: namespace, Name: AutomaticWaypoint}, Class: ClassWaypoint, Listeners: []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE}},
+		})
+	}
 	x.fold(d, newTouched())
+	for n := range x.clustersOf {
+		x.foldBound(n, bound{}, x.answer(n).behind)
+	}
 	var got []string
 	for _, of := range x.serviceRoutes(world.Key{Cluster: "east", Namespace: "shop", Name: AutomaticWaypoint}) {
 		line := fmt.Sprintf("%s:%d for %q", of.Service.Hostname, of.Port, of.Consumer)

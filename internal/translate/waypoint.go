@@ -75,8 +75,12 @@ func (x *index) serviceWaypoint(s *world.Service) (bound, []Finding) {
 	if reason == ReasonWaypointForOthers && !own {
 		return bound{}, nil // a namespace's waypoint may well be for its workloads
 	}
+	out := bound{at: at}
+	if at != nil || reason == ReasonWaypointNotReady {
+		out.gateway = w.gateway
+	}
 	if at == nil && x.automatic(w.gateway) && x.needsWaypoint(s) {
-		return bound{}, nil // nobody asked for it here; what is missing is said on the routes
+		return out, nil // nobody asked for it here; what is missing is said on the routes
 	}
 	f := Finding{Type: ConditionWaypointBound, Status: isTrue, Reason: ReasonWaypointAccepted,
 		Message: fmt.Sprintf("connections to the Service go through waypoint %s/%s", w.gateway.Namespace, w.gateway.Name)}
@@ -85,21 +89,27 @@ func (x *index) serviceWaypoint(s *world.Service) (bound, []Finding) {
 	}
 	if at == nil {
 		f.Status, f.Reason, f.Message = isFalse, reason, message+": connections go straight to the endpoints"
-		return bound{}, []Finding{f}
 	}
-	return bound{at, w.gateway}, []Finding{f}
+	return out, []Finding{f}
 }
 
 // bound is the waypoint that a Service is behind.
 type bound struct {
-	at      *mesh.GatewayAddress // nil: none
+	at *mesh.GatewayAddress // nil: none
+	// gateway takes the Service in, and is told of its routes; without at it has no address yet. Zero: there is none.
 	gateway world.Key
 }
 
 // foldBound notes which waypoint a service is behind now. It says whether one of our own is told of more or less.
 func (x *index) foldBound(n serviceName, was, now bound) bool {
-	if was.gateway == now.gateway {
+	if was.gateway == now.gateway && (was.at == nil) == (now.at == nil) {
 		return false
+	}
+	if was.gateway != (world.Key{}) {
+		x.takenIn.remove(was.gateway, n)
+	}
+	if now.gateway != (world.Key{}) {
+		x.takenIn.add(now.gateway, n)
 	}
 	if was.at != nil {
 		x.behind.remove(was.gateway, n)
