@@ -18,6 +18,12 @@ const protocolPROXY = "istio.io/PROXY"
 // binding is how a Gateway's pods take what is sent to it as a waypoint, if not by HBONE themselves: "<protocol>" or "<protocol>/<port>", in an annotation of the
 // Gateway or else of its class. nil: by HBONE. What cannot be read counts as if it were not there, and problem says why.
 func (x *index) binding(g *world.Gateway) (tunnel *mesh.AppTunnel, problem string) {
+	if g.Cluster == x.config.LocalCluster && x.ourClass(g.Class) {
+		if g.InboundBinding != "" {
+			problem = fmt.Sprintf("annotation %s of Gateway %s/%s is ignored: Gateways of class %s end tunnels themselves", world.AnnotationInboundBinding, g.Namespace, g.Name, g.Class)
+		}
+		return nil, problem
+	}
 	text, of := g.InboundBinding, "Gateway "+g.Namespace+"/"+g.Name
 	if text == "" {
 		class := x.state.GatewayClasses[g.In("", g.Class)]
@@ -82,8 +88,11 @@ func (t *touched) classOf(x *index, class world.Key) {
 }
 
 // waypointListener is the one that says where a waypoint takes connections, and from which namespaces: by HBONE, or else the one that its binding is for, or else
-// the first; nil: it is no waypoint.
+// the first; nil: it is no waypoint. Of ours only those of class waypoint are.
 func (x *index) waypointListener(g *world.Gateway, bound *mesh.AppTunnel) *world.Listener {
+	if g.Class != ClassWaypoint && g.Cluster == x.config.LocalCluster && x.ourClass(g.Class) {
+		return nil
+	}
 	find := func(fits func(l world.Listener) bool) *world.Listener {
 		if i := slices.IndexFunc(g.Listeners, fits); i >= 0 {
 			return &g.Listeners[i]

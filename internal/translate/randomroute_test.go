@@ -161,6 +161,7 @@ func routeMoves(seed uint64, steps int) []move {
 		return world.Key{Cluster: "east", Namespace: namespace, Name: name}
 	}
 	put := func(o world.Object) { out = append(out, move{ref: o.Ref(), put: o}) }
+	put(&world.GatewayClass{Key: east("", ClassWaypoint), Controller: ControllerName})
 	put(&world.Service{
 		Key: east("demo", "cart"), Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 8080}}, UDPPorts: []world.ServicePort{{Name: "dns", Port: 80}},
 	})
@@ -198,7 +199,7 @@ func routeMoves(seed uint64, steps int) []move {
 			}
 			if g.chance(15) {
 				gateway.Name, gateway.Class = AutomaticWaypoint, pick(g, []string{ClassWaypoint, "other"})
-				gateway.Listeners = []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE}}
+				gateway.Listeners = []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE, RoutesFrom: pick(g, []string{"", "", "All"})}}
 			}
 			o = gateway
 		case n < 90:

@@ -20,12 +20,13 @@ const ConditionEnforced = "isthmus.dev/Enforced"
 
 // Reasons of ConditionEnforced, besides those of ConditionWaypointBound.
 const (
-	ReasonNoWaypoint  = "NoWaypoint"  // labels want none, or leave it open while only routes of other namespaces are at the Service
-	ReasonNotOurs     = "NotOurs"     // the waypoint is another controller's, which decides by itself what routes mean
+	ReasonNoWaypoint = "NoWaypoint" // labels want none, or leave it open while only routes of other namespaces are at the Service
+	ReasonNotOurs    = "NotOurs"    // the waypoint is another controller's, which decides by itself what routes mean
 )
 
-// kindRanks say which kind of routes counts at a port of a Service: the one that sees the most of what is carried. Only kinds that waypoints route are served.
-var kindRanks = map[world.Kind]int{world.KindGRPCRoute: 3, world.KindHTTPRoute: 2, world.KindTLSRoute: 1}
+// kindRanks say which kind of routes counts at a port of a Service: the one that sees the most of what is carried. Only kinds that waypoints route are served. UDPRoutes
+// are at other ports than all others.
+var kindRanks = map[world.Kind]int{world.KindGRPCRoute: 4, world.KindHTTPRoute: 3, world.KindTLSRoute: 2, world.KindTCPRoute: 1, world.KindUDPRoute: 1}
 
 var servedAtServices = set[world.Kind]{world.KindGRPCRoute: {}, world.KindHTTPRoute: {}}
 
@@ -44,6 +45,13 @@ func (x *index) foldServiceParents(ref world.ObjectRef, was, now []world.RoutePa
 }
 
 func parentsOf(r *world.HTTPRoute) []world.RouteParent {
+	if r == nil {
+		return nil
+	}
+	return r.Parents
+}
+
+func streamParents(r *world.StreamRoute) []world.RouteParent {
 	if r == nil {
 		return nil
 	}
@@ -111,18 +119,22 @@ func (x *index) attachAt(n serviceName) []*attachment {
 		}
 	}
 	type place struct {
-		consumer string
-		port     uint16
+		consumer  string
+		datagrams bool
+		port      uint16
+	}
+	placeOf := func(a *attachment, port uint16) place {
+		return place{a.consumer(), a.ref.Kind == world.KindUDPRoute, port}
 	}
 	best := map[place]int{}
 	for _, a := range out {
 		for _, port := range a.ports {
-			at := place{a.consumer(), port}
+			at := placeOf(a, port)
 			best[at] = max(best[at], kindRanks[a.ref.Kind])
 		}
 	}
 	for _, a := range out {
-		wins := func(port uint16) bool { return best[place{a.consumer(), port}] == kindRanks[a.ref.Kind] }
+		wins := func(port uint16) bool { return best[placeOf(a, port)] == kindRanks[a.ref.Kind] }
 		for _, port := range a.ports {
 			if !wins(port) {
 				a.lost = append(a.lost, port)
@@ -150,6 +162,12 @@ func (x *index) parentsOf(ref world.ObjectRef) ([]world.RouteParent, int64) {
 	case world.KindTLSRoute:
 		r := x.state.TLSRoutes[ref.Key]
 		return r.Parents, r.Generation
+	case world.KindTCPRoute:
+		r := x.state.TCPRoutes[ref.Key]
+		return r.Parents, r.Generation
+	case world.KindUDPRoute:
+		r := x.state.UDPRoutes[ref.Key]
+		return r.Parents, r.Generation
 	}
 	return nil, 0
 }
@@ -168,7 +186,11 @@ func (x *index) placeAt(a *attachment, s *world.Service) {
 		a.trouble.add(string(gatewayv1.RouteReasonUnsupportedValue), "parentRefs: Service %s is headless: it has no address that connections could be known by", name)
 		return
 	}
-	for _, p := range s.Ports {
+	ports, protocol := s.Ports, protocolTCP
+	if a.ref.Kind == world.KindUDPRoute {
+		ports, protocol = s.UDPPorts, protocolUDP
+	}
+	for _, p := range ports {
 		if (a.parent.Port == 0 || p.Port == a.parent.Port) && (a.parent.Section == "" || p.Name == a.parent.Section) {
 			a.ports = append(a.ports, p.Port)
 		}
@@ -181,7 +203,7 @@ func (x *index) placeAt(a *attachment, s *world.Service) {
 		if a.parent.Port != 0 {
 			wanted += fmt.Sprintf(" with number %d", a.parent.Port)
 		}
-		a.trouble.add(string(gatewayv1.RouteReasonNoMatchingParent), "Service %s has no TCP port%s", name, wanted)
+		a.trouble.add(string(gatewayv1.RouteReasonNoMatchingParent), "Service %s has no %s port%s", name, protocol, wanted)
 		return
 	}
 	if !servedAtServices.has(a.ref.Kind) {
@@ -289,10 +311,7 @@ func (x *index) atServices(ref world.ObjectRef, parents []world.RouteParent) []F
 
 // report says what became of a route at a Service.
 func (x *index) report(a *attachment) []Finding {
-	finding, c := findingAt(a.parent, a.generation), &compiledRoute{}
-	if servedAtServices.has(a.ref.Kind) {
-		c = x.compileAt(a)
-	}
+	finding := findingAt(a.parent, a.generation)
 	ok, message := a.trouble.reason == "", a.trouble.message
 	if ok {
 		message = "the route is served"
@@ -301,6 +320,10 @@ func (x *index) report(a *attachment) []Finding {
 		}
 	}
 	out := []Finding{finding(routeAccepted, ok, cmp.Or(a.trouble.reason, string(gatewayv1.RouteReasonAccepted)), message)}
+	if !servedAtServices.has(a.ref.Kind) {
+		return out // nobody looked at what it refers to
+	}
+	c := x.compileAt(a)
 	if c.refs.reason != "" {
 		out = append(out, finding(routeResolved, false, c.refs.reason, c.refs.message))
 	} else {
@@ -334,16 +357,10 @@ func (x *index) enforces(n serviceName) (bool, string, string) {
 	switch g := x.state.Gateways[w.gateway]; {
 	case at == nil:
 		return false, reason, message + ": requests go straight to the endpoints"
-	case !x.controlled(g):
+	case !x.ourClass(g.Class):
 		return false, ReasonNotOurs, fmt.Sprintf("requests go through waypoint %s, which is another controller's", name)
 	}
 	return true, ReasonEnforced, fmt.Sprintf("requests go through waypoint %s", name)
-}
-
-// controlled says whether a Gateway is of a class of ours.
-func (x *index) controlled(g *world.Gateway) bool {
-	c := x.state.GatewayClasses[g.In("", g.Class)]
-	return c != nil && c.Controller == ControllerName
 }
 
 // AutomaticWaypoint is the name of the Gateway that is made in a namespace with Services that are to be behind it: because they have routes and labels name no

@@ -81,6 +81,7 @@ func (x *index) foldStream(r world.ObjectRef, was, now *world.StreamRoute, t *to
 		after = now.Rules
 	}
 	x.streams.fold(r, before, after, now != nil)
+	x.foldServiceParents(r, streamParents(was), streamParents(now), t)
 }
 
 // candidate is a route that attaches to a listener of which one route alone is in force.

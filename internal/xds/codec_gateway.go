@@ -29,7 +29,7 @@ func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
 	out.Policies = policiesToProto(g.Policies)
 	for _, of := range g.ServicePolicies {
 		out.ServicePolicies = append(out.ServicePolicies, &gatewaypb.ServicePolicies{
-			Service:  &gatewaypb.ServiceKey{Namespace: of.Service.Namespace, Hostname: of.Service.Hostname},
+			Service:  serviceKeyToProto(of.Service),
 			Policies: policiesToProto(of.Policies),
 		})
 	}

@@ -111,11 +111,7 @@ func filtersToProto(f *mesh.HTTPFilters) *gatewaypb.HTTPFilters {
 }
 
 func backendToProto(b *mesh.HTTPBackend) *gatewaypb.HTTPBackend {
-	out := &gatewaypb.HTTPBackend{Port: uint32(b.Port), Weight: b.Weight, Http2: b.HTTP2, Problem: b.Problem, Filters: filtersToProto(&b.Filters)}
-	if b.Service != (mesh.ServiceKey{}) {
-		out.Service = &gatewaypb.ServiceKey{Namespace: b.Service.Namespace, Hostname: b.Service.Hostname}
-	}
-	return out
+	return &gatewaypb.HTTPBackend{Service: serviceKeyToProto(b.Service), Port: uint32(b.Port), Weight: b.Weight, Http2: b.HTTP2, Problem: b.Problem, Filters: filtersToProto(&b.Filters)}
 }
 
 // protocols that a listener may have.

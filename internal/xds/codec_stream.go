@@ -19,10 +19,7 @@ func streamRouteToProto(r *mesh.StreamRoute) *gatewaypb.StreamRoute {
 func streamBackendsToProto(in []mesh.StreamBackend) []*gatewaypb.StreamBackend {
 	var out []*gatewaypb.StreamBackend
 	for _, b := range in {
-		to := &gatewaypb.StreamBackend{Port: uint32(b.Port), Weight: b.Weight, Problem: b.Problem}
-		if b.Service != (mesh.ServiceKey{}) {
-			to.Service = &gatewaypb.ServiceKey{Namespace: b.Service.Namespace, Hostname: b.Service.Hostname}
-		}
+		to := &gatewaypb.StreamBackend{Service: serviceKeyToProto(b.Service), Port: uint32(b.Port), Weight: b.Weight, Problem: b.Problem}
 		for _, e := range b.Endpoints {
 			to.Endpoints = append(to.Endpoints, &gatewaypb.Endpoint{Address: e.Addr().AsSlice(), Port: uint32(e.Port())})
 		}
