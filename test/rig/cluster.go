@@ -14,23 +14,28 @@ import (
 // mostNodes is bounded by the third byte of the pods' addresses, and by the fabric's.
 const mostNodes = 100
 
-// Cluster is one cluster. Its network has its name.
+// Cluster is one cluster.
 type Cluster struct {
-	Name  string
-	Nodes []*Node
+	Name string
+	// Network is that of its pods, but for those on nodes of NodeIn.
+	Network string
+	Nodes   []*Node
 
 	rig      *Rig
 	plane    *plane
 	services byte
 }
 
-// Cluster adds a cluster with a control plane that knows the whole world. Services with the label istio.io/global are global.
-func (r *Rig) Cluster(name string) *Cluster {
-	c := &Cluster{Name: name, rig: r}
+// Cluster adds a cluster with a control plane that knows the whole world, on a network of its own, which has its name. Services with the label istio.io/global are global.
+func (r *Rig) Cluster(name string) *Cluster { return r.ClusterIn(name, name) }
+
+// ClusterIn is Cluster on a network that others may be on as well: their nodes have routes to each other's pods.
+func (r *Rig) ClusterIn(name, network string) *Cluster {
+	c := &Cluster{Name: name, Network: network, rig: r}
 	c.plane = newPlane(r, world.Config{LocalCluster: world.Cluster(name), TrustDomain: TrustDomain, ClusterDomain: clusterDomain, SystemNamespace: SystemNamespace})
 	r.clusters = append(r.clusters, c)
 	r.Put(
-		&world.Namespace{Key: c.key("", SystemNamespace), Labels: map[string]string{world.LabelNetwork: name}},
+		&world.Namespace{Key: c.key("", SystemNamespace), Labels: map[string]string{world.LabelNetwork: network}},
 		&world.ServiceScope{Key: c.key("", "default"), Entries: []world.ScopeEntry{{
 			Scope: "GLOBAL", Services: &world.Selector{MatchLabels: map[string]string{world.LabelGlobal: "true"}},
 		}}},
@@ -49,6 +54,7 @@ func (c *Cluster) publish() { c.plane.publish(c.rig.state) }
 type Node struct {
 	Name    string
 	Cluster *Cluster
+	Network string // of its pods
 	// Space is the node's own namespace, where its pods' links end.
 	Space *Space
 	// Address is the node's on the fabric.
@@ -60,13 +66,18 @@ type Node struct {
 	proxies int
 }
 
-// Node adds a node, with an agent, and routes to and from the cluster's others.
-func (c *Cluster) Node() (*Node, error) {
-	number := len(c.Nodes)
+// Node adds a node, with an agent, and routes to and from all others of the cluster's network.
+func (c *Cluster) Node() (*Node, error) { return c.NodeIn(c.Network) }
+
+// NodeIn is Node on another network than most of the cluster.
+func (c *Cluster) NodeIn(network string) (*Node, error) {
+	number, neighbours := c.place(network)
 	if number == mostNodes {
 		return nil, fmt.Errorf("cluster %s has no addresses for more than %d nodes", c.Name, mostNodes)
 	}
-	n := &Node{Name: fmt.Sprintf("%s-%d", c.Name, number), Cluster: c, pods: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(number), 0}), 24)}
+	n := &Node{
+		Name: fmt.Sprintf("%s-%d", c.Name, number), Cluster: c, Network: network, pods: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(number), 0}), 24),
+	}
 	n.last = n.gateway()
 	var err error
 	if n.Space, err = c.rig.NewSpace(); err != nil {
@@ -81,7 +92,7 @@ func (c *Cluster) Node() (*Node, error) {
 	if n.Address, err = c.rig.OnFabric(n.Space, "fabric"); err != nil {
 		return nil, err
 	}
-	for _, other := range c.Nodes {
+	for _, other := range neighbours {
 		if err := n.Space.route(other.pods, other.Address); err != nil {
 			return nil, err
 		}
@@ -95,6 +106,25 @@ func (c *Cluster) Node() (*Node, error) {
 	c.Nodes = append(c.Nodes, n)
 	c.rig.Put(&world.Node{Key: c.key("", n.Name)})
 	return n, nil
+}
+
+// place finds a number for a node whose addresses no other one of its cluster or of its network has, and those on its network.
+func (c *Cluster) place(network string) (number int, neighbours []*Node) {
+	var taken [mostNodes]bool
+	for _, other := range c.rig.clusters {
+		for _, n := range other.Nodes {
+			if n.Network == network {
+				neighbours = append(neighbours, n)
+			}
+			if n.Network == network || other == c {
+				taken[n.pods.Addr().As4()[2]] = true
+			}
+		}
+	}
+	if number = slices.Index(taken[:], false); number < 0 {
+		number = mostNodes
+	}
+	return number, neighbours
 }
 
 // gateway is the node's address among its pods.

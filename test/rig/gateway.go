@@ -43,7 +43,7 @@ func (n *Node) StartGateway(ctx context.Context, name string) (*Gateway, error) 
 	if g.Address, err = n.Cluster.rig.OnFabric(g.Pod.Space, "fabric"); err != nil {
 		return nil, err
 	}
-	n.Cluster.putGateway(name, g.Address)
+	n.putGateway(name, g.Address)
 	return g, g.Restart(ctx)
 }
 
@@ -57,13 +57,14 @@ func (n *Node) gatewayPod(name, pod string) (g *Gateway, err error) {
 	return g, err
 }
 
-// putGateway adds an east-west Gateway at an address.
-func (c *Cluster) putGateway(name string, at netip.Addr) {
+// putGateway adds an east-west Gateway of the node's network at an address.
+func (n *Node) putGateway(name string, at netip.Addr) {
 	const class = "eastwest"
+	c := n.Cluster
 	c.rig.Put(
 		&world.GatewayClass{Key: c.key("", class), Controller: translate.ControllerName},
 		&world.Gateway{
-			Key: c.key(SystemNamespace, name), Class: class, Network: c.Name, ServiceAccount: name, Created: 1,
+			Key: c.key(SystemNamespace, name), Class: class, Network: n.Network, ServiceAccount: name, Created: 1,
 			Listeners: []world.Listener{{
 				Name: "mesh", Port: gatewayPort, Protocol: "HBONE", HasTLS: true, TLSMode: "Terminate",
 				TLSOptions: map[string]string{"gateway.istio.io/tls-terminate-mode": "ISTIO_MUTUAL"},
@@ -91,7 +92,7 @@ func (g *Gateway) Restart(ctx context.Context, flags ...string) error {
 	}
 	defer log.Close()
 	cmd := exec.CommandContext(r.alive, program, append([]string{
-		"--gateway=" + SystemNamespace + "/" + g.name, "--controller=" + Controller, "--cluster-id=" + c.Name, "--network=" + c.Name,
+		"--gateway=" + SystemNamespace + "/" + g.name, "--controller=" + Controller, "--cluster-id=" + c.Name, "--network=" + n.Network,
 		"--root-cert=" + r.rootFile(), "--token=" + token, "--settle=100ms",
 	}, flags...)...)
 	cmd.Env = append(os.Environ(), "POD_NAME="+g.Pod.Name, "INSTANCE_IP="+g.Pod.Address.String(), "NODE_NAME="+n.Name)

@@ -64,12 +64,18 @@ func (n *Node) PodAt(name, account string, at netip.Addr) (*Pod, error) {
 		Key: n.Cluster.key(Namespace, name), Addresses: []netip.Addr{at}, Node: n.Name, ServiceAccount: account, Ready: true,
 		WorkloadName: name, WorkloadKind: mesh.KindDeployment,
 	}}
+	if n.Network != n.Cluster.Network {
+		p.object.Labels = map[string]string{world.LabelNetwork: n.Network}
+	}
 	n.Cluster.rig.Put(p.object)
 	return p, nil
 }
 
-// Label gives the pod labels. It must come before Enrol; the control plane knows of them with the next Publish.
+// Label gives the pod labels, which are its own from then on. It must come before Enrol; the control plane knows of them with the next Publish.
 func (p *Pod) Label(labels map[string]string) {
+	if network, ok := p.object.Labels[world.LabelNetwork]; ok {
+		labels[world.LabelNetwork] = network
+	}
 	p.object.Labels = labels
 	p.Node.Cluster.rig.Put(p.object)
 }

@@ -61,7 +61,7 @@ func (n *Node) StartProxy(ctx context.Context, o ProxyOptions) (_ *Proxy, err er
 		return nil, err
 	}
 	args := []string{
-		"--controller=" + Controller, "--network=" + n.Cluster.Name, "--cluster-id=" + n.Cluster.Name, "--zds-socket=" + n.agent.socket,
+		"--controller=" + Controller, "--network=" + n.Network, "--cluster-id=" + n.Cluster.Name, "--zds-socket=" + n.agent.socket,
 		"--token-path=" + token, "--root-ca=" + r.rootFile(), "--resolv-conf=" + resolv, "--node-name=" + n.Name, "--pod-name=" + name,
 		"--state-dir=" + filepath.Join(r.Dir, n.Name+"-state"),
 	}

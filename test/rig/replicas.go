@@ -29,7 +29,7 @@ type Replicas struct {
 // else may listen on the gateway's port at the node's address.
 func (n *Node) StartReplicas(ctx context.Context, name string, number int, flags ...string) (*Replicas, error) {
 	r := &Replicas{Address: n.Address, node: n, name: name, flags: flags}
-	n.Cluster.putGateway(name, r.Address)
+	n.putGateway(name, r.Address)
 	n.Cluster.rig.Publish()
 	for range number {
 		g, err := r.add(ctx)
