@@ -151,20 +151,11 @@ func (r *record) write(status int, reason Reason, err error) {
 	r.end(line, reason, detail)
 }
 
-// end ends the stream's span with what the line says, under names of ours.
+// end ends the stream's span with what the line says.
 func (r *record) end(line []any, reason Reason, detail string) {
-	if !r.span.Kept() {
-		r.span.End("")
-		return
-	}
-	fields := make([]any, len(line))
-	for i := 0; i+1 < len(line); i += 2 {
-		name, _ := line[i].(string)
-		fields[i], fields[i+1] = "isthmus."+name, line[i+1]
-	}
 	problem := ""
 	if reason != "-" {
 		problem = strings.TrimSuffix(string(reason)+": "+detail, ": ")
 	}
-	r.span.End(problem, fields...)
+	r.span.End(problem, line...)
 }

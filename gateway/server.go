@@ -53,7 +53,7 @@ type Options struct {
 	// not ready any more. Drain is how long running streams may then go on.
 	Settle, Drain time.Duration
 	Metrics       prometheus.Registerer
-	// Tracer makes a span of each stream; nil: none.
+	// Tracer makes a span of each stream and each request; nil: none.
 	Tracer *tracing.Tracer
 
 	// The world outside; the zero values are TCP and the clock.
@@ -152,7 +152,7 @@ func NewServer(o Options) (*Server, error) {
 	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
 		Tunnels: newTunnelCarrier(s), Self: s.webSelf,
 		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest, AdmitTo: s.admitRequestTo,
-		Limits: o.HTTP, Metrics: o.Metrics, Now: o.Now,
+		Limits: o.HTTP, Metrics: o.Metrics, Tracer: o.Tracer, Now: o.Now,
 	})
 	s.hard, s.cut = context.WithCancel(context.Background())
 	return s, nil

@@ -76,7 +76,7 @@ func parse(args []string, env func(string) string) (settings, error) {
 	text(&s.clusterDomain, "cluster-domain", "CLUSTER_DOMAIN", "cluster.local", "DNS domain of services")
 	text(&s.systemNamespace, "system-namespace", "POD_NAMESPACE", "isthmus-system", "namespace of the CA, of remote clusters' Secrets and of the network's label")
 	text(&s.gatewayImage, "gateway-image", "GATEWAY_IMAGE", "isthmus.dev/gateway:dev", "image of provisioned gateways")
-	text(&s.gatewayTraces, "gateway-otlp-endpoint", "GATEWAY_OTLP_ENDPOINT", "", "collector that gets a span of each stream through provisioned gateways, http(s)://host:4317; none to trace nothing")
+	text(&s.gatewayTraces, "gateway-otlp-endpoint", "GATEWAY_OTLP_ENDPOINT", "", "collector that gets a span of each stream and request through provisioned gateways, http(s)://host:4317; none to trace nothing")
 	text(&s.proxies, "proxy-accounts", "PROXY_ACCOUNTS", "isthmus-system/isthmus-nodeproxy", "service accounts (namespace/name, comma separated) that may ask for the identities of pods on their own node")
 	f.StringVar(&s.discovery, "discovery-address", ":15012", "where discovery and certificates are served, over TLS")
 	f.StringVar(&s.health, "health-address", ":8081", "where /healthz and /readyz are served")

@@ -2,7 +2,10 @@
 
 package http
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // maxLogged bounds what the log repeats of a client's words, in bytes.
 const maxLogged = 512
@@ -31,7 +34,7 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 	if t.err != nil {
 		detail = t.err.Error()
 	}
-	s.o.Access.Info("request",
+	line := []any{
 		"method", r.Method[:min(len(r.Method), 32)],
 		"host", r.Host[:min(len(r.Host), maxLogged)],
 		"path", r.URL.Path[:min(len(r.URL.Path), maxLogged)], // without the query, which may hold secrets
@@ -50,5 +53,20 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 		"bytes_sent", a.bytes,
 		"duration_ms", took.Milliseconds(),
 		"error", detail,
-	)
+	}
+	s.o.Access.Info("request", line...)
+	t.endSpan(line, a.status, detail)
+}
+
+// headerTrace says of which span a request is a child (W3C Trace Context).
+const headerTrace = "Traceparent"
+
+// endSpan ends the request's span with what its line says. It has failed if its client was not answered, or told that it is our side's fault, as
+// OpenTelemetry has it for servers of HTTP.
+func (t *trip) endSpan(line []any, status int, detail string) {
+	problem := ""
+	if status == 0 || status >= http.StatusInternalServerError {
+		problem = strings.TrimSuffix(string(t.reason)+": "+detail, ": ")
+	}
+	t.span.End(problem, line...)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // pingAfter is how long a connection of HTTP/2 may be silent before its client is asked whether it is there, and pingWait how long it may take to say so:
@@ -116,7 +117,7 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.begin()
 	defer p.running.end()
 	s := p.server
-	t := &trip{began: s.o.Now(), reason: ReasonNone, grpc: isGRPC(r)}
+	t := &trip{began: s.o.Now(), reason: ReasonNone, grpc: isGRPC(r), span: s.o.Tracer.Start(tracing.Server, "gateway request", r.Header.Get(headerTrace))}
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
 	if r.ProtoMajor == 1 {
 		if r.Header["Expect"] != nil { // the library will write before we do

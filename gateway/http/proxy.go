@@ -215,6 +215,9 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 	} else {
 		p.SetXForwarded()
 	}
+	if parent := t.span.Traceparent(); parent != "" {
+		out.Header.Set(headerTrace, parent)
+	}
 	for _, f := range []*mesh.HTTPFilters{&t.target.Rule.Filters, &t.backend.Filters} {
 		changeRequest(out, &f.Request)
 		if f.Rewrite != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // Options are what a Server needs and what can be tuned.
@@ -33,6 +34,8 @@ type Options struct {
 	Self    func() *mesh.Workload
 	Limits  Limits
 	Metrics prometheus.Registerer
+	// Tracer makes a span of each request; nil: none. Backends are told of it, or else of what the client said.
+	Tracer *tracing.Tracer
 	// Carrier and Now are the world outside; the zero values are net/http's Transport and the clock.
 	Carrier Carrier
 	Now     func() time.Time

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
 // trip is one request on its way: what was decided for it, and what the access log will say of it. It belongs to the request's goroutine, but for
@@ -21,6 +22,7 @@ type trip struct {
 	visit      *Visit // nil: it came by a listener's own port
 	generation uint64 // of what it was judged by
 	began      time.Time
+	span       *tracing.Span // nil: it is not traced
 	target     *Target
 	backend    *mesh.HTTPBackend
 	path       string

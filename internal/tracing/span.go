@@ -58,16 +58,20 @@ func (s *Span) Traceparent() string {
 // Kept says whether what is told at the End goes anywhere.
 func (s *Span) Kept() bool { return s != nil && s.span.IsRecording() }
 
-// End ends the span. fields are pairs of a name and a string, int, int64 or bool, as in a line of a log; empty strings are left out. problem is why
-// the connection failed; "" if it did not.
-func (s *Span) End(problem string, fields ...any) {
+// prefix makes the names in a line of a log ours.
+const prefix = "isthmus."
+
+// End ends the span. line is what a log says of the same: pairs of a name and a string, int, int64 or bool, which become attributes isthmus.NAME; empty strings are
+// left out. problem is why the connection failed; "" if it did not.
+func (s *Span) End(problem string, line ...any) {
 	if s == nil {
 		return
 	}
 	if s.Kept() {
-		for i := 0; i+1 < len(fields); i += 2 {
-			key, _ := fields[i].(string)
-			switch v := fields[i+1].(type) {
+		for i := 0; i+1 < len(line); i += 2 {
+			name, _ := line[i].(string)
+			key := prefix + name
+			switch v := line[i+1].(type) {
 			case string:
 				if v != "" {
 					s.span.SetAttributes(attribute.String(key, v))

@@ -3,73 +3,17 @@
 package tracing
 
 import (
-	"context"
 	"encoding/hex"
-	"net"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/internal/tracing/tracingtest"
 )
-
-// receiver is a collector that keeps what it takes.
-type receiver struct {
-	collector.UnimplementedTraceServiceServer
-	refuse bool
-	hold   chan struct{} // answers wait for it to be closed; nil: they do not
-
-	mu  sync.Mutex
-	got []*otlp.ResourceSpans
-}
-
-func (r *receiver) Export(ctx context.Context, in *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
-	if r.hold != nil {
-		select {
-		case <-r.hold:
-		case <-ctx.Done():
-		}
-	}
-	if r.refuse {
-		return nil, status.Error(codes.InvalidArgument, "not here")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.got = append(r.got, in.GetResourceSpans()...)
-	return &collector.ExportTraceServiceResponse{}, nil
-}
-
-func (r *receiver) spans() (out []*otlp.Span) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, of := range r.got {
-		for _, scope := range of.GetScopeSpans() {
-			out = append(out, scope.GetSpans()...)
-		}
-	}
-	return out
-}
-
-// serve gives the receiver's endpoint.
-func (r *receiver) serve(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer()
-	collector.RegisterTraceServiceServer(s, r)
-	go s.Serve(l)
-	t.Cleanup(s.Stop)
-	return "http://" + l.Addr().String()
-}
 
 func tracer(t *testing.T, o Options) (*Tracer, *prometheus.Registry) {
 	t.Helper()
@@ -98,8 +42,8 @@ func count(t *testing.T, r *prometheus.Registry, name string) float64 {
 }
 
 func TestSpansAreJoined(t *testing.T) {
-	var r receiver
-	x, registry := tracer(t, Options{Endpoint: r.serve(t), Ratio: 1, Resource: []string{"service.name", "it", "empty", ""}})
+	var r tracingtest.Collector
+	x, registry := tracer(t, Options{Endpoint: r.Start(t), Ratio: 1, Resource: []string{"service.name", "it", "empty", ""}})
 	source := x.Start(Client, "out", "")
 	destination := x.Start(Server, "in", source.Traceparent())
 	destination.End("DENY: no", "identity", "spiffe://t/ns/n/sa/s", "bytes", int64(7), "status", 401, "none", "", "open", true)
@@ -108,7 +52,7 @@ func TestSpansAreJoined(t *testing.T) {
 	x.Shutdown()
 
 	spans := map[string]*otlp.Span{}
-	for _, s := range r.spans() {
+	for _, s := range r.Spans() {
 		spans[s.GetName()] = s
 	}
 	in, out, odd := spans["in"], spans["out"], spans["odd"]
@@ -127,10 +71,10 @@ func TestSpansAreJoined(t *testing.T) {
 	if s := in.GetStatus(); s.GetCode() != otlp.Status_STATUS_CODE_ERROR || s.GetMessage() != "DENY: no" || out.GetStatus().GetCode() == otlp.Status_STATUS_CODE_ERROR {
 		t.Errorf("status %v, %v", s, out.GetStatus())
 	}
-	if got := in.GetAttributes(); len(got) != 4 || got[0].GetValue().GetStringValue() != "spiffe://t/ns/n/sa/s" || got[1].GetValue().GetIntValue() != 7 || got[2].GetValue().GetIntValue() != 401 || !got[3].GetValue().GetBoolValue() {
+	if got := in.GetAttributes(); len(got) != 4 || got[0].GetKey() != "isthmus.identity" || got[0].GetValue().GetStringValue() != "spiffe://t/ns/n/sa/s" || got[1].GetValue().GetIntValue() != 7 || got[2].GetValue().GetIntValue() != 401 || !got[3].GetValue().GetBoolValue() {
 		t.Errorf("attributes %v", got)
 	}
-	if of := r.got[0].GetResource().GetAttributes(); len(of) != 1 || of[0].GetValue().GetStringValue() != "it" {
+	if of := r.Got()[0].GetResource().GetAttributes(); len(of) != 1 || of[0].GetValue().GetStringValue() != "it" {
 		t.Errorf("resource %v", of)
 	}
 	if n := count(t, registry, "isthmus_spans_exported_total"); n != 3 {
@@ -140,8 +84,8 @@ func TestSpansAreJoined(t *testing.T) {
 
 // TestSampling: what is not kept here is not kept by those who hear of it, and what others keep is.
 func TestSampling(t *testing.T) {
-	var r receiver
-	x, registry := tracer(t, Options{Endpoint: r.serve(t), Ratio: 0})
+	var r tracingtest.Collector
+	x, registry := tracer(t, Options{Endpoint: r.Start(t), Ratio: 0})
 	s := x.Start(Client, "dropped", "")
 	if parent := s.Traceparent(); s.Kept() || !strings.HasSuffix(parent, "-00") || len(parent) != 55 {
 		t.Errorf("kept %v, traceparent %q", s.Kept(), parent)
@@ -150,7 +94,7 @@ func TestSampling(t *testing.T) {
 	x.Start(Server, "dropped too", s.Traceparent()).End("")
 	x.Start(Server, "kept", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").End("")
 	x.Shutdown()
-	if got := r.spans(); len(got) != 1 || got[0].GetName() != "kept" {
+	if got := r.Spans(); len(got) != 1 || got[0].GetName() != "kept" {
 		t.Errorf("got %v", got)
 	}
 	if n := count(t, registry, "isthmus_spans_started_total"); n != 1 {
@@ -160,9 +104,9 @@ func TestSampling(t *testing.T) {
 
 // TestNobodyWaits: with a collector that takes nothing, spans end at once, no more than the queue are kept, and the loss is counted and told.
 func TestNobodyWaits(t *testing.T) {
-	r := receiver{hold: make(chan struct{}), refuse: true}
+	r := tracingtest.Collector{Hold: make(chan struct{}), Refuse: true}
 	told := make(chan error, 1000)
-	x, registry := tracer(t, Options{Endpoint: r.serve(t), Ratio: 1, Failed: func(err error) { told <- err }})
+	x, registry := tracer(t, Options{Endpoint: r.Start(t), Ratio: 1, Failed: func(err error) { told <- err }})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began := time.Now()
@@ -178,7 +122,7 @@ func TestNobodyWaits(t *testing.T) {
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 {
 		t.Errorf("%d bytes are kept", grown)
 	}
-	close(r.hold)
+	close(r.Hold)
 	x.Shutdown()
 	if n := count(t, registry, "isthmus_spans_failed_total"); n == 0 || n > queued+2*batch || count(t, registry, "isthmus_spans_exported_total") != 0 {
 		t.Errorf("%v failed of %d", n, spans)
