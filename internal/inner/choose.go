@@ -6,9 +6,11 @@ package inner
 type option struct {
 	load int     // streams of ours that it carries or will carry
 	late float64 // streams that were given to it lately, see recency
-	room bool    // it takes another one
-	out  bool    // it failed lately
-	turn uint64  // when it was last chosen; less is longer ago
+	// share is which part of what others carry it may have; 0: all of it.
+	share float64
+	room  bool   // it takes another one
+	out   bool   // it failed lately
+	turn  uint64 // when it was last chosen; less is longer ago
 }
 
 // verdict is what to do for a new stream.
@@ -72,12 +74,21 @@ func choose(options []option, s situation) (int, verdict) {
 	}
 }
 
-// less says whether a is the better place: it carries less and was given less lately or, if that is the same, its last turn was earlier.
+// less says whether a is the better place: it carries less of its share and was given less lately or, if that is the same, its last turn was earlier.
 func less(a, b option) bool {
-	if x, y := float64(a.load)+a.late, float64(b.load)+b.late; x != y {
+	if x, y := a.burden(), b.burden(); x != y {
 		return x < y
 	}
 	return a.turn < b.turn
+}
+
+// burden is what an option carries and was given lately, as if it had its whole share.
+func (o option) burden() float64 {
+	burden := float64(o.load) + o.late
+	if o.share > 0 {
+		burden /= o.share
+	}
+	return burden
 }
 
 // coverage is what is known of how many pods there are.

@@ -22,6 +22,7 @@ func TestChoose(t *testing.T) {
 		{name: "too few pods are reached", options: []option{room(0, 0)}, held: 1, want: 3, mayOpen: true, verdict: open},
 		{name: "too few, and no more may be opened", options: []option{room(7, 0)}, held: 1, want: 3, verdict: use, index: 0},
 		{name: "the least load", options: []option{room(3, 1), room(2, 9), room(3, 0)}, held: 3, want: 3, mayOpen: true, verdict: use, index: 1},
+		{name: "the least load for its share", options: []option{room(30, 1), {load: 4, share: 0.1, room: true}, {load: 14, share: 0.5, room: true}}, held: 3, want: 3, mayOpen: true, verdict: use, index: 2},
 		{name: "equals in turn", options: []option{room(2, 5), room(2, 3), room(2, 4)}, held: 3, want: 3, mayOpen: true, verdict: use, index: 1},
 		{name: "not one that failed lately", options: []option{out(0), room(9, 1)}, held: 2, want: 2, mayOpen: true, verdict: use, index: 1},
 		{name: "one that failed lately, if there is no other", options: []option{out(4), out(3)}, held: 2, want: 2, mayOpen: true, verdict: use, index: 1},

@@ -69,6 +69,70 @@ func TestPoolSpreadsShortStreamsBesideLongOnes(t *testing.T) {
 	}
 }
 
+// A pod that joins others gets a tenth of what they have at first, and its whole share after half a minute, of streams that stay as of those that do not.
+func TestPoolWarmsPodsUp(t *testing.T) {
+	s := newStage(t, 2)
+	now := time.Now()
+	s.pool.now = func() time.Time { return now }
+	capacity := uint32(2)
+	told := func(r *Request) { r.Capacity = capacity }
+	load := map[string]int{}
+	stay := func(n int) {
+		t.Helper()
+		for range n {
+			stream, err := s.open(told)
+			if err != nil {
+				t.Fatal(err)
+			}
+			load[stream.Pod]++
+			t.Cleanup(func() { closeStream(stream) })
+		}
+	}
+	stay(80)
+	now = now.Add(time.Minute)
+	s.set(func() { s.pods = append(s.pods, &standIn{name: "pod-2"}) })
+	capacity = 3
+	stay(10)
+	if load["pod-2"] < 2 || load["pod-2"] > 6 {
+		t.Errorf("at first %v", load)
+	}
+	now = now.Add(warmUp / 2)
+	stay(20)
+	if load["pod-2"] < 12 || load["pod-2"] > 24 {
+		t.Errorf("half warm: %v", load)
+	}
+	now = now.Add(warmUp)
+	stay(43)
+	if load["pod-2"] < 36 || load["pod-2"] > 55 {
+		t.Errorf("warm: %v", load)
+	}
+
+	short := newStage(t, 2)
+	short.pool.now = func() time.Time { return now }
+	capacity = 2
+	hits := map[string]int{}
+	second := func() {
+		for range 30 {
+			now = now.Add(time.Second / 30)
+			hits[short.call(told)]++
+		}
+	}
+	for range 60 {
+		second()
+	}
+	short.set(func() { short.pods = append(short.pods, &standIn{name: "pod-2"}) })
+	capacity = 3
+	for _, step := range []struct{ after, least, most int }{{3, 5, 20}, {12, 60, 130}, {20, 160, 220}} {
+		clear(hits)
+		for range step.after {
+			second()
+		}
+		if n := hits["pod-2"]; n < step.least || n > step.most {
+			t.Errorf("within %d s more: %v", step.after, hits)
+		}
+	}
+}
+
 // Connections that come at once, and stay, are spread too: those that come while sessions are being opened wait for them.
 func TestPoolSpreadsABurst(t *testing.T) {
 	s := newStage(t, 5)
@@ -263,10 +327,19 @@ func TestPoolTriesOtherPods(t *testing.T) {
 			}
 			// It comes back.
 			s.set(func() { s.pods[1].status, s.pods[1].broken = 0, false })
-			later := time.Now().Add(time.Minute)
-			s.pool.mu.Lock()
-			s.pool.now = func() time.Time { return later }
-			s.pool.mu.Unlock()
+			later := time.Now()
+			advance := func(d time.Duration) {
+				later = later.Add(d)
+				now := later
+				s.pool.mu.Lock()
+				defer s.pool.mu.Unlock()
+				s.pool.now = func() time.Time { return now }
+			}
+			advance(time.Minute)
+			for range 3 {
+				s.call(nil)
+			}
+			advance(2 * warmUp)
 			hits := map[string]int{}
 			for range 30 {
 				hits[s.call(nil)]++

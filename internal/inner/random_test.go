@@ -80,11 +80,13 @@ func TestPoolWhateverHappens(t *testing.T) {
 		})
 		advance(2 * time.Minute)
 		hits := map[string]int{}
-		for i := range 60 {
-			name := s.call(func(r *Request) { r.Capacity = capacity + 1 })
-			if i >= 10 { // until then it learns of those that are back
-				hits[name]++
-			}
+		call := func() string { return s.call(func(r *Request) { r.Capacity = capacity + 1 }) }
+		for range 10 { // it learns of those that are back
+			call()
+		}
+		advance(2 * warmUp)
+		for range 50 {
+			hits[call()]++
 		}
 		for _, p := range s.pods {
 			if hits[p.name] < 9 {

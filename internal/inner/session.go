@@ -66,6 +66,7 @@ type pod struct {
 	name     string
 	sessions []*session
 	turn     uint64
+	since    time.Time // when the first of them reached it
 	late     recency
 	fails    int // in a row
 	until    time.Time

@@ -35,6 +35,7 @@ const (
 type set struct {
 	key      Key
 	pods     map[string]*pod
+	since    map[string]time.Time // when pods were first reached, of those that are reached or were lately
 	opening  []*session
 	turns    uint64
 	ready    int       // see coverage
@@ -58,7 +59,7 @@ func (t *set) state(tried []string, now time.Time, wait bool) (options []option,
 		}
 		if len(p.sessions) > 0 {
 			load, room := p.load()
-			options, who = append(options, option{load: load, late: p.late.of(now), room: room, out: now.Before(p.until), turn: p.turn}), append(who, p)
+			options, who = append(options, option{load: load, late: p.late.of(now), share: p.share(now), room: room, out: now.Before(p.until), turn: p.turn}), append(who, p)
 		}
 	}
 	if !wait {
@@ -66,7 +67,7 @@ func (t *set) state(tried []string, now time.Time, wait bool) (options []option,
 	}
 	for _, s := range t.opening {
 		// They come behind pods that carry as much: a stream that need not wait does not.
-		options, who = append(options, option{load: s.streams, room: s.streams < s.limit, turn: t.turns}), append(who, s)
+		options, who = append(options, option{load: s.streams, share: leastShare, room: s.streams < s.limit, turn: t.turns}), append(who, s)
 	}
 	return options, who, held, excluded
 }
@@ -115,9 +116,9 @@ func (t *set) reached(s *session, now time.Time) {
 	}
 	t.capacity, t.asked = s.capacity, true
 	if len(p.sessions) == 0 {
-		// A pod that has joined is no better than the others because it has no past.
-		p.late = recency{}
-		p.late.add(max(t.late(now), float64(s.streams)), now)
+		// A pod that has joined is no better than the others because it has no past, and for a while it gets less.
+		p.since, p.late = t.met(p.name, now), recency{}
+		p.late.add(max(t.late(now)*p.share(now), float64(s.streams)), now)
 	}
 	t.turns++
 	p.turn = t.turns
@@ -125,12 +126,12 @@ func (t *set) reached(s *session, now time.Time) {
 	s.pod = p
 }
 
-// late is how many streams were given lately to a pod that is reached, on average.
+// late is how many streams were given lately to a pod that is reached, on average, if each had its whole share.
 func (t *set) late(now time.Time) float64 {
 	sum, n := 0.0, 0
 	for _, p := range t.pods {
 		if len(p.sessions) > 0 {
-			sum += p.late.of(now)
+			sum += p.late.of(now) / p.share(now)
 			n++
 		}
 	}
