@@ -33,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -251,21 +252,24 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		},
 	}
 	roots := &RootReconciler{client: c, signer: p.authority.Signer, wanted: p.needsRoot}
+	optional := func(kind client.Object, w writer, news *inbox) error {
+		return whenServed(mgr, o.Log.WithName("controllers"), kind, w, news)
+	}
 	return errors.Join(
 		p.authority.SetupWithManager(mgr),
 		p.trust.SetupWithManager(mgr, p.inboxes.trust),
 		p.wishes.SetupWithManager(mgr, p.inboxes.wishes),
 		p.vips.SetupWithManager(mgr, p.inboxes.vips),
-		gateways.SetupWithManager(mgr, p.inboxes.plans),
-		newAutomaticWaypoints(c, p.pipeline.WantsWaypoint, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.waypoints),
+		optional(&gatewayv1.Gateway{}, gateways, p.inboxes.plans),
+		optional(&gatewayv1.Gateway{}, newAutomaticWaypoints(c, p.pipeline.WantsWaypoint, p.pipeline.Ready()), p.inboxes.waypoints),
 		roots.SetupWithManager(mgr, p.inboxes.roots),
-		newGatewayClassStatus(c).SetupWithManager(mgr, newInbox()),
-		newGatewayStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.gateways),
-		newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.routes),
-		newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.grpcRoutes),
-		newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.tlsRoutes),
-		newTCPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.tcpRoutes),
-		newUDPRouteStatus(c, p.pipeline, p.pipeline.Ready()).SetupWithManager(mgr, p.inboxes.udpRoutes),
+		optional(&gatewayv1.GatewayClass{}, newGatewayClassStatus(c), newInbox()),
+		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline), p.inboxes.gateways),
+		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.routes),
+		optional(&gatewayv1.GRPCRoute{}, newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.grpcRoutes),
+		optional(&gatewayv1.TLSRoute{}, newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.tlsRoutes),
+		optional(&gatewayv1.TCPRoute{}, newTCPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.tcpRoutes),
+		optional(&gatewayv1.UDPRoute{}, newUDPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.udpRoutes),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
 		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),

@@ -20,7 +20,7 @@ import (
 )
 
 // lookAgainEvery is how soon a kind is noticed whose CRD was installed after we started.
-const lookAgainEvery = 10 * time.Second
+var lookAgainEvery = 10 * time.Second
 
 // networkLabel on the system namespace names the network of a cluster's pods.
 const networkLabel = "topology.istio.io/network"

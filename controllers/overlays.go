@@ -103,9 +103,11 @@ func (o *Overlays) Start(ctx context.Context) error {
 
 // load follows classes and Gateways, and waits for what Gateways name.
 func (o *Overlays) load(ctx context.Context) {
-	defer close(o.loaded)
 	soon, cancel := context.WithTimeout(ctx, overlayPatience)
 	defer cancel()
+	loaded := sync.OnceFunc(func() { close(o.loaded) })
+	defer loaded()
+	defer context.AfterFunc(soon, loaded)() // also while there is no CRD of Gateways yet
 	for _, kind := range []struct {
 		object  client.Object
 		changed func(ctx context.Context, in any, gone bool)

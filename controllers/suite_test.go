@@ -70,6 +70,7 @@ var _ = BeforeSuite(func() {
 	probeEvery = time.Second
 	quietWatch = 6 * time.Second
 	automaticGrace = time.Second
+	lookAgainEvery = time.Second
 	remoteResolver = names.resolver()
 	started := make(chan *cluster, 2)
 	for range 2 {
@@ -112,8 +113,8 @@ func testLog() logr.Logger {
 	return funcr.New(func(prefix, args string) { GinkgoWriter.Println(prefix, args) }, funcr.Options{})
 }
 
-func startCluster() *cluster {
-	server, err := apiserver.Start()
+func startCluster(without ...string) *cluster {
+	server, err := apiserver.Start(without...)
 	Expect(err).NotTo(HaveOccurred())
 	c, err := client.New(server.Config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())

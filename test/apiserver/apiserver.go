@@ -46,8 +46,11 @@ func Repository() (string, error) {
 // patience is how long a server may take to start, and then to know our kinds.
 const patience = 2 * time.Minute
 
-// Start runs an API server until Stop.
-func Start() (*Server, error) {
+// GatewayAPI is the directory of the Gateway API's CRDs, in config/crd.
+const GatewayAPI = "gateway-api"
+
+// Start runs an API server until Stop. It knows our kinds, and those of the directories of config/crd that are not among without.
+func Start(without ...string) (*Server, error) {
 	repository, err := Repository()
 	if err != nil {
 		return nil, err
@@ -56,10 +59,15 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	crd := filepath.Join(repository, "config", "crd")
+	var crds []string
+	for _, name := range []string{"bases", GatewayAPI} {
+		if !slices.Contains(without, name) {
+			crds = append(crds, filepath.Join(repository, "config", "crd", name))
+		}
+	}
 	s := &Server{directory: directory, environment: &envtest.Environment{
 		BinaryAssetsDirectory: directory,
-		CRDDirectoryPaths:     []string{filepath.Join(crd, "bases"), filepath.Join(crd, "gateway-api")},
+		CRDDirectoryPaths:     crds,
 		ErrorIfCRDPathMissing: true,
 		// Twenty and ten seconds, unless told otherwise, are too short where other tests keep the machine busy.
 		ControlPlaneStartTimeout: patience,
@@ -70,6 +78,16 @@ func Start() (*Server, error) {
 	}
 	s.Kubeconfig = s.environment.KubeConfig
 	return s, nil
+}
+
+// Install has the API server know the kinds of a directory of config/crd.
+func (s *Server) Install(name string) error {
+	repository, err := Repository()
+	if err != nil {
+		return err
+	}
+	_, err = envtest.InstallCRDs(s.Config, envtest.CRDInstallOptions{Paths: []string{filepath.Join(repository, "config", "crd", name)}, MaxTime: patience})
+	return err
 }
 
 // Stop ends the API server and its etcd, and removes their data.
