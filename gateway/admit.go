@@ -3,7 +3,6 @@
 package gateway
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -73,18 +72,3 @@ func (s *Server) giveStream(service mesh.ServiceKey) {
 
 // leave is called once for each connection that was admitted.
 func (p *streamPort) leave(t target) { p.server.giveStream(t.named) }
-
-// connect finds an endpoint for a connection that was admitted, until ctx ends.
-func (p *streamPort) connect(ctx context.Context, st *stream, t target) (dialled, *Refusal) {
-	s := p.server
-	d, refusal := s.dial(ctx, s.config.Load(), t, nil)
-	if revoked := st.revoked(); revoked != nil {
-		if refusal == nil {
-			d.conn.Close()
-			s.judge(d)
-		}
-		refusal = revoked
-	}
-	d.service = t.named
-	return d, refusal
-}

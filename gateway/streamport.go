@@ -132,12 +132,12 @@ func (p *streamPort) serveTCP(client relay.Conn, w *ways) {
 	}
 	defer p.leave(t)
 	r.service = fmt.Sprintf("%s:%d", t.named.Hostname, t.port)
-	d, refusal := p.connect(st.ctx, st, t) // a client that has ended its side may wait for an answer all the same
+	to, refusal := p.connect(st.ctx, st, t) // a client that has ended its side may wait for an answer all the same
 	if refusal != nil {
 		refuse(refusal)
 		return
 	}
-	p.carry(r, st, client, d, nil)
+	p.carry(r, st, client, to, nil)
 }
 
 // refuseTCP ends a connection so that its client sees that it was refused, and takes it for no empty answer.
@@ -161,22 +161,21 @@ func (p *streamPort) open(client net.Conn) (*stream, func()) {
 }
 
 // carry copies both ways until both have ended, nothing passes for a while, or the connection is cut. first is what was read of the client already.
-func (p *streamPort) carry(r *record, st *stream, client relay.Conn, d dialled, first []byte) {
+func (p *streamPort) carry(r *record, st *stream, client relay.Conn, to *outlet, first []byte) {
 	s := p.server
-	defer s.judge(d)
-	defer d.conn.Close()
-	r.dialled(d)
+	defer to.done()
+	to.note(r)
 	r.opened()
 	defer watchIdle(s.o.Limits.StreamIdle, &r.stats, func() { st.end(&Refusal{503, ReasonIdle, nil}) })()
 	var err error
 	if len(first) > 0 {
-		// A connection that was just made has room for it, so nobody waits here.
+		// A connection that was just made has room for it, and so has a stream, so nobody waits here.
 		var n int
-		n, err = d.conn.Write(first)
+		n, err = to.conn.Write(first)
 		r.stats.Sent.Add(int64(n))
 	}
 	if err == nil {
-		err = relay.Copy(st.ctx, client, d.conn, &r.stats)
+		err = relay.Copy(st.ctx, client, to.conn, &r.stats)
 	}
 	r.closed(err, p.ctx.Err() != nil)
 }

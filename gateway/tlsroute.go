@@ -55,13 +55,13 @@ func (p *streamPort) serveTLS(client relay.Conn, w *ways) {
 	if host.passes { // what ended here may have ended its side, and wait for an answer
 		dialling, stop = whileThere(st.ctx, client)
 	}
-	d, refusal := p.connect(dialling, st, t)
+	to, refusal := p.connect(dialling, st, t)
 	hello = append(hello, stop()...)
 	if refusal != nil {
 		r.refused(refusal, nil)
 		return
 	}
-	p.carry(r, st, client, d, hello)
+	p.carry(r, st, client, to, hello)
 }
 
 // tlsRoute is the route that has a name at the listener that the name belongs to; nil: there is none.

@@ -118,7 +118,7 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 	defer s.services.give(t.key())
 	var to *reached
 	if t.carries == opaque { // 200 means connected; of requests each one finds its endpoint
-		if to, refusal = s.reach(request, c, t, st); refusal != nil {
+		if to, refusal = s.reach(request.Context(), request.Header.Get(headerTrace), c, t, st); refusal != nil {
 			r.refused(refusal, request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}}))
 			return
 		}
@@ -156,7 +156,7 @@ func (l *listener) inside(request *hbone.Request, c *config, t target, st *strea
 		if refusal != nil {
 			return refusal
 		}
-		if to, refusal = s.reach(request, c, t, st); refusal != nil {
+		if to, refusal = s.reach(request.Context(), request.Header.Get(headerTrace), c, t, st); refusal != nil {
 			return refusal
 		}
 		defer to.close()

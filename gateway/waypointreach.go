@@ -12,7 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
-// reached is a connection from a waypoint to an endpoint.
+// reached is a connection to an endpoint in the mesh, wherever that is.
 type reached struct {
 	plan reach.Plan
 	conn *reach.Conn
@@ -23,13 +23,14 @@ func (r *reached) close() {
 	r.conn.Finish()
 }
 
-// reach connects to an endpoint of a stream's target, in whichever network, or to the workload that it is.
-func (s *Server) reach(request *hbone.Request, c *config, t target, st *stream) (*reached, *Refusal) {
-	ctx, cancel := context.WithCancel(request.Context()) // the client's interest may end before the stream does
+// reach connects to an endpoint of a stream's target, in whichever network, or to the workload that it is, until ctx or the stream ends: the client's interest may end before.
+// trace is what the endpoint's proxy is told of the trace; "": nothing.
+func (s *Server) reach(ctx context.Context, trace string, c *config, t target, st *stream) (*reached, *Refusal) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(st.ctx, cancel)()
 	var header hbone.Header
-	if trace := request.Header.Get(headerTrace); trace != "" {
+	if trace != "" {
 		header = hbone.Header{{Name: headerTrace, Value: trace}}
 	}
 	search := reach.Search[*reach.Conn]{
@@ -48,7 +49,11 @@ func (s *Server) reach(request *hbone.Request, c *config, t target, st *stream) 
 		GatewayDown: func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
 		Failed:      func(reach.Plan, *reach.Refusal) { s.metrics.dialFailures.Inc() },
 	}
-	plan, conn, why := search.Connect(ctx, netip.AddrPortFrom(t.vip, t.port))
+	meant := t.vip
+	if !meant.IsValid() { // nobody asked for an address
+		meant = netip.IPv4Unspecified()
+	}
+	plan, conn, why := search.Connect(ctx, netip.AddrPortFrom(meant, t.port))
 	if revoked := st.revoked(); revoked != nil {
 		if why == nil {
 			(&reached{plan, conn}).close()
