@@ -76,6 +76,8 @@ type target struct {
 	vip     netip.Addr      // in our network: the one asked for, or else the service's first; zero if it has none
 	// carries is what is inside the stream: of one to a waypoint, what is expected when it comes, and then what was found. Streams to others are opaque.
 	carries contents
+	// far says that a stream to a waypoint came from another network, whose side has chosen this one: it is for endpoints here.
+	far bool
 	// workload is set instead of service: one that is behind the waypoint by itself. vip is its address then.
 	workload *mesh.Workload
 }

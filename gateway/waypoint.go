@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -51,6 +53,12 @@ func (c *config) namespaceOf(peer mesh.Identity) string {
 		return ""
 	}
 	return peer.Namespace
+}
+
+// far says whether a CONNECT came from another network. It is its source's word, which can but narrow where it goes.
+func (c *config) far(request *hbone.Request) bool {
+	from := request.Header.Get(reach.HeaderNetwork)
+	return from != "" && !strings.EqualFold(from, c.network)
 }
 
 // contents is what is expected inside a stream.
@@ -116,6 +124,7 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 	}
 	defer s.streamQuota.give(peer)
 	defer s.services.give(t.key())
+	t.far = c.far(request)
 	var to *reached
 	if t.carries == opaque { // 200 means connected; of requests each one finds its endpoint
 		if to, refusal = s.reach(request.Context(), request.Header.Get(headerTrace), c, t, st); refusal != nil {
@@ -169,7 +178,7 @@ func (l *listener) inside(request *hbone.Request, c *config, t target, st *strea
 func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayhttp.Visit {
 	key := t.service.Key()
 	return &gatewayhttp.Visit{
-		Peer: peer, Service: key, Port: t.port,
+		Peer: peer, Service: key, Port: t.port, LocalOnly: t.far,
 		Table: func() *gatewayhttp.Table {
 			c := s.config.Load()
 			return c.table(key, t.port, c.namespaceOf(peer))

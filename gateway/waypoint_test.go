@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 // podServing makes pod n, whose node proxy hands each stream to f.
@@ -251,6 +252,53 @@ func TestWaypointPolicies(t *testing.T) {
 	s.configure(waypointOf(func(g *mesh.Gateway) { g.Fronts = nil }))
 	if status, _ := ask(t, till, "/"); status != 0 {
 		t.Errorf("what is not behind the waypoint any more is answered with %d", status)
+	}
+}
+
+// What comes from another network is for endpoints of this one: its side has chosen, and two waypoints that sent requests to each other would never end.
+func TestWaypointServesOtherNetworksHere(t *testing.T) {
+	s := newScene(t, nil)
+	far := podWorkload(2, nil)
+	far.Network, far.Addresses = "east", nil
+	far.NetworkGateway = &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Network: "east", Addr: netip.MustParseAddr("203.0.113.1")}, Port: 15008}
+	s.add(far)
+	for _, of := range []struct {
+		name string
+		app  mesh.AppProtocol
+		want string
+	}{{"requests", mesh.AppHTTP11, "503 no_endpoint"}, {"bytes", mesh.AppTCP, "no_endpoint"}} {
+		s.configure(waypointOf(nil))
+		s.live.Apply(mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{cartKey: cartService(func(svc *mesh.Service) { svc.Ports[0].App = of.app })}})
+		outer := s.outer(15008, clientID)
+		for from, here := range map[string]bool{"EAST": true, "west": false, "": false} {
+			var header hbone.Header
+			if from != "" {
+				header = hbone.Header{{Name: reach.HeaderNetwork, Value: from}}
+			}
+			var got string
+			if of.app == mesh.AppTCP {
+				_, got = s.refusal(outer, authority, header)
+			} else {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				stream, _, err := outer.Open(ctx, authority, header)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = stream.SetDeadline(time.Now().Add(patience))
+				fmt.Fprint(stream, "GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n")
+				response, err := http.ReadResponse(bufio.NewReader(stream), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(response.Body)
+				got = strings.TrimSpace(string(body))
+				stream.Close()
+				cancel()
+			}
+			if (got == of.want) != here { // else the other network's gateway is looked for
+				t.Errorf("%s from %q are answered %q", of.name, from, got)
+			}
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func (s *Server) reach(ctx context.Context, trace string, c *config, t target, s
 		Health: s.health, Random: rand.Uint64N,
 		Decide: func(choice reach.Choice) (reach.Plan, *reach.Refusal) {
 			f := s.from(c, choice)
-			f.IPv6 = t.vip.Is6()
+			f.IPv6, f.LocalOnly = t.vip.Is6(), t.far
 			if t.service == nil {
 				return f.ToWorkload(t.workload, netip.AddrPortFrom(t.vip, t.port), nil), nil
 			}

@@ -62,7 +62,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if failures != nil && left.left <= 0 {
 			break
 		}
-		to, refusal := s.endpoint(b, avoid, left.failed)
+		to, refusal := s.endpoint(visitOf(r.Context()), b, avoid, left.failed)
 		switch {
 		case failures == nil && refusal != nil:
 			return nil, refusal
@@ -99,7 +99,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 }
 
 // endpoint picks one of a backend's endpoints, in our own network or, if there are tunnels, in any, if it can one that has not failed.
-func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out, failed map[string]struct{}) (Endpoint, *Refusal) {
+func (s *Server) endpoint(v *Visit, b *mesh.HTTPBackend, avoid directory.Out, failed map[string]struct{}) (Endpoint, *Refusal) {
 	view := s.o.Directory.Load()
 	service := view.Service(b.Service)
 	none := func(err error) (Endpoint, *Refusal) {
@@ -114,7 +114,7 @@ func (s *Server) endpoint(b *mesh.HTTPBackend, avoid directory.Out, failed map[s
 	}
 	want := directory.Want{
 		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(), failed)},
-		LocalOnly: s.o.Tunnels == nil, Random: rand.Uint64N,
+		LocalOnly: s.o.Tunnels == nil || v != nil && v.LocalOnly, Random: rand.Uint64N,
 	}
 	if s.o.Self != nil {
 		want.Client = s.o.Self()

@@ -18,6 +18,8 @@ type Visit struct {
 	Peer    mesh.Identity
 	Service mesh.ServiceKey
 	Port    uint16
+	// LocalOnly says that requests are for endpoints of our own network only, as another network's side has chosen this one. Otherwise two waypoints could send them to each other for ever.
+	LocalOnly bool
 	// Table gives what routes a request by the configuration of now.
 	Table func() *Table
 	// Admit decides whether the peer may ask anything of the service, AdmitTo of another one that a rule leads to; their errors are the reasons why not.

@@ -25,6 +25,8 @@ type From struct {
 	Workload *mesh.Workload
 	// IPv6 is the family that was asked for; what has an address of it is reached by that one.
 	IPv6 bool
+	// LocalOnly leaves out what is behind other networks' gateways.
+	LocalOnly bool
 	Choice
 }
 
@@ -53,7 +55,7 @@ func (f *From) Service(s *mesh.Service, port uint16) (Plan, *Refusal) {
 func (f *From) Want(s *mesh.Service, port uint16) directory.Want {
 	return directory.Want{
 		Network: f.Network, Client: f.Workload, Service: s, Port: port,
-		IPv6: f.IPv6, Avoid: f.Avoid, Ejected: f.Ejected, Random: f.Random,
+		IPv6: f.IPv6, Avoid: f.Avoid, Ejected: f.Ejected, LocalOnly: f.LocalOnly, Random: f.Random,
 	}
 }
 

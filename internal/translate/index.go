@@ -44,7 +44,7 @@ type index struct {
 	guardsOf     multi[serviceName, world.Key]     // local service → AuthorizationPolicies that target it
 	podsAt       few[netip.Addr, world.Key]        // address → pods, of any cluster
 	vipsAt       few[netip.Addr, world.Key]        // address → local services
-	// By waypoint (a Gateway of our own cluster): what asks for it with labels of its own, and the namespaces that do.
+	// By waypoint: what asks for it with labels of its own, and the namespaces that do. Of other clusters pods do not count.
 	waypointServices   multi[world.Key, serviceName]
 	waypointPods       multi[world.Key, world.Key]
 	waypointNamespaces multi[world.Key, world.Key]
@@ -134,9 +134,11 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
 		t.gateways = true
 		x.foldFront(k, was, now)
-		t.waypointOf(x, k)
 		if k.Cluster == x.config.LocalCluster {
+			t.waypointOf(x, k)
 			t.targeting(x, k.Namespace)
+		} else {
+			t.farWaypointOf(x, k)
 		}
 	})
 	foldInto(x.state.AuthorizationPolicies, d.AuthorizationPolicies, func(k world.Key, was, now *world.AuthorizationPolicy) {
@@ -204,8 +206,8 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if now != nil {
 		after, networkNow = wishOf(now.Labels, k.Cluster, k.Name), now.Labels[world.LabelNetwork]
 	}
+	foldWish(x.waypointNamespaces, k, before, after)
 	if k.Cluster == x.config.LocalCluster {
-		foldWish(x.waypointNamespaces, k, before, after)
 		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
 		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.streams.from[k.Name]) > 0
 	}
@@ -270,11 +272,17 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 			x.namesIn.remove(n.Namespace, n)
 		}
 	}
+	var wished, wishes wish
+	if was != nil {
+		wished = wishOf(was.Labels, k.Cluster, k.Namespace)
+	}
+	if now != nil {
+		wishes = wishOf(now.Labels, k.Cluster, k.Namespace)
+	}
+	foldWish(x.waypointServices, n, wished, wishes)
 	if k.Cluster == x.config.LocalCluster {
 		var before, after []string
-		var wished, wishes wish
 		if was != nil {
-			wished = wishOf(was.Labels, k.Cluster, k.Namespace)
 			before = was.Ingress
 			for _, a := range was.Addresses {
 				x.vipsAt.remove(a, k)
@@ -282,14 +290,12 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 			}
 		}
 		if now != nil {
-			wishes = wishOf(now.Labels, k.Cluster, k.Namespace)
 			after = now.Ingress
 			for _, a := range now.Addresses {
 				x.vipsAt.add(a, k)
 				t.claimants(x, k.Cluster, a)
 			}
 		}
-		foldWish(x.waypointServices, n, wished, wishes)
 		for _, a := range before {
 			x.ingress.remove(a, k)
 			t.claimantsOf(x, k.Cluster, a)

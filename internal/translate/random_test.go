@@ -97,7 +97,11 @@ func (g generator) object() world.Object {
 	case n < 72:
 		return &world.Node{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"n1", "n2"})}, Locality: mesh.Locality{Region: pick(g, []string{"", "eu", "us"}), Zone: pick(g, []string{"", "1"}), Subzone: pick(g, []string{"", "a"})}, Addresses: pick(g, [][]netip.Addr{nil, {netip.MustParseAddr("192.0.2.1")}, {netip.MustParseAddr("192.0.2.2")}})}
 	case n < 80:
-		return g.gateway()
+		gateway := g.gateway()
+		if gateway.Cluster != testConfig.LocalCluster && g.chance(20) {
+			gateway.Name = AutomaticWaypoint
+		}
+		return gateway
 	case n < 84:
 		return &world.GatewayClass{Key: world.Key{Cluster: pick(g, someClusters), Name: pick(g, []string{"eastwest", "waypoint", "other"})},
 			Controller: pick(g, []string{ControllerName, ControllerName, "example.com/other"}), HasParameters: g.chance(10), InboundBinding: pick(g, someBindings)}

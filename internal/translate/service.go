@@ -103,14 +103,19 @@ func (x *index) takingPart(own *world.Service, remotes []*world.Service) []*worl
 	return append(slices.Clone(remotes), own)
 }
 
-// sans are the identities that may be at the far end of a tunnel through a gateway. Pods that are told one by one have their identity with them.
+// sans are the identities that may be at the far end of a tunnel through a gateway: of pods, and of the waypoint in front of them. Pods that are told one by one have their identity with them.
 func (x *index) sans(n serviceName, definitions []*world.Service) []string {
 	out := set[string]{}
 	for _, s := range definitions {
+		across := false
 		for p := range x.places(s.Cluster, n) {
 			if x.across(p.network) {
+				across = true
 				out.add(mesh.Identity{TrustDomain: x.trustDomain(s.Cluster), Namespace: n.Namespace, ServiceAccount: p.account}.String())
 			}
+		}
+		if waypoint, ok := x.farWaypoint(s); ok && across {
+			out.add(waypoint.String())
 		}
 	}
 	return slices.Sorted(maps.Keys(out))

@@ -57,6 +57,46 @@ func (n *Node) gatewayPod(name, pod string) (g *Gateway, err error) {
 	return g, err
 }
 
+// StartWaypoint adds a waypoint to the node's cluster, for services of all namespaces, and its process on the node. It does not wait for anything; node proxies know of
+// it with the next Publish.
+func (n *Node) StartWaypoint(ctx context.Context, name string) (*Gateway, error) {
+	g, err := n.gatewayPod(name, name)
+	if err != nil {
+		return nil, err
+	}
+	// Gateways of other clusters are reached from here, too.
+	if g.Address, err = n.Cluster.rig.OnFabric(g.Pod.Space, "fabric"); err != nil {
+		return nil, err
+	}
+	n.Cluster.putWaypoint(name, g.Pod)
+	return g, g.Restart(ctx)
+}
+
+// putWaypoint adds a waypoint, and the Service that leads to its pod.
+func (c *Cluster) putWaypoint(name string, pod *Pod) {
+	own := *pod.object
+	own.Key, own.Captured, own.Labels = c.key(SystemNamespace, pod.Name), true, map[string]string{translate.LabelGatewayName: name}
+	c.services++
+	at := netip.AddrFrom4([4]byte{10, 96, 0, c.services})
+	c.rig.Put(
+		&own,
+		&world.GatewayClass{Key: c.key("", translate.ClassWaypoint), Controller: translate.ControllerName},
+		&world.Gateway{
+			Key: c.key(SystemNamespace, name), Class: translate.ClassWaypoint, Network: c.Name, ServiceAccount: name, Created: 1,
+			Listeners: []world.Listener{{Name: "mesh", Port: gatewayPort, Protocol: "HBONE", RoutesFrom: "All"}},
+			Status:    []world.GatewayAddress{{Type: "IPAddress", Value: at.String()}},
+		},
+		&world.Service{
+			Key: c.key(SystemNamespace, name), Labels: own.Labels, Addresses: []netip.Addr{at}, Created: int64(c.services),
+			Ports: []world.ServicePort{{Name: "mesh", Port: gatewayPort, Target: gatewayPort}},
+		},
+		&world.EndpointSlice{
+			Key: c.key(SystemNamespace, name+"-1"), Service: name, Ports: []world.EndpointPort{{Name: "mesh", Port: gatewayPort}},
+			Endpoints: []world.Endpoint{{Pod: own.Name, Addresses: own.Addresses, Node: own.Node, Ready: true}},
+		},
+	)
+}
+
 // putGateway adds an east-west Gateway of the node's network at an address.
 func (n *Node) putGateway(name string, at netip.Addr) {
 	const class = "eastwest"
