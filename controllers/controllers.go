@@ -264,6 +264,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		optional(&gatewayv1.Gateway{}, newAutomaticWaypoints(c, p.pipeline.WantsWaypoint, p.pipeline.Ready()), p.inboxes.waypoints),
 		roots.SetupWithManager(mgr, p.inboxes.roots),
 		optional(&gatewayv1.GatewayClass{}, newGatewayClassStatus(c), newInbox()),
+		optional(&gatewayv1.Gateway{}, &classKeeper{c}, newInbox()),
 		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline), p.inboxes.gateways),
 		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.routes),
 		optional(&gatewayv1.GRPCRoute{}, newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.grpcRoutes),
