@@ -266,6 +266,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		optional(&gatewayv1.GatewayClass{}, newGatewayClassStatus(c), newInbox()),
 		optional(&gatewayv1.Gateway{}, &classKeeper{c}, newInbox()),
 		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline), p.inboxes.gateways),
+		optional(&gatewayv1.ListenerSet{}, newListenerSetStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.sets),
 		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.routes),
 		optional(&gatewayv1.GRPCRoute{}, newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.grpcRoutes),
 		optional(&gatewayv1.TLSRoute{}, newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.tlsRoutes),

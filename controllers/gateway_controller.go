@@ -203,7 +203,7 @@ func (r *GatewayReconciler) dropForeignPorts(ctx context.Context, plan *translat
 	}
 	if len(service.Spec.Ports) == 0 { // a Service must have one; apply makes it agree in the rest
 		l := plan.Listeners[0]
-		service.Spec.Ports = []corev1.ServicePort{{Name: portName(l), Port: int32(l.Port), TargetPort: intstr.FromInt32(int32(l.Bind)), Protocol: protocolOf(l)}}
+		service.Spec.Ports = []corev1.ServicePort{{Name: portName(l, plan.Listeners), Port: int32(l.Port), TargetPort: intstr.FromInt32(int32(l.Bind)), Protocol: protocolOf(l)}}
 	}
 	if err := r.client.Patch(ctx, &service, client.MergeFrom(before), fieldOwner); err != nil {
 		return fmt.Errorf("take foreign ports out of Service %s/%s: %w", service.Namespace, service.Name, err)

@@ -11,13 +11,13 @@ import (
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes, tcpRoutes, udpRoutes, waypoints *inbox
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes, tcpRoutes, udpRoutes, sets, waypoints *inbox
 }
 
 func newInboxes() inboxes {
 	return inboxes{
 		gateways: newInbox(), plans: newInbox(), scopes: newInbox(), remotes: newInbox(), services: newInbox(), policies: newInbox(), peers: newInbox(),
-		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(), tcpRoutes: newInbox(), udpRoutes: newInbox(), waypoints: newInbox(),
+		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(), tcpRoutes: newInbox(), udpRoutes: newInbox(), sets: newInbox(), waypoints: newInbox(),
 	}
 }
 
@@ -32,6 +32,8 @@ func (p *plane) translated(c translate.Change) {
 		switch ref.Kind {
 		case world.KindGateway:
 			p.inboxes.gateways.add(name)
+		case world.KindListenerSet:
+			p.inboxes.sets.add(name)
 		case world.KindHTTPRoute:
 			p.inboxes.routes.add(name)
 		case world.KindGRPCRoute:
@@ -55,7 +57,15 @@ func (p *plane) translated(c translate.Change) {
 		}
 	}
 	p.secrets.Want(c.Secrets)
-	for key := range c.Listeners {
+	for ref := range c.Listeners {
+		name := types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
+		if ref.Kind == world.KindListenerSet {
+			p.inboxes.sets.add(name)
+		} else {
+			p.inboxes.gateways.add(name)
+		}
+	}
+	for key := range c.AttachedSets {
 		p.inboxes.gateways.add(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
 	}
 	for key := range c.GatewayAddresses {

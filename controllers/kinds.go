@@ -54,6 +54,7 @@ func remoteKinds() []watched {
 // localKinds are read from our own cluster. RemoteClusters are not among them: which of them count is for a plan to say.
 func localKinds() []watched {
 	return append(remoteKinds(),
+		kindOf[gatewayv1.ListenerSet](world.KindListenerSet, true),
 		kindOf[gatewayv1.HTTPRoute](world.KindHTTPRoute, true),
 		kindOf[gatewayv1.GRPCRoute](world.KindGRPCRoute, true),
 		kindOf[gatewayv1.TLSRoute](world.KindTLSRoute, true),

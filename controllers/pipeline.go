@@ -67,7 +67,8 @@ type results struct {
 	remotes   map[world.Cluster]translate.RemoteCount
 	vips      map[mesh.ServiceKey]world.Cluster
 	serving   map[mesh.GatewayKey]struct{}
-	listeners map[world.Key][]translate.ListenerState
+	listeners map[world.ObjectRef][]translate.ListenerState
+	sets      map[world.Key]int
 	waypoints map[string]struct{} // namespaces that want an automatic one
 }
 
@@ -84,7 +85,8 @@ func NewPipeline(store *world.Store, config world.Config, publish publisher, kno
 			remotes:   map[world.Cluster]translate.RemoteCount{},
 			vips:      map[mesh.ServiceKey]world.Cluster{},
 			serving:   map[mesh.GatewayKey]struct{}{},
-			listeners: map[world.Key][]translate.ListenerState{},
+			listeners: map[world.ObjectRef][]translate.ListenerState{},
+			sets:      map[world.Key]int{},
 			waypoints: map[string]struct{}{},
 		},
 	}
@@ -192,8 +194,11 @@ func (p *Pipeline) apply(delta world.Delta) {
 	for key, a := range change.GatewayAddresses {
 		setPointer(r.addresses, key, a)
 	}
-	for key, l := range change.Listeners {
-		setPointer(r.listeners, key, l)
+	for ref, l := range change.Listeners {
+		setPointer(r.listeners, ref, l)
+	}
+	for key, n := range change.AttachedSets {
+		setPointer(r.sets, key, n)
 	}
 	for key, s := range change.Scopes {
 		setPointer(r.scopes, key, s)
@@ -268,11 +273,19 @@ func (p *Pipeline) Addresses(namespace, name string) ([]world.GatewayAddress, bo
 	return a, ok
 }
 
-// Listeners of a local Gateway of ours, in their order.
-func (p *Pipeline) Listeners(namespace, name string) []translate.ListenerState {
+// Listeners of a local Gateway of ours, or of a ListenerSet of one, in their order.
+func (p *Pipeline) Listeners(kind world.Kind, namespace, name string) []translate.ListenerState {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.results.listeners[p.key(namespace, name)]
+	return p.results.listeners[world.ObjectRef{Kind: kind, Key: p.key(namespace, name)}]
+}
+
+// AttachedSets counts the accepted ListenerSets of a local Gateway of ours; false if none names it.
+func (p *Pipeline) AttachedSets(namespace, name string) (int, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	n, ok := p.results.sets[p.key(namespace, name)]
+	return n, ok
 }
 
 // Scope gives the status of a ServiceScope; false if it was not translated yet.

@@ -5,6 +5,7 @@ package controllers
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -111,7 +112,7 @@ func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
 		WithIPFamilyPolicy(corev1.IPFamilyPolicyPreferDualStack)
 	kind := corev1.ServiceType(p.plan.ServiceType)
 	for _, l := range p.plan.Listeners {
-		port := corev1ac.ServicePort().WithName(portName(l)).
+		port := corev1ac.ServicePort().WithName(portName(l, p.plan.Listeners)).
 			WithPort(int32(l.Port)).WithTargetPort(intstr.FromInt32(int32(l.Bind))).WithProtocol(protocolOf(l))
 		if n := translate.NodePortOf(l.Port); n != 0 && kind == corev1.ServiceTypeNodePort {
 			port.WithNodePort(n)
@@ -153,15 +154,20 @@ func protocolOf(l mesh.Listener) corev1.Protocol {
 	return corev1.ProtocolTCP
 }
 
-// portName makes a Service's port name, which is a label of at most 63 characters, of a listener's name, which may be longer.
-func portName(l mesh.Listener) string {
-	switch {
-	case len(l.Name) <= 63 && !strings.Contains(l.Name, "."):
+// portName makes a Service's port name, which is a label of at most 63 characters, of a listener's name, which may be longer, or that of a ListenerSet's, which
+// says whose it is. No two of all have the same.
+func portName(l mesh.Listener, all []mesh.Listener) string {
+	if len(l.Name) <= 63 && !strings.ContainsAny(l.Name, "./") {
 		return l.Name
-	case l.Protocol == mesh.ListenerUDP: // a port may be for both
-		return fmt.Sprintf("udp-%d", l.Port)
 	}
-	return fmt.Sprintf("port-%d", l.Port)
+	name := fmt.Sprintf("port-%d", l.Port)
+	if l.Protocol == mesh.ListenerUDP { // a port may be for both
+		name = fmt.Sprintf("udp-%d", l.Port)
+	}
+	for slices.ContainsFunc(all, func(other mesh.Listener) bool { return other.Name == name }) {
+		name += "x"
+	}
+	return name
 }
 
 func (p provisioner) disruptionBudget() *policyv1ac.PodDisruptionBudgetApplyConfiguration {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -68,7 +69,8 @@ type findings interface {
 	Addresses(namespace, name string) ([]world.GatewayAddress, bool)
 	Scope(name string) (translate.ScopeStatus, bool)
 	Remote(id world.Cluster) translate.RemoteCount
-	Listeners(namespace, name string) []translate.ListenerState
+	Listeners(kind world.Kind, namespace, name string) []translate.ListenerState
+	AttachedSets(namespace, name string) (int, bool)
 }
 
 func newGatewayStatus(c client.Client, p findings) *statusWriter {
@@ -102,32 +104,49 @@ func fillGateway(g *gatewayv1.Gateway, p findings) {
 	}
 	g.Status.Addresses = status
 
-	states := p.Listeners(g.Namespace, g.Name)
+	states := p.Listeners(world.KindGateway, g.Namespace, g.Name)
 	var listeners []gatewayv1.ListenerStatus
 	for _, l := range g.Spec.Listeners {
 		entry := gatewayv1.ListenerStatus{Name: l.Name}
 		if i := slices.IndexFunc(g.Status.Listeners, func(s gatewayv1.ListenerStatus) bool { return s.Name == l.Name }); i >= 0 {
 			entry.Conditions = g.Status.Listeners[i].Conditions
 		}
-		entry.SupportedKinds = []gatewayv1.RouteGroupKind{}
-		if i := slices.IndexFunc(states, func(s translate.ListenerState) bool { return s.Name == string(l.Name) }); i >= 0 {
-			entry.AttachedRoutes = clampCount(states[i].Attached)
-			for _, k := range states[i].Kinds {
-				group, kind, _ := strings.Cut(k, "/")
-				entry.SupportedKinds = append(entry.SupportedKinds, gatewayv1.RouteGroupKind{Group: (*gatewayv1.Group)(&group), Kind: gatewayv1.Kind(kind)})
-			}
-		}
-		own := of(all, string(l.Name))
-		for i := range own {
-			own[i].Listener = ""
-		}
-		if entry.Conditions == nil {
-			entry.Conditions = []metav1.Condition{}
-		}
-		applyFindings(&entry.Conditions, own, g.Generation, listenerTypes...)
+		entry.SupportedKinds, entry.AttachedRoutes = listenerState(states, string(l.Name))
+		applyListener(&entry.Conditions, all, string(l.Name), g.Generation)
 		listeners = append(listeners, entry)
 	}
 	g.Status.Listeners = listeners
+
+	g.Status.AttachedListenerSets = nil
+	if n, any := p.AttachedSets(g.Namespace, g.Name); any {
+		g.Status.AttachedListenerSets = ptr.To(clampCount(n))
+	}
+}
+
+// listenerState is the part of a listener's status that is no condition.
+func listenerState(states []translate.ListenerState, name string) (kinds []gatewayv1.RouteGroupKind, attached int32) {
+	kinds = []gatewayv1.RouteGroupKind{}
+	i := slices.IndexFunc(states, func(s translate.ListenerState) bool { return s.Name == name })
+	if i < 0 {
+		return kinds, 0
+	}
+	for _, k := range states[i].Kinds {
+		group, kind, _ := strings.Cut(k, "/")
+		kinds = append(kinds, gatewayv1.RouteGroupKind{Group: (*gatewayv1.Group)(&group), Kind: gatewayv1.Kind(kind)})
+	}
+	return kinds, clampCount(states[i].Attached)
+}
+
+// applyListener is applyFindings for those about one listener. Conditions are never null.
+func applyListener(conditions *[]metav1.Condition, all []translate.Finding, name string, generation int64) {
+	own := of(all, name)
+	for i := range own {
+		own[i].Listener = ""
+	}
+	if *conditions == nil {
+		*conditions = []metav1.Condition{}
+	}
+	applyFindings(conditions, own, generation, listenerTypes...)
 }
 
 func newServiceScopeStatus(c client.Client, p findings) *statusWriter {

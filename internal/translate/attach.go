@@ -54,7 +54,7 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 		}
 		var out []Finding
 		for i, p := range parents {
-			if g := gateOf(ref, p, gates); g != nil && !slices.Contains(parents[:i], p) {
+			if g := x.gateOf(ref, p, gates); g != nil && !slices.Contains(parents[:i], p) {
 				out = append(out, attach(p, g)...)
 			}
 		}
@@ -89,12 +89,21 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	}
 }
 
-// gateOf is the Gateway of ours that is a route's parent; nil: the parent is something else.
-func gateOf(ref world.ObjectRef, p world.RouteParent, gates map[world.Key]*gate) *gate {
-	if p.Group != gatewayv1.GroupName || p.Kind != string(world.KindGateway) {
+// gateOf is the Gateway of ours that is a route's parent, or whose ListenerSet is; nil: the parent is something else.
+func (x *index) gateOf(ref world.ObjectRef, p world.RouteParent, gates map[world.Key]*gate) *gate {
+	if p.Group != gatewayv1.GroupName {
 		return nil
 	}
-	return gates[ref.In(p.Namespace, p.Name)]
+	k := ref.In(p.Namespace, p.Name)
+	switch world.Kind(p.Kind) {
+	case world.KindGateway:
+		return gates[k]
+	case world.KindListenerSet:
+		if s := x.state.ListenerSets[k]; s != nil {
+			return gates[s.Gateway]
+		}
+	}
+	return nil
 }
 
 // attach judges a route at one of its parents, and attaches it to the listeners that it fits.
@@ -146,27 +155,36 @@ func findingAt(p world.RouteParent, generation int64) func(kind string, holds bo
 // fitting are the listeners that a route attaches to by one of its parents, or why there are none.
 func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RouteParent, g *gate) (at []int, reason, message string) {
 	var named, allowed []int
-	for i, v := range g.verdicts {
+	member := false
+	for i := range g.verdicts {
+		v := &g.verdicts[i]
+		if !v.under(p) {
+			continue
+		}
+		member = true
 		l := v.listener
 		if p.Section != "" && l.Name != p.Section || p.Port != 0 && l.Port != p.Port {
 			continue
 		}
 		named = append(named, i)
-		if slices.Contains(v.kinds, routeKind(r.Kind)) && x.admits(g.gateway, l, r.Namespace) {
+		if slices.Contains(v.kinds, routeKind(r.Kind)) && x.admits(v.home(g.gateway), l, r.Namespace) {
 			allowed = append(allowed, i)
 		}
 	}
-	name := p.Namespace + "/" + p.Name
+	name := p.Kind + " " + p.Namespace + "/" + p.Name
+	if !member {
+		return nil, string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("%s has no listeners at its Gateway; see its conditions", name)
+	}
 	if len(named) == 0 {
 		wanted := fmt.Sprintf("named %q", p.Section)
 		if p.Port != 0 {
 			wanted = strings.TrimPrefix(wanted+fmt.Sprintf(" with port %d", p.Port), `named "" `)
 		}
-		return nil, string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("Gateway %s has no listener %s", name, wanted)
+		return nil, string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("%s has no listener %s", name, wanted)
 	}
 	if len(allowed) == 0 {
 		return nil, string(gatewayv1.RouteReasonNotAllowedByListeners),
-			fmt.Sprintf("no listener of Gateway %s takes %ss of namespace %s: see allowedRoutes and protocol of its listeners", name, r.Kind, r.Namespace)
+			fmt.Sprintf("no listener of %s takes %ss of namespace %s: see allowedRoutes and protocol of its listeners", name, r.Kind, r.Namespace)
 	}
 	for _, i := range allowed {
 		if anyMeets(g.verdicts[i].listener.Hostname, hostnames) {
@@ -175,7 +193,7 @@ func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RoutePare
 	}
 	if len(at) == 0 {
 		return nil, string(gatewayv1.RouteReasonNoMatchingListenerHostname),
-			fmt.Sprintf("hostnames: no listener of Gateway %s that takes the route has a hostname in common with it", name)
+			fmt.Sprintf("hostnames: no listener of %s that takes the route has a hostname in common with it", name)
 	}
 	return at, "", ""
 }
@@ -206,12 +224,13 @@ func meets(a, b string) bool {
 // meshListeners are what a Gateway's process is told of its valid listeners.
 func (x *index) meshListeners(g *gate) []mesh.Listener {
 	var out []mesh.Listener
-	for i, v := range g.verdicts {
+	for i := range g.verdicts {
+		v := &g.verdicts[i]
 		if v.reason != "" {
 			continue
 		}
 		out = append(out, mesh.Listener{
-			Name: v.listener.Name, Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
+			Name: v.name(), Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
 			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: g.stream[i],
 		})
 	}
@@ -240,13 +259,19 @@ func portsOf(listeners []mesh.Listener) []mesh.Listener {
 
 func isUDP(l mesh.Listener) bool { return l.Protocol == mesh.ListenerUDP }
 
-// states are the parts of listeners' status that are no conditions.
+// states are the parts of the status of a Gateway's own listeners that are no conditions.
 func (g *gate) states() []ListenerState {
 	out := make([]ListenerState, 0, len(g.verdicts))
-	for _, v := range g.verdicts {
-		out = append(out, ListenerState{v.listener.Name, v.kinds, v.attached})
+	for i := range g.verdicts {
+		if v := &g.verdicts[i]; v.set == nil {
+			out = append(out, v.state())
+		}
 	}
 	return out
+}
+
+func (v *listenerVerdict) state() ListenerState {
+	return ListenerState{v.listener.Name, v.kinds, v.attached}
 }
 
 // wantedSecrets are those that listeners of our Gateways may refer to, sorted.

@@ -37,7 +37,7 @@ func NewEngine(c world.Config) *Engine {
 		out: Output{
 			Mesh: mesh.NewSnapshot(), Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key][]world.GatewayAddress{}, Scopes: map[world.Key]ScopeStatus{},
-			Remotes: map[world.Cluster]RemoteCount{}, Listeners: map[world.Key][]ListenerState{},
+			Remotes: map[world.Cluster]RemoteCount{}, Listeners: map[world.ObjectRef][]ListenerState{}, AttachedSets: map[world.Key]int{},
 		},
 	}
 	e.x.answerOf = func(n serviceName) *answer { return e.answers[n] }
@@ -68,7 +68,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 			Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key]*[]world.GatewayAddress{}, Scopes: map[world.Key]*ScopeStatus{},
 			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey]world.Cluster{},
-			Listeners: map[world.Key]*[]ListenerState{}, Secrets: map[world.Key]bool{}, Waypoints: map[string]bool{},
+			Listeners: map[world.ObjectRef]*[]ListenerState{}, AttachedSets: map[world.Key]*int{}, Secrets: map[world.Key]bool{}, Waypoints: map[string]bool{},
 		},
 	}
 	if t.gateways {

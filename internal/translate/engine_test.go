@@ -55,6 +55,7 @@ func (m *mirror) apply(c Change) {
 	follow(m.out.Scopes, c.Scopes)
 	follow(m.out.Remotes, c.Remotes)
 	follow(m.out.Listeners, c.Listeners)
+	follow(m.out.AttachedSets, c.AttachedSets)
 	for k, want := range c.Secrets {
 		if want {
 			m.secrets.add(k)

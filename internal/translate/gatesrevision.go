@@ -47,7 +47,8 @@ func (r *revision) gateways(before gateways) {
 			r.change.Gateways[k] = *plan
 		}
 	})
-	keepUp(e.out.Listeners, now.listeners, same, func(k world.Key, l *[]ListenerState) { r.change.Listeners[k] = l })
+	keepUp(e.out.Listeners, now.listeners, same, func(ref world.ObjectRef, l *[]ListenerState) { r.change.Listeners[ref] = l })
+	keepUp(e.out.AttachedSets, now.sets, same, func(k world.Key, n *int) { r.change.AttachedSets[k] = n })
 	keepUp(e.out.GatewayAddresses, now.addresses, slices.Equal, func(k world.Key, a *[]world.GatewayAddress) { r.change.GatewayAddresses[k] = a })
 	for k := range before.secrets {
 		if !now.secrets.has(k) {

@@ -59,8 +59,9 @@ type gateways struct {
 	plans     map[world.Key]*GatewayPlan
 	addresses map[world.Key][]world.GatewayAddress
 	configs   map[mesh.GatewayKey]*mesh.Gateway // without what they export and whom they let in
-	listeners map[world.Key][]ListenerState
-	secrets   set[world.Key] // that listeners may refer to
+	listeners map[world.ObjectRef][]ListenerState
+	sets      map[world.Key]int // ListenerSets that are accepted, of Gateways that are named by any
+	secrets   set[world.Key]    // that listeners may refer to
 }
 
 // serving are the classes of those that are served.
@@ -77,7 +78,7 @@ func (x *index) gateways() gateways {
 	out := gateways{
 		findings: map[world.ObjectRef][]Finding{}, plans: map[world.Key]*GatewayPlan{},
 		addresses: map[world.Key][]world.GatewayAddress{}, configs: map[mesh.GatewayKey]*mesh.Gateway{},
-		listeners: map[world.Key][]ListenerState{}, secrets: set[world.Key]{},
+		listeners: map[world.ObjectRef][]ListenerState{}, sets: map[world.Key]int{}, secrets: set[world.Key]{},
 	}
 	var ours []*world.Gateway
 	for k, g := range x.state.Gateways {
@@ -102,14 +103,16 @@ func (x *index) gateways() gateways {
 	taken := map[string]world.Key{}
 	for _, g := range ours {
 		x.gateway(gates[g.Key], taken, out)
+		x.listenerSets(gates[g.Key], out)
 	}
+	x.orphans(out.findings)
 	return out
 }
 
 func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	g, verdicts := at.gateway, at.verdicts
 	ref := g.Ref()
-	out.listeners[g.Key] = at.states()
+	out.listeners[ref] = at.states()
 	add := func(listener, kind string, holds bool, reason, message string) {
 		f := Finding{Listener: listener, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: g.Generation}
 		if holds {
@@ -137,18 +140,20 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		add("", programmed, false, string(gatewayv1.GatewayReasonInvalid), "the Gateway is not accepted: "+message)
 	}
 
-	valid := 0
-	for _, v := range verdicts {
-		if v.reason == "" {
-			valid++
+	valid, own := 0, 0 // of all that it serves, and of its own listeners
+	for i := range verdicts {
+		if v := &verdicts[i]; v.reason == "" {
+			if valid++; v.set == nil {
+				own++
+			}
 		}
 	}
 	problem := x.gatewayProblem(g)
 	if problem == nil && valid > 0 && !unmanaged(g) {
 		problem = x.nameTaken(g)
 	}
-	for _, v := range verdicts {
-		v.report(add, problem == nil)
+	for i := range g.Listeners {
+		verdicts[i].report(add, problem == nil)
 	}
 	if problem != nil {
 		refuse(problem.reason, problem.message)
@@ -158,9 +163,9 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	case valid == 0:
 		refuse(gatewayv1.GatewayReasonListenersNotValid, "no listener is valid; see the listeners' conditions")
 		return
-	case valid < len(verdicts):
+	case own < len(g.Listeners):
 		add("", accepted, true, string(gatewayv1.GatewayReasonListenersNotValid),
-			fmt.Sprintf("%d of %d listeners are valid and served; see the listeners' conditions", valid, len(verdicts)))
+			fmt.Sprintf("%d of %d listeners are valid and served; see the listeners' conditions", own, len(g.Listeners)))
 	default:
 		add("", accepted, true, string(gatewayv1.GatewayReasonAccepted), "the Gateway is served")
 	}

@@ -71,6 +71,8 @@ type index struct {
 	routesAt   multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
 	attached   map[serviceName][]*attachment       // of the Services that were asked for since they or those routes changed
 	streams    streams                             // those that look at connections or datagrams only
+	setsFor    multi[world.Key, world.Key]         // Gateway, which may not be there → ListenerSets for it
+	setsIn     multi[string, world.Key]            // namespace's name → ListenerSets in it
 	grantsIn   multi[string, world.Key]            // namespace's name → ReferenceGrants in it
 	routes     map[world.ObjectRef]*compiledRoute  // those that were asked for since they changed
 
@@ -91,7 +93,7 @@ func newIndex(c world.Config) *index {
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
-		grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName][]*attachment{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
+		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName][]*attachment{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
 	}
 }
 
@@ -150,6 +152,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 		t.peers = true
 	})
 	foldInto(x.state.Overlays, d.Overlays, func(k world.Key, was, now *world.Overlay) { x.foldOverlay(k, t) })
+	foldInto(x.state.ListenerSets, d.ListenerSets, func(k world.Key, was, now *world.ListenerSet) { x.foldListenerSet(k, was, now, t) })
 	foldInto(x.state.HTTPRoutes, d.HTTPRoutes, func(k world.Key, was, now *world.HTTPRoute) {
 		x.foldRoute(world.ObjectRef{Kind: world.KindHTTPRoute, Key: k}, was, now, t)
 	})
@@ -209,7 +212,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	foldWish(x.waypointNamespaces, k, before, after)
 	if k.Cluster == x.config.LocalCluster {
 		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
-		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.streams.from[k.Name]) > 0
+		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.streams.from[k.Name])+len(x.setsIn[k.Name]) > 0
 	}
 	for n := range x.namesIn[k.Name] {
 		t.names.add(n)

@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,6 +18,7 @@ import (
 // listenerVerdict is what is wrong with a listener, if anything.
 type listenerVerdict struct {
 	listener world.Listener
+	set      *world.ListenerSet                // that it is of; nil: the Gateway itself
 	reason   gatewayv1.ListenerConditionReason // of Accepted=False; empty: accepted
 	message  string
 	conflict gatewayv1.ListenerConditionReason // of Conflicted=True; empty: none
@@ -51,7 +53,7 @@ func servedAs(g *world.Gateway, l world.Listener) mesh.ListenerProtocol {
 	return protocolOf(l)
 }
 
-// judgeListeners looks at a Gateway's listeners. Secrets that they may refer to are noted as wanted.
+// judgeListeners looks at a Gateway's listeners, its own first and then those of its ListenerSets. Secrets that they may refer to are noted as wanted.
 func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []listenerVerdict {
 	listeners := g.Listeners
 	out := make([]listenerVerdict, len(listeners))
@@ -71,18 +73,15 @@ func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []liste
 		if out[i].reason == "" {
 			out[i].reason, out[i].message = judgeListener(g, l)
 		}
-		if l.Protocol == protocolHTTPS || protocolOf(l) == mesh.ListenerTLSTerminate {
-			out[i].certificates, out[i].refs = x.certificates(g, l, secrets)
-			out[i].unproved = len(out[i].certificates) == 0
-		}
+		out[i].prove(x, g.Ref(), secrets)
 		out[i].judgeKinds()
 	}
-	return out
+	return x.judgeSets(g, out, secrets)
 }
 
 // clash says whether two listeners cannot share a port.
 func clash(a, b world.Listener) bool {
-	if a.Port != b.Port || (a.Protocol == protocolUDP) != (b.Protocol == protocolUDP) {
+	if a.Port != b.Port || !sameTransport(a, b) {
 		return false
 	}
 	if a.Protocol != b.Protocol {
@@ -204,7 +203,11 @@ func (v listenerVerdict) report(add func(listener, kind string, holds bool, reas
 	case ok:
 		add(name, programmed, false, string(gatewayv1.ListenerReasonPending), "the Gateway is not accepted")
 	default:
-		add(name, programmed, false, string(gatewayv1.ListenerReasonInvalid), v.message)
+		reason := gatewayv1.ListenerReasonInvalid
+		if v.set != nil { // of a set the API names the conflict here, too
+			reason = cmp.Or(v.conflict, reason)
+		}
+		add(name, programmed, false, string(reason), v.message)
 	}
 	if v.refs.reason == "" {
 		add(name, resolvedRefs, true, string(gatewayv1.ListenerReasonResolvedRefs), "the listener refers to nothing that is missing")

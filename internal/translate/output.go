@@ -104,8 +104,10 @@ type Output struct {
 	Remotes map[world.Cluster]RemoteCount
 	// WantVIPs are the services that need an address of ours, and for each the cluster that it is for: the first by name of those that have the service.
 	WantVIPs map[mesh.ServiceKey]world.Cluster
-	// Listeners holds an entry per Gateway of ours, with its listeners in their order.
-	Listeners map[world.Key][]ListenerState
+	// Listeners holds an entry per Gateway of ours and per ListenerSet that one lets in, with its listeners in their order.
+	Listeners map[world.ObjectRef][]ListenerState
+	// AttachedSets counts the ListenerSets that are accepted; it holds an entry per Gateway of ours that any names.
+	AttachedSets map[world.Key]int
 	// WantWaypoints are the namespaces of our own cluster that need a Gateway AutomaticWaypoint, sorted: Services are to be behind it.
 	WantWaypoints []string
 	// WantSecrets are those that listeners of our Gateways refer to, and may, sorted.
@@ -121,12 +123,13 @@ type Change struct {
 	Scopes           map[world.Key]*ScopeStatus
 	Remotes          map[world.Cluster]*RemoteCount
 	VIPs             map[mesh.ServiceKey]world.Cluster // which cluster it is for now; empty: wanted no longer
-	Listeners        map[world.Key]*[]ListenerState
+	Listeners        map[world.ObjectRef]*[]ListenerState
+	AttachedSets     map[world.Key]*int
 	Secrets          map[world.Key]bool // true: wanted now, false: wanted no longer
 	Waypoints        map[string]bool    // the same of namespaces' automatic waypoints
 }
 
 // Empty says that nothing changed.
 func (c Change) Empty() bool {
-	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs)+len(c.Listeners)+len(c.Secrets)+len(c.Waypoints) == 0
+	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs)+len(c.Listeners)+len(c.AttachedSets)+len(c.Secrets)+len(c.Waypoints) == 0
 }

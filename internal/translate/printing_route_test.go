@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 // printRouting is what a gateway is told of requests: a line per listener, and one per rule of the routes that they have.
@@ -182,12 +183,19 @@ func printPairs(pairs []mesh.NameValue) string {
 // printListeners is what of listeners' status is no condition; listeners without kinds and routes are not shown.
 func printListeners(o Output) []string {
 	var lines []string
-	for k, listeners := range o.Listeners {
+	for ref, listeners := range o.Listeners {
+		k := ref.Key.String()
+		if ref.Kind != world.KindGateway {
+			k = ref.String()
+		}
 		for _, l := range listeners {
 			if len(l.Kinds)+l.Attached > 0 {
 				lines = append(lines, fmt.Sprintf("attached %s %s=%d %s", k, l.Name, l.Attached, strings.Join(l.Kinds, ",")))
 			}
 		}
+	}
+	for k, n := range o.AttachedSets {
+		lines = append(lines, fmt.Sprintf("sets     %s=%d", k, n))
 	}
 	for _, namespace := range o.WantWaypoints {
 		lines = append(lines, "want-waypoint "+namespace)

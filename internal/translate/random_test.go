@@ -251,6 +251,9 @@ func (g generator) gateway() *world.Gateway {
 		Network: pick(g, []string{"", "", "west", "east", "dmz"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
 		Parameters: pick(g, []string{"", "", "", "overlay"}),
 	}
+	if out.SetsFrom = pick(g, []string{"", "None", "Same", "All", "All", "All", "Selector"}); out.SetsFrom == "Selector" {
+		out.SetNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
+	}
 	for i := range 1 + g.IntN(2) {
 		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, protocolHTTP, protocolHTTPS, protocolTLS, protocolTCP, protocolUDP, "SCTP"}),
 			Hostname: pick(g, []string{"", "", "", "a.example.com", "*.example.com"}), HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}

@@ -5,6 +5,7 @@ package translate
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"k8s.io/utils/ptr"
@@ -13,22 +14,24 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-var someSecrets = []string{"cert", "other"}
+var someSecrets, someSets = []string{"cert", "other"}, []string{"set", "set2"}
 
 // routing is a route, or what one or a listener refers to.
 func (g generator) routing() world.Object {
-	switch n := g.IntN(14); {
-	case n < 4:
+	switch n := g.IntN(16); {
+	case n < 2:
+		return g.listenerSet()
+	case n < 6:
 		return g.route()
-	case n < 7:
+	case n < 9:
 		return g.grpcRoute()
-	case n < 10:
+	case n < 12:
 		return pick(g, []func() world.Object{
 			func() world.Object { return g.tlsRoute() },
 			func() world.Object { return &world.TCPRoute{StreamRoute: g.streamRoute()} },
 			func() world.Object { return &world.UDPRoute{StreamRoute: g.streamRoute()} },
 		})()
-	case n < 12:
+	case n < 14:
 		return g.grant()
 	default:
 		out := &world.Secret{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, someSecrets)}, Chain: "chain", PrivateKey: "key"}
@@ -39,6 +42,38 @@ func (g generator) routing() world.Object {
 	}
 }
 
+func (g generator) listenerSet() *world.ListenerSet {
+	out := &world.ListenerSet{
+		Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, someSets)}, Generation: int64(g.IntN(3)), Created: int64(g.IntN(3)),
+		Listeners: g.gateway().Listeners,
+	}
+	if g.chance(95) {
+		out.Gateway = out.In(pick(g, someNamespaces), pick(g, []string{"gw", "gw2"}))
+	}
+	g.attachable(out.Listeners)
+	if g.chance(50) { // one that takes routes, for a Gateway that is there most of the time
+		out.Key.Namespace, out.Name, out.Gateway = "shop", someSets[0], out.In("shop", "gw")
+		out.Listeners = append(out.Listeners[:1], world.Listener{Name: "l1", Port: pick(g, []uint16{81, 443}), Protocol: pick(g, []string{protocolHTTP, protocolTLS}), HasTLS: true, TLSMode: tlsPassthrough, RoutesFrom: "All"})
+	}
+	return out
+}
+
+// attachable makes most listeners valid, and of protocols that routes attach to.
+func (g generator) attachable(listeners []world.Listener) {
+	for i := range listeners {
+		if l := &listeners[i]; g.chance(70) {
+			l.Protocol, l.Port = pick(g, []string{protocolHTTP, protocolHTTP, protocolHTTPS, protocolTLS, protocolTLS, protocolTCP, protocolUDP, protocolUDP}), pick(g, []uint16{80, 443, 8080})
+			l.TLSOptions = nil
+			if l.TLSMode = tlsTerminate; l.Protocol != protocolHTTPS && g.chance(80) {
+				l.TLSMode, l.Certificates = tlsPassthrough, nil
+			}
+			if l.Protocol == protocolTCP || l.Protocol == protocolUDP {
+				l.Hostname = ""
+			}
+		}
+	}
+}
+
 func (g generator) route() *world.HTTPRoute {
 	out := &world.HTTPRoute{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"r1", "r2", "r3"})}, Generation: int64(g.IntN(3)), Created: int64(g.IntN(3))}
 	for range 1 + g.IntN(2) {
@@ -46,7 +81,13 @@ func (g generator) route() *world.HTTPRoute {
 			Group: pick(g, []string{gatewayv1.GroupName, gatewayv1.GroupName, gatewayv1.GroupName, ""}), Kind: "Gateway", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"gw", "gw2"}),
 			Section: pick(g, []string{"", "", "l0", "l1"}), Port: pick(g, []uint16{0, 0, 443}),
 		}
-		if g.chance(35) {
+		switch n := g.IntN(100); {
+		case n < 15:
+			p.Kind, p.Name, p.Section = "ListenerSet", pick(g, someSets), pick(g, []string{"", "", "", "l0"})
+			if g.chance(50) {
+				p.Namespace, p.Name = "shop", someSets[0]
+			}
+		case n < 50:
 			p.Group, p.Kind, p.Name, p.Section, p.Port = "", "Service", pick(g, someServices), pick(g, []string{"", "", "", "http"}), pick(g, []uint16{0, 0, 80, 81})
 		}
 		out.Parents = append(out.Parents, p)
@@ -54,6 +95,10 @@ func (g generator) route() *world.HTTPRoute {
 	out.Hostnames = pick(g, [][]string{nil, {"a.example.com"}, {"*.example.com", "b.example.org"}})
 	for range g.IntN(3) {
 		out.Rules = append(out.Rules, g.httpRule())
+	}
+	if len(out.Rules) > 0 && g.chance(20) { // a backend that is there most of the time
+		out.Namespace = "demo"
+		out.Rules[0].BackendRefs = []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{BackendObjectReference: gatewayv1.BackendObjectReference{Name: "cart", Port: ptr.To[gatewayv1.PortNumber](80)}}}}
 	}
 	return out
 }
@@ -139,7 +184,7 @@ func (g generator) backend() gatewayv1.BackendObjectReference {
 func (g generator) grant() *world.ReferenceGrant {
 	out := &world.ReferenceGrant{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"g1", "g2"})}}
 	for range 1 + g.IntN(2) {
-		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "GRPCRoute", "TLSRoute", "Gateway", "TCPRoute", "UDPRoute"}), Namespace: pick(g, someNamespaces)})
+		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "GRPCRoute", "TLSRoute", "Gateway", "ListenerSet", "TCPRoute", "UDPRoute"}), Namespace: pick(g, someNamespaces)})
 		out.To = append(out.To, world.GrantTo{Kind: pick(g, []string{"Service", "Secret"}), Name: pick(g, []string{"", "", "cart", "cert"})})
 	}
 	return out
@@ -169,6 +214,13 @@ func routeMoves(seed uint64, steps int) []move {
 		Key: east("demo", "odd"), Service: "cart", Ports: []world.EndpointPort{{Name: "http", Port: 8080}}, UDPPorts: []world.EndpointPort{{Name: "dns", Port: 5353}},
 		Endpoints: []world.Endpoint{{Pod: "a"}, {Pod: "b"}, {Pod: "c"}},
 	})
+	front := func(namespace, name string) *world.Gateway { // takes most routes
+		return &world.Gateway{Key: east(namespace, name), UID: "u", Class: ClassEastWest, SetsFrom: "All", Listeners: []world.Listener{
+			{Name: "l0", Port: 80, Protocol: protocolHTTP, RoutesFrom: "All"},
+			{Name: "l1", Port: 443, Protocol: protocolTLS, HasTLS: true, TLSMode: tlsPassthrough, RoutesFrom: "All"},
+		}}
+	}
+	put(front("shop", "gw"))
 	for step := range steps {
 		var o world.Object
 		switch n := g.IntN(100); {
@@ -185,19 +237,12 @@ func routeMoves(seed uint64, steps int) []move {
 		case n < 75:
 			gateway := g.gateway()
 			gateway.Key, gateway.Class, gateway.HasParameters, gateway.Parameters, gateway.ServiceType = east(gateway.Namespace, gateway.Name), ClassEastWest, false, "", ""
-			for i := range gateway.Listeners {
-				if l := &gateway.Listeners[i]; g.chance(70) { // most are of protocols that routes attach to, and valid
-					l.Protocol, l.Port = pick(g, []string{protocolHTTP, protocolHTTP, protocolHTTPS, protocolTLS, protocolTLS, protocolTCP, protocolUDP, protocolUDP}), pick(g, []uint16{80, 443, 8080})
-					l.TLSOptions = nil
-					if l.TLSMode = tlsTerminate; l.Protocol != protocolHTTPS && g.chance(80) {
-						l.TLSMode, l.Certificates = tlsPassthrough, nil
-					}
-					if l.Protocol == protocolTCP || l.Protocol == protocolUDP {
-						l.Hostname = ""
-					}
-				}
+			g.attachable(gateway.Listeners)
+			if g.chance(30) {
+				gateway = front(gateway.Namespace, gateway.Name)
 			}
-			if g.chance(15) {
+			if g.chance(20) {
+				gateway.Status = []world.GatewayAddress{{Type: addressIP, Value: g.doorAddress()}}
 				gateway.Name, gateway.Class = AutomaticWaypoint, pick(g, []string{ClassWaypoint, "other"})
 				gateway.Listeners = []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE, RoutesFrom: pick(g, []string{"", "", "All"})}}
 			}
@@ -222,7 +267,7 @@ func routeMoves(seed uint64, steps int) []move {
 // nothing was shown.
 func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 	attached, resolved, passed, secrets, calls, rivals, routed, enforced, automatic := 0, 0, 0, 0, 0, 0, 0, 0, 0
-	streams := 0
+	streams, sets, inSets := 0, 0, 0
 	for seed := range uint64(10) {
 		moves := routeMoves(seed, 200)
 		agree(t, moves)
@@ -232,6 +277,9 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 			out := engine.Output()
 			secrets += len(out.WantSecrets)
 			automatic += len(out.WantWaypoints)
+			for _, n := range out.AttachedSets {
+				sets += n
+			}
 			for _, found := range out.Findings {
 				for _, f := range found {
 					switch {
@@ -247,6 +295,9 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 			}
 			for _, g := range out.Mesh.Gateways {
 				for _, l := range g.Listeners {
+					if strings.Contains(l.Name, "/") && len(l.Routes)+len(l.TLSRoutes) > 0 {
+						inSets++
+					}
 					passed += len(l.TLSRoutes)
 					if l.Stream != nil {
 						streams++
@@ -266,6 +317,9 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 	}
 	if routed < 50 || enforced < 5 || automatic < 50 {
 		t.Errorf("%d routes were at Services without a waypoint, %d at ones with one, and %d waypoints wanted: too few to show anything", routed, enforced, automatic)
+	}
+	if sets < 100 || inSets < 20 {
+		t.Errorf("%d ListenerSets were accepted, and routes attached to %d of their listeners: too few to show anything", sets, inSets)
 	}
 	if calls < 20 || rivals < 5 {
 		t.Errorf("%d GRPCRoutes were attached, and %d routes kept out: too few to show anything", calls, rivals)

@@ -36,7 +36,7 @@ func (x *index) settleRivals(gates map[world.Key]*gate) {
 			return // it is not accepted anyway
 		}
 		for i, p := range r.Parents {
-			g := gateOf(ref, p, gates)
+			g := x.gateOf(ref, p, gates)
 			if g == nil || slices.Contains(r.Parents[:i], p) {
 				continue
 			}
@@ -56,7 +56,7 @@ func (x *index) settleRivals(gates map[world.Key]*gate) {
 		return
 	}
 	for _, r := range x.state.HTTPRoutes {
-		if slices.ContainsFunc(r.Parents, func(p world.RouteParent) bool { return fields[gateOf(r.Ref(), p, gates)] != nil }) {
+		if slices.ContainsFunc(r.Parents, func(p world.RouteParent) bool { return fields[x.gateOf(r.Ref(), p, gates)] != nil }) {
 			enter(r.Ref(), r)
 		}
 	}
@@ -102,7 +102,7 @@ func (g *gate) withoutRivals(ref world.ObjectRef, at []int) (left []int, lost st
 		}
 		if lost == "" {
 			lost = fmt.Sprintf("%s %s/%s, which is older or comes first by name, has a hostname of listener %s in common with it; a hostname is for HTTPRoutes or for GRPCRoutes",
-				winner.Kind, winner.Namespace, winner.Name, g.verdicts[i].listener.Name)
+				winner.Kind, winner.Namespace, winner.Name, g.verdicts[i].name())
 		}
 	}
 	return left, lost

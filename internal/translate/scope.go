@@ -85,8 +85,9 @@ func compile(s *world.ServiceScope) rules {
 }
 
 const (
-	isTrue  = "True"
-	isFalse = "False"
+	isTrue    = "True"
+	isUnknown = "Unknown"
+	isFalse   = "False"
 )
 
 // selector checks a selector; nil matches everything.

@@ -17,7 +17,7 @@ func Build(s *world.State, c world.Config) Output {
 	out := Output{
 		Mesh: mesh.NewSnapshot(), Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 		GatewayAddresses: map[world.Key][]world.GatewayAddress{}, Scopes: map[world.Key]ScopeStatus{}, Remotes: map[world.Cluster]RemoteCount{},
-		Listeners: map[world.Key][]ListenerState{},
+		Listeners: map[world.ObjectRef][]ListenerState{}, AttachedSets: map[world.Key]int{},
 	}
 	find := func(ref world.ObjectRef, f []Finding) {
 		if len(f) > 0 {
@@ -99,7 +99,7 @@ func Build(s *world.State, c world.Config) Output {
 	maps.Copy(out.Mesh.Policies, x.peerPolicies())
 	maps.Copy(out.Findings, x.peerFindings())
 	maps.Copy(out.Findings, g.findings)
-	out.Gateways, out.GatewayAddresses, out.Listeners, out.WantSecrets = g.plans, g.addresses, g.listeners, wantedSecrets(g.secrets)
+	out.Gateways, out.GatewayAddresses, out.Listeners, out.AttachedSets, out.WantSecrets = g.plans, g.addresses, g.listeners, g.sets, wantedSecrets(g.secrets)
 	keys, guards := x.serviceKeys(exports), x.exportPolicies(exported)
 	for k, config := range g.configs {
 		out.Mesh.Gateways[k] = x.told(config, keys, guards)

@@ -156,7 +156,7 @@ func (x *index) bind(k world.Key, namespace, purpose string) (at *mesh.GatewayAd
 	if serves := cmp.Or(g.WaypointFor, forServices); serves != purpose && serves != forAll {
 		return nil, ReasonWaypointForOthers, fmt.Sprintf("Gateway %s is for %q by its label %s", name, serves, world.LabelWaypointFor)
 	}
-	if !x.admits(g, *l, namespace) {
+	if !x.admits(g.Key, *l, namespace) {
 		return nil, ReasonWaypointNotAllowed, fmt.Sprintf("Gateway %s, listener %s: allowedRoutes.namespaces does not let in namespace %s", name, l.Name, namespace)
 	}
 	port := uint16(mesh.HBONEPort) // where the node proxy listens for a pod
@@ -179,16 +179,21 @@ func (x *index) bind(k world.Key, namespace, purpose string) (at *mesh.GatewayAd
 	return nil, ReasonWaypointNotReady, fmt.Sprintf("Gateway %s has no address", name)
 }
 
-// admits says whether a listener lets in what a namespace attaches to it.
-func (x *index) admits(g *world.Gateway, l world.Listener, namespace string) bool {
-	switch l.RoutesFrom {
+// admits says whether a listener of an object (home) lets in what a namespace attaches to it.
+func (x *index) admits(home world.Key, l world.Listener, namespace string) bool {
+	return x.lets(l.RoutesFrom, l.RouteNamespaces, home, namespace)
+}
+
+// lets says whether a namespace is among those that an object (home) names by their whence, and a selector.
+func (x *index) lets(from string, selects *world.Selector, home world.Key, namespace string) bool {
+	switch from {
 	case "", "Same":
-		return namespace == g.Namespace
+		return namespace == home.Namespace
 	case "All":
 		return true
 	case "Selector":
-		s, problems := selector(l.RouteNamespaces, nil)
-		return l.RouteNamespaces != nil && len(problems) == 0 && s.Matches(labels.Set(x.namespaceLabels(g.Cluster, namespace)))
+		s, problems := selector(selects, nil)
+		return selects != nil && len(problems) == 0 && s.Matches(labels.Set(x.namespaceLabels(home.Cluster, namespace)))
 	}
 	return false
 }

@@ -49,6 +49,7 @@ const (
 	KindPeerAuthentication  Kind = "PeerAuthentication"
 	KindVIP                 Kind = "VIP"
 	KindOverlay             Kind = "Overlay"
+	KindListenerSet         Kind = "ListenerSet"
 	KindHTTPRoute           Kind = "HTTPRoute"
 	KindGRPCRoute           Kind = "GRPCRoute"
 	KindTLSRoute            Kind = "TLSRoute"

@@ -157,8 +157,11 @@ type Gateway struct {
 	WaypointFor    string // label istio.io/waypoint-for
 	InboundBinding string // annotation ambient.istio.io/waypoint-inbound-binding
 	Listeners      []Listener
-	Addresses      []GatewayAddress
-	Status         []GatewayAddress
+	// SetsFrom is allowedListeners.namespaces.from, SetNamespaces its selector.
+	SetsFrom      string
+	SetNamespaces *Selector
+	Addresses     []GatewayAddress
+	Status        []GatewayAddress
 	// InfraLabels and InfraAnnotations go onto every object made for the Gateway.
 	InfraLabels, InfraAnnotations map[string]string
 	// Parameters is the ConfigMap that infrastructure.parametersRef names; HasParameters says that it names something else.

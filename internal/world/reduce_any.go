@@ -36,6 +36,8 @@ func Reduce(c Cluster, obj any) Object {
 		return ReduceGatewayClass(c, o)
 	case *gatewayv1.Gateway:
 		return ReduceGateway(c, o)
+	case *gatewayv1.ListenerSet:
+		return ReduceListenerSet(c, o)
 	case *gatewayv1.HTTPRoute:
 		return ReduceHTTPRoute(c, o)
 	case *gatewayv1.GRPCRoute:

@@ -49,6 +49,9 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		}
 		out.Listeners = append(out.Listeners, reduceListener(g.Namespace, l))
 	}
+	if a := g.Spec.AllowedListeners; a != nil && a.Namespaces != nil {
+		out.SetsFrom, out.SetNamespaces = or(a.Namespaces.From, ""), plainSelector(a.Namespaces.Selector)
+	}
 	for _, a := range g.Spec.Addresses {
 		if len(out.Addresses) == maxAddresses {
 			break

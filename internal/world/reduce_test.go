@@ -246,12 +246,13 @@ func TestNamesOfOthers(t *testing.T) {
 // the same value twice, and a refusal must be fit for a status.
 func FuzzReduce(f *testing.F) {
 	f.Add([]byte(`{"metadata":{"name":"a","namespace":"b","labels":{"kubernetes.io/service-name":"s"}},"spec":{"clusterIP":"None","ports":[{"port":80,"targetPort":"x"}]},"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.1"],"targetRef":{"kind":"Pod"}}],"ports":[{"port":1}]}`))
-	f.Add([]byte(`{"spec":{"gatewayClassName":"eastwest","listeners":[{"name":"m","port":99999,"protocol":"HBONE","tls":{"options":{"a/b":"c"}},"allowedRoutes":{"kinds":[{"kind":"X"}],"namespaces":{"from":"Selector","selector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"k","operator":"In","values":["v"]}]}}}}],"infrastructure":{"labels":{"a":"b"}}},"status":{"podIPs":[{"ip":"::ffff:1.2.3.4"}],"addresses":[{"value":"x"}]}}`))
+	f.Add([]byte(`{"spec":{"gatewayClassName":"eastwest","allowedListeners":{"namespaces":{"from":"Selector","selector":{"matchLabels":{"a":"b"}}}},"listeners":[{"name":"m","port":99999,"protocol":"HBONE","tls":{"options":{"a/b":"c"}},"allowedRoutes":{"kinds":[{"kind":"X"}],"namespaces":{"from":"Selector","selector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"k","operator":"In","values":["v"]}]}}}}],"infrastructure":{"labels":{"a":"b"}}},"status":{"podIPs":[{"ip":"::ffff:1.2.3.4"}],"addresses":[{"value":"x"}]}}`))
 	f.Add([]byte(`{"spec":{"serviceScopeConfigs":[{"scope":"GLOBAL","servicesSelector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"k","operator":"In"}]}}],"rules":[null,{"from":[null,{}],"to":[{}],"when":[{}]}],"portLevelMtls":{"0":{},"70000":{}},"import":{"maxServices":-1}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, o := range []any{
 			&corev1.Pod{}, &corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}, &corev1.Namespace{}, &gatewayv1.GatewayClass{},
 			&gatewayv1.Gateway{}, &v1alpha1.ServiceScope{}, &v1alpha1.RemoteCluster{}, &securityv1.AuthorizationPolicy{}, &securityv1.PeerAuthentication{},
+			&gatewayv1.ListenerSet{},
 		} {
 			if json.Unmarshal(data, o) != nil {
 				continue

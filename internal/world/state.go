@@ -29,6 +29,7 @@ type Tables struct {
 	PeerAuthentications   map[Key]*PeerAuthentication
 	VIPs                  map[Key]*VIP
 	Overlays              map[Key]*Overlay
+	ListenerSets          map[Key]*ListenerSet
 	HTTPRoutes            map[Key]*HTTPRoute
 	GRPCRoutes            map[Key]*GRPCRoute
 	TLSRoutes             map[Key]*TLSRoute
@@ -65,6 +66,7 @@ func newTables() Tables {
 		PeerAuthentications:   map[Key]*PeerAuthentication{},
 		VIPs:                  map[Key]*VIP{},
 		Overlays:              map[Key]*Overlay{},
+		ListenerSets:          map[Key]*ListenerSet{},
 		HTTPRoutes:            map[Key]*HTTPRoute{},
 		GRPCRoutes:            map[Key]*GRPCRoute{},
 		TLSRoutes:             map[Key]*TLSRoute{},
@@ -90,6 +92,7 @@ func (s *State) Apply(d Delta) {
 	apply(s.PeerAuthentications, d.PeerAuthentications)
 	apply(s.VIPs, d.VIPs)
 	apply(s.Overlays, d.Overlays)
+	apply(s.ListenerSets, d.ListenerSets)
 	apply(s.HTTPRoutes, d.HTTPRoutes)
 	apply(s.GRPCRoutes, d.GRPCRoutes)
 	apply(s.TLSRoutes, d.TLSRoutes)
@@ -113,7 +116,7 @@ func apply[V any](into, changes map[Key]*V) {
 func (d Delta) Len() int {
 	return len(d.Pods) + len(d.Services) + len(d.EndpointSlices) + len(d.Nodes) + len(d.Namespaces) + len(d.GatewayClasses) +
 		len(d.Gateways) + len(d.ServiceScopes) + len(d.RemoteClusters) + len(d.AuthorizationPolicies) +
-		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.HTTPRoutes) + len(d.GRPCRoutes) + len(d.TLSRoutes) + len(d.TCPRoutes) + len(d.UDPRoutes) +
+		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.ListenerSets) + len(d.HTTPRoutes) + len(d.GRPCRoutes) + len(d.TLSRoutes) + len(d.TCPRoutes) + len(d.UDPRoutes) +
 		len(d.ReferenceGrants) + len(d.Secrets)
 }
 
@@ -146,6 +149,8 @@ func (d Delta) Put(o Object) {
 		d.VIPs[o.Key] = o
 	case *Overlay:
 		d.Overlays[o.Key] = o
+	case *ListenerSet:
+		d.ListenerSets[o.Key] = o
 	case *HTTPRoute:
 		d.HTTPRoutes[o.Key] = o
 	case *GRPCRoute:
@@ -194,6 +199,8 @@ func (d Delta) Delete(ref ObjectRef) {
 		d.VIPs[ref.Key] = nil
 	case KindOverlay:
 		d.Overlays[ref.Key] = nil
+	case KindListenerSet:
+		d.ListenerSets[ref.Key] = nil
 	case KindHTTPRoute:
 		d.HTTPRoutes[ref.Key] = nil
 	case KindGRPCRoute:

@@ -263,7 +263,7 @@ func TestEveryKindCanBeStored(t *testing.T) {
 	k := Key{"east", "n", "x"}
 	objects := []Object{
 		&Pod{Key: k}, &Service{Key: k}, &EndpointSlice{Key: k}, &Node{Key: k}, &Namespace{Key: k}, &GatewayClass{Key: k}, &Gateway{Key: k},
-		&ServiceScope{Key: k}, &RemoteCluster{Key: k}, &AuthorizationPolicy{Key: k}, &PeerAuthentication{Key: k}, &VIP{Key: k},
+		&ServiceScope{Key: k}, &RemoteCluster{Key: k}, &AuthorizationPolicy{Key: k}, &PeerAuthentication{Key: k}, &VIP{Key: k}, &ListenerSet{Key: k},
 	}
 	d, state := NewDelta(), NewState()
 	for _, o := range objects {

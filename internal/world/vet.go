@@ -248,6 +248,9 @@ func (v *vetting) gateway(g *gatewayv1.Gateway) {
 			v.routeNamespaces(at+".allowedRoutes.namespaces", l.AllowedRoutes.Namespaces)
 		}
 	}
+	if a := g.Spec.AllowedListeners; a != nil {
+		v.routeNamespaces("spec.allowedListeners.namespaces", (*gatewayv1.RouteNamespaces)(a.Namespaces))
+	}
 	v.count("spec.addresses", len(g.Spec.Addresses), maxAddresses)
 	v.count("status.addresses", len(g.Status.Addresses), maxAddresses)
 	for i, a := range g.Status.Addresses[:min(len(g.Status.Addresses), maxAddresses)] {

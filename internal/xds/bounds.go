@@ -19,6 +19,7 @@ const (
 	maxIdentity   = 2048    // bytes of a SPIFFE id (SPIFFE-ID §2.3)
 	maxLabelValue = 1024    // bytes of strings that are only told, such as canonical names
 	maxAddresses  = 256     // addresses of one workload; VIPs of one service are bounded by maxMembers
+	maxListener   = 571     // bytes of a listener's name, or of "namespace/set/listener": 63 + 253 + 253, and what is between them
 	maxMembers    = 65536   // ports, SANs, VIPs or exports of one resource
 	maxServices   = 16384   // services that one workload belongs to
 	maxPolicies   = 4096    // policies that one workload names

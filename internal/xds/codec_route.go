@@ -140,7 +140,7 @@ func (r *reader) listeners(in []*gatewaypb.Listener, routes []*mesh.HTTPRoute) [
 			return nil
 		}
 		to := mesh.Listener{
-			Name:     r.must("listener name", l.GetName(), maxName),
+			Name:     r.must("listener name", l.GetName(), maxListener),
 			Port:     r.port("listener port", l.GetPort(), false),
 			Bind:     r.port("listener bind port", l.GetBind(), false),
 			Protocol: protocol,

@@ -137,7 +137,7 @@ func sampleListeners() []mesh.Listener {
 			Namespace: "shop", Name: "api", Hostnames: []string{"api.example.com"},
 			Backends: []mesh.StreamBackend{{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "api.shop.svc.cluster.local"}, Port: 443, Weight: 2}, {Problem: "no Service"}},
 		}}},
-		{Name: "ends", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLSTerminate, Hostname: "here.example.com", Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}},
+		{Name: "web/" + strings.Repeat("s", 253) + "/" + strings.Repeat("l", 253), Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLSTerminate, Hostname: "here.example.com", Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}},
 		{Name: "db", Port: 5432, Bind: 5432, Protocol: mesh.ListenerTCP, Stream: &mesh.StreamRoute{
 			Namespace: "shop", Name: "db", Backends: []mesh.StreamBackend{{Service: cart, Port: 5432, Weight: 1}, {Weight: 1, Problem: "no Service"}},
 		}},

@@ -44,6 +44,7 @@ var resources = []served{
 	{"horizontalpodautoscalers", autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), true},
 	{"gatewayclasses", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GatewayClass"), false},
 	{"gateways", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("Gateway"), true},
+	{"listenersets", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ListenerSet"), true},
 	{"httproutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"), true},
 	{"grpcroutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"), true},
 	{"tlsroutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"), true},

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// maxMergedListeners is how many listeners a Gateway has together with those of its ListenerSets: its own 64 and seven full sets. Each is matched against all before it,
+// and each port is one of the Service.
+const maxMergedListeners = 512
+
+// Reasons on a ListenerSet that the API describes and has no constant for.
+const setParentNotProgrammed = "ParentNotProgrammed"
+
+// foldListenerSet notes which Gateway a set is for.
+func (x *index) foldListenerSet(k world.Key, was, now *world.ListenerSet, t *touched) {
+	if k.Cluster != x.config.LocalCluster {
+		return
+	}
+	t.routes = true
+	if was != nil {
+		x.setsFor.remove(was.Gateway, k)
+		x.setsIn.remove(k.Namespace, k)
+	}
+	if now != nil {
+		x.setsFor.add(now.Gateway, k)
+		x.setsIn.add(k.Namespace, k)
+	}
+}
+
+// setsOf are the sets that a Gateway lets in, those that count first in a conflict first, and those that it does not.
+func (x *index) setsOf(g *world.Gateway) (in, out []*world.ListenerSet) {
+	for k := range x.setsFor[g.Key] {
+		s := x.state.ListenerSets[k]
+		if g.SetsFrom != "" && x.lets(g.SetsFrom, g.SetNamespaces, g.Key, s.Namespace) {
+			in = append(in, s)
+		} else {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(in, func(a, b *world.ListenerSet) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name))
+	})
+	return in, out
+}
+
+// judgeSets looks at the listeners of a Gateway's sets, after its own ones, which are before: in a conflict the first counts. Secrets are as in judgeListeners.
+func (x *index) judgeSets(g *world.Gateway, before []listenerVerdict, secrets set[world.Key]) []listenerVerdict {
+	in, _ := x.setsOf(g)
+	for _, s := range in {
+		for _, l := range s.Listeners {
+			v := listenerVerdict{listener: l, set: s}
+			if v.meet(g, before); v.reason == "" {
+				v.reason, v.message = x.judgeSetListener(g, l)
+			}
+			v.prove(x, s.Ref(), secrets)
+			v.judgeKinds()
+			before = append(before, v)
+		}
+	}
+	return before
+}
+
+// meet finds what keeps a set's listener from standing beside those before it that are served. Whose they are is said, and nothing else of them: the one who reads it may not be
+// the one who may read them.
+func (v *listenerVerdict) meet(g *world.Gateway, before []listenerVerdict) {
+	if len(before) >= maxMergedListeners {
+		v.reason = gatewayv1.ListenerConditionReason(gatewayv1.ListenerEntryReasonTooManyListeners)
+		v.message = fmt.Sprintf("Gateway %s/%s has %d listeners with those of its ListenerSets, which is all that it may have", g.Namespace, g.Name, maxMergedListeners)
+		return
+	}
+	l := v.listener
+	for i := range before {
+		other := &before[i]
+		if other.reason != "" {
+			continue
+		}
+		whose := fmt.Sprintf("Gateway %s/%s", g.Namespace, g.Name)
+		if other.set == v.set {
+			whose = "this ListenerSet, which comes before it,"
+		} else if other.set != nil {
+			whose = "another ListenerSet, which comes before this one,"
+		}
+		switch {
+		case clash(l, other.listener) && l.Protocol == other.listener.Protocol:
+			v.conflict = gatewayv1.ListenerReasonHostnameConflict
+			v.message = fmt.Sprintf("port %d: a listener of %s has the same protocol and hostname", l.Port, whose)
+		case clash(l, other.listener):
+			v.conflict = gatewayv1.ListenerReasonProtocolConflict
+			v.message = fmt.Sprintf("port %d: a listener of %s has a protocol that cannot share a port with %s", l.Port, whose, l.Protocol)
+		case l.Port != other.listener.Port && bindOf(l.Port) == bindOf(other.listener.Port) && sameTransport(l, other.listener):
+			v.reason = gatewayv1.ListenerReasonPortUnavailable
+			v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, other.listener.Port, bindOf(l.Port), whose)
+			return
+		default:
+			continue
+		}
+		v.reason = v.conflict
+		return
+	}
+}
+
+// judgeSetListener is judgeListener for one of a set. Tunnels end at listeners of the Gateway itself, where other clusters read of them.
+func (x *index) judgeSetListener(g *world.Gateway, l world.Listener) (gatewayv1.ListenerConditionReason, string) {
+	if l.Protocol == protocolHBONE {
+		return gatewayv1.ListenerReasonUnsupportedProtocol, "protocol HBONE is for listeners of a Gateway itself: other clusters read of no ListenerSet"
+	}
+	if reason, message := judgeListener(g, l); reason != "" {
+		return reason, message
+	}
+	if s := x.state.Services[x.front(g)]; unmanaged(g) && s != nil {
+		ports := s.Ports
+		if l.Protocol == protocolUDP {
+			ports = s.UDPPorts
+		}
+		if !slices.ContainsFunc(ports, func(p world.ServicePort) bool { return p.Port == l.Port }) {
+			return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d: the Service that leads to Gateway %s/%s does not have it", l.Port, g.Namespace, g.Name)
+		}
+	}
+	return "", ""
+}
+
+// under says whether a listener is one of a route's parent.
+func (v *listenerVerdict) under(p world.RouteParent) bool {
+	if v.set == nil {
+		return p.Kind == string(world.KindGateway)
+	}
+	return p.Kind == string(world.KindListenerSet) && p.Namespace == v.set.Namespace && p.Name == v.set.Name
+}
+
+// name is the listener's, unlike that of any other one of its Gateway: listeners of sets may have the names of others.
+func (v *listenerVerdict) name() string {
+	if v.set == nil {
+		return v.listener.Name
+	}
+	return v.set.Namespace + "/" + v.set.Name + "/" + v.listener.Name
+}
+
+// home is the object that a listener is of: its namespace is the one meant by Same, and the one from which it refers.
+func (v *listenerVerdict) home(g *world.Gateway) world.Key {
+	if v.set == nil {
+		return g.Key
+	}
+	return v.set.Key
+}
+
+// listenerSets says what became of a Gateway's sets, once it is known what became of the Gateway.
+func (x *index) listenerSets(at *gate, out gateways) {
+	g := at.gateway
+	in, refused := x.setsOf(g)
+	for _, s := range refused {
+		message := fmt.Sprintf("Gateway %s/%s lets in no ListenerSet of namespace %s: see its allowedListeners", g.Namespace, g.Name, s.Namespace)
+		reason := string(gatewayv1.ListenerSetReasonNotAllowed)
+		out.findings[s.Ref()] = []Finding{setFinding(s, accepted, isFalse, reason, message), setFinding(s, programmed, isFalse, reason, message)}
+	}
+	if len(in)+len(refused) == 0 {
+		return
+	}
+	holds := func(kind string) bool {
+		return slices.ContainsFunc(out.findings[g.Ref()], func(f Finding) bool { return f.Listener == "" && f.Type == kind && f.Status == isTrue })
+	}
+	isAccepted, isProgrammed, attached := holds(accepted), holds(programmed), 0
+	for _, s := range in {
+		if x.listenerSet(at, s, isAccepted, isProgrammed, out) {
+			attached++
+		}
+	}
+	out.sets[g.Key] = attached
+}
+
+// listenerSet does so for one that is let in, and says whether it is accepted.
+func (x *index) listenerSet(at *gate, s *world.ListenerSet, isAccepted, isProgrammed bool, out gateways) bool {
+	ref, parent := s.Ref(), fmt.Sprintf("Gateway %s/%s", at.gateway.Namespace, at.gateway.Name)
+	var entries []Finding
+	add := func(listener, kind string, holds bool, reason, message string) {
+		f := setFinding(s, kind, isFalse, reason, message)
+		if f.Listener = listener; holds {
+			f.Status = isTrue
+		}
+		entries = append(entries, f)
+	}
+	valid := 0
+	for i := range at.verdicts {
+		v := &at.verdicts[i]
+		if v.set != s {
+			continue
+		}
+		v.report(add, isAccepted)
+		out.listeners[ref] = append(out.listeners[ref], v.state())
+		if v.reason == "" && !v.unproved {
+			valid++
+		}
+	}
+	invalid := string(gatewayv1.ListenerSetReasonListenersNotValid)
+	say := func(acceptedReason, programmedReason, message string) {
+		entries = append(entries, setFinding(s, accepted, isFalse, acceptedReason, message), setFinding(s, programmed, isFalse, programmedReason, message))
+	}
+	switch {
+	case !isAccepted && valid > 0:
+		reason := string(gatewayv1.ListenerSetReasonParentNotAccepted)
+		say(reason, reason, parent+" is not accepted")
+	case valid == 0:
+		say(invalid, invalid, "no listener is valid; see the listeners' conditions")
+	default:
+		reason, message := string(gatewayv1.ListenerSetReasonAccepted), "the listeners are served by "+parent
+		if valid < len(s.Listeners) {
+			reason, message = invalid, fmt.Sprintf("%d of %d listeners are valid and served; see the listeners' conditions", valid, len(s.Listeners))
+		}
+		entries = append(entries, setFinding(s, accepted, isTrue, reason, message))
+		if isProgrammed {
+			entries = append(entries, setFinding(s, programmed, isTrue, string(gatewayv1.ListenerSetReasonProgrammed), parent+" is configured with the listeners"))
+		} else {
+			entries = append(entries, setFinding(s, programmed, isFalse, setParentNotProgrammed, parent+" is not programmed; see its conditions"))
+		}
+	}
+	out.findings[ref] = entries
+	return isAccepted && valid > 0
+}
+
+// orphans says of sets whose Gateway is not there that they wait for it.
+func (x *index) orphans(findings map[world.ObjectRef][]Finding) {
+	for k, sets := range x.setsFor {
+		if k == (world.Key{}) || x.state.Gateways[k] != nil {
+			continue
+		}
+		message, reason := fmt.Sprintf("spec.parentRef: there is no Gateway %s/%s", k.Namespace, k.Name), string(gatewayv1.ListenerSetReasonPending)
+		for of := range sets {
+			s := x.state.ListenerSets[of]
+			findings[s.Ref()] = []Finding{setFinding(s, accepted, isUnknown, reason, message), setFinding(s, programmed, isUnknown, reason, message)}
+		}
+	}
+}
+
+func setFinding(s *world.ListenerSet, kind, status, reason, message string) Finding {
+	return Finding{Type: kind, Status: status, Reason: reason, Message: shorten(message), Generation: s.Generation}
+}
+
+// prove finds the certificates of a listener that needs any, for the object that refers to them.
+func (v *listenerVerdict) prove(x *index, owner world.ObjectRef, secrets set[world.Key]) {
+	if v.listener.Protocol != protocolHTTPS && protocolOf(v.listener) != mesh.ListenerTLSTerminate {
+		return
+	}
+	v.certificates, v.refs = x.certificates(owner, v.listener, secrets)
+	v.unproved = len(v.certificates) == 0
+}
+
+// sameTransport says whether two listeners are both for datagrams, or both for connections.
+func sameTransport(a, b world.Listener) bool {
+	return (a.Protocol == protocolUDP) == (b.Protocol == protocolUDP)
+}
