@@ -4,11 +4,13 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -56,5 +58,26 @@ func TestServiceRoutes(t *testing.T) {
 	}
 	if others := x.serviceRoutes(world.Key{Cluster: "east", Namespace: "third", Name: AutomaticWaypoint}); len(others) > 0 {
 		t.Errorf("another namespace's waypoint is told of %v", others)
+	}
+}
+
+// What waypoints are told is in the order that they look it up by: hostnames' order is not that of names.
+func TestFrontsAreSorted(t *testing.T) {
+	d := world.NewDelta()
+	d.Put(&world.Namespace{Key: world.Key{Cluster: "east", Name: testConfig.SystemNamespace}, Labels: map[string]string{world.LabelNetwork: "east"}})
+	d.Put(&world.Namespace{Key: world.Key{Cluster: "east", Name: "demo"}, Labels: map[string]string{world.LabelUseWaypoint: "w"}})
+	d.Put(&world.GatewayClass{Key: world.Key{Cluster: "east", Name: ClassWaypoint}, Controller: ControllerName})
+	d.Put(&world.Gateway{
+		Key: world.Key{Cluster: "east", Namespace: "demo", Name: "w"}, Class: ClassWaypoint, Listeners: []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE}},
+		Status: []world.GatewayAddress{{Type: addressIP, Value: "10.96.1.1"}},
+	})
+	for _, name := range []string{"cart", "cart-v2", "cart1"} {
+		d.Put(&world.Service{Key: world.Key{Cluster: "east", Namespace: "demo", Name: name}, Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 8080}}})
+	}
+	state := world.NewState()
+	state.Apply(d)
+	fronts := Build(state, testConfig).Mesh.Gateways[mesh.GatewayKey{Namespace: "demo", Name: "w"}].Fronts
+	if len(fronts) != 3 || !slices.IsSortedFunc(fronts, mesh.CompareServiceKeys) {
+		t.Errorf("fronts are %v", fronts)
 	}
 }

@@ -3,6 +3,8 @@
 package translate
 
 import (
+	"slices"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -12,8 +14,8 @@ import (
 func (x *index) toldWaypoint(out *mesh.Gateway, g *world.Gateway) {
 	front := x.front(g)
 	out.Service = x.serviceKey(nameOf(front))
-	names := x.frontedBy(g.Key)
-	out.Fronts = x.serviceKeys(names)
+	out.Fronts = x.serviceKeys(x.frontedBy(g.Key))
+	slices.SortFunc(out.Fronts, mesh.CompareServiceKeys) // "cart-v2" comes after "cart", and its hostname before
 	out.ServiceRoutes = x.serviceRoutes(g.Key)
 	leadsTo := reachedBy(out.ServiceRoutes)
 	out.ServicePolicies = x.servicePolicies(func(n serviceName, _ *world.Service) bool {
