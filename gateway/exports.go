@@ -175,7 +175,10 @@ type candidate struct {
 // another network is never among them: a gateway does not forward to a gateway.
 func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []candidate {
 	service, port, dialPort := t.service, t.port, uint16(mesh.HBONEPort)
-	if w := service.Waypoint; w != nil && !t.plain { // it takes no connection without an identity
+	if w := service.Waypoint; w != nil {
+		if t.plain {
+			return nil // a waypoint takes no connection without an identity
+		}
 		if service = c.waypoint(v, w); service == nil {
 			return nil
 		}

@@ -85,3 +85,30 @@ func TestTLSReachesTheMesh(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// Clients that read nothing do not hold up others, whose connections go to the same pod in the same tunnels.
+func TestClientsThatReadNothing(t *testing.T) {
+	s := newScene(t, nil)
+	s.streaming(nil, toCart()...)
+	const much = 32 << 20 // more than what waits on the way: a window of 4 MiB, and what the kernel holds
+	s.add(s.podServing(1, func(_ mesh.Identity, _ string, stream *hbone.Stream) {
+		defer stream.Close()
+		_, _ = io.CopyN(stream, endless{}, 2*much)
+		_ = stream.CloseWrite()
+	}))
+	for range 12 {
+		s.dialPort(5432) // and nothing is read
+	}
+	s.until("they are held up", func() bool { return s.server.streamQuota.used() == 12 })
+	if _, err := io.CopyN(io.Discard, s.dialPort(5432), much); err != nil {
+		t.Errorf("a client that reads: %v", err)
+	}
+}
+
+// endless gives zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -85,7 +86,7 @@ func newScene(t *testing.T, change func(*Options)) *scene {
 	o := Options{
 		Log: log, Access: log, Gateway: mesh.GatewayKey{Namespace: "edge", Name: "west"}, Identity: gatewayID, Network: "west",
 		Directory: s.live, Source: s.source, Drain: patience, Metrics: s.metrics,
-		Dial: s.dial, Listen: s.listen, ListenUDP: s.listenUDP,
+		Dial: s.dial, Listen: s.listen, ListenUDP: s.listenUDP, HTTP: gatewayhttp.Limits{LeaveTime: time.Millisecond},
 	}
 	if change != nil {
 		change(&o)

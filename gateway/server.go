@@ -148,7 +148,9 @@ func NewServer(o Options) (*Server, error) {
 	s.metrics = newMetrics(o.Metrics, s)
 	s.o.HBONE.Observe = s.metrics.event
 	s.health = reach.NewHealth(o.Now, rand.Float64)
-	s.tunnels = reach.NewTunnels(reach.TunnelOptions{Certificates: o.Source, Connect: o.Dial, Settings: s.o.HBONE, Health: s.health})
+	shared := s.o.HBONE
+	shared.MaxStreams = tunnelSharers
+	s.tunnels = reach.NewTunnels(reach.TunnelOptions{Certificates: o.Source, Connect: o.Dial, Settings: shared, Health: s.health})
 	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
 		Tunnels: newTunnelCarrier(s), Self: s.webSelf,
 		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest, AdmitTo: s.admitRequestTo,
@@ -157,6 +159,10 @@ func NewServer(o Options) (*Server, error) {
 	s.hard, s.cut = context.WithCancel(context.Background())
 	return s, nil
 }
+
+// tunnelSharers is how many streams share one of the gateway's tunnels: as many as may hold a whole window of a stream each, 4 MiB, of the 16 MiB of a connection (hbone.Settings).
+// With more, a few clients that read nothing would hold up those of others.
+const tunnelSharers = 4
 
 // Run serves until ctx ends, and then drains: it stays as it is for Settle while readiness already says no, then takes no more
 // connections and streams, and returns when the last stream has ended or Drain is over.

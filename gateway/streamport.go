@@ -167,16 +167,10 @@ func (p *streamPort) carry(r *record, st *stream, client relay.Conn, to *outlet,
 	to.note(r)
 	r.opened()
 	defer watchIdle(s.o.Limits.StreamIdle, &r.stats, func() { st.end(&Refusal{503, ReasonIdle, nil}) })()
-	var err error
 	if len(first) > 0 {
-		// A connection that was just made has room for it, and so has a stream, so nobody waits here.
-		var n int
-		n, err = to.conn.Write(first)
-		r.stats.Sent.Add(int64(n))
+		client = &replayed{client, first}
 	}
-	if err == nil {
-		err = relay.Copy(st.ctx, client, to.conn, &r.stats)
-	}
+	err := relay.Copy(st.ctx, client, to.conn, &r.stats)
 	r.closed(err, p.ctx.Err() != nil)
 }
 

@@ -36,6 +36,8 @@ type tunnelCarrier struct {
 	mu    sync.Mutex // hold for over
 	over  bool
 	dials sync.WaitGroup
+
+	farewells sync.WaitGroup
 }
 
 func newTunnelCarrier(s *Server) *tunnelCarrier {
@@ -115,7 +117,7 @@ func (c *tunnelCarrier) dial(ctx context.Context, place string, to gatewayhttp.E
 	}
 	name, _, _ := net.SplitHostPort(place) // it was joined here
 	at, _, _ := strings.Cut(name, "-")
-	return &finishing{Conn: conn, gone: c.places.add(at, name, conn.Tunnel, conn.Leaving)}, nil
+	return &finishing{Conn: conn, carrier: c, gone: c.places.add(at, name, conn.Tunnel, conn.Leaving)}, nil
 }
 
 // errOver is for connections that a client library still wants for requests that have ended.
@@ -138,6 +140,7 @@ func (c *tunnelCarrier) Forget() {
 	c.mu.Unlock()
 	c.dials.Wait()
 	c.Carrier.Forget()
+	c.farewells.Wait()
 }
 
 // errTried is never heard of: what was tried went wrong for a reason of its own.
@@ -161,16 +164,17 @@ func (s *Server) webSelf() *mesh.Workload {
 // finishing is a connection that says goodbye when it is closed.
 type finishing struct {
 	*reach.Conn
-	gone func()
-	once sync.Once
+	carrier *tunnelCarrier
+	gone    func()
+	once    sync.Once
 }
 
-// Close ends it.
+// Close ends it. It does not wait for the goodbye, which may take seconds: the library closes connections with locks held that all requests need.
 func (f *finishing) Close() error {
 	err := f.Conn.Close()
 	f.once.Do(func() {
 		f.gone()
-		f.Finish()
+		f.carrier.farewells.Go(f.Finish)
 	})
 	return err
 }

@@ -3,7 +3,9 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -127,7 +129,7 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 	t.far = c.far(request)
 	var to *reached
 	if t.carries == opaque { // 200 means connected; of requests each one finds its endpoint
-		if to, refusal = s.reach(request.Context(), request.Header.Get(headerTrace), c, t, st); refusal != nil {
+		if to, refusal = s.reach(request.Context(), cmp.Or(r.span.Traceparent(), request.Header.Get(headerTrace)), c, t, st); refusal != nil {
 			r.refused(refusal, request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}}))
 			return
 		}
@@ -142,8 +144,14 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 	defer tunnel.Close()
 	r.opened()
 	err = l.inside(request, c, t, st, r, tunnel, to)
+	if _, refused := errors.AsType[*Refusal](err); refused {
+		_ = tunnel.Reset(connectError) // so that nobody takes it for an empty answer; fails only on a stream that is over
+	}
 	r.closed(err, l.timeUp())
 }
+
+// connectError says that the connection behind a CONNECT failed (RFC 9113 §7).
+const connectError = 0xa
 
 // inside carries a stream that was answered. to is where it goes if it is opaque.
 func (l *listener) inside(request *hbone.Request, c *config, t target, st *stream, r *record, tunnel *hbone.Stream, to *reached) error {
@@ -165,7 +173,7 @@ func (l *listener) inside(request *hbone.Request, c *config, t target, st *strea
 		if refusal != nil {
 			return refusal
 		}
-		if to, refusal = s.reach(request.Context(), request.Header.Get(headerTrace), c, t, st); refusal != nil {
+		if to, refusal = s.reach(request.Context(), cmp.Or(r.span.Traceparent(), request.Header.Get(headerTrace)), c, t, st); refusal != nil {
 			return refusal
 		}
 		defer to.close()

@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -47,7 +48,11 @@ func (s *Server) reach(ctx context.Context, trace string, c *config, t target, s
 			return s.tunnels.Dial(ctx, s.o.Identity, plan, header, c.network)
 		},
 		GatewayDown: func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
-		Failed:      func(reach.Plan, *reach.Refusal) { s.metrics.dialFailures.Inc() },
+		Failed: func(reach.Plan, *reach.Refusal) {
+			if ctx.Err() == nil { // or it says nothing of the endpoint
+				s.metrics.dialFailures.Inc()
+			}
+		},
 	}
 	meant := t.vip
 	if !meant.IsValid() { // nobody asked for an address
@@ -59,6 +64,9 @@ func (s *Server) reach(ctx context.Context, trace string, c *config, t target, s
 			(&reached{plan, conn}).close()
 		}
 		return nil, revoked
+	}
+	if why != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, &Refusal{http.StatusServiceUnavailable, ReasonClientGone, why}
 	}
 	if why != nil {
 		reason := ReasonConnect

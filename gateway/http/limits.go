@@ -17,6 +17,8 @@ type Limits struct {
 	StallTime time.Duration
 	// IdleTime is how long a connection without a request is kept; 2 min.
 	IdleTime time.Duration
+	// LeaveTime is for how long clients of a port that drains are told so by answers to their next requests, before their connections are closed; 2 s.
+	LeaveTime time.Duration
 	// Streams is how many requests one HTTP/2 connection may have at once; 250.
 	Streams int
 	// ConnectTime is how long connecting to an endpoint may take; 5 s.
@@ -37,6 +39,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.HeaderTime, 10*time.Second)
 	setDefault(&l.StallTime, time.Minute)
 	setDefault(&l.IdleTime, 2*time.Minute)
+	setDefault(&l.LeaveTime, 2*time.Second)
 	setDefault(&l.Streams, 250)
 	setDefault(&l.ConnectTime, 5*time.Second)
 	setDefault(&l.MirrorBytes, 1<<20)

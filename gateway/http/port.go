@@ -25,6 +25,7 @@ type Port struct {
 	http    *http.Server
 	current atomic.Pointer[generation]
 	running inflight // upgraded ones too
+	leaving *leaving
 	cut     context.CancelCauseFunc
 }
 
@@ -38,7 +39,7 @@ type generation struct {
 // NewPort makes a port that serves listeners, of which there is at least one. Configure changes them, Serve begins.
 func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 	ctx, cut := context.WithCancelCause(context.Background())
-	p := &Port{server: s, cut: cut}
+	p := &Port{server: s, cut: cut, leaving: newLeaving()}
 	p.Configure(listeners)
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
@@ -48,7 +49,7 @@ func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 		Handler: p, Protocols: protocols, ErrorLog: quietLog(s.o.Log),
 		ReadHeaderTimeout: s.o.Limits.HeaderTime, IdleTimeout: s.o.Limits.IdleTime, MaxHeaderBytes: s.o.Limits.HeaderBytes,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.o.Limits.Streams, SendPingTimeout: pingAfter, PingTimeout: pingWait},
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.leaving.state,
 	}
 	return p
 }
@@ -73,8 +74,9 @@ func (p *Port) Serve(socket net.Listener) {
 	}
 }
 
-// Drain takes no more connections and requests, waits for those that run, and cuts what is left when ctx ends.
+// Drain tells clients to go elsewhere, for a moment, then takes no more connections and requests, waits for those that run, and cuts what is left when ctx ends.
 func (p *Port) Drain(ctx context.Context) {
+	p.leaving.begin(ctx, p.server.o.Limits.LeaveTime)
 	_ = p.http.Shutdown(ctx) // its error is ctx's, which ends what follows too
 	select {
 	case <-p.running.none():
@@ -117,7 +119,12 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.begin()
 	defer p.running.end()
 	s := p.server
-	t := &trip{began: s.o.Now(), reason: ReasonNone, grpc: isGRPC(r), span: s.o.Tracer.Start(tracing.Server, "gateway request", r.Header.Get(headerTrace))}
+	t := &trip{began: s.o.Now(), reason: ReasonNone, grpc: isGRPC(r), visit: visitOf(r.Context())}
+	caller := tracing.Edge
+	if t.visit != nil { // who visits has proved who they are
+		caller = tracing.Server
+	}
+	t.span = s.o.Tracer.Start(caller, "gateway request", r.Header.Get(headerTrace))
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
 	if r.ProtoMajor == 1 {
 		if r.Header["Expect"] != nil { // the library will write before we do
@@ -125,6 +132,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	} else { // each stream has a deadline of its own
 		a.watch = newWatch(s.o.Limits.StallTime, func() { _ = a.control.SetWriteDeadline(time.Unix(1, 0)) })
+	}
+	if r.Header.Get("Upgrade") == "" && p.leaving.on() {
+		farewell(w.Header())
 	}
 	s.metrics.running.Inc()
 	defer s.metrics.running.Dec()
@@ -154,7 +164,7 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	var refusal *Refusal
 	table := p.current.Load().table
-	t.visit, t.generation = visitOf(r.Context()), s.standing.generation.Load()
+	t.generation = s.standing.generation.Load()
 	if v := t.visit; v != nil {
 		if err := s.admit(t); err != nil { // who may not ask learns nothing of the routes
 			s.refuse(t, a, &Refusal{http.StatusForbidden, ReasonDenied, err})

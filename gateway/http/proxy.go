@@ -192,6 +192,9 @@ func (s *Server) refuse(t *trip, w http.ResponseWriter, refusal *Refusal) {
 	t.reason, t.err = refusal.Reason, refusal.Err
 	h := w.Header()
 	h.Set(headerReason, string(refusal.Reason))
+	if v := t.visit; v != nil && v.LocalOnly && refusal.Reason == ReasonNoEndpoint {
+		farewell(h) // another cluster may have some, and only a new connection gets there
+	}
 	share(h, t)
 	if t.grpc && refusal.Status != http.StatusMisdirectedRequest {
 		refuseRPC(w, refusal)

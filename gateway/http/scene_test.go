@@ -56,6 +56,9 @@ func (l *lines) String() string {
 
 func newScene(t *testing.T, limits Limits, listeners ...mesh.Listener) *scene {
 	t.Helper()
+	if limits.LeaveTime == 0 {
+		limits.LeaveTime = time.Millisecond // clients that are idle are not waited for
+	}
 	s := &scene{t: t, live: directory.NewLive(), metrics: prometheus.NewRegistry(), logs: &lines{}}
 	log := logr.FromSlogHandler(slog.NewJSONHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.server = NewServer(Options{

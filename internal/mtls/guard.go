@@ -46,8 +46,8 @@ const (
 
 // Guard ends a connection, with a *VerifyError, as soon as its peer would not be believed any more: a certificate of its chain was revoked, all roots of its
 // trust domain are gone, or the root that vouched for it is gone while its certificate would still last. Certificates that end by time end no connection, and
-// neither do roots that go after all certificates below them have ended: so a rotation that waits for them cuts nothing. The connection must have been verified
-// within the last minute.
+// neither do roots that go after all certificates below them have ended: so a rotation that waits for them cuts nothing. A connection whose peer's trust domain is no other
+// name of another one any more ends as well. The connection must have been verified within the last minute.
 //
 // Whoever knows when the connection has ended calls release, which may be called again; of others the Source finds out by and by.
 func (s *Source) Guard(conn Guarded) (release func()) {

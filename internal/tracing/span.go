@@ -10,6 +10,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -21,6 +22,8 @@ const (
 	Client Kind = iota
 	// Server was asked for it.
 	Server
+	// Edge was asked for it by somebody who has proved nothing: the trace goes on, but whether it is kept is decided here.
+	Edge
 )
 
 // Span is one connection, from Start to End.
@@ -33,10 +36,13 @@ func (t *Tracer) Start(kind Kind, name, parent string) *Span {
 	}
 	ctx := context.Background()
 	if from, ok := parse(parent); ok {
+		if kind == Edge {
+			from = from.WithTraceFlags(t.flagsOf(from.TraceID()))
+		}
 		ctx = trace.ContextWithRemoteSpanContext(ctx, from)
 	}
 	as := trace.SpanKindClient
-	if kind == Server {
+	if kind != Client {
 		as = trace.SpanKindServer
 	}
 	_, span := t.tracer.Start(ctx, name, trace.WithSpanKind(as))
@@ -44,6 +50,14 @@ func (t *Tracer) Start(kind Kind, name, parent string) *Span {
 		t.started.Inc()
 	}
 	return &Span{span}
+}
+
+// flagsOf is what we would have said of a trace that had begun here.
+func (t *Tracer) flagsOf(id trace.TraceID) trace.TraceFlags {
+	if t.sampler.ShouldSample(sdk.SamplingParameters{ParentContext: context.Background(), TraceID: id}).Decision == sdk.RecordAndSample {
+		return trace.FlagsSampled
+	}
+	return 0
 }
 
 // Traceparent is what the next hop is to be told, so that its span has this one for a parent; "" without a span.

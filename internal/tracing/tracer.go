@@ -47,6 +47,7 @@ type Options struct {
 type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
+	sampler  sdk.Sampler // of traces that begin here
 	started  prometheus.Counter
 }
 
@@ -83,13 +84,14 @@ func New(ctx context.Context, o Options) (*Tracer, error) {
 			attributes = append(attributes, attribute.String(o.Resource[i], o.Resource[i+1]))
 		}
 	}
+	sampler := sdk.TraceIDRatioBased(o.Ratio)
 	provider := sdk.NewTracerProvider(
 		sdk.WithResource(resource.NewSchemaless(attributes...)),
-		sdk.WithSampler(sdk.ParentBased(sdk.TraceIDRatioBased(o.Ratio))),
+		sdk.WithSampler(sdk.ParentBased(sampler)),
 		sdk.WithBatcher(counted, sdk.WithMaxQueueSize(queued), sdk.WithMaxExportBatchSize(batch), sdk.WithBatchTimeout(interval), sdk.WithExportTimeout(sending)),
 	)
 	return &Tracer{
-		provider: provider, tracer: provider.Tracer("github.com/isthmus-mesh/isthmus"),
+		provider: provider, sampler: sampler, tracer: provider.Tracer("github.com/isthmus-mesh/isthmus"),
 		started: counter("isthmus_spans_started_total", "Spans that were begun to be sent when they end. Those neither exported nor failed nor running found the queue full."),
 	}, nil
 }

@@ -93,6 +93,7 @@ func TestSampling(t *testing.T) {
 	s.End("", "a", "b")
 	x.Start(Server, "dropped too", s.Traceparent()).End("")
 	x.Start(Server, "kept", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").End("")
+	x.Start(Edge, "dropped, whatever a stranger says", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").End("")
 	x.Shutdown()
 	if got := r.Spans(); len(got) != 1 || got[0].GetName() != "kept" {
 		t.Errorf("got %v", got)

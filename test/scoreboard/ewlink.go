@@ -23,7 +23,7 @@ const (
 	ewLinkRate = 25e6
 	// ewLinkBacklog is what routers of that speed are usually given to hold, in time.
 	ewLinkBacklog = 50 * time.Millisecond
-	// ewLinkSettled is how long the far end must hear nothing until what was under way counts as gone.
+	// ewLinkSettled is how often it is looked whether all connections of the last measurement have ended at the far end.
 	ewLinkSettled = 500 * time.Millisecond
 )
 
@@ -132,10 +132,7 @@ func (l *linkSide) pour(ctx context.Context, wire *rig.Wire, shape line.Shape, s
 		if err != nil {
 			return nil, err
 		}
-		quiet = true
-		for _, h := range found.Heard {
-			quiet = quiet && h.Bytes == 0
-		}
+		quiet = len(found.Heard) == 0 // each connection has ended, and was asked about since
 	}
 	wire.Set(shape)
 	if _, err := l.client.do(ctx, appOrder{Do: "pour", To: l.to, Connections: streams, For: ewLinkTime}); err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// wrongGrace is how long after a change of a service's address connections may still go by the old one: an application that dials an address in that moment means neither
+// wrongGrace is how long after control planes have told of a change of a service's address connections may still go by the old one: an application that dials an address in that moment means neither
 // of its owners more than the other.
 const wrongGrace = 3 * time.Second
 
@@ -20,10 +20,10 @@ type truth struct {
 	owners map[netip.Addr][]ownership
 }
 
-// ownership is that an address is a service's from some time on.
+// ownership is that an address is a service's from some time on. settled is when all control planes had told so; zero: they have not yet.
 type ownership struct {
-	service int
-	from    time.Time
+	service       int
+	from, settled time.Time
 }
 
 // born notes a pod of a service, and gives its number.
@@ -41,7 +41,18 @@ func (t *truth) own(at netip.Addr, service int) {
 	if t.owners == nil {
 		t.owners = map[netip.Addr][]ownership{}
 	}
-	t.owners[at] = append(t.owners[at], ownership{service, time.Now()})
+	t.owners[at] = append(t.owners[at], ownership{service: service, from: time.Now()})
+}
+
+// settle notes that all control planes have told who owns what.
+func (t *truth) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, all := range t.owners {
+		if last := &all[len(all)-1]; last.settled.IsZero() {
+			last.settled = time.Now()
+		}
+	}
 }
 
 // served gives the service whose pod has a number; -1 if there never was one.
@@ -60,9 +71,9 @@ func (t *truth) meant(at netip.Addr, service int, dialled, connected time.Time) 
 	defer t.mu.Unlock()
 	owners := t.owners[at]
 	for i, o := range slices.Backward(owners) {
-		until := connected
-		if i+1 < len(owners) {
-			until = owners[i+1].from.Add(wrongGrace)
+		until := connected // it owns it still
+		if i+1 < len(owners) && !owners[i+1].settled.IsZero() {
+			until = owners[i+1].settled.Add(wrongGrace)
 		}
 		if o.service == service && !o.from.After(connected) && !until.Before(dialled) {
 			return true

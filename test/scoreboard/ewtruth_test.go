@@ -20,6 +20,10 @@ func TestTruth(t *testing.T) {
 		swapped := time.Now()
 		known.own(at, 1)
 		known.own(other, 0)
+		if !known.meant(at, 0, swapped.Add(time.Hour), swapped.Add(time.Hour)) {
+			t.Error("nobody has been told of the change, and who does not know it is blamed")
+		}
+		known.settle()
 		for _, tc := range []struct {
 			name      string
 			at        netip.Addr

@@ -74,7 +74,7 @@ func ewWrong(ctx context.Context, out io.Writer) (_ result, err error) {
 		return result{}, errors.New("nobody reached the vault, so that the thief did not says nothing")
 	}
 	return absolute(out,
-		figure{What: fmt.Sprintf("of %d deliveries, to a wrong service", n.deliveries.Load()), Ours: float64(n.service.Load())},
+		figure{What: fmt.Sprintf("of %d deliveries on %d connections, to a wrong service", n.deliveries.Load(), n.connections.Load()), Ours: float64(n.service.Load())},
 		figure{What: "by a wrong identity", Ours: float64(n.identity.Load())},
 	), nil
 }

@@ -206,6 +206,7 @@ func (s *wrongStage) swap(a, b int) {
 		s.truth.own(s.vips[service], service)
 	}
 	s.rig.Publish()
+	s.truth.settle()
 }
 
 // exchange has both clients end, and begin anew each at the other's address.

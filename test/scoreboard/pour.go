@@ -4,6 +4,7 @@ package main
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,6 +25,7 @@ type heard struct {
 	Starved time.Duration
 
 	last time.Time // when something came
+	over bool      // nothing will
 }
 
 // listenToPour counts what comes until the connection ends, in whichever way.
@@ -40,6 +42,7 @@ func listenToPour(c *net.TCPConn) {
 		if n > 0 {
 			one.note(n, now)
 		}
+		one.over = err != nil
 		hearing.mu.Unlock()
 		if err != nil {
 			return
@@ -58,7 +61,7 @@ func (h *heard) note(n int, now time.Time) {
 	h.last = now
 }
 
-// appHear tells what was heard of each connection since it was last asked, and forgets it.
+// appHear tells what was heard of each connection since it was last asked. Of those that are over it is the last word.
 func appHear(appOrder) (appFound, error) {
 	hearing.mu.Lock()
 	defer hearing.mu.Unlock()
@@ -69,7 +72,10 @@ func appHear(appOrder) (appFound, error) {
 		}
 		found.Heard = append(found.Heard, *h)
 	}
-	hearing.heard = nil
+	hearing.heard = slices.DeleteFunc(hearing.heard, func(h *heard) bool { return h.over })
+	for _, h := range hearing.heard {
+		h.Bytes, h.Starved, h.last = 0, 0, time.Now()
+	}
 	return found, nil
 }
 
