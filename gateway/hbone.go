@@ -159,6 +159,11 @@ func (s *Server) enter(request *hbone.Request, o *outer, st *stream, waypoint bo
 	if c.isWaypoint() != waypoint { // the Gateway has become one, or is none any more, and this port is about to drain
 		return none(unavailable(ReasonNoConfig, nil))
 	}
+	if waypoint {
+		if refusal := s.beyond(c, st, t); refusal != nil {
+			return none(refusal)
+		}
+	}
 	if refusal := s.takeStream(st, t.key()); refusal != nil {
 		return none(refusal)
 	}

@@ -63,6 +63,18 @@ func (c *config) far(request *hbone.Request) bool {
 	return from != "" && !strings.EqualFold(from, c.network)
 }
 
+// beyond says why a stream that came to a waypoint through an east-west gateway must not go to a target: that gateway could not read what was asked for, and leads to exported services
+// only. nil: it may.
+func (s *Server) beyond(c *config, st *stream, t target) *Refusal {
+	gateway := s.live.Load().Through(c.network, st.from, func(gateway mesh.Identity) bool {
+		return s.o.Source.Expected([]mesh.Identity{gateway}, st.peer)
+	})
+	if gateway == nil || t.service != nil && t.service.Exported {
+		return nil
+	}
+	return unavailable(ReasonNotExported, fmt.Errorf("asked for by %s through gateway %s/%s", st.peer, gateway.Namespace, gateway.Name))
+}
+
 // contents is what is expected inside a stream.
 type contents uint8
 

@@ -302,6 +302,33 @@ func TestWaypointServesOtherNetworksHere(t *testing.T) {
 	}
 }
 
+// Who comes to a waypoint through an east-west gateway, which cannot read what it asks for there, reaches exported services only. The gateway itself may ask for all.
+func TestWaypointBehindAGateway(t *testing.T) {
+	s := newScene(t, nil)
+	behind := s.requestPod(3)
+	behind.Waypoint = &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "edge", Hostname: "west.edge.svc.cluster.local"}, Port: 15008}
+	s.add(s.requestPod(1), behind)
+	s.configure(waypointOf(nil))
+	ask := func(as mesh.Identity, authority, want string) {
+		t.Helper()
+		status, reason := s.refusal(s.outer(15008, as), authority, nil)
+		if got := fmt.Sprintf("%d %s", status, reason); got != want {
+			t.Errorf("%s is answered %s for %s, want %s", as, got, authority, want)
+		}
+	}
+	ask(clientID, authority, "200 ")
+	s.add(podWorkload(9, func(w *mesh.Workload) { // where the clients of this test come from
+		w.Addresses, w.Namespace, w.ServiceAccount, w.Gateway, w.Services = []netip.Addr{netip.MustParseAddr("127.0.0.1")}, "edge", "door", true, nil
+	}))
+	ask(clientID, authority, "503 not_exported")
+	ask(clientID, "10.96.0.7:80", "503 not_exported")
+	ask(clientID, "10.0.0.3:8080", "503 not_exported")
+	ask(mesh.Identity{TrustDomain: "cluster.local", Namespace: "edge", ServiceAccount: "door"}, authority, "200 ")
+	s.live.Apply(mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{cartKey: cartService(func(svc *mesh.Service) { svc.Exported = true })}})
+	ask(clientID, authority, "200 ")
+	ask(clientID, "10.0.0.3:8080", "503 not_exported")
+}
+
 // A client that listens first, or speaks something else, reaches the service although there are routes for its port.
 func TestWaypointPassesOtherBytesOn(t *testing.T) {
 	s := newScene(t, nil)

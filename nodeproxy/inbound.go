@@ -137,7 +137,13 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	}
 	conn.self = self
 	conn.remote = p.proxy.inboundParty(conn, request.Header)
-	target, refusal := resolveTarget(p.proxy.o.View.Load(), self, local, request.Authority)
+	view := p.proxy.o.View.Load()
+	target, refusal := resolveTarget(view, self, local, request.Authority)
+	if refusal == nil {
+		refusal = beyond(view.Through(p.proxy.networkOf(self), conn.Source.Addr(), func(gateway mesh.Identity) bool {
+			return p.proxy.o.Certificates.Expected([]mesh.Identity{gateway}, conn.Peer)
+		}), target)
+	}
 	conn.Destination = target.At
 	if conn.meant = target.Service; conn.meant == nil {
 		conn.meant = p.proxy.meantService(self, Forwarded{Host: ParseForwarded(request.Header.Get(headerForwarded)).Host})

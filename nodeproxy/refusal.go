@@ -34,6 +34,8 @@ const (
 	ReasonUnknownService Reason = "UNKNOWN_SERVICE"
 	// ReasonNotEndpoint: this pod is not an endpoint of the service that the authority names.
 	ReasonNotEndpoint Reason = "NOT_AN_ENDPOINT"
+	// ReasonNotExported: the connection came through a gateway, and is for something else than an exported service.
+	ReasonNotExported Reason = "NOT_EXPORTED"
 	// ReasonOwnPort: the connection would lead back into the proxy's own listeners.
 	ReasonOwnPort Reason = "PROXY_PORT"
 	// ReasonRevoked: the connection was open, and policy turned against it.

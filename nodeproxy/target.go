@@ -71,6 +71,19 @@ func resolveTarget(v *directory.View, self *mesh.Workload, local netip.Addr, aut
 	return t, nil
 }
 
+// beyond says why a stream that came through a gateway must not go to a target; nil: it may. The gateway decided whether its peer may reach the service that it was asked for, and
+// cannot read what is asked for in the tunnel inside: so that the answer is for nothing else than what it exports, whoever is inside may ask for no more than that.
+func beyond(gateway *mesh.Workload, t target) *Refusal {
+	switch {
+	case gateway == nil || t.Service != nil && t.Service.Exported:
+		return nil
+	case t.Service == nil:
+		return unavailable(ReasonNotExported, "%v was asked for by its address through gateway %s/%s, which leads to exported services only", t.At, gateway.Namespace, gateway.Name)
+	default:
+		return unavailable(ReasonNotExported, "service %s was asked for through gateway %s/%s, and is not exported", t.Service.Key(), gateway.Namespace, gateway.Name)
+	}
+}
+
 // servedPort finds the service of a name, and the pod's port for one of its ports.
 func servedPort(v *directory.View, self *mesh.Workload, host string, port uint16) (*mesh.Service, uint16, *Refusal) {
 	service := v.ServiceNamed(host, self.Namespace)

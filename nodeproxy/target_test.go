@@ -57,6 +57,29 @@ func TestResolveTarget(t *testing.T) {
 	}
 }
 
+// What came through a gateway reaches exported services, by their names, and nothing else.
+func TestBeyond(t *testing.T) {
+	gateway := podWorkload("edge", "10.0.0.9", func(w *mesh.Workload) { w.Gateway = true })
+	exported := shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Exported = true })
+	for _, tc := range []struct {
+		name    string
+		gateway *mesh.Workload
+		target  target
+		refused bool
+	}{
+		{"an exported service", gateway, target{Service: exported}, false},
+		{"a local one", gateway, target{Service: shopService("cart", "10.96.0.1")}, true},
+		{"an address", gateway, target{At: netip.MustParseAddrPort("10.0.0.1:9090")}, true},
+		{"a local one, by nobody's gateway", nil, target{Service: shopService("cart", "10.96.0.1")}, false},
+		{"an address, by nobody's gateway", nil, target{At: netip.MustParseAddrPort("10.0.0.1:9090")}, false},
+	} {
+		refusal := beyond(tc.gateway, tc.target)
+		if (refusal != nil) != tc.refused || refusal != nil && (refusal.Status != 503 || refusal.Reason != ReasonNotExported) {
+			t.Errorf("%s: %v", tc.name, refusal)
+		}
+	}
+}
+
 func FuzzResolveTarget(f *testing.F) {
 	self := podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))
 	v := viewOf(self, shopService("cart", "10.96.0.1"))

@@ -61,6 +61,8 @@ type Service struct {
 	Balance   LoadBalancing
 	Families  Families
 	Canonical bool // the cluster's own definition of this hostname
+	// Exported says that gateways of our own cluster let other clusters in to it.
+	Exported bool
 	// NamespaceOnly hides the service from clients in other namespaces.
 	NamespaceOnly bool
 }

@@ -98,6 +98,8 @@ type Workload struct {
 	Locality        Locality
 	// AppTunnel is set for one that stands for others, such as a waypoint without an HBONE listener of its own.
 	AppTunnel *AppTunnel
+	// Gateway says that it is a Gateway's: what comes from its address may be somebody else's, whom only TLS inside tells.
+	Gateway bool
 	// Policies are the "namespace/name" of workload-selector policies that apply.
 	Policies []string
 

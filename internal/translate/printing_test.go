@@ -39,6 +39,9 @@ func printMesh(o Output) string {
 		if !s.Canonical {
 			line += " remote-only"
 		}
+		if s.Exported {
+			line += " exported"
+		}
 		if s.Waypoint != nil {
 			line += " waypoint=" + printGateway(s.Waypoint)
 		}
@@ -72,6 +75,9 @@ func printMesh(o Output) string {
 		}
 		if w.Unhealthy {
 			line += " unhealthy"
+		}
+		if w.Gateway {
+			line += " gateway"
 		}
 		if w.HostNetwork {
 			line += " hostnetwork"

@@ -90,6 +90,7 @@ func (x *index) answer(n serviceName) *answer {
 		}
 		slices.SortFunc(out.service.Addresses, compareAddresses)
 	}
+	out.service.Exported = out.exported
 	out.remote = x.splitHorizon(n, out.service, takingPart)
 	return out
 }

@@ -38,7 +38,7 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 			p.Labels["app"], p.WorkloadName),
 		CanonicalRevision: cmp.Or(p.Labels["service.istio.io/canonical-revision"], p.Labels["app.kubernetes.io/version"],
 			p.Labels["version"], "latest"),
-		WorkloadName: p.WorkloadName, Kind: p.WorkloadKind,
+		WorkloadName: p.WorkloadName, Kind: p.WorkloadKind, Gateway: p.Labels[LabelGatewayName] != "",
 	}
 	if p.Captured && !p.HostNetwork {
 		out.Tunnel = mesh.TunnelHBONE

@@ -17,6 +17,7 @@ func serviceToProto(s *mesh.Service) *workloadpb.Service {
 		Waypoint:        gatewayAddressToProto(s.Waypoint),
 		IpFamilies:      workloadpb.IPFamilies(s.Families),
 		Canonical:       s.Canonical,
+		Extensions:      extensionsToProto(extensionExported, s.Exported),
 	}
 	for _, a := range s.Addresses {
 		out.Addresses = append(out.Addresses, networkAddressToProto(a))
@@ -52,6 +53,7 @@ func serviceFromProto(s *workloadpb.Service) (*mesh.Service, error) {
 		Waypoint:  gatewayAddressFromProto(&r, "waypoint", s.GetWaypoint()),
 		Balance:   balanceFromProto(&r, s.GetLoadBalancing()),
 		Canonical: s.GetCanonical(),
+		Exported:  hasExtension(&r, extensionExported, s.GetExtensions()),
 	}
 	if _, _, ok := splitName(key.String()); !ok {
 		r.fail("service %q has a slash in its namespace or hostname", key)

@@ -37,6 +37,12 @@ func samplePod() *mesh.Workload {
 	}
 }
 
+func sampleGatewayPod() *mesh.Workload {
+	w := samplePod()
+	w.UID, w.Gateway = "west//Pod/shop/gateway-0", true
+	return w
+}
+
 func sampleSplitHorizon() *mesh.Workload {
 	return &mesh.Workload{
 		UID: "east/SplitHorizonWorkload/isthmus-system/gw/203.0.113.9/shop/cart.shop.svc.cluster.local", Name: "x", Namespace: "shop",
@@ -55,7 +61,7 @@ func sampleService() *mesh.Service {
 		Waypoints: []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "wp.shop.svc.cluster.local"}, Port: 15008}, Weight: 9}},
 		Balance: mesh.LoadBalancing{Preference: []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone},
 			Mode: mesh.BalanceFailover, AllowUnhealthy: true},
-		Families: mesh.FamiliesDual, Canonical: true, NamespaceOnly: true,
+		Families: mesh.FamiliesDual, Canonical: true, NamespaceOnly: true, Exported: true,
 	}
 }
 
@@ -193,7 +199,7 @@ func encodeValue(v value) (string, []byte, error) {
 
 func TestDecodeGivesWhatWasEncoded(t *testing.T) {
 	for _, want := range []value{
-		{workload: samplePod()}, {workload: sampleSplitHorizon()}, {service: sampleService()},
+		{workload: samplePod()}, {workload: sampleGatewayPod()}, {workload: sampleSplitHorizon()}, {service: sampleService()},
 		{policy: samplePolicy()}, {gateway: sampleGateway()}, {bundle: sampleBundle()},
 		{service: &mesh.Service{Namespace: "n", Hostname: "headless"}},
 		{policy: &mesh.Policy{Name: "p", Namespace: "n"}},
@@ -246,7 +252,7 @@ func TestSamplesSetEveryField(t *testing.T) {
 			}
 		}
 	}
-	for _, sample := range []any{samplePod(), sampleSplitHorizon(), sampleService(), samplePolicy(), sampleGateway(), sampleBundle()} {
+	for _, sample := range []any{samplePod(), sampleGatewayPod(), sampleSplitHorizon(), sampleService(), samplePolicy(), sampleGateway(), sampleBundle()} {
 		walk(reflect.ValueOf(sample))
 	}
 	for field, ok := range set {
@@ -480,7 +486,7 @@ func TestMappedAddresses(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	urls := []string{addressURL, authorizationURL, gatewayURL, bundleURL}
 	for _, v := range []value{
-		{workload: samplePod()}, {workload: sampleSplitHorizon()}, {service: sampleService()}, {policy: samplePolicy()}, {gateway: sampleGateway()}, {bundle: sampleBundle()},
+		{workload: samplePod()}, {workload: sampleGatewayPod()}, {workload: sampleSplitHorizon()}, {service: sampleService()}, {policy: samplePolicy()}, {gateway: sampleGateway()}, {bundle: sampleBundle()},
 	} {
 		url, body, err := encodeValue(v)
 		if err != nil {

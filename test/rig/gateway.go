@@ -50,7 +50,11 @@ func (n *Node) StartGateway(ctx context.Context, name string) (*Gateway, error) 
 // gatewayPod makes a pod for a process of the Gateway of a name.
 func (n *Node) gatewayPod(name, pod string) (g *Gateway, err error) {
 	g = &Gateway{name: name, Log: filepath.Join(n.Cluster.rig.Dir, n.Cluster.Name+"-"+pod+".log")}
-	if g.Pod, err = n.Pod(pod); err != nil {
+	at, err := n.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	if g.Pod, err = n.podAt(SystemNamespace, pod, name, at, map[string]string{translate.LabelGatewayName: translate.ResourceName(name)}); err != nil {
 		return nil, err
 	}
 	_, err = n.Cluster.plane.serve(g.Pod.Space)

@@ -50,6 +50,10 @@ func (n *Node) FreeAddress() (netip.Addr, error) {
 
 // PodAt adds a pod of a service account at an address of FreeAddress, or one that a pod of this node had before it was removed.
 func (n *Node) PodAt(name, account string, at netip.Addr) (*Pod, error) {
+	return n.podAt(Namespace, name, account, at, nil)
+}
+
+func (n *Node) podAt(namespace, name, account string, at netip.Addr, labels map[string]string) (*Pod, error) {
 	s, err := n.Cluster.rig.NewSpace()
 	if err != nil {
 		return nil, err
@@ -61,7 +65,7 @@ func (n *Node) PodAt(name, account string, at netip.Addr) (*Pod, error) {
 		return nil, err
 	}
 	p := &Pod{Space: s, Name: name, Node: n, Address: at, object: &world.Pod{
-		Key: n.Cluster.key(Namespace, name), Addresses: []netip.Addr{at}, Node: n.Name, ServiceAccount: account, Ready: true,
+		Key: n.Cluster.key(namespace, name), Labels: labels, Addresses: []netip.Addr{at}, Node: n.Name, ServiceAccount: account, Ready: true,
 		WorkloadName: name, WorkloadKind: mesh.KindDeployment,
 	}}
 	if n.Network != n.Cluster.Network {

@@ -48,7 +48,8 @@ func (a deputyAttempt) allowed(service string) bool {
 	if a.innerStrange || !mayHave(a.inner) {
 		return false
 	}
-	if a.innerTo.names != service && a.innerTo.names != "pod "+service {
+	straight := a.direct != "" || a.inner.name == theGateway // what it has to say for itself did not come through it
+	if a.innerTo.names != service && (!straight || a.innerTo.names != "pod "+service) {
 		return false
 	}
 	if a.direct != "" {

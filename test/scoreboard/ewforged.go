@@ -86,6 +86,9 @@ func (i issuer) sign(change func(*x509.Certificate), uris ...string) (*tls.Certi
 	return &tls.Certificate{Certificate: append([][]byte{der}, i.chain...), PrivateKey: key, Leaf: leaf}, err
 }
 
+// theGateway is the proof that only the gateway could have.
+const theGateway = "the gateway itself"
+
 // newProofs makes the two that count, friend and stranger, and all others that might be taken for one of them. The first two are valid.
 func newProofs(authority map[string][]byte) ([]proof, error) {
 	ours, err := issuerOf(authority)
@@ -117,7 +120,7 @@ func newProofs(authority map[string][]byte) ([]proof, error) {
 	add(proof{name: "stranger", valid: true}, ours, nil, strangerURI)
 	add(proof{name: "friend of another namespace", valid: true}, ours, nil, "spiffe://cluster.local/ns/other/sa/friend")
 	add(proof{name: "namespace and account swapped", valid: true}, ours, nil, "spiffe://cluster.local/ns/friend/sa/demo")
-	add(proof{name: "the gateway itself", valid: true}, ours, nil, "spiffe://cluster.local/ns/isthmus-system/sa/eastwest")
+	add(proof{name: theGateway, valid: true}, ours, nil, "spiffe://cluster.local/ns/isthmus-system/sa/eastwest")
 	for _, uri := range []string{
 		"spiffe://evil.local/ns/demo/sa/friend", "spiffe://cluster.local.evil/ns/demo/sa/friend", "spiffe://alias.local/ns/demo/sa/friend",
 		"spiffe://cluster.local:443/ns/demo/sa/friend", "spiffe://user@cluster.local/ns/demo/sa/friend",

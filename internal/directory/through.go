@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package directory
+
+import (
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Through gives the gateway that a tunnel came through, which cannot read it: its TCP connection comes from a gateway's address, and what its TLS proved
+// is not the gateway's identity, for which is says so. nil: it came straight from its peer, as far as is known.
+func (v *View) Through(network string, from netip.Addr, is func(mesh.Identity) bool) *mesh.Workload {
+	w := v.WorkloadAt(network, from.Unmap())
+	if w == nil || !w.Gateway || is(w.Identity()) {
+		return nil
+	}
+	return w
+}
