@@ -57,7 +57,12 @@ func (s *Server) keep(t *trip, size int64) bool {
 }
 
 // release is called when the request is over. Copies that are still under way are bounded by their number.
-func (s *Server) release(t *trip) { s.kept.Add(-t.kept) }
+func (s *Server) release(t *trip) {
+	s.kept.Add(-t.kept)
+	if t.give != nil {
+		t.give()
+	}
+}
 
 // mirror sends copies of a request as it goes to its backend, and throws the answers away.
 func (s *Server) mirror(t *trip, r *http.Request) {

@@ -16,6 +16,8 @@ var errTurnOver = errors.New("the attempt was given up")
 type replay struct {
 	src  io.Reader
 	most int
+	// give gives back the memory that is reserved for kept, once; nil: none is.
+	give func()
 
 	reading sync.Mutex // hold while reading, for kept and err
 	kept    []byte
@@ -23,20 +25,54 @@ type replay struct {
 
 	mu      sync.Mutex // hold for both below
 	current *turn
-	lost    bool // more was read than is kept, or the client's end of it broke
+	lost    bool // more was read than is kept, or the client's end of it broke, or no other attempt will come
 }
 
 // replayOf keeps a request's body for other attempts. It is nil for one that has none, and keeps nothing of one that is too large, or while others keep too much.
 func (s *Server) replayOf(t *trip, r *http.Request) *replay {
-	switch most := s.o.Limits.RetryBytes; {
+	size, most := r.ContentLength, s.o.Limits.RetryBytes
+	switch {
 	case r.Body == nil || r.Body == http.NoBody:
 		return nil
 	case len(t.body) > 0: // kept for copies
 		return &replay{kept: t.body, err: io.EOF, most: len(t.body)}
-	case r.ContentLength > most || !s.keep(t, most):
+	case size > most:
 		return &replay{src: r.Body}
+	case size >= 0:
+		most = size + 1 // after all of it is read comes the end, which nothing is lost by
 	default:
-		return &replay{src: r.Body, most: int(most)}
+		size = most
+	}
+	if s.kept.Add(size) > s.o.Limits.BodyMemory {
+		s.kept.Add(-size)
+		return &replay{src: r.Body}
+	}
+	t.give = sync.OnceFunc(func() { s.kept.Add(-size) })
+	return &replay{src: r.Body, most: int(most), give: t.give}
+}
+
+// settle says that there will be no other attempt: what is kept is given up once the present one has read it.
+func (p *replay) settle() {
+	p.mu.Lock()
+	p.lost = true
+	p.mu.Unlock()
+	if p.reading.TryLock() { // else who reads does it
+		p.tidy()
+		p.reading.Unlock()
+	}
+}
+
+// tidy gives up what nobody will read again. reading must be held.
+func (p *replay) tidy() {
+	p.mu.Lock()
+	needless := p.lost && p.current != nil && p.current.at >= len(p.kept)
+	p.mu.Unlock()
+	if !needless {
+		return
+	}
+	p.kept = nil
+	if p.give != nil {
+		p.give()
 	}
 }
 
@@ -72,6 +108,7 @@ func (t *turn) Read(b []byte) (int, error) {
 	p := t.p
 	p.reading.Lock()
 	defer p.reading.Unlock()
+	defer p.tidy()
 	p.mu.Lock()
 	over := p.current != t
 	fresh := t.at >= len(p.kept) && p.err == nil

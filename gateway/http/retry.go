@@ -35,14 +35,21 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 	s, policy := rt.s, t.target.Rule.Retry
 	load := s.budgets.begin(t.backend.Service)
 	defer s.budgets.end(t.backend.Service, load)
-	body := s.replayOf(t, r)
 	left := &tries{left: int(policy.Attempts)}
+	var body *replay
+	if left.left > 0 {
+		if body = s.replayOf(t, r); body != nil {
+			defer body.settle()
+		}
+	}
 	for wait := range backoff(policy.Backoff) {
 		one := r.WithContext(r.Context())
 		u := *r.URL // what is left of an attempt that failed may still look at its own
 		one.URL = &u
 		if body != nil {
-			one.Body = body.turn()
+			if one.Body = body.turn(); left.left <= 0 {
+				body.settle()
+			}
 		}
 		response, err := rt.attempt(one, t, left)
 		if left.left <= 0 || r.Context().Err() != nil || t.stalled.Load() || !tryAgain(policy, r.Method, response, err) {

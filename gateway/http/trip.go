@@ -31,7 +31,8 @@ type trip struct {
 	origin     string     // of the script that sends it; empty: none says so
 	mirrors    []*mesh.HTTPBackend
 	body       []byte // of a request that is mirrored
-	kept       int64  // memory that is reserved for what is kept of it
+	kept       int64  // memory that is reserved for what is kept of it for copies
+	give       func() // gives back what is reserved for other attempts, once; nil: nothing is
 	attempts   int    // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool // the client did
