@@ -5,46 +5,78 @@ package gateway
 import (
 	"container/list"
 	"sync"
+	"time"
 )
 
-// crowd is the clients of ports for UDP that have not sent again after they were answered. Who sends in others' names never does, so that these
-// give way when there is no room: the oldest first, which most likely has its answer.
+// talking is how lately a client has sent that keeps its place whoever else wants it. Who sends in others' names has to send for each of them in that time.
+const talking = 5 * time.Second
+
+// crowd is the clients of ports for UDP in the order in which they give way when there is no room. First those that have not sent again after they were answered, for
+// who sends in others' names never is answered: the oldest first, which most likely has its answer. Then, as anybody can send twice and guess that an answer came
+// between, those that have: the one that was silent for longest first, and none that talks.
 type crowd struct {
-	mu  sync.Mutex
-	all list.List // of *udpClient, the oldest in front
+	now func() time.Time
+
+	mu     sync.Mutex
+	fresh  list.List // of *udpClient, the oldest in front
+	proven list.List // of *udpClient, the one that was silent for longest in front
 }
 
 func (c *crowd) add(of *udpClient) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	of.place = c.all.PushBack(of)
+	of.place = c.fresh.PushBack(of)
 }
 
-// prove takes out a client that has sent again.
-func (c *crowd) prove(of *udpClient) {
+// heard notes that a client has sent again after it was answered.
+func (c *crowd) heard(of *udpClient) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if of.place == nil {
+		return // it is forgotten
+	}
+	of.heard = c.now()
+	if of.proven.Load() {
+		c.proven.MoveToBack(of.place)
+		return
+	}
 	of.proven.Store(true)
-	c.remove(of)
+	c.fresh.Remove(of.place)
+	of.place = c.proven.PushBack(of)
 }
 
 func (c *crowd) remove(of *udpClient) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if of.place != nil {
-		c.all.Remove(of.place)
-		of.place = nil
+	if of.place == nil {
+		return
 	}
+	c.fresh.Remove(of.place) // each does nothing for a place in the other one
+	c.proven.Remove(of.place)
+	of.place = nil
 }
 
-// makeRoom forgets the oldest, and says whether there was one.
+// makeRoom forgets the one that gives way first, and says whether there was one.
 func (c *crowd) makeRoom() bool {
-	c.mu.Lock()
-	front := c.all.Front()
-	c.mu.Unlock()
-	if front == nil {
+	of := c.first()
+	if of == nil {
 		return false
 	}
-	of := front.Value.(*udpClient)
 	of.st.end(errCrowded)
 	of.port.forget(of)
 	return true
+}
+
+func (c *crowd) first() *udpClient {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if front := c.fresh.Front(); front != nil {
+		return front.Value.(*udpClient)
+	}
+	if front := c.proven.Front(); front != nil {
+		if of := front.Value.(*udpClient); c.now().Sub(of.heard) >= talking {
+			return of
+		}
+	}
+	return nil
 }

@@ -38,7 +38,7 @@ type Limits struct {
 	// StreamIdle is how long a connection to a port for TCP or TLS may carry nothing; 1 h, as usual for proxies. It may take twice as long until it is ended.
 	StreamIdle time.Duration
 	// DatagramClients is how many clients of ports for UDP are remembered, by address and port; 8192, at a socket, a goroutine and about 6 KiB each. Beyond it
-	// one of which little was heard gives way, or else the datagram is dropped.
+	// one of which little was heard gives way, or one that was silent for 5 s or more, or else the datagram is dropped.
 	DatagramClients int
 	// DatagramClientsPerAddress is the same for one address; half of DatagramClients, as all of a cluster behind NAT may come from one.
 	DatagramClientsPerAddress int

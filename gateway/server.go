@@ -142,6 +142,7 @@ func NewServer(o Options) (*Server, error) {
 		udpPorts:    map[uint16]*udpPort{},
 		clients:     newQuota[netip.Addr](o.Limits.DatagramClients, o.Limits.DatagramClientsPerAddress),
 	}
+	s.crowd.now = o.Now
 	if o.SlowStart != 0 {
 		s.balancer.slow = o.SlowStart
 	}

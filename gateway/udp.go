@@ -166,8 +166,8 @@ func (p *udpPort) client(from netip.AddrPort) *udpClient {
 	p.mu.Lock()
 	c, draining := p.clients[from], p.draining
 	p.mu.Unlock()
-	if c != nil && c.answered.Load() && !c.proven.Load() {
-		p.server.crowd.prove(c)
+	if c != nil && c.answered.Load() {
+		p.server.crowd.heard(c)
 	}
 	if c != nil && c.st.ctx.Err() == nil || draining {
 		return c

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,6 +225,42 @@ func TestDatagramClientsAreBounded(t *testing.T) {
 	}
 	if got := s.ask(s.udpClient(), "x"); got != "a 0 x" {
 		t.Errorf("a new client: %q", got)
+	}
+	s.configure(nil)
+	s.nothingLeft()
+}
+
+// TestSilentClientsGiveWay: who sends twice in others' names does not keep others out for longer than it goes on with all of them.
+func TestSilentClientsGiveWay(t *testing.T) {
+	var later atomic.Int64
+	s := newScene(t, func(o *Options) {
+		o.Limits.DatagramClients, o.Limits.DatagramClientsPerAddress = 5, 5
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	s.datagrams(nil, toDNS(1, s.udpPod("a")))
+	good := s.udpClient()
+	prove := func(conn *net.UDPConn) {
+		s.ask(conn, "x")
+		s.ask(conn, "x")
+	}
+	for range 4 {
+		prove(s.udpClient())
+	}
+	prove(good) // last, so that a datagram of the one below that is still on its way takes another one's place
+	conn := s.udpClient()
+	s.until("one is turned away while all others talk", func() bool {
+		_, _ = conn.Write([]byte("x"))
+		return s.count("isthmus_gateway_limited_total") > 0
+	})
+	later.Store(int64(talking))
+	if got := s.ask(good, "x"); got != "a 2 x" {
+		t.Errorf("%q", got)
+	}
+	for range 4 { // each takes the place of one that is silent, and talks
+		prove(s.udpClient())
+	}
+	if got := s.ask(good, "x"); got != "a 3 x" {
+		t.Errorf("%q: who talks has lost its place", got)
 	}
 	s.configure(nil)
 	s.nothingLeft()

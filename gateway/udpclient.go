@@ -35,6 +35,7 @@ type udpClient struct {
 	record   *record
 
 	place    *list.Element // in the crowd; hold its mu
+	heard    time.Time     // when it last sent, since it is proven; hold the crowd's mu
 	answered atomic.Bool   // the endpoint has sent something
 	proven   atomic.Bool   // the client has sent something after that
 	last     atomic.Int64  // when anything passed, in Unix nanoseconds
