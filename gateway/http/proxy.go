@@ -125,16 +125,20 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	t.ctx = ctx
 	r = r.WithContext(ctx)
 	if r.ContentLength != 0 {
-		if r.ProtoMajor == 2 {
-			// A transport that waits for the next piece of the body does not see that the time is over.
-			body := r.Body
-			defer context.AfterFunc(ctx, func() { body.Close() })()
+		// Who waits for the next piece of the body does not see that the time is over.
+		if body := r.Body; r.ProtoMajor == 2 {
+			t.cut = func() { body.Close() }
+			defer context.AfterFunc(ctx, t.cut)()
 		}
 		if most := s.o.Limits.BodyBytes; most > 0 {
 			r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, most)
 		}
 		if !t.grpc { // a conversation may be silent: that the client is there is for pings to tell
-			r.Body = &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
+			body := &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
+			if r.Body = body; r.ProtoMajor == 1 {
+				t.cut = body.cut
+				defer context.AfterFunc(ctx, t.cut)()
+			}
 		}
 	}
 	defer s.release(t)

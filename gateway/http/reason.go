@@ -95,9 +95,11 @@ func refusalOf(ctx context.Context, err error) *Refusal {
 		return &Refusal{http.StatusForbidden, ReasonRevoked, errRevoked}
 	case errors.Is(cause, errCut):
 		return &Refusal{http.StatusServiceUnavailable, ReasonDrained, errCut}
+	case errors.Is(err, errAttemptTimeUp): // what reads the client's body is ended then, which looks as if the client had left
+		return &Refusal{http.StatusGatewayTimeout, ReasonTimeout, err}
 	case cause != nil:
 		return &Refusal{statusClientGone, ReasonClientGone, err}
-	case errors.Is(err, errAttemptTimeUp) || errors.As(err, &late) && late.Timeout():
+	case errors.As(err, &late) && late.Timeout():
 		return &Refusal{http.StatusGatewayTimeout, ReasonTimeout, err}
 	default:
 		return &Refusal{http.StatusBadGateway, ReasonUpstream, err}

@@ -149,7 +149,12 @@ func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Res
 		return rt.s.carry(r, t.backend, left)
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
-	timer := time.AfterFunc(limit, func() { cancel(errAttemptTimeUp) })
+	last := (t.target.Rule.Retry == nil || left.left <= 0) && t.cut != nil
+	timer := time.AfterFunc(limit, func() {
+		if cancel(errAttemptTimeUp); last {
+			t.cut()
+		}
+	})
 	response, err := rt.s.carry(r.WithContext(ctx), t.backend, left)
 	if !timer.Stop() && errors.Is(context.Cause(ctx), errAttemptTimeUp) {
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,7 @@ type trip struct {
 	attempts   int    // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool // the client did
+	cut        func()      // ends reading of the request's body; nil: it has none
 
 	ctx    context.Context // of what is asked of backends; nil: nothing was
 	reason Reason
@@ -136,25 +138,60 @@ type patientBody struct {
 	control *http.ResponseController
 	stall   time.Duration
 	now     func() time.Time
-	until   time.Time
 	stalled *atomic.Bool // set when it was too late: the library says only that the request ended
+
+	mu    sync.Mutex // hold for all below, and to set deadlines
+	until time.Time
+	ended bool // it was read whole
+	isCut bool
 }
+
+// errCutBody ends what reads a body that nobody wants any more.
+var errCutBody = errors.New("the request is over")
 
 // Read gives what the client sent.
 func (b *patientBody) Read(p []byte) (int, error) {
-	if now := b.now(); b.until.Sub(now) < b.stall*7/8 {
-		b.until = now.Add(b.stall)
-		_ = b.control.SetReadDeadline(b.until) // what cannot have one has none
+	if !b.begin() {
+		return 0, errCutBody
 	}
 	n, err := b.body.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	switch {
-	case errors.Is(err, io.EOF):
-		b.until = time.Time{}
+	case errors.Is(err, io.EOF) && !b.isCut:
+		b.until, b.ended = time.Time{}, true
 		_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
+	case errors.Is(err, os.ErrDeadlineExceeded) && b.isCut:
+		err = errCutBody
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.stalled.Store(true) // the deadline stays, or the server would wait for the rest
 	}
 	return n, err
+}
+
+// begin gives the client time for the next piece, unless the body is cut.
+func (b *patientBody) begin() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isCut {
+		return false
+	}
+	if now := b.now(); b.until.Sub(now) < b.stall*7/8 {
+		b.until = now.Add(b.stall)
+		_ = b.control.SetReadDeadline(b.until) // what cannot have one has none
+	}
+	return true
+}
+
+// cut ends who reads. Before it answers, the server would wait for the rest of the body too, and so does not.
+func (b *patientBody) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended || b.isCut {
+		return
+	}
+	b.isCut = true
+	_ = b.control.SetReadDeadline(past)
 }
 
 // Close ends the body.
