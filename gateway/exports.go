@@ -118,12 +118,15 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 	return t, nil
 }
 
-// key names the service; zero: it is none.
+// key names what is asked for, to count streams to it by: a service, or else a workload, whose UID is no hostname.
 func (t target) key() mesh.ServiceKey {
-	if t.service == nil {
-		return mesh.ServiceKey{}
+	switch {
+	case t.service != nil:
+		return t.service.Key()
+	case t.workload != nil:
+		return mesh.ServiceKey{Namespace: t.workload.Namespace, Hostname: t.workload.UID}
 	}
-	return t.service.Key()
+	return mesh.ServiceKey{}
 }
 
 // vip is where in our network a service is that was asked for by an address, or not.

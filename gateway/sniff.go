@@ -17,6 +17,8 @@ const (
 	sniffTime = 300 * time.Millisecond
 	// sniffBytes is how much of a stream is looked at: an HTTP/1 method, of which none that is registered has more than 17 letters, and the preface of HTTP/2, of 24.
 	sniffBytes = 32
+	// sniffLines is how much of empty lines is passed over before a request, in bytes: two, where a server should bear one (RFC 9112, 2.2).
+	sniffLines = 4
 )
 
 // http2Preface begins every connection of HTTP/2 (RFC 9113, 3.4).
@@ -39,7 +41,7 @@ func (s *sniffer) isHTTP() bool {
 	for n := 0; ; {
 		is, plain := beginsHTTP(s.first)
 		if plain || n == len(buffer) {
-			return is && plain
+			return s.sure(is && plain)
 		}
 		m, err := s.Stream.Read(buffer[n:])
 		n += m
@@ -49,9 +51,26 @@ func (s *sniffer) isHTTP() bool {
 				s.err = err
 			}
 			is, plain = beginsHTTP(s.first)
-			return is && plain
+			return s.sure(is && plain)
 		}
 	}
+}
+
+// sure drops empty lines before a request: the library takes none.
+func (s *sniffer) sure(isHTTP bool) bool {
+	if isHTTP {
+		s.first = afterLines(s.first)
+	}
+	return isHTTP
+}
+
+// afterLines is what comes after empty lines.
+func afterLines(first []byte) []byte {
+	n := 0
+	for n < min(len(first), sniffLines) && (first[n] == '\r' || first[n] == '\n') {
+		n++
+	}
+	return first[n:]
 }
 
 // beginsHTTP says whether a stream that begins like this is one of HTTP, if that is plain already.
@@ -63,6 +82,7 @@ func beginsHTTP(first []byte) (is, plain bool) {
 	} else if bytes.HasPrefix([]byte(http2Preface), first) {
 		return false, false
 	}
+	first = afterLines(first)
 	for i, c := range first {
 		if c == ' ' {
 			if i == 0 {

@@ -81,8 +81,8 @@ func (s *streams) due(by *config) map[*stream]target {
 func (s *Server) rejudge(c *config) {
 	for st, t := range s.streams.due(c) {
 		refusal := s.authorize(c, st, t)
-		if _, served := c.exported[t.key()]; c.isWaypoint() && t.service != nil && !served {
-			refusal = &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, fmt.Errorf("service %s", t.key())} // whose policies are not known here any more
+		if c.isWaypoint() && !c.behind(s.live.Load(), t) {
+			refusal = &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, fmt.Errorf("%s", t.key())} // whose policies are not known here any more
 		}
 		if refusal != nil {
 			st.end(&Refusal{refusal.Status, ReasonRevoked, refusal.Err})

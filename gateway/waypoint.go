@@ -43,6 +43,16 @@ func (c *config) workloadBehind(v workloads, at netip.Addr) *mesh.Workload {
 	return w
 }
 
+// behind says whether a target that was let in to is still behind the waypoint.
+func (c *config) behind(v workloads, t target) bool {
+	if t.workload != nil {
+		w := c.workloadBehind(v, t.vip)
+		return w != nil && w.UID == t.workload.UID
+	}
+	_, served := c.exported[t.key()]
+	return served
+}
+
 // workloads is what a directory knows about addresses.
 type workloads interface {
 	WorkloadAt(network string, at netip.Addr) *mesh.Workload

@@ -365,6 +365,35 @@ func TestWaypointPassesOtherBytesOn(t *testing.T) {
 	}
 }
 
+// An empty line before a request is none of other bytes.
+func TestWaypointBearsAnEmptyLine(t *testing.T) {
+	s := newScene(t, nil)
+	s.add(s.podServing(1, func(_ mesh.Identity, _ string, stream *hbone.Stream) { // a pod that has requests come without it
+		reader := bufio.NewReader(stream)
+		if line, err := reader.ReadString('\n'); err == nil && line != "\r\n" {
+			fmt.Fprintf(stream, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+		}
+		stream.Close()
+	}))
+	s.configure(waypointOf(routed))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stream, _, err := s.outer(15008, clientID).Open(ctx, authority, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	_ = stream.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(stream, "\r\nGET /lines HTTP/1.1\r\nHost: cart\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(stream), nil)
+	if err != nil || response.StatusCode != http.StatusNoContent {
+		t.Fatalf("%v, %v", response, err)
+	}
+	response.Body.Close()
+	stream.CloseWrite()
+	s.until("it is logged as a request", func() bool { return s.logs.request("/lines") != nil })
+}
+
 // A waypoint that is told to end lets requests end, and is done although clients keep their connections.
 func TestWaypointDrains(t *testing.T) {
 	s := newScene(t, nil)
@@ -414,7 +443,7 @@ func TestWaypointServesWhatItAnsweredBeforeItDrained(t *testing.T) {
 }
 
 func FuzzBeginsHTTP(f *testing.F) {
-	for _, seed := range []string{"GET / HTTP/1.1\r\n", http2Preface, "PRI * HTTP/2.0", "\x16\x03\x01", "", "OPTIONS * H", "get http://x", "A B", " /"} {
+	for _, seed := range []string{"GET / HTTP/1.1\r\n", http2Preface, "PRI * HTTP/2.0", "\x16\x03\x01", "", "OPTIONS * H", "get http://x", "A B", " /", "\r\nGET / HTTP/1.1", "\n\n\n\n\nGET /"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, first []byte) {

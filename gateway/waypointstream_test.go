@@ -22,6 +22,11 @@ func routed(g *mesh.Gateway) {
 // beginBytes opens a stream to cart, and has the pod answer.
 func (s *scene) beginBytes(as mesh.Identity) *hbone.Stream {
 	s.t.Helper()
+	return s.beginBytesTo(authority, as)
+}
+
+func (s *scene) beginBytesTo(authority string, as mesh.Identity) *hbone.Stream {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	stream, _, err := s.outer(15008, as).Open(ctx, authority, nil)
@@ -53,6 +58,44 @@ func TestWaypointJudgesBytesThatRun(t *testing.T) {
 	fmt.Fprint(till, "still")
 	if _, err := io.ReadFull(till, make([]byte, 5)); err != nil {
 		t.Errorf("who is let in: %v", err)
+	}
+}
+
+// Bytes to a workload that is behind the waypoint by itself end when a policy turns against them, or when it is behind it no more; and they count as its own.
+func TestWaypointJudgesBytesToWorkloads(t *testing.T) {
+	front := mesh.ServiceKey{Namespace: "edge", Hostname: "west.edge.svc.cluster.local"}
+	for name, turn := range map[string]func(*scene, *mesh.Workload){
+		"a policy": func(s *scene, _ *mesh.Workload) {
+			s.configure(waypointOf(func(g *mesh.Gateway) { g.Policies = []*mesh.Policy{policyOn("thief", mesh.Allow, principal(thiefID))} }))
+		},
+		"another waypoint": func(s *scene, w *mesh.Workload) {
+			moved := *w
+			moved.Waypoint = nil
+			s.add(&moved)
+			s.configure(waypointOf(nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, func(o *Options) { o.Limits.StreamsPerService = 1 })
+			echo := func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }
+			pods := []*mesh.Workload{s.podServing(1, echo), s.podServing(2, echo)}
+			for _, w := range pods {
+				w.Waypoint = &mesh.GatewayAddress{Hostname: front, Port: 15008}
+			}
+			s.add(pods...)
+			s.configure(waypointOf(nil))
+			var streams []*hbone.Stream
+			for _, to := range []string{"10.0.0.1:8080", "10.0.0.2:8080"} { // each has a place of its own
+				streams = append(streams, s.beginBytesTo(to, clientID))
+			}
+			if status, reason := s.refusal(s.outer(15008, clientID), "10.0.0.1:8080", nil); status != 503 || Reason(reason) != ReasonServiceOverload {
+				t.Errorf("one too many is answered %d %s", status, reason)
+			}
+			turn(s, pods[0])
+			if n, err := streams[0].Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, io.EOF) {
+				t.Errorf("read %d bytes, %v", n, err)
+			}
+		})
 	}
 }
 
