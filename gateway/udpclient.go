@@ -69,8 +69,11 @@ func (c *udpClient) begin() *Refusal {
 
 // send passes a datagram on. One that the socket does not take is lost, as datagrams may be.
 func (c *udpClient) send(datagram []byte) {
-	n, err := c.conn.Write(datagram)
-	c.record.stats.Sent.Add(int64(n))
+	c.record.stats.Sent.Add(int64(len(datagram))) // before, as the answer may be counted, and all be over, by the time that Write returns
+	_, err := c.conn.Write(datagram)
+	if err != nil {
+		c.record.stats.Sent.Add(-int64(len(datagram)))
+	}
 	c.last.Store(time.Now().UnixNano())
 	if errors.Is(err, syscall.ECONNREFUSED) { // what the endpoint's machine said of one before
 		c.port.refusedBy(c.endpoint)
