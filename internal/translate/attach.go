@@ -48,6 +48,7 @@ type gate struct {
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
 func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
 	x.settleRivals(gates)
+	carriedAt := map[serviceName]carried{}
 	each := func(ref world.ObjectRef, parents []world.RouteParent, attach func(world.RouteParent, *gate) []Finding) {
 		if ref.Cluster != x.config.LocalCluster {
 			return
@@ -58,7 +59,7 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 				out = append(out, attach(p, g)...)
 			}
 		}
-		if out = append(out, x.atServices(ref, parents)...); len(out) > 0 {
+		if out = append(out, x.atServices(ref, parents, carriedAt)...); len(out) > 0 {
 			findings[ref] = out
 		}
 	}

@@ -69,7 +69,7 @@ type index struct {
 	routesInto multi[string, world.ObjectRef]      // namespace's name → routes of others that refer to something in it
 	routesFrom multi[string, world.ObjectRef]      // namespace's name → routes in it
 	routesAt   multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
-	attached   map[serviceName][]*attachment       // of the Services that were asked for since they or those routes changed
+	attached   map[serviceName]*attachments        // of the Services that were asked for since they or those routes changed
 	streams    streams                             // those that look at connections or datagrams only
 	setsFor    multi[world.Key, world.Key]         // Gateway, which may not be there → ListenerSets for it
 	setsIn     multi[string, world.Key]            // namespace's name → ListenerSets in it
@@ -93,7 +93,7 @@ func newIndex(c world.Config) *index {
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
-		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName][]*attachment{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
+		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
 	}
 }
 
