@@ -272,6 +272,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		optional(&gatewayv1.TLSRoute{}, newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.tlsRoutes),
 		optional(&gatewayv1.TCPRoute{}, newTCPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.tcpRoutes),
 		optional(&gatewayv1.UDPRoute{}, newUDPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.udpRoutes),
+		optional(&gatewayv1.BackendTLSPolicy{}, newBackendTLSStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.backendTLS),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
 		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),

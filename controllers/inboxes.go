@@ -11,13 +11,13 @@ import (
 
 // inboxes are how news of our own reach the controllers that write.
 type inboxes struct {
-	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes, tcpRoutes, udpRoutes, sets, waypoints *inbox
+	gateways, plans, scopes, remotes, services, policies, peers, vips, roots, wishes, trust, routes, grpcRoutes, tlsRoutes, tcpRoutes, udpRoutes, sets, backendTLS, waypoints *inbox
 }
 
 func newInboxes() inboxes {
 	return inboxes{
 		gateways: newInbox(), plans: newInbox(), scopes: newInbox(), remotes: newInbox(), services: newInbox(), policies: newInbox(), peers: newInbox(),
-		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(), tcpRoutes: newInbox(), udpRoutes: newInbox(), sets: newInbox(), waypoints: newInbox(),
+		vips: newInbox(), roots: newInbox(), wishes: newInbox(), trust: newInbox(), routes: newInbox(), grpcRoutes: newInbox(), tlsRoutes: newInbox(), tcpRoutes: newInbox(), udpRoutes: newInbox(), sets: newInbox(), backendTLS: newInbox(), waypoints: newInbox(),
 	}
 }
 
@@ -44,6 +44,8 @@ func (p *plane) translated(c translate.Change) {
 			p.inboxes.tcpRoutes.add(name)
 		case world.KindUDPRoute:
 			p.inboxes.udpRoutes.add(name)
+		case world.KindBackendTLSPolicy:
+			p.inboxes.backendTLS.add(name)
 		case world.KindServiceScope:
 			p.inboxes.scopes.add(name)
 		case world.KindRemoteCluster:
@@ -56,7 +58,7 @@ func (p *plane) translated(c translate.Change) {
 			p.inboxes.peers.add(name)
 		}
 	}
-	p.secrets.Want(c.Secrets)
+	p.secrets.Want(c.Objects)
 	for ref := range c.Listeners {
 		name := types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
 		if ref.Kind == world.KindListenerSet {

@@ -61,6 +61,7 @@ func localKinds() []watched {
 		kindOf[gatewayv1.TCPRoute](world.KindTCPRoute, true),
 		kindOf[gatewayv1.UDPRoute](world.KindUDPRoute, true),
 		kindOf[gatewayv1.ReferenceGrant](world.KindReferenceGrant, true),
+		kindOf[gatewayv1.BackendTLSPolicy](world.KindBackendTLSPolicy, true),
 		kindOf[securityv1.AuthorizationPolicy](world.KindAuthorizationPolicy, true),
 		kindOf[securityv1.PeerAuthentication](world.KindPeerAuthentication, true),
 	)

@@ -13,20 +13,21 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 const (
-	// secretPatience is how long the first answer to proxies waits for one Secret, as an answer without it would end its listener's handshakes.
+	// secretPatience is how long the first answer to proxies waits for one of them, as an answer without it would end a listener's handshakes.
 	secretPatience = 5 * time.Second
 	// maxWatchedSecrets bounds the watches. What is beyond is not asked for in the first place, and said on the Gateways.
 	maxWatchedSecrets = translate.MaxSecrets
 )
 
-// Secrets reads the Secrets that listeners refer to and may, and no others: each is watched by its name. It puts their certificates into
-// the store, and takes away those that nobody refers to any more.
+// Secrets reads the Secrets and ConfigMaps with certificates that are referred to and may be, and no others: each is watched by its name. It puts
+// their certificates into the store, and takes away those that nobody refers to any more.
 type Secrets struct {
 	client kubernetes.Interface
 	store  *world.Store
@@ -34,21 +35,21 @@ type Secrets struct {
 	news   chan struct{} // holds one token while want and watched differ
 
 	mu     sync.Mutex
-	wishes uint64                  // how many there were
-	want   map[world.Key]uint64    // wanted → the wish's number: who is wanted again is read again, for what came meanwhile was not taken
-	unread map[world.Key]time.Time // wanted, and neither read nor given up → since when
+	wishes uint64                        // how many there were
+	want   map[world.ObjectRef]uint64    // wanted → the wish's number: who is wanted again is read again, for what came meanwhile was not taken
+	unread map[world.ObjectRef]time.Time // wanted, and neither read nor given up → since when
 }
 
 // NewSecrets makes a reader that wants nothing yet.
 func NewSecrets(client kubernetes.Interface, store *world.Store, log logr.Logger) *Secrets {
-	return &Secrets{client: client, store: store, log: log, news: make(chan struct{}, 1), want: map[world.Key]uint64{}, unread: map[world.Key]time.Time{}}
+	return &Secrets{client: client, store: store, log: log, news: make(chan struct{}, 1), want: map[world.ObjectRef]uint64{}, unread: map[world.ObjectRef]time.Time{}}
 }
 
 // NeedLeaderElection is false: every replica tells gateways what they prove by.
 func (s *Secrets) NeedLeaderElection() bool { return false }
 
-// Want takes in which Secrets are wanted now (true), and which no longer. It does not wait.
-func (s *Secrets) Want(changes map[world.Key]bool) {
+// Want takes in what is wanted now (true), and what no longer. It does not wait.
+func (s *Secrets) Want(changes map[world.ObjectRef]bool) {
 	if len(changes) == 0 {
 		return
 	}
@@ -59,7 +60,7 @@ func (s *Secrets) Want(changes map[world.Key]bool) {
 		case !wanted:
 			delete(s.want, k)
 			delete(s.unread, k)
-			s.store.Delete(world.ObjectRef{Kind: world.KindSecret, Key: k})
+			s.store.Delete(k)
 		case s.want[k] == 0:
 			s.wishes++
 			s.want[k], s.unread[k] = s.wishes, time.Now()
@@ -71,7 +72,7 @@ func (s *Secrets) Want(changes map[world.Key]bool) {
 	}
 }
 
-// Settled says whether every wanted Secret was read, or could not be within secretPatience.
+// Settled says whether all that is wanted was read, or could not be within secretPatience.
 func (s *Secrets) Settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +92,7 @@ func (s *Secrets) Start(ctx context.Context) error {
 		wish   uint64
 		cancel context.CancelFunc
 	}
-	watched := map[world.Key]watch{}
+	watched := map[world.ObjectRef]watch{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -115,7 +116,7 @@ func (s *Secrets) Start(ctx context.Context) error {
 				continue
 			}
 			if len(watched) == maxWatchedSecrets {
-				s.log.Error(nil, "too many Secrets are referred to: this one is not read", "secret", k.String(), "most", maxWatchedSecrets)
+				s.log.Error(nil, "too many Secrets and ConfigMaps are referred to: this one is not read", "object", k.String(), "most", maxWatchedSecrets)
 				continue
 			}
 			one, cancel := context.WithCancel(ctx)
@@ -125,16 +126,20 @@ func (s *Secrets) Start(ctx context.Context) error {
 	}
 }
 
-// watch follows one Secret for a wish until ctx ends.
-func (s *Secrets) watch(ctx context.Context, k world.Key, wish uint64) {
+// watch follows one of them for a wish until ctx ends.
+func (s *Secrets) watch(ctx context.Context, k world.ObjectRef, wish uint64) {
 	put := func(o any) {
-		if secret, ok := o.(*corev1.Secret); ok {
-			s.tell(k, wish, secret)
+		if object, ok := o.(client.Object); ok {
+			s.tell(k, wish, object)
 		}
 	}
+	resource, empty := "secrets", client.Object(&corev1.Secret{})
+	if k.Kind == world.KindAnchors {
+		resource, empty = "configmaps", &corev1.ConfigMap{}
+	}
 	_, informer := toolscache.NewInformerWithOptions(toolscache.InformerOptions{
-		ListerWatcher: toolscache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "secrets", k.Namespace, fields.OneTermEqualSelector("metadata.name", k.Name)),
-		ObjectType:    &corev1.Secret{},
+		ListerWatcher: toolscache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), resource, k.Namespace, fields.OneTermEqualSelector("metadata.name", k.Name)),
+		ObjectType:    empty,
 		Handler: toolscache.ResourceEventHandlerFuncs{
 			AddFunc: put, UpdateFunc: func(_, o any) { put(o) }, DeleteFunc: func(any) { s.tell(k, wish, nil) },
 		},
@@ -151,15 +156,20 @@ func (s *Secrets) watch(ctx context.Context, k world.Key, wish uint64) {
 	informer.RunWithContext(ctx)
 }
 
-// tell puts what a Secret holds now into the store, if the wish stands; nil: there is none.
-func (s *Secrets) tell(k world.Key, wish uint64, secret *corev1.Secret) {
+// tell puts what one of them holds now into the store, if the wish stands; nil: there is none.
+func (s *Secrets) tell(k world.ObjectRef, wish uint64, object client.Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.want[k] != wish:
-	case secret == nil:
-		s.store.Delete(world.ObjectRef{Kind: world.KindSecret, Key: k})
+	case object == nil:
+		s.store.Delete(k)
 	default:
-		s.store.Put(world.ReduceSecret(k.Cluster, secret))
+		switch o := object.(type) {
+		case *corev1.Secret:
+			s.store.Put(world.ReduceSecret(k.Cluster, o))
+		case *corev1.ConfigMap:
+			s.store.Put(world.ReduceAnchors(k.Cluster, o))
+		}
 	}
 }

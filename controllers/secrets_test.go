@@ -16,27 +16,27 @@ import (
 func TestSecretWantedAgain(t *testing.T) {
 	store := world.NewStore()
 	s := NewSecrets(nil, store, logr.Discard())
-	k := world.Key{Cluster: "near", Namespace: "ns", Name: "cert"}
+	k := world.ObjectRef{Kind: world.KindSecret, Key: world.Key{Cluster: "near", Namespace: "ns", Name: "cert"}}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name}}
 	there := func() bool {
-		_, ok := store.Get(world.ObjectRef{Kind: world.KindSecret, Key: k})
+		_, ok := store.Get(k)
 		return ok
 	}
-	s.Want(map[world.Key]bool{k: true})
+	s.Want(map[world.ObjectRef]bool{k: true})
 	first := s.want[k]
 	if s.tell(k, first, secret); !there() {
 		t.Fatal("a wanted Secret was not taken")
 	}
-	s.Want(map[world.Key]bool{k: true})
+	s.Want(map[world.ObjectRef]bool{k: true})
 	if s.want[k] != first || !there() {
 		t.Error("a wish that stands was taken for another one")
 	}
-	s.Want(map[world.Key]bool{k: false})
+	s.Want(map[world.ObjectRef]bool{k: false})
 	if there() {
 		t.Error("what nobody wants is kept")
 	}
 	s.tell(k, first, secret) // lost
-	s.Want(map[world.Key]bool{k: true})
+	s.Want(map[world.ObjectRef]bool{k: true})
 	if s.want[k] == first || s.Settled() {
 		t.Error("it counts as read")
 	}

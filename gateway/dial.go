@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
@@ -42,6 +43,7 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 	defer cancel()
 	tried := map[string]struct{}{}
 	var failures error
+	reason := ReasonConnect
 	for view := s.live.Load(); ; view = s.live.Load() {
 		candidates := c.candidates(view, t, s.own(view, c))
 		if len(candidates) == 0 && failures == nil {
@@ -49,10 +51,10 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 		}
 		pick, id, ok := s.balancer.begin(attempt{c.network, t.service.Key(), candidates, tried, avoid})
 		if !ok {
-			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+			return dialled{}, &Refusal{http.StatusServiceUnavailable, reason, failures}
 		}
 		tried[pick.uid] = struct{}{}
-		conn, err := s.connect(ctx, pick, len(tried) < len(candidates))
+		conn, err := s.connect(ctx, pick, len(tried) < len(candidates), t.tls)
 		if err == nil {
 			return dialled{conn: conn, candidate: pick, id: id, ready: asNear(candidates, pick), gone: s.balancer.gone(c.network, candidates, avoid)}, nil
 		}
@@ -61,9 +63,15 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonClientGone, err} // says nothing of the endpoint
 		}
 		failures = errors.Join(failures, err)
-		s.eject(pick, err)
+		if errors.Is(err, backendtls.ErrHandshake) {
+			// Nothing is wrong with the endpoint for others, who may expect something else of it.
+			s.metrics.tlsFailures.Inc()
+			reason = ReasonBackendTLS
+		} else {
+			s.eject(pick, err)
+		}
 		if ctx.Err() != nil || len(tried) == maxAttempts {
-			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+			return dialled{}, &Refusal{http.StatusServiceUnavailable, reason, failures}
 		}
 	}
 }
@@ -88,7 +96,7 @@ func asNear(candidates []candidate, as candidate) int {
 }
 
 // connect makes one attempt. With others left it is not given the whole time.
-func (s *Server) connect(ctx context.Context, to candidate, others bool) (*endpointConn, error) {
+func (s *Server) connect(ctx context.Context, to candidate, others bool, settings *backendtls.Settings) (*endpointConn, error) {
 	if others {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.o.Limits.AttemptTimeout)
@@ -100,6 +108,13 @@ func (s *Server) connect(ctx context.Context, to candidate, others bool) (*endpo
 	if err != nil {
 		s.metrics.dialFailures.Inc()
 		return nil, fmt.Errorf("endpoint %s: %w", to.name, err)
+	}
+	if settings != nil {
+		secure, err := settings.Client(ctx, conn, "", s.o.Limits.ConnectTimeout)
+		if err != nil {
+			return nil, fmt.Errorf("endpoint %s: %w", to.name, err)
+		}
+		conn = &encrypted{secure, conn}
 	}
 	return &endpointConn{Conn: conn}, nil
 }
@@ -157,6 +172,12 @@ func (c *endpointConn) note(err error) {
 	}
 }
 
+// encrypted says whether TLS is spoken with the endpoint.
+func (c *endpointConn) encrypted() bool {
+	_, yes := c.Conn.(*encrypted)
+	return yes
+}
+
 // CloseWrite ends the client's direction.
 func (c *endpointConn) CloseWrite() error {
 	c.left.Store(true)
@@ -164,7 +185,10 @@ func (c *endpointConn) CloseWrite() error {
 }
 
 // Reset ends the connection so that the endpoint sees an error and takes a broken stream for no complete one.
-func (c *endpointConn) Reset(uint32) error {
+func (c *endpointConn) Reset(code uint32) error {
+	if r, ok := c.Conn.(interface{ Reset(code uint32) error }); ok {
+		return r.Reset(code)
+	}
 	if tcp, ok := c.Conn.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0) // fails only on a connection that is over
 	}
@@ -177,7 +201,7 @@ func (s *Server) judge(d dialled) {
 	switch {
 	case d.conn.received.Load() > 0:
 		s.balancer.succeeded(d.candidate.uid)
-	case d.conn.mute.Load():
+	case d.conn.mute.Load() && !d.conn.encrypted(): // which may be about what we proved
 		s.eject(d.candidate, errors.New("ended before its first byte"))
 	}
 	s.balancer.end(d.candidate.uid)

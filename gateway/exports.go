@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -70,10 +71,11 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 type target struct {
 	service *mesh.Service // nil: nothing that is exported
 	port    uint16
-	plain   bool            // endpoints are dialled at the port itself, without HBONE, for a client without an identity
-	named   mesh.ServiceKey // of a plain one: the service, also if the mesh does not know it, as it does not those for UDP alone
-	entry   uint16          // of a plain one: the port of the Gateway by which it came
-	vip     netip.Addr      // in our network: the one asked for, or else the service's first; zero if it has none
+	plain   bool                 // endpoints are dialled at the port itself, without HBONE, for a client without an identity
+	named   mesh.ServiceKey      // of a plain one: the service, also if the mesh does not know it, as it does not those for UDP alone
+	entry   uint16               // of a plain one: the port of the Gateway by which it came
+	tls     *backendtls.Settings // of a plain one: how TLS is spoken to endpoints; nil: it is not
+	vip     netip.Addr           // in our network: the one asked for, or else the service's first; zero if it has none
 	// carries is what is inside the stream: of one to a waypoint, what is expected when it comes, and then what was found. Streams to others are opaque.
 	carries contents
 	// far says that a stream to a waypoint came from another network, whose side has chosen this one: it is for endpoints here.

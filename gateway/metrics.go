@@ -22,6 +22,7 @@ type metrics struct {
 	dryRun            prometheus.Counter
 	ejections         prometheus.Counter
 	dialFailures      prometheus.Counter
+	tlsFailures       prometheus.Counter
 	dialSeconds       prometheus.Histogram
 
 	mu             sync.Mutex // hold for all below
@@ -42,6 +43,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		events:            prometheus.NewCounterVec(counter("hbone_events_total", "What peers did wrong on outer connections."), []string{"event"}),
 		dryRun:            prometheus.NewCounter(counter("policy_dry_run_total", "Verdicts on streams that policies in dry run would have turned around.")),
 		ejections:         prometheus.NewCounter(counter("endpoint_ejections_total", "Endpoints left out for a while after a failure.")),
+		tlsFailures:       prometheus.NewCounter(counter("endpoint_tls_failures_total", "Connections to endpoints that were not taken for what a BackendTLSPolicy wants.")),
 		dialFailures:      prometheus.NewCounter(counter("endpoint_connect_failures_total", "Attempts to connect to an endpoint that failed.")),
 		dialSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: name("endpoint_connect_seconds"), Help: "Time of one attempt to connect to an endpoint.",
@@ -52,7 +54,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	gauge := func(n, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name(n), Help: help}, f)
 	}
-	r.MustRegister(m.opened, m.closed, m.refused, m.limited, m.handshakeFailures, m.events, m.dryRun, m.ejections, m.dialFailures, m.dialSeconds,
+	r.MustRegister(m.opened, m.closed, m.refused, m.limited, m.handshakeFailures, m.events, m.dryRun, m.ejections, m.dialFailures, m.tlsFailures, m.dialSeconds,
 		prometheus.NewCounterFunc(counter("sent_bytes_total", "Bytes sent to sources, running streams included."), func() float64 {
 			sent, _ := m.traffic()
 			return float64(sent)

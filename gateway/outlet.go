@@ -28,7 +28,20 @@ func (p *streamPort) connect(ctx context.Context, st *stream, t target) (*outlet
 		if refusal != nil {
 			return nil, refusal
 		}
-		return &outlet{to.conn.Conn, func(r *record) { r.reached(to) }, to.close}, nil
+		conn := to.conn.Conn
+		if t.tls != nil { // inside the tunnel
+			secure, err := t.tls.Client(ctx, conn, "", s.o.Limits.ConnectTimeout)
+			if err != nil {
+				s.metrics.tlsFailures.Inc()
+				to.close()
+				return nil, unavailable(ReasonBackendTLS, err)
+			}
+			conn = &encrypted{secure, conn}
+		}
+		return &outlet{conn, func(r *record) { r.reached(to) }, func() {
+			conn.Close()
+			to.close()
+		}}, nil
 	}
 	d, refusal := s.dial(ctx, c, t, nil)
 	done := func() {

@@ -31,6 +31,8 @@ const (
 	ReasonNoEndpoint Reason = "no_endpoint"
 	// ReasonConnect: endpoints were there, but none could be connected to in time.
 	ReasonConnect Reason = "connect_failed"
+	// ReasonBackendTLS: endpoints were there, but none was taken for what a BackendTLSPolicy wants it to be, or nothing is by the policy.
+	ReasonBackendTLS Reason = "backend_tls_failed"
 	// ReasonOverload: the gateway, or this peer at it, carries as many streams as it may.
 	ReasonOverload Reason = "too_many_streams"
 	// ReasonServiceOverload: as many streams as may be go to the service, or wait for its endpoints.

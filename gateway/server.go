@@ -18,6 +18,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
@@ -72,7 +73,8 @@ type Server struct {
 	tls     *tls.Config
 	metrics *metrics
 
-	config      atomic.Pointer[config] // written by Run
+	config      atomic.Pointer[config]           // written by Run
+	backends    atomic.Pointer[backendtls.Table] // written by Run
 	balancer    *balancer
 	handshakes  *quota[netip.Addr]
 	connections *quota[struct{}]
@@ -205,6 +207,7 @@ func (s *Server) follow(view *directory.View) {
 	if changed {
 		c := newConfig(g, s.o.Network, s.o.Identity.TrustDomain)
 		c.canonical = s.o.Source.Canonical
+		s.secureBackends(g)
 		s.config.Store(c)
 		s.rejudge(c)
 		s.web.Rejudge()

@@ -50,6 +50,11 @@ func (p *streamPort) serveTLS(client relay.Conn, w *ways) {
 			return
 		}
 		client, hello = ended, nil
+		// What ended here goes on in TLS to backends that want it. A client that was passed on speaks it with them itself.
+		if t.tls = s.backends.Load().For(t.named, t.port); t.tls != nil && t.tls.Problem() != nil {
+			r.refused(unavailable(ReasonBackendTLS, t.tls.Problem()), nil)
+			return
+		}
 	}
 	dialling, stop := st.ctx, func() []byte { return nil }
 	if host.passes { // what ended here may have ended its side, and wait for an answer

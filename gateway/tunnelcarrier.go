@@ -42,7 +42,7 @@ type tunnelCarrier struct {
 
 func newTunnelCarrier(s *Server) *tunnelCarrier {
 	c := &tunnelCarrier{server: s, places: newPlaces()}
-	c.Carrier = gatewayhttp.NewPlaced(c.dial)
+	c.Carrier = gatewayhttp.NewPlaced(s.o.HTTP, c.dial)
 	return c
 }
 

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 )
 
 // directBody is how large a request's body may be to be written before the answer is read, in bytes. So much fits into the buffers of both sockets, so
@@ -21,8 +23,9 @@ var errStale = errors.New("the connection was closed by the endpoint while it wa
 // direct carries requests over HTTP/1.1 connections that it keeps, each driven by the goroutine of the request that has it: what a Transport's two
 // goroutines per connection, and handing over between them, cost most of the time of a small request.
 type direct struct {
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	idle idleConns
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	handshake time.Duration // at most, for TLS
+	idle      idleConns
 }
 
 // takes says whether a request is of the plain kind, which is nearly every one: asked and then answered. What may need both directions at once is not.
@@ -34,18 +37,21 @@ func (d *direct) takes(r *http.Request) bool {
 // carry sends a request to an endpoint and gives its answer, whose body must be read or closed. A kept connection that turns out to be closed is
 // replaced by a new one, if that repeats nothing.
 func (d *direct) carry(to Endpoint, r *http.Request) (*http.Response, error) {
-	address := to.Addr.String()
-	if c := d.idle.take(to.Addr); c != nil {
+	at := place{to.Addr, to.TLS}
+	if c := d.idle.take(at); c != nil {
 		response, err := c.exchange(r)
 		if err == nil || !errors.Is(err, errStale) || !repeatable(r) || r.Context().Err() != nil {
 			return response, err
 		}
 	}
-	nc, err := d.dial(r.Context(), "tcp", address)
+	nc, err := d.dial(r.Context(), "tcp", to.Addr.String())
+	if err == nil && to.TLS != nil {
+		nc, err = to.TLS.Client(r.Context(), nc, backendtls.HTTP1, d.handshake)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	return newDirectConn(nc, to.Addr, &d.idle).exchange(r)
+	return newDirectConn(nc, at, &d.idle).exchange(r)
 }
 
 // repeatable says whether a request may be sent again although the endpoint may have seen it: RFC 9110, 9.2.2. Its body would have to be read again.

@@ -5,6 +5,7 @@ package http
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/textproto"
 	"syscall"
 	"time"
@@ -28,7 +28,7 @@ const (
 // directConn is an HTTP/1.1 connection to an endpoint. It belongs to the request that has it, or to the pool.
 type directConn struct {
 	nc    net.Conn
-	at    netip.AddrPort
+	at    place
 	idle  *idleConns
 	r     *bufio.Reader // of the connection itself, through Read
 	w     *bufio.Writer
@@ -41,10 +41,14 @@ type directConn struct {
 	quiet bool // what peek found
 }
 
-func newDirectConn(nc net.Conn, at netip.AddrPort, idle *idleConns) *directConn {
+func newDirectConn(nc net.Conn, at place, idle *idleConns) *directConn {
 	c := &directConn{nc: nc, at: at, idle: idle}
 	c.r, c.w = bufio.NewReaderSize(c, directBuffer), bufio.NewWriterSize(nc, directBuffer)
-	if s, ok := nc.(syscall.Conn); ok {
+	under := nc
+	if secure, ok := nc.(*tls.Conn); ok { // what it has read of a record that it did not ask for, it tells by an error of the read before
+		under = secure.NetConn()
+	}
+	if s, ok := under.(syscall.Conn); ok {
 		c.raw, _ = s.SyscallConn()
 		var one [1]byte
 		c.peek = func(fd uintptr) bool {

@@ -44,7 +44,7 @@ func grpcCode(r *Refusal) int {
 	switch r.Reason {
 	case ReasonNoListener, ReasonNoRoute, ReasonMethod:
 		return grpcUnimplemented
-	case ReasonInvalidRule, ReasonInvalidBackend, ReasonNoEndpoint, ReasonConnect, ReasonUpstream, ReasonDrained:
+	case ReasonInvalidRule, ReasonInvalidBackend, ReasonNoEndpoint, ReasonConnect, ReasonBackendTLS, ReasonUpstream, ReasonDrained:
 		return grpcUnavailable
 	case ReasonTimeout:
 		return grpcDeadlineExceeded

@@ -7,17 +7,25 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 )
+
+// place is what connections are kept by: an address, and the TLS settings that they were made with, or nil.
+type place struct {
+	addr netip.AddrPort
+	tls  *backendtls.Settings
+}
 
 // idleConns are connections that no request has, by endpoint, the one that was used last at the end. The zero value is ready.
 type idleConns struct {
 	mu    sync.Mutex
-	of    map[netip.AddrPort][]*directConn
+	of    map[place][]*directConn
 	sweep *time.Timer // nil while there are none
 }
 
 // take gives a connection to an endpoint that is open; nil: there is none.
-func (i *idleConns) take(at netip.AddrPort) *directConn {
+func (i *idleConns) take(at place) *directConn {
 	for {
 		i.mu.Lock()
 		list := i.of[at]
@@ -42,12 +50,12 @@ func (i *idleConns) put(c *directConn) {
 	c.since = time.Now()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(i.of[c.at]) >= idlePerEndpoint {
+	if len(i.of[c.at]) >= idlePerEndpoint || c.at.tls != nil && c.at.tls.Retired() {
 		c.nc.Close()
 		return
 	}
 	if i.of == nil {
-		i.of = map[netip.AddrPort][]*directConn{}
+		i.of = map[place][]*directConn{}
 	}
 	i.of[c.at] = append(i.of[c.at], c)
 	if i.sweep == nil {
@@ -74,6 +82,21 @@ func (i *idleConns) closeOld() {
 	}
 	if i.sweep = nil; len(i.of) > 0 {
 		i.sweep = time.AfterFunc(sweepEvery, i.closeOld)
+	}
+}
+
+// closeOf closes those that were made with settings.
+func (i *idleConns) closeOf(s *backendtls.Settings) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for at, list := range i.of {
+		if at.tls != s {
+			continue
+		}
+		for _, c := range list {
+			c.nc.Close()
+		}
+		delete(i.of, at)
 	}
 }
 

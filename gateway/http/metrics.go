@@ -19,6 +19,7 @@ type metrics struct {
 	seconds         *prometheus.HistogramVec
 	running         prometheus.Gauge
 	connectFailures prometheus.Counter
+	tlsFailures     prometheus.Counter
 	mirrors         *prometheus.CounterVec // outcome
 	retries         *prometheus.CounterVec // outcome
 
@@ -38,6 +39,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"route"}),
 		running:         prometheus.NewGauge(prometheus.GaugeOpts{Name: name("requests"), Help: "Requests that are being answered."}),
 		connectFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: name("endpoint_connect_failures_total"), Help: "Attempts to connect to an endpoint that failed."}),
+		tlsFailures:     prometheus.NewCounter(prometheus.CounterOpts{Name: name("endpoint_tls_failures_total"), Help: "Connections to endpoints that were not taken for what a BackendTLSPolicy wants."}),
 		mirrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("mirrored_total"), Help: "Copies of requests, by what became of them: sent, failed, or skipped (too large, of unknown size, or too many at once).",
 		}, []string{"outcome"}),
@@ -46,7 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"outcome"}),
 		routes: map[string]struct{}{},
 	}
-	r.MustRegister(m.requests, m.seconds, m.running, m.connectFailures, m.mirrors, m.retries)
+	r.MustRegister(m.requests, m.seconds, m.running, m.connectFailures, m.tlsFailures, m.mirrors, m.retries)
 	return m
 }
 

@@ -33,7 +33,9 @@ type Port struct {
 type generation struct {
 	table *Table
 	tls   hosts[*tls.Config]
-	isTLS bool
+	// clients are the listeners whose clients prove something.
+	clients map[*mesh.Listener]*clientCheck
+	isTLS   bool
 }
 
 // NewPort makes a port that serves listeners, of which there is at least one. Configure changes them, Serve begins.
@@ -50,6 +52,7 @@ func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 		ReadHeaderTimeout: s.o.Limits.HeaderTime, IdleTimeout: s.o.Limits.IdleTime, MaxHeaderBytes: s.o.Limits.HeaderBytes,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.o.Limits.Streams, SendPingTimeout: pingAfter, PingTimeout: pingWait},
 		BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.leaving.state,
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) },
 	}
 	return p
 }
@@ -59,7 +62,8 @@ func (p *Port) Configure(listeners []mesh.Listener) {
 	g := &generation{table: NewTable(listeners), isTLS: listeners[0].Protocol == mesh.ListenerHTTPS}
 	if g.isTLS {
 		var err error
-		if g.tls, err = tlsConfigs(listeners); err != nil {
+		g.clients = map[*mesh.Listener]*clientCheck{}
+		if g.tls, err = tlsConfigs(listeners, g.clients); err != nil {
 			p.server.o.Log.Error(err, "certificates cannot be used")
 		}
 	}
@@ -163,7 +167,8 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.done(t, a, r)
 	}()
 	var refusal *Refusal
-	table := p.current.Load().table
+	g := p.current.Load()
+	table := g.table
 	t.generation = s.standing.generation.Load()
 	if v := t.visit; v != nil {
 		if err := s.admit(t); err != nil { // who may not ask learns nothing of the routes
@@ -174,6 +179,11 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if t.target, t.path, refusal = find(table, r); refusal != nil {
 		s.refuse(t, a, refusal)
+		return
+	}
+	if err := g.clients[t.target.Listener].admits(r); err != nil {
+		a.Header().Set("Connection", "close") // another one may prove more
+		s.refuse(t, a, &Refusal{http.StatusMisdirectedRequest, ReasonClientCertificate, err})
 		return
 	}
 	s.serve(t, a, r)

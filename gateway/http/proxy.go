@@ -221,6 +221,7 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 		keepForwarded(out.Header, p.In.Header)
 	} else {
 		p.SetXForwarded()
+		withoutUnproved(out.Header)
 	}
 	if parent := t.span.Traceparent(); parent != "" {
 		out.Header.Set(headerTrace, parent)

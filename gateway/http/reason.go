@@ -28,6 +28,8 @@ const (
 	ReasonNoRoute Reason = "no_route"
 	// ReasonMisdirected: the host belongs to another listener than the one that TLS was made for.
 	ReasonMisdirected Reason = "misdirected"
+	// ReasonClientCertificate: the client of the connection has not proved what the listener wants of its clients.
+	ReasonClientCertificate Reason = "client_certificate"
 	// ReasonDenied: a policy does not let the client in.
 	ReasonDenied Reason = "denied"
 	// ReasonRevoked: a policy that came later does not let the client in.
@@ -44,6 +46,8 @@ const (
 	ReasonNoEndpoint Reason = "no_endpoint"
 	// ReasonConnect: no endpoint could be connected to.
 	ReasonConnect Reason = "connect_failed"
+	// ReasonBackendTLS: an endpoint was not taken for what a BackendTLSPolicy wants it to be, or nothing is by the policy.
+	ReasonBackendTLS Reason = "backend_tls_failed"
 	// ReasonUpstream: the endpoint ended before it had answered.
 	ReasonUpstream Reason = "upstream_failed"
 	// ReasonTimeout: the rule's time was over.

@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
@@ -52,6 +53,18 @@ type Server struct {
 	kept     atomic.Int64 // bytes of bodies that are kept for copies and other attempts by requests that run
 	budgets  budgets
 	standing standing
+	backends atomic.Pointer[backendtls.Table]
+}
+
+// SetBackends has backends from now on spoken to by another table, and gives up what is kept for settings that are gone with it. Requests that run are not touched.
+func (s *Server) SetBackends(t *backendtls.Table, gone []*backendtls.Settings) {
+	s.backends.Store(t)
+	for _, settings := range gone {
+		s.o.Carrier.Retire(settings)
+		if s.o.Tunnels != nil {
+			s.o.Tunnels.Retire(settings)
+		}
+	}
 }
 
 // NewServer makes a Server; Port makes what is served.

@@ -15,11 +15,12 @@ import (
 var errNoCertificate = errors.New("no listener has a certificate for this name")
 
 // tlsConfigs makes the TLS side of listeners that share a port. A listener whose certificates cannot be used is left out, and an
-// error says why; its handshakes fail.
-func tlsConfigs(listeners []mesh.Listener) (hosts[*tls.Config], error) {
+// error says why; its handshakes fail. What clients prove is noted in checks.
+func tlsConfigs(listeners []mesh.Listener, checks map[*mesh.Listener]*clientCheck) (hosts[*tls.Config], error) {
 	out := newHosts[*tls.Config]()
 	var problems error
-	for _, l := range listeners {
+	for i := range listeners {
+		l := &listeners[i]
 		config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 		for _, c := range l.Certificates {
 			pair, err := tls.X509KeyPair([]byte(c.Chain), []byte(c.Key))
@@ -28,6 +29,16 @@ func tlsConfigs(listeners []mesh.Listener) (hosts[*tls.Config], error) {
 				continue
 			}
 			config.Certificates = append(config.Certificates, pair)
+		}
+		if l.Clients != nil {
+			check, err := newClientCheck(l.Clients)
+			if err != nil {
+				problems = errors.Join(problems, fmt.Errorf("listener %q: %w", l.Name, err))
+				config.Certificates = nil
+			} else {
+				check.configure(config)
+				checks[l] = check
+			}
 		}
 		if len(config.Certificates) == 0 {
 			config = nil // so that no wider listener answers in its place

@@ -4,10 +4,11 @@ package http
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 )
 
 const (
@@ -20,10 +21,10 @@ const (
 	answerHeaderBytes = 256 << 10
 )
 
-// transports is the Carrier of net/http: connections are kept per address, apart by protocol. Plain requests in HTTP/1.1 have a way of their own.
+// transports is the Carrier of net/http: connections are kept per address, apart by protocol and by TLS settings. Plain requests in HTTP/1.1 have a way of their own.
 type transports struct {
-	direct       direct
-	http1, http2 *http.Transport
+	direct direct
+	pairs  pairs
 }
 
 // NewTransports makes a Carrier that connects with TCP, or with dial if it is not nil.
@@ -32,42 +33,29 @@ func NewTransports(l Limits, dial func(ctx context.Context, network, address str
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: l.ConnectTime, KeepAlive: 30 * time.Second}).DialContext
 	}
-	make1 := func(set func(*http.Protocols)) *http.Transport {
-		protocols := &http.Protocols{}
-		set(protocols)
-		return &http.Transport{
-			Protocols: protocols, DisableCompression: true, MaxIdleConnsPerHost: idlePerEndpoint, IdleConnTimeout: idleAtEndpoint,
-			ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: answerHeaderBytes,
-			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				conn, err := dial(ctx, network, address)
-				if err != nil {
-					return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-				}
-				return conn, nil
-			},
-		}
-	}
 	return &transports{
-		direct: direct{dial: dial},
-		http1:  make1(func(p *http.Protocols) { p.SetHTTP1(true) }),
-		http2:  make1(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }),
+		direct: direct{dial: dial, handshake: l.ConnectTime},
+		pairs:  pairs{dial: dial, handshake: l.ConnectTime},
 	}
 }
 
 // Carry implements Carrier.
 func (t *transports) Carry(to Endpoint, r *http.Request) (*http.Response, error) {
-	if to.HTTP2 && r.Header.Get("Upgrade") == "" { // HTTP/2 has no upgrades
-		return t.http2.RoundTrip(r)
-	}
-	if t.direct.takes(r) {
+	http2 := to.HTTP2 && r.Header.Get("Upgrade") == "" // HTTP/2 has no upgrades
+	if !http2 && t.direct.takes(r) {
 		return t.direct.carry(to, r)
 	}
-	return t.http1.RoundTrip(r)
+	return t.pairs.of(to.TLS).carry(http2, r)
+}
+
+// Retire implements Carrier.
+func (t *transports) Retire(s *backendtls.Settings) {
+	t.direct.idle.closeOf(s)
+	t.pairs.retire(s)
 }
 
 // Forget implements Carrier.
 func (t *transports) Forget() {
 	t.direct.forget()
-	t.http1.CloseIdleConnections()
-	t.http2.CloseIdleConnections()
+	t.pairs.forget()
 }

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -26,6 +27,8 @@ type Endpoint struct {
 	Port    uint16
 	// HTTP2 says that it speaks HTTP/2 without TLS, and is not to be asked in HTTP/1.1.
 	HTTP2 bool
+	// TLS says how TLS is spoken to it; nil: it is not.
+	TLS *backendtls.Settings
 	// Others says that there is another one, which could be tried instead.
 	Others bool
 }
@@ -39,6 +42,8 @@ func (e *Endpoint) tunnelled() bool {
 type Carrier interface {
 	// Carry sends a request, whose URL names the endpoint. An error that wraps ErrNotSent promises that no byte of it was.
 	Carry(to Endpoint, r *http.Request) (*http.Response, error)
+	// Retire closes those of them that were made with TLS settings, which are in force no more.
+	Retire(s *backendtls.Settings)
 	// Forget closes connections that nobody uses.
 	Forget()
 }
@@ -51,6 +56,11 @@ const maxAttempts = 8
 
 // carry finds an endpoint of a backend and sends the request there. A connection that cannot be made is tried at other endpoints, each of which is one of the tries.
 func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http.Response, error) {
+	secure := s.backends.Load().For(b.Service, b.Port)
+	if secure != nil && secure.Problem() != nil {
+		return nil, &Refusal{http.StatusInternalServerError, ReasonBackendTLS, secure.Problem()}
+	}
+	failed := func(err error) *Refusal { return &Refusal{http.StatusServiceUnavailable, ReasonConnect, err} }
 	var failures error
 	var avoid directory.Out
 	body := &kept{ReadCloser: r.Body}
@@ -67,14 +77,18 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		case failures == nil && refusal != nil:
 			return nil, refusal
 		case refusal != nil:
-			return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+			return nil, failed(failures)
 		case failures != nil:
 			left.left--
 		}
 		if t := tripOf(r.Context()); t != nil {
 			t.endpoint.Store(&to)
 		}
+		to.TLS = secure
 		r.URL.Scheme, r.URL.Host = "http", to.Addr.String()
+		if secure != nil {
+			r.URL.Scheme = "https"
+		}
 		carrier := s.o.Carrier
 		if s.o.Tunnels != nil && to.tunnelled() {
 			carrier = s.o.Tunnels
@@ -87,15 +101,21 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if r.Context().Err() != nil || !errors.Is(err, ErrNotSent) {
 			return nil, err
 		}
-		s.outliers.failed(to.Workload.UID)
-		s.metrics.connectFailures.Inc()
+		if errors.Is(err, backendtls.ErrHandshake) {
+			// Nothing is wrong with the endpoint for others, who may expect something else of it.
+			s.metrics.tlsFailures.Inc()
+			failed = func(err error) *Refusal { return &Refusal{http.StatusBadGateway, ReasonBackendTLS, err} }
+		} else {
+			s.outliers.failed(to.Workload.UID)
+			s.metrics.connectFailures.Inc()
+		}
 		failures = errors.Join(failures, fmt.Errorf("endpoint %s of %s: %w", to.Addr, to.Workload.Name, err))
 		if avoid.Endpoints == nil {
 			avoid.Endpoints = map[string]struct{}{}
 		}
 		avoid.Endpoints[to.Workload.UID] = struct{}{}
 	}
-	return nil, &Refusal{http.StatusServiceUnavailable, ReasonConnect, failures}
+	return nil, failed(failures)
 }
 
 // endpoint picks one of a backend's endpoints, in our own network or, if there are tunnels, in any, if it can one that has not failed.

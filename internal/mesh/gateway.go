@@ -35,6 +35,8 @@ type Listener struct {
 	Hostname string
 	// Certificates are for HTTPS and for TLS that ends here; a listener without any refuses every handshake.
 	Certificates []Certificate
+	// Clients is for HTTPS: what clients prove; nil: nothing.
+	Clients *ClientValidation
 	// Routes are those that attach, the one that counts first in a tie first. One route may be in several listeners.
 	Routes []*HTTPRoute
 	// TLSRoutes are those that attach to a listener for TLS.
@@ -63,6 +65,10 @@ type Gateway struct {
 	Fronts []ServiceKey
 	// ServiceRoutes are the routes at services that a waypoint stands in front of, sorted (CompareServiceRoutes).
 	ServiceRoutes []ServiceRoutes
+	// BackendTLS says which backends are spoken to in TLS, each once, sorted (CompareBackendTLS).
+	BackendTLS []BackendTLS
+	// ClientCertificate is what the gateway proves to them; nil: nothing.
+	ClientCertificate *Certificate
 }
 
 // ServicePolicies are the policies for one service, sorted by key. Their Scope means nothing here.

@@ -35,14 +35,16 @@ type ListenerState struct {
 
 // gate is one of our Gateways while it is looked at.
 type gate struct {
-	gateway   *world.Gateway
-	verdicts  []listenerVerdict
-	routes    [][]*mesh.HTTPRoute // by listener
-	stream    []*mesh.StreamRoute // the one in force, by listener
-	claims    [][]claimant        // TLSRoutes, by listener
-	streams   [][]candidate       // TCPRoutes and UDPRoutes, by listener
-	tlsRoutes [][]*mesh.TLSRoute  // by listener, once claims are settled
-	rivals    rivals
+	gateway    *world.Gateway
+	verdicts   []listenerVerdict
+	routes     [][]*mesh.HTTPRoute // by listener
+	stream     []*mesh.StreamRoute // the one in force, by listener
+	claims     [][]claimant        // TLSRoutes, by listener
+	streams    [][]candidate       // TCPRoutes and UDPRoutes, by listener
+	tlsRoutes  [][]*mesh.TLSRoute  // by listener, once claims are settled
+	rivals     rivals
+	proof      proof
+	backendTLS []mesh.BackendTLS // once policies are settled
 }
 
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
@@ -232,7 +234,7 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 		}
 		out = append(out, mesh.Listener{
 			Name: v.name(), Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
-			Hostname: v.listener.Hostname, Certificates: v.certificates, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: g.stream[i],
+			Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: g.stream[i],
 		})
 	}
 	return out
@@ -275,10 +277,10 @@ func (v *listenerVerdict) state() ListenerState {
 	return ListenerState{v.listener.Name, v.kinds, v.attached}
 }
 
-// wantedSecrets are those that listeners of our Gateways may refer to, sorted.
-func wantedSecrets(secrets set[world.Key]) []world.Key {
-	if len(secrets) == 0 {
+// sortedRefs are the members of a set; nil: it has none.
+func sortedRefs(of set[world.ObjectRef]) []world.ObjectRef {
+	if len(of) == 0 {
 		return nil
 	}
-	return slices.SortedFunc(maps.Keys(secrets), world.Key.Compare)
+	return slices.SortedFunc(maps.Keys(of), world.ObjectRef.Compare)
 }

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -11,12 +12,16 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// certificates finds what a listener of a Gateway or a ListenerSet proves by. Secrets that it may refer to are noted as wanted, whether they are known yet or not.
-func (x *index) certificates(owner world.ObjectRef, l world.Listener, wanted set[world.Key]) (out []mesh.Certificate, refs trouble) {
-	for i, ref := range l.Certificates {
-		at := fmt.Sprintf("tls.certificateRefs[%d]", i)
+// certificates finds what a Gateway, or a listener of one or of a ListenerSet, proves by; invalid is the reason if there is none. Secrets that it may refer to are noted as
+// wanted, whether they are known yet or not.
+func (x *index) certificates(owner world.ObjectRef, field string, from []world.SecretRef, wanted set[world.ObjectRef], invalid string) (out []mesh.Certificate, refs trouble) {
+	for i, ref := range from {
+		at := field
+		if strings.HasSuffix(field, "Refs") {
+			at = fmt.Sprintf("%s[%d]", field, i)
+		}
 		if ref.Group != "" || ref.Kind != string(world.KindSecret) {
-			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: kind %s of group %q is not supported, only Secret is", at, ref.Kind, ref.Group)
+			refs.add(invalid, "%s: kind %s of group %q is not supported, only Secret is", at, ref.Kind, ref.Group)
 			continue
 		}
 		// Who may not refer learns nothing of what is there.
@@ -24,19 +29,18 @@ func (x *index) certificates(owner world.ObjectRef, l world.Listener, wanted set
 			refs.add(string(gatewayv1.ListenerReasonRefNotPermitted), "%s: no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to Secret %s", at, ref.Namespace, owner.Kind, owner.Namespace, ref.Name)
 			continue
 		}
-		k := owner.In(ref.Namespace, ref.Name)
-		if !x.demand.take(owner.Namespace, k) {
-			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: Secret %s/%s is not read: Gateways of all namespaces refer to more than %d Secrets, of which the %d that those of namespace %s may have are taken",
-				at, ref.Namespace, ref.Name, x.maxSecrets, x.demand.most, owner.Namespace)
+		o := world.ObjectRef{Kind: world.KindSecret, Key: owner.In(ref.Namespace, ref.Name)}
+		if !x.demand.take(owner.Namespace, o) {
+			refs.add(invalid, "%s: %s", at, x.notRead(o, owner.Namespace))
 			continue
 		}
-		wanted.add(k)
-		s := x.state.Secrets[k]
+		wanted.add(o)
+		s := x.state.Secrets[o.Key]
 		switch {
 		case s == nil:
-			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: there is no Secret %s/%s", at, ref.Namespace, ref.Name)
+			refs.add(invalid, "%s: there is no Secret %s/%s", at, ref.Namespace, ref.Name)
 		case s.Problem != "":
-			refs.add(string(gatewayv1.ListenerReasonInvalidCertificateRef), "%s: Secret %s/%s: %s", at, ref.Namespace, ref.Name, s.Problem)
+			refs.add(invalid, "%s: Secret %s/%s: %s", at, ref.Namespace, ref.Name, s.Problem)
 		default:
 			out = append(out, mesh.Certificate{Chain: s.Chain, Key: s.PrivateKey})
 		}

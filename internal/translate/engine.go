@@ -50,7 +50,7 @@ func (e *Engine) Output() Output {
 	if out.WantVIPs = maps.Clone(e.wanted); len(out.WantVIPs) == 0 {
 		out.WantVIPs = nil
 	}
-	out.WantSecrets, out.WantWaypoints = wantedSecrets(e.gates.secrets), wantedWaypoints(e.routed)
+	out.WantObjects, out.WantWaypoints = sortedRefs(e.gates.wanted), wantedWaypoints(e.routed)
 	return out
 }
 
@@ -68,7 +68,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 			Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key]*[]world.GatewayAddress{}, Scopes: map[world.Key]*ScopeStatus{},
 			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey]world.Cluster{},
-			Listeners: map[world.ObjectRef]*[]ListenerState{}, AttachedSets: map[world.Key]*int{}, Secrets: map[world.Key]bool{}, Waypoints: map[string]bool{},
+			Listeners: map[world.ObjectRef]*[]ListenerState{}, AttachedSets: map[world.Key]*int{}, Objects: map[world.ObjectRef]bool{}, Waypoints: map[string]bool{},
 		},
 	}
 	if t.gateways {

@@ -27,12 +27,12 @@ var (
 type mirror struct {
 	out     Output
 	wanted  map[mesh.ServiceKey]world.Cluster
-	secrets set[world.Key]
+	objects set[world.ObjectRef]
 	routed  set[string]
 }
 
 func newMirror() *mirror {
-	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]world.Cluster{}, secrets: set[world.Key]{}, routed: set[string]{}}
+	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]world.Cluster{}, objects: set[world.ObjectRef]{}, routed: set[string]{}}
 }
 
 func (m *mirror) apply(c Change) {
@@ -56,14 +56,14 @@ func (m *mirror) apply(c Change) {
 	follow(m.out.Remotes, c.Remotes)
 	follow(m.out.Listeners, c.Listeners)
 	follow(m.out.AttachedSets, c.AttachedSets)
-	for k, want := range c.Secrets {
+	for o, want := range c.Objects {
 		if want {
-			m.secrets.add(k)
+			m.objects.add(o)
 		} else {
-			delete(m.secrets, k)
+			delete(m.objects, o)
 		}
 	}
-	m.out.WantSecrets = wantedSecrets(m.secrets)
+	m.out.WantObjects = sortedRefs(m.objects)
 	for namespace, want := range c.Waypoints {
 		if want {
 			m.routed.add(namespace)

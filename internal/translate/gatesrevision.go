@@ -50,14 +50,14 @@ func (r *revision) gateways(before gateways) {
 	keepUp(e.out.Listeners, now.listeners, same, func(ref world.ObjectRef, l *[]ListenerState) { r.change.Listeners[ref] = l })
 	keepUp(e.out.AttachedSets, now.sets, same, func(k world.Key, n *int) { r.change.AttachedSets[k] = n })
 	keepUp(e.out.GatewayAddresses, now.addresses, slices.Equal, func(k world.Key, a *[]world.GatewayAddress) { r.change.GatewayAddresses[k] = a })
-	for k := range before.secrets {
-		if !now.secrets.has(k) {
-			r.change.Secrets[k] = false
+	for o := range before.wanted {
+		if !now.wanted.has(o) {
+			r.change.Objects[o] = false
 		}
 	}
-	for k := range now.secrets {
-		if !before.secrets.has(k) {
-			r.change.Secrets[k] = true
+	for o := range now.wanted {
+		if !before.wanted.has(o) {
+			r.change.Objects[o] = true
 		}
 	}
 }

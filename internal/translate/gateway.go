@@ -60,8 +60,8 @@ type gateways struct {
 	addresses map[world.Key][]world.GatewayAddress
 	configs   map[mesh.GatewayKey]*mesh.Gateway // without what they export and whom they let in
 	listeners map[world.ObjectRef][]ListenerState
-	sets      map[world.Key]int // ListenerSets that are accepted, of Gateways that are named by any
-	secrets   set[world.Key]    // that listeners may refer to
+	sets      map[world.Key]int    // ListenerSets that are accepted, of Gateways that are named by any
+	wanted    set[world.ObjectRef] // Secrets and ConfigMaps that may be referred to, and are
 }
 
 // serving are the classes of those that are served.
@@ -78,7 +78,7 @@ func (x *index) gateways() gateways {
 	out := gateways{
 		findings: map[world.ObjectRef][]Finding{}, plans: map[world.Key]*GatewayPlan{},
 		addresses: map[world.Key][]world.GatewayAddress{}, configs: map[mesh.GatewayKey]*mesh.Gateway{},
-		listeners: map[world.ObjectRef][]ListenerState{}, sets: map[world.Key]int{}, secrets: set[world.Key]{},
+		listeners: map[world.ObjectRef][]ListenerState{}, sets: map[world.Key]int{}, wanted: set[world.ObjectRef]{},
 	}
 	var ours []*world.Gateway
 	for k, g := range x.state.Gateways {
@@ -95,11 +95,13 @@ func (x *index) gateways() gateways {
 	slices.SortFunc(ours, func(a, b *world.Gateway) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
 	})
-	gates, verdicts := map[world.Key]*gate{}, x.judgeAll(ours, out.secrets)
+	gates, judged := map[world.Key]*gate{}, x.judgeAll(ours, out.wanted)
 	for _, g := range ours {
-		gates[g.Key] = newGate(g, verdicts[g.Key])
+		gates[g.Key] = newGate(g, judged.listeners[g.Key])
+		gates[g.Key].proof = judged.proofs[g.Key]
 	}
 	x.attachAll(gates, out.findings)
+	x.settlePolicies(gates, judged.policies, out.findings)
 	taken := map[string]world.Key{}
 	for _, g := range ours {
 		x.gateway(gates[g.Key], taken, out)
@@ -130,7 +132,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 			message += "; what was accepted last keeps serving"
 			out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
-				Listeners: listeners, TrustDomains: x.trustDomains(),
+				Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
 			}
 			for _, a := range x.serviceAddresses(g) {
 				out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
@@ -155,6 +157,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	for i := range g.Listeners {
 		verdicts[i].report(add, problem == nil)
 	}
+	x.reportTLS(at, add)
 	if problem != nil {
 		refuse(problem.reason, problem.message)
 		return
@@ -182,7 +185,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	out.addresses[g.Key] = addresses
 	out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 		Namespace: g.Namespace, Name: g.Name, Network: plan.Network, ServiceAccount: plan.ServiceAccount,
-		Listeners: listeners, TrustDomains: x.trustDomains(),
+		Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
 	}
 	if failure != nil {
 		add("", programmed, false, string(failure.reason), failure.message)

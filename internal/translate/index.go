@@ -168,6 +168,8 @@ func (x *index) fold(d world.Delta, t *touched) {
 	})
 	foldInto(x.state.ReferenceGrants, d.ReferenceGrants, func(k world.Key, was, now *world.ReferenceGrant) { x.foldGrant(k, now, t) })
 	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { t.routes = true })
+	foldInto(x.state.Anchors, d.Anchors, func(k world.Key, was, now *world.Anchors) { t.routes = true })
+	foldInto(x.state.BackendTLSPolicies, d.BackendTLSPolicies, func(k world.Key, was, now *world.BackendTLSPolicy) { t.routes = true })
 	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
 		if n, ok := x.nameOfHost(k); ok {
 			t.names.add(n)

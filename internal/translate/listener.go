@@ -25,8 +25,9 @@ type listenerVerdict struct {
 	refs     trouble                           // why ResolvedRefs=False
 
 	certificates []mesh.Certificate
-	unproved     bool     // none of the certificates that it needs can be had
-	kinds        []string // of routes that may attach
+	clients      *mesh.ClientValidation // nil: they prove nothing
+	unproved     bool                   // none of the certificates that it needs can be had
+	kinds        []string               // of routes that may attach
 	attached     int
 }
 
@@ -53,8 +54,8 @@ func servedAs(g *world.Gateway, l world.Listener) mesh.ListenerProtocol {
 	return protocolOf(l)
 }
 
-// judgeListeners looks at a Gateway's listeners, its own first and then those of its ListenerSets. Secrets that they may refer to are noted as wanted.
-func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []listenerVerdict {
+// judgeListeners looks at a Gateway's listeners, its own first and then those of its ListenerSets. What they may refer to is noted as wanted.
+func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []listenerVerdict {
 	listeners := g.Listeners
 	out := make([]listenerVerdict, len(listeners))
 	for i, l := range listeners {
@@ -73,10 +74,10 @@ func (x *index) judgeListeners(g *world.Gateway, secrets set[world.Key]) []liste
 		if out[i].reason == "" {
 			out[i].reason, out[i].message = judgeListener(g, l)
 		}
-		out[i].prove(x, g.Ref(), secrets)
+		out[i].prove(x, g.Ref(), g, wanted)
 		out[i].judgeKinds()
 	}
-	return x.judgeSets(g, out, secrets)
+	return x.judgeSets(g, out, wanted)
 }
 
 // clash says whether two listeners cannot share a port.

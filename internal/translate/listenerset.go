@@ -54,7 +54,7 @@ func (x *index) setsOf(g *world.Gateway) (in, out []*world.ListenerSet) {
 }
 
 // judgeSets looks at the listeners of a Gateway's sets, after its own ones, which are before: in a conflict the first counts. Secrets are as in judgeListeners.
-func (x *index) judgeSets(g *world.Gateway, before []listenerVerdict, secrets set[world.Key]) []listenerVerdict {
+func (x *index) judgeSets(g *world.Gateway, before []listenerVerdict, wanted set[world.ObjectRef]) []listenerVerdict {
 	in, _ := x.setsOf(g)
 	for _, s := range in {
 		for _, l := range s.Listeners {
@@ -62,7 +62,7 @@ func (x *index) judgeSets(g *world.Gateway, before []listenerVerdict, secrets se
 			if v.meet(g, before); v.reason == "" {
 				v.reason, v.message = x.judgeSetListener(g, l)
 			}
-			v.prove(x, s.Ref(), secrets)
+			v.prove(x, s.Ref(), g, wanted)
 			v.judgeKinds()
 			before = append(before, v)
 		}
@@ -245,12 +245,15 @@ func setFinding(s *world.ListenerSet, kind, status, reason, message string) Find
 }
 
 // prove finds the certificates of a listener that needs any, for the object that refers to them.
-func (v *listenerVerdict) prove(x *index, owner world.ObjectRef, secrets set[world.Key]) {
+func (v *listenerVerdict) prove(x *index, owner world.ObjectRef, g *world.Gateway, wanted set[world.ObjectRef]) {
 	if v.listener.Protocol != protocolHTTPS && protocolOf(v.listener) != mesh.ListenerTLSTerminate {
 		return
 	}
-	v.certificates, v.refs = x.certificates(owner, v.listener, secrets)
+	v.certificates, v.refs = x.certificates(owner, "tls.certificateRefs", v.listener.Certificates, wanted, string(gatewayv1.ListenerReasonInvalidCertificateRef))
 	v.unproved = len(v.certificates) == 0
+	if v.listener.Protocol == protocolHTTPS {
+		x.judgeClients(g, v, wanted)
+	}
 }
 
 // sameTransport says whether two listeners are both for datagrams, or both for connections.

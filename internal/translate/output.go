@@ -110,8 +110,8 @@ type Output struct {
 	AttachedSets map[world.Key]int
 	// WantWaypoints are the namespaces of our own cluster that need a Gateway AutomaticWaypoint, sorted: Services are to be behind it.
 	WantWaypoints []string
-	// WantSecrets are those that listeners of our Gateways refer to, and may, sorted.
-	WantSecrets []world.Key
+	// WantObjects are the Secrets and ConfigMaps with certificates that are referred to, and may be, sorted.
+	WantObjects []world.ObjectRef
 }
 
 // Change is what a delta did to an Output. Nil (or false) values mean: no longer there.
@@ -125,11 +125,11 @@ type Change struct {
 	VIPs             map[mesh.ServiceKey]world.Cluster // which cluster it is for now; empty: wanted no longer
 	Listeners        map[world.ObjectRef]*[]ListenerState
 	AttachedSets     map[world.Key]*int
-	Secrets          map[world.Key]bool // true: wanted now, false: wanted no longer
-	Waypoints        map[string]bool    // the same of namespaces' automatic waypoints
+	Objects          map[world.ObjectRef]bool // true: wanted now, false: wanted no longer
+	Waypoints        map[string]bool          // the same of namespaces' automatic waypoints
 }
 
 // Empty says that nothing changed.
 func (c Change) Empty() bool {
-	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs)+len(c.Listeners)+len(c.AttachedSets)+len(c.Secrets)+len(c.Waypoints) == 0
+	return c.Mesh.Empty() && len(c.Findings)+len(c.Gateways)+len(c.GatewayAddresses)+len(c.Scopes)+len(c.Remotes)+len(c.VIPs)+len(c.Listeners)+len(c.AttachedSets)+len(c.Objects)+len(c.Waypoints) == 0
 }

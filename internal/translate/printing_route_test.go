@@ -32,6 +32,12 @@ func printRouting(g *mesh.Gateway) []string {
 		if l.Protocol == mesh.ListenerHTTPS {
 			line += fmt.Sprintf(" certificates=%d", len(l.Certificates))
 		}
+		if c := l.Clients; c != nil {
+			line += fmt.Sprintf(" clients=%d", strings.Count(c.CAs, "BEGIN CERTIFICATE"))
+			if c.Insecure {
+				line += " insecure"
+			}
+		}
 		for _, r := range l.Routes {
 			if r.GRPC {
 				line += " grpc"
@@ -60,7 +66,28 @@ func printRouting(g *mesh.Gateway) []string {
 			lines = append(lines, fmt.Sprintf("rule     %s of %s %d%s", r.Key(), g.Key(), i, printHTTPRule(&r.Rules[i], r.Hostnames)))
 		}
 	}
+	for _, b := range g.BackendTLS {
+		lines = append(lines, printBackendTLS(g, b))
+	}
+	if g.ClientCertificate != nil {
+		lines = append(lines, fmt.Sprintf("proves   %s to backends", g.Key()))
+	}
 	return lines
+}
+
+func printBackendTLS(g *mesh.Gateway, b mesh.BackendTLS) string {
+	line := fmt.Sprintf("tls      %s to %s:%d", g.Key(), b.Service, b.Port)
+	if b.Problem != "" {
+		return line + " problem=" + b.Problem
+	}
+	line += fmt.Sprintf(" name=%s cas=%d", b.ServerName, strings.Count(b.CAs, "BEGIN CERTIFICATE"))
+	if b.System {
+		line += " system"
+	}
+	for _, n := range b.SANs {
+		line += map[bool]string{true: " uri=", false: " dns="}[n.URI] + n.Value
+	}
+	return line
 }
 
 func printTLS(g *mesh.Gateway, l mesh.Listener) []string {
@@ -200,8 +227,8 @@ func printListeners(o Output) []string {
 	for _, namespace := range o.WantWaypoints {
 		lines = append(lines, "want-waypoint "+namespace)
 	}
-	for _, k := range o.WantSecrets {
-		lines = append(lines, "want-secret "+k.String())
+	for _, o := range o.WantObjects {
+		lines = append(lines, map[world.Kind]string{world.KindSecret: "want-secret ", world.KindAnchors: "want-configmap "}[o.Kind]+o.Key.String())
 	}
 	slices.Sort(lines)
 	return lines

@@ -34,9 +34,9 @@ func (g generator) routing() world.Object {
 	case n < 14:
 		return g.grant()
 	default:
-		out := &world.Secret{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, someSecrets)}, Chain: "chain", PrivateKey: "key"}
+		out := &world.Secret{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, someSecrets)}, Chain: "chain", PrivateKey: "key", Anchors: "CAs"}
 		if g.chance(30) {
-			out.Chain, out.PrivateKey, out.Problem = "", "", "it is odd"
+			out.Chain, out.PrivateKey, out.Problem, out.Anchors, out.AnchorsProblem = "", "", "it is odd", "", "it is odd"
 		}
 		return out
 	}
@@ -185,7 +185,49 @@ func (g generator) grant() *world.ReferenceGrant {
 	out := &world.ReferenceGrant{Key: world.Key{Cluster: "east", Namespace: pick(g, someNamespaces), Name: pick(g, []string{"g1", "g2"})}}
 	for range 1 + g.IntN(2) {
 		out.From = append(out.From, world.GrantFrom{Group: gatewayv1.GroupName, Kind: pick(g, []string{"HTTPRoute", "GRPCRoute", "TLSRoute", "Gateway", "ListenerSet", "TCPRoute", "UDPRoute"}), Namespace: pick(g, someNamespaces)})
-		out.To = append(out.To, world.GrantTo{Kind: pick(g, []string{"Service", "Secret"}), Name: pick(g, []string{"", "", "cart", "cert"})})
+		out.To = append(out.To, world.GrantTo{Kind: pick(g, []string{"Service", "Secret", "ConfigMap"}), Name: pick(g, []string{"", "", "cart", "cert"})})
+	}
+	return out
+}
+
+func (g generator) anchors() *world.Anchors {
+	out := &world.Anchors{Key: world.Key{Cluster: "east", Namespace: pick(g, []string{"demo", "demo", "shop"}), Name: pick(g, someSecrets)}, Certificates: pick(g, []string{"CAs", "CAs", "others"})}
+	if g.chance(20) {
+		out.Certificates, out.Problem = "", "it is odd"
+	}
+	return out
+}
+
+func (g generator) tlsPolicy() *world.BackendTLSPolicy {
+	out := &world.BackendTLSPolicy{
+		Key:        world.Key{Cluster: pick(g, []world.Cluster{"east", "east", "east", "west"}), Namespace: pick(g, []string{"demo", "demo", "demo", "shop"}), Name: pick(g, []string{"p1", "p2", "p3"})},
+		Generation: int64(g.IntN(3)), Created: int64(g.IntN(2)), Hostname: pick(g, []string{"cart.example.com", "cart.example.com", "cart.example.com", "other.example.com", "other.example.com", ""}),
+		WellKnown: pick(g, []string{"", "System", "System", "System", "System", "example.com/odd"}), Option: pick(g, []string{"", "", "", "", "", "", "", "odd"}),
+	}
+	for range 1 + g.IntN(2) {
+		out.Targets = append(out.Targets, world.NamedPort{Service: pick(g, []string{"cart", "cart", "cart", "stock"}), Port: pick(g, []string{"", "", "", "", "http", "ghost"})})
+	}
+	for range g.IntN(3) {
+		out.CAs = append(out.CAs, g.anchorRef(out.Namespace))
+	}
+	if g.chance(30) {
+		out.SANs = []world.SubjectAltName{{URI: true, Value: "spiffe://x/y"}}
+	}
+	return out
+}
+
+func (g generator) anchorRef(namespace string) world.SecretRef {
+	return world.SecretRef{Kind: pick(g, []string{"ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "Secret", "Odd"}), Namespace: namespace, Name: pick(g, someSecrets)}
+}
+
+// clients is what clients of HTTPS prove, or nil.
+func (g generator) clients(namespace string) *world.ClientValidation {
+	if g.chance(50) {
+		return nil
+	}
+	out := &world.ClientValidation{Insecure: g.chance(30)}
+	for range 1 + g.IntN(2) {
+		out.CAs = append(out.CAs, g.anchorRef(pick(g, []string{namespace, namespace, namespace, "shop"})))
 	}
 	return out
 }
@@ -207,9 +249,10 @@ func routeMoves(seed uint64, steps int) []move {
 	}
 	put := func(o world.Object) { out = append(out, move{ref: o.Ref(), put: o}) }
 	put(&world.GatewayClass{Key: east("", ClassWaypoint), Controller: ControllerName})
-	put(&world.Service{
+	cart := &world.Service{
 		Key: east("demo", "cart"), Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 8080}}, UDPPorts: []world.ServicePort{{Name: "dns", Port: 80}},
-	})
+	}
+	put(cart)
 	put(&world.EndpointSlice{
 		Key: east("demo", "odd"), Service: "cart", Ports: []world.EndpointPort{{Name: "http", Port: 8080}}, UDPPorts: []world.EndpointPort{{Name: "dns", Port: 5353}},
 		Endpoints: []world.Endpoint{{Pod: "a"}, {Pod: "b"}, {Pod: "c"}},
@@ -221,9 +264,16 @@ func routeMoves(seed uint64, steps int) []move {
 		}}
 	}
 	put(front("shop", "gw"))
+	for _, namespace := range someNamespaces {
+		put(&world.Anchors{Key: east(namespace, "cert"), Certificates: "CAs"})
+	}
 	for step := range steps {
 		var o world.Object
-		switch n := g.IntN(100); {
+		switch n := g.IntN(124); {
+		case n >= 118:
+			o = g.anchors()
+		case n >= 100:
+			o = g.tlsPolicy()
 		case n < 55:
 			o = g.routing()
 		case n < 58:
@@ -241,6 +291,13 @@ func routeMoves(seed uint64, steps int) []move {
 			if g.chance(30) {
 				gateway = front(gateway.Namespace, gateway.Name)
 			}
+			gateway.Clients = g.clients(gateway.Namespace)
+			if g.chance(30) {
+				gateway.PortClients = []world.PortValidation{{Port: 443, Validation: g.clients(gateway.Namespace)}}
+			}
+			if refs := g.certificates(); len(refs) > 0 {
+				gateway.ClientCertificate = &refs[0]
+			}
 			if g.chance(20) {
 				gateway.Status = []world.GatewayAddress{{Type: addressIP, Value: g.doorAddress()}}
 				gateway.Name, gateway.Class = AutomaticWaypoint, pick(g, []string{ClassWaypoint, "other"})
@@ -251,6 +308,9 @@ func routeMoves(seed uint64, steps int) []move {
 			service := g.service()
 			service.Key = east(service.Namespace, pick(g, someServices))
 			o = service
+			if g.chance(60) { // it is there most of the time
+				o = cart
+			}
 		default:
 			o = &world.Namespace{Key: world.Key{Cluster: "east", Name: pick(g, someNamespaces)}, Labels: pick(g, []map[string]string{nil, {"private": "yes"}, {world.LabelUseWaypoint: "none"}})}
 		}
@@ -267,21 +327,27 @@ func routeMoves(seed uint64, steps int) []move {
 // nothing was shown.
 func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 	attached, resolved, passed, secrets, calls, rivals, routed, enforced, automatic := 0, 0, 0, 0, 0, 0, 0, 0, 0
-	streams, sets, inSets := 0, 0, 0
+	streams, sets, inSets, policies, encrypted, refused, conflicts, validated, proved := 0, 0, 0, 0, 0, 0, 0, 0, 0
 	for seed := range uint64(10) {
-		moves := routeMoves(seed, 200)
+		moves := routeMoves(seed, 280)
 		agree(t, moves)
 		engine := NewEngine(testConfig)
 		for _, d := range deltas(moves) {
 			engine.Apply(d)
 			out := engine.Output()
-			secrets += len(out.WantSecrets)
+			secrets += len(out.WantObjects)
 			automatic += len(out.WantWaypoints)
 			for _, n := range out.AttachedSets {
 				sets += n
 			}
-			for _, found := range out.Findings {
+			for ref, found := range out.Findings {
+				if ref.Kind == world.KindBackendTLSPolicy {
+					policies++
+				}
 				for _, f := range found {
+					if ref.Kind == world.KindBackendTLSPolicy && f.Reason == string(gatewayv1.PolicyReasonConflicted) {
+						conflicts++
+					}
 					switch {
 					case f.Type == ConditionEnforced && f.Status == isTrue:
 						enforced++
@@ -294,9 +360,20 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 				}
 			}
 			for _, g := range out.Mesh.Gateways {
+				for _, b := range g.BackendTLS {
+					if encrypted++; b.Problem != "" {
+						refused++
+					}
+				}
+				if g.ClientCertificate != nil {
+					proved++
+				}
 				for _, l := range g.Listeners {
 					if strings.Contains(l.Name, "/") && len(l.Routes)+len(l.TLSRoutes) > 0 {
 						inSets++
+					}
+					if l.Clients != nil {
+						validated++
 					}
 					passed += len(l.TLSRoutes)
 					if l.Stream != nil {
@@ -320,6 +397,10 @@ func TestEngineAgreesWithBuildOnRoutes(t *testing.T) {
 	}
 	if sets < 100 || inSets < 20 {
 		t.Errorf("%d ListenerSets were accepted, and routes attached to %d of their listeners: too few to show anything", sets, inSets)
+	}
+	if policies < 100 || encrypted < 100 || refused < 20 || encrypted-refused < 15 || conflicts < 2 || validated < 20 || proved < 20 {
+		t.Errorf("%d policies counted, %d backends in TLS, %d of them refused, %d conflicts, %d listeners whose clients prove themselves, %d Gateways that do: too few to show anything",
+			policies, encrypted, refused, conflicts, validated, proved)
 	}
 	if calls < 20 || rivals < 5 {
 		t.Errorf("%d GRPCRoutes were attached, and %d routes kept out: too few to show anything", calls, rivals)

@@ -8,34 +8,34 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// MaxSecrets is how many Secrets are read for all Gateways together: each is a watch, which is a request that stays open.
+// MaxSecrets is how many Secrets and ConfigMaps are read for all Gateways and BackendTLSPolicies together: each is a watch, which is a request that stays open.
 const MaxSecrets = 4096
 
-// secretDemand counts the Secrets that Gateways refer to, by the Gateways' namespace: whoever may write there could ask for any number.
+// secretDemand counts the Secrets and ConfigMaps that are referred to, by the namespace of who does: whoever may write there could ask for any number.
 type secretDemand struct {
-	of   map[string]set[world.Key]
+	of   map[string]set[world.ObjectRef]
 	most int // of one namespace; 0: any number
 }
 
 func newSecretDemand(most int) *secretDemand {
-	return &secretDemand{of: map[string]set[world.Key]{}, most: most}
+	return &secretDemand{of: map[string]set[world.ObjectRef]{}, most: most}
 }
 
-// take says whether a Secret is read for a Gateway of a namespace. Who asks first is served first.
-func (d *secretDemand) take(namespace string, k world.Key) bool {
+// take says whether one is read for an object of a namespace. Who asks first is served first.
+func (d *secretDemand) take(namespace string, o world.ObjectRef) bool {
 	of := d.of[namespace]
 	if of == nil {
-		of = set[world.Key]{}
+		of = set[world.ObjectRef]{}
 		d.of[namespace] = of
 	}
-	if !of.has(k) && d.most > 0 && len(of) >= d.most {
+	if !of.has(o) && d.most > 0 && len(of) >= d.most {
 		return false
 	}
-	of.add(k)
+	of.add(o)
 	return true
 }
 
-// share is how many Secrets each namespace may have, so that no more than most are read altogether; 0: any number, as they are few enough. Those that want less than
+// share is how many each namespace may have, so that no more than most are read altogether; 0: any number, as they are few enough. Those that want less than
 // others leave the rest to them.
 func (d *secretDemand) share(most int) int {
 	wanted := make([]int, 0, len(d.of))
@@ -57,16 +57,24 @@ func (d *secretDemand) share(most int) int {
 	return 0 // not reached: all together are more
 }
 
-// judgeAll looks at the listeners of all our Gateways, of which the oldest comes first. If they refer to more Secrets than are read, it does so
-// again with a share for each namespace.
-func (x *index) judgeAll(ours []*world.Gateway, secrets set[world.Key]) map[world.Key][]listenerVerdict {
-	judge := func(most int) map[world.Key][]listenerVerdict {
-		clear(secrets)
+// judgement is what is thought of all that refers to Secrets and ConfigMaps.
+type judgement struct {
+	listeners map[world.Key][]listenerVerdict // by Gateway
+	proofs    map[world.Key]proof             // by Gateway
+	policies  map[world.Key]*policyVerdict    // BackendTLSPolicies that may be in force somewhere
+}
+
+// judgeAll looks at all our Gateways, of which the oldest comes first, and at policies. If they refer to more than is read, it does so again with a
+// share for each namespace.
+func (x *index) judgeAll(ours []*world.Gateway, wanted set[world.ObjectRef]) judgement {
+	judge := func(most int) judgement {
+		clear(wanted)
 		x.demand = newSecretDemand(most)
-		out := make(map[world.Key][]listenerVerdict, len(ours))
+		out := judgement{listeners: make(map[world.Key][]listenerVerdict, len(ours)), proofs: make(map[world.Key]proof, len(ours))}
 		for _, g := range ours {
-			out[g.Key] = x.judgeListeners(g, secrets)
+			out.listeners[g.Key], out.proofs[g.Key] = x.judgeListeners(g, wanted), x.proofOf(g, wanted)
 		}
+		out.policies = x.judgePolicies(wanted)
 		return out
 	}
 	out := judge(0)

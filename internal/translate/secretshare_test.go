@@ -25,7 +25,7 @@ func TestShareOfSecrets(t *testing.T) {
 		d := newSecretDemand(0)
 		for i, n := range tc.wanted {
 			for j := range n {
-				d.take(fmt.Sprint(i), world.Key{Name: fmt.Sprint(i, "-", j)})
+				d.take(fmt.Sprint(i), world.ObjectRef{Kind: world.KindSecret, Key: world.Key{Name: fmt.Sprint(i, "-", j)}})
 			}
 		}
 		if got := d.share(tc.most); got != tc.want {
@@ -55,7 +55,7 @@ func TestSecretsOfOneNamespace(t *testing.T) {
 	x.fold(d, newTouched())
 	out := x.gateways()
 	count := map[string]int{}
-	for k := range out.secrets {
+	for k := range out.wanted {
 		count[k.Namespace]++
 	}
 	if count["greedy"] != 8 || count["modest"] != 2 {
@@ -63,7 +63,7 @@ func TestSecretsOfOneNamespace(t *testing.T) {
 	}
 	said := func(g *world.Gateway) bool {
 		for _, f := range out.findings[g.Ref()] {
-			if f.Listener == "web" && f.Type == resolvedRefs && strings.Contains(f.Message, "Gateways of all namespaces refer to more than 10 Secrets, of which the 8 that those of namespace greedy may have are taken") {
+			if f.Listener == "web" && f.Type == resolvedRefs && strings.Contains(f.Message, "all namespaces refer to more than 10 Secrets and ConfigMaps, of which the 8 that namespace greedy may have are taken") {
 				return true
 			}
 		}

@@ -99,7 +99,7 @@ func Build(s *world.State, c world.Config) Output {
 	maps.Copy(out.Mesh.Policies, x.peerPolicies())
 	maps.Copy(out.Findings, x.peerFindings())
 	maps.Copy(out.Findings, g.findings)
-	out.Gateways, out.GatewayAddresses, out.Listeners, out.AttachedSets, out.WantSecrets = g.plans, g.addresses, g.listeners, g.sets, wantedSecrets(g.secrets)
+	out.Gateways, out.GatewayAddresses, out.Listeners, out.AttachedSets, out.WantObjects = g.plans, g.addresses, g.listeners, g.sets, sortedRefs(g.wanted)
 	keys, guards := x.serviceKeys(exports), x.exportPolicies(exported)
 	for k, config := range g.configs {
 		out.Mesh.Gateways[k] = x.told(config, keys, guards)

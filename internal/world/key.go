@@ -57,6 +57,8 @@ const (
 	KindUDPRoute            Kind = "UDPRoute"
 	KindReferenceGrant      Kind = "ReferenceGrant"
 	KindSecret              Kind = "Secret"
+	KindAnchors             Kind = "ConfigMap"
+	KindBackendTLSPolicy    Kind = "BackendTLSPolicy"
 )
 
 // ObjectRef names any object. It is comparable.

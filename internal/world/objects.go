@@ -168,6 +168,11 @@ type Gateway struct {
 	Parameters    string
 	HasParameters bool
 	ServiceType   string
+	// ClientCertificate is what it proves to backends; nil: nothing.
+	ClientCertificate *SecretRef
+	// Clients says what clients of HTTPS prove to it, but on the ports of PortClients; nil: nothing.
+	Clients     *ClientValidation
+	PortClients []PortValidation
 }
 
 // Ref names the gateway.

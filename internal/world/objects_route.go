@@ -54,16 +54,18 @@ type ReferenceGrant struct {
 // Ref names the grant.
 func (g *ReferenceGrant) Ref() ObjectRef { return ObjectRef{KindReferenceGrant, g.Key} }
 
-// Secret is the certificate in a Secret that a listener refers to, and that may be read for it.
+// Secret is the certificate in a Secret that is referred to, and that may be read for it, and its CA certificates.
 type Secret struct {
 	Key
 	Chain, PrivateKey string // PEM
-	// Problem, if not empty, says why the Secret holds no certificate; the other fields are empty then.
+	// Problem, if not empty, says why the Secret holds no certificate with its key; these are empty then.
 	Problem string
+	// Anchors are its CA certificates (PEM), or AnchorsProblem says why there are none.
+	Anchors, AnchorsProblem string
 }
 
 // Ref names the secret.
 func (s *Secret) Ref() ObjectRef { return ObjectRef{KindSecret, s.Key} }
 
-// SecretRef is an entry of a listener's tls.certificateRefs, with the API's defaults filled in.
+// SecretRef is a reference to a certificate or to CA certificates, with the API's defaults filled in.
 type SecretRef struct{ Group, Kind, Namespace, Name string }

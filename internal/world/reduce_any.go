@@ -60,7 +60,12 @@ func Reduce(c Cluster, obj any) Object {
 		return ReduceAuthorizationPolicy(c, o)
 	case *securityv1.PeerAuthentication:
 		return ReducePeerAuthentication(c, o)
+	case *gatewayv1.BackendTLSPolicy:
+		return ReduceBackendTLSPolicy(c, o)
 	case *corev1.ConfigMap:
+		if _, anchors := o.Data[KeyAnchors]; anchors {
+			return ReduceAnchors(c, o)
+		}
 		return ReduceOverlay(c, o)
 	}
 	return nil

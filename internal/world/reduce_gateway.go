@@ -64,6 +64,7 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		}
 		out.Status = append(out.Status, reduceGatewayAddress(a.Type, a.Value))
 	}
+	out.reduceTLS(g.Spec.TLS)
 	if infra := g.Spec.Infrastructure; infra != nil {
 		if ref := infra.ParametersRef; ref != nil {
 			if ref.Group == "" && ref.Kind == "ConfigMap" && isSubdomain(ref.Name) {

@@ -76,7 +76,7 @@ func ReduceReferenceGrant(c Cluster, g *gatewayv1.ReferenceGrant) *ReferenceGran
 	return out
 }
 
-// ReduceSecret keeps the certificate of a Secret, or why there is none. It is for Secrets that a listener refers to, and no others.
+// ReduceSecret keeps the certificates of a Secret, or why there are none. It is for Secrets that are referred to, and no others.
 func ReduceSecret(c Cluster, s *corev1.Secret) *Secret {
 	out := &Secret{Key: Key{c, s.Namespace, s.Name}}
 	chain, key := s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]
@@ -92,6 +92,7 @@ func ReduceSecret(c Cluster, s *corev1.Secret) *Secret {
 			out.Chain, out.PrivateKey = string(chain), string(key)
 		}
 	}
+	out.Anchors, out.AnchorsProblem = anchorsIn(s.Data[KeyAnchors])
 	return out
 }
 

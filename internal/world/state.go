@@ -36,7 +36,9 @@ type Tables struct {
 	TCPRoutes             map[Key]*TCPRoute
 	UDPRoutes             map[Key]*UDPRoute
 	ReferenceGrants       map[Key]*ReferenceGrant
-	Secrets               map[Key]*Secret // those that listeners refer to
+	Secrets               map[Key]*Secret  // those that are referred to
+	Anchors               map[Key]*Anchors // the same of ConfigMaps with CA certificates
+	BackendTLSPolicies    map[Key]*BackendTLSPolicy
 }
 
 // State is everything that was read from all clusters.
@@ -74,6 +76,8 @@ func newTables() Tables {
 		UDPRoutes:             map[Key]*UDPRoute{},
 		ReferenceGrants:       map[Key]*ReferenceGrant{},
 		Secrets:               map[Key]*Secret{},
+		Anchors:               map[Key]*Anchors{},
+		BackendTLSPolicies:    map[Key]*BackendTLSPolicy{},
 	}
 }
 
@@ -100,6 +104,8 @@ func (s *State) Apply(d Delta) {
 	apply(s.UDPRoutes, d.UDPRoutes)
 	apply(s.ReferenceGrants, d.ReferenceGrants)
 	apply(s.Secrets, d.Secrets)
+	apply(s.Anchors, d.Anchors)
+	apply(s.BackendTLSPolicies, d.BackendTLSPolicies)
 }
 
 func apply[V any](into, changes map[Key]*V) {
@@ -117,7 +123,7 @@ func (d Delta) Len() int {
 	return len(d.Pods) + len(d.Services) + len(d.EndpointSlices) + len(d.Nodes) + len(d.Namespaces) + len(d.GatewayClasses) +
 		len(d.Gateways) + len(d.ServiceScopes) + len(d.RemoteClusters) + len(d.AuthorizationPolicies) +
 		len(d.PeerAuthentications) + len(d.VIPs) + len(d.Overlays) + len(d.ListenerSets) + len(d.HTTPRoutes) + len(d.GRPCRoutes) + len(d.TLSRoutes) + len(d.TCPRoutes) + len(d.UDPRoutes) +
-		len(d.ReferenceGrants) + len(d.Secrets)
+		len(d.ReferenceGrants) + len(d.Secrets) + len(d.Anchors) + len(d.BackendTLSPolicies)
 }
 
 // Put adds an object to the delta, or replaces it.
@@ -165,6 +171,10 @@ func (d Delta) Put(o Object) {
 		d.ReferenceGrants[o.Key] = o
 	case *Secret:
 		d.Secrets[o.Key] = o
+	case *Anchors:
+		d.Anchors[o.Key] = o
+	case *BackendTLSPolicy:
+		d.BackendTLSPolicies[o.Key] = o
 	default:
 		panic(fmt.Sprintf("world: %T is no kind of object that is read", o)) // a new kind was forgotten here
 	}
@@ -215,6 +225,10 @@ func (d Delta) Delete(ref ObjectRef) {
 		d.ReferenceGrants[ref.Key] = nil
 	case KindSecret:
 		d.Secrets[ref.Key] = nil
+	case KindAnchors:
+		d.Anchors[ref.Key] = nil
+	case KindBackendTLSPolicy:
+		d.BackendTLSPolicies[ref.Key] = nil
 	default:
 		panic(fmt.Sprintf("world: %q is no kind of object that is read", ref.Kind))
 	}

@@ -24,6 +24,7 @@ func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
 	}
 	out.ServiceRoutes = routes.ofServices(g.ServiceRoutes)
 	out.HttpRoutes = routes.routes
+	out.BackendTls, out.ClientCertificate = backendTLSToProto(g.BackendTLS), certificateToProto(g.ClientCertificate)
 	out.Service, out.Fronts = serviceKeyToProto(g.Service), serviceKeysToProto(g.Fronts)
 	out.Exports = serviceKeysToProto(g.Exports)
 	out.Policies = policiesToProto(g.Policies)
@@ -72,6 +73,7 @@ func gatewayFromProto(g *gatewaypb.Gateway) (*mesh.Gateway, error) {
 	routes := r.routes(g.GetHttpRoutes())
 	out.Listeners = r.listeners(g.GetListeners(), routes)
 	out.ServiceRoutes = r.serviceRoutes(g.GetServiceRoutes(), routes)
+	out.BackendTLS, out.ClientCertificate = r.backendTLS(g.GetBackendTls()), r.certificate(g.GetClientCertificate())
 	out.Exports = r.serviceKeys("export", g.GetExports())
 	if out.Fronts = r.serviceKeys("front", g.GetFronts()); !slices.IsSortedFunc(out.Fronts, mesh.CompareServiceKeys) {
 		r.fail("fronts are not in order") // lookups want them so

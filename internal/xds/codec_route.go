@@ -37,7 +37,7 @@ func (t *routeTable) listener(l mesh.Listener) *gatewaypb.Listener {
 		Name: l.Name, Port: uint32(l.Port), Bind: uint32(l.Bind), Protocol: gatewaypb.Listener_Protocol(l.Protocol), Hostname: l.Hostname,
 	}
 	for _, c := range l.Certificates {
-		out.Certificates = append(out.Certificates, &gatewaypb.Certificate{Chain: c.Chain, Key: c.Key})
+		out.Certificates = append(out.Certificates, certificateToProto(&c))
 	}
 	for _, r := range l.Routes {
 		out.HttpRoutes = append(out.HttpRoutes, t.place(r))
@@ -45,7 +45,7 @@ func (t *routeTable) listener(l mesh.Listener) *gatewaypb.Listener {
 	for _, r := range l.TLSRoutes {
 		out.TlsRoutes = append(out.TlsRoutes, tlsRouteToProto(r))
 	}
-	out.Stream = streamRouteToProto(l.Stream)
+	out.Stream, out.Clients = streamRouteToProto(l.Stream), clientsToProto(l.Clients)
 	return out
 }
 
@@ -147,12 +147,12 @@ func (r *reader) listeners(in []*gatewaypb.Listener, routes []*mesh.HTTPRoute) [
 			Hostname: r.text("listener hostname", l.GetHostname(), maxName),
 		}
 		for _, c := range l.GetCertificates() {
-			to.Certificates = append(to.Certificates, mesh.Certificate{
-				Chain: r.must("certificate chain", c.GetChain(), maxPEM), Key: r.must("certificate key", c.GetKey(), maxPEM),
-			})
+			if c := r.certificate(c); c != nil {
+				to.Certificates = append(to.Certificates, *c)
+			}
 		}
 		to.Routes = r.places("listener "+strconv.Quote(to.Name), l.GetHttpRoutes(), routes)
-		to.TLSRoutes, to.Stream = r.tlsRoutes(l.GetTlsRoutes()), r.streamRoute(l.GetStream())
+		to.TLSRoutes, to.Stream, to.Clients = r.tlsRoutes(l.GetTlsRoutes()), r.streamRoute(l.GetStream()), r.clients(l.GetClients())
 		out = append(out, to)
 	}
 	return out

@@ -93,6 +93,12 @@ func sampleGateway() *mesh.Gateway {
 		Listeners: listeners,
 		Service:   mesh.ServiceKey{Namespace: "isthmus-system", Hostname: "eastwest.isthmus-system.svc.cluster.local"},
 		Fronts:    []mesh.ServiceKey{cart},
+		BackendTLS: []mesh.BackendTLS{
+			{Service: cart, Port: 80, ServerName: "cart.example.com", CAs: "CAs", SANs: []mesh.SubjectAltName{{URI: true, Value: "spiffe://example.com/cart"}, {Value: "cart.example.com"}}},
+			{Service: cart, Port: 443, ServerName: "cart.example.com", System: true},
+			{Service: cart, Port: 8443, Problem: "there is no ConfigMap"},
+		},
+		ClientCertificate: &mesh.Certificate{Chain: "chain", Key: "key"},
 		ServiceRoutes: []mesh.ServiceRoutes{
 			{Service: cart, Routes: listeners[2].Routes},
 			{Service: cart, Port: 80, Consumer: "mobile", Routes: []*mesh.HTTPRoute{{Namespace: "mobile", Name: "mine"}}},
@@ -153,7 +159,7 @@ func sampleListeners() []mesh.Listener {
 			}}},
 		}},
 		{Name: "safe", Port: 443, Bind: 20443, Protocol: mesh.ListenerHTTPS, Hostname: "*.example.com", Routes: []*mesh.HTTPRoute{route},
-			Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}},
+			Certificates: []mesh.Certificate{{Chain: "chain", Key: "key"}}, Clients: &mesh.ClientValidation{CAs: "CAs", Insecure: true}},
 	}
 }
 
@@ -453,6 +459,12 @@ func TestDecodeRejects(t *testing.T) {
 			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Filters: &gatewaypb.HTTPFilters{Mirrors: []*gatewaypb.HTTPMirror{{}}}}}}), "denominator"},
 		"endless backends": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
 			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Backends: []*gatewaypb.HTTPBackend{nested(100)}}}}), "nested"},
+		"TLS with nobody": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", BackendTls: []*gatewaypb.BackendTLS{
+			{Service: &gatewaypb.ServiceKey{Namespace: "n", Hostname: "h"}, Port: 443, ServerName: "x"}}}, "whom to expect"},
+		"TLS twice": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", BackendTls: []*gatewaypb.BackendTLS{
+			{Service: &gatewaypb.ServiceKey{Namespace: "n", Hostname: "h"}, Port: 443, Problem: "x"}, {Service: &gatewaypb.ServiceKey{Namespace: "n", Hostname: "h"}, Port: 443, Problem: "y"}}}, "twice"},
+		"clients without CAs": {gatewayURL, &gatewaypb.Gateway{Namespace: "n", Name: "g", Listeners: []*gatewaypb.Listener{
+			{Name: "l", Port: 443, Bind: 20443, Protocol: gatewaypb.Listener_HTTPS, Clients: &gatewaypb.ClientValidation{}}}}, "CAs of clients"},
 		"unknown type": {"type.googleapis.com/x.Y", wrapperspb.Bool(true), "not known"},
 	} {
 		t.Run(name, func(t *testing.T) {

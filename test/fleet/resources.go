@@ -51,6 +51,7 @@ var resources = []served{
 	{"tcproutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"), true},
 	{"udproutes", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("UDPRoute"), true},
 	{"referencegrants", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrant"), true},
+	{"backendtlspolicies", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("BackendTLSPolicy"), true},
 	{"servicescopes", v1alpha1.GroupVersion.WithKind("ServiceScope"), false},
 	{"remoteclusters", v1alpha1.GroupVersion.WithKind("RemoteCluster"), false},
 	{"authorizationpolicies", securityv1.SchemeGroupVersion.WithKind("AuthorizationPolicy"), true},

@@ -89,7 +89,7 @@ func (x Listener_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Listener_Protocol.Descriptor instead.
 func (Listener_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type PathChange_Kind int32
@@ -138,7 +138,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17, 0}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type Gateway struct {
@@ -165,8 +165,11 @@ type Gateway struct {
 	Service       *ServiceKey      `protobuf:"bytes,11,opt,name=service,proto3" json:"service,omitempty"`
 	Fronts        []*ServiceKey    `protobuf:"bytes,12,rep,name=fronts,proto3" json:"fronts,omitempty"`
 	ServiceRoutes []*ServiceRoutes `protobuf:"bytes,13,rep,name=service_routes,json=serviceRoutes,proto3" json:"service_routes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Backends that are spoken to in TLS, each once, by service and port, and what the gateway proves to them.
+	BackendTls        []*BackendTLS `protobuf:"bytes,14,rep,name=backend_tls,json=backendTls,proto3" json:"backend_tls,omitempty"`
+	ClientCertificate *Certificate  `protobuf:"bytes,15,opt,name=client_certificate,json=clientCertificate,proto3" json:"client_certificate,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -290,6 +293,20 @@ func (x *Gateway) GetServiceRoutes() []*ServiceRoutes {
 	return nil
 }
 
+func (x *Gateway) GetBackendTls() []*BackendTLS {
+	if x != nil {
+		return x.BackendTls
+	}
+	return nil
+}
+
+func (x *Gateway) GetClientCertificate() *Certificate {
+	if x != nil {
+		return x.ClientCertificate
+	}
+	return nil
+}
+
 type ServiceRoutes struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Service *ServiceKey            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -361,6 +378,208 @@ func (x *ServiceRoutes) GetHttpRoutes() []uint32 {
 	return nil
 }
 
+// How TLS is spoken to the endpoints of a port of a service.
+type BackendTLS struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service *ServiceKey            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// Why no connection may be made; empty: the rest says how.
+	Problem    string `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`
+	ServerName string `protobuf:"bytes,4,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// PEM.
+	Cas string `protobuf:"bytes,5,opt,name=cas,proto3" json:"cas,omitempty"`
+	// Those that the gateway's system trusts, too.
+	System        bool              `protobuf:"varint,6,opt,name=system,proto3" json:"system,omitempty"`
+	Sans          []*SubjectAltName `protobuf:"bytes,7,rep,name=sans,proto3" json:"sans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackendTLS) Reset() {
+	*x = BackendTLS{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackendTLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackendTLS) ProtoMessage() {}
+
+func (x *BackendTLS) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackendTLS.ProtoReflect.Descriptor instead.
+func (*BackendTLS) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *BackendTLS) GetService() *ServiceKey {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *BackendTLS) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *BackendTLS) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *BackendTLS) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *BackendTLS) GetCas() string {
+	if x != nil {
+		return x.Cas
+	}
+	return ""
+}
+
+func (x *BackendTLS) GetSystem() bool {
+	if x != nil {
+		return x.System
+	}
+	return false
+}
+
+func (x *BackendTLS) GetSans() []*SubjectAltName {
+	if x != nil {
+		return x.Sans
+	}
+	return nil
+}
+
+type SubjectAltName struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It is a URI, and no hostname.
+	Uri           bool   `protobuf:"varint,1,opt,name=uri,proto3" json:"uri,omitempty"`
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubjectAltName) Reset() {
+	*x = SubjectAltName{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubjectAltName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubjectAltName) ProtoMessage() {}
+
+func (x *SubjectAltName) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubjectAltName.ProtoReflect.Descriptor instead.
+func (*SubjectAltName) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SubjectAltName) GetUri() bool {
+	if x != nil {
+		return x.Uri
+	}
+	return false
+}
+
+func (x *SubjectAltName) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type ClientValidation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM.
+	Cas           string `protobuf:"bytes,1,opt,name=cas,proto3" json:"cas,omitempty"`
+	Insecure      bool   `protobuf:"varint,2,opt,name=insecure,proto3" json:"insecure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientValidation) Reset() {
+	*x = ClientValidation{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientValidation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientValidation) ProtoMessage() {}
+
+func (x *ClientValidation) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientValidation.ProtoReflect.Descriptor instead.
+func (*ClientValidation) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClientValidation) GetCas() string {
+	if x != nil {
+		return x.Cas
+	}
+	return ""
+}
+
+func (x *ClientValidation) GetInsecure() bool {
+	if x != nil {
+		return x.Insecure
+	}
+	return false
+}
+
 type ServicePolicies struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Service       *ServiceKey                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -371,7 +590,7 @@ type ServicePolicies struct {
 
 func (x *ServicePolicies) Reset() {
 	*x = ServicePolicies{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +602,7 @@ func (x *ServicePolicies) String() string {
 func (*ServicePolicies) ProtoMessage() {}
 
 func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[2]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +615,7 @@ func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePolicies.ProtoReflect.Descriptor instead.
 func (*ServicePolicies) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{2}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ServicePolicies) GetService() *ServiceKey {
@@ -429,14 +648,16 @@ type Listener struct {
 	// Each with the hostnames that it has there.
 	TlsRoutes []*TLSRoute `protobuf:"bytes,8,rep,name=tls_routes,json=tlsRoutes,proto3" json:"tls_routes,omitempty"`
 	// Of a listener for TCP or UDP.
-	Stream        *StreamRoute `protobuf:"bytes,9,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream *StreamRoute `protobuf:"bytes,9,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Of a listener for HTTPS: what clients prove. Absent: nothing.
+	Clients       *ClientValidation `protobuf:"bytes,10,opt,name=clients,proto3" json:"clients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +669,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[3]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +682,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{3}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Listener) GetName() string {
@@ -527,6 +748,13 @@ func (x *Listener) GetStream() *StreamRoute {
 	return nil
 }
 
+func (x *Listener) GetClients() *ClientValidation {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
 type TLSRoute struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -540,7 +768,7 @@ type TLSRoute struct {
 
 func (x *TLSRoute) Reset() {
 	*x = TLSRoute{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +780,7 @@ func (x *TLSRoute) String() string {
 func (*TLSRoute) ProtoMessage() {}
 
 func (x *TLSRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[4]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +793,7 @@ func (x *TLSRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLSRoute.ProtoReflect.Descriptor instead.
 func (*TLSRoute) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{4}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TLSRoute) GetNamespace() string {
@@ -608,7 +836,7 @@ type StreamRoute struct {
 
 func (x *StreamRoute) Reset() {
 	*x = StreamRoute{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +848,7 @@ func (x *StreamRoute) String() string {
 func (*StreamRoute) ProtoMessage() {}
 
 func (x *StreamRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[5]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +861,7 @@ func (x *StreamRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRoute.ProtoReflect.Descriptor instead.
 func (*StreamRoute) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{5}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StreamRoute) GetNamespace() string {
@@ -672,7 +900,7 @@ type StreamBackend struct {
 
 func (x *StreamBackend) Reset() {
 	*x = StreamBackend{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +912,7 @@ func (x *StreamBackend) String() string {
 func (*StreamBackend) ProtoMessage() {}
 
 func (x *StreamBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[6]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +925,7 @@ func (x *StreamBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBackend.ProtoReflect.Descriptor instead.
 func (*StreamBackend) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StreamBackend) GetService() *ServiceKey {
@@ -746,7 +974,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +986,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +999,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Endpoint) GetAddress() []byte {
@@ -800,7 +1028,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1040,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1053,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Certificate) GetChain() string {
@@ -858,7 +1086,7 @@ type HTTPRoute struct {
 
 func (x *HTTPRoute) Reset() {
 	*x = HTTPRoute{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1098,7 @@ func (x *HTTPRoute) String() string {
 func (*HTTPRoute) ProtoMessage() {}
 
 func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1111,7 @@ func (x *HTTPRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRoute.ProtoReflect.Descriptor instead.
 func (*HTTPRoute) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HTTPRoute) GetNamespace() string {
@@ -947,7 +1175,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1187,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1200,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HTTPRule) GetName() string {
@@ -1044,7 +1272,7 @@ type HTTPRetry struct {
 
 func (x *HTTPRetry) Reset() {
 	*x = HTTPRetry{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1284,7 @@ func (x *HTTPRetry) String() string {
 func (*HTTPRetry) ProtoMessage() {}
 
 func (x *HTTPRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1297,7 @@ func (x *HTTPRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRetry.ProtoReflect.Descriptor instead.
 func (*HTTPRetry) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HTTPRetry) GetCodes() []uint32 {
@@ -1109,7 +1337,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1349,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1362,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -1194,7 +1422,7 @@ type HTTPMatch struct {
 
 func (x *HTTPMatch) Reset() {
 	*x = HTTPMatch{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1434,7 @@ func (x *HTTPMatch) String() string {
 func (*HTTPMatch) ProtoMessage() {}
 
 func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1447,7 @@ func (x *HTTPMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMatch.ProtoReflect.Descriptor instead.
 func (*HTTPMatch) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HTTPMatch) GetPath() string {
@@ -1274,7 +1502,7 @@ type NameValue struct {
 
 func (x *NameValue) Reset() {
 	*x = NameValue{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1514,7 @@ func (x *NameValue) String() string {
 func (*NameValue) ProtoMessage() {}
 
 func (x *NameValue) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1527,7 @@ func (x *NameValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameValue.ProtoReflect.Descriptor instead.
 func (*NameValue) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *NameValue) GetName() string {
@@ -1330,7 +1558,7 @@ type HTTPFilters struct {
 
 func (x *HTTPFilters) Reset() {
 	*x = HTTPFilters{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1570,7 @@ func (x *HTTPFilters) String() string {
 func (*HTTPFilters) ProtoMessage() {}
 
 func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[15]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1583,7 @@ func (x *HTTPFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPFilters.ProtoReflect.Descriptor instead.
 func (*HTTPFilters) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HTTPFilters) GetRequest() *HeaderChange {
@@ -1411,7 +1639,7 @@ type HeaderChange struct {
 
 func (x *HeaderChange) Reset() {
 	*x = HeaderChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1651,7 @@ func (x *HeaderChange) String() string {
 func (*HeaderChange) ProtoMessage() {}
 
 func (x *HeaderChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[16]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1664,7 @@ func (x *HeaderChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderChange.ProtoReflect.Descriptor instead.
 func (*HeaderChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HeaderChange) GetSet() []*NameValue {
@@ -1470,7 +1698,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1710,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[17]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1723,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -1525,7 +1753,7 @@ type HTTPRedirect struct {
 
 func (x *HTTPRedirect) Reset() {
 	*x = HTTPRedirect{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1765,7 @@ func (x *HTTPRedirect) String() string {
 func (*HTTPRedirect) ProtoMessage() {}
 
 func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[18]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1778,7 @@ func (x *HTTPRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRedirect.ProtoReflect.Descriptor instead.
 func (*HTTPRedirect) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{18}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HTTPRedirect) GetScheme() string {
@@ -1598,7 +1826,7 @@ type HTTPRewrite struct {
 
 func (x *HTTPRewrite) Reset() {
 	*x = HTTPRewrite{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1838,7 @@ func (x *HTTPRewrite) String() string {
 func (*HTTPRewrite) ProtoMessage() {}
 
 func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[19]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1851,7 @@ func (x *HTTPRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRewrite.ProtoReflect.Descriptor instead.
 func (*HTTPRewrite) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{19}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HTTPRewrite) GetHostname() string {
@@ -1651,7 +1879,7 @@ type HTTPMirror struct {
 
 func (x *HTTPMirror) Reset() {
 	*x = HTTPMirror{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1891,7 @@ func (x *HTTPMirror) String() string {
 func (*HTTPMirror) ProtoMessage() {}
 
 func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[20]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1904,7 @@ func (x *HTTPMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPMirror.ProtoReflect.Descriptor instead.
 func (*HTTPMirror) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{20}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HTTPMirror) GetBackend() *HTTPBackend {
@@ -1716,7 +1944,7 @@ type HTTPBackend struct {
 
 func (x *HTTPBackend) Reset() {
 	*x = HTTPBackend{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[21]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1956,7 @@ func (x *HTTPBackend) String() string {
 func (*HTTPBackend) ProtoMessage() {}
 
 func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[21]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1969,7 @@ func (x *HTTPBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPBackend.ProtoReflect.Descriptor instead.
 func (*HTTPBackend) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{21}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HTTPBackend) GetService() *ServiceKey {
@@ -1796,7 +2024,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[22]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2036,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[22]
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2049,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{22}
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ServiceKey) GetNamespace() string {
@@ -1842,7 +2070,7 @@ var File_isthmus_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xa0\x05\n" +
+	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xb1\x06\n" +
 	"\aGateway\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1858,16 +2086,35 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"httpRoutes\x128\n" +
 	"\aservice\x18\v \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x126\n" +
 	"\x06fronts\x18\f \x03(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\x06fronts\x12H\n" +
-	"\x0eservice_routes\x18\r \x03(\v2!.isthmus.gateway.v1.ServiceRoutesR\rserviceRoutes\"\x9a\x01\n" +
+	"\x0eservice_routes\x18\r \x03(\v2!.isthmus.gateway.v1.ServiceRoutesR\rserviceRoutes\x12?\n" +
+	"\vbackend_tls\x18\x0e \x03(\v2\x1e.isthmus.gateway.v1.BackendTLSR\n" +
+	"backendTls\x12N\n" +
+	"\x12client_certificate\x18\x0f \x01(\v2\x1f.isthmus.gateway.v1.CertificateR\x11clientCertificate\"\x9a\x01\n" +
 	"\rServiceRoutes\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +
 	"\bconsumer\x18\x03 \x01(\tR\bconsumer\x12\x1f\n" +
 	"\vhttp_routes\x18\x04 \x03(\rR\n" +
-	"httpRoutes\"\x86\x01\n" +
+	"httpRoutes\"\xf7\x01\n" +
+	"\n" +
+	"BackendTLS\x128\n" +
+	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x18\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\x12\x1f\n" +
+	"\vserver_name\x18\x04 \x01(\tR\n" +
+	"serverName\x12\x10\n" +
+	"\x03cas\x18\x05 \x01(\tR\x03cas\x12\x16\n" +
+	"\x06system\x18\x06 \x01(\bR\x06system\x126\n" +
+	"\x04sans\x18\a \x03(\v2\".isthmus.gateway.v1.SubjectAltNameR\x04sans\"8\n" +
+	"\x0eSubjectAltName\x12\x10\n" +
+	"\x03uri\x18\x01 \x01(\bR\x03uri\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"@\n" +
+	"\x10ClientValidation\x12\x10\n" +
+	"\x03cas\x18\x01 \x01(\tR\x03cas\x12\x1a\n" +
+	"\binsecure\x18\x02 \x01(\bR\binsecure\"\x86\x01\n" +
 	"\x0fServicePolicies\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x129\n" +
-	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\x84\x04\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1d.istio.security.AuthorizationR\bpolicies\"\xc4\x04\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -1879,7 +2126,9 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"httpRoutes\x12;\n" +
 	"\n" +
 	"tls_routes\x18\b \x03(\v2\x1c.isthmus.gateway.v1.TLSRouteR\ttlsRoutes\x127\n" +
-	"\x06stream\x18\t \x01(\v2\x1f.isthmus.gateway.v1.StreamRouteR\x06stream\"\x80\x01\n" +
+	"\x06stream\x18\t \x01(\v2\x1f.isthmus.gateway.v1.StreamRouteR\x06stream\x12>\n" +
+	"\aclients\x18\n" +
+	" \x01(\v2$.isthmus.gateway.v1.ClientValidationR\aclients\"\x80\x01\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05HBONE\x10\x01\x12\b\n" +
@@ -2006,81 +2255,89 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
 	(PathChange_Kind)(0),             // 1: isthmus.gateway.v1.PathChange.Kind
 	(*Gateway)(nil),                  // 2: isthmus.gateway.v1.Gateway
 	(*ServiceRoutes)(nil),            // 3: isthmus.gateway.v1.ServiceRoutes
-	(*ServicePolicies)(nil),          // 4: isthmus.gateway.v1.ServicePolicies
-	(*Listener)(nil),                 // 5: isthmus.gateway.v1.Listener
-	(*TLSRoute)(nil),                 // 6: isthmus.gateway.v1.TLSRoute
-	(*StreamRoute)(nil),              // 7: isthmus.gateway.v1.StreamRoute
-	(*StreamBackend)(nil),            // 8: isthmus.gateway.v1.StreamBackend
-	(*Endpoint)(nil),                 // 9: isthmus.gateway.v1.Endpoint
-	(*Certificate)(nil),              // 10: isthmus.gateway.v1.Certificate
-	(*HTTPRoute)(nil),                // 11: isthmus.gateway.v1.HTTPRoute
-	(*HTTPRule)(nil),                 // 12: isthmus.gateway.v1.HTTPRule
-	(*HTTPRetry)(nil),                // 13: isthmus.gateway.v1.HTTPRetry
-	(*CORS)(nil),                     // 14: isthmus.gateway.v1.CORS
-	(*HTTPMatch)(nil),                // 15: isthmus.gateway.v1.HTTPMatch
-	(*NameValue)(nil),                // 16: isthmus.gateway.v1.NameValue
-	(*HTTPFilters)(nil),              // 17: isthmus.gateway.v1.HTTPFilters
-	(*HeaderChange)(nil),             // 18: isthmus.gateway.v1.HeaderChange
-	(*PathChange)(nil),               // 19: isthmus.gateway.v1.PathChange
-	(*HTTPRedirect)(nil),             // 20: isthmus.gateway.v1.HTTPRedirect
-	(*HTTPRewrite)(nil),              // 21: isthmus.gateway.v1.HTTPRewrite
-	(*HTTPMirror)(nil),               // 22: isthmus.gateway.v1.HTTPMirror
-	(*HTTPBackend)(nil),              // 23: isthmus.gateway.v1.HTTPBackend
-	(*ServiceKey)(nil),               // 24: isthmus.gateway.v1.ServiceKey
-	(*securitypb.Authorization)(nil), // 25: istio.security.Authorization
+	(*BackendTLS)(nil),               // 4: isthmus.gateway.v1.BackendTLS
+	(*SubjectAltName)(nil),           // 5: isthmus.gateway.v1.SubjectAltName
+	(*ClientValidation)(nil),         // 6: isthmus.gateway.v1.ClientValidation
+	(*ServicePolicies)(nil),          // 7: isthmus.gateway.v1.ServicePolicies
+	(*Listener)(nil),                 // 8: isthmus.gateway.v1.Listener
+	(*TLSRoute)(nil),                 // 9: isthmus.gateway.v1.TLSRoute
+	(*StreamRoute)(nil),              // 10: isthmus.gateway.v1.StreamRoute
+	(*StreamBackend)(nil),            // 11: isthmus.gateway.v1.StreamBackend
+	(*Endpoint)(nil),                 // 12: isthmus.gateway.v1.Endpoint
+	(*Certificate)(nil),              // 13: isthmus.gateway.v1.Certificate
+	(*HTTPRoute)(nil),                // 14: isthmus.gateway.v1.HTTPRoute
+	(*HTTPRule)(nil),                 // 15: isthmus.gateway.v1.HTTPRule
+	(*HTTPRetry)(nil),                // 16: isthmus.gateway.v1.HTTPRetry
+	(*CORS)(nil),                     // 17: isthmus.gateway.v1.CORS
+	(*HTTPMatch)(nil),                // 18: isthmus.gateway.v1.HTTPMatch
+	(*NameValue)(nil),                // 19: isthmus.gateway.v1.NameValue
+	(*HTTPFilters)(nil),              // 20: isthmus.gateway.v1.HTTPFilters
+	(*HeaderChange)(nil),             // 21: isthmus.gateway.v1.HeaderChange
+	(*PathChange)(nil),               // 22: isthmus.gateway.v1.PathChange
+	(*HTTPRedirect)(nil),             // 23: isthmus.gateway.v1.HTTPRedirect
+	(*HTTPRewrite)(nil),              // 24: isthmus.gateway.v1.HTTPRewrite
+	(*HTTPMirror)(nil),               // 25: isthmus.gateway.v1.HTTPMirror
+	(*HTTPBackend)(nil),              // 26: isthmus.gateway.v1.HTTPBackend
+	(*ServiceKey)(nil),               // 27: isthmus.gateway.v1.ServiceKey
+	(*securitypb.Authorization)(nil), // 28: istio.security.Authorization
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
-	5,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
-	24, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	25, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
-	4,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
-	11, // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
-	24, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
-	24, // 6: isthmus.gateway.v1.Gateway.fronts:type_name -> isthmus.gateway.v1.ServiceKey
+	8,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
+	27, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
+	28, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	7,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
+	14, // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
+	27, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
+	27, // 6: isthmus.gateway.v1.Gateway.fronts:type_name -> isthmus.gateway.v1.ServiceKey
 	3,  // 7: isthmus.gateway.v1.Gateway.service_routes:type_name -> isthmus.gateway.v1.ServiceRoutes
-	24, // 8: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
-	24, // 9: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	25, // 10: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
-	0,  // 11: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
-	10, // 12: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
-	6,  // 13: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
-	7,  // 14: isthmus.gateway.v1.Listener.stream:type_name -> isthmus.gateway.v1.StreamRoute
-	8,  // 15: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
-	8,  // 16: isthmus.gateway.v1.StreamRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
-	24, // 17: isthmus.gateway.v1.StreamBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	9,  // 18: isthmus.gateway.v1.StreamBackend.endpoints:type_name -> isthmus.gateway.v1.Endpoint
-	12, // 19: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
-	15, // 20: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
-	17, // 21: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	23, // 22: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
-	13, // 23: isthmus.gateway.v1.HTTPRule.retry:type_name -> isthmus.gateway.v1.HTTPRetry
-	16, // 24: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
-	16, // 25: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
-	18, // 26: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
-	18, // 27: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
-	20, // 28: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
-	21, // 29: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
-	22, // 30: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
-	14, // 31: isthmus.gateway.v1.HTTPFilters.cors:type_name -> isthmus.gateway.v1.CORS
-	16, // 32: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
-	16, // 33: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
-	1,  // 34: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
-	19, // 35: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
-	19, // 36: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
-	23, // 37: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
-	24, // 38: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	17, // 39: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	4,  // 8: isthmus.gateway.v1.Gateway.backend_tls:type_name -> isthmus.gateway.v1.BackendTLS
+	13, // 9: isthmus.gateway.v1.Gateway.client_certificate:type_name -> isthmus.gateway.v1.Certificate
+	27, // 10: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
+	27, // 11: isthmus.gateway.v1.BackendTLS.service:type_name -> isthmus.gateway.v1.ServiceKey
+	5,  // 12: isthmus.gateway.v1.BackendTLS.sans:type_name -> isthmus.gateway.v1.SubjectAltName
+	27, // 13: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	28, // 14: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	0,  // 15: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
+	13, // 16: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
+	9,  // 17: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
+	10, // 18: isthmus.gateway.v1.Listener.stream:type_name -> isthmus.gateway.v1.StreamRoute
+	6,  // 19: isthmus.gateway.v1.Listener.clients:type_name -> isthmus.gateway.v1.ClientValidation
+	11, // 20: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
+	11, // 21: isthmus.gateway.v1.StreamRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
+	27, // 22: isthmus.gateway.v1.StreamBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	12, // 23: isthmus.gateway.v1.StreamBackend.endpoints:type_name -> isthmus.gateway.v1.Endpoint
+	15, // 24: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
+	18, // 25: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
+	20, // 26: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	26, // 27: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
+	16, // 28: isthmus.gateway.v1.HTTPRule.retry:type_name -> isthmus.gateway.v1.HTTPRetry
+	19, // 29: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
+	19, // 30: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
+	21, // 31: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
+	21, // 32: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
+	23, // 33: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
+	24, // 34: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
+	25, // 35: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
+	17, // 36: isthmus.gateway.v1.HTTPFilters.cors:type_name -> isthmus.gateway.v1.CORS
+	19, // 37: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
+	19, // 38: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
+	1,  // 39: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
+	22, // 40: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
+	22, // 41: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
+	26, // 42: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
+	27, // 43: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	20, // 44: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -2094,7 +2351,7 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

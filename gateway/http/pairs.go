@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
+)
+
+// pair are the library's Transports for the two versions of HTTP. Connections of each are kept by the host of the requests' URLs.
+type pair struct{ http1, http2 *http.Transport }
+
+func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
+	if http2 {
+		return p.http2.RoundTrip(r)
+	}
+	return p.http1.RoundTrip(r)
+}
+
+func (p *pair) forget() {
+	p.http1.CloseIdleConnections()
+	p.http2.CloseIdleConnections()
+}
+
+// pairs has a pair for what is spoken in the clear, and one for each of the TLS settings that are in force, so that no connection is ever used by
+// others than those that it was made with.
+type pairs struct {
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	handshake time.Duration // at most, for TLS
+
+	plain  *pair
+	once   sync.Once
+	mu     sync.Mutex // hold for secure
+	secure map[*backendtls.Settings]*pair
+}
+
+// of gives the pair for settings; nil: for the clear.
+func (p *pairs) of(s *backendtls.Settings) *pair {
+	p.once.Do(func() { p.plain = p.make(nil) })
+	if s == nil {
+		return p.plain
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if has := p.secure[s]; has != nil {
+		return has
+	}
+	made := p.make(s)
+	if s.Retired() { // of a request that began before: nobody would close what it left
+		made.http1.DisableKeepAlives, made.http2.DisableKeepAlives = true, true
+		return made
+	}
+	if p.secure == nil {
+		p.secure = map[*backendtls.Settings]*pair{}
+	}
+	p.secure[s] = made
+	return made
+}
+
+func (p *pairs) make(s *backendtls.Settings) *pair {
+	one := func(protocol string, set func(*http.Protocols)) *http.Transport {
+		protocols := &http.Protocols{}
+		set(protocols)
+		dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := p.dial(ctx, network, address)
+			if err == nil && s != nil {
+				conn, err = s.Client(ctx, conn, protocol, p.handshake)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+			}
+			return conn, nil
+		}
+		return &http.Transport{
+			Protocols: protocols, DisableCompression: true, MaxIdleConnsPerHost: idlePerEndpoint, IdleConnTimeout: idleAtEndpoint,
+			ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: answerHeaderBytes, DialContext: dial, DialTLSContext: dial,
+		}
+	}
+	return &pair{
+		http1: one(backendtls.HTTP1, func(p *http.Protocols) { p.SetHTTP1(true) }),
+		http2: one(backendtls.HTTP2, func(p *http.Protocols) {
+			p.SetHTTP2(s != nil)
+			p.SetUnencryptedHTTP2(s == nil)
+		}),
+	}
+}
+
+// retire closes what is kept by settings that are in force no more.
+func (p *pairs) retire(s *backendtls.Settings) {
+	p.mu.Lock()
+	gone := p.secure[s]
+	delete(p.secure, s)
+	p.mu.Unlock()
+	if gone != nil {
+		gone.forget()
+	}
+}
+
+// forget closes all that is kept.
+func (p *pairs) forget() {
+	p.of(nil).forget()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, of := range p.secure {
+		of.forget()
+	}
+}

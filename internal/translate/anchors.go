@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// anchors finds the CA certificates that an object refers to, PEM, and says which references lead to none; invalid and kind are the reasons for that.
+// What it may refer to is noted as wanted, whether it is known yet or not.
+func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretRef, wanted set[world.ObjectRef], invalid, kind string) (pem string, problems trouble) {
+	for i, ref := range refs {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if ref.Group != "" || ref.Kind != string(world.KindAnchors) && ref.Kind != string(world.KindSecret) {
+			problems.add(kind, "%s: kind %s of group %q is not supported, only ConfigMap and Secret are", at, ref.Kind, ref.Group)
+			continue
+		}
+		// Who may not refer learns nothing of what is there.
+		if !x.granted(from.Key, from.Kind, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace) {
+			problems.add(string(gatewayv1.ListenerReasonRefNotPermitted), "%s: no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to %s %s",
+				at, ref.Namespace, from.Kind, from.Namespace, ref.Kind, ref.Name)
+			continue
+		}
+		o := world.ObjectRef{Kind: world.Kind(ref.Kind), Key: from.In(ref.Namespace, ref.Name)}
+		if !x.demand.take(from.Namespace, o) {
+			problems.add(invalid, "%s: %s", at, x.notRead(o, from.Namespace))
+			continue
+		}
+		wanted.add(o)
+		certificates, problem, there := x.anchorsOf(o)
+		switch {
+		case !there:
+			problems.add(invalid, "%s: there is no %s %s/%s", at, ref.Kind, ref.Namespace, ref.Name)
+		case problem != "":
+			problems.add(invalid, "%s: %s %s/%s: %s", at, ref.Kind, ref.Namespace, ref.Name, problem)
+		default:
+			pem += certificates
+		}
+	}
+	return pem, problems
+}
+
+// anchorsOf are the CA certificates of a ConfigMap or Secret.
+func (x *index) anchorsOf(o world.ObjectRef) (certificates, problem string, there bool) {
+	if o.Kind == world.KindSecret {
+		if s := x.state.Secrets[o.Key]; s != nil {
+			return s.Anchors, s.AnchorsProblem, true
+		}
+	} else if a := x.state.Anchors[o.Key]; a != nil {
+		return a.Certificates, a.Problem, true
+	}
+	return "", "", false
+}
+
+// notRead says why something that is referred to is not read.
+func (x *index) notRead(o world.ObjectRef, namespace string) string {
+	return fmt.Sprintf("%s %s/%s is not read: all namespaces refer to more than %d Secrets and ConfigMaps, of which the %d that namespace %s may have are taken",
+		o.Kind, o.Namespace, o.Name, x.maxSecrets, x.demand.most, namespace)
+}
+
+// validation is what a Gateway wants clients of a port's HTTPS listeners to prove; nil: nothing.
+func validation(g *world.Gateway, port uint16) *world.ClientValidation {
+	if i := slices.IndexFunc(g.PortClients, func(p world.PortValidation) bool { return p.Port == port }); i >= 0 {
+		return g.PortClients[i].Validation
+	}
+	return g.Clients
+}
+
+// judgeClients settles what clients of a listener for HTTPS prove. Without any CA nobody could, so that it is not served.
+func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[world.ObjectRef]) {
+	want := validation(g, v.listener.Port)
+	if want == nil {
+		return
+	}
+	pem, problems := x.anchors(g.Ref(), "tls.frontend: caCertificateRefs", want.CAs, wanted,
+		string(gatewayv1.ListenerReasonInvalidCACertificateRef), string(gatewayv1.ListenerReasonInvalidCACertificateKind))
+	if problems.reason != "" {
+		v.refs.add(problems.reason, "%s", problems.message)
+	}
+	if pem == "" && v.reason == "" {
+		v.reason, v.message = gatewayv1.ListenerReasonNoValidCACertificate, "no CA certificate to know clients by: "+problems.message
+	}
+	v.clients = &mesh.ClientValidation{CAs: pem, Insecure: want.Insecure}
+}
+
+// insecure says whether a Gateway lets in clients that prove nothing although it asks them to.
+func insecure(g *world.Gateway) bool {
+	return g.Clients != nil && g.Clients.Insecure ||
+		slices.ContainsFunc(g.PortClients, func(p world.PortValidation) bool { return p.Validation != nil && p.Validation.Insecure })
+}
+
+// proof is what a Gateway proves to backends.
+type proof struct {
+	certificate *mesh.Certificate // nil: nothing
+	refs        trouble
+}
+
+// proofOf finds it.
+func (x *index) proofOf(g *world.Gateway, wanted set[world.ObjectRef]) proof {
+	if g.ClientCertificate == nil {
+		return proof{}
+	}
+	found, refs := x.certificates(g.Ref(), "tls.backend.clientCertificateRef", []world.SecretRef{*g.ClientCertificate}, wanted, string(gatewayv1.GatewayReasonInvalidClientCertificateRef))
+	if len(found) == 0 {
+		return proof{refs: refs}
+	}
+	return proof{certificate: &found[0]}
+}
+
+// reportTLS says what is to be said of a Gateway's own TLS.
+func (x *index) reportTLS(at *gate, add func(listener, kind string, holds bool, reason, message string)) {
+	g := at.gateway
+	switch refs := at.proof.refs; {
+	case g.ClientCertificate == nil:
+	case refs.reason != "":
+		add("", string(gatewayv1.GatewayConditionResolvedRefs), false, refs.reason, refs.message+"; backends are shown no certificate")
+	default:
+		add("", string(gatewayv1.GatewayConditionResolvedRefs), true, string(gatewayv1.GatewayReasonResolvedRefs), "the Gateway refers to nothing that is missing")
+	}
+	if insecure(g) {
+		add("", string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), true, string(gatewayv1.GatewayReasonConfigurationChanged),
+			"tls.frontend: mode AllowInsecureFallback lets in clients without a valid certificate")
+	}
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// Conditions of a policy at one of its ancestors.
+const (
+	policyAccepted = string(gatewayv1.PolicyConditionAccepted)
+	policyResolved = string(gatewayv1.BackendTLSPolicyConditionResolvedRefs)
+)
+
+// policyVerdict is what a BackendTLSPolicy means wherever it is in force.
+type policyVerdict struct {
+	settings mesh.BackendTLS // of no port yet
+	reason   string          // of Accepted=False; empty: accepted
+	message  string
+	refs     trouble
+}
+
+// judgePolicies looks at the BackendTLSPolicies of which a Service is referred to by a route: no others are in force anywhere.
+func (x *index) judgePolicies(wanted set[world.ObjectRef]) map[world.Key]*policyVerdict {
+	out := map[world.Key]*policyVerdict{}
+	for _, k := range slices.SortedFunc(maps.Keys(x.state.BackendTLSPolicies), world.Key.Compare) {
+		p := x.state.BackendTLSPolicies[k]
+		routed := func(t world.NamedPort) bool {
+			service := k.In(k.Namespace, t.Service)
+			return len(x.routesTo[service])+len(x.streams.to[service]) > 0
+		}
+		if k.Cluster == x.config.LocalCluster && slices.ContainsFunc(p.Targets, routed) {
+			out[k] = x.judgePolicy(p, wanted)
+		}
+	}
+	return out
+}
+
+func (x *index) judgePolicy(p *world.BackendTLSPolicy, wanted set[world.ObjectRef]) *policyVerdict {
+	v := &policyVerdict{settings: mesh.BackendTLS{ServerName: p.Hostname}}
+	for _, n := range p.SANs {
+		v.settings.SANs = append(v.settings.SANs, mesh.SubjectAltName{URI: n.URI, Value: n.Value})
+	}
+	v.settings.CAs, v.refs = x.anchors(p.Ref(), "validation.caCertificateRefs", p.CAs, wanted,
+		string(gatewayv1.BackendTLSPolicyReasonInvalidCACertificateRef), string(gatewayv1.BackendTLSPolicyReasonInvalidKind))
+	system := p.WellKnown == string(gatewayv1.WellKnownCACertificatesSystem)
+	invalid := string(gatewayv1.PolicyReasonInvalid)
+	switch {
+	case p.Option != "":
+		v.reason, v.message = invalid, fmt.Sprintf("options: %q is not known, and none is", p.Option)
+	case p.Hostname == "":
+		v.reason, v.message = invalid, "validation.hostname is empty"
+	case len(p.CAs) > 0 && v.settings.CAs == "":
+		v.reason, v.message = string(gatewayv1.BackendTLSPolicyReasonNoValidCACertificate), "no CA certificate to know backends by: "+v.refs.message
+	case len(p.CAs) == 0 && !system && p.WellKnown != "":
+		v.reason, v.message = invalid, fmt.Sprintf("validation.wellKnownCACertificates: %q is not known, only System is", p.WellKnown)
+	case len(p.CAs) == 0 && !system:
+		v.reason, v.message = invalid, "validation: neither caCertificateRefs nor wellKnownCACertificates says by whom backends are known"
+	}
+	v.settings.System = system && len(p.CAs) == 0
+	if v.reason != "" {
+		v.settings = mesh.BackendTLS{Problem: shorten(fmt.Sprintf("BackendTLSPolicy %s/%s: %s", p.Namespace, p.Name, v.message))}
+	}
+	return v
+}
+
+// target is a Service, or one port of it by its name.
+type target struct {
+	service world.Key
+	port    string
+}
+
+// settlePolicies finds which Gateways the policies are in force at, tells these, and says of each policy what became of it there.
+func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key]*policyVerdict, findings map[world.ObjectRef][]Finding) {
+	if len(verdicts) == 0 {
+		return
+	}
+	// Of several for one target the oldest counts, or else the first by name.
+	policies := make([]*world.BackendTLSPolicy, 0, len(verdicts))
+	for k := range verdicts {
+		policies = append(policies, x.state.BackendTLSPolicies[k])
+	}
+	slices.SortFunc(policies, func(a, b *world.BackendTLSPolicy) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
+	})
+	holders, reached := map[target]*world.BackendTLSPolicy{}, map[world.Key]set[*gate]{}
+	for _, p := range policies {
+		for _, named := range p.Targets {
+			t := target{p.In(p.Namespace, named.Service), named.Port}
+			if holders[t] == nil {
+				holders[t] = p
+			}
+			if reached[t.service] == nil {
+				reached[t.service] = x.reaching(t.service, gates, findings)
+			}
+		}
+	}
+	order := slices.SortedFunc(maps.Keys(gates), world.Key.Compare)
+	for _, p := range policies {
+		var out []Finding
+		for _, k := range order {
+			out = append(out, x.atAncestor(p, verdicts[p.Key], gates[k], holders, reached)...)
+		}
+		if len(out) > 0 {
+			findings[p.Ref()] = out
+		}
+	}
+	for service, gs := range reached {
+		s := x.state.Services[service]
+		if s == nil {
+			continue
+		}
+		for _, port := range s.Ports {
+			p := holders[target{service, port.Name}]
+			if p == nil {
+				p = holders[target{service, ""}]
+			}
+			if p == nil {
+				continue
+			}
+			settings := verdicts[p.Key].settings
+			settings.Service, settings.Port = x.serviceKey(nameOf(service)), port.Port
+			for g := range gs {
+				g.backendTLS = append(g.backendTLS, settings)
+			}
+		}
+	}
+	for _, g := range gates {
+		slices.SortFunc(g.backendTLS, mesh.CompareBackendTLS)
+	}
+}
+
+// atAncestor says what became of a policy at a Gateway; nothing if the Gateway does not reach what it is for.
+func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate, holders map[target]*world.BackendTLSPolicy, reached map[world.Key]set[*gate]) []Finding {
+	var lost, missing []string
+	relevant, won := false, false
+	for _, named := range p.Targets {
+		t := target{p.In(p.Namespace, named.Service), named.Port}
+		if !reached[t.service].has(g) {
+			continue
+		}
+		relevant = true
+		s := x.state.Services[t.service]
+		switch holder := holders[t]; {
+		case holder != p:
+			lost = append(lost, fmt.Sprintf("BackendTLSPolicy %s, which is older or comes first by name, is for %s", holder.Name, t))
+		case s == nil:
+			missing = append(missing, fmt.Sprintf("there is no Service %s/%s", t.service.Namespace, t.service.Name))
+		case t.port != "" && !slices.ContainsFunc(s.Ports, func(sp world.ServicePort) bool { return sp.Name == t.port }):
+			missing = append(missing, fmt.Sprintf("Service %s/%s has no port named %s", t.service.Namespace, t.service.Name, t.port))
+		default:
+			won = true
+		}
+	}
+	if !relevant {
+		return nil
+	}
+	reason, message := v.reason, v.message
+	switch {
+	case reason != "":
+		message += ": connections to the backends are refused"
+	case !won && len(lost) > 0:
+		reason, message = string(gatewayv1.PolicyReasonConflicted), strings.Join(append(lost, missing...), "; ")
+	case !won:
+		reason, message = string(gatewayv1.PolicyReasonTargetNotFound), strings.Join(missing, "; ")
+	default:
+		message = strings.Join(append([]string{"backends are spoken to in TLS"}, append(lost, missing...)...), "; ")
+	}
+	finding := findingAt(world.RouteParent{Group: gatewayv1.GroupName, Kind: string(world.KindGateway), Namespace: g.gateway.Namespace, Name: g.gateway.Name}, p.Generation)
+	out := []Finding{finding(policyAccepted, reason == "", cmp.Or(reason, string(gatewayv1.PolicyReasonAccepted)), message)}
+	if v.refs.reason == "" {
+		return append(out, finding(policyResolved, true, string(gatewayv1.BackendTLSPolicyReasonResolvedRefs), "the policy refers to nothing that is missing"))
+	}
+	return append(out, finding(policyResolved, false, v.refs.reason, v.refs.message))
+}
+
+// String names a target for a message.
+func (t target) String() string {
+	if t.port == "" {
+		return fmt.Sprintf("Service %s/%s", t.service.Namespace, t.service.Name)
+	}
+	return fmt.Sprintf("port %s of Service %s/%s", t.port, t.service.Namespace, t.service.Name)
+}
+
+// reaching are the Gateways that send what they have looked into to a Service: by routes for requests, or for TLS that ends there.
+func (x *index) reaching(service world.Key, gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) set[*gate] {
+	out := set[*gate]{}
+	each := func(r world.ObjectRef, ends func(p world.RouteParent, g *gate) bool) {
+		for _, f := range findings[r] {
+			if g := x.gateOf(r, f.Parent, gates); g != nil && f.Type == routeAccepted && f.Status == isTrue && ends(f.Parent, g) {
+				out.add(g)
+			}
+		}
+	}
+	for r := range x.routesTo[service] {
+		each(r, func(world.RouteParent, *gate) bool { return true })
+	}
+	for r := range x.streams.to[service] {
+		if r.Kind != world.KindTLSRoute {
+			continue // a client of TCP may speak TLS with the backend itself
+		}
+		each(r, func(p world.RouteParent, g *gate) bool {
+			at, _, _ := x.fitting(r, x.state.TLSRoutes[r.Key].Hostnames, p, g)
+			return slices.ContainsFunc(at, func(i int) bool { return protocolOf(g.verdicts[i].listener) == mesh.ListenerTLSTerminate })
+		})
+	}
+	return out
+}
