@@ -61,10 +61,12 @@ func TestRejudge(t *testing.T) {
 		status int
 		err    error
 	}
+	var begunAtClient atomic.Int64 // answers
 	ask := func(path string) chan result {
 		out := make(chan result, 1)
 		go func() {
 			response, err := client.Get("http://x" + path)
+			begunAtClient.Add(1)
 			if err != nil {
 				out <- result{0, err}
 				return
@@ -87,7 +89,7 @@ func TestRejudge(t *testing.T) {
 	if response, err := http.ReadResponse(from, nil); err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("not upgraded: %v", err)
 	}
-	s.until("all run", func() bool { return begun.Load() == 4 })
+	s.until("all run, and half an answer is there", func() bool { return begun.Load() == 4 && begunAtClient.Load() == 1 })
 	s.server.Rejudge()
 	if n := len(s.server.standing.all()); n != 4 {
 		t.Errorf("%d requests run after nothing changed, want 4", n)
