@@ -25,8 +25,9 @@ const (
 )
 
 // compileAt gives what a route means at one of its parents that is a Service: hostnames do not count. At a Service of its own namespace it may refer to other
-// namespaces without a grant. At somebody else's, what it says is done by a waypoint there, with an identity that may be let in where the route's own namespace is
-// not: so it may lead to that Service and to its own namespace, and to anything else by a grant only, whatever other parents it names.
+// namespaces without a grant if the waypoint there is of that namespace too. Anywhere else, what it says is done by somebody else's waypoint, with an identity that may
+// be let in where the route's own namespace is not: so it may lead to that Service and to its own namespace, and to anything else by a grant only, whatever other
+// parents it names.
 func (x *index) compileAt(a *attachment) *compiledRoute {
 	c := x.compileRoute(a.ref)
 	if !c.crosses && len(c.route.Hostnames) == 0 {
@@ -34,7 +35,7 @@ func (x *index) compileAt(a *attachment) *compiledRoute {
 	}
 	var at serviceName
 	ungranted := func(serviceName) bool { return true }
-	if a.consumer() != "" {
+	if !x.carriesItself(a) {
 		at = serviceName{a.parent.Namespace, a.parent.Name}
 		ungranted = func(n serviceName) bool { return n == at }
 	}
@@ -47,6 +48,19 @@ func (x *index) compileAt(a *attachment) *compiledRoute {
 		c.inMesh[at] = out
 	}
 	return out
+}
+
+// carriesItself says whether nobody but a route's own namespace may do what it says at a Service, by the waypoint that the Service is to have.
+func (x *index) carriesItself(a *attachment) bool {
+	if a.consumer() != "" {
+		return false
+	}
+	s := x.state.Services[a.ref.In(a.parent.Namespace, a.parent.Name)]
+	if s == nil {
+		return true
+	}
+	w, _ := x.serviceWish(s)
+	return !w.wanted() || w.gateway.Namespace == a.ref.Namespace
 }
 
 // serviceRoutes are the routes at Services that a waypoint of our own cluster takes in, sorted: it knows them before the first connection.
