@@ -4,6 +4,7 @@ package translate
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -98,7 +99,7 @@ func (x *index) gatewayPolicies(g *world.Gateway) []*mesh.Policy {
 // exportPolicies are those by which all of our east-west gateways judge streams to single services: not to those that they lead to by way of another controller's
 // waypoint, which judges for itself and by what we do not see. One of ours says the same as they do, so a waypoint that comes or goes opens nothing.
 func (x *index) exportPolicies(exported func(serviceName) bool) []mesh.ServicePolicies {
-	return x.servicePolicies(func(n serviceName, s *world.Service) bool {
+	return x.servicePolicies(maps.Keys(x.guardsOf), func(n serviceName, s *world.Service) bool {
 		if !exported(n) {
 			return false
 		}
@@ -113,12 +114,16 @@ func (x *index) serves(gateway world.Key) bool {
 	return serves
 }
 
-// servicePolicies are those that target some of our own cluster's Services.
-func (x *index) servicePolicies(which func(serviceName, *world.Service) bool) []mesh.ServicePolicies {
+// servicePolicies are those that target those of some names, each given once, that are Services of our own cluster and fit.
+func (x *index) servicePolicies(names iter.Seq[serviceName], fits func(serviceName, *world.Service) bool) []mesh.ServicePolicies {
 	var out []mesh.ServicePolicies
-	for n, keys := range x.guardsOf {
+	for n := range names {
+		keys := x.guardsOf[n]
+		if len(keys) == 0 {
+			continue
+		}
 		s := x.state.Services[n.in(x.config.LocalCluster)]
-		if s == nil || !which(n, s) {
+		if s == nil || !fits(n, s) {
 			continue
 		}
 		policies := []*mesh.Policy{closed(n)}

@@ -15,7 +15,7 @@ type touched struct {
 	scopes   set[world.Key]
 	policies set[world.Key] // AuthorizationPolicies and PeerAuthentications
 	clusters set[world.Cluster]
-	gateways bool // Gateways are few: all of them are looked at again
+	gateways bool // all Gateways are looked at again: a few, and a waypoint for each namespace that has one, so what is done for one looks at nothing of the others
 	peers    bool // so are PeerAuthentications
 	guards   bool // what gateways are told of policies
 	routes   bool // what attaches to our own Gateways, or may be referred to: they are looked at again, but not those of others

@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -17,11 +18,17 @@ func (x *index) toldWaypoint(out *mesh.Gateway, g *world.Gateway) {
 	out.Fronts = x.serviceKeys(x.frontedBy(g.Key))
 	slices.SortFunc(out.Fronts, mesh.CompareServiceKeys) // "cart-v2" comes after "cart", and its hostname before
 	out.ServiceRoutes = x.serviceRoutes(g.Key)
-	leadsTo := reachedBy(out.ServiceRoutes)
-	out.ServicePolicies = x.servicePolicies(func(n serviceName, _ *world.Service) bool {
-		_, fronted := x.behind[g.Key][n]
-		return fronted || leadsTo.has(x.serviceKey(n))
-	})
+	judged := maps.Clone(x.behind[g.Key])
+	if judged == nil {
+		judged = set[serviceName]{}
+	}
+	for to := range reachedBy(out.ServiceRoutes) {
+		if n, ok := x.nameOfHost(world.Key{Namespace: to.Namespace, Name: to.Hostname}); ok {
+			judged.add(n)
+		}
+	}
+	// Its own are looked up: there may be a waypoint in every namespace, so none may cost what all namespaces' policies do.
+	out.ServicePolicies = x.servicePolicies(maps.Keys(judged), func(serviceName, *world.Service) bool { return true })
 }
 
 // reachedBy are the services that routes lead to.
