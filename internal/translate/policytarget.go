@@ -119,7 +119,7 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 			return ours("waypoint %s judges what goes to Service %s/%s by it, also from other networks", at, k.Namespace, k.Name)
 		case waypoint.at == nil && !exported(nameOf(k)):
 			return nobody("Service %s/%s is neither behind a waypoint nor shared with other clusters, so nobody is there to judge", k.Namespace, k.Name)
-		case waypoint.at == nil && len(x.serving) == 0:
+		case waypoint.at == nil && !x.servesOutside():
 			return nobody("Service %s/%s is not behind a waypoint, and there is no east-west gateway to judge what comes from other networks", k.Namespace, k.Name)
 		case x.overburdened(nameOf(k)):
 			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("%d policies with %d values target Service %s/%s, and gateways take %d with %d: they let nobody in to it",
@@ -137,6 +137,16 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 func (x *index) ourClass(name string) bool {
 	c := x.state.GatewayClasses[world.Key{Cluster: x.config.LocalCluster, Name: name}]
 	return c != nil && c.Controller == ControllerName
+}
+
+// servesOutside says whether a Gateway is served that leads to shared Services from outside, and so judges by their policies: any that is no waypoint.
+func (x *index) servesOutside() bool {
+	for _, class := range x.serving {
+		if class != ClassWaypoint {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *index) servesClass(name string) bool {
