@@ -75,6 +75,13 @@ func TestGuardsFollowWhatTheyAreAbout(t *testing.T) {
 	heavy.Rules = []world.PolicyRule{{From: []world.PolicySource{{Namespaces: make([]string, maxGuardValues)}}}}
 	put(&policy)
 	put(&heavy)
+	heavier := heavy // no less than too much
+	heavier.Rules = append(heavier.Rules[:1:1], world.PolicyRule{})
+	put(&heavier)
+	another := heavy
+	another.Name = "another"
+	put(&another)
+	gone(&another)
 	put(&policy)
 	agree(t, moves)
 }

@@ -122,8 +122,9 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 		case waypoint.at == nil && !x.servesOutside():
 			return nobody("Service %s/%s is not behind a waypoint, and there is no east-west gateway to judge what comes from other networks", k.Namespace, k.Name)
 		case x.overburdened(nameOf(k)):
-			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("%d policies with %d values target Service %s/%s, and gateways take %d with %d: they let nobody in to it",
-				x.burdens[nameOf(k)].policies, x.burdens[nameOf(k)].values, k.Namespace, k.Name, maxGuards, maxGuardValues)}
+			// How many there are is left out: it would change what is said on all of them with each one that comes.
+			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("more than %d policies, or more than %d values in them, target Service %s/%s: gateways take no more, and let nobody in to it",
+				maxGuards, maxGuardValues, k.Namespace, k.Name)}
 		default:
 			return ours("east-west gateways judge streams from other networks to Service %s/%s by it; nobody judges connections from this network, which needs a waypoint", k.Namespace, k.Name)
 		}
