@@ -14,10 +14,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// maxMergedListeners is how many listeners a Gateway has together with those of its ListenerSets: its own 64 and seven full sets. Each is matched against all before it,
-// and each port is one of the Service.
-const maxMergedListeners = 512
-
 // Reasons on a ListenerSet that the API describes and has no constant for.
 const setParentNotProgrammed = "ParentNotProgrammed"
 
@@ -53,60 +49,39 @@ func (x *index) setsOf(g *world.Gateway) (in, out []*world.ListenerSet) {
 	return in, out
 }
 
-// judgeSets looks at the listeners of a Gateway's sets, after its own ones, which are before: in a conflict the first counts. Secrets are as in judgeListeners.
-func (x *index) judgeSets(g *world.Gateway, before []listenerVerdict, wanted set[world.ObjectRef]) []listenerVerdict {
+// judgeSets looks at the listeners of a Gateway's sets, after its own ones: in a conflict the first counts. If more would be served than may be, it does so again
+// with a share for each namespace. What is wanted is as in judgeListeners.
+func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[world.ObjectRef]) []listenerVerdict {
 	in, _ := x.setsOf(g)
-	for _, s := range in {
-		for _, l := range s.Listeners {
-			v := listenerVerdict{listener: l, set: s}
-			if v.meet(g, before); v.reason == "" {
-				v.reason, v.message = x.judgeSetListener(g, l)
+	judge := func(m *merge) []listenerVerdict {
+		var out []listenerVerdict
+		for _, s := range in {
+			for _, l := range s.Listeners {
+				v := listenerVerdict{listener: l, set: s}
+				if m.meet(&v); v.reason == "" {
+					v.reason, v.message = x.judgeSetListener(g, l)
+				}
+				if v.reason == "" {
+					m.count(&v)
+				}
+				if v.reason == "" {
+					m.admit(&v)
+				}
+				out = append(out, v)
 			}
-			v.prove(x, s.Ref(), g, wanted)
-			v.judgeKinds()
-			before = append(before, v)
 		}
+		return out
 	}
-	return before
-}
-
-// meet finds what keeps a set's listener from standing beside those before it that are served. Whose they are is said, and nothing else of them: the one who reads it may not be
-// the one who may read them.
-func (v *listenerVerdict) meet(g *world.Gateway, before []listenerVerdict) {
-	if len(before) >= maxMergedListeners {
-		v.reason = gatewayv1.ListenerConditionReason(gatewayv1.ListenerEntryReasonTooManyListeners)
-		v.message = fmt.Sprintf("Gateway %s/%s has %d listeners with those of its ListenerSets, which is all that it may have", g.Namespace, g.Name, maxMergedListeners)
-		return
+	m := newMerge(g, own, nil)
+	sets := judge(m)
+	if most := m.shares(); most != nil {
+		sets = judge(newMerge(g, own, most))
 	}
-	l := v.listener
-	for i := range before {
-		other := &before[i]
-		if other.reason != "" {
-			continue
-		}
-		whose := fmt.Sprintf("Gateway %s/%s", g.Namespace, g.Name)
-		if other.set == v.set {
-			whose = "this ListenerSet, which comes before it,"
-		} else if other.set != nil {
-			whose = "another ListenerSet, which comes before this one,"
-		}
-		switch {
-		case clash(l, other.listener) && l.Protocol == other.listener.Protocol:
-			v.conflict = gatewayv1.ListenerReasonHostnameConflict
-			v.message = fmt.Sprintf("port %d: a listener of %s has the same protocol and hostname", l.Port, whose)
-		case clash(l, other.listener):
-			v.conflict = gatewayv1.ListenerReasonProtocolConflict
-			v.message = fmt.Sprintf("port %d: a listener of %s has a protocol that cannot share a port with %s", l.Port, whose, l.Protocol)
-		case l.Port != other.listener.Port && bindOf(l.Port) == bindOf(other.listener.Port) && sameTransport(l, other.listener):
-			v.reason = gatewayv1.ListenerReasonPortUnavailable
-			v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, other.listener.Port, bindOf(l.Port), whose)
-			return
-		default:
-			continue
-		}
-		v.reason = v.conflict
-		return
+	for i := range sets {
+		sets[i].prove(x, sets[i].set.Ref(), g, wanted)
+		sets[i].judgeKinds()
 	}
+	return append(own, sets...)
 }
 
 // judgeSetListener is judgeListener for one of a set. Tunnels end at listeners of the Gateway itself, where other clusters read of them.

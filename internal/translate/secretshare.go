@@ -35,14 +35,21 @@ func (d *secretDemand) take(namespace string, o world.ObjectRef) bool {
 	return true
 }
 
-// share is how many each namespace may have, so that no more than most are read altogether; 0: any number, as they are few enough. Those that want less than
-// others leave the rest to them.
+// share is how many each namespace may have, so that no more than most are read altogether; 0: any number, as they are few enough.
 func (d *secretDemand) share(most int) int {
 	wanted := make([]int, 0, len(d.of))
-	total := 0
 	for _, of := range d.of {
 		wanted = append(wanted, len(of))
-		total += len(of)
+	}
+	return fairShare(wanted, most)
+}
+
+// fairShare is how much each may have, so that all together have no more than most, by what each wants; 0: any number, as they want no more. Those that want less than
+// others leave the rest to them. It is at least 1 to each, however many they are.
+func fairShare(wanted []int, most int) int {
+	total := 0
+	for _, n := range wanted {
+		total += n
 	}
 	if total <= most {
 		return 0

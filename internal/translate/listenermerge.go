@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// maxMergedListeners is how many listeners of a Gateway are served together with those of its ListenerSets: its own 64, and as many as seven full sets have.
+// Each port is one of the Service.
+const maxMergedListeners = 512
+
+// merge takes in listeners one by one: those of a Gateway, and then those of its ListenerSets. Only who is served keeps others out, or counts.
+type merge struct {
+	gateway *world.Gateway
+	binds   map[bind]*tenants
+	served  int
+	of      map[string]int // how many of sets are served, by the sets' namespace
+	most    map[string]int // how many of them may be; nil: any number
+}
+
+// bind is what the process listens on.
+type bind struct {
+	port uint16
+	udp  bool
+}
+
+// tenants are the listeners that are served from one: all have the same port and protocol.
+type tenants struct {
+	port     uint16
+	protocol string
+	first    *world.ListenerSet            // whose is the first one; nil: the Gateway's
+	names    map[string]*world.ListenerSet // whose it is, by hostname
+}
+
+func newMerge(g *world.Gateway, own []listenerVerdict, most map[string]int) *merge {
+	m := &merge{gateway: g, binds: map[bind]*tenants{}, of: map[string]int{}, most: most}
+	for i := range own {
+		if v := &own[i]; v.reason == "" {
+			m.admit(v)
+		}
+	}
+	return m
+}
+
+func bindFor(l world.Listener) bind { return bind{bindOf(l.Port), l.Protocol == protocolUDP} }
+
+// admit notes that a listener is served.
+func (m *merge) admit(v *listenerVerdict) {
+	l := v.listener
+	t := m.binds[bindFor(l)]
+	if t == nil {
+		t = &tenants{port: l.Port, protocol: l.Protocol, first: v.set, names: map[string]*world.ListenerSet{}}
+		m.binds[bindFor(l)] = t
+	}
+	t.names[l.Hostname] = v.set
+	if m.served++; v.set != nil {
+		m.of[v.set.Namespace]++
+	}
+}
+
+// meet finds what keeps a set's listener from standing beside those that are served. Whose they are is said, and nothing else of them: the one who reads it may not be
+// the one who may read them.
+func (m *merge) meet(v *listenerVerdict) {
+	l := v.listener
+	t := m.binds[bindFor(l)]
+	if t == nil {
+		return
+	}
+	whose := func(other *world.ListenerSet) string {
+		switch other {
+		case nil:
+			return fmt.Sprintf("Gateway %s/%s", m.gateway.Namespace, m.gateway.Name)
+		case v.set:
+			return "this ListenerSet, which comes before it,"
+		default:
+			return "another ListenerSet, which comes before this one,"
+		}
+	}
+	if l.Port != t.port {
+		v.reason = gatewayv1.ListenerReasonPortUnavailable
+		v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, t.port, bindOf(l.Port), whose(t.first))
+		return
+	}
+	if l.Protocol != t.protocol {
+		v.conflict = gatewayv1.ListenerReasonProtocolConflict
+		v.message = fmt.Sprintf("port %d: a listener of %s has a protocol that cannot share a port with %s", l.Port, whose(t.first), l.Protocol)
+	} else if other, taken := t.names[l.Hostname]; taken {
+		v.conflict = gatewayv1.ListenerReasonHostnameConflict
+		v.message = fmt.Sprintf("port %d: a listener of %s has the same protocol and hostname", l.Port, whose(other))
+	}
+	v.reason = v.conflict
+}
+
+// count finds whether a set's listener is one too many.
+func (m *merge) count(v *listenerVerdict) {
+	if m.most == nil {
+		return
+	}
+	if most := m.most[v.set.Namespace]; m.of[v.set.Namespace] >= most || m.served >= maxMergedListeners {
+		v.reason = gatewayv1.ListenerConditionReason(gatewayv1.ListenerEntryReasonTooManyListeners)
+		v.message = fmt.Sprintf("Gateway %s/%s has more than the %d listeners that it may have with those of its ListenerSets, of which those of namespace %s may have %d",
+			m.gateway.Namespace, m.gateway.Name, maxMergedListeners, v.set.Namespace, most)
+	}
+}
+
+// shares are how many listeners of its sets each namespace may have, by what was served without any limit; nil: any number, as all together are few enough. A namespace
+// that has less than others leaves the rest to them, and none can have so many that another one has less than its share: not even one whose sets come first.
+func (m *merge) shares() map[string]int {
+	room := maxMergedListeners - m.served
+	for _, n := range m.of {
+		room += n
+	}
+	each := fairShare(slices.Collect(maps.Values(m.of)), room)
+	if each == 0 {
+		return nil
+	}
+	most := make(map[string]int, len(m.of))
+	for namespace, n := range m.of {
+		most[namespace] = min(n, each)
+	}
+	return most
+}
