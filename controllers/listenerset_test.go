@@ -118,12 +118,16 @@ var _ = Describe("ListenerSets", func() {
 	It("give ports names that no two have", func() {
 		all := []mesh.Listener{
 			{Name: "port-8001", Port: 8000}, {Name: "web/more/http", Port: 8001}, {Name: "web/more/dns", Port: 8001, Protocol: mesh.ListenerUDP}, {Name: "a.b", Port: 8002},
+			{Name: "c.d", Port: 8001}, {Name: "set-9000", Port: 9000}, {Name: "set-up", Port: 9001},
 		}
 		var names []string
+		var ofSets []bool
 		for _, l := range all {
-			names = append(names, portName(l, all))
+			name := portName(l, all)
+			names, ofSets = append(names, name), append(ofSets, translate.IsSetPort(name))
 		}
-		Expect(names).To(Equal([]string{"port-8001", "port-8001x", "udp-8001", "port-8002"}))
+		Expect(names).To(Equal([]string{"port-8001", "set-8001", "set-udp-8001", "port-8002", "port-8001x", "port-9000", "set-up"}))
+		Expect(ofSets).To(Equal([]bool{false, true, true, false, false, false, false}))
 	})
 
 	It("say nothing of conditions that another controller waits with", func() {

@@ -155,13 +155,15 @@ func protocolOf(l mesh.Listener) corev1.Protocol {
 }
 
 // portName makes a Service's port name, which is a label of at most 63 characters, of a listener's name, which may be longer, or that of a ListenerSet's, which
-// says whose it is. No two of all have the same.
+// says whose it is. No two of all have the same, and which are for ListenerSets can be told.
 func portName(l mesh.Listener, all []mesh.Listener) string {
-	if len(l.Name) <= 63 && !strings.ContainsAny(l.Name, "./") {
-		return l.Name
-	}
 	name := fmt.Sprintf("port-%d", l.Port)
-	if l.Protocol == mesh.ListenerUDP { // a port may be for both
+	switch {
+	case strings.Contains(l.Name, "/"):
+		name = translate.SetPortName(l)
+	case len(l.Name) <= 63 && !strings.Contains(l.Name, ".") && !translate.IsSetPort(l.Name):
+		return l.Name
+	case l.Protocol == mesh.ListenerUDP: // a port may be for both
 		name = fmt.Sprintf("udp-%d", l.Port)
 	}
 	for slices.ContainsFunc(all, func(other mesh.Listener) bool { return other.Name == name }) {

@@ -249,6 +249,18 @@ func newGate(g *world.Gateway, verdicts []listenerVerdict) *gate {
 	}
 }
 
+// valid counts the listeners that are served, and those of them that are the Gateway's own, which come first.
+func (g *gate) valid() (all, own int) {
+	for i := range g.verdicts {
+		if v := &g.verdicts[i]; v.reason == "" {
+			if all++; v.set == nil {
+				own++
+			}
+		}
+	}
+	return all, own
+}
+
 // portsOf are the ports of listeners, each once, as a Service has them.
 func portsOf(listeners []mesh.Listener) []mesh.Listener {
 	var out []mesh.Listener

@@ -142,14 +142,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		add("", programmed, false, string(gatewayv1.GatewayReasonInvalid), "the Gateway is not accepted: "+message)
 	}
 
-	valid, own := 0, 0 // of all that it serves, and of its own listeners
-	for i := range verdicts {
-		if v := &verdicts[i]; v.reason == "" {
-			if valid++; v.set == nil {
-				own++
-			}
-		}
-	}
+	valid, own := at.valid()
 	problem := x.gatewayProblem(g)
 	if problem == nil && valid > 0 && !unmanaged(g) {
 		problem = x.nameTaken(g)
@@ -162,13 +155,20 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		refuse(problem.reason, problem.message)
 		return
 	}
+	listeners := x.meshListeners(at)
 	switch {
 	case valid == 0:
 		refuse(gatewayv1.GatewayReasonListenersNotValid, "no listener is valid; see the listeners' conditions")
 		return
 	case own < len(g.Listeners):
-		add("", accepted, true, string(gatewayv1.GatewayReasonListenersNotValid),
-			fmt.Sprintf("%d of %d listeners are valid and served; see the listeners' conditions", own, len(g.Listeners)))
+		message := fmt.Sprintf("%d of %d listeners are valid and served; see the listeners' conditions", own, len(g.Listeners))
+		if own == 0 { // those of ListenerSets are, and must not stop what is the Gateway's own
+			if last := lastTunnels(g, x.made(g.Key)); len(last) > 0 {
+				message += "; the tunnels that were accepted last are served still"
+				listeners = append(last, listeners...)
+			}
+		}
+		add("", accepted, true, string(gatewayv1.GatewayReasonListenersNotValid), message)
 	default:
 		add("", accepted, true, string(gatewayv1.GatewayReasonAccepted), "the Gateway is served")
 	}
@@ -178,7 +178,6 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		ServiceType: x.serviceType(g), InfraLabels: g.InfraLabels, InfraAnnotations: g.InfraAnnotations,
 		Name: ResourceName(g.Name), Unmanaged: unmanaged(g), Overlay: x.overlay(g),
 	}
-	listeners := x.meshListeners(at)
 	plan.Listeners = portsOf(listeners)
 	addresses, failure := x.gatewayAddresses(g, plan, taken)
 	out.plans[g.Key] = plan

@@ -39,11 +39,17 @@ type tenants struct {
 	names    map[string]*world.ListenerSet // whose it is, by hostname
 }
 
-func newMerge(g *world.Gateway, own []listenerVerdict, most map[string]int) *merge {
+// newMerge takes in a Gateway's own listeners, or, if none is valid, the tunnels that are served instead.
+func newMerge(g *world.Gateway, own []listenerVerdict, made *world.Service, most map[string]int) *merge {
 	m := &merge{gateway: g, binds: map[bind]*tenants{}, of: map[string]int{}, most: most}
 	for i := range own {
 		if v := &own[i]; v.reason == "" {
 			m.admit(v)
+		}
+	}
+	if m.served == 0 {
+		for _, l := range lastTunnels(g, made) {
+			m.admit(&listenerVerdict{listener: world.Listener{Port: l.Port, Protocol: protocolHBONE}})
 		}
 	}
 	return m

@@ -72,10 +72,11 @@ func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[wo
 		}
 		return out
 	}
-	m := newMerge(g, own, nil)
+	made := x.made(g.Key)
+	m := newMerge(g, own, made, nil)
 	sets := judge(m)
 	if most := m.shares(); most != nil {
-		sets = judge(newMerge(g, own, most))
+		sets = judge(newMerge(g, own, made, most))
 	}
 	for i := range sets {
 		sets[i].prove(x, sets[i].set.Ref(), g, wanted)
