@@ -37,11 +37,12 @@ type ListenerState struct {
 type gate struct {
 	gateway    *world.Gateway
 	verdicts   []listenerVerdict
-	routes     [][]*mesh.HTTPRoute // by listener
-	stream     []*mesh.StreamRoute // the one in force, by listener
-	claims     [][]claimant        // TLSRoutes, by listener
-	streams    [][]candidate       // TCPRoutes and UDPRoutes, by listener
-	tlsRoutes  [][]*mesh.TLSRoute  // by listener, once claims are settled
+	homes      map[world.ObjectRef]span // where those of each object are among the verdicts
+	routes     [][]*mesh.HTTPRoute      // by listener
+	stream     []*mesh.StreamRoute      // the one in force, by listener
+	claims     [][]claimant             // TLSRoutes, by listener
+	streams    [][]candidate            // TCPRoutes and UDPRoutes, by listener
+	tlsRoutes  [][]*mesh.TLSRoute       // by listener, once claims are settled
 	rivals     rivals
 	proof      proof
 	backendTLS []mesh.BackendTLS // once policies are settled
@@ -158,13 +159,9 @@ func findingAt(p world.RouteParent, generation int64) func(kind string, holds bo
 // fitting are the listeners that a route attaches to by one of its parents, or why there are none.
 func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RouteParent, g *gate) (at []int, reason, message string) {
 	var named, allowed []int
-	member := false
-	for i := range g.verdicts {
+	of := g.homes[world.ObjectRef{Kind: world.Kind(p.Kind), Key: r.In(p.Namespace, p.Name)}]
+	for i := of.from; i < of.to; i++ {
 		v := &g.verdicts[i]
-		if !v.under(p) {
-			continue
-		}
-		member = true
 		l := v.listener
 		if p.Section != "" && l.Name != p.Section || p.Port != 0 && l.Port != p.Port {
 			continue
@@ -175,7 +172,7 @@ func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RoutePare
 		}
 	}
 	name := p.Kind + " " + p.Namespace + "/" + p.Name
-	if !member {
+	if of.from == of.to {
 		return nil, string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("%s has no listeners at its Gateway; see its conditions", name)
 	}
 	if len(named) == 0 {
@@ -244,7 +241,7 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 func newGate(g *world.Gateway, verdicts []listenerVerdict) *gate {
 	n := len(verdicts)
 	return &gate{
-		gateway: g, verdicts: verdicts, routes: make([][]*mesh.HTTPRoute, n),
+		gateway: g, verdicts: verdicts, homes: homesOf(g, verdicts), routes: make([][]*mesh.HTTPRoute, n),
 		claims: make([][]claimant, n), tlsRoutes: make([][]*mesh.TLSRoute, n), streams: make([][]candidate, n), stream: make([]*mesh.StreamRoute, n),
 	}
 }
@@ -259,6 +256,27 @@ func (g *gate) valid() (all, own int) {
 		}
 	}
 	return all, own
+}
+
+// span is a part of a gate's listeners.
+type span struct{ from, to int }
+
+// homesOf finds those of the Gateway and of each of its sets, which lie together.
+func homesOf(g *world.Gateway, verdicts []listenerVerdict) map[world.ObjectRef]span {
+	out := map[world.ObjectRef]span{}
+	for i := range verdicts {
+		ref := g.Ref()
+		if s := verdicts[i].set; s != nil {
+			ref = s.Ref()
+		}
+		of, any := out[ref]
+		if !any {
+			of.from = i
+		}
+		of.to = i + 1
+		out[ref] = of
+	}
+	return out
 }
 
 // portsOf are the ports of listeners, each once, as a Service has them.
@@ -276,11 +294,9 @@ func isUDP(l mesh.Listener) bool { return l.Protocol == mesh.ListenerUDP }
 
 // states are the parts of the status of a Gateway's own listeners that are no conditions.
 func (g *gate) states() []ListenerState {
-	out := make([]ListenerState, 0, len(g.verdicts))
-	for i := range g.verdicts {
-		if v := &g.verdicts[i]; v.set == nil {
-			out = append(out, v.state())
-		}
+	out := make([]ListenerState, 0, len(g.gateway.Listeners))
+	for i := range g.gateway.Listeners { // which come first
+		out = append(out, g.verdicts[i].state())
 	}
 	return out
 }

@@ -210,9 +210,11 @@ func (v listenerVerdict) report(add func(listener, kind string, holds bool, reas
 		}
 		add(name, programmed, false, string(reason), v.message)
 	}
-	if v.refs.reason == "" {
+	switch {
+	case v.refs.reason == "" && v.set != nil && !ok && v.needsProof(): // nobody looked
+	case v.refs.reason == "":
 		add(name, resolvedRefs, true, string(gatewayv1.ListenerReasonResolvedRefs), "the listener refers to nothing that is missing")
-	} else {
+	default:
 		add(name, resolvedRefs, false, v.refs.reason, v.refs.message)
 	}
 	if v.conflict == "" {

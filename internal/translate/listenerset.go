@@ -79,8 +79,11 @@ func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[wo
 		sets = judge(newMerge(g, own, made, most))
 	}
 	for i := range sets {
-		sets[i].prove(x, sets[i].set.Ref(), g, wanted)
-		sets[i].judgeKinds()
+		v := &sets[i]
+		if v.reason == "" { // nothing is read for the others
+			v.prove(x, v.set.Ref(), g, wanted)
+		}
+		v.judgeKinds()
 	}
 	return append(own, sets...)
 }
@@ -103,14 +106,6 @@ func (x *index) judgeSetListener(g *world.Gateway, l world.Listener) (gatewayv1.
 		}
 	}
 	return "", ""
-}
-
-// under says whether a listener is one of a route's parent.
-func (v *listenerVerdict) under(p world.RouteParent) bool {
-	if v.set == nil {
-		return p.Kind == string(world.KindGateway)
-	}
-	return p.Kind == string(world.KindListenerSet) && p.Namespace == v.set.Namespace && p.Name == v.set.Name
 }
 
 // name is the listener's, unlike that of any other one of its Gateway: listeners of sets may have the names of others.
@@ -165,11 +160,9 @@ func (x *index) listenerSet(at *gate, s *world.ListenerSet, isAccepted, isProgra
 		entries = append(entries, f)
 	}
 	valid := 0
-	for i := range at.verdicts {
+	of := at.homes[ref]
+	for i := of.from; i < of.to; i++ {
 		v := &at.verdicts[i]
-		if v.set != s {
-			continue
-		}
 		v.report(add, isAccepted)
 		out.listeners[ref] = append(out.listeners[ref], v.state())
 		if v.reason == "" && !v.unproved {
@@ -222,7 +215,7 @@ func setFinding(s *world.ListenerSet, kind, status, reason, message string) Find
 
 // prove finds the certificates of a listener that needs any, for the object that refers to them.
 func (v *listenerVerdict) prove(x *index, owner world.ObjectRef, g *world.Gateway, wanted set[world.ObjectRef]) {
-	if v.listener.Protocol != protocolHTTPS && protocolOf(v.listener) != mesh.ListenerTLSTerminate {
+	if !v.needsProof() {
 		return
 	}
 	v.certificates, v.refs = x.certificates(owner, "tls.certificateRefs", v.listener.Certificates, wanted, string(gatewayv1.ListenerReasonInvalidCertificateRef))
@@ -230,6 +223,10 @@ func (v *listenerVerdict) prove(x *index, owner world.ObjectRef, g *world.Gatewa
 	if v.listener.Protocol == protocolHTTPS {
 		x.judgeClients(g, v, wanted)
 	}
+}
+
+func (v *listenerVerdict) needsProof() bool {
+	return v.listener.Protocol == protocolHTTPS || protocolOf(v.listener) == mesh.ListenerTLSTerminate
 }
 
 // sameTransport says whether two listeners are both for datagrams, or both for connections.
