@@ -85,9 +85,7 @@ func (x *index) gateways() gateways {
 		if k.Cluster != x.config.LocalCluster || g.Deleting {
 			continue
 		}
-		c := x.state.GatewayClasses[k.In("", g.Class)]
-		// A Gateway whose class was deleted is nobody's: what we made for it goes on until the class is somebody's again.
-		if c != nil && c.Controller == ControllerName || c == nil && x.madeByUs(k) {
+		if x.governs(g) {
 			ours = append(ours, g)
 		}
 	}
@@ -109,6 +107,12 @@ func (x *index) gateways() gateways {
 	}
 	x.orphans(out.findings)
 	return out
+}
+
+// governs says whether a local Gateway is ours. One whose class was deleted is nobody's: what we made for it goes on until the class is somebody's again.
+func (x *index) governs(g *world.Gateway) bool {
+	c := x.state.GatewayClasses[g.In("", g.Class)]
+	return c != nil && c.Controller == ControllerName || c == nil && x.madeByUs(g.Key)
 }
 
 func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {

@@ -195,13 +195,17 @@ func (x *index) listenerSet(at *gate, s *world.ListenerSet, isAccepted, isProgra
 	return isAccepted && valid > 0
 }
 
-// orphans says of sets whose Gateway is not there that they wait for it.
+// orphans says of sets whose Gateway is not there, or goes, that they wait for one.
 func (x *index) orphans(findings map[world.ObjectRef][]Finding) {
 	for k, sets := range x.setsFor {
-		if k == (world.Key{}) || x.state.Gateways[k] != nil {
+		g := x.state.Gateways[k]
+		if k == (world.Key{}) || g != nil && !(g.Deleting && x.governs(g)) {
 			continue
 		}
 		message, reason := fmt.Sprintf("spec.parentRef: there is no Gateway %s/%s", k.Namespace, k.Name), string(gatewayv1.ListenerSetReasonPending)
+		if g != nil {
+			message = fmt.Sprintf("spec.parentRef: Gateway %s/%s is being deleted, and is not served any more", k.Namespace, k.Name)
+		}
 		for of := range sets {
 			s := x.state.ListenerSets[of]
 			findings[s.Ref()] = []Finding{setFinding(s, accepted, isUnknown, reason, message), setFinding(s, programmed, isUnknown, reason, message)}
