@@ -21,7 +21,7 @@ const ConditionEnforced = "isthmus.dev/Enforced"
 // Reasons of ConditionEnforced, besides those of ConditionWaypointBound.
 const (
 	ReasonNoWaypoint = "NoWaypoint" // labels want none, or leave it open while only routes of other namespaces are at the Service
-	ReasonNotOurs    = "NotOurs"    // the waypoint is another controller's, which decides by itself what routes mean
+	ReasonNotOurs    = "NotOurs"    // the waypoint is another controller's, which decides by itself what routes mean, or nobody's
 )
 
 // compileAt gives what a route means at one of its parents that is a Service: hostnames do not count. At a Service of its own namespace it may refer to other
@@ -184,7 +184,10 @@ func (x *index) enforces(n serviceName) (bool, string, string) {
 	switch g := x.state.Gateways[w.gateway]; {
 	case at == nil:
 		return false, reason, message + ": requests go straight to the endpoints"
-	case !x.ourClass(g.Class):
+	case x.governs(g):
+	case x.state.GatewayClasses[g.In("", g.Class)] == nil:
+		return false, ReasonNotOurs, fmt.Sprintf("requests go through waypoint %s, which is nobody's: there is no GatewayClass %s", name, g.Class)
+	default:
 		return false, ReasonNotOurs, fmt.Sprintf("requests go through waypoint %s, which is another controller's", name)
 	}
 	return true, ReasonEnforced, fmt.Sprintf("requests go through waypoint %s", name)

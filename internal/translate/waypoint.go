@@ -139,7 +139,7 @@ func (x *index) podWaypoint(p *world.Pod) *mesh.GatewayAddress {
 func (x *index) bind(k world.Key, namespace, purpose string) (at *mesh.GatewayAddress, reason, message string) {
 	name := k.Namespace + "/" + k.Name
 	g := x.state.Gateways[k]
-	if g == nil && purpose == forServices && k == (world.Key{Cluster: x.config.LocalCluster, Namespace: namespace, Name: AutomaticWaypoint}) {
+	if (g == nil || g.Deleting) && purpose == forServices && k == (world.Key{Cluster: x.config.LocalCluster, Namespace: namespace, Name: AutomaticWaypoint}) {
 		return nil, ReasonProvisioned, fmt.Sprintf("waypoint %s is being made, and does not take connections yet", name)
 	}
 	if g == nil || g.Deleting {
