@@ -22,8 +22,8 @@ import (
 // automaticLookAgain is how soon it is asked again whether everything is known that could want a waypoint.
 const automaticLookAgain = time.Second
 
-// automaticGrace is how long an automatic waypoint stays that nothing is behind any more: node proxies hear of that within moments, and until then they send what is
-// for it to it; and a route that is deleted and made anew finds it in place. What runs through it then still has its drain.
+// automaticGrace is how long an automatic waypoint stays that nothing is behind any more, so that a route that is deleted and made anew finds it in place. It is no grace
+// for what a Service's clients send: a waypoint lets go of a Service as soon as it hears of it, ends what runs, and refuses what node proxies that hear later still send.
 var automaticGrace = time.Minute
 
 // automaticMark is the annotation of Gateways that are made here. Its value is the Gateway's own UID, which no copy of it has, or at first automaticUnmarked: the UID
@@ -78,6 +78,7 @@ func (r *AutomaticWaypointReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	case err != nil:
 		return ctrl.Result{}, err
 	case !g.DeletionTimestamp.IsZero() || g.Labels[translate.LabelManagedBy] != translate.ManagedBy:
+		delete(r.idle, req.Namespace) // if it comes, or comes back to us, its time begins anew
 		return ctrl.Result{}, nil
 	case g.Annotations[automaticMark] == automaticUnmarked:
 		err = r.mark(ctx, &g)

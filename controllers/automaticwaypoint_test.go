@@ -107,6 +107,12 @@ var _ = Describe("automatic waypoints", func() {
 		Expect(reconcile()).To(BeZero())
 		wanted = false
 		Expect(reconcile()).To(Equal(automaticGrace), "its time begins anew")
+		labels := made.Labels
+		edit(west, made, func(g *gatewayv1.Gateway) { g.Labels = nil })
+		Expect(reconcile()).To(BeZero(), "somebody took it over")
+		now = now.Add(automaticGrace)
+		edit(west, made, func(g *gatewayv1.Gateway) { g.Labels = labels })
+		Expect(reconcile()).To(Equal(automaticGrace), "they gave it back, and its time begins anew")
 		now = now.Add(automaticGrace)
 		Expect(there().UID).To(Equal(made.UID))
 		reconcile()
