@@ -109,6 +109,26 @@ var _ = Describe("ListenerSets", func() {
 		}).Should(ConsistOf(BeEquivalentTo(8000), BeEquivalentTo(8001)))
 		east.removeLater(service)
 
+		By("taking back what was said when the set turns to another controller's Gateway")
+		class := &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: "of-others"}, Spec: gatewayv1.GatewayClassSpec{ControllerName: "example.com/other"}}
+		theirs := eastwest("default", "theirs", gatewayv1.Listener{Name: "http", Port: 8000, Protocol: gatewayv1.HTTPProtocolType})
+		theirs.Spec.GatewayClassName = "of-others"
+		east.with(class, theirs)
+		edit(east, set, func(s *gatewayv1.ListenerSet) { s.Spec.ParentRef.Name = "theirs" })
+		statuses := func() string {
+			if err := east.Get(context.Background(), client.ObjectKeyFromObject(set), set); err != nil {
+				return err.Error()
+			}
+			out := fmt.Sprint(len(set.Status.Listeners))
+			for _, c := range set.Status.Conditions {
+				out += fmt.Sprintf(" %s=%s %d", c.Type, c.Status, c.ObservedGeneration)
+			}
+			return out
+		}
+		Eventually(statuses).Should(Equal("0 Accepted=Unknown 0 Programmed=Unknown 0"), "what the API gives a set that nobody looked at")
+		edit(east, set, func(s *gatewayv1.ListenerSet) { s.Spec.ParentRef.Name = "shared" })
+		Eventually(says("Accepted")).Should(Equal("True/ListenersNotValid"))
+
 		By("waiting for a Gateway that went away")
 		Expect(east.Delete(ctx, g)).To(Succeed())
 		Eventually(says("Accepted")).Should(Equal("Unknown/Pending"))
@@ -133,10 +153,18 @@ var _ = Describe("ListenerSets", func() {
 	It("say nothing of conditions that another controller waits with", func() {
 		set := &gatewayv1.ListenerSet{Status: gatewayv1.ListenerSetStatus{Conditions: []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionUnknown, Reason: "Theirs"}}}}
 		before := set.DeepCopy()
-		fillListenerSet(set, orphaned{})
+		w := said{}
+		w.fill(set, orphaned{})
+		Expect(set).To(Equal(before))
+		w.fill(set, unfound{})
 		Expect(set).To(Equal(before))
 	})
 })
+
+// unfound finds nothing: the Gateway is another controller's.
+type unfound struct{ findings }
+
+func (unfound) Findings(world.Kind, string, string) []translate.Finding { return nil }
 
 // orphaned finds that a ListenerSet waits for its Gateway.
 type orphaned struct{ findings }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -36,6 +37,7 @@ type statusWriter struct {
 	empty  func() client.Object
 	// fill changes the status of the object in place. A positive duration asks to be called again after it.
 	fill func(client.Object) time.Duration
+	gone func(types.NamespacedName) // called for each that is not there any more; nil: nobody is to know
 }
 
 // SetupWithManager follows the kind, and the inbox for news of our own.
@@ -47,6 +49,9 @@ func (w *statusWriter) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
 func (w *statusWriter) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Result, error) {
 	object := w.empty()
 	if err := w.client.Get(ctx, r.NamespacedName, object); err != nil {
+		if w.gone != nil && apierrors.IsNotFound(err) {
+			w.gone(r.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := object.DeepCopyObject()

@@ -199,7 +199,7 @@ func (x *index) listenerSet(at *gate, s *world.ListenerSet, isAccepted, isProgra
 func (x *index) orphans(findings map[world.ObjectRef][]Finding) {
 	for k, sets := range x.setsFor {
 		g := x.state.Gateways[k]
-		if k == (world.Key{}) || g != nil && !(g.Deleting && x.governs(g)) {
+		if k == (world.Key{}) || g != nil && (!g.Deleting || !x.governs(g)) {
 			continue
 		}
 		message, reason := fmt.Sprintf("spec.parentRef: there is no Gateway %s/%s", k.Namespace, k.Name), string(gatewayv1.ListenerSetReasonPending)
