@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,8 @@ type directConn struct {
 	since time.Time
 	used  bool // for a request before this one
 
+	secure *tls.Conn // nc, if it is one
+
 	raw   syscall.RawConn // nil: whether the endpoint has closed it cannot be asked
 	peek  func(fd uintptr) bool
 	quiet bool // what peek found
@@ -45,8 +48,8 @@ func newDirectConn(nc net.Conn, at place, idle *idleConns) *directConn {
 	c := &directConn{nc: nc, at: at, idle: idle}
 	c.r, c.w = bufio.NewReaderSize(c, directBuffer), bufio.NewWriterSize(nc, directBuffer)
 	under := nc
-	if secure, ok := nc.(*tls.Conn); ok { // what it has read of a record that it did not ask for, it tells by an error of the read before
-		under = secure.NetConn()
+	if secure, ok := nc.(*tls.Conn); ok {
+		c.secure, under = secure, secure.NetConn()
 	}
 	if s, ok := under.(syscall.Conn); ok {
 		c.raw, _ = s.SyscallConn()
@@ -78,7 +81,17 @@ func (c *directConn) silent() bool {
 		return false
 	}
 	c.quiet = false
-	return c.raw.Read(c.peek) == nil && c.quiet
+	return c.raw.Read(c.peek) == nil && c.quiet && (c.secure == nil || c.holdsNothing())
+}
+
+// holdsNothing says whether TLS has nothing that it took from the socket together with what was asked for: bytes, or the end.
+func (c *directConn) holdsNothing() bool {
+	if c.secure.SetReadDeadline(past) != nil { // so that the socket is not asked
+		return false
+	}
+	var one [1]byte
+	n, err := c.secure.Read(one[:])
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.secure.SetReadDeadline(time.Time{}) == nil
 }
 
 // exchange sends a request and reads the head of its answer. The connection is closed after an error.
