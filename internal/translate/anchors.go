@@ -89,6 +89,11 @@ func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[wo
 	v.clients = &mesh.ClientValidation{CAs: pem, Insecure: want.Insecure}
 }
 
+// shuts says whether a Gateway asks its clients to prove what nobody could judge. Its gateway is told so in any case: otherwise it would go on as before, and let everybody in.
+func (at *gate) shuts() bool {
+	return slices.ContainsFunc(at.verdicts, func(v listenerVerdict) bool { return v.reason == gatewayv1.ListenerReasonNoValidCACertificate })
+}
+
 // insecure says whether a Gateway lets in clients that prove nothing although it asks them to.
 func insecure(g *world.Gateway) bool {
 	return g.Clients != nil && g.Clients.Insecure ||

@@ -136,6 +136,24 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 	}
 	for _, g := range gates {
 		slices.SortFunc(g.backendTLS, mesh.CompareBackendTLS)
+		boundCAs(g.backendTLS)
+	}
+}
+
+// maxGatewayCAs is how many bytes of CA certificates one Gateway is told of, in all. What a gateway takes in one answer is 200 MiB, and beyond that it would be told of no changes at all.
+const maxGatewayCAs = 64 << 20
+
+// boundCAs leaves the CAs out of what is too much, so that those backends, and no others, are not connected to.
+func boundCAs(all []mesh.BackendTLS) {
+	sum := 0
+	for i, b := range all {
+		if sum+len(b.CAs) <= maxGatewayCAs {
+			sum += len(b.CAs)
+			continue
+		}
+		all[i] = mesh.BackendTLS{
+			Service: b.Service, Port: b.Port, Problem: fmt.Sprintf("the CA certificates of all BackendTLSPolicies that this Gateway reaches are more than %d MiB", maxGatewayCAs>>20),
+		}
 	}
 }
 

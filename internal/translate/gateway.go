@@ -132,8 +132,10 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		network = g.Network
 	}
 	refuse := func(reason gatewayv1.GatewayConditionReason, message string) {
-		if listeners := x.lastListeners(at); len(listeners) > 0 {
-			message += "; what was accepted last keeps serving"
+		if listeners := x.lastListeners(at); len(listeners) > 0 || at.shuts() {
+			if len(listeners) > 0 {
+				message += "; what was accepted last keeps serving"
+			}
 			out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
 				Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
