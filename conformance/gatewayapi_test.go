@@ -45,10 +45,11 @@ func TestGatewayAPI(t *testing.T) {
 			opts.SupportedFeatures = append(published(t), s.MeshFeatures...)
 		}
 	case opts.RunTest == "":
+		// Of the whole list, also for a part of it: some tests are about features that are not supported.
+		opts.SupportedFeatures = s.gates(tests.ConformanceTests)
 		if s.Run, err = partOf(s.Run, *part); err != nil {
 			t.Fatal(err)
 		}
-		opts.SupportedFeatures = s.gates(tests.ConformanceTests)
 		opts.SkipTests = s.skips(tests.ConformanceTests)
 		opts.Hook = func(t *testing.T, test suite.ConformanceTest, _ *suite.ConformanceTestSuite) {
 			switch {
