@@ -38,6 +38,11 @@ func (s *Source) setAlias(trustDomain, of string) {
 func (s *Source) Canonical(trustDomain string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.canonical(trustDomain)
+}
+
+// canonical is Canonical for who holds mu.
+func (s *Source) canonical(trustDomain string) string {
 	if of := s.aliases[trustDomain]; of != "" {
 		return of
 	}
@@ -49,8 +54,15 @@ func (s *Source) Expected(want []mesh.Identity, peer mesh.Identity) bool {
 	if slices.Contains(want, peer) {
 		return true
 	}
-	domain := s.Canonical(peer.TrustDomain)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expected(want, peer)
+}
+
+// expected is Expected for who holds mu.
+func (s *Source) expected(want []mesh.Identity, peer mesh.Identity) bool {
+	domain := s.canonical(peer.TrustDomain)
 	return slices.ContainsFunc(want, func(w mesh.Identity) bool {
-		return w.Namespace == peer.Namespace && w.ServiceAccount == peer.ServiceAccount && s.Canonical(w.TrustDomain) == domain
+		return w.Namespace == peer.Namespace && w.ServiceAccount == peer.ServiceAccount && s.canonical(w.TrustDomain) == domain
 	})
 }

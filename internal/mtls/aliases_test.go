@@ -102,3 +102,47 @@ func TestConnectionsEndWithTheAlias(t *testing.T) {
 		expect("one less", former)
 	})
 }
+
+// A handshake that was under way when its peer's trust domain lost its other name leads to nothing: what it decided by is not so any more when its connection is to be guarded. Peers
+// that are wanted under their own name, and those of whom nobody in particular was wanted, stay.
+func TestAHandshakeDoesNotOutliveTheAlias(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newAuthority(t, "root", nil)
+		s := NewSource(root, SourceOptions{})
+		defer s.Close()
+		const ours, former = "cluster.local", "former.example"
+		alias := func(of string) {
+			t.Helper()
+			bundles := bundleOf(former, root)
+			bundles[former].AliasOf = of
+			if err := s.Follow(bundles); err != nil {
+				t.Fatal(err)
+			}
+		}
+		alias(ours)
+		if _, err := s.Certificate(t.Context(), cart); err != nil {
+			t.Fatal(err)
+		}
+		peer := mesh.Identity{TrustDomain: former, Namespace: till.Namespace, ServiceAccount: till.ServiceAccount}
+		// The whole handshake is over before the alias goes, and the connection is guarded after.
+		if _, err, _ := shake(t, s.Client(cart, []mesh.Identity{till}), forge(t, root, []string{peer.String()}, time.Hour, nil)); err != nil {
+			t.Fatal(err)
+		}
+		conns := map[string]*guarded{}
+		for _, name := range []string{"as ours", "under its own name", "as anybody"} {
+			conns[name] = from(t, root, peer.String(), nil)
+		}
+		alias("")
+		defer s.Guard(conns["as ours"], till)()
+		defer s.Guard(conns["under its own name"], till, peer)()
+		defer s.Guard(conns["as anybody"])()
+		synctest.Wait()
+		for name, c := range conns {
+			reason := Reason("")
+			if name == "as ours" {
+				reason = ReasonUnwanted
+			}
+			check(t, name, c.why, reason)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -49,8 +50,11 @@ const (
 // neither do roots that go after all certificates below them have ended: so a rotation that waits for them cuts nothing. A connection whose peer's trust domain is no other
 // name of another one any more ends as well. The connection must have been verified within the last minute.
 //
+// want are those of whom the peer had to be one, as for Client; none says that it could be anybody. The handshake took the names of trust domains as they were then: a peer that is
+// none of those any more when its connection comes here, because its domain lost its other name in between, is not kept either.
+//
 // Whoever knows when the connection has ended calls release, which may be called again; of others the Source finds out by and by.
-func (s *Source) Guard(conn Guarded) (release func()) {
+func (s *Source) Guard(conn Guarded, want ...mesh.Identity) (release func()) {
 	nothing := func() {}
 	state, ok := conn.ConnectionState()
 	if !ok {
@@ -78,6 +82,10 @@ func (s *Source) Guard(conn Guarded) (release func()) {
 		s.guards.sweepAt = 2*len(s.guards.set) + guardsKept
 	}
 	s.guards.set[g] = struct{}{}
+	if len(want) > 0 && !s.expected(want, peer) {
+		why := &VerifyError{Reason: ReasonUnwanted, Peer: peer.String(), Err: fmt.Errorf("want one of %v, by the trust domains' names of now", want)}
+		s.wait.Go(func() { _ = conn.CloseFor(why) }) // says nothing
+	}
 	if at, ok := s.guards.withdrawn[peer.TrustDomain]; ok && time.Since(at) < longestHandshake {
 		s.recheck([]*guard{g}) // it may have been verified before
 	}

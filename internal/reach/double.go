@@ -110,7 +110,7 @@ func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan
 		secured.Close()
 		return failed(err)
 	}
-	s.Ended = t.o.Certificates.Guard(s.Conn)
+	s.Ended = t.o.Certificates.Guard(s.Conn, plan.Last...)
 	s.Peer, s.Gateway = provedBy(s.Conn), provedBy(outer.Conn())
 	s.Until = earliest(own.NotAfter, provedUntil(s.Conn), provedUntil(outer.Conn()))
 	s.Outdated = func() bool {

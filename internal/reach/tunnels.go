@@ -155,7 +155,8 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 		return nil, err
 	}
 	t.o.Handshaking("outer")
-	secured := tls.Client(hbone.NewTransport(nc), t.o.Certificates.Client(key.source, parse(strings.Fields(key.next))))
+	next := parse(strings.Fields(key.next))
+	secured := tls.Client(hbone.NewTransport(nc), t.o.Certificates.Client(key.source, next))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, TLSError(err)
@@ -165,7 +166,7 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 		secured.Close()
 		return nil, &HopError{Reason: ReasonTunnel, Err: err}
 	}
-	t.o.Certificates.Guard(conn)
+	t.o.Certificates.Guard(conn, next...)
 	return conn, nil
 }
 
