@@ -44,7 +44,7 @@ func (i *intake) followedBody(body io.ReadCloser, r *http.Request, header http.H
 	case media == runtime.ContentTypeJSON:
 		a.next = a.page(func(raw []byte) ([]byte, int64, bool) { return raw, jsonWeight(raw), true })
 	case media == runtime.ContentTypeProtobuf && kind != nil && watch:
-		a.next = a.protobufEvent(bufio.NewReader(body), kind)
+		a.next = a.protobufEvent(bufio.NewReaderSize(body, keptBuffer), kind)
 	case media == runtime.ContentTypeProtobuf && kind != nil:
 		a.next = a.page(func(raw []byte) ([]byte, int64, bool) { return kind.list.object(make([]byte, 0, len(raw)/4), raw) })
 	default:

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -73,6 +74,8 @@ type Options struct {
 	RemoteRoom int64
 	// Registerer takes our metrics, or nil.
 	Registerer prometheus.Registerer
+	// Answering, if there is one, is called once, from a goroutine of its own, when proxies are answered.
+	Answering func()
 
 	// For tests; zero means what is usual.
 	term     *officeTimes
@@ -104,6 +107,19 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if err := mgr.AddReadyzCheck("discovery", p.ready); err != nil {
 		return err
+	}
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if o.Answering != nil {
+		telling.Go(func() {
+			select {
+			case <-p.pipeline.Ready():
+				o.Answering()
+			case <-ctx.Done():
+			}
+		})
 	}
 	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("run controllers: %w", err)

@@ -16,7 +16,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,18 +30,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// collectAt is how much the heap grows, in percent of what is in use, before garbage is collected. Nearly all of the heap are caches that
-// live as long as the process: half of Go's usual 100 takes a quarter off the memory of a remote cluster, for no processor time that could be measured.
-// GOGC in the environment counts instead.
-const collectAt = 50
-
 // maxAliases bounds the names of the trust domain: each principal in a policy is written out under all of them.
 const maxAliases = 16
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
 	if err := run(os.Args[1:], os.Getenv); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "controller:", err)
 		os.Exit(1)
@@ -143,6 +134,7 @@ func run(args []string, env func(string) string) error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	answering := newCollector().start(ctx)
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
@@ -168,5 +160,6 @@ func run(args []string, env func(string) string) error {
 		Proxies:        strings.Split(s.proxies, ","),
 		RemoteRoom:     s.remoteRoom << 20,
 		Registerer:     metrics.Registry,
+		Answering:      answering,
 	})
 }

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -228,6 +229,8 @@ type frames struct {
 	writer  io.Writer
 	control *http.ResponseController
 	told    *atomic.Int64
+
+	object, event bytes.Buffer // what is written next; who measures the reader should not pay for a new one each time
 }
 
 func newFrames(w http.ResponseWriter, info runtime.SerializerInfo) *frames {
@@ -243,17 +246,19 @@ func (f *frames) send(e *event) error {
 	body := e.encoded[f.info.MediaType]
 	e.mu.Unlock()
 	if body == nil {
-		var err error
-		if body, err = runtime.Encode(f.info.Serializer, e.object); err != nil {
+		f.object.Reset()
+		if err := f.info.Serializer.Encode(e.object, &f.object); err != nil {
 			return err
 		}
-		framed := metav1.WatchEvent{Type: string(e.what), Object: runtime.RawExtension{Raw: body}}
-		if body, err = runtime.Encode(f.info.StreamSerializer.Serializer, &framed); err != nil {
+		framed := metav1.WatchEvent{Type: string(e.what), Object: runtime.RawExtension{Raw: f.object.Bytes()}}
+		f.event.Reset()
+		if err := f.info.StreamSerializer.Serializer.Encode(&framed, &f.event); err != nil {
 			return err
 		}
+		body = f.event.Bytes()
 		e.mu.Lock()
 		if e.encoded != nil {
-			e.encoded[f.info.MediaType] = body
+			e.encoded[f.info.MediaType] = bytes.Clone(body)
 		}
 		e.mu.Unlock()
 	}

@@ -59,18 +59,24 @@ func (p *discoveryPlane) boot(ctx context.Context, out io.Writer) (took time.Dur
 	defer running.Wait()
 	defer cancel()
 	proxies := &discoveryProxies{changes: map[string]discoveryChange{}}
-	for i := range bootProxies {
-		proxies.add(ctx, p, &running, i).judge = &bootJudge{clusters: len(p.clusters), own: p.local().ID}
-	}
-	if err := proxies.synced(ctx); err != nil {
-		return 0, 0, fmt.Errorf("%w; the controller's last words: %s", err, p.lastWords())
-	}
-	for _, proxy := range proxies.all { // what is not complete says so: it may be told already, for what it is
-		if err := p.await(ctx, "an answer is complete", func() (bool, error) { return !proxy.client.Partial(), nil }); err != nil {
-			return 0, 0, err
+	err = p.observe(ctx, 2*bootGoal, func() error {
+		for i := range bootProxies {
+			proxies.add(ctx, p, &running, i).judge = &bootJudge{clusters: len(p.clusters), own: p.local().ID}
 		}
+		if err := proxies.synced(ctx); err != nil {
+			return fmt.Errorf("%w; the controller's last words: %s", err, p.lastWords())
+		}
+		for _, proxy := range proxies.all { // what is not complete says so: it may be told already, for what it is
+			if err := p.await(ctx, "an answer is complete", func() (bool, error) { return !proxy.client.Partial(), nil }); err != nil {
+				return err
+			}
+		}
+		took = time.Since(began)
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
 	}
-	took = time.Since(began)
 	for _, proxy := range proxies.all {
 		proxy.mu.Lock()
 		proxy.judge.look(mesh.Delta{}, proxy.client.Partial())

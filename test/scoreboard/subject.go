@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -37,7 +38,14 @@ func (p *discoveryPlane) fetch(ctx context.Context, what, file string) error {
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	var answer *http.Response
+	err = p.await(ctx, "the controller serves profiles", func() (bool, error) { // it may just have been started
+		answer, err = http.DefaultClient.Do(request) //nolint:bodyclose // closed below
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return false, nil
+		}
+		return err == nil, err
+	})
 	if err != nil {
 		return err
 	}
