@@ -20,9 +20,8 @@ type Want struct {
 	IPv6 bool
 	// Avoid are endpoints that must not be picked, because they were tried and failed.
 	Avoid Out
-	// Ejected are endpoints that should not be picked, because they failed others lately. They are picked all the same if nothing else is
-	// usable, and by a connection's first attempt (Avoid is empty) if fewer than one in panicShare is left: those few would have to carry
-	// what was meant for all.
+	// Ejected are endpoints that should not be picked, because they failed others lately. They are picked all the same if nothing else is usable, and those that are named
+	// by themselves, not by their gateway, also by a connection's first attempt (Avoid is empty) if those that are left are too few: see Panics.
 	Ejected Out
 	// LocalOnly leaves out endpoints behind other networks' gateways.
 	LocalOnly bool
@@ -30,9 +29,13 @@ type Want struct {
 	Random func(n uint64) uint64
 }
 
-// panicShare is the share of endpoints, as one in so many, that must be left before ejection counts. A fifth lets a service of five lose four;
-// with more endpoints than that, so many failures rather are ours, or the network's, than theirs.
+// panicShare is the share of a service's capacity, as one in so much, that must be left before ejection counts. A fifth lets a service of five lose four; with more
+// than that, so many failures rather are ours, or the network's, than theirs.
 const panicShare = 5
+
+// Panics says whether what is left of a service's capacity is so little that those who are passed over are to be used all the same: the others would have to carry what was
+// meant for all. One endpoint that stands for nine pods counts nine times.
+func Panics(left, all uint64) bool { return left*panicShare < all }
 
 // Out names endpoints that are passed over: by UID, and all that are behind a gateway.
 type Out struct {
@@ -47,6 +50,11 @@ func (o Out) has(w *mesh.Workload) bool {
 	if _, out := o.Endpoints[w.UID]; out {
 		return true
 	}
+	return o.behind(w)
+}
+
+// behind says whether an endpoint is behind a gateway that is named.
+func (o Out) behind(w *mesh.Workload) bool {
 	if w.NetworkGateway == nil || len(o.Gateways) == 0 {
 		return false
 	}
@@ -74,31 +82,19 @@ func (e Endpoint) Remote(network string) bool { return e.Workload.Network != net
 // capacity. It answers false if there is none; Why says more then. It does not allocate.
 func Pick(v *View, want Want) (Endpoint, bool) {
 	all := v.Endpoints(want.Service.Key())
+	want.Ejected = want.ejected(all)
 	usable := 0
-	if !want.Ejected.Empty() {
-		left := 0
-		for _, w := range all {
-			if _, miss := want.usable(w); miss == Usable && want.rank(w) >= 0 {
-				if usable++; !want.Ejected.has(w) {
-					left++
-				}
-			}
-		}
-		if left == 0 || want.Avoid.Empty() && left*panicShare < usable {
-			want.Ejected = Out{}
-		}
-	}
-	best, total, count, passed := -1, uint64(0), 0, 0
+	best, total, count := -1, uint64(0), 0
 	for _, w := range all {
-		if _, miss := want.usable(w); miss != Usable || want.Ejected.has(w) {
+		if _, miss := want.usable(w); miss != Usable {
 			continue
 		}
 		rank := want.rank(w)
 		if rank < 0 {
 			continue
 		}
-		passed++
-		if rank < best {
+		usable++
+		if want.Ejected.has(w) || rank < best {
 			continue
 		}
 		if rank > best {
@@ -126,10 +122,40 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 			at -= weight
 			continue
 		}
-		e.Others = max(usable, passed) > 1
+		e.Others = usable > 1
 		return e, true
 	}
 	return Endpoint{}, false
+}
+
+// ejected gives which of want.Ejected are to be passed over indeed: nobody, if nobody else is left, and gateways alone, if too little of the rest is. What is behind a gateway that is
+// down is not weighed at all: it failed by one cause, not by many, and connections that were sent there all the same would only come back later, for it is asked all the time
+// whether it is back.
+func (want *Want) ejected(all []*mesh.Workload) Out {
+	if want.Ejected.Empty() {
+		return Out{}
+	}
+	var stay, count, left, weight uint64 // how many stay and how many there are, and the same weighed
+	for _, w := range all {
+		if _, miss := want.usable(w); miss != Usable || want.rank(w) < 0 || want.Ejected.behind(w) {
+			continue
+		}
+		count, weight = count+1, weight+uint64(w.Capacity)
+		if !want.Ejected.has(w) {
+			stay, left = stay+1, left+uint64(w.Capacity)
+		}
+	}
+	if weight == 0 {
+		left, weight = stay, count // as they are picked
+	}
+	switch {
+	case stay == 0:
+		return Out{}
+	case want.Avoid.Empty() && Panics(left, weight):
+		return Out{Gateways: want.Ejected.Gateways}
+	default:
+		return want.Ejected
+	}
 }
 
 // Miss is why an endpoint is not usable.

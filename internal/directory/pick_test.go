@@ -3,9 +3,12 @@
 package directory
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -52,6 +55,79 @@ func TestPickPanics(t *testing.T) {
 	}
 }
 
+// What is left is weighed by capacity, not counted: one that stands for nine pods is as much as nine of them. Who is behind a gateway that is down is not weighed, and not used while
+// anybody else is there; and nobody is left without any endpoint.
+func TestPickPanicsByCapacity(t *testing.T) {
+	pods := func(n int) []uint32 { return slices.Repeat([]uint32{1}, n) }
+	for _, tc := range []struct {
+		name          string
+		local, remote []uint32 // capacities; each remote one is behind a gateway of its own
+		// ejected by itself, and gateways that are down: the first so many of each.
+		locals, remotes, gateways int
+		again                     bool // the first attempt failed, at an endpoint that is none of these
+		picks                     string
+	}{
+		{"all near ones fail, and one stands for as many", pods(9), []uint32{9}, 9, 0, 0, false, "r0"},
+		{"all near ones fail, and one stands for one", pods(9), []uint32{1}, 9, 0, 0, false, "l0 l1 l2 l3 l4 l5 l6 l7 l8 r0"},
+		{"the same, again", pods(9), []uint32{1}, 9, 0, 0, true, "r0"},
+		{"one that stands for nine fails", pods(1), []uint32{9}, 0, 1, 0, false, "l0 r0"},
+		{"the same, again", pods(1), []uint32{9}, 0, 1, 0, true, "l0"},
+		{"one that stands for four fails", pods(1), []uint32{4}, 0, 1, 0, false, "l0"},
+		{"the gateway of nine is down", pods(1), []uint32{9}, 0, 0, 1, false, "l0"},
+		{"the gateway of nine is down, and most of the others fail", pods(6), []uint32{9}, 5, 0, 1, false, "l0 l1 l2 l3 l4 l5"},
+		{"the gateway of nine is down, and half of the others fail", pods(6), []uint32{9}, 3, 0, 1, false, "l3 l4 l5"},
+		{"the gateway is down, and all others fail", pods(2), []uint32{9}, 2, 0, 1, false, "l0 l1 r0"},
+		{"all gateways are down, and there is nothing else", nil, []uint32{3, 9}, 0, 0, 2, false, "r0 r1"},
+		{"of three clusters the largest fails", nil, []uint32{9, 5, 3}, 0, 1, 0, false, "r1 r2"},
+		{"of three clusters the smallest is left", nil, []uint32{9, 5, 3}, 0, 2, 0, false, "r0 r1 r2"},
+		{"no capacity is told, one of two fails", []uint32{0, 0}, nil, 1, 0, 0, false, "l1"},
+		{"no capacity is told, and all fail", []uint32{0, 0}, nil, 2, 0, 0, false, "l0 l1"},
+		{"only one without capacity is left", []uint32{1, 0}, nil, 1, 0, 0, true, "l1"},
+	} {
+		d := mesh.Delta{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.ServiceKey]*mesh.Service{cart: service("shop", cart.Hostname, "10.96.0.1")}}
+		put := func(prefix string, i int, capacity uint32, change func(*mesh.Workload)) {
+			w := workload(len(d.Workloads))
+			w.UID, w.Capacity, w.Services = prefix+strconv.Itoa(i), capacity, map[mesh.ServiceKey][]mesh.Port{cart: {{Service: 80, Target: 8080}}}
+			change(w)
+			d.Workloads[w.UID] = w
+		}
+		want := Want{Network: "east", Port: 80, Ejected: Out{Endpoints: map[string]struct{}{}, Gateways: map[mesh.GatewayAddress]struct{}{}}}
+		for i, capacity := range tc.local {
+			put("l", i, capacity, func(w *mesh.Workload) {
+				if i < tc.locals {
+					want.Ejected.Endpoints[w.UID] = struct{}{}
+				}
+			})
+		}
+		for i, capacity := range tc.remote {
+			put("r", i, capacity, func(w *mesh.Workload) {
+				w.Network, w.Addresses, w.NetworkGateway = "west", nil, &mesh.GatewayAddress{Port: uint16(15008 + i)}
+				if i < tc.remotes {
+					want.Ejected.Endpoints[w.UID] = struct{}{}
+				}
+				if i < tc.gateways {
+					want.Ejected.Gateways[*w.NetworkGateway] = struct{}{}
+				}
+			})
+		}
+		if tc.again {
+			want.Avoid = out("somebody")
+		}
+		v := NewLive().Apply(d)
+		want.Service = v.Service(cart)
+		seen := map[string]struct{}{}
+		for at := range uint64(40) {
+			want.Random = func(n uint64) uint64 { return min(at, n-1) }
+			if e, ok := Pick(v, want); ok {
+				seen[e.Workload.UID] = struct{}{}
+			}
+		}
+		if got := strings.Join(slices.Sorted(maps.Keys(seen)), " "); got != tc.picks {
+			t.Errorf("%s: picked %q, want %q", tc.name, got, tc.picks)
+		}
+	}
+}
+
 func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 	near := func(name string, change func(*mesh.Workload)) *mesh.Workload {
 		w := workload(len(name))
@@ -89,7 +165,7 @@ func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 		{"unhealthy when allowed", all, func(s *mesh.Service) { s.Balance.AllowUnhealthy = true }, nil, []string{"local", "sick", "west", "zone2"}},
 		{"avoid", all, nil, func(w *Want) { w.Avoid = out("west", "local") }, []string{"zone2"}},
 		{"all avoided", []*mesh.Workload{local}, nil, func(w *Want) { w.Avoid = out("local") }, nil},
-		{"ejected", all, nil, func(w *Want) { w.Ejected = out("west", "local") }, []string{"zone2"}},
+		{"ejected", all, nil, func(w *Want) { w.Ejected = out("zone2", "local") }, []string{"west"}},
 		{"all but one ejected, and that one avoided", all, nil, func(w *Want) { w.Ejected, w.Avoid = out("west", "local"), out("zone2") }, []string{"local", "west"}},
 		{"all ejected is as none", all, nil, func(w *Want) { w.Ejected = out("west", "local", "zone2") }, []string{"local", "west", "zone2"}},
 		{"the gateway is ejected", all, nil, func(w *Want) { w.Ejected.Gateways = map[mesh.GatewayAddress]struct{}{{Port: 15008}: {}} }, []string{"local", "zone2"}},
