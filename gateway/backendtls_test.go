@@ -54,7 +54,7 @@ func TestTLSIsMadeAnew(t *testing.T) {
 		}
 		s.until("it is counted", func() bool { return refused() == float64(i+1) })
 	}
-	// Nothing is wrong with the pod for others.
+	// Nothing is wrong with the pod for who expects something else of it.
 	mixed(mesh.BackendTLS{ServerName: "example.com", CAs: ca})
 	if _, said, err := s.dialTLS("here.example.com"); err != nil || said != "pod 1 for example.com" {
 		t.Errorf("%q, %v", said, err)
@@ -64,7 +64,7 @@ func TestTLSIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if n := f.GetMetric()[0].GetCounter().GetValue(); f.GetName() == "isthmus_gateway_endpoint_ejections_total" && n != 0 || f.GetName() == "isthmus_gateway_endpoint_tls_failures_total" && n != 2 {
+		if n := f.GetMetric()[0].GetCounter().GetValue(); f.GetName() == "isthmus_gateway_endpoint_ejections_total" && n != 2 || f.GetName() == "isthmus_gateway_endpoint_tls_failures_total" && n != 2 {
 			t.Errorf("%s is %v", f.GetName(), n)
 		}
 	}

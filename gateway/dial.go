@@ -49,13 +49,14 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 		if len(candidates) == 0 && failures == nil {
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonNoEndpoint, fmt.Errorf("service %s in network %q", t.service.Key(), c.network)}
 		}
-		pick, id, ok := s.balancer.begin(attempt{c.network, t.service.Key(), candidates, tried, avoid})
+		pick, id, ok := s.balancer.begin(attempt{c.network, t.service.Key(), candidates, tried, avoid, t.tls.Out(s.o.Now())})
 		if !ok {
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, reason, failures}
 		}
 		tried[pick.uid] = struct{}{}
 		conn, err := s.connect(ctx, pick, len(tried) < len(candidates), t.tls)
 		if err == nil {
+			t.tls.Agreed(pick.uid)
 			return dialled{conn: conn, candidate: pick, id: id, ready: asNear(candidates, pick), gone: s.balancer.gone(c.network, candidates, avoid)}, nil
 		}
 		s.balancer.end(pick.uid)
@@ -64,8 +65,7 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 		}
 		failures = errors.Join(failures, err)
 		if errors.Is(err, backendtls.ErrHandshake) {
-			// Nothing is wrong with the endpoint for others, who may expect something else of it.
-			s.metrics.tlsFailures.Inc()
+			s.distrust(t.tls, pick.uid, pick.name, err)
 			reason = ReasonBackendTLS
 		} else {
 			s.eject(pick, err)
@@ -127,6 +127,15 @@ func (s *Server) eject(c candidate, err error) {
 	}
 	s.metrics.ejections.Inc()
 	s.o.Log.Info("endpoint left out", "workload", c.name, "endpoint", c.dial.String(), "for", out.String(), "cause", err.Error())
+}
+
+// distrust counts a handshake that failed, and leaves the endpoint out for a while for who would speak TLS to it by the same settings.
+func (s *Server) distrust(settings *backendtls.Settings, uid, name string, err error) {
+	s.metrics.tlsFailures.Inc()
+	if out := settings.Failed(uid, s.o.Now()); out > 0 {
+		s.metrics.ejections.Inc()
+		s.o.Log.Info("endpoint left out for its TLS", "workload", name, "for", out.String(), "cause", err.Error())
+	}
 }
 
 // dialTCP is the Dial that a Server uses unless told otherwise.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -90,6 +91,7 @@ type attempt struct {
 	candidates []candidate // sorted by UID
 	tried      map[string]struct{}
 	avoid      map[string]struct{} // opaque ids
+	distrusted map[string]struct{} // UIDs of those that failed their handshakes lately, if TLS is to be spoken
 }
 
 // standing is where a candidate stands among the others: one is taken only if there is none before it.
@@ -114,16 +116,21 @@ func (a standing) before(b standing) bool {
 }
 
 // begin picks one of the candidates that was not tried, counts a stream on it, and gives its opaque id. It answers false when
-// all were tried. Every begin is followed by one end.
+// all were tried. Every begin is followed by one end. A first attempt takes no heed of who is left out if so little is left that it would have to carry what was
+// meant for all (directory.Panics).
 func (b *balancer) begin(a attempt) (candidate, string, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now, last := b.now(), b.last[a.service]
 	b.turns++
-	total := uint64(0)
+	total, left := uint64(0), uint64(0)
 	for _, c := range a.candidates {
 		total += uint64(c.capacity)
+		if !b.out(a, c.uid, now) {
+			left += uint64(c.capacity)
+		}
 	}
+	heedless := len(a.tried) == 0 && directory.Panics(left, total)
 	var pick candidate
 	var best *endpointState
 	var bestStands standing
@@ -132,9 +139,10 @@ func (b *balancer) begin(a attempt) (candidate, string, bool) {
 		if _, done := a.tried[c.uid]; done {
 			continue
 		}
-		stands := standing{ejected: now.Before(s.ejected), rank: c.rank}
+		out := b.out(a, c.uid, now)
+		stands := standing{ejected: out && !heedless, rank: c.rank}
 		// Whoever names endpoints to avoid spreads over them by itself, and shall find the new ones.
-		stands.starved = !stands.ejected && b.starved(s, now, uint64(c.capacity), total) && len(a.avoid) == 0
+		stands.starved = !out && b.starved(s, now, uint64(c.capacity), total) && len(a.avoid) == 0
 		_, stands.avoided = a.avoid[s.id]
 		if best == nil || stands.before(bestStands) || stands == bestStands && prefer(c, s, pick, best, stands.ejected, last.uid) {
 			pick, best, bestStands = c, s, stands
@@ -147,6 +155,15 @@ func (b *balancer) begin(a attempt) (candidate, string, bool) {
 	best.credit = max(best.credit-1, 0)
 	b.last[a.service] = turn{pick.uid, b.turns}
 	return pick, best.id, true
+}
+
+// out says whether a candidate is to be left out while there are others. It needs mu.
+func (b *balancer) out(a attempt, uid string, now time.Time) bool {
+	if _, out := a.distrusted[uid]; out {
+		return true
+	}
+	s := b.known[uid]
+	return s != nil && now.Before(s.ejected)
 }
 
 // meet finds what is known of a candidate. One that was none when the service last had a turn is new, or comes back: it begins slowly. At a

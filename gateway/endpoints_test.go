@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -200,4 +201,59 @@ func FuzzParseAvoid(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is left out is used all the same by first attempts when too little is left, weighed by capacity; whoever was sent to a bad one goes on to a good one.
+func TestBalancerPanicsByCapacity(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		capacities []uint32
+		failed     int // of them, the first so many
+		distrusted int // the same, for TLS
+		again      bool
+		picks      int // how many different ones
+	}{
+		{"half of ten", slices.Repeat([]uint32{1}, 10), 5, 0, false, 5},
+		{"eight of ten", slices.Repeat([]uint32{1}, 10), 8, 0, false, 2},
+		{"nine of ten", slices.Repeat([]uint32{1}, 10), 9, 0, false, 10},
+		{"nine of ten, again", slices.Repeat([]uint32{1}, 10), 9, 0, true, 1},
+		{"nine of ten for their TLS", slices.Repeat([]uint32{1}, 10), 0, 9, false, 10},
+		{"eight of ten for their TLS", slices.Repeat([]uint32{1}, 10), 0, 8, false, 2},
+		{"the large one", []uint32{9, 1, 1}, 1, 0, false, 3},
+		{"the small ones", []uint32{1, 1, 9}, 2, 0, false, 1},
+		{"all", []uint32{1, 1, 1}, 3, 0, false, 3},
+	} {
+		now := time.Unix(1000, 0)
+		b := newBalancer(func() time.Time { return now })
+		a := attempt{network: "west", service: cartKey, distrusted: map[string]struct{}{}}
+		for i, capacity := range tc.capacities {
+			a.candidates = append(a.candidates, candidate{uid: fmt.Sprintf("pod-%02d", i), capacity: capacity})
+		}
+		if _, _, ok := b.begin(a); !ok { // all are known
+			t.Fatal(tc.name)
+		}
+		b.end(a.candidates[0].uid)
+		for i, c := range a.candidates {
+			if i < tc.failed {
+				b.failed(c.uid)
+			}
+			if i < tc.distrusted {
+				a.distrusted[c.uid] = struct{}{}
+			}
+		}
+		if tc.again {
+			a.tried = map[string]struct{}{"somebody": {}}
+		}
+		seen := map[string]struct{}{}
+		for range 3 * len(a.candidates) {
+			c, _, ok := b.begin(a) // and none ends, so that each gets one in the end
+			if !ok {
+				t.Fatal(tc.name)
+			}
+			seen[c.uid] = struct{}{}
+		}
+		if len(seen) != tc.picks {
+			t.Errorf("%s: %d are picked, want %d", tc.name, len(seen), tc.picks)
+		}
+	}
 }

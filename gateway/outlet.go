@@ -19,7 +19,7 @@ type outlet struct {
 }
 
 // connect finds an endpoint for a connection that was admitted, until ctx ends. Endpoints in the mesh, or in other networks, are reached in tunnels, under the identity of the
-// gateway.
+// gateway, with TLS inside if the target wants it.
 func (p *streamPort) connect(ctx context.Context, st *stream, t target) (*outlet, *Refusal) {
 	s := p.server
 	c := s.config.Load()
@@ -28,20 +28,7 @@ func (p *streamPort) connect(ctx context.Context, st *stream, t target) (*outlet
 		if refusal != nil {
 			return nil, refusal
 		}
-		conn := to.conn.Conn
-		if t.tls != nil { // inside the tunnel
-			secure, err := t.tls.Client(ctx, conn, "", s.o.Limits.ConnectTimeout)
-			if err != nil {
-				s.metrics.tlsFailures.Inc()
-				to.close()
-				return nil, unavailable(ReasonBackendTLS, err)
-			}
-			conn = &encrypted{secure, conn}
-		}
-		return &outlet{conn, func(r *record) { r.reached(to) }, func() {
-			conn.Close()
-			to.close()
-		}}, nil
+		return &outlet{to.conn, func(r *record) { r.reached(to) }, to.close}, nil
 	}
 	d, refusal := s.dial(ctx, c, t, nil)
 	done := func() {

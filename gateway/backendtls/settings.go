@@ -32,6 +32,7 @@ type Settings struct {
 	roots   *x509.CertPool
 	config  *tls.Config
 	retired atomic.Bool
+	failing failing
 }
 
 func newSettings(from *mesh.BackendTLS, proof *mesh.Certificate) *Settings {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -137,6 +138,42 @@ func TestBackendsInTLS(t *testing.T) {
 	s.secure(nil)
 	if got := get("/one"); !strings.HasPrefix(got, "400") && !strings.HasPrefix(got, "502") {
 		t.Errorf("in the clear: %q", got)
+	}
+}
+
+// An endpoint that does not prove what it should costs one request a second try, and is left out then: for who speaks to it by these settings.
+func TestBackendsThatFailTheirHandshake(t *testing.T) {
+	s := newScene(t, Limits{}, byPath("one"))
+	now := time.Now()
+	s.server.outliers.now = func() time.Time { return now }
+	cert, other := certificate(t, "one.example.com"), certificate(t, "one.example.com")
+	good, wrong := s.secureBackend("one", mesh.AppUnknown, cert, false), s.secureBackend("one", mesh.AppUnknown, other, false)
+	client := s.client()
+	ask := func() {
+		t.Helper()
+		for range 20 { // as many as it takes to come across both
+			if response, body := s.ask(client, http.MethodGet, "http://x/one", ""); response.StatusCode != http.StatusOK {
+				t.Fatalf("%d %q\n%s", response.StatusCode, body, s.logs)
+			}
+		}
+	}
+	s.secure(nil, inTLS("one", "one.example.com", cert))
+	ask()
+	if n := wrong.connections.Load(); n != 1 {
+		t.Errorf("%d connections to who proved the wrong thing, want 1", n)
+	}
+	now = now.Add(1100 * time.Millisecond)
+	ask()
+	if n := wrong.connections.Load(); n != 2 {
+		t.Errorf("%d connections to who proved the wrong thing, want one more after a second", n)
+	}
+	both := cert
+	both.Chain += other.Chain
+	before := good.connections.Load()
+	s.secure(nil, inTLS("one", "one.example.com", both))
+	ask()
+	if n, m := wrong.connections.Load(), good.connections.Load(); n != 3 || m != before+1 {
+		t.Errorf("by other settings: %d and %d connections", n, m)
 	}
 }
 

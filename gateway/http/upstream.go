@@ -72,7 +72,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if failures != nil && left.left <= 0 {
 			break
 		}
-		to, refusal := s.endpoint(visitOf(r.Context()), b, avoid, left.failed)
+		to, refusal := s.endpoint(visitOf(r.Context()), b, avoid, both(secure.Out(s.outliers.now()), left.failed))
 		switch {
 		case failures == nil && refusal != nil:
 			return nil, refusal
@@ -96,13 +96,14 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		response, err := carrier.Carry(to, r)
 		if err == nil {
 			s.outliers.succeeded(to.Workload.UID)
+			secure.Agreed(to.Workload.UID)
 			return response, nil
 		}
 		if r.Context().Err() != nil || !errors.Is(err, ErrNotSent) {
 			return nil, err
 		}
 		if errors.Is(err, backendtls.ErrHandshake) {
-			// Nothing is wrong with the endpoint for others, who may expect something else of it.
+			secure.Failed(to.Workload.UID, s.outliers.now())
 			s.metrics.tlsFailures.Inc()
 			failed = func(err error) *Refusal { return &Refusal{http.StatusBadGateway, ReasonBackendTLS, err} }
 		} else {

@@ -51,6 +51,9 @@ type Failure struct {
 	Unheard bool
 	// Final says that trying elsewhere would be wrong, and that nobody is to blame.
 	Final bool
+	// Inside says that the endpoint was connected, and failed in what the caller began with it. Another one is tried; whether this one is passed over from now on is the caller's
+	// to remember, by Decide.
+	Inside bool
 }
 
 // Connect tries endpoints one after the other until one is connected, all within ConnectDeadline. It gives the plan that was used, or the one that
@@ -146,6 +149,10 @@ func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried direc
 			a.gatewayDown(plan)
 		}
 		return avoidGateway(tried, plan.Gateway), plan.Picked != ""
+	}
+	if f.Inside {
+		a.Health.worked(plan, dst)
+		return avoidEndpoint(tried, plan.Picked), plan.Picked != ""
 	}
 	if plan.Via == DoubleHBONE && plan.Dial.IsValid() && !f.Unheard {
 		a.Health.gatewayWorked(plan) // it was what is behind it that failed
