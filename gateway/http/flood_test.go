@@ -167,3 +167,39 @@ func TestFloods(t *testing.T) {
 	}
 	s.until("nothing runs", func() bool { return running.Load() == 0 })
 }
+
+// Headers that do not end, in pieces that hold nothing: the library bounds neither their number nor the time that they take, but it asks a client that has not come to the end of
+// anything whether it is there, and who is in the middle of headers cannot answer. So their connection ends, also while a request runs on it, nothing is kept of them, and others are
+// served meanwhile.
+func TestEmptyContinuations(t *testing.T) {
+	s := newScene(t, Limits{PingAfter: 300 * time.Millisecond, PingWait: 300 * time.Millisecond}, byPath("slow", "good"))
+	var began, gone atomic.Int64
+	s.backend("slow", mesh.AppUnknown, func(_ http.ResponseWriter, r *http.Request) {
+		began.Add(1)
+		<-r.Context().Done()
+		gone.Add(1)
+	})
+	s.backend("good", mesh.AppUnknown, says("good"))
+	client := s.client()
+	getSlow := append([]byte{0x82, 0x86, 0x04, 5, '/', 's', 'l', 'o', 'w', 0x41, 16}, "shop.example.com"...)
+	nothing := bytes.Repeat(frame(frameContinuation, 0, 3, nil), 1000)
+	for _, while := range []string{"alone", "while a request runs"} {
+		runs, start := began.Load(), time.Now()
+		taken, ended := s.flood(true, func(write func([]byte) bool) {
+			if while != "alone" {
+				write(frame(frameHeaders, flagEndStream|flagEndHeaders, 1, getSlow))
+				s.until("it runs", func() bool { return began.Load() > runs })
+			}
+			for ok := write(frame(frameHeaders, 0, 3, getRoot)); ok; ok = write(nothing) {
+				if response, body := s.ask(client, http.MethodGet, "http://x/good", ""); response.StatusCode != http.StatusOK {
+					t.Errorf("%s: somebody else is answered %d %q", while, response.StatusCode, body)
+				}
+			}
+		})
+		t.Logf("%s: %d bytes were taken in %v", while, taken, time.Since(start))
+		if !ended {
+			t.Errorf("%s: the connection goes on", while)
+		}
+		s.until("its requests have ended", func() bool { return gone.Load() == began.Load() })
+	}
+}

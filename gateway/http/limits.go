@@ -17,6 +17,10 @@ type Limits struct {
 	StallTime time.Duration
 	// IdleTime is how long a connection without a request is kept; 2 min.
 	IdleTime time.Duration
+	// PingAfter is how long a connection of HTTP/2 may be silent before its client is asked whether it is there; 30 s. PingWait is how long the client may take to say so; 15 s. Calls may be
+	// silent for any time, so nothing else would find out that a client has vanished. A client in the middle of headers that do not end counts as silent, however much it sends of
+	// them, and cannot answer: so empty pieces of headers, which the library reads without end for they hold nothing that it would have to keep, end their connection.
+	PingAfter, PingWait time.Duration
 	// LeaveTime is for how long clients of a port that drains are told so by answers to their next requests, before their connections are closed; 2 s.
 	LeaveTime time.Duration
 	// Streams is how many requests one HTTP/2 connection may have at once; 250.
@@ -39,6 +43,8 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.HeaderTime, 10*time.Second)
 	setDefault(&l.StallTime, time.Minute)
 	setDefault(&l.IdleTime, 2*time.Minute)
+	setDefault(&l.PingAfter, 30*time.Second)
+	setDefault(&l.PingWait, 15*time.Second)
 	setDefault(&l.LeaveTime, 2*time.Second)
 	setDefault(&l.Streams, 250)
 	setDefault(&l.ConnectTime, 5*time.Second)

@@ -15,10 +15,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
-// pingAfter is how long a connection of HTTP/2 may be silent before its client is asked whether it is there, and pingWait how long it may take to say so:
-// calls may be silent for any time, so nothing else would find out that a client has vanished.
-const pingAfter, pingWait = 30 * time.Second, 15 * time.Second
-
 // Port serves all listeners that share one TCP port.
 type Port struct {
 	server  *Server
@@ -50,7 +46,7 @@ func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 	p.http = &http.Server{
 		Handler: p, Protocols: protocols, ErrorLog: quietLog(s.o.Log),
 		ReadHeaderTimeout: s.o.Limits.HeaderTime, IdleTimeout: s.o.Limits.IdleTime, MaxHeaderBytes: s.o.Limits.HeaderBytes,
-		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.o.Limits.Streams, SendPingTimeout: pingAfter, PingTimeout: pingWait},
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.o.Limits.Streams, SendPingTimeout: s.o.Limits.PingAfter, PingTimeout: s.o.Limits.PingWait},
 		BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.leaving.state,
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) },
 	}
