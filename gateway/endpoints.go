@@ -207,7 +207,8 @@ func (b *balancer) succeeded(uid string) {
 	}
 }
 
-// failed leaves the endpoint out for a while. It says for how long, and whether it was out already.
+// failed leaves the endpoint out for a while. It says for how long, and whether it was out already: that is no further failure then, for of many streams that were under way there each comes
+// back with the news.
 func (b *balancer) failed(uid string) (out time.Duration, already bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -216,7 +217,9 @@ func (b *balancer) failed(uid string) (out time.Duration, already bool) {
 		return 0, false
 	}
 	now := b.now()
-	already = now.Before(s.ejected)
+	if now.Before(s.ejected) {
+		return s.ejected.Sub(now), true
+	}
 	out = ejectMax
 	if s.fails < 10 {
 		out = min(out, ejectMin<<s.fails)
@@ -226,7 +229,7 @@ func (b *balancer) failed(uid string) (out time.Duration, already bool) {
 	out += time.Duration(float64(out) * 0.2 * rand.Float64())
 	s.ejected = now.Add(out)
 	s.warmUp(s.ejected) // once it is let in again
-	return out, already
+	return out, false
 }
 
 // end counts a stream off an endpoint.

@@ -148,7 +148,7 @@ func (t *set) held() (n int) {
 	return n
 }
 
-// failed has a pod passed over for a while.
+// failed has a pod passed over for a while. Of many streams that find the same failure the first one counts.
 func (t *set) failed(name string, now time.Time) {
 	p := t.pods[name]
 	if p == nil {
@@ -157,6 +157,9 @@ func (t *set) failed(name string, now time.Time) {
 		}
 		p = &pod{name: name}
 		t.pods[name] = p
+	}
+	if now.Before(p.until) {
+		return
 	}
 	p.fails++
 	last := min(firstOut<<min(p.fails-1, 10), lastOut)

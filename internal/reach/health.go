@@ -43,8 +43,10 @@ type ejected struct {
 func (e ejected) isGateway() bool { return e.gateway != mesh.GatewayAddress{} }
 
 type ejection struct {
-	failures int
+	failures int // in a row, see eject
 	until    time.Time
+	// trial says that until is as it is because somebody tries it at the moment.
+	trial bool
 	// probed says that somebody finds out by himself whether it is back: no connection has to.
 	probed bool
 }
@@ -60,6 +62,8 @@ func (h *Health) failed(uid string, dst netip.AddrPort) { h.eject(ejected{uid: u
 // gatewayFailed notes that a gateway could not be connected.
 func (h *Health) gatewayFailed(gateway mesh.GatewayAddress) { h.eject(ejected{gateway: gateway}) }
 
+// eject counts a failure. What was passed over already fails no more for that: of many connections that were under way there when it failed each comes back with the news of it, and one
+// loss under load would be passed over for as long as one that stays away through many trials.
 func (h *Health) eject(key ejected) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,7 +75,10 @@ func (h *Health) eject(key ejected) {
 			return
 		}
 	}
-	e.failures++
+	if known && now.Before(e.until) && !e.trial {
+		return
+	}
+	e.failures, e.trial = e.failures+1, false
 	last := min(firstEjection<<min(e.failures-1, 10), lastEjection)
 	e.until = now.Add(last + time.Duration(ejectionJitter*h.random()*float64(last)))
 	h.ejected[key] = e
@@ -88,7 +95,7 @@ func (h *Health) trying(plan Plan, dst netip.AddrPort) {
 	now := h.now()
 	for _, key := range keysOf(plan, dst) {
 		if e, known := h.ejected[key]; known && !e.probed && !now.Before(e.until) {
-			e.until = now.Add(attemptTimeout)
+			e.until, e.trial = now.Add(attemptTimeout), true
 			h.ejected[key] = e
 		}
 	}
@@ -116,8 +123,8 @@ func keysOf(plan Plan, dst netip.AddrPort) [4]ejected {
 	return [4]ejected{{uid: plan.Picked, dst: dst}, {uid: plan.Picked}, {uid: plan.GatewayPicked}, {gateway: plan.Gateway}}
 }
 
-// out gives what to pass over now for dst.
-func (h *Health) out(dst netip.AddrPort) directory.Out {
+// out gives what to pass over now for dst. suspects says that this is also what failed lately and is to be tried again by somebody.
+func (h *Health) out(dst netip.AddrPort, suspects bool) directory.Out {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var out directory.Out
@@ -127,7 +134,7 @@ func (h *Health) out(dst netip.AddrPort) directory.Out {
 	now := h.now()
 	h.sweep(now) // or each connection from now on would look at all that ever failed
 	for key, e := range h.ejected {
-		if (e.probed || now.Before(e.until)) && (key.dst == dst || !key.dst.IsValid()) {
+		if (suspects || e.probed || now.Before(e.until)) && (key.dst == dst || !key.dst.IsValid()) {
 			if key.isGateway() {
 				out = avoidGateway(out, key.gateway)
 			} else {

@@ -20,19 +20,45 @@ func TestHealthPassesOverForLongerEachTime(t *testing.T) {
 		want := time.Duration(seconds) * time.Second
 		h.failed("a", dst)
 		now = now.Add(want - 1)
-		if _, avoided := h.out(dst).Endpoints["a"]; !avoided {
+		if _, avoided := h.out(dst, false).Endpoints["a"]; !avoided {
 			t.Errorf("used again before %v", want)
 		}
 		now = now.Add(1)
-		if _, avoided := h.out(dst).Endpoints["a"]; avoided {
+		if _, avoided := h.out(dst, false).Endpoints["a"]; avoided {
 			t.Errorf("still avoided after %v", want)
 		}
 	}
 	h.worked(Plan{Picked: "a"}, dst)
 	h.failed("a", dst)
 	now = now.Add(time.Second)
-	if len(h.out(dst).Endpoints) != 0 {
+	if len(h.out(dst, false).Endpoints) != 0 {
 		t.Error("success did not forget the failures")
+	}
+}
+
+// Many connections find the same failure: it is one. The one that tries whether it is over finds another.
+func TestHealthCountsAFailureOnce(t *testing.T) {
+	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
+	h := NewHealth(func() time.Time { return now }, noChance)
+	gate := mesh.GatewayAddress{Port: 15008}
+	plan := Plan{Picked: "a", Gateway: gate}
+	for round, want := range []time.Duration{firstEjection, 2 * firstEjection, 4 * firstEjection} {
+		if round > 0 {
+			h.trying(plan, dst)
+			now = now.Add(attemptTimeout / 2)
+		}
+		for range 50 {
+			h.failed("a", dst)
+			h.gatewayFailed(gate)
+		}
+		now = now.Add(want - 1)
+		if out := h.out(dst, false); len(out.Endpoints) != 1 || len(out.Gateways) != 1 {
+			t.Errorf("round %d: used again before %v: %v", round, want, out)
+		}
+		now = now.Add(1)
+		if out := h.out(dst, false); !out.Empty() {
+			t.Errorf("round %d: still avoided after %v: %v", round, want, out)
+		}
 	}
 }
 
@@ -41,16 +67,16 @@ func TestHealthIsOfWhatWasDialled(t *testing.T) {
 	h := NewHealth(time.Now, noChance)
 	broken, fine := netip.MustParseAddrPort("10.96.0.10:81"), netip.MustParseAddrPort("10.96.0.10:80")
 	h.failed("a", broken)
-	if len(h.out(broken).Endpoints) != 1 || len(h.out(fine).Endpoints) != 0 {
-		t.Errorf("a broken port: %v, the other one: %v", h.out(broken).Endpoints, h.out(fine).Endpoints)
+	if len(h.out(broken, false).Endpoints) != 1 || len(h.out(fine, false).Endpoints) != 0 {
+		t.Errorf("a broken port: %v, the other one: %v", h.out(broken, false).Endpoints, h.out(fine, false).Endpoints)
 	}
 	h.failed("a", netip.AddrPort{})
-	if len(h.out(fine).Endpoints) != 1 {
+	if len(h.out(fine, false).Endpoints) != 1 {
 		t.Error("a dead endpoint is used for another port")
 	}
 	h.worked(Plan{Picked: "a"}, fine)
-	if len(h.out(broken).Endpoints) != 1 || len(h.out(fine).Endpoints) != 0 {
-		t.Errorf("after success on the other port: %v, %v", h.out(broken).Endpoints, h.out(fine).Endpoints)
+	if len(h.out(broken, false).Endpoints) != 1 || len(h.out(fine, false).Endpoints) != 0 {
+		t.Errorf("after success on the other port: %v, %v", h.out(broken, false).Endpoints, h.out(fine, false).Endpoints)
 	}
 }
 
@@ -77,9 +103,9 @@ func TestHealthComesBackAtDifferentTimes(t *testing.T) {
 	h.failed("a", dst)
 	want := firstEjection + firstEjection/8
 	now = now.Add(want - 1)
-	before := len(h.out(dst).Endpoints)
+	before := len(h.out(dst, false).Endpoints)
 	now = now.Add(1)
-	if after := len(h.out(dst).Endpoints); before != 1 || after != 0 {
+	if after := len(h.out(dst, false).Endpoints); before != 1 || after != 0 {
 		t.Errorf("passed over before %v: %d, after it: %d", want, before, after)
 	}
 }
@@ -91,11 +117,11 @@ func TestHealthForgets(t *testing.T) {
 	h.failed("gone", dst)
 	h.gatewayFailed(mesh.GatewayAddress{Port: 15008})
 	now = now.Add(firstEjection + lastEjection)
-	if h.out(dst); len(h.ejected) != 2 {
+	if h.out(dst, false); len(h.ejected) != 2 {
 		t.Errorf("%d are remembered while what failed may fail again", len(h.ejected))
 	}
 	now = now.Add(1)
-	if h.out(dst); len(h.ejected) != 0 {
+	if h.out(dst, false); len(h.ejected) != 0 {
 		t.Errorf("%d are remembered", len(h.ejected))
 	}
 }

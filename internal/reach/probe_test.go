@@ -96,7 +96,7 @@ func TestProbesGiveUp(t *testing.T) {
 			t.Errorf("asked %d times", asked)
 		}
 		time.Sleep(2*lastEjection + 1)
-		if h.out(netip.AddrPort{}); len(h.ejected) != 0 {
+		if h.out(netip.AddrPort{}, false); len(h.ejected) != 0 {
 			t.Errorf("remembered: %v", h.ejected)
 		}
 

@@ -63,16 +63,17 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 	ctx, cancel := context.WithTimeout(ctx, ConnectDeadline)
 	defer cancel()
 	var (
-		tried, ejected = directory.Out{}, a.Health.out(dst)
-		failedPlan     Plan
-		why            *Refusal
-		none           C
-		failing        directory.Out // of what was tried, what failed itself and not its gateway
-		again          bool          // a gateway failed
-		pause          = againAfter
+		tried      directory.Out
+		failedPlan Plan
+		why        *Refusal
+		none       C
+		failing    directory.Out // of what was tried, what failed itself and not its gateway
+		again      bool          // a gateway failed
+		pause      = againAfter
 	)
 	for range maxAttempts {
-		plan, refusal := a.Decide(Choice{Avoid: tried, Ejected: ejected, Random: a.Random})
+		// Health is asked each time: an attempt may take so long that others have found out about the next one. Who was held up once is not asked to find out about another one.
+		plan, refusal := a.Decide(Choice{Avoid: tried, Ejected: a.Health.out(dst, why != nil), Random: a.Random})
 		if refusal != nil && (why != nil || plan.Picked == "") {
 			if why == nil {
 				return plan, none, refusal

@@ -126,6 +126,46 @@ func TestAttemptsMoveOnWithinTheDeadline(t *testing.T) {
 	})
 }
 
+// What others find out while an attempt waits counts for the next one.
+func TestAttemptsHeedTheNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(carts(3)...)
+		s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *Failure {
+			s.health.failed(s.view.WorkloadAt("east", netip.MustParseAddr("10.0.0.2")).UID, netip.AddrPort{})
+			return silent(ctx)
+		}
+		s.behave[tunnel("10.0.0.2")] = silent
+		began := time.Now()
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.3"}) {
+			t.Errorf("dialled %v, %v", s.dialled, refusal)
+		}
+		if took := time.Since(began); took != attemptTimeout {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Of what failed lately a connection tries one at most, as long as there is something that did not.
+func TestAttemptsTryOneSuspectOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(carts(4)...)
+		for _, addr := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"} {
+			s.behave[tunnel(addr)] = silent
+			s.health.failed(s.view.WorkloadAt("east", netip.MustParseAddr(addr)).UID, netip.AddrPort{})
+		}
+		time.Sleep(firstEjection)
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.4"}) {
+			t.Errorf("dialled %v, %v", s.dialled, refusal)
+		}
+		// Without anything else, it tries on.
+		s.behave[tunnel("10.0.0.4")] = silent
+		time.Sleep(4 * firstEjection)
+		if s.connect(t.Context(), "10.96.0.1:80"); len(s.dialled) < 3 {
+			t.Errorf("with nothing else it dialled %v", s.dialled)
+		}
+	})
+}
+
 func TestAttemptsEndAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSearcher(carts(6)...)
@@ -283,10 +323,10 @@ func TestAttemptsBlameThePortOfAPlainEndpoint(t *testing.T) {
 	if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.2"}) {
 		t.Errorf("dialled %v: %v", s.dialled, refusal)
 	}
-	if n := len(s.health.out(netip.MustParseAddrPort("10.96.0.1:81")).Endpoints); n != 0 {
+	if n := len(s.health.out(netip.MustParseAddrPort("10.96.0.1:81"), false).Endpoints); n != 0 {
 		t.Errorf("%d endpoints are passed over for another port", n)
 	}
-	if n := len(s.health.out(netip.MustParseAddrPort("10.96.0.1:80")).Endpoints); n != 1 {
+	if n := len(s.health.out(netip.MustParseAddrPort("10.96.0.1:80"), false).Endpoints); n != 1 {
 		t.Errorf("%d endpoints are passed over for this one", n)
 	}
 }
