@@ -64,7 +64,7 @@ func (c *Client) notePartial(partial bool) {
 }
 
 // read turns a response into a delta and what will be known when it was applied (a zero holding: no longer known).
-// It changes nothing.
+// It changes nothing but which routes need not be decoded again.
 func (c *Client) read(response *discovery.DeltaDiscoveryResponse) (delta mesh.Delta, holdings map[string]holding, reasons []string, bad int) {
 	url := response.GetTypeUrl()
 	holdings = make(map[string]holding, len(response.GetResources())+len(response.GetRemovedResources()))
@@ -73,9 +73,12 @@ func (c *Client) read(response *discovery.DeltaDiscoveryResponse) (delta mesh.De
 			forget(&delta, h.kind, name)
 			holdings[name] = holding{}
 		}
+		if url == gatewayURL {
+			delete(c.routes, name)
+		}
 	}
 	for _, r := range response.GetResources() {
-		v, k, err := read(url, r)
+		v, k, err := c.readOne(url, r)
 		if err != nil {
 			bad++
 			if len(reasons) < maxReasons {
@@ -92,20 +95,30 @@ func (c *Client) read(response *discovery.DeltaDiscoveryResponse) (delta mesh.De
 	return delta, holdings, reasons, bad
 }
 
-// read decodes one resource and checks that it is what its envelope says.
-func read(url string, r *discovery.Resource) (value, kind, error) {
+// readOne decodes one resource and checks that it is what its envelope says.
+func (c *Client) readOne(url string, r *discovery.Resource) (value, kind, error) {
 	if r.GetResource() == nil {
 		return value{}, 0, fmt.Errorf("resource has no content")
 	}
 	if got := r.GetResource().GetTypeUrl(); got != url {
 		return value{}, 0, fmt.Errorf("resource is of type %q in a response of type %q", clip(got), url)
 	}
-	v, err := decode(url, r.GetResource().GetValue())
+	var v value
+	var routes decodedRoutes
+	var err error
+	if url == gatewayURL {
+		v.gateway, routes, err = decodeGateway(r.GetResource().GetValue(), c.routes[r.GetName()])
+	} else {
+		v, err = decode(url, r.GetResource().GetValue())
+	}
 	if err != nil {
 		return value{}, 0, err
 	}
 	if v.name() != r.GetName() {
 		return value{}, 0, fmt.Errorf("resource calls itself %q", clip(v.name()))
+	}
+	if routes != nil {
+		c.routes[r.GetName()] = routes
 	}
 	return v, v.kind(), nil
 }

@@ -94,6 +94,8 @@ type Client struct {
 	// Owned by Run.
 	known map[string]map[string]holding // by type URL and name
 	heard map[string]bool               // types of which one response was applied
+	// routes are those of each gateway that is known, by its name.
+	routes map[string]decodedRoutes
 }
 
 // holding is what is known of one name.
@@ -112,6 +114,7 @@ func NewClient(o ClientOptions) *Client {
 		answered: make(chan struct{}),
 		known:    map[string]map[string]holding{},
 		heard:    map[string]bool{},
+		routes:   map[string]decodedRoutes{},
 	}
 	for _, t := range o.Types {
 		c.known[t.url] = map[string]holding{}

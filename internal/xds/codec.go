@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/securitypb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/trustpb"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/workloadpb"
@@ -38,9 +37,6 @@ func encodeService(s *mesh.Service) ([]byte, error) {
 
 // encodePolicy gives the bytes of an Authorization resource.
 func encodePolicy(p *mesh.Policy) ([]byte, error) { return marshal.Marshal(policyToProto(p)) }
-
-// encodeGateway gives the bytes of a Gateway resource.
-func encodeGateway(g *mesh.Gateway) ([]byte, error) { return marshal.Marshal(gatewayToProto(g)) }
 
 // value is one decoded resource: exactly one of the fields is set.
 type value struct {
@@ -101,11 +97,7 @@ func decode(typeURL string, body []byte) (value, error) {
 		p, err := policyFromProto(&a)
 		return value{policy: p}, err
 	case gatewayURL:
-		var g gatewaypb.Gateway
-		if err := proto.Unmarshal(body, &g); err != nil {
-			return value{}, err
-		}
-		gw, err := gatewayFromProto(&g)
+		gw, _, err := decodeGateway(body, nil)
 		return value{gateway: gw}, err
 	case bundleURL:
 		var b trustpb.Bundle

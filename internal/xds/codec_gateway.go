@@ -10,7 +10,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/securitypb"
 )
 
-func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
+// gatewayToProto gives all of a Gateway but its routes, whose places it notes.
+func gatewayToProto(g *mesh.Gateway, routes *routeTable) *gatewaypb.Gateway {
 	out := &gatewaypb.Gateway{
 		Namespace:      g.Namespace,
 		Name:           g.Name,
@@ -18,12 +19,10 @@ func gatewayToProto(g *mesh.Gateway) *gatewaypb.Gateway {
 		ServiceAccount: g.ServiceAccount,
 		TrustDomains:   g.TrustDomains,
 	}
-	routes := routeTable{places: map[*mesh.HTTPRoute]uint32{}}
 	for _, l := range g.Listeners {
 		out.Listeners = append(out.Listeners, routes.listener(l))
 	}
 	out.ServiceRoutes = routes.ofServices(g.ServiceRoutes)
-	out.HttpRoutes = routes.routes
 	out.BackendTls, out.ClientCertificate = backendTLSToProto(g.BackendTLS), certificateToProto(g.ClientCertificate)
 	out.Service, out.Fronts = serviceKeyToProto(g.Service), serviceKeysToProto(g.Fronts)
 	out.Exports = serviceKeysToProto(g.Exports)
@@ -62,7 +61,8 @@ func (r *reader) policies(field string, in []*securitypb.Authorization) []*mesh.
 	return out
 }
 
-func gatewayFromProto(g *gatewaypb.Gateway) (*mesh.Gateway, error) {
+// gatewayFromProto reads a Gateway whose routes were read before.
+func gatewayFromProto(g *gatewaypb.Gateway, routes []*mesh.HTTPRoute) (*mesh.Gateway, error) {
 	var r reader
 	out := &mesh.Gateway{
 		Namespace:      r.must("namespace", g.GetNamespace(), maxName),
@@ -70,7 +70,6 @@ func gatewayFromProto(g *gatewaypb.Gateway) (*mesh.Gateway, error) {
 		Network:        r.text("network", g.GetNetwork(), maxName),
 		ServiceAccount: r.text("service_account", g.GetServiceAccount(), maxName),
 	}
-	routes := r.routes(g.GetHttpRoutes())
 	out.Listeners = r.listeners(g.GetListeners(), routes)
 	out.ServiceRoutes = r.serviceRoutes(g.GetServiceRoutes(), routes)
 	out.BackendTLS, out.ClientCertificate = r.backendTLS(g.GetBackendTls()), r.certificate(g.GetClientCertificate())

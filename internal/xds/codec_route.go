@@ -19,7 +19,7 @@ const (
 // routeTable gives each route of a gateway one place on the wire, however many listeners it attaches to.
 type routeTable struct {
 	places map[*mesh.HTTPRoute]uint32
-	routes []*gatewaypb.HTTPRoute
+	routes []*mesh.HTTPRoute
 }
 
 func (t *routeTable) place(r *mesh.HTTPRoute) uint32 {
@@ -28,7 +28,7 @@ func (t *routeTable) place(r *mesh.HTTPRoute) uint32 {
 	}
 	at := uint32(len(t.routes))
 	t.places[r] = at
-	t.routes = append(t.routes, routeToProto(r))
+	t.routes = append(t.routes, r)
 	return at
 }
 
@@ -154,20 +154,6 @@ func (r *reader) listeners(in []*gatewaypb.Listener, routes []*mesh.HTTPRoute) [
 		to.Routes = r.places("listener "+strconv.Quote(to.Name), l.GetHttpRoutes(), routes)
 		to.TLSRoutes, to.Stream, to.Clients = r.tlsRoutes(l.GetTlsRoutes()), r.streamRoute(l.GetStream()), r.clients(l.GetClients())
 		out = append(out, to)
-	}
-	return out
-}
-
-// routes reads a gateway's routes.
-func (r *reader) routes(in []*gatewaypb.HTTPRoute) []*mesh.HTTPRoute {
-	if len(in) == 0 || !r.count("http_routes", len(in), maxMembers) {
-		return nil
-	}
-	out := make([]*mesh.HTTPRoute, 0, len(in))
-	for _, route := range in {
-		if out = append(out, r.route(route)); r.err != nil {
-			return nil
-		}
 	}
 	return out
 }

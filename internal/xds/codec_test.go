@@ -198,7 +198,7 @@ func encodeValue(v value) (string, []byte, error) {
 		b, err := encodeBundle(v.bundle)
 		return bundleURL, b, err
 	default:
-		b, err := encodeGateway(v.gateway)
+		b, _, err := encodeGateway(v.gateway, nil)
 		return gatewayURL, b, err
 	}
 }

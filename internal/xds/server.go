@@ -66,6 +66,7 @@ type Server struct {
 
 	// writing is held by Update throughout, so that what it read of the tables stays true while it encodes.
 	writing sync.Mutex
+	routes  map[mesh.GatewayKey]encodedRoutes // of each gateway; for who holds writing
 
 	mu          sync.RWMutex // before subscriber.mu
 	tables      map[string]*table
@@ -100,6 +101,7 @@ func NewServer(o ServerOptions) *Server {
 			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(), bundleURL: newTable(),
 		},
 		subscribers: map[*subscriber]struct{}{},
+		routes:      map[mesh.GatewayKey]encodedRoutes{},
 	}
 }
 
@@ -166,7 +168,16 @@ func (s *Server) Update(d mesh.Delta) {
 		c.add(kindPolicy, key, p == nil, func() (*entry, error) { return policyEntry(p) })
 	}
 	for key, g := range d.Gateways {
-		c.add(kindGateway, key.String(), g == nil, func() (*entry, error) { return gatewayEntry(g) })
+		c.add(kindGateway, key.String(), g == nil, func() (*entry, error) {
+			e, routes, err := gatewayEntry(g, s.routes[key])
+			if err == nil {
+				s.routes[key] = routes
+			}
+			return e, err
+		})
+		if g == nil {
+			delete(s.routes, key)
+		}
 	}
 	for domain, b := range d.Bundles {
 		c.add(kindBundle, domain, b == nil, func() (*entry, error) { return bundleEntry(b) })

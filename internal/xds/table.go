@@ -120,17 +120,18 @@ func policyEntry(p *mesh.Policy) (*entry, error) {
 	return newEntry(kindPolicy, p.Key(), body, nil)
 }
 
-func gatewayEntry(g *mesh.Gateway) (*entry, error) {
-	body, err := encodeGateway(g)
+// gatewayEntry also gives the encoded routes, see encodeGateway.
+func gatewayEntry(g *mesh.Gateway, before encodedRoutes) (*entry, encodedRoutes, error) {
+	body, routes, err := encodeGateway(g, before)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e, err := newEntry(kindGateway, g.Key().String(), body, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e.owner = mesh.Identity{Namespace: g.Namespace, ServiceAccount: g.ServiceAccount}
-	return e, nil
+	return e, routes, nil
 }
 
 func bundleEntry(b *mesh.Bundle) (*entry, error) {
