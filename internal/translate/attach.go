@@ -25,6 +25,14 @@ const (
 // routeKind is how allowedRoutes.kinds names a kind of routes.
 func routeKind(k world.Kind) string { return gatewayv1.GroupName + "/" + string(k) }
 
+// names says whether kinds has a kind of routes. Each route is looked at for each change of any, so that nothing is allocated here.
+func names(kinds []string, k world.Kind) bool {
+	return slices.ContainsFunc(kinds, func(s string) bool {
+		group, kind, _ := strings.Cut(s, "/")
+		return kind == string(k) && group == gatewayv1.GroupName
+	})
+}
+
 // ListenerState is the part of a listener's status that is no condition.
 type ListenerState struct {
 	Name string
@@ -59,10 +67,10 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 		var out []Finding
 		for i, p := range parents {
 			if g := x.gateOf(ref, p, gates); g != nil && !slices.Contains(parents[:i], p) {
-				out = append(out, attach(p, g)...)
+				out = joined(out, attach(p, g))
 			}
 		}
-		if out = append(out, x.atServices(ref, parents, carriedAt)...); len(out) > 0 {
+		if out = joined(out, x.atServices(ref, parents, carriedAt)); len(out) > 0 {
 			findings[ref] = out
 		}
 	}
@@ -93,6 +101,18 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	}
 }
 
+// joined is what is in both, of which neither is changed: findings about routes are remembered.
+func joined(a, b []Finding) []Finding {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	default:
+		return slices.Concat(a, b)
+	}
+}
+
 // gateOf is the Gateway of ours that is a route's parent, or whose ListenerSet is; nil: the parent is something else.
 func (x *index) gateOf(ref world.ObjectRef, p world.RouteParent, gates map[world.Key]*gate) *gate {
 	if p.Group != gatewayv1.GroupName {
@@ -113,7 +133,6 @@ func (x *index) gateOf(ref world.ObjectRef, p world.RouteParent, gates map[world
 // attach judges a route at one of its parents, and attaches it to the listeners that it fits.
 func (x *index) attach(ref world.ObjectRef, r *world.HTTPRoute, p world.RouteParent, g *gate) []Finding {
 	c := x.compileRoute(ref)
-	finding := findingAt(p, r.Generation)
 	at, reason, message := x.fitting(ref, r.Hostnames, p, g)
 	at, lost := g.withoutRivals(ref, at)
 	switch {
@@ -127,22 +146,46 @@ func (x *index) attach(ref world.ObjectRef, r *world.HTTPRoute, p world.RoutePar
 			message += "; not at every listener: " + lost
 		}
 	}
-	out := []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
+	if reason == "" {
+		for _, i := range at {
+			g.routes[i] = append(g.routes[i], c.route)
+		}
+	}
+	return c.say(p, r.Generation, reason, message)
+}
+
+// said is what was found about a route at one of its parents, and for what outcome.
+type said struct {
+	parent          world.RouteParent
+	generation      int64
+	reason, message string
+	findings        []Finding
+}
+
+// say gives the findings about a route at a parent, where it is accepted if there is no reason. They are those of the last time if nothing is another: there may be
+// thousands of routes, and all are looked at for a change of one.
+func (c *compiledRoute) say(p world.RouteParent, generation int64, reason, message string) []Finding {
+	at := slices.IndexFunc(c.said, func(s said) bool { return s.parent == p })
+	if at < 0 {
+		at = len(c.said)
+		c.said = append(c.said, said{parent: p})
+	}
+	s := &c.said[at]
+	if s.findings != nil && s.generation == generation && s.reason == reason && s.message == message {
+		return s.findings
+	}
+	s.generation, s.reason, s.message = generation, reason, message
+	finding := findingAt(p, generation)
+	s.findings = []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
 	if c.refs.reason == "" {
-		out = append(out, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
+		s.findings = append(s.findings, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
 	} else {
-		out = append(out, finding(routeResolved, false, c.refs.reason, c.refs.message))
+		s.findings = append(s.findings, finding(routeResolved, false, c.refs.reason, c.refs.message))
 	}
-	if reason != "" {
-		return out
+	if reason == "" && c.dropped.reason != "" {
+		s.findings = append(s.findings, finding(partiallyInvalid, true, c.dropped.reason, c.dropped.message))
 	}
-	if c.dropped.reason != "" {
-		out = append(out, finding(partiallyInvalid, true, c.dropped.reason, c.dropped.message))
-	}
-	for _, i := range at {
-		g.routes[i] = append(g.routes[i], c.route)
-	}
-	return out
+	return s.findings
 }
 
 // findingAt makes findings about a route at one of its parents.
@@ -158,7 +201,7 @@ func findingAt(p world.RouteParent, generation int64) func(kind string, holds bo
 
 // fitting are the listeners that a route attaches to by one of its parents, or why there are none.
 func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RouteParent, g *gate) (at []int, reason, message string) {
-	var named, allowed []int
+	named, allowed := 0, 0
 	of := g.homes[world.ObjectRef{Kind: world.Kind(p.Kind), Key: r.In(p.Namespace, p.Name)}]
 	for i := of.from; i < of.to; i++ {
 		v := &g.verdicts[i]
@@ -166,36 +209,34 @@ func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RoutePare
 		if p.Section != "" && l.Name != p.Section || p.Port != 0 && l.Port != p.Port {
 			continue
 		}
-		named = append(named, i)
-		if slices.Contains(v.kinds, routeKind(r.Kind)) && x.admits(v.home(g.gateway), l, r.Namespace) {
-			allowed = append(allowed, i)
+		named++
+		if !names(v.kinds, r.Kind) || !x.admits(v.home(g.gateway), l, r.Namespace) {
+			continue
 		}
+		if allowed++; anyMeets(l.Hostname, hostnames) {
+			at = append(at, i)
+		}
+	}
+	if len(at) > 0 {
+		return at, "", ""
 	}
 	name := p.Kind + " " + p.Namespace + "/" + p.Name
 	if of.from == of.to {
 		return nil, string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("%s has no listeners at its Gateway; see its conditions", name)
 	}
-	if len(named) == 0 {
+	if named == 0 {
 		wanted := fmt.Sprintf("named %q", p.Section)
 		if p.Port != 0 {
 			wanted = strings.TrimPrefix(wanted+fmt.Sprintf(" with port %d", p.Port), `named "" `)
 		}
 		return nil, string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("%s has no listener %s", name, wanted)
 	}
-	if len(allowed) == 0 {
+	if allowed == 0 {
 		return nil, string(gatewayv1.RouteReasonNotAllowedByListeners),
 			fmt.Sprintf("no listener of %s takes %ss of namespace %s: see allowedRoutes and protocol of its listeners", name, r.Kind, r.Namespace)
 	}
-	for _, i := range allowed {
-		if anyMeets(g.verdicts[i].listener.Hostname, hostnames) {
-			at = append(at, i)
-		}
-	}
-	if len(at) == 0 {
-		return nil, string(gatewayv1.RouteReasonNoMatchingListenerHostname),
-			fmt.Sprintf("hostnames: no listener of %s that takes the route has a hostname in common with it", name)
-	}
-	return at, "", ""
+	return nil, string(gatewayv1.RouteReasonNoMatchingListenerHostname),
+		fmt.Sprintf("hostnames: no listener of %s that takes the route has a hostname in common with it", name)
 }
 
 // anyMeets says whether a listener's hostname and a route's have one in common; none on either side is all.

@@ -76,7 +76,7 @@ func (g gateways) serving(x *index) map[mesh.GatewayKey]string {
 // gateways looks at all local Gateways.
 func (x *index) gateways() gateways {
 	out := gateways{
-		findings: map[world.ObjectRef][]Finding{}, plans: map[world.Key]*GatewayPlan{},
+		findings: make(map[world.ObjectRef][]Finding, len(x.routes)), plans: map[world.Key]*GatewayPlan{},
 		addresses: map[world.Key][]world.GatewayAddress{}, configs: map[mesh.GatewayKey]*mesh.Gateway{},
 		listeners: map[world.ObjectRef][]ListenerState{}, sets: map[world.Key]int{}, wanted: set[world.ObjectRef]{},
 	}

@@ -365,7 +365,8 @@ func replace[K comparable, V any](in, changed map[K]*V, k K, v *V) {
 }
 
 func (r *revision) findings(ref world.ObjectRef, now []Finding) {
-	if slices.Equal(r.e.out.Findings[ref], now) {
+	before := r.e.out.Findings[ref]
+	if len(before) == len(now) && (len(now) == 0 || &before[0] == &now[0] || slices.Equal(before, now)) {
 		return
 	}
 	if len(now) == 0 {

@@ -21,6 +21,7 @@ type compiledRoute struct {
 	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
 	left    int     // rules in force
 	crosses bool    // it refers to other namespaces
+	said    []said  // what was found last at each of its parents
 	// inMesh is what it means at Services, as far as that is something else and was asked for: by the Service, or under none for all where its own namespace does what it says.
 	inMesh map[serviceName]*compiledRoute
 }
@@ -259,5 +260,12 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 
 // compareRoutes orders routes by precedence: the oldest first, then by name.
 func compareRoutes(a, b *mesh.HTTPRoute) int {
-	return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	// Not in one expression, which would compare all of them for each pair of thousands.
+	if c := cmp.Compare(a.Created, b.Created); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Name, b.Name)
 }
