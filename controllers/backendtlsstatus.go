@@ -24,13 +24,8 @@ var ancestorTypes = []string{string(gatewayv1.PolicyConditionAccepted), string(g
 // known of them, so nothing is written: what an earlier process wrote stays.
 func newBackendTLSStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
 	return &statusWriter{
-		name: "backendtlspolicy-status", client: c, empty: func() client.Object { return &gatewayv1.BackendTLSPolicy{} },
+		name: "backendtlspolicy-status", client: c, ready: ready, empty: func() client.Object { return &gatewayv1.BackendTLSPolicy{} },
 		fill: func(o client.Object) time.Duration {
-			select {
-			case <-ready:
-			default:
-				return untranslatedWait
-			}
 			policy := o.(*gatewayv1.BackendTLSPolicy)
 			policy.Status.Ancestors = ancestorStatuses(policy.Status.Ancestors, policy.Generation, p.Findings(world.KindBackendTLSPolicy, policy.Namespace, policy.Name))
 			return 0

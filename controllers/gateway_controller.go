@@ -50,10 +50,10 @@ func provisioned() []client.Object {
 
 // SetupWithManager follows Gateways and what was made for them: whatever drifts is put back.
 func (r *GatewayReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
-	// These report progress in their status, which is nothing to do for us.
+	// These report progress in their status, which is nothing to do for us. That of the Gateway itself changes with each route that comes or goes.
 	spec := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
 	return ctrl.NewControllerManagedBy(mgr).Named("gateway").
-		For(&gatewayv1.Gateway{}).
+		For(&gatewayv1.Gateway{}, spec).
 		Owns(&appsv1.Deployment{}, spec).
 		Owns(&policyv1.PodDisruptionBudget{}, spec).
 		// A HorizontalPodAutoscaler has no generation, and its status changes with each measurement.

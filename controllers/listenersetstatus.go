@@ -23,13 +23,8 @@ var setTypes = []string{string(gatewayv1.ListenerSetConditionAccepted), string(g
 func newListenerSetStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
 	w := said{}
 	return &statusWriter{
-		name: "listenerset-status", client: c, gone: func(k types.NamespacedName) { delete(w, k) }, empty: func() client.Object { return &gatewayv1.ListenerSet{} },
+		name: "listenerset-status", client: c, ready: ready, gone: func(k types.NamespacedName) { delete(w, k) }, empty: func() client.Object { return &gatewayv1.ListenerSet{} },
 		fill: func(o client.Object) time.Duration {
-			select {
-			case <-ready:
-			default:
-				return untranslatedWait
-			}
 			w.fill(o.(*gatewayv1.ListenerSet), p)
 			return 0
 		},

@@ -15,9 +15,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// untranslatedWait is how soon a route is looked at again while the world is still being read.
-const untranslatedWait = 500 * time.Millisecond
-
 // maxParentStatuses is how many entries the API takes; a status with more would be refused as a whole.
 const maxParentStatuses = 32
 
@@ -73,13 +70,8 @@ func newUDPRouteStatus(c client.Client, p findings, ready <-chan struct{}) *stat
 // nothing is written: what an earlier process wrote stays.
 func newRouteStatus(c client.Client, p findings, ready <-chan struct{}, kind world.Kind, name string, empty func() client.Object, parts func(client.Object) ([]gatewayv1.ParentReference, *gatewayv1.RouteStatus)) *statusWriter {
 	return &statusWriter{
-		name: name, client: c, empty: empty,
+		name: name, client: c, ready: ready, empty: empty,
 		fill: func(o client.Object) time.Duration {
-			select {
-			case <-ready:
-			default:
-				return untranslatedWait
-			}
 			parents, status := parts(o)
 			status.Parents = parentStatuses(status.Parents, parents, o.GetNamespace(), o.GetGeneration(), p.Findings(kind, o.GetNamespace(), o.GetName()))
 			return 0
