@@ -25,7 +25,7 @@ type site struct {
 
 // ruleset are the matches of all routes that have one hostname.
 type ruleset struct {
-	exact, prefix map[string][]*candidate // by path; the first that fits counts
+	exact, prefix map[string][]*candidate // by path; the first that fits counts; nil: none
 	// Of all prefixes: longer ones, and ones with more slashes, need not be looked for.
 	longest, deepest int
 }
@@ -52,7 +52,8 @@ func NewTable(listeners []mesh.Listener) *Table {
 	for i := range listeners {
 		l := &listeners[i]
 		s := &site{listener: l, hosts: newHosts[*ruleset]()}
-		var all []*ruleset
+		s.hosts.exact = make(map[string]*ruleset, len(l.Routes)) // most have a host of their own
+		all := make([]*ruleset, 0, len(l.Routes))
 		for at, route := range l.Routes {
 			names := route.Hostnames
 			if len(names) == 0 {
@@ -61,7 +62,7 @@ func NewTable(listeners []mesh.Listener) *Table {
 			for _, name := range names {
 				set, ok := s.hosts.get(name)
 				if !ok {
-					set = &ruleset{exact: map[string][]*candidate{}, prefix: map[string][]*candidate{}}
+					set = &ruleset{}
 					s.hosts.put(name, set)
 					all = append(all, set)
 				}
@@ -83,13 +84,21 @@ func (s *ruleset) add(l *mesh.Listener, route *mesh.HTTPRoute, at int) {
 			m := &rule.Matches[j]
 			c := &candidate{match: m, target: Target{l, route, rule, m.Path}, order: [3]int{at, i, j}}
 			if m.Exact {
-				s.exact[m.Path] = append(s.exact[m.Path], c)
+				file(&s.exact, m.Path, c)
 				continue
 			}
-			s.prefix[m.Path] = append(s.prefix[m.Path], c)
+			file(&s.prefix, m.Path, c)
 			s.longest, s.deepest = max(s.longest, len(m.Path)), max(s.deepest, strings.Count(m.Path, "/"))
 		}
 	}
+}
+
+// file adds a candidate for a path. Of thousands of hosts, each with few paths, none has a map that it does not need.
+func file(under *map[string][]*candidate, path string, c *candidate) {
+	if *under == nil {
+		*under = map[string][]*candidate{}
+	}
+	(*under)[path] = append((*under)[path], c)
 }
 
 func (s *ruleset) sort() {
