@@ -59,8 +59,8 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	live := directory.NewLive()
 	var source *mtls.Source // before the client runs
 	controller := xds.ClientOptions{
-		Log:     log.WithName("xds"),
-		Target:  o.controller,
+		Log:    log.WithName("xds"),
+		Target: o.controller, ServerName: o.proves,
 		RootCAs: rootsIn(o.rootCert, log),
 		Token:   tokenIn(o.token),
 		Cluster: o.cluster,

@@ -21,6 +21,7 @@ type options struct {
 	gateway    mesh.GatewayKey
 	identity   mesh.Identity
 	controller string
+	proves     string // the name that the controller proves, if it is not the host of controller
 	cluster    string
 	network    string
 	rootCert   string
@@ -47,6 +48,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	f := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	f.StringVar(&name, "gateway", env("GATEWAY"), "the Gateway object to serve, as `namespace/name` (env GATEWAY)")
 	f.StringVar(&o.controller, "controller", cmp.Or(env("CONTROLLER"), "isthmus-controller.isthmus-system.svc:15012"), "`host:port` of discovery and certificates (env CONTROLLER)")
+	f.StringVar(&o.proves, "controller-name", env("CONTROLLER_NAME"), "DNS `name` that the controller's certificate must be for; the host of --controller if not given (env CONTROLLER_NAME)")
 	f.StringVar(&o.cluster, "cluster-id", env("CLUSTER_ID"), "id of this cluster (env CLUSTER_ID)")
 	f.StringVar(&o.network, "network", env("NETWORK"), "network of this cluster, unless the configuration names it (env NETWORK)")
 	f.StringVar(&trustDomain, "trust-domain", cmp.Or(env("TRUST_DOMAIN"), "cluster.local"), "trust domain of the mesh (env TRUST_DOMAIN)")
