@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -134,6 +135,12 @@ func (s *Server) change(t *table, key types.NamespacedName, edit func(client.Obj
 	}
 	now.SetUID(old.GetUID())
 	now.SetCreationTimestamp(old.GetCreationTimestamp())
+	now.SetResourceVersion(old.GetResourceVersion())
+	generation := now.GetGeneration()
+	if now.SetGeneration(old.GetGeneration()); equality.Semantic.DeepEqual(old, now) {
+		return old, nil // as API servers do: what changes nothing is no write
+	}
+	now.SetGeneration(generation)
 	s.commit(t, watch.Modified, now)
 	return now, nil
 }

@@ -12,7 +12,8 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 )
 
-const proxyAccount = "system:serviceaccount:" + SystemNamespace + ":isthmus-nodeproxy"
+// accountPrefix begins the user name of every service account.
+const accountPrefix = "system:serviceaccount:"
 
 // claims are those of a token that the controller reads before it has it reviewed, and the pod that it is bound to.
 type claims struct {
@@ -22,17 +23,20 @@ type claims struct {
 	Pod      string   `json:"pod"`
 }
 
-// Token is one that a Server's review accepts, of the node proxy in a pod of that name. It has the form of a service account's, and nobody's signature.
-func Token(pod string) string {
+// Token is one that a Server's review accepts, of the node proxy in a pod of that name.
+func Token(pod string) string { return TokenOf(SystemNamespace, "isthmus-nodeproxy", pod) }
+
+// TokenOf is one that a Server's review accepts, of a service account in a pod. It has the form of a service account's, and nobody's signature.
+func TokenOf(namespace, account, pod string) string {
 	part := base64.RawURLEncoding.EncodeToString
 	// Strings and numbers always encode.
-	body, _ := json.Marshal(claims{Subject: proxyAccount, Audience: []string{"istio-ca"}, Expires: time.Now().Add(time.Hour).Unix(), Pod: pod})
+	body, _ := json.Marshal(claims{Subject: accountPrefix + namespace + ":" + account, Audience: []string{"istio-ca"}, Expires: time.Now().Add(time.Hour).Unix(), Pod: pod})
 	return part([]byte(`{"alg":"none"}`)) + "." + part(body) + "." + part([]byte("unsigned"))
 }
 
-// judge accepts what Token made.
+// judge accepts what TokenOf made.
 func judge(review *authenticationv1.TokenReview) {
-	pod, err := podOf(review.Spec.Token)
+	subject, pod, err := holderOf(review.Spec.Token)
 	if err != nil {
 		review.Status = authenticationv1.TokenReviewStatus{Error: err.Error()}
 		return
@@ -40,7 +44,7 @@ func judge(review *authenticationv1.TokenReview) {
 	review.Status = authenticationv1.TokenReviewStatus{
 		Authenticated: true, Audiences: review.Spec.Audiences,
 		User: authenticationv1.UserInfo{
-			Username: proxyAccount,
+			Username: subject,
 			Extra: map[string]authenticationv1.ExtraValue{
 				"authentication.kubernetes.io/pod-name":  {pod},
 				"authentication.kubernetes.io/pod-uid":   {pod},
@@ -50,21 +54,22 @@ func judge(review *authenticationv1.TokenReview) {
 	}
 }
 
-func podOf(token string) (string, error) {
+// holderOf is the user that a token is of, and the pod that it is bound to.
+func holderOf(token string) (subject, pod string, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return "", fmt.Errorf("token of %d parts", len(parts))
+		return "", "", fmt.Errorf("token of %d parts", len(parts))
 	}
 	body, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	var c claims
 	if err := json.Unmarshal(body, &c); err != nil {
-		return "", err
+		return "", "", err
 	}
-	if c.Subject != proxyAccount || c.Pod == "" {
-		return "", fmt.Errorf("token of %q", c.Subject)
+	if !strings.HasPrefix(c.Subject, accountPrefix) || c.Pod == "" {
+		return "", "", fmt.Errorf("token of %q", c.Subject)
 	}
-	return c.Pod, nil
+	return c.Subject, c.Pod, nil
 }

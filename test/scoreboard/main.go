@@ -105,6 +105,7 @@ var rows = map[string]row{
 	"l7-grpc":               {"unary gRPC calls a second through a gateway, 64 at once, against Traefik", l7GRPC},
 	"l7-match":              {"one match among 10,000 rules, and what it allocates", l7Match},
 	"l7-p99":                {"the 99th percentile through a gateway at 60 % of what Traefik can, against Traefik", l7P99},
+	"l7-routes":             {"5,000 HTTPRoutes: start to all served; one more under load to effect, p99; requests lost by that; needs root", l7Routes},
 	"l7-rps":                {"requests a second through a gateway, 64 connections, 1 KiB, against Traefik, Caddy and HAProxy", l7RPS},
 	"node-bulk":             {"one stream from pod to pod through two node proxies, against two TLS relays; needs root", nodeBulk},
 	"node-connect":          {"new connections a second through a warm tunnel, against two TCP relays; and the time of one; needs root", nodeConnect},
