@@ -22,6 +22,11 @@ const (
 	// needs around it, in seconds (design, part 2, promise 5).
 	gatewayDrain = 600
 	gatewayGrace = gatewayDrain + 30
+	// gatewayState is where a gateway keeps its configuration and its certificates, for as long as its pod lives: over a restart of its container while no
+	// controller answers. In memory, for there are keys among them. The room is for two configurations, the new one and the one that it replaces, of
+	// 100,000 workloads (30 MiB each).
+	gatewayState     = "/var/run/isthmus"
+	gatewayStateRoom = "96Mi"
 	// gatewayUser is whom a gateway's process runs as.
 	gatewayUser = 65532
 )
@@ -48,6 +53,8 @@ func (p provisioner) deployment(now running) *appsv1ac.DeploymentApplyConfigurat
 			corev1ac.Volume().WithName("token").WithProjected(corev1ac.ProjectedVolumeSource().WithSources(
 				corev1ac.VolumeProjection().WithServiceAccountToken(corev1ac.ServiceAccountTokenProjection().
 					WithPath("istio-token").WithAudience(tokenAudience).WithExpirationSeconds(43200)))),
+			corev1ac.Volume().WithName("state").WithEmptyDir(corev1ac.EmptyDirVolumeSource().
+				WithMedium(corev1.StorageMediumMemory).WithSizeLimit(resource.MustParse(gatewayStateRoom))),
 		)
 	if len(p.overlay.NodeSelector) > 0 {
 		pod.WithNodeSelector(p.overlay.NodeSelector)
@@ -117,6 +124,7 @@ func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 			"--trust-domain="+p.settings.Config.TrustDomain,
 			"--cluster-domain="+p.settings.Config.ClusterDomain,
 			fmt.Sprintf("--drain=%ds", gatewayDrain),
+			"--state-dir="+gatewayState,
 		).
 		WithEnv(
 			fromField("NODE_NAME", "spec.nodeName"),
@@ -136,6 +144,7 @@ func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 		WithVolumeMounts(
 			corev1ac.VolumeMount().WithName("root-cert").WithMountPath("/var/run/secrets/istio").WithReadOnly(true),
 			corev1ac.VolumeMount().WithName("token").WithMountPath("/var/run/secrets/tokens").WithReadOnly(true),
+			corev1ac.VolumeMount().WithName("state").WithMountPath(gatewayState),
 		)
 	if p.settings.Traces != "" {
 		c.WithArgs("--otlp-endpoint=" + p.settings.Traces)

@@ -100,6 +100,9 @@ func TestGatewayPodsHaveTheLeastRights(t *testing.T) {
 		if v.HostPath != nil || v.Secret != nil {
 			t.Errorf("volume %s is of the host or a Secret", *v.Name)
 		}
+		if v.EmptyDir != nil && *v.EmptyDir.Medium != corev1.StorageMediumMemory {
+			t.Errorf("volume %s is on a disk: what is kept there has keys in it", *v.Name)
+		}
 		if v.Projected != nil {
 			for _, s := range v.Projected.Sources {
 				if tokens++; *s.ServiceAccountToken.Audience != tokenAudience {

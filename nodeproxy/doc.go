@@ -10,5 +10,5 @@
 // Order and failure: an application's connection is accepted before its destination is connected, so a failure shows as a reset of
 // that connection. No byte of an application is sent before the last hop said that it is connected; until then another endpoint may
 // be tried, afterwards never. When the control plane is away, the last view goes on serving, also
-// across a restart of the process (keeper.go).
+// across a restart of the process (package keeper).
 package nodeproxy

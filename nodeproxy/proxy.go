@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/dns"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/keeper"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
@@ -59,7 +60,7 @@ type Options struct {
 	// Tracer makes a span of each connection; nil: none.
 	Tracer *tracing.Tracer
 	// Keeper, if there is one, says how current the view is.
-	Keeper *Keeper
+	Keeper *keeper.Keeper
 	// Registerer takes the metrics; nil keeps them to ourselves.
 	Registerer prometheus.Registerer
 }

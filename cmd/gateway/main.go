@@ -3,7 +3,7 @@
 // Command gateway is the data plane of one Gateway object. It follows its configuration from the controller, proves the
 // identity of its own service account, and serves until SIGTERM or SIGINT, upon which it drains; a second signal ends it at once.
 //
-// It runs as any user, writes no file, and listens on the ports of its configuration, on 15021 (readiness), on 15020 (metrics) and on
+// It runs as any user, writes no file but in --state-dir, and listens on the ports of its configuration, on 15021 (readiness), on 15020 (metrics) and on
 // 127.0.0.1:15000 (administration).
 package main
 
@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 
@@ -24,6 +25,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/keeper"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
@@ -57,6 +59,11 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	live := directory.NewLive()
+	certificateOptions := mtls.SourceOptions{Log: log.WithName("mtls")}
+	kept := keeper.New(keeper.Options{
+		Log: log.WithName("snapshot"), Path: keepIn(o.state, &certificateOptions, registry), Scope: xds.SnapshotScope{Cluster: o.cluster, Network: o.network},
+		MaxAge: o.stateAge, View: live, Registerer: registry,
+	})
 	var source *mtls.Source // before the client runs
 	controller := xds.ClientOptions{
 		Log:    log.WithName("xds"),
@@ -69,6 +76,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		Types: []xds.Type{xds.Addresses(), xds.Gateway(o.gateway), xds.Bundles()},
 		Apply: func(d mesh.Delta) error {
 			live.Apply(d)
+			kept.Note(d)
 			return source.Follow(d.Bundles)
 		},
 		Registerer: registry,
@@ -78,7 +86,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		return err
 	}
 	defer func() { _ = certificates.Close() }() // fails only when it is closed already
-	source = mtls.NewSource(certificates, mtls.SourceOptions{Log: log.WithName("mtls")})
+	source = mtls.NewSource(certificates, certificateOptions)
 	defer source.Close()
 	client := xds.NewClient(controller)
 	tracer, err := tracing.New(ctx, tracing.Options{
@@ -98,7 +106,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		Address:   o.address(),
 		SlowStart: o.slowStart,
 		Directory: live,
-		Synced:    client.Synced(),
+		Synced:    kept.Usable(),
 		Source:    source,
 		Settle:    o.settle,
 		Drain:     o.drain,
@@ -116,9 +124,26 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err := serveAdmin(rest, &wait, o, server, registry, log); err != nil {
 		return err
 	}
-	wait.Go(func() { _ = client.Run(rest) }) // ends with rest, and says nothing but that
+	wait.Go(func() { _ = kept.Follow(rest, client) }) // ends with rest, and says nothing but that
 	log.Info("gateway starts", "gateway", o.gateway.String(), "identity", o.identity.String(), "controller", o.controller,
 		"cluster", o.cluster, "network", o.network)
 	server.Run(ctx)
 	return nil
+}
+
+// keepIn gives the file that the configuration is kept in, and has certificates kept beside it; "" to keep nothing. A configuration holds the private keys of
+// listeners, so a directory that is not good enough for keys keeps neither.
+func keepIn(dir string, o *mtls.SourceOptions, registry prometheus.Registerer) string {
+	keys := ""
+	if dir != "" {
+		keys = filepath.Join(dir, "keys")
+	}
+	if err := keeper.Certificates(o, keys, registry); err != nil {
+		o.Log.Error(err, "neither configuration nor certificates will outlive a restart")
+		return ""
+	}
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, "configuration", "discovery.snapshot")
 }

@@ -19,106 +19,14 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/mtls"
-	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
 const (
 	hostname = "cart.shop.svc.cluster.local"
 	patience = 20 * time.Second // for things that take milliseconds
 )
-
-// plane is a control plane of one process: discovery and certificates, authenticated by tokens that are identities.
-type plane struct {
-	server  *xds.Server
-	signer  *ca.Signer
-	address string
-	root    string // file
-}
-
-func startPlane(t *testing.T) *plane {
-	t.Helper()
-	files, err := ca.SelfSigned("cluster.local")
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ca.NewSigner(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	caller := func(ctx context.Context) (mesh.Identity, error) {
-		token, cluster, err := xds.Credentials(ctx)
-		if err == nil && cluster != "west-1" {
-			err = fmt.Errorf("cluster %q", cluster)
-		}
-		if err != nil {
-			return mesh.Identity{}, err
-		}
-		return mesh.ParseIdentity(token)
-	}
-	p := &plane{signer: signer, root: filepath.Join(t.TempDir(), "root-cert.pem")}
-	p.server = xds.NewServer(xds.ServerOptions{Log: logr.Discard(), Authenticate: func(ctx context.Context) (xds.Caller, error) {
-		id, err := caller(ctx)
-		return xds.Caller{Namespace: id.Namespace, ServiceAccount: id.ServiceAccount}, err
-	}})
-	service := ca.NewService(ca.ServiceOptions{
-		Log: logr.Discard(), Signer: func() *ca.Signer { return signer },
-		Authorize: func(ctx context.Context, requested mesh.Identity) (mesh.Identity, error) {
-			id, err := caller(ctx)
-			if err == nil && !requested.IsZero() && requested != id {
-				err = errors.New("no impersonation")
-			}
-			return id, err
-		},
-	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.address = fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port) // a name: the serving certificate has no addresses
-	if err := os.WriteFile(p.root, []byte(signer.RootPEM()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- xds.Serve(ctx, l, ca.ServerConfig(func() *ca.Signer { return signer }, "localhost"), p.server, service)
-	}()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
-
-// source makes a holder of certificates for one identity, straight from the signer.
-func (p *plane) source(t *testing.T) *mtls.Source {
-	s := mtls.NewSource(direct{p.signer}, mtls.SourceOptions{})
-	t.Cleanup(s.Close)
-	return s
-}
-
-type direct struct{ signer *ca.Signer }
-
-func (d direct) Issue(_ context.Context, id mesh.Identity, csrPEM []byte) ([]string, error) {
-	return d.signer.Sign(id, csrPEM, time.Hour)
-}
-
-// freePort finds a port that nobody listens on now.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
-}
 
 // TestGatewayProcess runs everything of the command but its signal handling: discovery and a certificate from a real control plane,
 // a stream from a client of another network to an endpoint, and a drain.
@@ -132,23 +40,7 @@ func TestGatewayProcess(t *testing.T) {
 	}
 	// The endpoint is a workload on a loopback address of its own, whose HBONE port is the real one.
 	pod := netip.MustParseAddr("127.15.8.7")
-	endpoint, err := net.Listen("tcp", netip.AddrPortFrom(pod, mesh.HBONEPort).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer endpoint.Close()
-	go func() {
-		for {
-			nc, err := endpoint.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(nc, nc)
-				nc.Close()
-			}()
-		}
-	}()
+	echoAt(t, pod)
 
 	bind, readiness, metrics, admin := freePort(t), freePort(t), freePort(t), freePort(t)
 	o, err := parse([]string{
@@ -187,27 +79,9 @@ func TestGatewayProcess(t *testing.T) {
 		return code == 500 && strings.Contains(body, "configuration")
 	})
 
-	key := mesh.ServiceKey{Namespace: "shop", Hostname: hostname}
 	// told gives the configuration with a policy that lets in nobody to the service but one service account of its namespace.
-	told := func(account string) map[mesh.GatewayKey]*mesh.Gateway {
-		only := &mesh.Policy{Namespace: "shop", Name: "only", Scope: mesh.PolicyWorkloads, Rules: []mesh.PolicyRule{{Clauses: []mesh.PolicyClause{{
-			Matches: []mesh.PolicyMatch{{ServiceAccounts: []mesh.ServiceAccountMatch{{Namespace: "shop", ServiceAccount: account}}}},
-		}}}}}
-		return map[mesh.GatewayKey]*mesh.Gateway{o.gateway: {
-			Namespace: "edge", Name: "west", Network: "west", ServiceAccount: "west", Exports: []mesh.ServiceKey{key}, TrustDomains: []string{"cluster.local"},
-			Listeners:       []mesh.Listener{{Name: "mesh", Port: 15008, Bind: bind, Protocol: mesh.ListenerHBONE}},
-			ServicePolicies: []mesh.ServicePolicies{{Service: key, Policies: []*mesh.Policy{only}}},
-		}}
-	}
-	p.server.Update(mesh.Delta{
-		Gateways: told("till"),
-		Services: map[mesh.ServiceKey]*mesh.Service{key: {Namespace: "shop", Name: "cart", Hostname: hostname, Ports: []mesh.Port{{Service: 80, Target: 8080}}}},
-		Workloads: map[string]*mesh.Workload{"west-1//Pod/shop/cart-1": {
-			UID: "west-1//Pod/shop/cart-1", Name: "cart-1", Namespace: "shop", Addresses: []netip.Addr{pod}, Network: "west", Cluster: "west-1",
-			Tunnel: mesh.TunnelHBONE, TrustDomain: "cluster.local", ServiceAccount: "cart", Capacity: 1,
-			Services: map[mesh.ServiceKey][]mesh.Port{key: {{Service: 80, Target: 8080}}},
-		}},
-	})
+	told := func(account string) map[mesh.GatewayKey]*mesh.Gateway { return exporting(bind, account) }
+	p.server.Update(inTheShop(pod, told("till")))
 	p.server.SetReady()
 	until("it is ready", func() bool { code, _ := get(readiness, "/healthz/ready"); return code == 200 })
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/keeper"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
@@ -26,6 +27,8 @@ type options struct {
 	network    string
 	rootCert   string
 	token      string
+	state      string
+	stateAge   time.Duration
 	drain      time.Duration
 	settle     time.Duration
 	slowStart  time.Duration
@@ -56,6 +59,8 @@ func parse(args []string, env func(string) string) (options, error) {
 	f.StringVar(&serviceAccount, "service-account", env("SERVICE_ACCOUNT"), "own service account; the Gateway's name if not given (env SERVICE_ACCOUNT)")
 	f.StringVar(&o.rootCert, "root-cert", cmp.Or(env("ROOT_CERT"), "/var/run/secrets/istio/root-cert.pem"), "`file` with the roots that the controller is verified with; read for each connection (env ROOT_CERT)")
 	f.StringVar(&o.token, "token", cmp.Or(env("TOKEN"), "/var/run/secrets/tokens/istio-token"), "`file` with the service account token for the controller; read for each call (env TOKEN)")
+	f.StringVar(&o.state, "state-dir", env("STATE_DIR"), "`directory` of a tmpfs in which the configuration and certificates outlive a restart of the process; none to keep nothing (env STATE_DIR)")
+	f.DurationVar(&o.stateAge, "snapshot-max-age", keeper.DefaultMaxAge, "how long ago a controller must have confirmed what is restored")
 	f.DurationVar(&o.drain, "drain", 10*time.Minute, "how long running streams may go on after SIGTERM")
 	f.DurationVar(&o.settle, "settle", 5*time.Second, "how long to serve as before after SIGTERM, while readiness says no")
 	f.DurationVar(&o.slowStart, "slow-start", 30*time.Second, "how long an endpoint that is new takes to get its whole share of new streams; negative: it gets it at once")
@@ -92,6 +97,9 @@ func parse(args []string, env func(string) string) (options, error) {
 	}
 	if o.drain < 0 || o.settle < 0 {
 		return options{}, fmt.Errorf("--drain %s and --settle %s must not be negative", o.drain, o.settle)
+	}
+	if o.stateAge <= 0 {
+		return options{}, fmt.Errorf("--snapshot-max-age %s must be positive", o.stateAge)
 	}
 	o.pod, o.podIP, o.nodeName = env("POD_NAME"), env("INSTANCE_IP"), env("NODE_NAME")
 	return o, nil

@@ -29,6 +29,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/keeper"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
@@ -89,7 +90,7 @@ func parse(args []string) (flags, error) {
 		set.DurationVar(to, name, fallback, fmt.Sprintf("%s (environment: %s)", usage, env))
 	}
 	duration(&f.drain, "drain", "DRAIN", nodeproxy.DefaultDrain, "how long connections may go on after SIGTERM")
-	duration(&f.snapshotAge, "snapshot-max-age", "SNAPSHOT_MAX_AGE", nodeproxy.DefaultSnapshotAge, "how long ago a controller must have confirmed what is restored")
+	duration(&f.snapshotAge, "snapshot-max-age", "SNAPSHOT_MAX_AGE", keeper.DefaultMaxAge, "how long ago a controller must have confirmed what is restored")
 	text(&f.traces, "otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "", "collector that gets a span of each connection, http(s)://host:4317 (OTLP over gRPC); none to trace nothing")
 	ratio := 1.0
 	if text := os.Getenv("OTEL_TRACES_SAMPLER_ARG"); text != "" {
@@ -164,7 +165,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_restarts", Help: "Processes that crashed in this container before this one."}, restarts))
 
 	view := directory.NewLive()
-	keeper := nodeproxy.NewKeeper(nodeproxy.KeeperOptions{
+	kept := keeper.New(keeper.Options{
 		Log: log.WithName("snapshot"), Path: snapshot(f.state), Scope: xds.SnapshotScope{Cluster: f.cluster, Network: f.network}, MaxAge: f.snapshotAge,
 		View: view, Registerer: registry,
 	})
@@ -182,7 +183,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		Types: []xds.Type{xds.Addresses(), xds.Policies(), xds.Bundles()},
 		Apply: func(d mesh.Delta) error {
 			view.Apply(d)
-			keeper.Note(d)
+			kept.Note(d)
 			return certificates.Follow(d.Bundles)
 		},
 	}
@@ -192,7 +193,11 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 		return fmt.Errorf("certificate client: %w", err)
 	}
 	defer func() { _ = issuer.Close() }() // nothing of it is needed any more
-	certificates = mtls.NewSource(issuer, keeping(mtls.SourceOptions{Log: log.WithName("certificates")}, f.keys, registry))
+	source := mtls.SourceOptions{Log: log.WithName("certificates")}
+	if err := keeper.Certificates(&source, f.keys, registry); err != nil {
+		source.Log.Error(err, "certificates will not outlive a restart")
+	}
+	certificates = mtls.NewSource(issuer, source)
 	defer certificates.Close()
 
 	tracer, err := tracing.New(alive, tracing.Options{
@@ -207,14 +212,14 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	proxy, err := nodeproxy.New(nodeproxy.Options{
 		Log: log, AccessLog: log.WithName("access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
 		View: view, Certificates: certificates, Socket: f.socket, Nameservers: nodeproxy.Nameservers(f.resolv),
-		Drain: f.drain, Synced: keeper.Usable(), Keeper: keeper, Tracer: tracer, LocalityLabels: f.localities, Registerer: registry,
+		Drain: f.drain, Synced: kept.Usable(), Keeper: kept, Tracer: tracer, LocalityLabels: f.localities, Registerer: registry,
 	})
 	if err != nil {
 		return err
 	}
 	log.Info("starting", "cluster", f.cluster, "network", f.network, "node", f.node, "controller", f.controller)
 	discovery, admin := make(chan error, 1), make(chan error, 1)
-	go func() { discovery <- keeper.Follow(alive, client) }()
+	go func() { discovery <- kept.Follow(alive, client) }()
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	go func() {
@@ -224,7 +229,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	}()
 	// Pods are taken over only once the mesh is known: until then an older proxy serves them better.
 	select {
-	case <-keeper.Usable():
+	case <-kept.Usable():
 	case <-serving.Done():
 	}
 	if serving.Err() == nil {
@@ -243,24 +248,6 @@ func snapshot(dir string) string {
 		return ""
 	}
 	return filepath.Join(dir, "discovery.snapshot")
-}
-
-// keeping lets certificates outlive the process, if there is a directory for them that is good enough. It works without.
-func keeping(o mtls.SourceOptions, dir string, registry prometheus.Registerer) mtls.SourceOptions {
-	restored := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "isthmus_kept_certificates_total", Help: "Certificates of an earlier process that were found, and whether they could be used."}, []string{"used"})
-	registry.MustRegister(restored)
-	if dir == "" {
-		return o
-	}
-	vault, err := mtls.OpenVault(dir)
-	if err != nil {
-		o.Log.Error(err, "certificates will not outlive a restart")
-		return o
-	}
-	o.Vault = vault
-	o.OnKept = func(err error) { restored.WithLabelValues(strconv.FormatBool(err == nil)).Inc() }
-	return o
 }
 
 // roots reads the file anew each time, because roots rotate.

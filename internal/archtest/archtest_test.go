@@ -51,6 +51,7 @@ var rules = []rule{
 	{pkg: "internal/xds", mayUse: []string{"internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the wire between the planes"},
 	{pkg: "internal/ca", mayUse: []string{"internal/mesh", "internal/xds/pb"}, mayNotReach: both(kubernetes, http2), why: "signs for whom it is told to; who may ask is decided in controllers"},
 	{pkg: "internal/reach", mayUse: []string{"internal/directory", "internal/hbone", "internal/inner", "internal/mesh", "internal/mtls", "internal/relay"}, mayNotReach: both(kubernetes, grpc, http2), why: "from here to an endpoint, for node proxies and gateways alike"},
+	{pkg: "internal/keeper", mayUse: []string{"internal/directory", "internal/mesh", "internal/mtls", "internal/xds"}, mayNotReach: both(kubernetes, grpc, http2), why: "what is known outlives a restart, for node proxies and gateways alike"},
 	{pkg: "internal/zds", mayNotReach: both(kubernetes, http2), why: "the wire between agent and node proxy"},
 	{pkg: "internal/dns", mayUse: []string{"internal/mesh", "internal/directory"}, mayNotReach: both(kubernetes, grpc, http2), why: "answers from the directory, used by nodeproxy only"},
 	{pkg: "internal/archtest", why: "a test"},
@@ -59,7 +60,7 @@ var rules = []rule{
 
 	{pkg: "controllers", mayUse: []string{"internal/translate", "internal/world", "internal/xds", "internal/ca", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(http2), why: "the control plane never imports a tunnel"},
 	{pkg: "gateway", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
-	{pkg: "nodeproxy", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
+	{pkg: "nodeproxy", mayUse: []string{"internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/keeper", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
 	{pkg: "nodeproxy/agent", mayUse: []string{"internal/zds"}, mayNotReach: both(http2), why: "its own process, which outlives the proxy's upgrades; it reads pods, so it may use client-go"},
 
 	{pkg: "lab", why: "machines for tests; knows nothing of the product"},

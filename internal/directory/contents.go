@@ -20,3 +20,6 @@ func (v *View) Policies() iter.Seq[*mesh.Policy] { return values(v.policies) }
 func values[K comparable, V any](x index[K, V]) iter.Seq[V] {
 	return func(yield func(V) bool) { x.each(func(_ K, v V) bool { return yield(v) }) }
 }
+
+// Gateways are all configurations of gateways, in no order.
+func (v *View) Gateways() iter.Seq[*mesh.Gateway] { return values(v.gateways) }

@@ -55,6 +55,8 @@ type Contents struct {
 	Services  iter.Seq[*mesh.Service]
 	Policies  iter.Seq[*mesh.Policy]
 	Bundles   iter.Seq[*mesh.Bundle]
+	// Gateways hold the private keys of their listeners: a snapshot of one belongs in memory.
+	Gateways iter.Seq[*mesh.Gateway]
 }
 
 // writeSnapshot writes a snapshot of what v gives.
@@ -65,6 +67,7 @@ func writeSnapshot(to io.Writer, head snapshotHead, v Contents) error {
 	writeAll(&s, addressURL, v.Services, serviceEntry)
 	writeAll(&s, authorizationURL, v.Policies, policyEntry)
 	writeAll(&s, bundleURL, v.Bundles, bundleEntry)
+	writeAll(&s, gatewayURL, v.Gateways, gatewayEntry)
 	s.message(&response{nonce: snapshotEnd})
 	if s.err != nil {
 		return s.err

@@ -23,7 +23,7 @@ import (
 var here = SnapshotScope{Cluster: "east", Network: "net-1"}
 
 func contentsOf(s mesh.Snapshot) Contents {
-	return Contents{maps.Values(s.Workloads), maps.Values(s.Services), maps.Values(s.Policies), maps.Values(s.Bundles)}
+	return Contents{maps.Values(s.Workloads), maps.Values(s.Services), maps.Values(s.Policies), maps.Values(s.Bundles), maps.Values(s.Gateways)}
 }
 
 // trusting is world() and a bundle.
@@ -117,6 +117,32 @@ func TestRestore(t *testing.T) {
 		if len(d.Services) > 0 || len(d.Workloads) > 2 || len(d.Bundles) > 0 {
 			t.Errorf("told again: %v", d)
 		}
+	}
+}
+
+// TestRestoreGateway starts a gateway's client from a snapshot: it has its configuration at once, and is not told it again.
+func TestRestoreGateway(t *testing.T) {
+	want := trusting()
+	g := sampleGateway()
+	want.Gateways[g.Key()] = g
+	path := saved(t, want)
+	delete(want.Policies, samplePolicy().Key()) // no gateway asks for these
+	s := ready(t, ServerOptions{})
+	server := start(t, "", s)
+	s.Update(everything(want))
+	m := newMirror()
+	o := clientOptions(t, server.addr, m)
+	o.Types = []Type{Addresses(), Gateway(g.Key()), Bundles()}
+	c := NewClient(o)
+	if got, err := c.Restore(path, here, time.Hour); err != nil || got.Resources != 5 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	m.await(t, want)
+	before := m.count()
+	run(t, c)
+	awaitSynced(t, c)
+	if n := m.count(); n != before {
+		t.Errorf("told again: %v", m.deltas[before:])
 	}
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+// Package keeper keeps what a proxy knows of discovery over a restart of its process, for node proxies and gateways alike.
+package keeper
 
 import (
 	"context"
@@ -22,8 +23,8 @@ import (
 )
 
 const (
-	// DefaultSnapshotAge is how old a snapshot may be: a day, after which no certificate from then is valid any more.
-	DefaultSnapshotAge = 24 * time.Hour
+	// DefaultMaxAge is how old a snapshot may be: a day, after which no certificate from then is valid any more.
+	DefaultMaxAge = 24 * time.Hour
 
 	// snapshotMoment is how long a controller has to say its first word before a snapshot is taken instead. A stream is open after a few round trips; a
 	// pod that crashed is to be served again within two seconds.
@@ -40,13 +41,13 @@ const (
 	snapshotConfirm = time.Minute
 )
 
-// KeeperOptions say what is kept where. Log, Scope and View must be set.
-type KeeperOptions struct {
+// Options say what is kept where. Log, Scope and View must be set.
+type Options struct {
 	Log logr.Logger
 	// Path is the file; empty keeps nothing.
 	Path  string
 	Scope xds.SnapshotScope
-	// MaxAge is how old a snapshot may be that is restored; 0 means DefaultSnapshotAge.
+	// MaxAge is how old a snapshot may be that is restored; 0 means DefaultMaxAge.
 	MaxAge time.Duration
 	View   *directory.Live
 	// Registerer takes the metrics; nil keeps them to ourselves.
@@ -55,7 +56,7 @@ type KeeperOptions struct {
 
 // Keeper keeps what is known of discovery over a restart of the process. Where a controller answers, what was kept is not looked at.
 type Keeper struct {
-	o       KeeperOptions
+	o       Options
 	started time.Time
 	usable  chan struct{}
 	changed chan struct{} // holds a token while something is not written
@@ -71,10 +72,10 @@ type Keeper struct {
 	size             prometheus.Gauge
 }
 
-// NewKeeper makes a keeper that has done nothing yet.
-func NewKeeper(o KeeperOptions) *Keeper {
+// New makes a keeper that has done nothing yet.
+func New(o Options) *Keeper {
 	if o.MaxAge == 0 {
-		o.MaxAge = DefaultSnapshotAge
+		o.MaxAge = DefaultMaxAge
 	}
 	k := &Keeper{
 		o: o, started: time.Now(), usable: make(chan struct{}), changed: make(chan struct{}, 1), bundles: map[string]*mesh.Bundle{},
@@ -314,6 +315,6 @@ func (k *Keeper) save() (int64, error) {
 	k.mu.Unlock()
 	v := k.o.View.Load()
 	return xds.SaveSnapshot(k.o.Path, k.o.Scope, xds.Contents{
-		Workloads: v.Workloads(), Services: v.Services(), Policies: v.Policies(), Bundles: maps.Values(bundles),
+		Workloads: v.Workloads(), Services: v.Services(), Policies: v.Policies(), Bundles: maps.Values(bundles), Gateways: v.Gateways(),
 	})
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodeproxy
+package keeper
 
 import (
 	"context"
@@ -24,7 +24,7 @@ import (
 func newTestKeeper(t *testing.T) (*Keeper, *directory.Live) {
 	t.Helper()
 	view := directory.NewLive()
-	return NewKeeper(KeeperOptions{
+	return New(Options{
 		Log: logr.Discard(), Path: filepath.Join(t.TempDir(), "made", "discovery"), Scope: xds.SnapshotScope{Cluster: "east", Network: "net"}, View: view,
 	}), view
 }
@@ -143,7 +143,7 @@ func TestKeeperRestores(t *testing.T) {
 		v = directory.NewLive()
 		o := former.o
 		o.Path, o.View = path, v
-		k = NewKeeper(o)
+		k = New(o)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
