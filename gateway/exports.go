@@ -18,7 +18,10 @@ import (
 
 // config is one generation of the gateway's configuration, indexed for lookups. It is never changed.
 type config struct {
-	gateway *mesh.Gateway
+	gateway *mesh.Gateway // with what left it, see partings
+	told    *mesh.Gateway // as it was told
+	// late are services that left the waypoint so long ago that no new stream is for them.
+	late    map[mesh.ServiceKey]struct{}
 	network string
 	own     string // trust domain
 	// canonical gives the trust domain that one is another name of, or itself.
@@ -35,6 +38,7 @@ type config struct {
 func newConfig(g *mesh.Gateway, network, own string) *config {
 	c := &config{
 		gateway:    g,
+		told:       g,
 		network:    network,
 		own:        own,
 		canonical:  func(trustDomain string) string { return trustDomain },
@@ -149,7 +153,7 @@ func (c *config) vip(service *mesh.Service, asked netip.Addr) netip.Addr {
 func (c *config) service(v *directory.View, asked hbone.Authority, namespace string) *mesh.Service {
 	if !asked.IP.IsValid() {
 		key, ok := c.byHostname[strings.ToLower(asked.Hostname)]
-		if !ok {
+		if _, late := c.late[key]; !ok || late {
 			return nil
 		}
 		return v.Service(key)
@@ -158,7 +162,8 @@ func (c *config) service(v *directory.View, asked hbone.Authority, namespace str
 	if service == nil {
 		return nil
 	}
-	if _, ok := c.exported[service.Key()]; !ok {
+	_, ok := c.exported[service.Key()]
+	if _, late := c.late[service.Key()]; !ok || late {
 		return nil
 	}
 	return service
@@ -224,4 +229,10 @@ func (c *config) waypoint(v *directory.View, at *mesh.GatewayAddress) *mesh.Serv
 		return v.Service(at.Hostname)
 	}
 	return v.ServiceAt(at.Addr.Network, at.Addr.Addr, "")
+}
+
+// left says whether a service is not behind the waypoint any more, although it still is served.
+func (c *config) left(key mesh.ServiceKey) bool {
+	_, behind := slices.BinarySearchFunc(c.told.Fronts, key, mesh.CompareServiceKeys)
+	return !behind
 }

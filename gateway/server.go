@@ -3,6 +3,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -53,7 +54,9 @@ type Options struct {
 	// Settle is how long a gateway that is told to end goes on as before, so that those who send it connections learn that it is
 	// not ready any more. Drain is how long running streams may then go on.
 	Settle, Drain time.Duration
-	Metrics       prometheus.Registerer
+	// Parting is how long a service that left a waypoint is served to those who have not heard of it; 0: a minute. What runs then goes on for Drain.
+	Parting time.Duration
+	Metrics prometheus.Registerer
 	// Tracer makes a span of each stream and each request; nil: none.
 	Tracer *tracing.Tracer
 
@@ -74,6 +77,7 @@ type Server struct {
 	metrics *metrics
 
 	config      atomic.Pointer[config]           // written by Run
+	partings    partings                         // owned by Run
 	backends    atomic.Pointer[backendtls.Table] // written by Run
 	balancer    *balancer
 	handshakes  *quota[netip.Addr]
@@ -126,6 +130,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Parting = cmp.Or(o.Parting, defaultParting)
 	o.Limits = o.Limits.withDefaults()
 	s := &Server{
 		o:           o,
@@ -138,6 +143,7 @@ func NewServer(o Options) (*Server, error) {
 		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),
 		services:    newQuota[mesh.ServiceKey](o.Limits.Streams, o.Limits.StreamsPerService),
 		streams:     newStreams(),
+		partings:    partings{},
 		listeners:   map[uint16]*listener{},
 		webPorts:    map[uint16]*webPort{},
 		streamPorts: map[uint16]*streamPort{},
@@ -184,9 +190,14 @@ func (s *Server) Run(ctx context.Context) {
 		if s.retryIn > 0 {
 			retry = time.After(s.retryIn)
 		}
+		var parting <-chan time.Time
+		if in, some := s.partings.next(s.o.Now(), s.o.Parting, s.lasting()); some {
+			parting = time.After(in)
+		}
 		select {
 		case <-view.Superseded():
 		case <-retry:
+		case <-parting:
 		case <-told:
 			s.draining.Store(true)
 			s.o.Log.Info("draining", "settle", s.o.Settle.String(), "drain", s.o.Drain.String(), "streams", s.streamQuota.used())
@@ -203,11 +214,18 @@ func (s *Server) follow(view *directory.View) {
 	s.balancer.sweep(func(uid string) bool { return view.Workload(uid) != nil })
 	g := view.Gateway(s.o.Gateway)
 	before := s.config.Load()
-	changed := g != nil && (before == nil || before.gateway != g)
-	if changed {
-		c := newConfig(g, s.o.Network, s.o.Identity.TrustDomain)
+	if g == nil && before != nil {
+		g = before.told // it keeps what it had
+	}
+	changed := g != nil && (before == nil || before.told != g)
+	if changed && before != nil {
+		s.partings.note(before.told, g, s.o.Now())
+	}
+	if s.part(before) || changed {
+		c := newConfig(s.partings.with(g), s.o.Network, s.o.Identity.TrustDomain)
+		c.told, c.late = g, s.partings.late(s.o.Now(), s.o.Parting)
 		c.canonical = s.o.Source.Canonical
-		s.secureBackends(g)
+		s.secureBackends(c.gateway)
 		s.config.Store(c)
 		s.rejudge(c)
 		s.web.Rejudge()
@@ -219,6 +237,16 @@ func (s *Server) follow(view *directory.View) {
 	if changed || s.retryIn > 0 {
 		s.bind(s.config.Load().gateway.Listeners)
 	}
+}
+
+// lasting is how long what runs to a service that left may go on.
+func (s *Server) lasting() time.Duration { return max(s.o.Parting, s.o.Drain) }
+
+// part says whether the time of a service that left is over: for new streams, or for all.
+func (s *Server) part(before *config) bool {
+	now := s.o.Now()
+	gone := s.partings.forget(now, s.lasting())
+	return gone || before != nil && len(s.partings.late(now, s.o.Parting)) != len(before.late)
 }
 
 // bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes between HBONE,

@@ -81,7 +81,7 @@ func (s *streams) due(by *config) map[*stream]target {
 func (s *Server) rejudge(c *config) {
 	for st, t := range s.streams.due(c) {
 		refusal := s.authorize(c, st, t)
-		if c.isWaypoint() && !c.behind(s.live.Load(), t) {
+		if c.isWaypoint() && !c.serves(t) {
 			refusal = &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, fmt.Errorf("%s", t.key())} // whose policies are not known here any more
 		}
 		if refusal != nil {

@@ -43,11 +43,11 @@ func (c *config) workloadBehind(v workloads, at netip.Addr) *mesh.Workload {
 	return w
 }
 
-// behind says whether a target that was let in to is still behind the waypoint.
-func (c *config) behind(v workloads, t target) bool {
-	if t.workload != nil {
-		w := c.workloadBehind(v, t.vip)
-		return w != nil && w.UID == t.workload.UID
+// serves says whether a target that was let in to is still served. A workload is, wherever its traffic goes by now: what judges it are the policies of the waypoint
+// itself.
+func (c *config) serves(t target) bool {
+	if t.service == nil {
+		return true
 	}
 	_, served := c.exported[t.key()]
 	return served
@@ -213,6 +213,7 @@ func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayht
 			c := s.config.Load()
 			return c.table(key, t.port, c.namespaceOf(peer))
 		},
+		Left: func() bool { return s.config.Load().left(key) },
 		Admit: func() error {
 			c := s.config.Load()
 			if _, served := c.exported[key]; !served {

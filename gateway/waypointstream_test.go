@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -61,42 +62,52 @@ func TestWaypointJudgesBytesThatRun(t *testing.T) {
 	}
 }
 
-// Bytes to a workload that is behind the waypoint by itself end when a policy turns against them, or when it is behind it no more; and they count as its own.
+// Bytes to a workload that is behind the waypoint by itself end when a policy turns against them, not when it is behind it no more; and they count as its own.
 func TestWaypointJudgesBytesToWorkloads(t *testing.T) {
 	front := mesh.ServiceKey{Namespace: "edge", Hostname: "west.edge.svc.cluster.local"}
-	for name, turn := range map[string]func(*scene, *mesh.Workload){
-		"a policy": func(s *scene, _ *mesh.Workload) {
-			s.configure(waypointOf(func(g *mesh.Gateway) { g.Policies = []*mesh.Policy{policyOn("thief", mesh.Allow, principal(thiefID))} }))
-		},
-		"another waypoint": func(s *scene, w *mesh.Workload) {
-			moved := *w
-			moved.Waypoint = nil
-			s.add(&moved)
-			s.configure(waypointOf(nil))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newScene(t, func(o *Options) { o.Limits.StreamsPerService = 1 })
-			echo := func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }
-			pods := []*mesh.Workload{s.podServing(1, echo), s.podServing(2, echo)}
-			for _, w := range pods {
-				w.Waypoint = &mesh.GatewayAddress{Hostname: front, Port: 15008}
-			}
-			s.add(pods...)
-			s.configure(waypointOf(nil))
-			var streams []*hbone.Stream
-			for _, to := range []string{"10.0.0.1:8080", "10.0.0.2:8080"} { // each has a place of its own
-				streams = append(streams, s.beginBytesTo(to, clientID))
-			}
-			if status, reason := s.refusal(s.outer(15008, clientID), "10.0.0.1:8080", nil); status != 503 || Reason(reason) != ReasonServiceOverload {
-				t.Errorf("one too many is answered %d %s", status, reason)
-			}
-			turn(s, pods[0])
-			if n, err := streams[0].Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, io.EOF) {
-				t.Errorf("read %d bytes, %v", n, err)
-			}
-		})
+	s := newScene(t, func(o *Options) { o.Limits.StreamsPerService = 1 })
+	echo := func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }
+	pods := []*mesh.Workload{s.podServing(1, echo), s.podServing(2, echo)}
+	for _, w := range pods {
+		w.Waypoint = &mesh.GatewayAddress{Hostname: front, Port: 15008}
 	}
+	s.add(pods...)
+	s.configure(waypointOf(nil))
+	var streams []*hbone.Stream
+	for _, to := range []string{"10.0.0.1:8080", "10.0.0.2:8080"} { // each has a place of its own
+		streams = append(streams, s.beginBytesTo(to, clientID))
+	}
+	if status, reason := s.refusal(s.outer(15008, clientID), "10.0.0.1:8080", nil); status != 503 || Reason(reason) != ReasonServiceOverload {
+		t.Errorf("one too many is answered %d %s", status, reason)
+	}
+	moved := *pods[0]
+	moved.Waypoint = nil
+	s.add(&moved)
+	s.configure(waypointOf(nil))
+	if err := says(streams[0], "still"); err != nil {
+		t.Errorf("to a workload that left its waypoint: %v", err)
+	}
+	s.configure(waypointOf(func(g *mesh.Gateway) { g.Policies = []*mesh.Policy{policyOn("thief", mesh.Allow, principal(thiefID))} }))
+	if !cut(streams[0]) {
+		t.Error("a policy that turned against it did not end it")
+	}
+}
+
+// says has an echo say a word.
+func says(stream *hbone.Stream, word string) error {
+	_ = stream.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(stream, word); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(stream, make([]byte, len(word)))
+	return err
+}
+
+// cut waits for a stream's end, and says whether it was none in order.
+func cut(stream *hbone.Stream) bool {
+	_ = stream.SetDeadline(time.Now().Add(patience))
+	n, err := stream.Read(make([]byte, 1))
+	return n == 0 && err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // A side that breaks is not taken for one that ends, by the other one: half of what was sent must not look whole.

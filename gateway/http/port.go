@@ -133,7 +133,7 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else { // each stream has a deadline of its own
 		a.watch = newWatch(s.o.Limits.StallTime, func() { _ = a.control.SetWriteDeadline(time.Unix(1, 0)) })
 	}
-	if r.Header.Get("Upgrade") == "" && p.leaving.on() {
+	if r.Header.Get("Upgrade") == "" && (p.leaving.on() || t.visit.left()) {
 		farewell(w.Header())
 	}
 	s.metrics.running.Inc()

@@ -22,10 +22,14 @@ type Visit struct {
 	LocalOnly bool
 	// Table gives what routes a request by the configuration of now.
 	Table func() *Table
+	// Left, if there is one, says whether the service is not behind the waypoint any more. Clients are told then, by each answer, to come by a new connection, which goes elsewhere.
+	Left func() bool
 	// Admit decides whether the peer may ask anything of the service, AdmitTo of another one that a rule leads to; their errors are the reasons why not.
 	Admit   func() error
 	AdmitTo func(service mesh.ServiceKey, port uint16) error
 }
+
+func (v *Visit) left() bool { return v != nil && v.Left != nil && v.Left() }
 
 type visitKey struct{}
 

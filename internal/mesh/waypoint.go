@@ -44,3 +44,26 @@ func (g *Gateway) RoutesFor(service ServiceKey, port uint16, namespace string) (
 	}
 	return ServiceRoutes{}, false
 }
+
+// ReachedBy are the services that routes lead to, mirrors included.
+func ReachedBy(all []ServiceRoutes) map[ServiceKey]struct{} {
+	out := map[ServiceKey]struct{}{}
+	for _, of := range all {
+		for _, route := range of.Routes {
+			for i := range route.Rules {
+				rule := &route.Rules[i]
+				filters := []*HTTPFilters{&rule.Filters}
+				for j := range rule.Backends {
+					out[rule.Backends[j].Service] = struct{}{}
+					filters = append(filters, &rule.Backends[j].Filters)
+				}
+				for _, f := range filters {
+					for j := range f.Mirrors {
+						out[f.Mirrors[j].Backend.Service] = struct{}{}
+					}
+				}
+			}
+		}
+	}
+	return out
+}

@@ -22,34 +22,11 @@ func (x *index) toldWaypoint(out *mesh.Gateway, g *world.Gateway) {
 	if judged == nil {
 		judged = set[serviceName]{}
 	}
-	for to := range reachedBy(out.ServiceRoutes) {
+	for to := range mesh.ReachedBy(out.ServiceRoutes) {
 		if n, ok := x.nameOfHost(world.Key{Namespace: to.Namespace, Name: to.Hostname}); ok {
 			judged.add(n)
 		}
 	}
 	// Its own are looked up: there may be a waypoint in every namespace, so none may cost what all namespaces' policies do.
 	out.ServicePolicies = x.servicePolicies(maps.Keys(judged), func(serviceName, *world.Service) bool { return true })
-}
-
-// reachedBy are the services that routes lead to.
-func reachedBy(all []mesh.ServiceRoutes) set[mesh.ServiceKey] {
-	out := set[mesh.ServiceKey]{}
-	for _, of := range all {
-		for _, route := range of.Routes {
-			for i := range route.Rules {
-				rule := &route.Rules[i]
-				filters := []*mesh.HTTPFilters{&rule.Filters}
-				for j := range rule.Backends {
-					out.add(rule.Backends[j].Service)
-					filters = append(filters, &rule.Backends[j].Filters)
-				}
-				for _, f := range filters {
-					for j := range f.Mirrors {
-						out.add(f.Mirrors[j].Backend.Service)
-					}
-				}
-			}
-		}
-	}
-	return out
 }
