@@ -5,6 +5,7 @@ package gateway
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -116,21 +117,26 @@ func (a standing) before(b standing) bool {
 }
 
 // begin picks one of the candidates that was not tried, counts a stream on it, and gives its opaque id. It answers false when
-// all were tried. Every begin is followed by one end. A first attempt takes no heed of who is left out if so little is left that it would have to carry what was
-// meant for all (directory.Panics).
+// all were tried. Every begin is followed by one end. Of whom a first attempt takes heed that is left out, directory.Heed says.
 func (b *balancer) begin(a attempt) (candidate, string, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now, last := b.now(), b.last[a.service]
 	b.turns++
-	total, left := uint64(0), uint64(0)
+	total := uint64(0)
 	for _, c := range a.candidates {
 		total += uint64(c.capacity)
-		if !b.out(a, c.uid, now) {
-			left += uint64(c.capacity)
+	}
+	most, heedless := math.MaxInt, false
+	if len(a.tried) == 0 {
+		rank, heed := directory.Heed(len(a.candidates), func(i int) (int, uint64, bool) {
+			c := &a.candidates[i]
+			return c.rank, uint64(c.capacity), b.out(a, c.uid, now)
+		})
+		if most, heedless = rank, !heed; heedless {
+			most = math.MaxInt
 		}
 	}
-	heedless := len(a.tried) == 0 && directory.Panics(left, total)
 	var pick candidate
 	var best *endpointState
 	var bestStands standing
@@ -140,7 +146,7 @@ func (b *balancer) begin(a attempt) (candidate, string, bool) {
 			continue
 		}
 		out := b.out(a, c.uid, now)
-		stands := standing{ejected: out && !heedless, rank: c.rank}
+		stands := standing{ejected: out && !heedless || c.rank > most, rank: c.rank}
 		// Whoever names endpoints to avoid spreads over them by itself, and shall find the new ones.
 		stands.starved = !out && b.starved(s, now, uint64(c.capacity), total) && len(a.avoid) == 0
 		_, stands.avoided = a.avoid[s.id]

@@ -218,22 +218,29 @@ func TestBalancerPanicsByCapacity(t *testing.T) {
 		distrusted int // the same, for TLS
 		again      bool
 		picks      int // how many different ones
+		near       int // the first so many are nearer than the others
 	}{
-		{"half of ten", slices.Repeat([]uint32{1}, 10), 5, 0, false, 5},
-		{"eight of ten", slices.Repeat([]uint32{1}, 10), 8, 0, false, 2},
-		{"nine of ten", slices.Repeat([]uint32{1}, 10), 9, 0, false, 10},
-		{"nine of ten, again", slices.Repeat([]uint32{1}, 10), 9, 0, true, 1},
-		{"nine of ten for their TLS", slices.Repeat([]uint32{1}, 10), 0, 9, false, 10},
-		{"eight of ten for their TLS", slices.Repeat([]uint32{1}, 10), 0, 8, false, 2},
-		{"the large one", []uint32{9, 1, 1}, 1, 0, false, 3},
-		{"the small ones", []uint32{1, 1, 9}, 2, 0, false, 1},
-		{"all", []uint32{1, 1, 1}, 3, 0, false, 3},
+		{"half of ten", slices.Repeat([]uint32{1}, 10), 5, 0, false, 5, 0},
+		{"eight of ten", slices.Repeat([]uint32{1}, 10), 8, 0, false, 2, 0},
+		{"nine of ten", slices.Repeat([]uint32{1}, 10), 9, 0, false, 10, 0},
+		{"nine of ten, again", slices.Repeat([]uint32{1}, 10), 9, 0, true, 1, 0},
+		{"nine of ten for their TLS", slices.Repeat([]uint32{1}, 10), 0, 9, false, 10, 0},
+		{"eight of ten for their TLS", slices.Repeat([]uint32{1}, 10), 0, 8, false, 2, 0},
+		{"the large one", []uint32{9, 1, 1}, 1, 0, false, 3, 0},
+		{"the small ones", []uint32{1, 1, 9}, 2, 0, false, 1, 0},
+		{"all", []uint32{1, 1, 1}, 3, 0, false, 3, 0},
+		{"the nine near ones", slices.Repeat([]uint32{1}, 10), 9, 0, false, 1, 9},
+		{"eight of the nine near ones", slices.Repeat([]uint32{1}, 10), 8, 0, false, 1, 9},
+		{"seven of the nine near ones", slices.Repeat([]uint32{1}, 10), 7, 0, false, 2, 9},
 	} {
 		now := time.Unix(1000, 0)
 		b := newBalancer(func() time.Time { return now })
 		a := attempt{network: "west", service: cartKey, distrusted: map[string]struct{}{}}
 		for i, capacity := range tc.capacities {
 			a.candidates = append(a.candidates, candidate{uid: fmt.Sprintf("pod-%02d", i), capacity: capacity})
+			if i < tc.near {
+				a.candidates[i].rank = 1
+			}
 		}
 		if _, _, ok := b.begin(a); !ok { // all are known
 			t.Fatal(tc.name)

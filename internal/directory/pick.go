@@ -3,6 +3,7 @@
 package directory
 
 import (
+	"math"
 	"net/netip"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -21,21 +22,13 @@ type Want struct {
 	// Avoid are endpoints that must not be picked, because they were tried and failed.
 	Avoid Out
 	// Ejected are endpoints that should not be picked, because they failed others lately. They are picked all the same if nothing else is usable, and those that are named
-	// by themselves, not by their gateway, also by a connection's first attempt (Avoid is empty) if those that are left are too few: see Panics.
+	// by themselves, not by their gateway, also by a connection's first attempt (Avoid is empty) if those that are left are too few: see Heed.
 	Ejected Out
 	// LocalOnly leaves out endpoints behind other networks' gateways.
 	LocalOnly bool
 	// Random gives a number in [0, n).
 	Random func(n uint64) uint64
 }
-
-// panicShare is the share of a service's capacity, as one in so much, that must be left before ejection counts. A fifth lets a service of five lose four; with more
-// than that, so many failures rather are ours, or the network's, than theirs.
-const panicShare = 5
-
-// Panics says whether what is left of a service's capacity is so little that those who are passed over are to be used all the same: the others would have to carry what was
-// meant for all. One endpoint that stands for nine pods counts nine times.
-func Panics(left, all uint64) bool { return left*panicShare < all }
 
 // Out names endpoints that are passed over: by UID, and all that are behind a gateway.
 type Out struct {
@@ -82,8 +75,9 @@ func (e Endpoint) Remote(network string) bool { return e.Workload.Network != net
 // capacity. It answers false if there is none; Why says more then. It does not allocate.
 func Pick(v *View, want Want) (Endpoint, bool) {
 	all := v.Endpoints(want.Service.Key())
-	want.Ejected = want.ejected(all)
 	usable := 0
+	ejected, most := want.ejected(all)
+	want.Ejected = ejected
 	best, total, count := -1, uint64(0), 0
 	for _, w := range all {
 		if _, miss := want.usable(w); miss != Usable {
@@ -94,7 +88,7 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 			continue
 		}
 		usable++
-		if want.Ejected.has(w) || rank < best {
+		if want.Ejected.has(w) || rank < best || rank > most {
 			continue
 		}
 		if rank > best {
@@ -128,34 +122,37 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 	return Endpoint{}, false
 }
 
-// ejected gives which of want.Ejected are to be passed over indeed: nobody, if nobody else is left, and gateways alone, if too little of the rest is. What is behind a gateway that is
-// down is not weighed at all: it failed by one cause, not by many, and connections that were sent there all the same would only come back later, for it is asked all the time
-// whether it is back.
-func (want *Want) ejected(all []*mesh.Workload) Out {
+// ejected gives which of want.Ejected are to be passed over indeed: nobody, if nobody else is left, and gateways alone, if too little of the rest is. What ranks higher than most is not to be
+// picked either: too little of it is left. What is behind a gateway that is down is not weighed at all: it failed by one cause, not by many, and connections that were sent there all the
+// same would only come back later, for it is asked all the time whether it is back.
+func (want *Want) ejected(all []*mesh.Workload) (out Out, most int) {
 	if want.Ejected.Empty() {
-		return Out{}
+		return Out{}, math.MaxInt
 	}
-	var stay, count, left, weight uint64 // how many stay and how many there are, and the same weighed
+	stay := false
 	for _, w := range all {
-		if _, miss := want.usable(w); miss != Usable || want.rank(w) < 0 || want.Ejected.behind(w) {
-			continue
+		if _, miss := want.usable(w); miss == Usable && want.rank(w) >= 0 && !want.Ejected.has(w) {
+			stay = true
+			break
 		}
-		count, weight = count+1, weight+uint64(w.Capacity)
-		if !want.Ejected.has(w) {
-			stay, left = stay+1, left+uint64(w.Capacity)
-		}
-	}
-	if weight == 0 {
-		left, weight = stay, count // as they are picked
 	}
 	switch {
-	case stay == 0:
-		return Out{}
-	case want.Avoid.Empty() && Panics(left, weight):
-		return Out{Gateways: want.Ejected.Gateways}
-	default:
-		return want.Ejected
+	case !stay:
+		return Out{}, math.MaxInt
+	case !want.Avoid.Empty():
+		return want.Ejected, math.MaxInt
 	}
+	most, heed := Heed(len(all), func(i int) (rank int, capacity uint64, out bool) {
+		w := all[i]
+		if _, miss := want.usable(w); miss != Usable || want.Ejected.behind(w) {
+			return -1, 0, false
+		}
+		return want.rank(w), uint64(w.Capacity), want.Ejected.has(w)
+	})
+	if !heed {
+		return Out{Gateways: want.Ejected.Gateways}, math.MaxInt
+	}
+	return want.Ejected, most
 }
 
 // Miss is why an endpoint is not usable.

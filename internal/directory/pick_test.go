@@ -128,6 +128,74 @@ func TestPickPanicsByCapacity(t *testing.T) {
 	}
 }
 
+// In what order a service that wants to be near fails over: a rank of which too little is left passes on to the next one, also if that is much smaller.
+func TestPickFailsOverInOrder(t *testing.T) {
+	locals := func(from, to int) (names string) {
+		for i := from; i < to; i++ {
+			names += " l" + strconv.Itoa(i)
+		}
+		return strings.TrimSpace(names)
+	}
+	for _, tc := range []struct {
+		name    string
+		ejected string // of nine local ones, one in another network of the same region, and one far away, by themselves
+		down    string // gateways
+		again   bool
+		picks   string
+	}{
+		{"all is well", "", "", false, locals(0, 9)},
+		{"some fail here", locals(0, 7), "", false, locals(7, 9)},
+		{"most fail here", locals(0, 8), "", false, "near"},
+		{"most fail here, again", locals(0, 8), "", true, "l8"},
+		{"all fail here", locals(0, 9), "", false, "near"},
+		{"all fail here, again", locals(0, 9), "", true, "near"},
+		{"all fail here, and the near one does", locals(0, 9) + " near", "", false, "far"},
+		{"all fail here, and the near gateway is down", locals(0, 9), "near", false, "far"},
+		{"most fail here, and the others are down", locals(0, 8), "near far", false, locals(0, 9)},
+		{"most fail here, and the others do", locals(0, 8) + " near far", "", false, locals(0, 9)},
+		{"all fail", locals(0, 9) + " near far", "", false, locals(0, 9)},
+		{"the gateways are down", "", "near far", false, locals(0, 9)},
+	} {
+		s := service("shop", cart.Hostname, "10.96.0.1")
+		preference(mesh.BalanceFailover, mesh.ScopeNetwork, mesh.ScopeRegion)(s)
+		d := mesh.Delta{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.ServiceKey]*mesh.Service{cart: s}}
+		gates := map[string]mesh.GatewayAddress{}
+		for i, name := range append(strings.Fields(locals(0, 9)), "near", "far") {
+			w := workload(i)
+			w.UID, w.Locality.Region, w.Services = name, "r1", map[mesh.ServiceKey][]mesh.Port{cart: {{Service: 80, Target: 8080}}}
+			if i >= 9 {
+				w.Network, w.Addresses, w.NetworkGateway = name, nil, &mesh.GatewayAddress{Port: uint16(15008 + i)}
+				gates[name] = *w.NetworkGateway
+			}
+			if name == "far" {
+				w.Locality.Region = "r2"
+			}
+			d.Workloads[w.UID] = w
+		}
+		want := Want{Network: "east", Client: workload(99), Port: 80, Ejected: out(strings.Fields(tc.ejected)...)}
+		want.Client.Locality.Region = "r1"
+		want.Ejected.Gateways = map[mesh.GatewayAddress]struct{}{}
+		for _, name := range strings.Fields(tc.down) {
+			want.Ejected.Gateways[gates[name]] = struct{}{}
+		}
+		if tc.again {
+			want.Avoid = out("somebody")
+		}
+		v := NewLive().Apply(d)
+		want.Service = v.Service(cart)
+		seen := map[string]struct{}{}
+		for at := range uint64(20) {
+			want.Random = func(n uint64) uint64 { return min(at, n-1) }
+			if e, ok := Pick(v, want); ok {
+				seen[e.Workload.UID] = struct{}{}
+			}
+		}
+		if got := strings.Join(slices.Sorted(maps.Keys(seen)), " "); got != tc.picks {
+			t.Errorf("%s: picked %q, want %q", tc.name, got, tc.picks)
+		}
+	}
+}
+
 func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 	near := func(name string, change func(*mesh.Workload)) *mesh.Workload {
 		w := workload(len(name))

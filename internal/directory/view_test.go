@@ -192,10 +192,13 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	addr := netip.AddrFrom4([4]byte{10, 0, 1, 7})
 	s := v.Service(cart)
 	want := Want{Network: "east", Service: s, Port: 80, Random: func(n uint64) uint64 { return n / 2 }}
+	failing := want
+	failing.Ejected = out(v.Endpoints(s.Key())[0].UID)
 	if n := testing.AllocsPerRun(100, func() {
 		v.WorkloadAt("east", addr)
 		v.ServiceAt("east", s.Addresses[0].Addr, "demo")
 		Pick(v, want)
+		Pick(v, failing)
 	}); n != 0 {
 		t.Errorf("%v allocations for each lookup", n)
 	}
