@@ -67,7 +67,10 @@ func writeSnapshot(to io.Writer, head snapshotHead, v Contents) error {
 	writeAll(&s, addressURL, v.Services, serviceEntry)
 	writeAll(&s, authorizationURL, v.Policies, policyEntry)
 	writeAll(&s, bundleURL, v.Bundles, bundleEntry)
-	writeAll(&s, gatewayURL, v.Gateways, gatewayEntry)
+	writeAll(&s, gatewayURL, v.Gateways, func(g *mesh.Gateway) (*entry, error) {
+		e, _, err := gatewayEntry(g, nil)
+		return e, err
+	})
 	s.message(&response{nonce: snapshotEnd})
 	if s.err != nil {
 		return s.err
