@@ -100,11 +100,10 @@ type Server struct {
 	tunnels *reach.Tunnels // to endpoints in the mesh
 	health  *reach.Health
 
-	listeners   map[uint16]*listener   // for HBONE, by bind port; owned by Run
-	webPorts    map[uint16]*webPort    // for HTTP, by bind port; owned by Run
-	streamPorts map[uint16]*streamPort // for TCP and TLS, by bind port; owned by Run
-	udpPorts    map[uint16]*udpPort    // by bind port; owned by Run
-	retryIn     time.Duration          // pause before the next attempt to bind; owned by Run
+	listeners map[uint16]*listener // for HBONE, by bind port; owned by Run
+	doors     map[uint16]*door     // for HTTP, TLS and TCP, by bind port; owned by Run
+	udpPorts  map[uint16]*udpPort  // by bind port; owned by Run
+	retryIn   time.Duration        // pause before the next attempt to bind; owned by Run
 }
 
 // errIncomplete is a mistake of the wiring.
@@ -145,8 +144,7 @@ func NewServer(o Options) (*Server, error) {
 		streams:     newStreams(),
 		partings:    partings{},
 		listeners:   map[uint16]*listener{},
-		webPorts:    map[uint16]*webPort{},
-		streamPorts: map[uint16]*streamPort{},
+		doors:       map[uint16]*door{},
 		udpPorts:    map[uint16]*udpPort{},
 		clients:     newQuota[netip.Addr](o.Limits.DatagramClients, o.Limits.DatagramClientsPerAddress),
 	}
@@ -249,32 +247,24 @@ func (s *Server) part(before *config) bool {
 	return gone || before != nil && len(s.partings.late(now, s.o.Parting)) != len(before.late)
 }
 
-// bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes between HBONE,
-// HTTP and TCP or TLS is given up first, as it cannot be two of them.
+// bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes from HBONE to
+// another protocol, or to it, is given up first, as it cannot be two of them.
 func (s *Server) bind(listeners []mesh.Listener) {
-	wanted, web := map[uint16]mesh.Listener{}, map[uint16][]mesh.Listener{}
+	wanted := map[uint16]mesh.Listener{}
 	var failures error
 	for _, l := range listeners {
 		switch {
 		case l.Protocol == mesh.ListenerHBONE, l.Protocol == mesh.ListenerWaypoint:
 			wanted[l.Bind] = l
-		case l.Protocol.HTTP():
-			web[l.Bind] = append(web[l.Bind], l)
-		case l.Protocol == mesh.ListenerTCP || l.Protocol.TLS():
+			s.dropDoor(l.Bind)
+		case l.Protocol.HTTP() || l.Protocol.TLS() || l.Protocol == mesh.ListenerTCP:
 			s.dropListener(l.Bind)
-			s.dropWeb(l.Bind)
 		case l.Protocol == mesh.ListenerUDP:
 		default:
 			failures = errors.Join(failures, fmt.Errorf("listener %q: protocol %d is not known", l.Name, l.Protocol))
 		}
 	}
-	failures = errors.Join(failures, s.bindStreams(listeners), s.bindDatagrams(listeners))
-	for bind := range wanted {
-		s.dropWeb(bind)
-	}
-	for bind := range web {
-		s.dropListener(bind)
-	}
+	failures = errors.Join(failures, s.bindDoors(listeners), s.bindDatagrams(listeners))
 	for bind, want := range wanted {
 		waypoint := want.Protocol == mesh.ListenerWaypoint
 		if l := s.listeners[bind]; l != nil && (l.visits != nil) == waypoint {
@@ -289,28 +279,10 @@ func (s *Server) bind(listeners []mesh.Listener) {
 		s.listeners[bind] = l
 		s.o.Log.Info("listening", "listener", want.Name, "port", want.Port, "bind", bind)
 	}
-	for bind, want := range web {
-		if w := s.webPorts[bind]; w != nil {
-			w.port.Configure(want)
-			continue
-		}
-		w, err := s.serveWeb(bind, want)
-		if err != nil {
-			failures = errors.Join(failures, fmt.Errorf("listener %q: %w", want[0].Name, err))
-			continue
-		}
-		s.webPorts[bind] = w
-		s.o.Log.Info("listening for HTTP", "listener", want[0].Name, "port", want[0].Port, "bind", bind)
-	}
 	s.bound(failures)
 	for bind := range s.listeners {
 		if _, ok := wanted[bind]; !ok {
 			s.dropListener(bind)
-		}
-	}
-	for bind := range s.webPorts {
-		if web[bind] == nil {
-			s.dropWeb(bind)
 		}
 	}
 }
@@ -337,15 +309,6 @@ func (s *Server) dropListener(bind uint16) {
 	}
 }
 
-// dropWeb drains a port for HTTP, if there is one.
-func (s *Server) dropWeb(bind uint16) {
-	if w := s.webPorts[bind]; w != nil {
-		delete(s.webPorts, bind)
-		w.socket.Close()
-		s.drop(bind, w.drain)
-	}
-}
-
 func (s *Server) drop(bind uint16, drain func(context.Context)) {
 	s.o.Log.Info("draining a listener that is gone", "bind", bind)
 	s.wait.Go(func() {
@@ -365,11 +328,9 @@ func (s *Server) end() {
 	for _, l := range s.listeners {
 		drains.Go(func() { l.drain(ctx) })
 	}
-	for _, w := range s.webPorts {
-		drains.Go(func() { w.drain(ctx) })
-	}
-	for _, p := range s.streamPorts {
-		drains.Go(func() { p.drain(ctx) })
+	for _, d := range s.doors {
+		d.socket.Close()
+		drains.Go(func() { d.behind.Load().drain(ctx) })
 	}
 	for _, p := range s.udpPorts {
 		drains.Go(func() { p.drain(ctx) })

@@ -4,7 +4,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -15,96 +14,50 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
-// streamPort is a bound port whose connections go to backends of TCPRoutes, or of TLSRoutes by the name that their ClientHello asks for. It knows no
-// identity of its clients: policies judge them by where they come from and what they ask for.
+// streamPort serves a port whose connections go to backends of TCPRoutes, or of TLSRoutes by the name that their ClientHello asks for. It knows no
+// identity of its clients: policies judge them by where they come from and what they ask for. Connections are brought to it.
 type streamPort struct {
 	server *Server
-	socket net.Listener
 	ways   atomic.Pointer[ways]
 	ctx    context.Context // ends when what still runs is to be cut
 	cut    context.CancelFunc
-	wait   sync.WaitGroup // accept loop, connections
+
+	mu   sync.Mutex // hold for over, and to add to wait
+	over bool       // it drains
+	wait sync.WaitGroup
 }
 
-// bindStreams makes the ports for TCP and TLS those of the configuration: those that are gone give up their sockets first, for another protocol
-// may want them.
-func (s *Server) bindStreams(listeners []mesh.Listener) (failures error) {
-	wanted := map[uint16][]mesh.Listener{}
-	for _, l := range listeners {
-		if l.Protocol == mesh.ListenerTCP || l.Protocol.TLS() {
-			wanted[l.Bind] = append(wanted[l.Bind], l)
-		}
-	}
-	for bind, p := range s.streamPorts {
-		if wanted[bind] != nil {
-			continue
-		}
-		delete(s.streamPorts, bind)
-		p.socket.Close()
-		s.drop(bind, p.drain)
-	}
-	for bind, want := range wanted {
-		ways, err := newWays(want)
-		if err != nil {
-			s.o.Log.Error(err, "certificates cannot be used")
-		}
-		if p := s.streamPorts[bind]; p != nil {
-			p.ways.Store(ways)
-			continue
-		}
-		socket, err := s.o.Listen(bind)
-		if err != nil {
-			failures = errors.Join(failures, fmt.Errorf("listener %q: listen on port %d: %w", want[0].Name, bind, err))
-			continue
-		}
-		p := &streamPort{server: s, socket: socket}
-		p.ctx, p.cut = context.WithCancel(s.hard)
-		p.ways.Store(ways)
-		p.wait.Go(p.accept)
-		s.streamPorts[bind] = p
-		s.o.Log.Info("listening for connections", "listener", want[0].Name, "port", want[0].Port, "bind", bind, "tls", !ways.tcp)
-	}
-	return failures
+func (s *Server) newStreamPort() *streamPort {
+	p := &streamPort{server: s}
+	p.ctx, p.cut = context.WithCancel(s.hard)
+	return p
 }
 
-func (p *streamPort) accept() {
-	s := p.server
-	pause := 5 * time.Millisecond
-	for {
-		nc, err := p.socket.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil: // out of descriptors or memory: wait for others to give some back
-			s.o.Log.Error(err, "accepting failed", "port", p.ways.Load().port, "retryIn", pause.String())
-			select {
-			case <-time.After(pause):
-			case <-p.ctx.Done():
-				return
-			}
-			pause = min(2*pause, time.Second)
-			continue
-		}
-		pause = 5 * time.Millisecond
-		if !s.takeStranger() {
-			nc.Close()
-			continue
-		}
-		p.wait.Go(func() {
-			defer s.giveStranger()
-			defer nc.Close()
-			if w := p.ways.Load(); w.tcp {
-				p.serveTCP(relay.AsConn(nc), w)
-			} else {
-				p.serveTLS(relay.AsConn(nc), w)
-			}
-		})
+// take serves a connection that was counted with takeStranger; false: it drains, and has not touched it.
+func (p *streamPort) take(nc net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return false
 	}
+	p.wait.Go(func() {
+		client, w := relay.AsConn(nc), p.ways.Load()
+		if w.tcp {
+			p.serveTCP(client, w)
+		} else if p.serveTLS(client, w) {
+			return // somebody else has it now
+		}
+		nc.Close()
+		p.server.giveStranger()
+	})
+	return true
 }
 
 // drain takes no more connections, and waits for those that run until ctx ends, which cuts them.
 func (p *streamPort) drain(ctx context.Context) {
-	p.socket.Close()
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
 	defer p.cut()
 	defer context.AfterFunc(ctx, p.cut)()
 	p.wait.Wait()

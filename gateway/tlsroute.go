@@ -15,13 +15,23 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
-// serveTLS carries one connection until it ends, as it is or without its TLS.
-func (p *streamPort) serveTLS(client relay.Conn, w *ways) {
-	s := p.server
+// serveTLS carries one connection until it ends, as it is or without its TLS. It is true if the connection was left to the port's listeners for HTTPS instead, which
+// end it.
+func (p *streamPort) serveTLS(client relay.Conn, w *ways) (left bool) {
 	name, hello, err := p.hello(client)
 	if errors.Is(err, errLimit) {
-		return // counted
+		return false // counted
 	}
+	if err == nil && w.requests(name) {
+		return w.web.take(&replayed{client, hello})
+	}
+	p.stream(client, w, name, hello, err)
+	return false
+}
+
+// stream carries a connection whose ClientHello was read, or why it could not be.
+func (p *streamPort) stream(client relay.Conn, w *ways, name string, hello []byte, err error) {
+	s := p.server
 	r := s.begin(mesh.Identity{}, client.RemoteAddr(), name, nil)
 	r.tunnel = "tls"
 	if err != nil {

@@ -16,25 +16,33 @@ type ways struct {
 	// tcp says that connections are not looked at: all of them go to stream, if there is one.
 	tcp    bool
 	stream *mesh.StreamRoute
-	// hosts are the listeners for TLS, by their hostnames: the one that fits best takes a connection, and no other one does.
+	// web takes the connections of listeners for HTTPS; nil: there are none.
+	web *webPort
+	// hosts are the listeners for TLS and HTTPS, by their hostnames: the one that fits best takes a connection, and no other one does.
 	hosts names[*tlsHost]
 }
 
-// tlsHost is a listener for TLS.
+// tlsHost is a listener for TLS, or for HTTPS.
 type tlsHost struct {
 	routes names[*mesh.TLSRoute]
 	// ends is how TLS is ended here, if it is to be; nil while passes is false: there is no certificate, and handshakes fail.
 	ends   *tls.Config
 	passes bool
+	// requests says that web serves it.
+	requests bool
 }
 
-// newWays joins listeners that share a port. Certificates that cannot be used are left out, and an error says why.
-func newWays(listeners []mesh.Listener) (*ways, error) {
-	w := &ways{port: listeners[0].Port}
+// newWays joins listeners that share a port; web serves those for HTTPS among them. Certificates that cannot be used are left out, and an error says why.
+func newWays(listeners []mesh.Listener, web *webPort) (*ways, error) {
+	w := &ways{port: listeners[0].Port, web: web}
 	var problems error
 	for _, l := range listeners {
 		if l.Protocol == mesh.ListenerTCP {
 			w.tcp, w.stream = true, l.Stream
+			continue
+		}
+		if l.Protocol == mesh.ListenerHTTPS {
+			w.hosts.put(l.Hostname, &tlsHost{requests: true})
 			continue
 		}
 		host := &tlsHost{passes: l.Protocol == mesh.ListenerTLS}
@@ -55,6 +63,12 @@ func newWays(listeners []mesh.Listener) (*ways, error) {
 		w.hosts.put(l.Hostname, host)
 	}
 	return w, problems
+}
+
+// requests says whether a name belongs to a listener for HTTPS.
+func (w *ways) requests(name string) bool {
+	host, ok := w.hosts.find(name)
+	return ok && host.requests
 }
 
 // ending is the TLS side of a listener that ends it; nil without a certificate that can be used.

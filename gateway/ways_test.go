@@ -16,7 +16,7 @@ func TestTLSRouteOfAName(t *testing.T) {
 		{Protocol: mesh.ListenerTLS, Hostname: "*.com", TLSRoutes: []*mesh.TLSRoute{route("wide", "*.com"), route("exact", "api.example.com"), route("hidden", "a.there.com")}},
 		{Protocol: mesh.ListenerTLS, Hostname: "*.example.com", TLSRoutes: []*mesh.TLSRoute{route("narrow", "*.example.com"), route("twice", "twice.example.com", "two.example.com")}},
 		{Protocol: mesh.ListenerTLSTerminate, Hostname: "*.there.com", TLSRoutes: []*mesh.TLSRoute{route("there", "b.there.com")}},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestTLSRouteOfAName(t *testing.T) {
 			t.Errorf("%q goes to %q, want %q", name, got, want)
 		}
 	}
-	all, err := newWays([]mesh.Listener{{Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{route("all"), route("exact", "a.org")}}})
+	all, err := newWays([]mesh.Listener{{Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{route("all"), route("exact", "a.org")}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

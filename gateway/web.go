@@ -15,50 +15,64 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// webPort is a bound port of listeners for HTTP.
+// webPort serves the listeners for HTTP that share a port. Connections are brought to it.
 type webPort struct {
-	socket net.Listener
+	server *Server
 	port   *gatewayhttp.Port
+	calls  *brought
 	wait   sync.WaitGroup
 }
 
-// serveWeb binds a port for listeners that share it, and begins to serve.
-func (s *Server) serveWeb(bind uint16, listeners []mesh.Listener) (*webPort, error) {
-	socket, err := s.o.Listen(bind)
-	if err != nil {
-		return nil, fmt.Errorf("listen on port %d: %w", bind, err)
+// newWebPort begins to serve listeners that share a port, at an address. Those for TLS among them take no requests, and keep theirs from the others.
+func (s *Server) newWebPort(address net.Addr, listeners []mesh.Listener) *webPort {
+	w := &webPort{server: s, port: s.web.NewPort(listeners), calls: &brought{address: address, conns: make(chan net.Conn), over: make(chan struct{})}}
+	w.wait.Go(func() { w.port.Serve(w.calls) })
+	return w
+}
+
+// take serves a connection that was counted with takeStranger; false: it drains, and has not touched it.
+func (w *webPort) take(conn net.Conn) bool {
+	select {
+	case w.calls.conns <- &countedConn{Conn: conn, s: w.server}:
+		return true
+	case <-w.calls.over:
+		return false
 	}
-	w := &webPort{socket: socket, port: s.web.NewPort(listeners)}
-	w.wait.Go(func() { w.port.Serve(&counted{socket, s}) })
-	return w, nil
 }
 
 // drain takes no more connections and requests, and waits for those that run, until ctx ends, which cuts them.
 func (w *webPort) drain(ctx context.Context) {
-	w.socket.Close()
+	w.calls.Close()
 	w.port.Drain(ctx)
 	w.wait.Wait()
 }
 
-// counted is a socket whose connections count towards the limit of all connections.
-type counted struct {
-	net.Listener
-	s *Server
+// brought are connections that somebody else has accepted, as a socket.
+type brought struct {
+	address net.Addr
+	conns   chan net.Conn
+	over    chan struct{}
+	once    sync.Once
 }
 
-// Accept waits for the next connection for which there is room.
-func (l *counted) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if l.s.takeStranger() {
-			return &countedConn{Conn: conn, s: l.s}, nil
-		}
-		conn.Close()
+// Accept waits for the next connection.
+func (b *brought) Accept() (net.Conn, error) {
+	select {
+	case conn := <-b.conns:
+		return conn, nil
+	case <-b.over:
+		return nil, net.ErrClosed
 	}
 }
+
+// Close takes no more connections.
+func (b *brought) Close() error {
+	b.once.Do(func() { close(b.over) })
+	return nil
+}
+
+// Addr is that of the socket by which they came.
+func (b *brought) Addr() net.Addr { return b.address }
 
 // takeStranger counts a connection that will prove no identity. All of these together are one peer: they must not keep those out that prove one.
 func (s *Server) takeStranger() bool {

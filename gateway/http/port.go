@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,7 +35,8 @@ type generation struct {
 	isTLS   bool
 }
 
-// NewPort makes a port that serves listeners, of which there is at least one. Configure changes them, Serve begins.
+// NewPort makes a port that serves listeners, of which there is at least one. Configure changes them, Serve begins. Those for TLS among them, whose connections
+// never come here, keep requests for their hosts from wider ones.
 func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 	ctx, cut := context.WithCancelCause(context.Background())
 	p := &Port{server: s, cut: cut, leaving: newLeaving()}
@@ -53,9 +55,12 @@ func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 	return p
 }
 
+// endsTLS says whether requests come to a listener in TLS.
+func endsTLS(l mesh.Listener) bool { return l.Protocol == mesh.ListenerHTTPS }
+
 // Configure has requests and handshakes from now on judged by other listeners. Connections stay, and requests that run are not touched.
 func (p *Port) Configure(listeners []mesh.Listener) {
-	g := &generation{table: NewTable(listeners), isTLS: listeners[0].Protocol == mesh.ListenerHTTPS}
+	g := &generation{table: NewTable(listeners), isTLS: slices.ContainsFunc(listeners, endsTLS)}
 	if g.isTLS {
 		var err error
 		g.clients = map[*mesh.Listener]*clientCheck{}

@@ -22,6 +22,10 @@ func tlsConfigs(listeners []mesh.Listener, checks map[*mesh.Listener]*clientChec
 	for i := range listeners {
 		l := &listeners[i]
 		config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+		if !endsTLS(*l) {
+			out.put(l.Hostname, nil) // its connections are served elsewhere
+			continue
+		}
 		for _, c := range l.Certificates {
 			pair, err := tls.X509KeyPair([]byte(c.Chain), []byte(c.Key))
 			if err != nil {

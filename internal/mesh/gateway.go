@@ -23,7 +23,13 @@ const (
 // HTTP says whether requests are routed.
 func (p ListenerProtocol) HTTP() bool { return p == ListenerHTTP || p == ListenerHTTPS }
 
-// Listener is a port of a gateway, or a part of one: listeners for HTTP, or for TLS, share a port if their hostnames differ.
+// Together says whether listeners of both protocols may share a port, if their hostnames tell them apart: of what begins with TLS, its ClientHello has the name.
+func (p ListenerProtocol) Together(other ListenerProtocol) bool {
+	named := func(p ListenerProtocol) bool { return p == ListenerHTTPS || p.TLS() }
+	return p == other || named(p) && named(other)
+}
+
+// Listener is a port of a gateway, or a part of one: listeners for HTTP, or for HTTPS and TLS, share a port if their hostnames differ.
 type Listener struct {
 	Name string
 	// Port is the Gateway's port, the one peers see; Bind the one that the process listens on

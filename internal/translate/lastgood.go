@@ -59,7 +59,7 @@ func (x *index) lastListeners(at *gate) []mesh.Listener {
 	ours := out
 	for _, l := range listeners[own:valid] {
 		taken := func(o mesh.Listener) bool {
-			return o.Bind == l.Bind && o.Protocol != l.Protocol && isUDP(o) == isUDP(l)
+			return o.Bind == l.Bind && !o.Protocol.Together(l.Protocol) && isUDP(o) == isUDP(l)
 		}
 		if has(l) && !slices.ContainsFunc(ours, taken) {
 			out = append(out, l)

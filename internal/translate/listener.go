@@ -65,7 +65,7 @@ func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []
 				continue
 			}
 			out[i].reason, out[i].conflict = gatewayv1.ListenerReasonProtocolConflict, gatewayv1.ListenerReasonProtocolConflict
-			if l.Protocol == other.Protocol {
+			if together(l, other) {
 				out[i].reason, out[i].conflict = gatewayv1.ListenerReasonHostnameConflict, gatewayv1.ListenerReasonHostnameConflict
 			}
 			out[i].message = fmt.Sprintf("port %d: listener %s (%s) clashes with listener %s (%s)", l.Port, l.Name, l.Protocol, other.Name, other.Protocol)
@@ -85,10 +85,13 @@ func clash(a, b world.Listener) bool {
 	if a.Port != b.Port || !sameTransport(a, b) {
 		return false
 	}
-	if a.Protocol != b.Protocol {
-		return true // HTTPS and TLS could share one by their hostnames, and do not yet
-	}
-	return a.Hostname == b.Hostname
+	return !together(a, b) || a.Hostname == b.Hostname
+}
+
+// together says whether the protocols of two listeners may share a port.
+func together(a, b world.Listener) bool {
+	p := servedProtocols[a.Protocol]
+	return a.Protocol == b.Protocol || p != 0 && p.Together(servedProtocols[b.Protocol])
 }
 
 func judgeListener(g *world.Gateway, l world.Listener) (gatewayv1.ListenerConditionReason, string) {

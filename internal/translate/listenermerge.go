@@ -31,12 +31,12 @@ type bind struct {
 	udp  bool
 }
 
-// tenants are the listeners that are served from one: all have the same port and protocol.
+// tenants are the listeners that are served from one: all have the same port, and protocols that may share it.
 type tenants struct {
-	port     uint16
-	protocol string
-	first    *world.ListenerSet            // whose is the first one; nil: the Gateway's
-	names    map[string]*world.ListenerSet // whose it is, by hostname
+	port    uint16
+	example world.Listener                // the first one
+	first   *world.ListenerSet            // whose is the first one; nil: the Gateway's
+	names   map[string]*world.ListenerSet // whose it is, by hostname
 }
 
 // newMerge takes in a Gateway's own listeners, or, if none is valid, the tunnels that are served instead.
@@ -62,7 +62,7 @@ func (m *merge) admit(v *listenerVerdict) {
 	l := v.listener
 	t := m.binds[bindFor(l)]
 	if t == nil {
-		t = &tenants{port: l.Port, protocol: l.Protocol, first: v.set, names: map[string]*world.ListenerSet{}}
+		t = &tenants{port: l.Port, example: l, first: v.set, names: map[string]*world.ListenerSet{}}
 		m.binds[bindFor(l)] = t
 	}
 	t.names[l.Hostname] = v.set
@@ -94,12 +94,15 @@ func (m *merge) meet(v *listenerVerdict) {
 		v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, t.port, bindOf(l.Port), whose(t.first))
 		return
 	}
-	if l.Protocol != t.protocol {
+	if !together(l, t.example) {
 		v.conflict = gatewayv1.ListenerReasonProtocolConflict
 		v.message = fmt.Sprintf("port %d: a listener of %s has a protocol that cannot share a port with %s", l.Port, whose(t.first), l.Protocol)
 	} else if other, taken := t.names[l.Hostname]; taken {
 		v.conflict = gatewayv1.ListenerReasonHostnameConflict
 		v.message = fmt.Sprintf("port %d: a listener of %s has the same protocol and hostname", l.Port, whose(other))
+		if l.Protocol == protocolHTTPS || l.Protocol == protocolTLS { // either may share a port with the other
+			v.message = fmt.Sprintf("port %d: a listener of %s has the same hostname", l.Port, whose(other))
+		}
 	}
 	v.reason = v.conflict
 }
