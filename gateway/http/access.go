@@ -34,6 +34,9 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 	if t.err != nil {
 		detail = t.err.Error()
 	}
+	if t.span == nil && !s.o.Access.Enabled() {
+		return
+	}
 	line := []any{
 		"method", r.Method[:min(len(r.Method), 32)],
 		"host", r.Host[:min(len(r.Host), maxLogged)],

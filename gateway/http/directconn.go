@@ -12,7 +12,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"os"
 	"syscall"
@@ -154,10 +153,10 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 			return response, nil
 		}
 		if response.StatusCode == http.StatusSwitchingProtocols {
-			return nil, errors.New("the endpoint switches protocols, which nobody asked for")
+			return nil, errUnaskedSwitch
 		}
-		if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.Got1xxResponse != nil {
-			if err := trace.Got1xxResponse(response.StatusCode, textproto.MIMEHeader(response.Header)); err != nil {
+		if tell := earlyOf(r.Context()); tell != nil {
+			if err := tell(response.StatusCode, textproto.MIMEHeader(response.Header)); err != nil {
 				return nil, err
 			}
 		}

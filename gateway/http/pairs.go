@@ -17,6 +17,7 @@ import (
 type pair struct{ http1, http2 *http.Transport }
 
 func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
+	r = withEarly(r)
 	if http2 {
 		return p.http2.RoundTrip(r)
 	}

@@ -100,7 +100,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 		return
 	}
-	ctx, end := context.WithCancelCause(context.WithValue(r.Context(), tripKey{}, t))
+	ctx, end := context.WithCancelCause(tripContext{r.Context(), t})
 	defer end(nil)
 	s.standing.add(t, end)
 	defer s.standing.remove(t)
@@ -146,7 +146,11 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		s.failed(w, r, err)
 		return
 	}
-	s.proxy.ServeHTTP(w, r)
+	if r.Header["Upgrade"] == nil {
+		s.forward(t, w, r)
+	} else {
+		s.proxy.ServeHTTP(w, r)
+	}
 	if t.reason == ReasonNone && t.revoked() { // an upgraded one, which just ends
 		t.reason, t.err = ReasonRevoked, errRevoked
 	}
@@ -216,17 +220,22 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 	t, out := tripOf(p.In.Context()), p.Out
 	withoutH2C(out.Header)
 	out.URL.RawQuery = p.In.URL.RawQuery // as it was matched, also what cannot be parsed
-	setPath(out.URL, t.path)
 	if t.visit != nil {
 		keepForwarded(out.Header, p.In.Header)
 	} else {
 		p.SetXForwarded()
 		withoutUnproved(out.Header)
 	}
+	s.filterRequest(t, out)
+}
+
+// filterRequest does to what a backend is sent what the rule's filters say.
+func (s *Server) filterRequest(t *trip, out *http.Request) {
+	setPath(out.URL, t.path)
 	if parent := t.span.Traceparent(); parent != "" {
 		out.Header.Set(headerTrace, parent)
 	}
-	for _, f := range []*mesh.HTTPFilters{&t.target.Rule.Filters, &t.backend.Filters} {
+	for _, f := range [...]*mesh.HTTPFilters{&t.target.Rule.Filters, &t.backend.Filters} {
 		changeRequest(out, &f.Request)
 		if f.Rewrite != nil {
 			rewrite(out, f.Rewrite, t.path, t.target.Prefix)
@@ -236,11 +245,15 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 
 // answered changes a backend's answer on its way to the client.
 func (s *Server) answered(response *http.Response) error {
-	t := tripOf(response.Request.Context())
-	share(response.Header, t)
-	change(response.Header, &t.backend.Filters.Response)
-	change(response.Header, &t.target.Rule.Filters.Response)
+	s.changeAnswer(tripOf(response.Request.Context()), response.Header)
 	return nil
+}
+
+// changeAnswer does to an answer's headers what the rule's filters say.
+func (s *Server) changeAnswer(t *trip, h http.Header) {
+	share(h, t)
+	change(h, &t.backend.Filters.Response)
+	change(h, &t.target.Rule.Filters.Response)
 }
 
 // failed answers a request that no backend did.

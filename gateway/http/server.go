@@ -45,7 +45,8 @@ type Options struct {
 // Server is what all ports share: the way to backends.
 type Server struct {
 	o        Options
-	proxy    *httputil.ReverseProxy
+	proxy    *httputil.ReverseProxy // for requests that ask for another protocol
+	buffers  *buffers
 	outliers outliers
 	metrics  *metrics
 	mirrors  chan struct{} // one token per copy under way
@@ -76,10 +77,10 @@ func NewServer(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), mirrors: make(chan struct{}, o.Limits.Mirrors)}
+	s := &Server{o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), mirrors: make(chan struct{}, o.Limits.Mirrors), buffers: newBuffers()}
 	s.proxy = &httputil.ReverseProxy{
 		Rewrite: s.rewrite, Transport: roundTripper{s}, ModifyResponse: s.answered, ErrorHandler: s.failed,
-		BufferPool: newBuffers(), ErrorLog: quietLog(o.Log),
+		BufferPool: s.buffers, ErrorLog: quietLog(o.Log),
 	}
 	return s
 }

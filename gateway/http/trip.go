@@ -37,6 +37,7 @@ type trip struct {
 	attempts   int    // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool // the client did
+	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
 	cut        func()      // ends reading of the request's body; nil: it has none
 
 	ctx    context.Context // of what is asked of backends; nil: nothing was
@@ -55,6 +56,20 @@ func (t *trip) revoked() bool {
 }
 
 type tripKey struct{}
+
+// tripContext is the context of a trip.
+type tripContext struct {
+	context.Context
+	trip *trip
+}
+
+// Value gives the trip, or what the context that it is in has.
+func (c tripContext) Value(key any) any {
+	if key == (tripKey{}) {
+		return c.trip
+	}
+	return c.Context.Value(key)
+}
 
 func tripOf(ctx context.Context) *trip {
 	t, _ := ctx.Value(tripKey{}).(*trip)

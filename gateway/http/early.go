@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+)
+
+// early hands answers of 1xx on to a client, until the real one is there or the request is over: who reads from the backend may go on after that.
+type early struct {
+	mu   sync.Mutex
+	w    *answer
+	over bool
+}
+
+// tell sends one.
+func (e *early) tell(status int, header textproto.MIMEHeader) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over {
+		return nil
+	}
+	h := e.w.Header()
+	before := h.Clone()
+	handOn(h, http.Header(header))
+	e.w.WriteHeader(status)
+	clear(h) // it is not for what follows
+	handOn(h, before)
+	return nil
+}
+
+func (e *early) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
+}
+
+// earlyOf is what hands 1xx on for a request; nil: nobody does.
+func earlyOf(ctx context.Context) func(status int, header textproto.MIMEHeader) error {
+	if t := tripOf(ctx); t != nil && t.early != nil {
+		return t.early.tell
+	}
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil {
+		return trace.Got1xxResponse
+	}
+	return nil
+}
+
+// withEarly has a request tell of 1xx in the library's way.
+func withEarly(r *http.Request) *http.Request {
+	if t := tripOf(r.Context()); t != nil && t.early != nil {
+		return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: t.early.tell}))
+	}
+	return r
+}
