@@ -15,7 +15,11 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 	took := s.o.Now().Sub(t.began)
 	route, rule, listener, backend, endpoint := "-", "", "", "", ""
 	if t.target != nil {
-		route, rule, listener = t.target.Route.Key().String(), t.target.Rule.Name, t.target.Listener.Name
+		route, rule, listener = t.target.route, t.target.Rule.Name, t.target.Listener.Name
+	}
+	s.metrics.done(route, a.status, t.reason, took)
+	if t.span == nil && !s.o.Access.Enabled() {
+		return
 	}
 	if t.backend != nil {
 		backend = t.backend.Service.String()
@@ -29,13 +33,9 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 	if v := t.visit; v != nil {
 		identity, service = v.Peer.String(), v.Service.String()
 	}
-	s.metrics.done(route, a.status, t.reason, took)
 	detail := ""
 	if t.err != nil {
 		detail = t.err.Error()
-	}
-	if t.span == nil && !s.o.Access.Enabled() {
-		return
 	}
 	line := []any{
 		"method", r.Method[:min(len(r.Method), 32)],

@@ -121,7 +121,7 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 	if r.ContentLength > 0 {
 		r.Body = body
 	}
-	err := r.Write(c.w)
+	err := writeRequest(c.w, r)
 	if r.ContentLength > 0 {
 		r.Body = body.ReadCloser
 	}

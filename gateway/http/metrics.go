@@ -23,8 +23,16 @@ type metrics struct {
 	mirrors         *prometheus.CounterVec // outcome
 	retries         *prometheus.CounterVec // outcome
 
-	mu     sync.RWMutex
-	routes map[string]struct{}
+	mu     sync.RWMutex // hold for both: what was looked up once, as the library looks labels up slowly
+	routes map[string]prometheus.Observer
+	counts map[outcome]prometheus.Counter
+}
+
+// outcome is what requests are counted by.
+type outcome struct {
+	route  string
+	status int
+	reason Reason
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -46,39 +54,48 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("retries_total"), Help: "Attempts that failed with another one left, by what followed: sent, over_budget, or body_not_kept.",
 		}, []string{"outcome"}),
-		routes: map[string]struct{}{},
+		routes: map[string]prometheus.Observer{}, counts: map[outcome]prometheus.Counter{},
 	}
 	r.MustRegister(m.requests, m.seconds, m.running, m.connectFailures, m.tlsFailures, m.mirrors, m.retries)
 	return m
 }
 
-// label is the route's own label while there is room.
-func (m *metrics) label(route string) string {
+// of gives what counts the requests of a route, which is the route's own while there is room.
+func (m *metrics) of(o outcome) (prometheus.Counter, prometheus.Observer) {
 	m.mu.RLock()
-	_, known := m.routes[route]
-	full := len(m.routes) >= maxRouteLabels
+	seconds, known := m.routes[o.route]
+	if !known && len(m.routes) >= maxRouteLabels {
+		o.route = otherRoutes
+		seconds, known = m.routes[o.route]
+	}
+	count := m.counts[o]
 	m.mu.RUnlock()
-	switch {
-	case known:
-		return route
-	case full:
-		return otherRoutes
+	if known && count != nil {
+		return count, seconds
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.routes) >= maxRouteLabels {
-		return otherRoutes
+	if seconds, known = m.routes[o.route]; !known {
+		if len(m.routes) >= maxRouteLabels {
+			o.route = otherRoutes
+		}
+		seconds = m.seconds.WithLabelValues(o.route)
+		m.routes[o.route] = seconds
 	}
-	m.routes[route] = struct{}{}
-	return route
+	code := "other"
+	if o.status >= 100 && o.status <= 599 { // a backend may say anything of three digits
+		code = strconv.Itoa(o.status)
+	}
+	count = m.requests.WithLabelValues(o.route, code, string(o.reason))
+	m.counts[o] = count
+	return count, seconds
 }
 
 func (m *metrics) done(route string, status int, reason Reason, took time.Duration) {
-	route = m.label(route)
-	code := "other"
-	if status >= 100 && status <= 599 { // a backend may say anything of three digits
-		code = strconv.Itoa(status)
+	if status < 100 || status > 599 {
+		status = 0
 	}
-	m.requests.WithLabelValues(route, code, string(reason)).Inc()
-	m.seconds.WithLabelValues(route).Observe(took.Seconds())
+	count, seconds := m.of(outcome{route, status, reason})
+	count.Inc()
+	seconds.Observe(took.Seconds())
 }

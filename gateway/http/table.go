@@ -44,6 +44,8 @@ type Target struct {
 	Rule     *mesh.HTTPRule
 	// Prefix is the part of the path that the rule matched; of an exact match it is all of it.
 	Prefix string
+
+	route string // what the route is called in metrics and logs
 }
 
 // NewTable makes the table for listeners that share a port.
@@ -78,11 +80,12 @@ func NewTable(listeners []mesh.Listener) *Table {
 }
 
 func (s *ruleset) add(l *mesh.Listener, route *mesh.HTTPRoute, at int) {
+	name := route.Key().String()
 	for i := range route.Rules {
 		rule := &route.Rules[i]
 		for j := range rule.Matches {
 			m := &rule.Matches[j]
-			c := &candidate{match: m, target: Target{l, route, rule, m.Path}, order: [3]int{at, i, j}}
+			c := &candidate{match: m, target: Target{l, route, rule, m.Path, name}, order: [3]int{at, i, j}}
 			if m.Exact {
 				file(&s.exact, m.Path, c)
 				continue
