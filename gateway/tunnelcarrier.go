@@ -108,8 +108,8 @@ func (c *tunnelCarrier) dial(ctx context.Context, place string, to gatewayhttp.E
 		Dial: func(ctx context.Context, plan reach.Plan) (*reach.Conn, *reach.Failure) {
 			return s.tunnels.Dial(ctx, s.o.Identity, plan, nil, config.network)
 		},
-		GatewayDown: func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
-		Failed:      func(reach.Plan, *reach.Refusal) { s.metrics.dialFailures.Inc() },
+		Down:   func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
+		Failed: func(reach.Plan, *reach.Refusal) { s.metrics.dialFailures.Inc() },
 	}
 	_, conn, refusal := search.Connect(ctx, netip.AddrPortFrom(netip.IPv4Unspecified(), to.Port))
 	if refusal != nil {

@@ -58,7 +58,7 @@ func (s *Server) reach(ctx context.Context, trace string, c *config, t target, s
 			}
 			return s.secureInside(ctx, t.tls, plan, conn)
 		},
-		GatewayDown: func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
+		Down: func(plan reach.Plan) { s.tunnels.Watch(s.o.Identity, plan) },
 		Failed: func(reach.Plan, *reach.Refusal) {
 			if ctx.Err() == nil { // or it says nothing of the endpoint
 				s.metrics.dialFailures.Inc()

@@ -44,7 +44,7 @@ func (p *pod) connectUpstream(ctx context.Context, conn *Connection, dst netip.A
 			}
 			return p.tunnels.Dial(ctx, self.Identity(), plan, h.list(), source.Network)
 		},
-		GatewayDown: func(plan Plan) { p.tunnels.Watch(self.Identity(), plan) },
+		Down: func(plan Plan) { p.tunnels.Watch(self.Identity(), plan) },
 		Failed: func(plan Plan, refusal *Refusal) {
 			p.proxy.metrics.attemptsFailed.WithLabelValues(string(refusal.Reason), plan.Via.String()).Inc()
 			p.proxy.o.Log.V(1).Info("attempt to connect failed", "workload", p.String(), "service", dst.String(), "tunnel", plan.Via.String(),

@@ -47,7 +47,7 @@ type ejection struct {
 	until    time.Time
 	// trial says that until is as it is because somebody tries it at the moment.
 	trial bool
-	// probed says that somebody finds out by himself whether it is back: no connection has to.
+	// probed says that somebody finds out by himself whether it is back (Tunnels.Watch): no connection has to.
 	probed bool
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// maxProbes bounds how often in a row a gateway is probed that stays away: at the longest pause, for five minutes. After that it is tried again by a connection, if there
+// maxProbes bounds how often in a row somebody is probed who stays away: at the longest pause, for five minutes. After that it is tried again by a connection, if there
 // is still one that wants it.
 const maxProbes = 14
 
@@ -47,12 +47,32 @@ func (t *Tunnels) gatewaySettings(via ejected) hbone.Settings {
 	return s
 }
 
-// Watch finds out when a gateway that could not be connected is back, so that no connection has to wait for that. It returns at once, and looks until the tunnels drain.
+// Watch finds out when a gateway that could not be connected is back, or an endpoint's own proxy, so that no connection has to wait for that. It returns at once, and looks until the
+// tunnels drain.
 func (t *Tunnels) Watch(source mesh.Identity, plan Plan) {
-	g := probe{health: t.o.Health, gateway: gatewayOf(plan), dial: func(ctx context.Context) error { return t.knock(ctx, source, plan) }}
-	if g.health.probe(g.gateway) {
-		t.watches.Go(func() { g.run(t.watching) })
+	p := probe{health: t.o.Health, away: gatewayOf(plan), dial: func(ctx context.Context) error { return t.knock(ctx, source, plan) }}
+	if plan.Via == HBONE {
+		p.away, p.admit = ejected{uid: plan.Picked}, true
+		p.dial = func(ctx context.Context) error { return t.greet(ctx, source, plan) }
 	}
+	if p.health.probe(p.away) {
+		t.watches.Go(func() { p.run(t.watching) })
+	}
+}
+
+// greet makes a tunnel to the plan's endpoint, for nothing.
+func (t *Tunnels) greet(ctx context.Context, source mesh.Identity, plan Plan) error {
+	if plan.Host != "" {
+		var err error
+		if plan, err = resolved(ctx, t.o.Resolver, plan); err != nil {
+			return err
+		}
+	}
+	conn, err := t.dialTunnel(ctx, tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial})
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // knock asks the plan's gateway for what a connection would ask for, and gives nil if it was answered, whatever that was.
@@ -82,18 +102,20 @@ func joined(ids []mesh.Identity) string {
 	return strings.Join(names, " ")
 }
 
-// probe asks a gateway that is passed over whether it is back.
+// probe asks somebody who is passed over whether he is back.
 type probe struct {
-	health  *Health
-	gateway ejected
-	dial    func(context.Context) error
+	health *Health
+	away   ejected
+	dial   func(context.Context) error
+	// admit says that an answer only lets connections try: what they want is more than was asked for, and if they fail, they fail again.
+	admit bool
 }
 
-// run asks each time that the gateway's ejection is over, until it has answered, somebody else has found it well, it was asked in vain for long, or ctx ends.
+// run asks each time that the ejection is over, until it has answered, somebody else has found it well, it was asked in vain for long, or ctx ends.
 func (g *probe) run(ctx context.Context) {
-	defer g.health.unprobe(g.gateway)
+	defer g.health.unprobe(g.away)
 	for asked := 0; asked < maxProbes; {
-		pause, still := g.health.left(g.gateway)
+		pause, still := g.health.left(g.away)
 		switch {
 		case !still:
 			return
@@ -113,23 +135,37 @@ func (g *probe) run(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			g.health.worked(Plan{Gateway: g.gateway.gateway, GatewayPicked: g.gateway.uid}, netip.AddrPort{})
+			if g.admit {
+				g.health.admit(g.away)
+			} else {
+				g.health.worked(Plan{Gateway: g.away.gateway, GatewayPicked: g.away.uid}, netip.AddrPort{})
+			}
 			return
 		}
-		g.health.eject(g.gateway)
+		g.health.eject(g.away)
 	}
 }
 
-// probe says whether the caller is to find out when a gateway is back: if it is passed over, and nobody else does. Whoever is told so calls unprobe in the end.
-func (h *Health) probe(gateway ejected) bool {
+// admit ends the time for which something is passed over, and forgets nothing.
+func (h *Health) admit(key ejected) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e, known := h.ejected[gateway]
+	if e, known := h.ejected[key]; known {
+		e.until, e.probed, e.trial = h.now(), false, false
+		h.ejected[key] = e
+	}
+}
+
+// probe says whether the caller is to find out when something is back: if it is passed over, and nobody else does. Whoever is told so calls unprobe in the end.
+func (h *Health) probe(key ejected) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e, known := h.ejected[key]
 	if !known || e.probed {
 		return false
 	}
 	e.probed = true
-	h.ejected[gateway] = e
+	h.ejected[key] = e
 	return true
 }
 

@@ -37,7 +37,7 @@ func TestProbesSpareConnections(t *testing.T) {
 		var knocks atomic.Int32
 		ended := make(chan struct{})
 		s.watch = func(plan Plan) {
-			g := probe{health: s.health, gateway: gatewayOf(plan), dial: func(ctx context.Context) error {
+			g := probe{health: s.health, away: gatewayOf(plan), dial: func(ctx context.Context) error {
 				knocks.Add(1)
 				if up.Load() {
 					return nil
@@ -45,7 +45,7 @@ func TestProbesSpareConnections(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			}}
-			if s.health.probe(g.gateway) {
+			if s.health.probe(g.away) {
 				go func() { defer close(ended); g.run(t.Context()) }()
 			}
 		}
@@ -77,6 +77,57 @@ func TestProbesSpareConnections(t *testing.T) {
 	})
 }
 
+// So does an endpoint whose proxy does not answer. That it answers again only lets connections try: as long as they fail, it is passed over for longer each time.
+func TestProbesSpareConnectionsToEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(carts(2)...)
+		broken := tunnel("10.0.0.1")
+		s.behave[broken] = silent
+		var up atomic.Bool
+		s.watch = func(plan Plan) {
+			if plan.Via != HBONE || plan.Picked == "" {
+				t.Errorf("watch %+v", plan)
+			}
+			g := probe{health: s.health, away: ejected{uid: plan.Picked}, admit: true, dial: func(ctx context.Context) error {
+				if up.Load() {
+					return nil
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}}
+			if s.health.probe(g.away) {
+				go g.run(t.Context())
+			}
+		}
+		met := func(seconds int) (n int) {
+			for range 10 * seconds {
+				s.connect(t.Context(), "10.96.0.1:80")
+				if slices.Contains(s.dialled, "10.0.0.1") {
+					n++
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			return n
+		}
+		if n := met(60); n != 1 {
+			t.Errorf("in a minute %d connections met an endpoint that is silent, want the first", n)
+		}
+		up.Store(true)
+		if n := met(120); n < 1 || n > 4 {
+			t.Errorf("in two minutes %d connections met an endpoint that lets nothing through, want few", n)
+		}
+		delete(s.behave, broken)
+		time.Sleep(2 * lastEjection)
+		if n := met(1); n != 10 {
+			t.Errorf("of 10 connections %d use an endpoint that is back", n)
+		}
+		// One of its ports that is closed is nobody's to probe: it is the application's.
+		s.behave[broken] = answer(503, ReasonConnect)
+		s.watch = func(Plan) { t.Error("watched") }
+		s.connect(t.Context(), "10.96.0.1:80")
+	})
+}
+
 func TestProbesGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate, _ := westGate("203.0.113.1")
@@ -90,7 +141,7 @@ func TestProbesGiveUp(t *testing.T) {
 			t.Error("want one who probes")
 		}
 		asked := 0
-		g := probe{health: h, gateway: key, dial: func(context.Context) error { asked++; return errors.New("away") }}
+		g := probe{health: h, away: key, dial: func(context.Context) error { asked++; return errors.New("away") }}
 		g.run(t.Context())
 		if asked != maxProbes {
 			t.Errorf("asked %d times", asked)

@@ -38,8 +38,8 @@ type Search[C any] struct {
 	Failed func(Plan, *Refusal)
 	// Once says that a gateway that could not be connected is not tried again after a pause.
 	Once bool
-	// GatewayDown, if set, hears of plans whose gateway could not be connected, after that was noted: Tunnels.Watch is for it.
-	GatewayDown func(Plan)
+	// Down, if set, hears of plans whose gateway could not be connected, or whose endpoint's own proxy, after that was noted: Tunnels.Watch is for it.
+	Down func(Plan)
 }
 
 // Failure is a dial that came to nothing.
@@ -139,7 +139,7 @@ func (a *Search[C]) dialOne(ctx context.Context, plan Plan) (C, *Failure) {
 func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried directory.Out) (directory.Out, bool) {
 	if f.Gateway && plan.GatewayPicked != "" {
 		a.Health.failed(plan.GatewayPicked, netip.AddrPort{})
-		a.gatewayDown(plan)
+		a.down(plan)
 		if plan.GatewayOthers {
 			return avoidEndpoint(tried, plan.GatewayPicked), true
 		}
@@ -147,7 +147,7 @@ func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried direc
 	if f.Gateway {
 		a.Health.gatewayFailed(plan.Gateway)
 		if plan.GatewayPicked == "" {
-			a.gatewayDown(plan)
+			a.down(plan)
 		}
 		return avoidGateway(tried, plan.Gateway), plan.Picked != ""
 	}
@@ -165,13 +165,16 @@ func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried direc
 		a.Health.failed(plan.Picked, dst)
 	} else {
 		a.Health.failed(plan.Picked, netip.AddrPort{})
+		if plan.Via == HBONE {
+			a.down(plan)
+		}
 	}
 	return avoidEndpoint(tried, plan.Picked), true
 }
 
-func (a *Search[C]) gatewayDown(plan Plan) {
-	if a.GatewayDown != nil {
-		a.GatewayDown(plan)
+func (a *Search[C]) down(plan Plan) {
+	if a.Down != nil {
+		a.Down(plan)
 	}
 }
 

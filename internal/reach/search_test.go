@@ -53,7 +53,7 @@ func (s *searcher) connect(ctx context.Context, dst string) (*Conn, *Refusal) {
 			return &Conn{}, nil
 		},
 		Failed: func(_ Plan, r *Refusal) { s.failures = append(s.failures, r.Reason) },
-		GatewayDown: func(plan Plan) {
+		Down: func(plan Plan) {
 			if s.watch != nil {
 				s.watch(plan)
 			}

@@ -177,6 +177,8 @@ func TestOrderedFailover(t *testing.T) {
 		must(t, one.Ready(ctx))
 	}
 	here, near, far := sites["here"], sites["near"], sites["far"]
+	ctx, cancel := context.WithTimeout(t.Context(), 8*patience) // the programs were built by the other one's time
+	t.Cleanup(cancel)
 
 	var c choosing
 	asking, stop := context.WithCancel(ctx)
