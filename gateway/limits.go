@@ -110,3 +110,7 @@ func (q *quota[K]) used() int {
 	defer q.mu.Unlock()
 	return q.total
 }
+
+// CollectAt is how much the heap of a gateway's process should grow, in percent of what is in use, before garbage is collected. Requests and streams leave
+// garbage and hardly anything that stays: with Go's usual 100 a tenth of the processor time under load was spent on looking through the same few megabytes again.
+const CollectAt = 400

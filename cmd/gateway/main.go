@@ -40,6 +40,7 @@ func main() {
 		}
 		os.Exit(2)
 	}
+	setMemory(o.collectAt, os.Getenv, cgroupLimit)
 	level := slog.LevelInfo
 	if o.verbose {
 		level = slog.LevelDebug // logr's V(1) and above

@@ -184,7 +184,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("node id %s", got)
 	}
 	for _, args := range [][]string{
-		nil, {"--gateway=west"}, {"--gateway=a/b/c"}, {"--gateway=/west"}, {"--gateway=a/b", "left over"}, {"--gateway=a/b", "--controller=nowhere"},
+		nil, {"--gateway=west"}, {"--gateway=a/b/c"}, {"--gateway=/west"}, {"--gateway=a/b", "left over"}, {"--gateway=a/b", "--controller=nowhere"}, {"--gateway=a/b", "--collect-at=0"},
 		{"--gateway=a/b", "--admin-address=0.0.0.0:15000"}, {"--gateway=a/b", "--admin-address=:15000"}, {"--gateway=a/b", "--drain=-1s"},
 		{"--gateway=a/b", "--trust-domain=Bad Domain"}, {"--gateway=a/b", "--admin-address=x"},
 	} {

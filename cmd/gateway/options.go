@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/internal/keeper"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
@@ -33,6 +34,7 @@ type options struct {
 	settle     time.Duration
 	slowStart  time.Duration
 	verbose    bool
+	collectAt  int
 	traces     string
 	traceRatio float64
 
@@ -69,9 +71,13 @@ func parse(args []string, env func(string) string) (options, error) {
 	f.StringVar(&o.admin, "admin-address", "127.0.0.1:15000", "where /config_dump and /debug/pprof are served; loopback only")
 	f.StringVar(&o.traces, "otlp-endpoint", env("OTEL_EXPORTER_OTLP_ENDPOINT"), "collector that gets a span of each stream, http(s)://`host:4317` (OTLP over gRPC); none to trace nothing (env OTEL_EXPORTER_OTLP_ENDPOINT)")
 	f.Float64Var(&o.traceRatio, "trace-ratio", 1, "how many of the traces that begin here are kept, 0 to 1")
+	f.IntVar(&o.collectAt, "collect-at", gateway.CollectAt, "how much the heap grows, in `percent` of what is in use, before garbage is collected; GOGC in the environment counts instead")
 	f.BoolVar(&o.verbose, "verbose", false, "log details, such as each failed handshake")
 	if err := f.Parse(args); err != nil {
 		return options{}, errUsage
+	}
+	if o.collectAt < 1 {
+		return options{}, fmt.Errorf("--collect-at %d must be positive", o.collectAt)
 	}
 	if f.NArg() > 0 {
 		return options{}, fmt.Errorf("%q is not a flag", f.Arg(0))

@@ -9,12 +9,14 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/gateway"
 	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -42,6 +44,7 @@ func beL7Gateway() {
 }
 
 func l7Serve(at string) error {
+	debug.SetGCPercent(gateway.CollectAt) // as the product's process
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if file := os.Getenv(l7Profile); file != "" {
