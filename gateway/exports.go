@@ -112,6 +112,9 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 		return t, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
 	}
 	t := target{service: service, port: asked.Port, vip: c.vip(service, asked.IP)}
+	if c.foreign(service.Key(), namespace) {
+		return target{}, &Refusal{http.StatusUnauthorized, ReasonNotConsumer, fmt.Errorf("peer %s, service %s, waypoint of namespace %s", peer, service.Key(), c.gateway.Namespace)}
+	}
 	if service.NamespaceOnly && namespace != service.Namespace {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonNamespace, fmt.Errorf("peer %s, service %s", peer, service.Key())}
 	}
@@ -229,6 +232,15 @@ func (c *config) waypoint(v *directory.View, at *mesh.GatewayAddress) *mesh.Serv
 		return v.Service(at.Hostname)
 	}
 	return v.ServiceAt(at.Addr.Network, at.Addr.Addr, "")
+}
+
+// foreign says whether a service is behind the waypoint for callers of the waypoint's own namespace only, and who asks is of another one.
+func (c *config) foreign(key mesh.ServiceKey, namespace string) bool {
+	if namespace == c.gateway.Namespace {
+		return false
+	}
+	_, consumed := slices.BinarySearchFunc(c.gateway.Consumed, key, mesh.CompareServiceKeys)
+	return consumed
 }
 
 // left says whether a service is not behind the waypoint any more, although it still is served.

@@ -19,6 +19,7 @@ const defaultParting = time.Minute
 // then to those whose streams run, for as long as a drain may take: no later change of its policies reaches us.
 type parted struct {
 	since    time.Time
+	consumed bool // it was behind the waypoint for callers of the waypoint's own namespace only
 	routes   []mesh.ServiceRoutes
 	policies []mesh.ServicePolicies // its own, and of what its routes lead to
 	tls      []mesh.BackendTLS      // of the same
@@ -45,6 +46,7 @@ func (p partings) note(before, g *mesh.Gateway, now time.Time) {
 // leave collects what is in force for a service.
 func leave(g *mesh.Gateway, key mesh.ServiceKey, now time.Time) parted {
 	out := parted{since: now}
+	_, out.consumed = slices.BinarySearchFunc(g.Consumed, key, mesh.CompareServiceKeys)
 	for _, of := range g.ServiceRoutes {
 		if of.Service == key {
 			out.routes = append(out.routes, of)
@@ -110,7 +112,7 @@ func (p partings) with(g *mesh.Gateway) *mesh.Gateway {
 		told[key] = struct{}{}
 	}
 	out := *g
-	out.Fronts, out.ServiceRoutes = slices.Clone(g.Fronts), slices.Clone(g.ServiceRoutes)
+	out.Fronts, out.Consumed, out.ServiceRoutes = slices.Clone(g.Fronts), slices.Clone(g.Consumed), slices.Clone(g.ServiceRoutes)
 	out.ServicePolicies, out.BackendTLS = slices.Clone(g.ServicePolicies), slices.Clone(g.BackendTLS)
 	// Of two that led to the same service, who left last knew its policies last.
 	keys := slices.SortedFunc(maps.Keys(p), func(a, b mesh.ServiceKey) int {
@@ -119,6 +121,9 @@ func (p partings) with(g *mesh.Gateway) *mesh.Gateway {
 	for _, key := range keys {
 		of := p[key]
 		out.Fronts = append(out.Fronts, key)
+		if of.consumed {
+			out.Consumed = append(out.Consumed, key)
+		}
 		out.ServiceRoutes = append(out.ServiceRoutes, of.routes...)
 		for _, policies := range of.policies {
 			if _, ok := told[policies.Service]; !ok {
@@ -134,6 +139,7 @@ func (p partings) with(g *mesh.Gateway) *mesh.Gateway {
 		told[key] = struct{}{}
 	}
 	slices.SortFunc(out.Fronts, mesh.CompareServiceKeys)
+	slices.SortFunc(out.Consumed, mesh.CompareServiceKeys)
 	slices.SortFunc(out.ServiceRoutes, mesh.CompareServiceRoutes)
 	slices.SortFunc(out.ServicePolicies, func(a, b mesh.ServicePolicies) int { return mesh.CompareServiceKeys(a.Service, b.Service) })
 	slices.SortFunc(out.BackendTLS, mesh.CompareBackendTLS)

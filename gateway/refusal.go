@@ -21,6 +21,8 @@ const (
 	ReasonExpired Reason = "certificate_expired"
 	// ReasonNamespace: the service may be used from its own namespace only.
 	ReasonNamespace Reason = "namespace_not_allowed"
+	// ReasonNotConsumer: a waypoint stands in front of the service for callers of its own namespace only.
+	ReasonNotConsumer Reason = "not_a_consumer"
 	// ReasonNotExported: the name or address is not that of a service that this gateway exports.
 	ReasonNotExported Reason = "not_exported"
 	// ReasonNotBehind: the name or address is that of nothing that this waypoint stands in front of.

@@ -60,10 +60,22 @@ func (d *decision) toService(s *mesh.Service) (Plan, *Refusal) {
 	if waypoint := d.waypoint(s.Waypoint, s.Waypoints); waypoint.exists() {
 		return d.throughWaypoint(waypoint, s) // rows 1 and 2
 	}
+	if waypoint := d.consumerWaypoint(s); waypoint.exists() {
+		return d.throughWaypoint(waypoint, s) // row 1, for clients of one namespace
+	}
 	if s.Balance.Mode == mesh.BalancePassthrough {
 		return Plan{Via: reach.Direct, Dial: d.dst, Service: s}, nil
 	}
 	return d.Service(s, d.dst.Port())
+}
+
+// consumerWaypoint is the waypoint that the source's own namespace has for its requests to a service that has none itself. A gateway's own connections pass none: it may be
+// that waypoint.
+func (d *decision) consumerWaypoint(s *mesh.Service) waypoint {
+	if d.Workload.Gateway || s.Waypoint != nil || len(s.Waypoints) > 0 {
+		return waypoint{}
+	}
+	return d.waypoint(s.ConsumerWaypoint(d.Workload.Namespace), nil)
 }
 
 // waypoint is a waypoint that was looked up: a service with its endpoints, or a single workload.

@@ -89,6 +89,16 @@ func TestDecide(t *testing.T) {
 	withWaypoint := func(s *mesh.Service) { s.Waypoint = waypointAddr }
 	waypointService := shopService("way", "10.96.0.9", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} })
 	waypointPod := podWorkload("way", "10.0.0.9", serves("way", 15008, 15008))
+	consumers := func(waypoint string) func(*mesh.Service) {
+		return func(s *mesh.Service) {
+			s.Consumers = []mesh.ConsumerWaypoint{{Namespace: "apart", At: mesh.GatewayAddress{Hostname: key("apart")}}, {Namespace: "shop", At: mesh.GatewayAddress{Hostname: key(waypoint), Port: 15008}}}
+		}
+	}
+	consumed, cartPod := shopService("cart", "10.96.0.1", consumers("way")), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))
+	toCart := Plan{
+		Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
+		Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
+	}
 
 	for _, tc := range []struct {
 		name   string
@@ -116,6 +126,40 @@ func TestDecide(t *testing.T) {
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
 				Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
 			},
+		},
+		{
+			name:  "1: the waypoint of the client's namespace, where the service has none",
+			world: []any{consumed, waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
+			want: Plan{
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name:  "1: it is not for clients of other namespaces",
+			world: []any{consumed, waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
+			source: podWorkload("till", "10.0.0.5", func(w *mesh.Workload) { w.Namespace = "other" }), want: toCart,
+		},
+		{
+			name:  "1: nor for what comes out of a gateway of the namespace",
+			world: []any{consumed, waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
+			source: podWorkload("door", "10.0.0.5", func(w *mesh.Workload) { w.Gateway = true }), want: toCart,
+		},
+		{
+			name:  "1: nor for what comes out of itself",
+			world: []any{consumed, waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80", source: waypointPod, want: toCart,
+		},
+		{
+			name:  "1: the service's own waypoint comes before it",
+			world: []any{shopService("cart", "10.96.0.1", withWaypoint, consumers("gone")), waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
+			want: Plan{
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name:  "1: one of the client's namespace that is dead is not walked around",
+			world: []any{consumed, waypointService, cartPod}, dst: "10.96.0.1:80", reason: ReasonNoWaypoint,
 		},
 		{
 			name:   "1: a waypoint that is not known is not walked around",

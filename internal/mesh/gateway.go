@@ -69,6 +69,8 @@ type Gateway struct {
 	Service ServiceKey
 	// Fronts are the services that a waypoint stands in front of, sorted.
 	Fronts []ServiceKey
+	// Consumed are those of Fronts that a waypoint stands in front of for callers of its own namespace, and for nobody else; sorted.
+	Consumed []ServiceKey
 	// ServiceRoutes are the routes at services that a waypoint stands in front of, sorted (CompareServiceRoutes).
 	ServiceRoutes []ServiceRoutes
 	// BackendTLS says which backends are spoken to in TLS, each once, sorted (CompareBackendTLS).

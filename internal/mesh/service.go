@@ -2,6 +2,11 @@
 
 package mesh
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Scope is one level at which a client and an endpoint may be near each other.
 type Scope uint8
 
@@ -58,6 +63,8 @@ type Service struct {
 	Waypoint *GatewayAddress
 	// Waypoints share the service's connections by weight; if any weighs more than 0 they count instead of Waypoint.
 	Waypoints []WeightedWaypoint
+	// Consumers are waypoints for the clients of one namespace each, where Waypoint and Waypoints name none; sorted by namespace, each once.
+	Consumers []ConsumerWaypoint
 	Balance   LoadBalancing
 	Families  Families
 	Canonical bool // the cluster's own definition of this hostname
@@ -71,6 +78,24 @@ type Service struct {
 type WeightedWaypoint struct {
 	At     GatewayAddress
 	Weight uint32
+}
+
+// ConsumerWaypoint is the waypoint by which the clients of one namespace reach a service, because that namespace has routes at it. Nobody else's connections pass it.
+type ConsumerWaypoint struct {
+	Namespace string
+	At        GatewayAddress
+}
+
+// MaxConsumers is how many namespaces' waypoints one service has at most: together some 20 KiB, which every node proxy holds.
+const MaxConsumers = 256
+
+// ConsumerWaypoint finds the waypoint of a namespace's clients; nil: there is none for them.
+func (s *Service) ConsumerWaypoint(namespace string) *GatewayAddress {
+	i, ok := slices.BinarySearchFunc(s.Consumers, namespace, func(c ConsumerWaypoint, namespace string) int { return cmp.Compare(c.Namespace, namespace) })
+	if !ok {
+		return nil
+	}
+	return &s.Consumers[i].At
 }
 
 // Key names the service.

@@ -59,7 +59,7 @@ type gate struct {
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
 func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
 	x.settleRivals(gates)
-	carriedAt := map[serviceName]carried{}
+	carriedAt := map[enforcedFor]carried{}
 	each := func(ref world.ObjectRef, parents []world.RouteParent, attach func(world.RouteParent, *gate) []Finding) {
 		if ref.Cluster != x.config.LocalCluster {
 			return

@@ -51,6 +51,7 @@ type index struct {
 	madePods           multi[world.Key, world.Key]   // Gateway of our own cluster → pods that were made for it
 	behind             multi[world.Key, serviceName] // waypoint → services that are behind it
 	takenIn            multi[world.Key, serviceName] // waypoint → those, and others that will be as soon as it has an address
+	consumed           multi[world.Key, serviceName] // waypoint → services that it is to be in front of for its own namespace's callers
 	members            map[world.Key]*members        // service → pods
 	rules              map[world.Cluster][]rules     // in the order in which they are asked
 	limits             map[world.Cluster]*world.RemoteCluster
@@ -89,7 +90,7 @@ func newIndex(c world.Config) *index {
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
-		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{},
+		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{}, consumed: multi[world.Key, serviceName]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
@@ -213,6 +214,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	}
 	foldWish(x.waypointNamespaces, k, before, after)
 	if k.Cluster == x.config.LocalCluster {
+		t.consumersOf(x, k.Name)
 		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
 		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.streams.from[k.Name])+len(x.setsIn[k.Name]) > 0
 	}

@@ -46,6 +46,9 @@ func printMesh(o Output) string {
 		if s.Waypoint != nil {
 			line += " waypoint=" + printGateway(s.Waypoint)
 		}
+		for _, c := range s.Consumers {
+			line += " waypoint-of-" + c.Namespace + "=" + printGateway(&c.At)
+		}
 		if s.Balance.Mode != mesh.BalanceSpread {
 			line += " " + map[mesh.BalanceMode]string{mesh.BalanceStrict: "strict", mesh.BalanceFailover: "failover"}[s.Balance.Mode]
 			for _, p := range s.Balance.Preference {
@@ -139,7 +142,12 @@ func printMesh(o Output) string {
 			line += " waypoint-at=" + g.Service.String()
 		}
 		for _, f := range g.Fronts {
-			line += " fronts=" + f.String()
+			if !slices.Contains(g.Consumed, f) {
+				line += " fronts=" + f.String()
+			}
+		}
+		for _, f := range g.Consumed {
+			line += " consumes=" + f.String()
 		}
 		add("%s", line)
 		lines = append(lines, printRouting(g)...)

@@ -162,9 +162,18 @@ func (r *revision) services() bool {
 			}
 		}
 		r.t.guards = e.x.foldBound(n, before.behind, after.behind) || r.t.guards
+		r.t.guards = e.x.foldConsumers(n, before.consumers, after.consumers) || r.t.guards
 		r.t.routes = r.t.routes || len(e.x.routesAt[n]) > 0
 		e.x.foldImported(n, before, after, r.t)
-		r.automatic(n, after.automatic)
+		r.automatic(n.Namespace, n, after.automatic)
+		for _, c := range before.consumers {
+			if !slices.ContainsFunc(after.consumers, func(a consumer) bool { return a.namespace == c.namespace }) {
+				r.automatic(c.namespace, n, false)
+			}
+		}
+		for _, c := range after.consumers {
+			r.automatic(c.namespace, n, true)
+		}
 		r.participants(n, before, after)
 		r.service(e.x.serviceKey(n), after.service)
 		for uid := range before.remote {
@@ -196,21 +205,21 @@ func (r *revision) services() bool {
 	return exportsChanged
 }
 
-// automatic notes whether a service needs its namespace's automatic waypoint.
-func (r *revision) automatic(n serviceName, needs bool) {
+// automatic notes whether a service needs a namespace's automatic waypoint: its own, or a consumer's.
+func (r *revision) automatic(namespace string, n serviceName, needs bool) {
 	routed := r.e.routed
-	had := len(routed[n.Namespace]) > 0
+	had := len(routed[namespace]) > 0
 	if needs {
-		routed.add(n.Namespace, n)
+		routed.add(namespace, n)
 	} else {
-		routed.remove(n.Namespace, n)
+		routed.remove(namespace, n)
 	}
-	if has := len(routed[n.Namespace]) > 0; has == had {
+	if has := len(routed[namespace]) > 0; has == had {
 		return
-	} else if _, told := r.change.Waypoints[n.Namespace]; told {
-		delete(r.change.Waypoints, n.Namespace)
+	} else if _, told := r.change.Waypoints[namespace]; told {
+		delete(r.change.Waypoints, namespace)
 	} else {
-		r.change.Waypoints[n.Namespace] = has
+		r.change.Waypoints[namespace] = has
 	}
 }
 

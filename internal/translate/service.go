@@ -23,6 +23,7 @@ type answer struct {
 	decided   decision                  // of our own cluster's rules about its own Service
 	automatic bool                      // our own cluster's Service needs the namespace's automatic waypoint
 	behind    bound                     // the waypoint of our own cluster's Service
+	consumers []consumer                // namespaces that have one of their own to it
 	conflict  *Conflict
 	findings  []Finding // on our own cluster's Service
 }
@@ -79,6 +80,8 @@ func (x *index) answer(n serviceName) *answer {
 		out.automatic = x.wantsAutomatic(own)
 		waypoint, findings := x.serviceWaypoint(own)
 		out.behind, out.service.Waypoint, out.findings = waypoint, waypoint.at, append(out.findings, findings...)
+		out.consumers = x.consumers(own, waypoint)
+		out.service.Consumers = consumerWaypoints(out.consumers)
 	}
 	if own == nil {
 		for _, network := range x.networksHere() {

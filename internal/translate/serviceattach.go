@@ -94,6 +94,8 @@ type attachments struct {
 	all     []*attachment // in no particular order
 	byRoute map[world.ObjectRef][]*attachment
 	owned   bool // one of its owner's is in force, so that a waypoint has something to do
+	// consumers are the other namespaces of which one is, sorted.
+	consumers []string
 }
 
 // attachments are those at a Service, from memory unless it or one of them changed: they depend on nothing else.
@@ -104,6 +106,7 @@ func (x *index) attachments(n serviceName) *attachments {
 	out := x.attached[n]
 	if out == nil {
 		out = &attachments{all: x.attachAt(n), byRoute: map[world.ObjectRef][]*attachment{}}
+		out.consumers = limitConsumers(out.all)
 		for _, a := range out.all {
 			out.byRoute[a.ref] = append(out.byRoute[a.ref], a)
 			out.owned = out.owned || a.trouble.reason == "" && a.consumer() == ""

@@ -20,7 +20,7 @@ const ConditionEnforced = "isthmus.dev/Enforced"
 
 // Reasons of ConditionEnforced, besides those of ConditionWaypointBound.
 const (
-	ReasonNoWaypoint = "NoWaypoint" // labels want none, or leave it open while only routes of other namespaces are at the Service
+	ReasonNoWaypoint = "NoWaypoint" // labels want none
 	ReasonNotOurs    = "NotOurs"    // the waypoint is another controller's, which decides by itself what routes mean, or nobody's
 )
 
@@ -71,6 +71,16 @@ func (x *index) serviceRoutes(waypoint world.Key) []mesh.ServiceRoutes {
 			out = append(out, x.routesOf(n)...)
 		}
 	}
+	for n := range x.consumed[waypoint] {
+		if x.takenIn[waypoint].has(n) {
+			continue // it is to be in front of it for everybody
+		}
+		for _, of := range x.routesOf(n) {
+			if of.Consumer == waypoint.Namespace {
+				out = append(out, of)
+			}
+		}
+	}
 	slices.SortFunc(out, mesh.CompareServiceRoutes)
 	return out
 }
@@ -110,6 +120,12 @@ func (x *index) routesOf(n serviceName) []mesh.ServiceRoutes {
 	return out
 }
 
+// enforcedFor names whose routes at a Service are asked about: those of a consumer, or with none the owner's.
+type enforcedFor struct {
+	service  serviceName
+	consumer string
+}
+
 // carried is whether a waypoint does what routes at a Service say: a finding that is the same for all of them.
 type carried struct {
 	enforced        bool
@@ -117,7 +133,7 @@ type carried struct {
 }
 
 // atServices says on a route what became of it at those of its parents that are Services. What it works out of Services it leaves for other routes at them, in memory.
-func (x *index) atServices(ref world.ObjectRef, parents []world.RouteParent, memory map[serviceName]carried) []Finding {
+func (x *index) atServices(ref world.ObjectRef, parents []world.RouteParent, memory map[enforcedFor]carried) []Finding {
 	var out []Finding
 	for n := range servicesAmong(parents) {
 		for _, a := range x.attachments(n).byRoute[ref] {
@@ -132,7 +148,7 @@ func (x *index) atServices(ref world.ObjectRef, parents []world.RouteParent, mem
 }
 
 // report says what became of a route at a Service.
-func (x *index) report(a *attachment, memory map[serviceName]carried) []Finding {
+func (x *index) report(a *attachment, memory map[enforcedFor]carried) []Finding {
 	finding := findingAt(a.parent, a.generation)
 	ok, message := a.trouble.reason == "", a.trouble.message
 	if ok {
@@ -157,31 +173,33 @@ func (x *index) report(a *attachment, memory map[serviceName]carried) []Finding 
 	if c.dropped.reason != "" {
 		out = append(out, finding(partiallyInvalid, true, c.dropped.reason, c.dropped.message))
 	}
-	n := serviceName{a.parent.Namespace, a.parent.Name}
-	by, known := memory[n]
+	of := enforcedFor{serviceName{a.parent.Namespace, a.parent.Name}, a.consumer()}
+	by, known := memory[of]
 	if !known {
-		by.enforced, by.reason, by.message = x.enforces(n)
-		memory[n] = by
+		by.enforced, by.reason, by.message = x.enforces(of)
+		memory[of] = by
 	}
 	return append(out, finding(ConditionEnforced, by.enforced, by.reason, by.message))
 }
 
 // enforces says whether a waypoint does what routes at a Service of our own cluster say, which is there.
-func (x *index) enforces(n serviceName) (bool, string, string) {
+func (x *index) enforces(of enforcedFor) (bool, string, string) {
+	n := of.service
 	s := x.state.Services[n.in(x.config.LocalCluster)]
 	w, _ := x.serviceWish(s)
 	switch {
 	case !w.set && s.Labels[LabelGatewayName] != "":
 		return false, ReasonNoWaypoint, fmt.Sprintf("Service %s/%s is a gateway's own, which is behind no waypoint: requests go straight to its endpoints", n.Namespace, n.Name)
 	case !w.set:
-		return false, ReasonNoWaypoint, fmt.Sprintf("Service %s/%s has routes of other namespaces only, for which none is put in front of it: its owner must name a waypoint by label %s; requests go straight to its endpoints",
-			n.Namespace, n.Name, world.LabelUseWaypoint)
+		return x.consumerEnforces(n, of.consumer) // its owner has none in force
 	case !w.wanted():
 		return false, ReasonNoWaypoint, fmt.Sprintf("Service %s/%s is to have no waypoint, by a label of it or of its namespace: requests go straight to its endpoints", n.Namespace, n.Name)
 	}
 	name := w.gateway.Namespace + "/" + w.gateway.Name
 	at, reason, message := x.bind(w.gateway, s.Namespace, forServices)
 	switch g := x.state.Gateways[w.gateway]; {
+	case at == nil && of.consumer != "":
+		return x.consumerEnforces(n, of.consumer)
 	case at == nil:
 		return false, reason, message + ": requests go straight to the endpoints"
 	case x.governs(g):

@@ -48,6 +48,7 @@ func Build(s *world.State, c world.Config) Output {
 		a := x.answer(n)
 		answers[n] = a
 		x.foldBound(n, bound{}, a.behind)
+		x.foldConsumers(n, nil, a.consumers)
 		sums.count(n, a, 1)
 		if a.service != nil {
 			out.Mesh.Services[a.service.Key()] = a.service
@@ -63,6 +64,9 @@ func Build(s *world.State, c world.Config) Output {
 		}
 		if a.automatic {
 			automatic.add(n.Namespace, n)
+		}
+		for _, c := range a.consumers {
+			automatic.add(c.namespace, n)
 		}
 		if a.exported {
 			exports = append(exports, n)

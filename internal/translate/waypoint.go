@@ -223,6 +223,7 @@ func (t *touched) waypointOf(x *index, gateway world.Key) {
 		t.pods.add(pod)
 	}
 	if x.automatic(gateway) {
+		t.consumersOf(x, gateway.Namespace)
 		for n := range x.namesIn[gateway.Namespace] {
 			if len(x.routesAt[n]) > 0 {
 				t.names.add(n)

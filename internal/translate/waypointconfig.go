@@ -15,12 +15,17 @@ import (
 func (x *index) toldWaypoint(out *mesh.Gateway, g *world.Gateway) {
 	front := x.front(g)
 	out.Service = x.serviceKey(nameOf(front))
-	out.Fronts = x.serviceKeys(x.frontedBy(g.Key))
+	out.Consumed = x.serviceKeys(x.consumedBy(g.Key))
+	slices.SortFunc(out.Consumed, mesh.CompareServiceKeys)
+	out.Fronts = append(x.serviceKeys(x.frontedBy(g.Key)), out.Consumed...)
 	slices.SortFunc(out.Fronts, mesh.CompareServiceKeys) // "cart-v2" comes after "cart", and its hostname before
 	out.ServiceRoutes = x.serviceRoutes(g.Key)
 	judged := maps.Clone(x.behind[g.Key])
 	if judged == nil {
 		judged = set[serviceName]{}
+	}
+	for n := range x.consumed[g.Key] {
+		judged.add(n)
 	}
 	for to := range mesh.ReachedBy(out.ServiceRoutes) {
 		if n, ok := x.nameOfHost(world.Key{Namespace: to.Namespace, Name: to.Hostname}); ok {

@@ -25,6 +25,7 @@ func gatewayToProto(g *mesh.Gateway, routes *routeTable) *gatewaypb.Gateway {
 	out.ServiceRoutes = routes.ofServices(g.ServiceRoutes)
 	out.BackendTls, out.ClientCertificate = backendTLSToProto(g.BackendTLS), certificateToProto(g.ClientCertificate)
 	out.Service, out.Fronts = serviceKeyToProto(g.Service), serviceKeysToProto(g.Fronts)
+	out.Consumed = serviceKeysToProto(g.Consumed)
 	out.Exports = serviceKeysToProto(g.Exports)
 	out.Policies = policiesToProto(g.Policies)
 	for _, of := range g.ServicePolicies {
@@ -76,6 +77,9 @@ func gatewayFromProto(g *gatewaypb.Gateway, routes []*mesh.HTTPRoute) (*mesh.Gat
 	out.Exports = r.serviceKeys("export", g.GetExports())
 	if out.Fronts = r.serviceKeys("front", g.GetFronts()); !slices.IsSortedFunc(out.Fronts, mesh.CompareServiceKeys) {
 		r.fail("fronts are not in order") // lookups want them so
+	}
+	if out.Consumed = r.serviceKeys("consumed", g.GetConsumed()); !slices.IsSortedFunc(out.Consumed, mesh.CompareServiceKeys) {
+		r.fail("consumed are not in order")
 	}
 	if s := g.GetService(); s != nil {
 		out.Service = r.serviceKey("service", s.GetNamespace(), s.GetHostname())

@@ -36,6 +36,11 @@ func serviceToProto(s *mesh.Service) *workloadpb.Service {
 			Destination: gatewayAddressToProto(&s.Waypoints[i].At), Weight: s.Waypoints[i].Weight,
 		})
 	}
+	for i := range s.Consumers {
+		out.ConsumerWaypoints = append(out.ConsumerWaypoints, &workloadpb.ConsumerWaypoint{
+			Namespace: s.Consumers[i].Namespace, Destination: gatewayAddressToProto(&s.Consumers[i].At),
+		})
+	}
 	if s.NamespaceOnly {
 		out.Visibility = workloadpb.Service_NAMESPACE
 	}
@@ -84,6 +89,7 @@ func serviceFromProto(s *workloadpb.Service) (*mesh.Service, error) {
 			}
 		}
 	}
+	out.Consumers = consumersFromProto(&r, s.GetConsumerWaypoints())
 	if n := len(s.GetSubjectAltNames()); n > 0 && r.count("subject_alt_names", n, maxMembers) {
 		for _, san := range s.GetSubjectAltNames() {
 			out.SANs = append(out.SANs, r.must("subject_alt_name", san, maxIdentity))
@@ -93,6 +99,27 @@ func serviceFromProto(s *workloadpb.Service) (*mesh.Service, error) {
 		return nil, r.err
 	}
 	return out, nil
+}
+
+// consumersFromProto reads waypoints of clients' namespaces, which lookups want in order.
+func consumersFromProto(r *reader, in []*workloadpb.ConsumerWaypoint) []mesh.ConsumerWaypoint {
+	if len(in) == 0 || !r.count("consumer_waypoints", len(in), mesh.MaxConsumers) {
+		return nil
+	}
+	out := make([]mesh.ConsumerWaypoint, 0, len(in))
+	for i, c := range in {
+		at := gatewayAddressFromProto(r, "consumer_waypoint", c.GetDestination())
+		if at == nil {
+			r.fail("consumer_waypoint has no destination")
+			return nil
+		}
+		out = append(out, mesh.ConsumerWaypoint{Namespace: r.must("consumer_waypoint namespace", c.GetNamespace(), maxName), At: *at})
+		if i > 0 && out[i-1].Namespace >= out[i].Namespace {
+			r.fail("consumer_waypoints are not in order")
+			return nil
+		}
+	}
+	return out
 }
 
 func balanceFromProto(r *reader, b *workloadpb.LoadBalancing) mesh.LoadBalancing {

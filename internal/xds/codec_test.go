@@ -58,6 +58,10 @@ func sampleService() *mesh.Service {
 		Ports:     []mesh.Port{{Service: 80, Target: 8080, App: mesh.AppHTTP11, Name: "http"}, {Service: 443, App: mesh.AppTLS}},
 		SANs:      []string{"spiffe://cluster.local/ns/shop/sa/cart"},
 		Waypoint:  &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Addr: netip.MustParseAddr("10.96.0.10")}, Port: 15008},
+		Consumers: []mesh.ConsumerWaypoint{
+			{Namespace: "client", At: mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "client", Hostname: "wp.client.svc.cluster.local"}, Port: 15008}},
+			{Namespace: "other", At: mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "other", Hostname: "wp.other.svc.cluster.local"}, Port: 15009}},
+		},
 		Waypoints: []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "wp.shop.svc.cluster.local"}, Port: 15008}, Weight: 9}},
 		Balance: mesh.LoadBalancing{Preference: []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone},
 			Mode: mesh.BalanceFailover, AllowUnhealthy: true},
@@ -93,6 +97,7 @@ func sampleGateway() *mesh.Gateway {
 		Listeners: listeners,
 		Service:   mesh.ServiceKey{Namespace: "isthmus-system", Hostname: "eastwest.isthmus-system.svc.cluster.local"},
 		Fronts:    []mesh.ServiceKey{cart},
+		Consumed:  []mesh.ServiceKey{cart},
 		BackendTLS: []mesh.BackendTLS{
 			{Service: cart, Port: 80, ServerName: "cart.example.com", CAs: "CAs", SANs: []mesh.SubjectAltName{{URI: true, Value: "spiffe://example.com/cart"}, {Value: "cart.example.com"}}},
 			{Service: cart, Port: 443, ServerName: "cart.example.com", System: true},

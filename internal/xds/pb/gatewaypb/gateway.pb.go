@@ -168,8 +168,10 @@ type Gateway struct {
 	// Backends that are spoken to in TLS, each once, by service and port, and what the gateway proves to them.
 	BackendTls        []*BackendTLS `protobuf:"bytes,14,rep,name=backend_tls,json=backendTls,proto3" json:"backend_tls,omitempty"`
 	ClientCertificate *Certificate  `protobuf:"bytes,15,opt,name=client_certificate,json=clientCertificate,proto3" json:"client_certificate,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Those of fronts that are so for callers of the gateway's own namespace only.
+	Consumed      []*ServiceKey `protobuf:"bytes,16,rep,name=consumed,proto3" json:"consumed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -303,6 +305,13 @@ func (x *Gateway) GetBackendTls() []*BackendTLS {
 func (x *Gateway) GetClientCertificate() *Certificate {
 	if x != nil {
 		return x.ClientCertificate
+	}
+	return nil
+}
+
+func (x *Gateway) GetConsumed() []*ServiceKey {
+	if x != nil {
+		return x.Consumed
 	}
 	return nil
 }
@@ -2070,7 +2079,7 @@ var File_isthmus_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xb1\x06\n" +
+	" isthmus/gateway/v1/gateway.proto\x12\x12isthmus.gateway.v1\x1a\"istio/security/authorization.proto\"\xed\x06\n" +
 	"\aGateway\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2089,7 +2098,8 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x0eservice_routes\x18\r \x03(\v2!.isthmus.gateway.v1.ServiceRoutesR\rserviceRoutes\x12?\n" +
 	"\vbackend_tls\x18\x0e \x03(\v2\x1e.isthmus.gateway.v1.BackendTLSR\n" +
 	"backendTls\x12N\n" +
-	"\x12client_certificate\x18\x0f \x01(\v2\x1f.isthmus.gateway.v1.CertificateR\x11clientCertificate\"\x9a\x01\n" +
+	"\x12client_certificate\x18\x0f \x01(\v2\x1f.isthmus.gateway.v1.CertificateR\x11clientCertificate\x12:\n" +
+	"\bconsumed\x18\x10 \x03(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\bconsumed\"\x9a\x01\n" +
 	"\rServiceRoutes\x128\n" +
 	"\aservice\x18\x01 \x01(\v2\x1e.isthmus.gateway.v1.ServiceKeyR\aservice\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +
@@ -2298,46 +2308,47 @@ var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
 	3,  // 7: isthmus.gateway.v1.Gateway.service_routes:type_name -> isthmus.gateway.v1.ServiceRoutes
 	4,  // 8: isthmus.gateway.v1.Gateway.backend_tls:type_name -> isthmus.gateway.v1.BackendTLS
 	13, // 9: isthmus.gateway.v1.Gateway.client_certificate:type_name -> isthmus.gateway.v1.Certificate
-	27, // 10: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
-	27, // 11: isthmus.gateway.v1.BackendTLS.service:type_name -> isthmus.gateway.v1.ServiceKey
-	5,  // 12: isthmus.gateway.v1.BackendTLS.sans:type_name -> isthmus.gateway.v1.SubjectAltName
-	27, // 13: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	28, // 14: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
-	0,  // 15: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
-	13, // 16: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
-	9,  // 17: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
-	10, // 18: isthmus.gateway.v1.Listener.stream:type_name -> isthmus.gateway.v1.StreamRoute
-	6,  // 19: isthmus.gateway.v1.Listener.clients:type_name -> isthmus.gateway.v1.ClientValidation
-	11, // 20: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
-	11, // 21: isthmus.gateway.v1.StreamRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
-	27, // 22: isthmus.gateway.v1.StreamBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	12, // 23: isthmus.gateway.v1.StreamBackend.endpoints:type_name -> isthmus.gateway.v1.Endpoint
-	15, // 24: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
-	18, // 25: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
-	20, // 26: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	26, // 27: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
-	16, // 28: isthmus.gateway.v1.HTTPRule.retry:type_name -> isthmus.gateway.v1.HTTPRetry
-	19, // 29: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
-	19, // 30: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
-	21, // 31: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
-	21, // 32: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
-	23, // 33: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
-	24, // 34: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
-	25, // 35: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
-	17, // 36: isthmus.gateway.v1.HTTPFilters.cors:type_name -> isthmus.gateway.v1.CORS
-	19, // 37: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
-	19, // 38: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
-	1,  // 39: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
-	22, // 40: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
-	22, // 41: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
-	26, // 42: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
-	27, // 43: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
-	20, // 44: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	27, // 10: isthmus.gateway.v1.Gateway.consumed:type_name -> isthmus.gateway.v1.ServiceKey
+	27, // 11: isthmus.gateway.v1.ServiceRoutes.service:type_name -> isthmus.gateway.v1.ServiceKey
+	27, // 12: isthmus.gateway.v1.BackendTLS.service:type_name -> isthmus.gateway.v1.ServiceKey
+	5,  // 13: isthmus.gateway.v1.BackendTLS.sans:type_name -> isthmus.gateway.v1.SubjectAltName
+	27, // 14: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
+	28, // 15: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	0,  // 16: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
+	13, // 17: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
+	9,  // 18: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
+	10, // 19: isthmus.gateway.v1.Listener.stream:type_name -> isthmus.gateway.v1.StreamRoute
+	6,  // 20: isthmus.gateway.v1.Listener.clients:type_name -> isthmus.gateway.v1.ClientValidation
+	11, // 21: isthmus.gateway.v1.TLSRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
+	11, // 22: isthmus.gateway.v1.StreamRoute.backends:type_name -> isthmus.gateway.v1.StreamBackend
+	27, // 23: isthmus.gateway.v1.StreamBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	12, // 24: isthmus.gateway.v1.StreamBackend.endpoints:type_name -> isthmus.gateway.v1.Endpoint
+	15, // 25: isthmus.gateway.v1.HTTPRoute.rules:type_name -> isthmus.gateway.v1.HTTPRule
+	18, // 26: isthmus.gateway.v1.HTTPRule.matches:type_name -> isthmus.gateway.v1.HTTPMatch
+	20, // 27: isthmus.gateway.v1.HTTPRule.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	26, // 28: isthmus.gateway.v1.HTTPRule.backends:type_name -> isthmus.gateway.v1.HTTPBackend
+	16, // 29: isthmus.gateway.v1.HTTPRule.retry:type_name -> isthmus.gateway.v1.HTTPRetry
+	19, // 30: isthmus.gateway.v1.HTTPMatch.headers:type_name -> isthmus.gateway.v1.NameValue
+	19, // 31: isthmus.gateway.v1.HTTPMatch.query:type_name -> isthmus.gateway.v1.NameValue
+	21, // 32: isthmus.gateway.v1.HTTPFilters.request:type_name -> isthmus.gateway.v1.HeaderChange
+	21, // 33: isthmus.gateway.v1.HTTPFilters.response:type_name -> isthmus.gateway.v1.HeaderChange
+	23, // 34: isthmus.gateway.v1.HTTPFilters.redirect:type_name -> isthmus.gateway.v1.HTTPRedirect
+	24, // 35: isthmus.gateway.v1.HTTPFilters.rewrite:type_name -> isthmus.gateway.v1.HTTPRewrite
+	25, // 36: isthmus.gateway.v1.HTTPFilters.mirrors:type_name -> isthmus.gateway.v1.HTTPMirror
+	17, // 37: isthmus.gateway.v1.HTTPFilters.cors:type_name -> isthmus.gateway.v1.CORS
+	19, // 38: isthmus.gateway.v1.HeaderChange.set:type_name -> isthmus.gateway.v1.NameValue
+	19, // 39: isthmus.gateway.v1.HeaderChange.add:type_name -> isthmus.gateway.v1.NameValue
+	1,  // 40: isthmus.gateway.v1.PathChange.kind:type_name -> isthmus.gateway.v1.PathChange.Kind
+	22, // 41: isthmus.gateway.v1.HTTPRedirect.path:type_name -> isthmus.gateway.v1.PathChange
+	22, // 42: isthmus.gateway.v1.HTTPRewrite.path:type_name -> isthmus.gateway.v1.PathChange
+	26, // 43: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
+	27, // 44: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
+	20, // 45: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }

@@ -584,7 +584,7 @@ func (x ApplicationTunnel_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ApplicationTunnel_Protocol.Descriptor instead.
 func (ApplicationTunnel_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_istio_workload_workload_proto_rawDescGZIP(), []int{11, 0}
+	return file_istio_workload_workload_proto_rawDescGZIP(), []int{12, 0}
 }
 
 // One resource of type istio.workload.Address. Its name is the workload's uid, or "namespace/hostname" of the service.
@@ -691,8 +691,10 @@ type Service struct {
 	IngressUseWaypoint bool                `protobuf:"varint,12,opt,name=ingress_use_waypoint,json=ingressUseWaypoint,proto3" json:"ingress_use_waypoint,omitempty"`
 	WeightedWaypoints  []*WeightedWaypoint `protobuf:"bytes,13,rep,name=weighted_waypoints,json=weightedWaypoints,proto3" json:"weighted_waypoints,omitempty"`
 	Visibility         Service_Visibility  `protobuf:"varint,14,opt,name=visibility,proto3,enum=istio.workload.Service_Visibility" json:"visibility,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Ours, and ignored by Istio's readers, for whom these routes of clients' namespaces are not in force: sorted by namespace, each once.
+	ConsumerWaypoints []*ConsumerWaypoint `protobuf:"bytes,1000,rep,name=consumer_waypoints,json=consumerWaypoints,proto3" json:"consumer_waypoints,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
@@ -821,6 +823,13 @@ func (x *Service) GetVisibility() Service_Visibility {
 		return x.Visibility
 	}
 	return Service_PUBLIC
+}
+
+func (x *Service) GetConsumerWaypoints() []*ConsumerWaypoint {
+	if x != nil {
+		return x.ConsumerWaypoints
+	}
+	return nil
 }
 
 // How endpoints of a service are chosen.
@@ -1402,6 +1411,59 @@ func (*GatewayAddress_Hostname) isGatewayAddress_Destination() {}
 
 func (*GatewayAddress_Address) isGatewayAddress_Destination() {}
 
+// Ours: the waypoint by which the clients of one namespace reach a service that has no waypoint.
+type ConsumerWaypoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Destination   *GatewayAddress        `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerWaypoint) Reset() {
+	*x = ConsumerWaypoint{}
+	mi := &file_istio_workload_workload_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerWaypoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerWaypoint) ProtoMessage() {}
+
+func (x *ConsumerWaypoint) ProtoReflect() protoreflect.Message {
+	mi := &file_istio_workload_workload_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerWaypoint.ProtoReflect.Descriptor instead.
+func (*ConsumerWaypoint) Descriptor() ([]byte, []int) {
+	return file_istio_workload_workload_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConsumerWaypoint) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ConsumerWaypoint) GetDestination() *GatewayAddress {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
 type WeightedWaypoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Destination   *GatewayAddress        `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
@@ -1412,7 +1474,7 @@ type WeightedWaypoint struct {
 
 func (x *WeightedWaypoint) Reset() {
 	*x = WeightedWaypoint{}
-	mi := &file_istio_workload_workload_proto_msgTypes[8]
+	mi := &file_istio_workload_workload_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1486,7 @@ func (x *WeightedWaypoint) String() string {
 func (*WeightedWaypoint) ProtoMessage() {}
 
 func (x *WeightedWaypoint) ProtoReflect() protoreflect.Message {
-	mi := &file_istio_workload_workload_proto_msgTypes[8]
+	mi := &file_istio_workload_workload_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1499,7 @@ func (x *WeightedWaypoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedWaypoint.ProtoReflect.Descriptor instead.
 func (*WeightedWaypoint) Descriptor() ([]byte, []int) {
-	return file_istio_workload_workload_proto_rawDescGZIP(), []int{8}
+	return file_istio_workload_workload_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WeightedWaypoint) GetDestination() *GatewayAddress {
@@ -1467,7 +1529,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_istio_workload_workload_proto_msgTypes[9]
+	mi := &file_istio_workload_workload_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1541,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_istio_workload_workload_proto_msgTypes[9]
+	mi := &file_istio_workload_workload_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1554,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_istio_workload_workload_proto_rawDescGZIP(), []int{9}
+	return file_istio_workload_workload_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NetworkAddress) GetNetwork() string {
@@ -1526,7 +1588,7 @@ type NamespacedHostname struct {
 
 func (x *NamespacedHostname) Reset() {
 	*x = NamespacedHostname{}
-	mi := &file_istio_workload_workload_proto_msgTypes[10]
+	mi := &file_istio_workload_workload_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1600,7 @@ func (x *NamespacedHostname) String() string {
 func (*NamespacedHostname) ProtoMessage() {}
 
 func (x *NamespacedHostname) ProtoReflect() protoreflect.Message {
-	mi := &file_istio_workload_workload_proto_msgTypes[10]
+	mi := &file_istio_workload_workload_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1613,7 @@ func (x *NamespacedHostname) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespacedHostname.ProtoReflect.Descriptor instead.
 func (*NamespacedHostname) Descriptor() ([]byte, []int) {
-	return file_istio_workload_workload_proto_rawDescGZIP(), []int{10}
+	return file_istio_workload_workload_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NamespacedHostname) GetNamespace() string {
@@ -1578,7 +1640,7 @@ type ApplicationTunnel struct {
 
 func (x *ApplicationTunnel) Reset() {
 	*x = ApplicationTunnel{}
-	mi := &file_istio_workload_workload_proto_msgTypes[11]
+	mi := &file_istio_workload_workload_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1652,7 @@ func (x *ApplicationTunnel) String() string {
 func (*ApplicationTunnel) ProtoMessage() {}
 
 func (x *ApplicationTunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_istio_workload_workload_proto_msgTypes[11]
+	mi := &file_istio_workload_workload_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1665,7 @@ func (x *ApplicationTunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplicationTunnel.ProtoReflect.Descriptor instead.
 func (*ApplicationTunnel) Descriptor() ([]byte, []int) {
-	return file_istio_workload_workload_proto_rawDescGZIP(), []int{11}
+	return file_istio_workload_workload_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApplicationTunnel) GetProtocol() ApplicationTunnel_Protocol {
@@ -1630,7 +1692,7 @@ type Extension struct {
 
 func (x *Extension) Reset() {
 	*x = Extension{}
-	mi := &file_istio_workload_workload_proto_msgTypes[12]
+	mi := &file_istio_workload_workload_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1704,7 @@ func (x *Extension) String() string {
 func (*Extension) ProtoMessage() {}
 
 func (x *Extension) ProtoReflect() protoreflect.Message {
-	mi := &file_istio_workload_workload_proto_msgTypes[12]
+	mi := &file_istio_workload_workload_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1717,7 @@ func (x *Extension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extension.ProtoReflect.Descriptor instead.
 func (*Extension) Descriptor() ([]byte, []int) {
-	return file_istio_workload_workload_proto_rawDescGZIP(), []int{12}
+	return file_istio_workload_workload_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Extension) GetName() string {
@@ -1680,7 +1742,7 @@ const file_istio_workload_workload_proto_rawDesc = "" +
 	"\aAddress\x126\n" +
 	"\bworkload\x18\x01 \x01(\v2\x18.istio.workload.WorkloadH\x00R\bworkload\x123\n" +
 	"\aservice\x18\x02 \x01(\v2\x17.istio.workload.ServiceH\x00R\aserviceB\x06\n" +
-	"\x04type\"\xf5\x05\n" +
+	"\x04type\"\xc7\x06\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x1a\n" +
@@ -1701,7 +1763,8 @@ const file_istio_workload_workload_proto_rawDesc = "" +
 	"\x12weighted_waypoints\x18\r \x03(\v2 .istio.workload.WeightedWaypointR\x11weightedWaypoints\x12B\n" +
 	"\n" +
 	"visibility\x18\x0e \x01(\x0e2\".istio.workload.Service.VisibilityR\n" +
-	"visibility\"'\n" +
+	"visibility\x12P\n" +
+	"\x12consumer_waypoints\x18\xe8\a \x03(\v2 .istio.workload.ConsumerWaypointR\x11consumerWaypoints\"'\n" +
 	"\n" +
 	"Visibility\x12\n" +
 	"\n" +
@@ -1780,7 +1843,10 @@ const file_istio_workload_workload_proto_rawDesc = "" +
 	"\bhostname\x18\x01 \x01(\v2\".istio.workload.NamespacedHostnameH\x00R\bhostname\x12:\n" +
 	"\aaddress\x18\x02 \x01(\v2\x1e.istio.workload.NetworkAddressH\x00R\aaddress\x12&\n" +
 	"\x0fhbone_mtls_port\x18\x03 \x01(\rR\rhboneMtlsPortB\r\n" +
-	"\vdestinationJ\x04\b\x04\x10\x05\"l\n" +
+	"\vdestinationJ\x04\b\x04\x10\x05\"r\n" +
+	"\x10ConsumerWaypoint\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12@\n" +
+	"\vdestination\x18\x02 \x01(\v2\x1e.istio.workload.GatewayAddressR\vdestination\"l\n" +
 	"\x10WeightedWaypoint\x12@\n" +
 	"\vdestination\x18\x01 \x01(\v2\x1e.istio.workload.GatewayAddressR\vdestination\x12\x16\n" +
 	"\x06weight\x18\x02 \x01(\rR\x06weight\"l\n" +
@@ -1845,7 +1911,7 @@ func file_istio_workload_workload_proto_rawDescGZIP() []byte {
 }
 
 var file_istio_workload_workload_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_istio_workload_workload_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_istio_workload_workload_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_istio_workload_workload_proto_goTypes = []any{
 	(IPFamilies)(0),                 // 0: istio.workload.IPFamilies
 	(TunnelProtocol)(0),             // 1: istio.workload.TunnelProtocol
@@ -1866,53 +1932,56 @@ var file_istio_workload_workload_proto_goTypes = []any{
 	(*PortList)(nil),                // 16: istio.workload.PortList
 	(*Port)(nil),                    // 17: istio.workload.Port
 	(*GatewayAddress)(nil),          // 18: istio.workload.GatewayAddress
-	(*WeightedWaypoint)(nil),        // 19: istio.workload.WeightedWaypoint
-	(*NetworkAddress)(nil),          // 20: istio.workload.NetworkAddress
-	(*NamespacedHostname)(nil),      // 21: istio.workload.NamespacedHostname
-	(*ApplicationTunnel)(nil),       // 22: istio.workload.ApplicationTunnel
-	(*Extension)(nil),               // 23: istio.workload.Extension
-	nil,                             // 24: istio.workload.Workload.ServicesEntry
-	(*wrapperspb.UInt32Value)(nil),  // 25: google.protobuf.UInt32Value
-	(*anypb.Any)(nil),               // 26: google.protobuf.Any
+	(*ConsumerWaypoint)(nil),        // 19: istio.workload.ConsumerWaypoint
+	(*WeightedWaypoint)(nil),        // 20: istio.workload.WeightedWaypoint
+	(*NetworkAddress)(nil),          // 21: istio.workload.NetworkAddress
+	(*NamespacedHostname)(nil),      // 22: istio.workload.NamespacedHostname
+	(*ApplicationTunnel)(nil),       // 23: istio.workload.ApplicationTunnel
+	(*Extension)(nil),               // 24: istio.workload.Extension
+	nil,                             // 25: istio.workload.Workload.ServicesEntry
+	(*wrapperspb.UInt32Value)(nil),  // 26: google.protobuf.UInt32Value
+	(*anypb.Any)(nil),               // 27: google.protobuf.Any
 }
 var file_istio_workload_workload_proto_depIdxs = []int32{
 	14, // 0: istio.workload.Address.workload:type_name -> istio.workload.Workload
 	12, // 1: istio.workload.Address.service:type_name -> istio.workload.Service
-	20, // 2: istio.workload.Service.addresses:type_name -> istio.workload.NetworkAddress
+	21, // 2: istio.workload.Service.addresses:type_name -> istio.workload.NetworkAddress
 	17, // 3: istio.workload.Service.ports:type_name -> istio.workload.Port
 	18, // 4: istio.workload.Service.waypoint:type_name -> istio.workload.GatewayAddress
 	13, // 5: istio.workload.Service.load_balancing:type_name -> istio.workload.LoadBalancing
 	0,  // 6: istio.workload.Service.ip_families:type_name -> istio.workload.IPFamilies
-	23, // 7: istio.workload.Service.extensions:type_name -> istio.workload.Extension
-	19, // 8: istio.workload.Service.weighted_waypoints:type_name -> istio.workload.WeightedWaypoint
+	24, // 7: istio.workload.Service.extensions:type_name -> istio.workload.Extension
+	20, // 8: istio.workload.Service.weighted_waypoints:type_name -> istio.workload.WeightedWaypoint
 	6,  // 9: istio.workload.Service.visibility:type_name -> istio.workload.Service.Visibility
-	7,  // 10: istio.workload.LoadBalancing.routing_preference:type_name -> istio.workload.LoadBalancing.Scope
-	8,  // 11: istio.workload.LoadBalancing.mode:type_name -> istio.workload.LoadBalancing.Mode
-	9,  // 12: istio.workload.LoadBalancing.health_policy:type_name -> istio.workload.LoadBalancing.HealthPolicy
-	1,  // 13: istio.workload.Workload.tunnel_protocol:type_name -> istio.workload.TunnelProtocol
-	18, // 14: istio.workload.Workload.waypoint:type_name -> istio.workload.GatewayAddress
-	18, // 15: istio.workload.Workload.network_gateway:type_name -> istio.workload.GatewayAddress
-	3,  // 16: istio.workload.Workload.workload_type:type_name -> istio.workload.WorkloadType
-	2,  // 17: istio.workload.Workload.status:type_name -> istio.workload.WorkloadStatus
-	24, // 18: istio.workload.Workload.services:type_name -> istio.workload.Workload.ServicesEntry
-	22, // 19: istio.workload.Workload.application_tunnel:type_name -> istio.workload.ApplicationTunnel
-	15, // 20: istio.workload.Workload.locality:type_name -> istio.workload.Locality
-	4,  // 21: istio.workload.Workload.network_mode:type_name -> istio.workload.NetworkMode
-	23, // 22: istio.workload.Workload.extensions:type_name -> istio.workload.Extension
-	25, // 23: istio.workload.Workload.capacity:type_name -> google.protobuf.UInt32Value
-	17, // 24: istio.workload.PortList.ports:type_name -> istio.workload.Port
-	5,  // 25: istio.workload.Port.app_protocol:type_name -> istio.workload.AppProtocol
-	21, // 26: istio.workload.GatewayAddress.hostname:type_name -> istio.workload.NamespacedHostname
-	20, // 27: istio.workload.GatewayAddress.address:type_name -> istio.workload.NetworkAddress
-	18, // 28: istio.workload.WeightedWaypoint.destination:type_name -> istio.workload.GatewayAddress
-	10, // 29: istio.workload.ApplicationTunnel.protocol:type_name -> istio.workload.ApplicationTunnel.Protocol
-	26, // 30: istio.workload.Extension.config:type_name -> google.protobuf.Any
-	16, // 31: istio.workload.Workload.ServicesEntry.value:type_name -> istio.workload.PortList
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	19, // 10: istio.workload.Service.consumer_waypoints:type_name -> istio.workload.ConsumerWaypoint
+	7,  // 11: istio.workload.LoadBalancing.routing_preference:type_name -> istio.workload.LoadBalancing.Scope
+	8,  // 12: istio.workload.LoadBalancing.mode:type_name -> istio.workload.LoadBalancing.Mode
+	9,  // 13: istio.workload.LoadBalancing.health_policy:type_name -> istio.workload.LoadBalancing.HealthPolicy
+	1,  // 14: istio.workload.Workload.tunnel_protocol:type_name -> istio.workload.TunnelProtocol
+	18, // 15: istio.workload.Workload.waypoint:type_name -> istio.workload.GatewayAddress
+	18, // 16: istio.workload.Workload.network_gateway:type_name -> istio.workload.GatewayAddress
+	3,  // 17: istio.workload.Workload.workload_type:type_name -> istio.workload.WorkloadType
+	2,  // 18: istio.workload.Workload.status:type_name -> istio.workload.WorkloadStatus
+	25, // 19: istio.workload.Workload.services:type_name -> istio.workload.Workload.ServicesEntry
+	23, // 20: istio.workload.Workload.application_tunnel:type_name -> istio.workload.ApplicationTunnel
+	15, // 21: istio.workload.Workload.locality:type_name -> istio.workload.Locality
+	4,  // 22: istio.workload.Workload.network_mode:type_name -> istio.workload.NetworkMode
+	24, // 23: istio.workload.Workload.extensions:type_name -> istio.workload.Extension
+	26, // 24: istio.workload.Workload.capacity:type_name -> google.protobuf.UInt32Value
+	17, // 25: istio.workload.PortList.ports:type_name -> istio.workload.Port
+	5,  // 26: istio.workload.Port.app_protocol:type_name -> istio.workload.AppProtocol
+	22, // 27: istio.workload.GatewayAddress.hostname:type_name -> istio.workload.NamespacedHostname
+	21, // 28: istio.workload.GatewayAddress.address:type_name -> istio.workload.NetworkAddress
+	18, // 29: istio.workload.ConsumerWaypoint.destination:type_name -> istio.workload.GatewayAddress
+	18, // 30: istio.workload.WeightedWaypoint.destination:type_name -> istio.workload.GatewayAddress
+	10, // 31: istio.workload.ApplicationTunnel.protocol:type_name -> istio.workload.ApplicationTunnel.Protocol
+	27, // 32: istio.workload.Extension.config:type_name -> google.protobuf.Any
+	16, // 33: istio.workload.Workload.ServicesEntry.value:type_name -> istio.workload.PortList
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_istio_workload_workload_proto_init() }
@@ -1928,14 +1997,14 @@ func file_istio_workload_workload_proto_init() {
 		(*GatewayAddress_Hostname)(nil),
 		(*GatewayAddress_Address)(nil),
 	}
-	file_istio_workload_workload_proto_msgTypes[9].OneofWrappers = []any{}
+	file_istio_workload_workload_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_istio_workload_workload_proto_rawDesc), len(file_istio_workload_workload_proto_rawDesc)),
 			NumEnums:      11,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
