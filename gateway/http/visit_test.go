@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -29,7 +30,7 @@ func TestInsideServesLateArrivals(t *testing.T) {
 		done := make(chan error, 1)
 		table := NewTable(nil)
 		go func() {
-			done <- inside.Serve(t.Context(), relay.Conn(halves{there}), &Visit{Table: func() *Table { return table }, Admit: func() error { return nil }})
+			done <- inside.Serve(t.Context(), relay.Conn(halves{there}), &Visit{Table: func() *Table { return table }, Admit: func(*authz.Request) error { return nil }})
 		}()
 		return here, done
 	}
