@@ -126,8 +126,8 @@ journey: demo-setup ## Three real clusters: everything is rolled under traffic, 
 	@$(OUT)/demo --journey --down
 
 .PHONY: conformance
-conformance: demo-setup ## Gateway API's own suite, on a cluster of its own (needs root; about 12 minutes, more the first time); RUNS=5 repeats it, REPORT=1 writes the report
-	@conformance/run.sh $(if $(REPORT),--report) $(if $(RUNS),--runs $(RUNS))
+conformance: demo-setup ## Gateway API's own suite, on a cluster of its own (needs root; about 12 minutes, more the first time); RUNS=5 repeats it and sums up the runs in conformance/reports, REPORT=1 writes the report
+	@conformance/run.sh $(if $(REPORT),--report) $(if $(RUNS),--runs $(RUNS) --summary conformance/reports/runs.md)
 
 .PHONY: clean
 clean: ## Remove what was built, but not the tools

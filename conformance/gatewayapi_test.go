@@ -21,7 +21,7 @@ const class = "eastwest"
 
 // TestGatewayAPI runs the Gateway API's suite on the cluster that KUBECONFIG names. The suite's own flag
 // -run-test NAME tries any test instead, also one that is left out. With -report-output it runs what the published features and the profiles of the
-// list ask for, and writes the report.
+// list ask for, and writes the report: of the suite's own tests alone, as it is about nothing else. Otherwise our own tests (tests/) are run as well, with any part.
 func TestGatewayAPI(t *testing.T) {
 	s, err := readSelection(selectionYAML)
 	if err != nil {
@@ -53,12 +53,16 @@ func TestGatewayAPI(t *testing.T) {
 		opts.SkipTests = s.skips(tests.ConformanceTests)
 		opts.Hook = func(t *testing.T, test suite.ConformanceTest, _ *suite.ConformanceTestSuite) {
 			switch {
+			case isOwn(test):
 			case !s.runs(test.ShortName):
 				t.Logf("left out: %s", s.reason(test))
 			case t.Skipped():
 				t.Errorf("%s is in the list of tests that are run, but was skipped", test.ShortName)
 			}
 		}
+	}
+	if opts.ReportOutputPath == "" {
+		addOwn(t, &opts)
 	}
 	nameWaypoint(t, opts.Client)
 	tally(t, &opts)
@@ -68,22 +72,38 @@ func TestGatewayAPI(t *testing.T) {
 // tally prints at the very end how many tests passed, failed and were skipped: also if the suite cannot take away what it made, when no test's result is
 // printed.
 func tally(t *testing.T, opts *suite.ConformanceOptions) {
-	var passed, failed, skipped atomic.Int32
+	var suites, own count
 	t.Cleanup(func() {
-		fmt.Printf("tally: %d tests passed, %d failed, %d skipped\n", passed.Load(), failed.Load(), skipped.Load())
+		line := "tally: of the suite " + suites.String()
+		if opts.ReportOutputPath == "" {
+			line += "; of our own " + own.String()
+		}
+		fmt.Println(line)
 	})
 	check := opts.Hook
 	opts.Hook = func(t *testing.T, test suite.ConformanceTest, s *suite.ConformanceTestSuite) {
 		if check != nil {
 			check(t, test, s)
 		}
+		of := &suites
+		if isOwn(test) {
+			of = &own
+		}
 		switch {
 		case t.Failed():
-			failed.Add(1)
+			of.failed.Add(1)
 		case t.Skipped():
-			skipped.Add(1)
+			of.skipped.Add(1)
 		default:
-			passed.Add(1)
+			of.passed.Add(1)
 		}
 	}
+}
+
+// count is what became of tests. They may run at once.
+type count struct{ passed, failed, skipped atomic.Int32 }
+
+// String says it in words.
+func (c *count) String() string {
+	return fmt.Sprintf("%d passed, %d failed, %d skipped", c.passed.Load(), c.failed.Load(), c.skipped.Load())
 }

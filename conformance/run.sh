@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the Gateway API's suite against Isthmus on a lab cluster of its own, and takes the cluster down again. Needs root, and what `make lab-tools build` builds.
-#   run.sh [--report] [--runs N] [ARGUMENT...]
-# --report writes the report of the claimed profiles to conformance/reports. --runs repeats it on the same cluster and sums up each run. Arguments go to the
+#   run.sh [--report] [--runs N] [--summary FILE] [ARGUMENT...]
+# --report writes the report of the claimed profiles to conformance/reports. --runs repeats it on the same cluster and sums up each run; --summary writes that
+# to a file, as a table. Arguments go to the
 # test program, such as -test.run TestGatewayAPI/HTTPRouteWeight, -part 1/4, or -run-test NAME for a test that is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,10 +15,12 @@ name=conformance
 
 runs=1
 report=
+summary=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--report) report=1 ;;
 	--runs) runs=$2; shift ;;
+	--summary) summary=$(realpath -m "$2"); shift ;;
 	*) break ;;
 	esac
 	shift
@@ -29,7 +32,7 @@ CGO_ENABLED=0 go build -C conformance -o "$out/echo-basic" sigs.k8s.io/gateway-a
 advanced=$out/echo-advanced
 for program in server client; do CGO_ENABLED=0 go build -C conformance/echo -ldflags '-s -w' -o "$advanced/$program" "istio.io/istio/pkg/test/echo/cmd/$program"; done
 [ -e "$advanced/cert.pem" ] || (cd "$advanced" && GOFLAGS= go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -host echo -ecdsa-curve P256)
-(cd conformance && "$out/conformance.test" -test.run 'TestSelection|TestFeatures|TestPart')
+(cd conformance && "$out/conformance.test" -test.run 'TestSelection|TestFeatures|TestPart|TestOwn')
 
 kubeconfig=$(mktemp)
 log=$(mktemp)
@@ -71,11 +74,26 @@ addresses=(-usable-address 10.89.101.250 -unusable-address 192.0.2.1)
 cd conformance
 failed=0
 summaries=()
+rows=()
 for run in $(seq "$runs"); do
 	began=$SECONDS
 	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI -cleanup-base-resources=false \
 		-namespace-labels istio.io/dataplane-mode=ambient "${addresses[@]}" "${arguments[@]}" 2>&1 | tee "$log" || failed=1
-	summaries+=("run $run of $runs: $(sed -n 's/^tally: //p' "$log"), $((SECONDS - began)) s")
+	tally=$(sed -n 's/^tally: //p' "$log")
+	took=$((SECONDS - began))
+	summaries+=("run $run of $runs: $tally, $took s")
+	# A run that ended before its tally has no figures.
+	read -r suite own < <(sed -nE 's/^tally: of the suite ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped(; of our own ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped)?$/\1|\2|\3 \5|\6|\7/p' "$log") || { suite='?|?|?' own='?|?|?'; }
+	rows+=("| $run | ${suite//|/ | } | ${own//|/ | } | $took |")
 done
 printf '%s\n' "${summaries[@]}"
+if [ -n "$summary" ]; then
+	mkdir -p "$(dirname "$summary")"
+	{
+		printf '# Runs of the Gateway API suite, one after another on one cluster\n\n'
+		printf 'Written by `conformance/run.sh`. Arguments of the test program: %s. All of the suite are 170 tests.\n\n' "${*:-none}"
+		printf '| Run | Suite: passed | failed | skipped | Own tests: passed | failed | skipped | Seconds |\n|---|---|---|---|---|---|---|---|\n'
+		printf '%s\n' "${rows[@]}"
+	} >"$summary"
+fi
 exit "$failed"
