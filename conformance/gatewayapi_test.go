@@ -64,7 +64,6 @@ func TestGatewayAPI(t *testing.T) {
 	if opts.ReportOutputPath == "" {
 		addOwn(t, &opts)
 	}
-	nameWaypoint(t, opts.Client)
 	tally(t, &opts)
 	upstream.RunConformanceWithOptions(t, opts)
 }
