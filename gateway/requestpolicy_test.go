@@ -127,4 +127,3 @@ func TestGatewayLeavesRequestsToWaypoints(t *testing.T) {
 		t.Errorf("to a waypoint: %d %s", status, reason)
 	}
 }
-
