@@ -214,14 +214,14 @@ func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayht
 			return c.table(key, t.port, c.namespaceOf(peer))
 		},
 		Left: func() bool { return s.config.Load().left(key) },
-		Admit: func(r *authz.Request) error {
+		Admit: func() error {
 			c := s.config.Load()
 			if _, served := c.exported[key]; !served {
 				return fmt.Errorf("service %s is not behind the waypoint any more", key) // nor are its policies known here
 			}
-			return s.verdict(c.judge(authz.Caller{Peer: peer, Source: from, Request: r}, t))
+			return s.verdict(c.judge(peer, from, t))
 		},
-		AdmitTo: func(other mesh.ServiceKey, port uint16, r *authz.Request) error {
+		AdmitTo: func(other mesh.ServiceKey, port uint16) error {
 			c := s.config.Load()
 			index := c.policies.of[other]
 			if index == nil {
@@ -231,7 +231,7 @@ func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayht
 			if service := s.live.Load().Service(other); service != nil {
 				vip = c.vip(service, vip)
 			}
-			return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Peer: peer, Source: from, Destination: netip.AddrPortFrom(vip, port), Request: r}))
+			return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Peer: peer, Source: from, Destination: netip.AddrPortFrom(vip, port)}))
 		},
 	}
 }

@@ -111,16 +111,16 @@ func (c *countedConn) Close() error {
 var errDenied = errors.New("no policy of the gateway allows the request")
 
 // admitRequest asks the gateway's policies about a client of a listener for HTTP, which has proved no identity.
-func (s *Server) admitRequest(from netip.Addr, port uint16, r *authz.Request) error {
+func (s *Server) admitRequest(from netip.Addr, port uint16) error {
 	c := s.config.Load()
 	if len(c.gateway.Policies) == 0 {
 		return nil
 	}
-	return s.verdict(c.judge(authz.Caller{Source: from, Request: r}, target{port: port}))
+	return s.verdict(c.judge(mesh.Identity{}, from, target{port: port}))
 }
 
 // admitRequestTo asks the policies of a service about a client of a listener for HTTP. Those of the gateway have been asked, about the listener's port.
-func (s *Server) admitRequestTo(from netip.Addr, key mesh.ServiceKey, port uint16, r *authz.Request) error {
+func (s *Server) admitRequestTo(from netip.Addr, key mesh.ServiceKey, port uint16) error {
 	c := s.config.Load()
 	index := c.policies.of[key]
 	if index == nil {
@@ -130,7 +130,7 @@ func (s *Server) admitRequestTo(from netip.Addr, key mesh.ServiceKey, port uint1
 	if service := s.live.Load().Service(key); service != nil {
 		vip = c.vip(service, vip)
 	}
-	return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Source: from, Destination: netip.AddrPortFrom(vip, port), Request: r}))
+	return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Source: from, Destination: netip.AddrPortFrom(vip, port)}))
 }
 
 // verdict gives what policies have decided about a request: nil, or why not.

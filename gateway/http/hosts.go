@@ -4,10 +4,7 @@ package http
 
 import (
 	"net"
-	"net/http"
 	"strings"
-
-	"github.com/isthmus-mesh/isthmus/internal/authz"
 )
 
 // hosts finds values by host: exactly, then by the longest wildcard, then what is for every host.
@@ -88,18 +85,4 @@ func hostOf(hostport string) string {
 	}
 	host = strings.TrimSuffix(host, ".")
 	return strings.ToLower(host) // does not allocate if it is lower case
-}
-
-// askedOf is what policies see of a request: what it is routed by. Its header is never changed.
-func askedOf(r *http.Request) authz.Request {
-	path, ok := pathOf(r.URL)
-	if !ok {
-		path = r.URL.Path
-	}
-	host := hostOf(r.Host)
-	authority := host
-	if len(r.Host) != len(host) {
-		authority = strings.ToLower(r.Host)
-	}
-	return authz.Request{Host: host, Authority: authority, Method: r.Method, Path: path, Header: r.Header}
 }

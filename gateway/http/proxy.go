@@ -160,9 +160,9 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 func (s *Server) admit(t *trip) error {
 	switch {
 	case t.visit != nil:
-		return t.visit.Admit(&t.asked)
+		return t.visit.Admit()
 	case s.o.Admit != nil:
-		return s.o.Admit(t.from, t.target.Listener.Port, &t.asked)
+		return s.o.Admit(t.from, t.target.Listener.Port)
 	}
 	return nil
 }
@@ -173,12 +173,12 @@ func (s *Server) admitTo(t *trip, b *mesh.HTTPBackend) error {
 		if b.Service == v.Service && b.Port == v.Port {
 			return nil // that is what the visit is for
 		}
-		return v.AdmitTo(b.Service, b.Port, &t.asked)
+		return v.AdmitTo(b.Service, b.Port)
 	}
 	if s.o.AdmitTo == nil {
 		return nil
 	}
-	return s.o.AdmitTo(t.from, b.Service, b.Port, &t.asked)
+	return s.o.AdmitTo(t.from, b.Service, b.Port)
 }
 
 // clientOf is the address of a request's client; zero, which no policy names, if it has none.

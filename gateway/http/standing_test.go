@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -24,7 +23,7 @@ func TestRejudge(t *testing.T) {
 		with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }),
 		with(rule("y", prefix("/other")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("b")} }))))
 	var closed atomic.Bool
-	s.server.o.AdmitTo = func(_ netip.Addr, service mesh.ServiceKey, _ uint16, _ *authz.Request) error {
+	s.server.o.AdmitTo = func(_ netip.Addr, service mesh.ServiceKey, _ uint16) error {
 		if closed.Load() && service == key("a") {
 			return errors.New("closed")
 		}
@@ -119,7 +118,7 @@ func TestRejudgeMeanwhile(t *testing.T) {
 	s := newScene(t, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
 	s.backend("a", mesh.AppUnknown, says("a"))
 	asked := 0
-	s.server.o.Admit = func(netip.Addr, uint16, *authz.Request) error {
+	s.server.o.Admit = func(netip.Addr, uint16) error {
 		if asked++; asked > 1 {
 			return errors.New("closed")
 		}

@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
@@ -29,9 +28,8 @@ type trip struct {
 	backend    *mesh.HTTPBackend
 	path       string
 	from       netip.Addr // the client's
-	asked      authz.Request
-	grpc       bool   // the client speaks gRPC, and is answered in it
-	origin     string // of the script that sends it; empty: none says so
+	grpc       bool       // the client speaks gRPC, and is answered in it
+	origin     string     // of the script that sends it; empty: none says so
 	mirrors    []*mesh.HTTPBackend
 	body       []byte // of a request that is mirrored
 	kept       int64  // memory that is reserved for what is kept of it for copies

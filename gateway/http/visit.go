@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -25,9 +24,9 @@ type Visit struct {
 	Table func() *Table
 	// Left, if there is one, says whether the service is not behind the waypoint any more. Clients are told then, by each answer, to come by a new connection, which goes elsewhere.
 	Left func() bool
-	// Admit decides whether the peer may ask this of the service, AdmitTo of another one that a rule leads to; their errors are the reasons why not.
-	Admit   func(r *authz.Request) error
-	AdmitTo func(service mesh.ServiceKey, port uint16, r *authz.Request) error
+	// Admit decides whether the peer may ask anything of the service, AdmitTo of another one that a rule leads to; their errors are the reasons why not.
+	Admit   func() error
+	AdmitTo func(service mesh.ServiceKey, port uint16) error
 }
 
 func (v *Visit) left() bool { return v != nil && v.Left != nil && v.Left() }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -30,7 +29,7 @@ func TestInsideServesLateArrivals(t *testing.T) {
 		done := make(chan error, 1)
 		table := NewTable(nil)
 		go func() {
-			done <- inside.Serve(t.Context(), relay.Conn(halves{there}), &Visit{Table: func() *Table { return table }, Admit: func(*authz.Request) error { return nil }})
+			done <- inside.Serve(t.Context(), relay.Conn(halves{there}), &Visit{Table: func() *Table { return table }, Admit: func() error { return nil }})
 		}()
 		return here, done
 	}

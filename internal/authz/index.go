@@ -12,15 +12,6 @@ import (
 type Index struct {
 	force sides
 	all   *sides // nil if it is the same
-	later bool
-}
-
-// Later gives an index of the same policies that leaves the requests inside a stream to somebody who sees them and judges by the same: of a caller without a
-// Request, an ALLOW rule holds whatever it asks of requests, and a DENY rule that asks something does not.
-func (x *Index) Later() *Index {
-	out := *x
-	out.later = true
-	return &out
 }
 
 // sides are the policies of a list by what they do.
@@ -72,13 +63,11 @@ func Judge(in []*Index, c Caller) Verdict {
 
 func judged(in []*Index, s *subject, dryToo bool) (allowed bool, by string) {
 	allows := false
-	s.deny = true
 	for _, x := range in {
 		if x == nil {
 			continue
 		}
 		of := x.of(dryToo)
-		s.later = x.later
 		if p := of.deny.first(s); p != nil {
 			return false, p.Key()
 		}
@@ -87,12 +76,10 @@ func judged(in []*Index, s *subject, dryToo bool) (allowed bool, by string) {
 	if !allows {
 		return true, ""
 	}
-	s.deny = false
 	for _, x := range in {
 		if x == nil {
 			continue
 		}
-		s.later = x.later
 		if p := x.of(dryToo).allow.first(s); p != nil {
 			return true, p.Key()
 		}

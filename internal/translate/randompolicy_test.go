@@ -16,14 +16,6 @@ func (g generator) some(from ...string) []string {
 	return out
 }
 
-// rarely gives the like, seldom.
-func (g generator) rarely(from ...string) []string {
-	if g.chance(80) {
-		return nil
-	}
-	return g.some(from...)
-}
-
 // Values that fields of policies have, some of which nobody can read.
 func (g generator) namespaces() []string { return g.some("demo", "shop", "de*", "*mo", "*") }
 
@@ -44,7 +36,7 @@ func (g generator) accounts() []string { return g.some("cart", "demo/cart", "sho
 func (g generator) source() world.PolicySource {
 	return world.PolicySource{
 		Principals: g.principals(), NotPrincipals: g.principals(), Namespaces: g.namespaces(), NotNamespaces: g.namespaces(),
-		ServiceAccounts: g.accounts(), NotServiceAccounts: g.accounts(), IPBlocks: g.blocks(), NotIPBlocks: g.blocks(), TrustDomains: g.domains(), Foreign: g.chance(10),
+		ServiceAccounts: g.accounts(), NotServiceAccounts: g.accounts(), IPBlocks: g.blocks(), NotIPBlocks: g.blocks(), TrustDomains: g.domains(), L7: g.chance(10),
 	}
 }
 
@@ -73,7 +65,7 @@ func (g generator) rule() world.PolicyRule {
 		out.From = append(out.From, g.source())
 	}
 	for range g.IntN(3) {
-		out.To = append(out.To, world.PolicyOperation{Ports: g.ports(), NotPorts: g.ports(), Hosts: g.rarely("a.example", "*.example", "*"), Paths: g.rarely("/a", "/a*", "/{*}/b", "/{x}"), NotMethods: g.rarely("GET")})
+		out.To = append(out.To, world.PolicyOperation{Ports: g.ports(), NotPorts: g.ports(), L7: g.chance(10)})
 	}
 	for range g.IntN(3) {
 		out.When = append(out.When, g.condition())
