@@ -29,7 +29,7 @@ var HBONEListener = suite.ConformanceTest{
 	Manifests:   []string{"hbone-listener.yaml"},
 	Test: func(t *testing.T, s *suite.ConformanceTestSuite) {
 		name := types.NamespacedName{Namespace: suite.InfrastructureNamespace, Name: "hbone-listener"}
-		kubernetes.GatewayMustHaveCondition(t, s.Client, s.TimeoutConfig, name, kubernetes.GetGatewayAcceptedCondition())
+		kubernetes.NamespacesMustBeReady(t, s.Client, s.TimeoutConfig, []string{name.Namespace}) // also its Gateways
 		kubernetes.GatewayMustHaveCondition(t, s.Client, s.TimeoutConfig, name, kubernetes.GetGatewayProgrammedCondition())
 		address, err := kubernetes.WaitForGatewayAddress(t, s.Client, s.TimeoutConfig, kubernetes.NewGatewayRef(name, "mesh"))
 		if err != nil {
