@@ -88,12 +88,12 @@ func TestRequestsToServiceThatLeaves(t *testing.T) {
 		_, _ = io.Copy(io.Discard, response.Body)
 		return response
 	}
-	if r := get(); r.StatusCode != 200 || r.Close {
+	if r := get(); r.StatusCode != http.StatusOK || r.Close {
 		t.Fatalf("before: %s, close %v", r.Status, r.Close)
 	}
 	s.configure(waypointOf(func(g *mesh.Gateway) { g.Fronts = nil }))
 	for range 3 {
-		if r := get(); r.StatusCode != 200 || !r.Close {
+		if r := get(); r.StatusCode != http.StatusOK || !r.Close {
 			t.Errorf("after: %s, close %v", r.Status, r.Close)
 		}
 	}
