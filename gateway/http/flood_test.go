@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -201,5 +204,39 @@ func TestEmptyContinuations(t *testing.T) {
 			t.Errorf("%s: the connection goes on", while)
 		}
 		s.until("its requests have ended", func() bool { return gone.Load() == began.Load() })
+	}
+}
+
+// A request of HTTP/2 has its host in :authority, and may repeat it. One that names two is answered by nobody: it would be routed by the one, and served by the other.
+func TestTwoHosts(t *testing.T) {
+	s := newScene(t, Limits{}, byPath("good"))
+	var mu sync.Mutex
+	var seen []string
+	s.backend("good", mesh.AppUnknown, func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, r.Host+r.URL.Path)
+	})
+	get := func(path, host string) []byte {
+		block := append([]byte{0x82, 0x86, 0x04, byte(len(path))}, path...)
+		block = append(append(block, 0x41, 16), "shop.example.com"...)
+		block = append(append(block, 0x00, 4), "host"...)
+		return append(append(block, byte(len(host))), host...)
+	}
+	s.flood(true, func(write func([]byte) bool) {
+		write(frame(frameHeaders, flagEndStream|flagEndHeaders, 1, get("/good/1", "shop.EXAMPLE.com")))
+		write(frame(frameHeaders, flagEndStream|flagEndHeaders, 3, get("/good/2", "evil.example.com")))
+		s.until("both are answered", func() bool {
+			text := s.logs.String()
+			return strings.Contains(text, "/good/1") && strings.Contains(text, "/good/2")
+		})
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if got := fmt.Sprint(seen); got != "[shop.example.com/good/1]" {
+		t.Errorf("the backend was asked %s", got)
+	}
+	if !strings.Contains(s.logs.String(), `"bad_host"`) {
+		t.Error("the log does not say why")
 	}
 }

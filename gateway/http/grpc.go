@@ -54,7 +54,7 @@ func grpcCode(r *Refusal) int {
 		return grpcResourceExhausted
 	case ReasonStalled, ReasonClientGone:
 		return grpcCancelled
-	case ReasonBadPath:
+	case ReasonBadPath, ReasonBadHost:
 		return grpcInternal
 	}
 	return grpcUnknown

@@ -4,6 +4,7 @@ package http
 
 import (
 	"net"
+	"net/http"
 	"strings"
 )
 
@@ -85,4 +86,15 @@ func hostOf(hostport string) string {
 	}
 	host = strings.TrimSuffix(host, ".")
 	return strings.ToLower(host) // does not allocate if it is lower case
+}
+
+// oneHost says whether a request names one host. HTTP/2 has it in :authority, and may repeat it in a header, which must then say the same (RFC 9113 section 8.3.1): what is
+// routed by the one must not reach a backend by the other.
+func oneHost(r *http.Request) bool {
+	values, repeated := r.Header["Host"]
+	if !repeated {
+		return true
+	}
+	delete(r.Header, "Host")
+	return len(values) == 1 && strings.EqualFold(values[0], r.Host)
 }

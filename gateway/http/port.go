@@ -171,6 +171,10 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g := p.current.Load()
 	table := g.table
 	t.generation = s.standing.generation.Load()
+	if !oneHost(r) {
+		s.refuse(t, a, &Refusal{http.StatusBadRequest, ReasonBadHost, nil})
+		return
+	}
 	if v := t.visit; v != nil {
 		if err := s.admit(t); err != nil { // who may not ask learns nothing of the routes
 			s.refuse(t, a, &Refusal{http.StatusForbidden, ReasonDenied, err})

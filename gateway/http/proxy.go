@@ -20,7 +20,7 @@ func find(table *Table, r *http.Request) (*Target, string, *Refusal) {
 	}
 	host := hostOf(r.Host)
 	at := table.listener(host)
-	if r.TLS != nil && at != nil && table.listener(serverName(r.TLS.ServerName)) != at {
+	if r.TLS != nil && at != nil && (at.listener.Protocol.TLS() || table.listener(serverName(r.TLS.ServerName)) != at) {
 		// The client shares a connection that was made for another listener, whose certificate happens to fit (RFC 9110, 15.5.20).
 		return nil, "", &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}
 	}

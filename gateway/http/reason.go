@@ -36,6 +36,8 @@ const (
 	ReasonRevoked Reason = "revoked"
 	// ReasonBadPath: the request's target is no path.
 	ReasonBadPath Reason = "bad_path"
+	// ReasonBadHost: the request names two hosts.
+	ReasonBadHost Reason = "bad_host"
 	// ReasonMethod: CONNECT, which is not served.
 	ReasonMethod Reason = "method"
 	// ReasonInvalidRule: the rule holds something that is not served.
