@@ -136,7 +136,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		if !t.grpc { // a conversation may be silent: that the client is there is for pings to tell
 			body := &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
 			if r.Body = body; r.ProtoMajor == 1 {
-				t.cut = body.cut
+				t.cut, t.late = body.cut, body.late
 				defer context.AfterFunc(ctx, t.cut)()
 			}
 		}
@@ -260,7 +260,8 @@ func (s *Server) changeAnswer(t *trip, h http.Header) {
 func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	t := tripOf(r.Context())
 	refusal := refusalOf(r.Context(), err)
-	if t.stalled.Load() {
+	// The library ends the request of a client that is late before whoever reads the body hears of it.
+	if t.stalled.Load() || refusal.Reason == ReasonClientGone && t.late != nil && t.late() {
 		refusal = &Refusal{http.StatusRequestTimeout, ReasonStalled, err}
 	}
 	s.refuse(t, w, refusal)

@@ -37,6 +37,7 @@ type trip struct {
 	attempts   int    // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool // the client did
+	late       func() bool // whether the client's time for the next piece of its body is over; nil: it has no body
 	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
 	cut        func()      // ends reading of the request's body; nil: it has none
 
@@ -176,9 +177,9 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF) && !b.isCut:
 		b.until, b.ended = time.Time{}, true
 		_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
-	case errors.Is(err, os.ErrDeadlineExceeded) && b.isCut:
+	case errors.Is(err, os.ErrDeadlineExceeded) && b.isCut && b.now().Before(b.until):
 		err = errCutBody
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded): // the library ends the request for it, which may have cut the body meanwhile
 		b.stalled.Store(true) // the deadline stays, or the server would wait for the rest
 	}
 	return n, err
@@ -196,6 +197,13 @@ func (b *patientBody) begin() bool {
 		_ = b.control.SetReadDeadline(b.until) // what cannot have one has none
 	}
 	return true
+}
+
+// late says whether the client's time for the next piece is over.
+func (b *patientBody) late() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.ended && !b.until.IsZero() && !b.now().Before(b.until)
 }
 
 // cut ends who reads. Before it answers, the server would wait for the rest of the body too, and so does not.
