@@ -103,8 +103,18 @@ func (c *connections) list() []*Connection {
 	return out
 }
 
-// judge decides on an inbound connection by a view. A connection must be in the registry before it is judged for the first time:
-// a policy that comes after the view was loaded finds it there.
+// admit puts an inbound connection into the registry and decides on it for the first time, in this order: what changes later finds it there, and what has changed since
+// the pod was looked up, such as the policies that it names, counts. It gives the pod as it was judged; remove is the caller's.
+func (x *Proxy) admit(conn *Connection) (*mesh.Workload, *Refusal) {
+	x.connections.add(conn)
+	v, self := x.o.View.Load(), conn.self
+	if current := conn.pod.lookup(v); current != nil {
+		self = current
+	}
+	return self, conn.judge(v, self)
+}
+
+// judge decides on an inbound connection by a view.
 func (conn *Connection) judge(v *directory.View, self *mesh.Workload) *Refusal {
 	verdict := conn.pod.proxy.judge.Authorize(v, self, authz.Caller{Peer: conn.Peer, Source: conn.Source.Addr(), Destination: conn.Destination})
 	if verdict.DryAllowed != verdict.Allowed {

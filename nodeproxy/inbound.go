@@ -155,9 +155,8 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 		// Its address is ours now, and whoever sent this has not been told.
 		return 0, unavailable(ReasonNotEndpoint, "%s/%s is not pod %s, which was meant", self.Namespace, self.Name, meant)
 	}
-	p.proxy.connections.add(conn)
 	defer p.proxy.connections.remove(conn)
-	if refusal := conn.judge(p.proxy.o.View.Load(), self); refusal != nil {
+	if _, refusal := p.proxy.admit(conn); refusal != nil {
 		return 0, refusal
 	}
 	// A peer that gives up, or a policy that turns, ends the attempt.

@@ -41,14 +41,14 @@ func (p *pod) relayPlaintext(ctx context.Context, conn *Connection, nc *net.TCPC
 	if ownPort(conn.Destination.Port()) {
 		return unavailable(ReasonOwnPort, "port %d is the proxy's own", conn.Destination.Port())
 	}
+	defer p.proxy.connections.remove(conn)
+	self, refusal = p.proxy.admit(conn)
+	if refusal != nil {
+		return refusal
+	}
 	if t := self.AppTunnel; t != nil && t.Proxy && (t.Port == 0 || t.Port == conn.Destination.Port()) {
 		// It believes what is written there of who calls.
 		return unavailable(reach.ReasonBadTarget, "port %d takes what comes in tunnels only", conn.Destination.Port())
-	}
-	p.proxy.connections.add(conn)
-	defer p.proxy.connections.remove(conn)
-	if refusal := conn.judge(p.proxy.o.View.Load(), self); refusal != nil {
-		return refusal
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, reach.ConnectDeadline)
 	defer cancel()
