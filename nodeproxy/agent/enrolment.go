@@ -34,7 +34,7 @@ type enrolment struct {
 
 	mu   sync.Mutex
 	pods map[string]captured // by pod uid
-	// kept are pods that an earlier agent captured, as far as we know, and that we have not found again. Of these only workload and addrs are set.
+	// kept are pods that an earlier agent may have captured, and that we have not found again. Of these only workload and addrs are set.
 	kept map[string]captured
 }
 
@@ -124,6 +124,14 @@ func (e *enrolment) keep(pod *corev1.Pod) error {
 	e.kept[w.UID] = captured{workload: w, addrs: podAddresses(pod)}
 	e.mu.Unlock()
 	return e.zds.Keep(w.UID)
+}
+
+// keeps says whether a pod is one of those that keep named.
+func (e *enrolment) keeps(uid string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, kept := e.kept[uid]
+	return kept
 }
 
 func (e *enrolment) options(pod *corev1.Pod, netns *os.File) (redirect.Options, error) {

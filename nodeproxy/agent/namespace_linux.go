@@ -116,12 +116,19 @@ func scanProcesses(proc string) (processes, error) {
 	return p, nil
 }
 
-// errNoNamespace says that no process of the pod has a network namespace with the pod's address.
-var errNoNamespace = errors.New("no process of the pod holds its address")
+// errNoNamespace says that no process of the pod has a network namespace with the pod's address, or with rules of ours if that is not known.
+var errNoNamespace = errors.New("no process of the pod is in its network")
 
 // namespace opens the network namespace of a running pod. A namespace counts only if it holds one of the pod's addresses: cgroup names
 // can be left over, process ids are used again, and some containers make namespaces of their own.
 func (p processes) namespace(uid string, addrs []netip.Addr) (*os.File, error) {
+	return p.find(uid, func(f *os.File) (bool, error) { return redirect.Holds(f, addrs) })
+}
+
+// captured opens the network namespace of a pod whose addresses are not known yet. It counts only if its traffic is captured: no other pod's is that a process of this one is in.
+func (p processes) captured(uid string) (*os.File, error) { return p.find(uid, redirect.Captured) }
+
+func (p processes) find(uid string, fits func(*os.File) (bool, error)) (*os.File, error) {
 	var errs []error
 	for _, pid := range p.pods[uid] {
 		f, err := os.Open(filepath.Join(p.proc, strconv.Itoa(pid), "ns", "net"))
@@ -129,8 +136,8 @@ func (p processes) namespace(uid string, addrs []netip.Addr) (*os.File, error) {
 			errs = append(errs, err)
 			continue
 		}
-		holds, err := redirect.Holds(f, addrs)
-		if holds {
+		fit, err := fits(f)
+		if fit {
 			return f, nil
 		}
 		f.Close()

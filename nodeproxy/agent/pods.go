@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -150,7 +151,8 @@ func (p *pods) start(ctx context.Context) error {
 }
 
 // restore fills the set at the agent's start: every pod that belongs to the mesh and runs is captured, again if it was, and is in the
-// snapshot before the first proxy is answered. What cannot be found now is kept in the snapshot and tried again later.
+// snapshot before the first proxy is answered. What cannot be found now is kept in the snapshot and tried again later. So is a pod without an
+// address: it may have been announced to the agent before this one, and the kubelet has not said so yet.
 func (p *pods) restore(probes *redirect.Probes) error {
 	list, err := p.pods.List(labels.Everything())
 	if err != nil {
@@ -163,7 +165,7 @@ func (p *pods) restore(probes *redirect.Probes) error {
 	var wanted []*corev1.Pod
 	var addrs []netip.Addr
 	for _, pod := range list {
-		if namespace, err := p.namespaces.Get(pod.Namespace); err == nil && p.selection.Wants(pod, namespace) && len(pod.Status.PodIPs) > 0 {
+		if namespace, err := p.namespaces.Get(pod.Namespace); err == nil && p.selection.Wants(pod, namespace) {
 			wanted = append(wanted, pod)
 			addrs = append(addrs, podAddresses(pod)...)
 		}
@@ -173,7 +175,9 @@ func (p *pods) restore(probes *redirect.Probes) error {
 	}
 	for _, pod := range wanted {
 		if err := p.captureRunning(pod, running); err != nil {
-			p.log.Error(err, "pod not captured at start, will retry", "workload", pod.Namespace+"/"+pod.Name)
+			if len(pod.Status.PodIPs) > 0 { // or it has not begun, most likely, and will be announced
+				p.log.Error(err, "pod not captured at start, will retry", "workload", pod.Namespace+"/"+pod.Name)
+			}
 			if err := p.enrolment.keep(pod); err != nil {
 				return err
 			}
@@ -280,7 +284,7 @@ func (p *pods) reconcile(ctx context.Context, key cache.ObjectName) error {
 		p.metrics.enrolments.WithLabelValues("released").Inc()
 		p.log.Info("pod left the mesh", "workload", key.String())
 		return annotate(ctx, p.client, pod, "")
-	case pod.Annotations[annotationRedirection] != "":
+	case pod.Annotations[annotationRedirection] != "", p.enrolment.keeps(uid):
 		return p.releaseForgotten(ctx, pod)
 	}
 	return nil
@@ -361,12 +365,26 @@ func (p *pods) processes(age time.Duration) (found processes, fresh bool, err er
 }
 
 func (p *pods) captureRunning(pod *corev1.Pod, running processes) error {
-	addrs := podAddresses(pod)
-	netns, err := running.namespace(nodeUID(pod), addrs)
+	netns, err := running.of(pod)
 	if err != nil {
 		return err
 	}
+	addrs := podAddresses(pod)
+	if len(addrs) == 0 {
+		if addrs, err = redirect.Addresses(netns); err != nil {
+			netns.Close()
+			return err
+		}
+	}
 	return p.enrolment.capture(pod, netns, addrs)
+}
+
+// of opens the network namespace of a pod that runs, by its addresses or, while they are not posted, by its rules.
+func (p processes) of(pod *corev1.Pod) (*os.File, error) {
+	if addrs := podAddresses(pod); len(addrs) > 0 {
+		return p.namespace(nodeUID(pod), addrs)
+	}
+	return p.captured(nodeUID(pod))
 }
 
 // releaseForgotten lets go a pod that an earlier agent captured, and that stopped wanting it while no agent ran.
@@ -375,7 +393,7 @@ func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	netns, err := running.namespace(nodeUID(pod), podAddresses(pod))
+	netns, err := running.of(pod)
 	if err != nil && !errors.Is(err, errNoNamespace) {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
@@ -234,4 +235,50 @@ func TestSocketsAreGone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An agent that starts meets pods whose addresses are not posted yet: the runtime announced them to the one before. One whose network can be found is served by any proxy, with
+// its probes; one without a process yet goes on where it is served.
+func TestAgentRestartBeforeAddressesArePosted(t *testing.T) {
+	n := newNode(t, namespace("shop", modeAmbient))
+	runs, runsSandbox := n.pod(1, "", nil), n.sandbox("10.1.0.1")
+	begins, beginsSandbox := n.pod(2, "", nil), n.sandbox("10.1.0.2")
+	leaves, leavesSandbox := n.pod(3, "", nil), n.sandbox("10.1.0.3")
+	fresh := n.pod(4, "", nil) // nobody announced it
+	stop := n.start()
+	p, _ := n.startProxy()
+	n.until("the snapshot", func() bool { return p.snapshots() == 1 })
+	for pod, sandbox := range map[*corev1.Pod]*os.File{runs: runsSandbox, begins: beginsSandbox, leaves: leavesSandbox} {
+		ip := "10.1.0." + strings.TrimPrefix(pod.Name, "cart-")
+		if code, why := n.announce(pod, sandbox, ip); code != http.StatusOK {
+			t.Fatalf("announce %s: %d %s", pod.Name, code, why)
+		}
+	}
+	n.process(uidOf(1), n.sandbox("10.9.0.1")) // a container with a namespace of its own
+	n.process(uidOf(1), runsSandbox)
+	stop()
+
+	before := p.snapshots()
+	n.start()
+	n.until("a second snapshot", func() bool { return p.snapshots() > before })
+	if !p.served(runs) || !p.served(begins) || !p.served(leaves) || p.served(fresh) {
+		t.Fatalf("after the agent's restart: %v %v %v %v", p.served(runs), p.served(begins), p.served(leaves), p.served(fresh))
+	}
+	if probed(t) != "10.1.0.1" {
+		t.Errorf("probes pass to %q", probed(t))
+	}
+	next, _ := n.startProxy()
+	n.until("a snapshot of the next proxy", func() bool { return next.snapshots() == 1 })
+	if !next.served(runs) || next.served(begins) {
+		t.Errorf("the next proxy serves %v, %v", next.served(runs), next.served(begins))
+	}
+	// What is found later is taken in, and what is not wanted any more is let go.
+	n.process(uidOf(2), beginsSandbox)
+	begins.Status.PodIPs = []corev1.PodIP{{IP: "10.1.0.2"}}
+	if _, err := n.client.CoreV1().Pods("shop").UpdateStatus(t.Context(), begins, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.until("the next proxy to serve it", func() bool { return next.served(begins) })
+	n.label(leaves, modeNone)
+	n.until("the pod to leave", func() bool { return !p.served(leaves) })
 }

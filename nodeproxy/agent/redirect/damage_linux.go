@@ -26,6 +26,31 @@ func Damage(pod *os.File, o Options) (string, error) {
 	return tablesDamage(pod, Rules(o))
 }
 
+// Captured says whether a namespace's traffic is captured, be it not as it should be.
+func Captured(netns *os.File) (bool, error) {
+	c, err := nftables.New(nftables.WithNetNSFd(int(netns.Fd())))
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list chains: %w", err)
+	}
+	for _, chain := range chains {
+		if chain.Table.Name != tableNAT {
+			continue
+		}
+		rules, err := c.GetRules(chain.Table, chain)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return false, fmt.Errorf("list rules: %w", err)
+		}
+		if len(rules) > 0 { // a pod that was released keeps its chains
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Repair captures the traffic of a pod anew, whatever became of its tables; Apply relies on their form. Like Apply it is one
 // transaction, and connections that are open go on.
 func Repair(pod *os.File, o Options) error {

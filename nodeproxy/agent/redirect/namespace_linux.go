@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -57,26 +58,30 @@ func HasIPv6(netns *os.File) (bool, error) {
 
 // Holds says whether one of the addresses is assigned to a device in the namespace.
 func Holds(netns *os.File, want []netip.Addr) (bool, error) {
-	var addrs []net.Addr
-	if err := Inside(netns, func() error {
-		var err error
-		addrs, err = net.InterfaceAddrs()
+	all, err := addresses(netns)
+	return slices.ContainsFunc(all, func(a netip.Addr) bool {
+		return slices.ContainsFunc(want, func(w netip.Addr) bool { return w.Unmap() == a })
+	}), err
+}
+
+// Addresses gives those in the namespace by which others may reach it.
+func Addresses(netns *os.File) ([]netip.Addr, error) {
+	all, err := addresses(netns)
+	return slices.DeleteFunc(all, func(a netip.Addr) bool { return !a.IsGlobalUnicast() }), err
+}
+
+func addresses(netns *os.File) (all []netip.Addr, err error) {
+	var found []net.Addr
+	err = Inside(netns, func() (err error) {
+		found, err = net.InterfaceAddrs()
 		return err
-	}); err != nil {
-		return false, err
-	}
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		for _, w := range want {
-			if p.Addr().Unmap() == w.Unmap() {
-				return true, nil
-			}
+	})
+	for _, a := range found {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			all = append(all, p.Addr().Unmap())
 		}
 	}
-	return false, nil
+	return all, err
 }
 
 // Same says whether two files are of the same namespace.
