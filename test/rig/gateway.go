@@ -30,13 +30,13 @@ type Gateway struct {
 	// Log is the file that it writes its logs to.
 	Log string
 
-	name string
+	namespace, name string // of its Gateway
 }
 
 // StartGateway adds an east-west Gateway to the node's cluster, and its process on the node. It does not wait for anything; other clusters know of it with the next
 // Publish.
 func (n *Node) StartGateway(ctx context.Context, name string) (*Gateway, error) {
-	g, err := n.gatewayPod(name, name)
+	g, err := n.gatewayPod(SystemNamespace, name, name)
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +48,13 @@ func (n *Node) StartGateway(ctx context.Context, name string) (*Gateway, error) 
 }
 
 // gatewayPod makes a pod for a process of the Gateway of a name.
-func (n *Node) gatewayPod(name, pod string) (g *Gateway, err error) {
-	g = &Gateway{name: name, Log: filepath.Join(n.Cluster.rig.Dir, n.Cluster.Name+"-"+pod+".log")}
+func (n *Node) gatewayPod(namespace, name, pod string) (g *Gateway, err error) {
+	g = &Gateway{namespace: namespace, name: name, Log: filepath.Join(n.Cluster.rig.Dir, n.Cluster.Name+"-"+pod+".log")}
 	at, err := n.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	if g.Pod, err = n.podAt(SystemNamespace, pod, name, at, map[string]string{translate.LabelGatewayName: translate.ResourceName(name)}); err != nil {
+	if g.Pod, err = n.podAt(namespace, pod, name, at, map[string]string{translate.LabelGatewayName: translate.ResourceName(name)}); err != nil {
 		return nil, err
 	}
 	_, err = n.Cluster.plane.serve(g.Pod.Space)
@@ -64,7 +64,12 @@ func (n *Node) gatewayPod(name, pod string) (g *Gateway, err error) {
 // StartWaypoint adds a waypoint to the node's cluster, for services of all namespaces, and its process on the node. It does not wait for anything; node proxies know of
 // it with the next Publish.
 func (n *Node) StartWaypoint(ctx context.Context, name string) (*Gateway, error) {
-	g, err := n.gatewayPod(name, name)
+	return n.StartWaypointIn(ctx, SystemNamespace, name)
+}
+
+// StartWaypointIn is StartWaypoint with a Gateway of another namespace.
+func (n *Node) StartWaypointIn(ctx context.Context, namespace, name string) (*Gateway, error) {
+	g, err := n.gatewayPod(namespace, name, name)
 	if err != nil {
 		return nil, err
 	}
@@ -72,30 +77,30 @@ func (n *Node) StartWaypoint(ctx context.Context, name string) (*Gateway, error)
 	if g.Address, err = n.Cluster.rig.OnFabric(g.Pod.Space, "fabric"); err != nil {
 		return nil, err
 	}
-	n.Cluster.putWaypoint(name, g.Pod)
+	n.Cluster.putWaypoint(namespace, name, g.Pod)
 	return g, g.Restart(ctx)
 }
 
 // putWaypoint adds a waypoint, and the Service that leads to its pod.
-func (c *Cluster) putWaypoint(name string, pod *Pod) {
+func (c *Cluster) putWaypoint(namespace, name string, pod *Pod) {
 	own := *pod.object
-	own.Key, own.Captured, own.Labels = c.key(SystemNamespace, pod.Name), true, map[string]string{translate.LabelGatewayName: name}
+	own.Captured, own.Labels = true, map[string]string{translate.LabelGatewayName: name}
 	c.services++
 	at := netip.AddrFrom4([4]byte{10, 96, 0, c.services})
 	c.rig.Put(
 		&own,
 		&world.GatewayClass{Key: c.key("", translate.ClassWaypoint), Controller: translate.ControllerName},
 		&world.Gateway{
-			Key: c.key(SystemNamespace, name), Class: translate.ClassWaypoint, Network: c.Name, ServiceAccount: name, Created: 1,
+			Key: c.key(namespace, name), Class: translate.ClassWaypoint, Network: c.Name, ServiceAccount: name, Created: 1,
 			Listeners: []world.Listener{{Name: "mesh", Port: gatewayPort, Protocol: "HBONE", RoutesFrom: "All"}},
 			Status:    []world.GatewayAddress{{Type: "IPAddress", Value: at.String()}},
 		},
 		&world.Service{
-			Key: c.key(SystemNamespace, name), Labels: own.Labels, Addresses: []netip.Addr{at}, Created: int64(c.services),
+			Key: c.key(namespace, name), Labels: own.Labels, Addresses: []netip.Addr{at}, Created: int64(c.services),
 			Ports: []world.ServicePort{{Name: "mesh", Port: gatewayPort, Target: gatewayPort}},
 		},
 		&world.EndpointSlice{
-			Key: c.key(SystemNamespace, name+"-1"), Service: name, Ports: []world.EndpointPort{{Name: "mesh", Port: gatewayPort}},
+			Key: c.key(namespace, name+"-1"), Service: name, Ports: []world.EndpointPort{{Name: "mesh", Port: gatewayPort}},
 			Endpoints: []world.Endpoint{{Pod: own.Name, Addresses: own.Addresses, Node: own.Node, Ready: true}},
 		},
 	)
@@ -126,8 +131,8 @@ func (g *Gateway) Restart(ctx context.Context, flags ...string) error {
 	if err != nil {
 		return err
 	}
-	token := filepath.Join(r.Dir, c.Name+"-"+g.name+"-token")
-	if err := os.WriteFile(token, []byte(SystemNamespace+"/"+g.name+"\n"), 0o600); err != nil {
+	token := filepath.Join(r.Dir, c.Name+"-"+g.namespace+"-"+g.name+"-token")
+	if err := os.WriteFile(token, []byte(g.namespace+"/"+g.name+"\n"), 0o600); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(g.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -136,7 +141,7 @@ func (g *Gateway) Restart(ctx context.Context, flags ...string) error {
 	}
 	defer log.Close()
 	cmd := exec.CommandContext(r.alive, program, append([]string{
-		"--gateway=" + SystemNamespace + "/" + g.name, "--controller=" + Controller, "--cluster-id=" + c.Name, "--network=" + n.Network,
+		"--gateway=" + g.namespace + "/" + g.name, "--controller=" + Controller, "--cluster-id=" + c.Name, "--network=" + n.Network,
 		"--root-cert=" + r.rootFile(), "--token=" + token, "--settle=100ms",
 	}, flags...)...)
 	cmd.Env = append(os.Environ(), "POD_NAME="+g.Pod.Name, "INSTANCE_IP="+g.Pod.Address.String(), "NODE_NAME="+n.Name)

@@ -16,7 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
 )
 
-// Namespace is that of all pods and services.
+// Namespace is that of all services, and of pods whose maker says nothing else.
 const Namespace = "demo"
 
 // Pod is a pod of a node: a namespace with a link to it. What runs in it is up to its user.
@@ -36,6 +36,15 @@ func (n *Node) Pod(name string) (*Pod, error) {
 		return nil, err
 	}
 	return n.PodAt(name, name, at)
+}
+
+// PodIn is Pod in another namespace.
+func (n *Node) PodIn(namespace, name string) (*Pod, error) {
+	at, err := n.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return n.podAt(namespace, name, name, at, nil)
 }
 
 // FreeAddress gives an address that no pod has had.
@@ -97,7 +106,7 @@ func (p *Pod) Enrol(ctx context.Context) error {
 	captured.Captured = true
 	p.object = &captured
 	p.Node.Cluster.rig.Put(p.object)
-	return p.Node.agent.add(ctx, zds.Workload{UID: p.Node.Cluster.Name + "-" + p.Name, Name: p.Name, Namespace: Namespace, ServiceAccount: p.object.ServiceAccount}, p)
+	return p.Node.agent.add(ctx, zds.Workload{UID: p.Node.Cluster.Name + "-" + p.Name, Name: p.Name, Namespace: p.object.Namespace, ServiceAccount: p.object.ServiceAccount}, p)
 }
 
 // EnrolledPod adds a pod and makes it part of the mesh.

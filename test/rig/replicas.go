@@ -47,7 +47,7 @@ func (r *Replicas) add(ctx context.Context) (g *Gateway, err error) {
 		g, r.free = r.free[n-1], r.free[:n-1]
 	} else {
 		r.pods++
-		if g, err = r.node.gatewayPod(r.name, fmt.Sprintf("%s-%d", r.name, r.pods)); err != nil {
+		if g, err = r.node.gatewayPod(SystemNamespace, r.name, fmt.Sprintf("%s-%d", r.name, r.pods)); err != nil {
 			return nil, err
 		}
 		g.Address = r.Address

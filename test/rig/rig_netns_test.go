@@ -22,16 +22,17 @@ import (
 // patience is for anything that may take long only because the machine is busy.
 const patience = 60 * time.Second
 
-// proxy is built once for all tests.
-var proxy struct {
+// built are the programs, built once for all tests.
+var built struct {
 	sync.Once
-	dir, path string
-	err       error
+	dir  string
+	path map[string]string
+	err  error
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	os.RemoveAll(proxy.dir)
+	os.RemoveAll(built.dir)
 	os.Exit(code)
 }
 
@@ -51,13 +52,21 @@ func newRig(t *testing.T) (*Rig, context.Context) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	t.Cleanup(cancel)
-	proxy.Do(func() {
-		if proxy.dir, proxy.err = os.MkdirTemp("", "isthmus-rig-test-"); proxy.err == nil {
-			proxy.path, proxy.err = Build(ctx, proxy.dir, "nodeproxy")
+	built.Do(func() {
+		built.path = map[string]string{}
+		if built.dir, built.err = os.MkdirTemp("", "isthmus-rig-test-"); built.err != nil {
+			return
+		}
+		for _, name := range []string{"nodeproxy", "gateway"} {
+			if built.path[name], built.err = Build(ctx, built.dir, name); built.err != nil {
+				return
+			}
 		}
 	})
-	must(t, proxy.err)
-	r.Provide("nodeproxy", proxy.path)
+	must(t, built.err)
+	for name, path := range built.path {
+		r.Provide(name, path)
+	}
 	return r, ctx
 }
 

@@ -69,12 +69,12 @@ func newWaypointed(t *testing.T, waypoints ...string) *waypointed {
 	return s
 }
 
-// asked counts the answers to some requests, each on a connection of its own; those that failed are under "".
-func (s *waypointed) asked(n int) map[string]int {
+// asked counts the answers to some requests for a path, each on a connection of its own; those that failed are under "".
+func (s *waypointed) asked(n int, path string) map[string]int {
 	s.t.Helper()
 	out := map[string]int{}
 	for range n {
-		body, err := s.client.Get(s.ctx, fmt.Sprintf("http://%s/", netip.AddrPortFrom(s.cart, 80)))
+		body, err := s.client.Get(s.ctx, fmt.Sprintf("http://%s%s", netip.AddrPortFrom(s.cart, 80), path))
 		if err != nil {
 			body = nil
 		}
@@ -88,7 +88,7 @@ func (s *waypointed) begin(from ...string) {
 	s.t.Helper()
 	end := time.Now().Add(20 * time.Second)
 	for missing := len(from); missing > 0; {
-		got := s.asked(10)
+		got := s.asked(10, "/")
 		missing = 0
 		for _, name := range from {
 			if got[name] == 0 {
@@ -105,6 +105,20 @@ func (s *waypointed) begin(from ...string) {
 	}
 }
 
+// settle waits until all of some requests for a path have the answer; "" is none.
+func (s *waypointed) settle(path, want string) {
+	s.t.Helper()
+	for end := time.Now().Add(patience); ; {
+		got := s.asked(10, path)
+		if got[want] == 10 {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("%s: of the last 10 requests: %v, want %q", path, got, want)
+		}
+	}
+}
+
 // Requests that pass a waypoint are spread over the clusters that share the service, whether there is a waypoint at the far end or not, and go on in the other one when the node proxy in
 // front of the pods of one is killed.
 func TestRequestsPassWaypoints(t *testing.T) {
@@ -113,11 +127,11 @@ func TestRequestsPassWaypoints(t *testing.T) {
 			s := newWaypointed(t, waypoints...)
 			s.begin("east", "west")
 			// Each gets half: fewer than 5 of 60 have a chance below 1e-11.
-			if got := s.asked(60); got["east"] < 5 || got["west"] < 5 || got[""] > 0 {
+			if got := s.asked(60, "/"); got["east"] < 5 || got["west"] < 5 || got[""] > 0 {
 				t.Errorf("of 60 requests: %v", got)
 			}
 			must(t, s.proxy["east"].Kill())
-			if got := s.asked(60); got["west"] != 60 {
+			if got := s.asked(60, "/"); got["west"] != 60 {
 				t.Errorf("without the proxy of the pods here, of 60 requests: %v", got)
 			}
 		})
@@ -138,7 +152,7 @@ func TestPoliciesOfBothWaypoints(t *testing.T) {
 	settle := func(what string, fits func(map[string]int) bool) {
 		t.Helper()
 		for end := time.Now().Add(patience); ; {
-			got := s.asked(40) // none of one half of them by chance: once in 10^12 times
+			got := s.asked(40, "/") // none of one half of them by chance: once in 10^12 times
 			if fits(got) {
 				return
 			}
