@@ -187,14 +187,14 @@ func dialScript(t *testing.T, addr, token string) *script {
 }
 
 // dialDeaf opens a stream that nobody reads.
-func dialDeaf(t *testing.T, addr string) (discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, *grpc.ClientConn) {
+func dialDeaf(t *testing.T, addr, token string) (discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, *grpc.ClientConn) {
 	t.Helper()
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(testRoots(), "localhost")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(
-		metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer good"))
+		metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,9 @@ type Caller struct {
 	Pod, PodUID, Node string
 }
 
+// owner is whose share of the turns for large responses the caller's are.
+func (c Caller) owner() turnOwner { return turnOwner{c.Namespace, c.ServiceAccount, c.Node} }
+
 // ServerOptions configure a Server. Only Authenticate is required.
 type ServerOptions struct {
 	Log logr.Logger
@@ -36,6 +39,8 @@ type ServerOptions struct {
 	// AckTimeout is how long a subscriber may take to acknowledge a response before its stream is ended, so that it
 	// begins again. 0 means 2 min.
 	AckTimeout time.Duration
+	// TurnTimeout is the same for a large response while others, which do not fit beside it, wait for theirs. 0 means 20 s: 30 MB at 12 Mbit/s.
+	TurnTimeout time.Duration
 	// AuthenticateTimeout bounds one call of Authenticate. 0 means 10 s.
 	AuthenticateTimeout time.Duration
 	// MaxAuthenticating bounds the calls of Authenticate under way; more streams wait. 0 means 64.
@@ -60,7 +65,7 @@ type Server struct {
 	closeOnce sync.Once
 	receivers sync.WaitGroup // receiver and sender of each stream, which may end after its handler returned
 	admitting chan struct{}  // one token for each Authenticate under way
-	large     chan struct{}  // one token for each large response that is not acknowledged yet
+	large     *turns         // for large responses that are not acknowledged yet
 
 	largeFrom int // names from which a response is large; largeNames but in tests
 
@@ -79,6 +84,9 @@ func NewServer(o ServerOptions) *Server {
 	if o.AckTimeout == 0 {
 		o.AckTimeout = 2 * time.Minute
 	}
+	if o.TurnTimeout == 0 {
+		o.TurnTimeout = 20 * time.Second
+	}
 	if o.AuthenticateTimeout == 0 {
 		o.AuthenticateTimeout = 10 * time.Second
 	}
@@ -95,7 +103,7 @@ func NewServer(o ServerOptions) *Server {
 		ready:     make(chan struct{}),
 		closed:    make(chan struct{}),
 		admitting: make(chan struct{}, o.MaxAuthenticating),
-		large:     make(chan struct{}, maxLarge),
+		large:     newTurns(maxLarge),
 		largeFrom: largeNames,
 		tables: map[string]*table{
 			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(), bundleURL: newTable(),

@@ -203,7 +203,7 @@ func TestSubscriberThatNeverAcknowledgesIsDropped(t *testing.T) {
 // One that does not even read must not keep the turn of those who do.
 func TestSubscriberThatNeverReadsIsDropped(t *testing.T) {
 	s := ready(t, ServerOptions{AckTimeout: time.Second})
-	s.large, s.largeFrom = make(chan struct{}, 1), 2
+	s.large, s.largeFrom = newTurns(1), 2
 	server := start(t, "", s)
 	many := mesh.Delta{Workloads: map[string]*mesh.Workload{}}
 	for i := range 5000 {
@@ -211,12 +211,12 @@ func TestSubscriberThatNeverReadsIsDropped(t *testing.T) {
 		many.Workloads[w.UID] = w
 	}
 	server.Update(many)
-	deaf, conn := dialDeaf(t, server.addr)
+	deaf, conn := dialDeaf(t, server.addr, "good")
 	defer conn.Close()
 	if err := deaf.Send(wildcard(addressURL)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it has the turn", func() bool { return len(s.large) == 1 })
+	eventually(t, "it has the turn", func() bool { return s.large.taken() == 1 })
 	// gRPC takes one message of any size at once, and the next one when that is on its way.
 	if err := deaf.Send(wildcard(authorizationURL)); err != nil {
 		t.Fatal(err)
@@ -360,7 +360,7 @@ func TestValueThatCannotBeEncodedHarmsNobodyElse(t *testing.T) {
 // Large responses wait for each other, small ones for nobody; who goes away makes room.
 func TestLargeResponsesTakeTurns(t *testing.T) {
 	s := ready(t, ServerOptions{})
-	s.large, s.largeFrom = make(chan struct{}, 1), 2
+	s.large, s.largeFrom = newTurns(1), 2
 	server := start(t, "", s)
 	server.Update(workloads(pod("a", "", ""), pod("b", "", "")))
 	server.Update(mesh.Delta{Policies: map[string]*mesh.Policy{"n/p": {Namespace: "n", Name: "p"}}})

@@ -36,8 +36,9 @@ type subscriber struct {
 	wake   chan struct{} // capacity 1: something may be due
 
 	// Owned by serve.
-	turn   string // type of the large response for which a token of Server.large is held, or ""
-	queued bool   // a large response waits for such a token
+	turn    *turn            // to send a large response, waited for or held; nil if none is
+	turnFor string           // type of the response that it is held for, or ""
+	limit   <-chan time.Time // when others may want it back; nil while none is held
 
 	mu    sync.Mutex // after Server.mu
 	types map[string]*subscription
@@ -149,25 +150,26 @@ func (sub *subscriber) serve() error {
 	patience := time.NewTicker(sub.server.options.AckTimeout / 4)
 	defer patience.Stop()
 	for {
-		var turn chan<- struct{}
-		if sub.queued {
-			turn = sub.server.large
-		}
 		select {
 		case err := <-received:
 			return err
 		case <-sub.server.closed:
 			return errClosing
-		case turn <- struct{}{}:
+		case <-sub.granted():
 			if err := sub.takeTurn(); err != nil {
 				return err
 			}
 		case <-sub.wake:
-			if sub.turn != "" && sub.acknowledged(sub.turn) {
+			if sub.turnFor != "" && sub.acknowledged(sub.turnFor) {
+				sub.server.large.trust(sub.turn.of)
 				sub.endTurn()
 			}
 			if err := sub.send(); err != nil {
 				return err
+			}
+		case <-sub.limit:
+			if sub.outstays() {
+				return sub.abandon(sub.turnFor)
 			}
 		case now := <-patience.C:
 			if url := sub.overdue(now); url != "" {
@@ -211,21 +213,31 @@ func (sub *subscriber) deliver(url string, response *response) error {
 	sub.server.receivers.Go(func() { sent <- sub.stream.SendMsg(response) })
 	limit := time.NewTimer(sub.server.options.AckTimeout)
 	defer limit.Stop()
-	select {
-	case err := <-sent:
-		return err
-	case <-sub.server.closed:
-		return errClosing
-	case <-limit.C:
-		return sub.abandon(url)
+	for {
+		select {
+		case err := <-sent:
+			return err
+		case <-sub.server.closed:
+			return errClosing
+		case <-sub.limit:
+			if sub.outstays() {
+				return sub.abandon(sub.turnFor)
+			}
+		case <-limit.C:
+			return sub.abandon(url)
+		}
 	}
 }
 
 // abandon gives the error that ends the stream of a subscriber that does not keep up.
 func (sub *subscriber) abandon(url string) error {
+	if sub.turnFor != "" {
+		sub.server.large.doubt(sub.turn.of)
+	}
 	sub.server.metrics.abandoned.WithLabelValues(short(url)).Inc()
 	sub.log.Info("subscriber does not acknowledge", "type", short(url))
-	return status.Errorf(codes.DeadlineExceeded, "no acknowledgement of %s within %s", short(url), sub.server.options.AckTimeout)
+	return status.Errorf(codes.DeadlineExceeded, "no acknowledgement of %s within %s, or within %s while others wait",
+		short(url), sub.server.options.AckTimeout, sub.server.options.TurnTimeout)
 }
 
 func (sub *subscriber) next(url string) *response {

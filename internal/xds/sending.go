@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import "time"
+
+// order in which types are told when several are due: whom to believe first, policies before the workloads that name them, and addresses
+// before the gateways that serve them.
+var order = []string{bundleURL, authorizationURL, addressURL, gatewayURL}
+
+// granted is closed when the turn that is waited for is there; nil if none is waited for.
+func (sub *subscriber) granted() <-chan struct{} {
+	if sub.turn == nil || sub.turnFor != "" {
+		return nil
+	}
+	return sub.turn.granted
+}
+
+// send sends the responses that are due, one of each type at most. A large one waits for its turn; others pass it.
+func (sub *subscriber) send() error {
+	large := false
+	for _, url := range order {
+		if sub.size(url) >= sub.server.largeFrom {
+			large = true
+			continue
+		}
+		if err := sub.tell(url); err != nil {
+			return err
+		}
+	}
+	switch {
+	case large && sub.turn == nil: // with a turn held for another type, its acknowledgement comes first
+		sub.turn = sub.server.large.ask(sub.caller.owner())
+	case !large && sub.turnFor == "": // what was large was changed back or dropped meanwhile
+		sub.endTurn()
+	}
+	return nil
+}
+
+// takeTurn sends the large response that waited for its turn, which has come.
+func (sub *subscriber) takeTurn() error {
+	for _, url := range order {
+		if sub.size(url) >= sub.server.largeFrom {
+			sub.turnFor, sub.limit = url, time.After(sub.server.options.TurnTimeout)
+			if err := sub.tell(url); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return sub.send() // another large one waits for the acknowledgement; without any, the turn is given back
+}
+
+// endTurn gives the turn back, if one is held or waited for.
+func (sub *subscriber) endTurn() {
+	if sub.turn != nil {
+		sub.server.large.end(sub.turn)
+		sub.turn, sub.turnFor, sub.limit = nil, "", nil
+	}
+}
+
+// outstays says, when its time is over, whether the turn must go to somebody else. If nobody needs it, it lasts on for a while.
+func (sub *subscriber) outstays() bool {
+	if sub.server.large.wanted(sub.turn) {
+		return true
+	}
+	sub.limit = time.After(sub.server.options.TurnTimeout / 4)
+	return false
+}
+
+// acknowledged says that nothing of a type is in flight.
+func (sub *subscriber) acknowledged(url string) bool {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return sub.types[url].nonce == ""
+}
+
+// size is how many names the response of a type that is due would tell.
+func (sub *subscriber) size(url string) int {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if s := sub.types[url]; s != nil && s.due() {
+		return len(s.pending)
+	}
+	return 0
+}
