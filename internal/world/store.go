@@ -19,8 +19,10 @@ const maxGathered = 100
 // Feeds never wait for the reader.
 type Store struct {
 	mu      sync.Mutex
-	objects map[Cluster]map[ObjectRef]Object   // as the feeds last said
-	pending map[Cluster]map[ObjectRef]struct{} // no empty ones
+	objects map[Cluster]map[ObjectRef]Object // as the feeds last said
+	pending map[Cluster]map[ObjectRef]Mark   // when each changed first since it was handed out; no empty ones
+	now     Mark                             // of the last change
+	inHand  map[Cluster]Mark                 // the first of those changes that the taker has in hand, which has not come back yet
 	// changed holds one token while pending is not empty, and nobody holds it back.
 	changed chan struct{}
 	// patience is whose news alone end the wait of a TakeGathered that holds back what is pending; empty if none does.
@@ -29,11 +31,15 @@ type Store struct {
 	gathered time.Time
 }
 
+// Mark is a point in what the feeds said.
+type Mark uint64
+
 // NewStore is an empty store.
 func NewStore() *Store {
 	return &Store{
 		objects: map[Cluster]map[ObjectRef]Object{},
-		pending: map[Cluster]map[ObjectRef]struct{}{},
+		pending: map[Cluster]map[ObjectRef]Mark{},
+		inHand:  map[Cluster]Mark{},
 		changed: make(chan struct{}, 1),
 	}
 }
@@ -93,9 +99,40 @@ func (s *Store) Get(ref ObjectRef) (Object, bool) {
 	return o, ok
 }
 
+// Mark is now.
+func (s *Store) Mark() Mark {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+// Done says whether the taker has done with all that was said of a cluster up to a mark: it took it, and came back for more. It costs a walk over what is pending of
+// the cluster, if the answer is yes.
+func (s *Store) Done(c Cluster, by Mark) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, has := s.inHand[c]; has && first <= by {
+		return false
+	}
+	for _, at := range s.pending[c] {
+		if at <= by {
+			return false
+		}
+	}
+	return true
+}
+
+// comeBack notes that the taker has done with what it had in hand.
+func (s *Store) comeBack() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.inHand)
+}
+
 // Take waits until something changed and hands out all that did. The Delta belongs to the caller. An error is ctx's.
 // There is one taker: two would each see a part.
 func (s *Store) Take(ctx context.Context) (Delta, error) {
+	s.comeBack()
 	for {
 		select {
 		case <-ctx.Done():
@@ -111,6 +148,7 @@ func (s *Store) Take(ctx context.Context) (Delta, error) {
 // TakeGathered is Take for whom each Delta costs something, however little is in it. What cluster near says is handed out at once, and so is what others say after a
 // quiet time. While others change, what they say comes at most once in every so long, with all that came meanwhile.
 func (s *Store) TakeGathered(ctx context.Context, near Cluster, every time.Duration) (Delta, error) {
+	s.comeBack()
 	for {
 		select {
 		case <-ctx.Done():
@@ -187,11 +225,11 @@ func (s *Store) take() Delta {
 func (s *Store) takeSome(d Delta) {
 	most := d.Len() + maxGathered
 	for cluster, refs := range s.pending {
-		for ref := range refs {
+		for ref, at := range refs {
 			if d.Len() >= most {
 				return
 			}
-			s.takeOne(ref, d)
+			s.takeOne(ref, at, d)
 			delete(refs, ref)
 		}
 		delete(s.pending, cluster)
@@ -199,13 +237,16 @@ func (s *Store) takeSome(d Delta) {
 }
 
 func (s *Store) takeFrom(cluster Cluster, d Delta) {
-	for ref := range s.pending[cluster] {
-		s.takeOne(ref, d)
+	for ref, at := range s.pending[cluster] {
+		s.takeOne(ref, at, d)
 	}
 	delete(s.pending, cluster)
 }
 
-func (s *Store) takeOne(ref ObjectRef, d Delta) {
+func (s *Store) takeOne(ref ObjectRef, at Mark, d Delta) {
+	if first, has := s.inHand[ref.Cluster]; !has || at < first {
+		s.inHand[ref.Cluster] = at
+	}
 	if o, ok := s.objects[ref.Cluster][ref]; ok {
 		d.Put(o)
 	} else {
@@ -229,10 +270,13 @@ func (s *Store) remove(ref ObjectRef) bool {
 func (s *Store) touch(ref ObjectRef) {
 	of := s.pending[ref.Cluster]
 	if of == nil {
-		of = map[ObjectRef]struct{}{}
+		of = map[ObjectRef]Mark{}
 		s.pending[ref.Cluster] = of
 	}
-	of[ref] = struct{}{}
+	s.now++
+	if _, waits := of[ref]; !waits {
+		of[ref] = s.now
+	}
 	if s.patience == "" || s.patience == ref.Cluster {
 		s.wake()
 	}

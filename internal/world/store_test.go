@@ -188,6 +188,41 @@ func TestFloodComesInParts(t *testing.T) {
 	})
 }
 
+// TestDone says when the taker has done with what was said: not when it took it, but when it comes back; and what is said later does not count.
+func TestDone(t *testing.T) {
+	s := NewStore()
+	take := func() {
+		t.Helper()
+		if _, err := s.Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(when string, c Cluster, by Mark, want bool) {
+		t.Helper()
+		if got := s.Done(c, by); got != want {
+			t.Errorf("%s: done with %s is %v, want %v", when, c, got, want)
+		}
+	}
+	check("nothing was said", "west", s.Mark(), true)
+	s.Put(service("west", "a", 1))
+	first := s.Mark()
+	check("not taken", "west", first, false)
+	check("not taken", "south", first, true)
+	s.Put(service("west", "a", 2)) // the same object again does not make it younger
+	take()
+	check("in hand", "west", first, false)
+	s.Put(service("west", "b", 1))
+	take()
+	check("the taker has another in hand", "west", first, true)
+	check("the taker has it in hand", "west", s.Mark(), false)
+	second := s.Mark()
+	s.Put(service("west", "c", 1))
+	take()
+	s.DropCluster("west")
+	check("more waits", "west", second, true)
+	check("it waits", "west", s.Mark(), false)
+}
+
 // TestGatheringGivenUpLosesNothing says that what a taker held back when it gave up is there for the next one.
 func TestGatheringGivenUpLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
