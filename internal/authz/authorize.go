@@ -16,6 +16,9 @@ type Caller struct {
 	Source netip.Addr
 	// Destination is what it reaches: at a pod, the pod's address and port; at a gateway, the service's.
 	Destination netip.AddrPort
+	// Request is what is asked; nil: bytes, or what is not looked into. Of those, a DENY rule holds whatever it asks of requests, and an ALLOW rule that asks
+	// something does not.
+	Request *Request
 }
 
 // Verdict is the answer to whether a caller may.
@@ -40,6 +43,7 @@ func Authorize(policies []*mesh.Policy, c Caller) Verdict {
 
 func decide(policies []*mesh.Policy, s *subject, dryToo bool) (allowed bool, by string) {
 	allows := false
+	s.deny, s.spent = true, 0
 	for _, p := range policies {
 		if p.DryRun && !dryToo {
 			continue
@@ -55,6 +59,7 @@ func decide(policies []*mesh.Policy, s *subject, dryToo bool) (allowed bool, by 
 	if !allows {
 		return true, ""
 	}
+	s.deny = false
 	for _, p := range policies {
 		if p.Action == mesh.Allow && (dryToo || !p.DryRun) && matches(p, s) {
 			return true, p.Key()

@@ -12,6 +12,19 @@ import (
 type Index struct {
 	force sides
 	all   *sides // nil if it is the same
+	asks  bool
+	later bool
+}
+
+// AsksRequests says whether any of the policies asks something of requests, so that a Caller without one is judged as bytes are.
+func (x *Index) AsksRequests() bool { return x != nil && x.asks }
+
+// Later gives an index of the same policies that leaves the requests inside a stream to somebody who sees them and judges by the same: of a caller without a
+// Request, an ALLOW rule holds whatever it asks of requests, and a DENY rule that asks something does not.
+func (x *Index) Later() *Index {
+	out := *x
+	out.later = true
+	return &out
 }
 
 // sides are the policies of a list by what they do.
@@ -32,7 +45,7 @@ func NewIndex(policies []*mesh.Policy) *Index {
 		}
 		return sides{deny: pick(mesh.Deny), allow: pick(mesh.Allow)}
 	}
-	x := &Index{force: split(false)}
+	x := &Index{force: split(false), asks: slices.ContainsFunc(policies, (*mesh.Policy).AsksRequests)}
 	if slices.ContainsFunc(policies, func(p *mesh.Policy) bool { return p.DryRun }) {
 		all := split(true)
 		x.all = &all
@@ -63,11 +76,13 @@ func Judge(in []*Index, c Caller) Verdict {
 
 func judged(in []*Index, s *subject, dryToo bool) (allowed bool, by string) {
 	allows := false
+	s.deny, s.spent = true, 0
 	for _, x := range in {
 		if x == nil {
 			continue
 		}
 		of := x.of(dryToo)
+		s.later = x.later
 		if p := of.deny.first(s); p != nil {
 			return false, p.Key()
 		}
@@ -76,10 +91,12 @@ func judged(in []*Index, s *subject, dryToo bool) (allowed bool, by string) {
 	if !allows {
 		return true, ""
 	}
+	s.deny = false
 	for _, x := range in {
 		if x == nil {
 			continue
 		}
+		s.later = x.later
 		if p := x.of(dryToo).allow.first(s); p != nil {
 			return true, p.Key()
 		}

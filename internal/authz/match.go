@@ -17,13 +17,20 @@ type subject struct {
 	account      mesh.ServiceAccountMatch
 	source, dest netip.Addr
 	port         uint16
+	request      *Request
+	paths        pathReadings
+	folded       map[string][]string // headers by the names that some take theirs for (see underscored)
+	looked       bool                // folded is made
+	spent        int                 // of work
+	later        bool                // what a match decides: it is of an index whose requests are judged elsewhere
+	deny         bool                // what a match decides: it is of a DENY policy
 }
 
 // subjectOf strips what would hide an address from a CIDR: the IPv6 form of an IPv4 address, and the zone of a link-local one.
 func subjectOf(c Caller) subject {
 	return subject{
 		peer: c.Peer, principal: c.Peer.Principal(), account: mesh.ServiceAccountMatch{Namespace: c.Peer.Namespace, ServiceAccount: c.Peer.ServiceAccount},
-		source: c.Source.Unmap().WithZone(""), dest: c.Destination.Addr().Unmap().WithZone(""), port: c.Destination.Port(),
+		source: c.Source.Unmap().WithZone(""), dest: c.Destination.Addr().Unmap().WithZone(""), port: c.Destination.Port(), request: c.Request,
 	}
 }
 
@@ -64,13 +71,9 @@ func holds(m *mesh.PolicyMatch, s *subject) bool {
 		(len(m.ServiceAccounts) == 0 || isAccount(m.ServiceAccounts, s)) && !isAccount(m.NotServiceAccounts, s) &&
 		(len(m.SourceIPs) == 0 || within(s.source, m.SourceIPs)) && !within(s.source, m.NotSourceIPs) &&
 		(len(m.DestinationIPs) == 0 || within(s.dest, m.DestinationIPs)) && !within(s.dest, m.NotDestinationIPs) &&
-		(len(m.DestinationPorts) == 0 || slices.Contains(m.DestinationPorts, s.port)) && !slices.Contains(m.NotDestinationPorts, s.port)
-	return agree && !unset(m)
-}
-
-func unset(m *mesh.PolicyMatch) bool {
-	return len(m.Namespaces)+len(m.NotNamespaces)+len(m.Principals)+len(m.NotPrincipals)+len(m.ServiceAccounts)+len(m.NotServiceAccounts)+
-		len(m.SourceIPs)+len(m.NotSourceIPs)+len(m.DestinationIPs)+len(m.NotDestinationIPs)+len(m.DestinationPorts)+len(m.NotDestinationPorts) == 0
+		(len(m.DestinationPorts) == 0 || slices.Contains(m.DestinationPorts, s.port)) && !slices.Contains(m.NotDestinationPorts, s.port) &&
+		(m.Request == nil || s.requestHolds(m.Request))
+	return agree && !m.IsEmpty()
 }
 
 func isAccount(in []mesh.ServiceAccountMatch, s *subject) bool {
@@ -109,6 +112,8 @@ func fits(s *mesh.StringMatch, value string) bool {
 		return strings.HasSuffix(value, s.Value)
 	case mesh.MatchPresence:
 		return true
+	case mesh.MatchTemplate:
+		return fitsTemplate(s.Value, value)
 	default:
 		return false
 	}

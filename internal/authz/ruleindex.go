@@ -57,7 +57,7 @@ func (x *ruleIndex) file(p *mesh.Policy, r *mesh.PolicyRule) {
 	for _, clause := range r.Clauses {
 		worst, possible := tellsIdentity, len(clause.Matches) == 0
 		for i := range clause.Matches {
-			if m := &clause.Matches[i]; !unset(m) {
+			if m := &clause.Matches[i]; !m.IsEmpty() {
 				_, rank := mostTelling(m)
 				worst, possible = max(worst, rank), true
 			}
@@ -76,7 +76,7 @@ func (x *ruleIndex) file(p *mesh.Policy, r *mesh.PolicyRule) {
 		return
 	}
 	for i := range best {
-		if m := &best[i]; !unset(m) {
+		if m := &best[i]; !m.IsEmpty() {
 			field, _ := mostTelling(m)
 			x.fileUnder(m, field, at)
 		}

@@ -188,13 +188,28 @@ func printClause(c mesh.PolicyClause) string {
 		var fields []string
 		v := reflect.ValueOf(m)
 		for i := range v.NumField() {
-			if v.Field(i).Len() > 0 {
+			if f := v.Field(i); f.Kind() == reflect.Pointer {
+				if m.Request != nil {
+					fields = append(fields, printRequest(m.Request))
+				}
+			} else if f.Len() > 0 {
 				fields = append(fields, fmt.Sprintf("%s%v", v.Type().Field(i).Name, v.Field(i)))
 			}
 		}
 		alternatives = append(alternatives, strings.Join(fields, " and "))
 	}
 	return "(" + strings.Join(alternatives, " or ") + ")"
+}
+
+func printRequest(r *mesh.RequestMatch) string {
+	var fields []string
+	v := reflect.ValueOf(*r)
+	for i := range v.NumField() {
+		if v.Field(i).Len() > 0 {
+			fields = append(fields, fmt.Sprintf("%s%v", v.Type().Field(i).Name, v.Field(i)))
+		}
+	}
+	return strings.Join(fields, " and ")
 }
 
 func printGateway(g *mesh.GatewayAddress) string {

@@ -47,6 +47,7 @@ func matchToProto(m mesh.PolicyMatch) *securitypb.Match {
 		NotDestinationPorts: portNumbersToProto(m.NotDestinationPorts),
 		ServiceAccounts:     accountsToProto(m.ServiceAccounts),
 		NotServiceAccounts:  accountsToProto(m.NotServiceAccounts),
+		Extensions:          requestToProto(m.Request),
 	}
 }
 
@@ -104,11 +105,9 @@ func (r *policyReader) spend(n int) bool {
 }
 
 func (r *policyReader) match(m *securitypb.Match) mesh.PolicyMatch {
-	if len(m.GetExtensions()) > 0 {
-		r.fail("match has the extension %q, which is not known", m.GetExtensions()[0].GetName())
-	}
 	r.spend(1)
 	return mesh.PolicyMatch{
+		Request:             r.request(m.GetExtensions()),
 		Namespaces:          r.strings("namespace", m.GetNamespaces()),
 		NotNamespaces:       r.strings("not_namespace", m.GetNotNamespaces()),
 		Principals:          r.strings("principal", m.GetPrincipals()),

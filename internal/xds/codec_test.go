@@ -85,7 +85,18 @@ func samplePolicy() *mesh.Policy {
 			NotDestinationIPs:   []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
 			DestinationPorts:    []uint16{80, 65535},
 			NotDestinationPorts: []uint16{0},
+			Request:             sampleRequest(),
 		}, {}}}, {}}}, {}},
+	}
+}
+
+func sampleRequest() *mesh.RequestMatch {
+	return &mesh.RequestMatch{
+		Hosts: []mesh.StringMatch{{Value: "a.example"}}, NotHosts: []mesh.StringMatch{{Kind: mesh.MatchSuffix, Value: ".b.example"}},
+		Methods: []mesh.StringMatch{{Value: "GET"}}, NotMethods: []mesh.StringMatch{{Kind: mesh.MatchPresence}},
+		Paths:    []mesh.StringMatch{{Kind: mesh.MatchPrefix, Value: "/a"}, {Kind: mesh.MatchTemplate, Value: "/{*}/b/{**}"}},
+		NotPaths: []mesh.StringMatch{{Kind: mesh.MatchTemplate, Value: "/{*}"}},
+		Headers:  []mesh.HeaderMatch{{Name: "X-Team", Values: []mesh.StringMatch{{Value: "a"}}, NotValues: []mesh.StringMatch{{Kind: mesh.MatchPrefix, Value: "b"}}}, {Name: "X-Other"}},
 	}
 }
 

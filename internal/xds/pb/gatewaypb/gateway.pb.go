@@ -2075,6 +2075,179 @@ func (x *ServiceKey) GetHostname() string {
 	return ""
 }
 
+// The extension "isthmus.request" of a match of a policy: what is asked of a request. All fields that are set must agree: one of the values, none of
+// those that are not meant.
+type RequestMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In lower case.
+	Hosts      []*securitypb.StringMatch `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	NotHosts   []*securitypb.StringMatch `protobuf:"bytes,2,rep,name=not_hosts,json=notHosts,proto3" json:"not_hosts,omitempty"`
+	Methods    []*securitypb.StringMatch `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	NotMethods []*securitypb.StringMatch `protobuf:"bytes,4,rep,name=not_methods,json=notMethods,proto3" json:"not_methods,omitempty"`
+	Paths      []*securitypb.StringMatch `protobuf:"bytes,5,rep,name=paths,proto3" json:"paths,omitempty"`
+	NotPaths   []*securitypb.StringMatch `protobuf:"bytes,6,rep,name=not_paths,json=notPaths,proto3" json:"not_paths,omitempty"`
+	// Paths with "{*}" for an element and "{**}" for any rest.
+	PathTemplates    []string       `protobuf:"bytes,7,rep,name=path_templates,json=pathTemplates,proto3" json:"path_templates,omitempty"`
+	NotPathTemplates []string       `protobuf:"bytes,8,rep,name=not_path_templates,json=notPathTemplates,proto3" json:"not_path_templates,omitempty"`
+	Headers          []*HeaderMatch `protobuf:"bytes,9,rep,name=headers,proto3" json:"headers,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RequestMatch) Reset() {
+	*x = RequestMatch{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestMatch) ProtoMessage() {}
+
+func (x *RequestMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestMatch.ProtoReflect.Descriptor instead.
+func (*RequestMatch) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RequestMatch) GetHosts() []*securitypb.StringMatch {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetNotHosts() []*securitypb.StringMatch {
+	if x != nil {
+		return x.NotHosts
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetMethods() []*securitypb.StringMatch {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetNotMethods() []*securitypb.StringMatch {
+	if x != nil {
+		return x.NotMethods
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetPaths() []*securitypb.StringMatch {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetNotPaths() []*securitypb.StringMatch {
+	if x != nil {
+		return x.NotPaths
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetPathTemplates() []string {
+	if x != nil {
+		return x.PathTemplates
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetNotPathTemplates() []string {
+	if x != nil {
+		return x.NotPathTemplates
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetHeaders() []*HeaderMatch {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+type HeaderMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in "X-Request-Id".
+	Name          string                    `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Values        []*securitypb.StringMatch `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	NotValues     []*securitypb.StringMatch `protobuf:"bytes,3,rep,name=not_values,json=notValues,proto3" json:"not_values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderMatch) Reset() {
+	*x = HeaderMatch{}
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderMatch) ProtoMessage() {}
+
+func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_gateway_v1_gateway_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
+func (*HeaderMatch) Descriptor() ([]byte, []int) {
+	return file_isthmus_gateway_v1_gateway_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *HeaderMatch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderMatch) GetValues() []*securitypb.StringMatch {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *HeaderMatch) GetNotValues() []*securitypb.StringMatch {
+	if x != nil {
+		return x.NotValues
+	}
+	return nil
+}
+
 var File_isthmus_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
@@ -2250,7 +2423,23 @@ const file_isthmus_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
 	"ServiceKey\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
-	"\bhostname\x18\x02 \x01(\tR\bhostnameB;Z9github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypbb\x06proto3"
+	"\bhostname\x18\x02 \x01(\tR\bhostname\"\xed\x03\n" +
+	"\fRequestMatch\x121\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x1b.istio.security.StringMatchR\x05hosts\x128\n" +
+	"\tnot_hosts\x18\x02 \x03(\v2\x1b.istio.security.StringMatchR\bnotHosts\x125\n" +
+	"\amethods\x18\x03 \x03(\v2\x1b.istio.security.StringMatchR\amethods\x12<\n" +
+	"\vnot_methods\x18\x04 \x03(\v2\x1b.istio.security.StringMatchR\n" +
+	"notMethods\x121\n" +
+	"\x05paths\x18\x05 \x03(\v2\x1b.istio.security.StringMatchR\x05paths\x128\n" +
+	"\tnot_paths\x18\x06 \x03(\v2\x1b.istio.security.StringMatchR\bnotPaths\x12%\n" +
+	"\x0epath_templates\x18\a \x03(\tR\rpathTemplates\x12,\n" +
+	"\x12not_path_templates\x18\b \x03(\tR\x10notPathTemplates\x129\n" +
+	"\aheaders\x18\t \x03(\v2\x1f.isthmus.gateway.v1.HeaderMatchR\aheaders\"\x92\x01\n" +
+	"\vHeaderMatch\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
+	"\x06values\x18\x02 \x03(\v2\x1b.istio.security.StringMatchR\x06values\x12:\n" +
+	"\n" +
+	"not_values\x18\x03 \x03(\v2\x1b.istio.security.StringMatchR\tnotValuesB;Z9github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypbb\x06proto3"
 
 var (
 	file_isthmus_gateway_v1_gateway_proto_rawDescOnce sync.Once
@@ -2265,7 +2454,7 @@ func file_isthmus_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_isthmus_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(Listener_Protocol)(0),           // 0: isthmus.gateway.v1.Listener.Protocol
 	(PathChange_Kind)(0),             // 1: isthmus.gateway.v1.PathChange.Kind
@@ -2295,12 +2484,15 @@ var file_isthmus_gateway_v1_gateway_proto_goTypes = []any{
 	(*HTTPMirror)(nil),               // 25: isthmus.gateway.v1.HTTPMirror
 	(*HTTPBackend)(nil),              // 26: isthmus.gateway.v1.HTTPBackend
 	(*ServiceKey)(nil),               // 27: isthmus.gateway.v1.ServiceKey
-	(*securitypb.Authorization)(nil), // 28: istio.security.Authorization
+	(*RequestMatch)(nil),             // 28: isthmus.gateway.v1.RequestMatch
+	(*HeaderMatch)(nil),              // 29: isthmus.gateway.v1.HeaderMatch
+	(*securitypb.Authorization)(nil), // 30: istio.security.Authorization
+	(*securitypb.StringMatch)(nil),   // 31: istio.security.StringMatch
 }
 var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
 	8,  // 0: isthmus.gateway.v1.Gateway.listeners:type_name -> isthmus.gateway.v1.Listener
 	27, // 1: isthmus.gateway.v1.Gateway.exports:type_name -> isthmus.gateway.v1.ServiceKey
-	28, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
+	30, // 2: isthmus.gateway.v1.Gateway.policies:type_name -> istio.security.Authorization
 	7,  // 3: isthmus.gateway.v1.Gateway.service_policies:type_name -> isthmus.gateway.v1.ServicePolicies
 	14, // 4: isthmus.gateway.v1.Gateway.http_routes:type_name -> isthmus.gateway.v1.HTTPRoute
 	27, // 5: isthmus.gateway.v1.Gateway.service:type_name -> isthmus.gateway.v1.ServiceKey
@@ -2313,7 +2505,7 @@ var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
 	27, // 12: isthmus.gateway.v1.BackendTLS.service:type_name -> isthmus.gateway.v1.ServiceKey
 	5,  // 13: isthmus.gateway.v1.BackendTLS.sans:type_name -> isthmus.gateway.v1.SubjectAltName
 	27, // 14: isthmus.gateway.v1.ServicePolicies.service:type_name -> isthmus.gateway.v1.ServiceKey
-	28, // 15: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
+	30, // 15: isthmus.gateway.v1.ServicePolicies.policies:type_name -> istio.security.Authorization
 	0,  // 16: isthmus.gateway.v1.Listener.protocol:type_name -> isthmus.gateway.v1.Listener.Protocol
 	13, // 17: isthmus.gateway.v1.Listener.certificates:type_name -> isthmus.gateway.v1.Certificate
 	9,  // 18: isthmus.gateway.v1.Listener.tls_routes:type_name -> isthmus.gateway.v1.TLSRoute
@@ -2344,11 +2536,20 @@ var file_isthmus_gateway_v1_gateway_proto_depIdxs = []int32{
 	26, // 43: isthmus.gateway.v1.HTTPMirror.backend:type_name -> isthmus.gateway.v1.HTTPBackend
 	27, // 44: isthmus.gateway.v1.HTTPBackend.service:type_name -> isthmus.gateway.v1.ServiceKey
 	20, // 45: isthmus.gateway.v1.HTTPBackend.filters:type_name -> isthmus.gateway.v1.HTTPFilters
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	31, // 46: isthmus.gateway.v1.RequestMatch.hosts:type_name -> istio.security.StringMatch
+	31, // 47: isthmus.gateway.v1.RequestMatch.not_hosts:type_name -> istio.security.StringMatch
+	31, // 48: isthmus.gateway.v1.RequestMatch.methods:type_name -> istio.security.StringMatch
+	31, // 49: isthmus.gateway.v1.RequestMatch.not_methods:type_name -> istio.security.StringMatch
+	31, // 50: isthmus.gateway.v1.RequestMatch.paths:type_name -> istio.security.StringMatch
+	31, // 51: isthmus.gateway.v1.RequestMatch.not_paths:type_name -> istio.security.StringMatch
+	29, // 52: isthmus.gateway.v1.RequestMatch.headers:type_name -> isthmus.gateway.v1.HeaderMatch
+	31, // 53: isthmus.gateway.v1.HeaderMatch.values:type_name -> istio.security.StringMatch
+	31, // 54: isthmus.gateway.v1.HeaderMatch.not_values:type_name -> istio.security.StringMatch
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_gateway_v1_gateway_proto_init() }
@@ -2362,7 +2563,7 @@ func file_isthmus_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_gateway_v1_gateway_proto_rawDesc), len(file_isthmus_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

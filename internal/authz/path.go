@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authz
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+const (
+	// longestPath is how long a path may be that can be read in several ways, in bytes. It bounds what its readings cost; no ordinary one is nearly as long.
+	longestPath = 2 << 10
+	// decodings is how often escapes are decoded by those behind us: some do so again after somebody before them did.
+	decodings = 2
+)
+
+// pathReading is one way in which a path is read.
+type pathReading struct {
+	path    string
+	decoded int // how often, before
+}
+
+// pathReadings are those of one path besides itself, made when they are first asked for.
+type pathReadings struct {
+	made  bool
+	odd   bool // nobody knows what it is read as
+	more  []pathReading
+	bared []string // without what may be left out at the end
+}
+
+// pathFits compares the path. A pattern is read as often decoded as the path is.
+func (s *subject) pathFits(in []mesh.StringMatch, wide bool) bool {
+	r := &s.paths
+	if !r.made {
+		*r = readPath(s.request.Path)
+	}
+	if r.odd {
+		return wide
+	}
+	if wide {
+		return s.anyPathFits(in)
+	}
+	return s.everyPathFits(in)
+}
+
+// anyPathFits says whether any reading fits any reading of a pattern.
+func (s *subject) anyPathFits(in []mesh.StringMatch) bool {
+	r := &s.paths
+	path := s.request.Path
+	for i := range in {
+		if !s.spend(s.costOf(&in[i]) * (1 + len(r.more) + len(r.bared))) {
+			return true
+		}
+		pattern := in[i]
+		for range decodings + 1 {
+			if fits(&pattern, path) || slices.ContainsFunc(r.more, func(p pathReading) bool { return fits(&pattern, p.path) }) ||
+				slices.ContainsFunc(r.bared, func(p string) bool { return fits(&pattern, p) }) {
+				return true
+			}
+			plain := pattern.Value
+			if pattern.Kind != mesh.MatchTemplate { // in which a brace would become another one
+				plain = decode(plain)
+			}
+			if plain == pattern.Value {
+				break
+			}
+			pattern.Value = plain
+		}
+	}
+	return false
+}
+
+// everyPathFits says whether all readings fit. Who names the very bytes that are asked for means whatever they are read as.
+func (s *subject) everyPathFits(in []mesh.StringMatch) bool {
+	r := &s.paths
+	fit := false
+	for i := range in {
+		if !s.spend(s.costOf(&in[i]) * (1 + len(r.more))) {
+			return false
+		}
+		if in[i].Kind == mesh.MatchExact && in[i].Value == s.request.Path {
+			return true
+		}
+		fit = fit || fits(&in[i], s.request.Path)
+	}
+	if !fit {
+		return false
+	}
+	for _, p := range r.more {
+		if !slices.ContainsFunc(in, func(m mesh.StringMatch) bool {
+			for i := 0; i < p.decoded && m.Kind != mesh.MatchTemplate; i++ {
+				m.Value = decode(m.Value)
+			}
+			return fits(&m, p.path)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// costOf is what one comparison of the path with a pattern costs: an escaped one is decoded, and a template is compared element by element.
+func (s *subject) costOf(m *mesh.StringMatch) int {
+	if m.Kind == mesh.MatchTemplate {
+		return 1 + min(len(s.request.Path), len(m.Value))>>2
+	}
+	if strings.IndexByte(m.Value, '%') >= 0 {
+		return 2 + len(m.Value)>>3
+	}
+	return 1
+}
+
+// readPath gives the ways in which a path may be read by those behind us, each at most once: decoded once or twice, with backslashes for slashes, without parameters of
+// elements and what follows a character that ends a path elsewhere, with "." and ".." resolved before or after slashes that follow each other are made one, and so on.
+func readPath(path string) pathReadings {
+	out := pathReadings{made: true}
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		out.odd = true
+		return out
+	case !strings.ContainsAny(path, "%\\;?#\x00") && !strings.Contains(path, "//") && !strings.Contains(path, "/."):
+		if bare := bared(path); bare != path {
+			out.bared = []string{bare}
+		}
+		return out
+	case len(path) > longestPath:
+		out.odd = true
+		return out
+	}
+	seen := map[string]struct{}{path: {}}
+	add := func(p string, decoded int) {
+		if _, ok := seen[p]; !ok {
+			seen[p] = struct{}{}
+			out.more = append(out.more, pathReading{p, decoded})
+		}
+	}
+	text := path
+	for decoded := range decodings + 1 {
+		if decoded > 0 {
+			next := decode(text)
+			if next == text {
+				break
+			}
+			text = next
+		}
+		slashed := strings.ReplaceAll(text, `\`, "/")
+		for i, a := range [...]string{text, slashed} {
+			if i > 0 && a == text {
+				continue
+			}
+			short := withoutParameters(a)
+			for j, b := range [...]string{a, short} {
+				if j > 0 && b == a {
+					continue
+				}
+				for _, c := range [...]string{b, withoutDots(b), withoutDots(oneSlash(b))} {
+					add(c, decoded)
+					add(oneSlash(c), decoded)
+				}
+			}
+		}
+	}
+	for _, p := range append(out.more, pathReading{path: path}) {
+		if bare := bared(p.path); bare != p.path {
+			if _, ok := seen[bare]; !ok {
+				seen[bare] = struct{}{}
+				out.bared = append(out.bared, bare)
+			}
+		}
+	}
+	return out
+}
+
+// bared takes from a path what may be left out at its end: many give the same for it with a slash, and some with white space.
+func bared(path string) string {
+	if end := strings.TrimRight(path, "/ \t\r\n"); end != "" {
+		return end
+	}
+	return "/"
+}
+
+// oneSlash makes one slash of several.
+func oneSlash(path string) string {
+	if !strings.Contains(path, "//") {
+		return path
+	}
+	var b strings.Builder
+	b.Grow(len(path))
+	for i := range len(path) {
+		if path[i] != '/' || i == 0 || path[i-1] != '/' {
+			b.WriteByte(path[i])
+		}
+	}
+	return b.String()
+}
+
+// withoutParameters takes away what follows a semicolon in an element, and what follows a character that ends a path in a URL, or a string in C.
+func withoutParameters(path string) string {
+	if end := strings.IndexAny(path, "?#\x00"); end >= 0 {
+		path = path[:end]
+	}
+	if strings.IndexByte(path, ';') < 0 {
+		return path
+	}
+	var b strings.Builder
+	b.Grow(len(path))
+	inside := false
+	for i := range len(path) {
+		switch path[i] {
+		case '/':
+			inside = false
+		case ';':
+			inside = true
+		}
+		if !inside {
+			b.WriteByte(path[i])
+		}
+	}
+	return b.String()
+}
+
+// withoutDots resolves "." and "..", and keeps everything else, such as empty elements.
+func withoutDots(path string) string {
+	if !strings.Contains(path, "/.") {
+		return path
+	}
+	elements := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	out := elements[:0]
+	for i, e := range elements {
+		switch e {
+		case ".":
+		case "..":
+			out = out[:max(0, len(out)-1)]
+		default:
+			out = append(out, e)
+			continue
+		}
+		if i == len(elements)-1 {
+			out = append(out, "")
+		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
+// decode decodes escapes, and bytes that stand for an ASCII character in a form of UTF-8 that is too long, which some take for it.
+func decode(path string) string {
+	if strings.IndexByte(path, '%') < 0 {
+		return path
+	}
+	out := make([]byte, 0, len(path))
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' && i+2 < len(path) {
+			if high, low := hex(path[i+1]), hex(path[i+2]); high < 16 && low < 16 {
+				c = high<<4 | low
+				i += 2
+			}
+		}
+		out = append(out, c)
+		if n := len(out); c&0xc0 == 0x80 && n > 1 {
+			switch lead := out[n-2]; {
+			case lead&0xfe == 0xc0:
+				out = append(out[:n-2], lead<<6|c&0x3f)
+			case n > 2 && out[n-3] == 0xe0 && lead&0xfe == 0x80:
+				out = append(out[:n-3], lead<<6|c&0x3f)
+			}
+		}
+	}
+	return string(out)
+}
+
+// hex gives 16 for what is no digit.
+func hex(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 16
+}
+
+// fitsTemplate says whether a path is of the form of a valid template.
+func fitsTemplate(t, path string) bool {
+	for {
+		at := strings.IndexByte(t, '{')
+		if at < 0 {
+			return t == path
+		}
+		if !strings.HasPrefix(path, t[:at]) {
+			return false
+		}
+		t, path = t[at:], path[at:]
+		if strings.HasPrefix(t, "{**}") {
+			return true
+		}
+		end := strings.IndexByte(path, '/')
+		if end < 0 {
+			end = len(path)
+		}
+		if end == 0 {
+			return false
+		}
+		t, path = t[len("{*}"):], path[end:]
+	}
+}
