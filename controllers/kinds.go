@@ -81,8 +81,11 @@ func reduceForCache(in any) (any, error) {
 	if !ok {
 		return in, nil // a tombstone: nothing to reduce
 	}
+	managed := object.GetManagedFields()
 	object.SetManagedFields(nil)
 	switch o := in.(type) {
+	case *gatewayv1.ListenerSet:
+		o.ManagedFields = ownFields(managed) // see fillListenerSet
 	case *corev1.Pod:
 		o.Spec = corev1.PodSpec{
 			NodeName: o.Spec.NodeName, ServiceAccountName: o.Spec.ServiceAccountName, HostNetwork: o.Spec.HostNetwork,

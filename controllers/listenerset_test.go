@@ -150,14 +150,40 @@ var _ = Describe("ListenerSets", func() {
 		Expect(ofSets).To(Equal([]bool{false, true, true, false, false, false, false}))
 	})
 
-	It("say nothing of conditions that another controller waits with", func() {
-		set := &gatewayv1.ListenerSet{Status: gatewayv1.ListenerSetStatus{Conditions: []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionUnknown, Reason: "Theirs"}}}}
-		before := set.DeepCopy()
-		w := said{}
-		w.fill(set, orphaned{})
-		Expect(set).To(Equal(before))
-		w.fill(set, unfound{})
-		Expect(set).To(Equal(before))
+	It("say nothing in place of what another controller said", func() {
+		for _, status := range []metav1.ConditionStatus{metav1.ConditionUnknown, metav1.ConditionTrue} {
+			set := &gatewayv1.ListenerSet{Status: gatewayv1.ListenerSetStatus{Conditions: []metav1.Condition{{Type: "Accepted", Status: status, Reason: "Theirs"}}}}
+			before := set.DeepCopy()
+			fillListenerSet(set, orphaned{})
+			Expect(set).To(Equal(before))
+			fillListenerSet(set, unfound{})
+			Expect(set).To(Equal(before))
+		}
+	})
+
+	It("keep what another controller said when its Gateway is deleted", func(ctx SpecContext) {
+		theirs := eastwest("default", "of-theirs", gatewayv1.Listener{Name: "http", Port: 8000, Protocol: gatewayv1.HTTPProtocolType})
+		theirs.Spec.GatewayClassName = "of-nobody-here"
+		class := &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: "of-nobody-here"}, Spec: gatewayv1.GatewayClassSpec{ControllerName: "example.com/other"}}
+		set := &gatewayv1.ListenerSet{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "of-theirs"},
+			Spec: gatewayv1.ListenerSetSpec{
+				ParentRef: gatewayv1.ParentGatewayReference{Name: "of-theirs"}, Listeners: []gatewayv1.ListenerEntry{{Name: "http", Port: 8001, Protocol: gatewayv1.HTTPProtocolType}},
+			},
+		}
+		east.with(class, theirs, set)
+		set.Status.Conditions = []metav1.Condition{
+			{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", Message: "theirs", ObservedGeneration: 1, LastTransitionTime: metav1.Now()},
+			{Type: "Programmed", Status: metav1.ConditionTrue, Reason: "Programmed", Message: "theirs", ObservedGeneration: 1, LastTransitionTime: metav1.Now()},
+		}
+		Expect(east.Status().Update(ctx, set, client.FieldOwner("another-controller"))).To(Succeed())
+		Expect(east.Delete(ctx, theirs)).To(Succeed())
+		Consistently(func() string {
+			if err := east.Get(context.Background(), client.ObjectKeyFromObject(set), set); err != nil {
+				return err.Error()
+			}
+			return fmt.Sprint(set.Status.Conditions[0].Message, " ", set.Status.Conditions[1].Message)
+		}, "2s").Should(Equal("theirs theirs"))
 	})
 })
 

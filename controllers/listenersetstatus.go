@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -21,55 +20,49 @@ var setTypes = []string{string(gatewayv1.ListenerSetConditionAccepted), string(g
 
 // newListenerSetStatus writes what became of ListenerSets whose Gateways are ours. Until ready is closed it is not known which these are, so nothing is written.
 func newListenerSetStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
-	w := said{}
 	return &statusWriter{
-		name: "listenerset-status", client: c, ready: ready, gone: func(k types.NamespacedName) { delete(w, k) }, empty: func() client.Object { return &gatewayv1.ListenerSet{} },
+		name: "listenerset-status", client: c, ready: ready, empty: func() client.Object { return &gatewayv1.ListenerSet{} },
 		fill: func(o client.Object) time.Duration {
-			w.fill(o.(*gatewayv1.ListenerSet), p)
+			fillListenerSet(o.(*gatewayv1.ListenerSet), p)
 			return 0
 		},
 	}
 }
 
-// said is what we said of ListenerSets. It is the status writer's, which looks at one after the other.
-type said map[types.NamespacedName][]metav1.Condition
-
-// fill says what became of a set. Of one that has another controller's Gateway now it takes back what it said, unless that one said something else already.
-func (w said) fill(s *gatewayv1.ListenerSet, p findings) {
-	k := client.ObjectKeyFromObject(s)
+// fillListenerSet says what became of a set. Where it is not known to be ours, what is said of it stays, unless we said it ourselves: of one that has another
+// controller's Gateway now that is taken back, and one whose Gateway is gone waits for another one.
+func fillListenerSet(s *gatewayv1.ListenerSet, p findings) {
 	all := p.Findings(world.KindListenerSet, s.Namespace, s.Name)
-	if len(all) > 0 {
-		if fillListenerSet(s, p, all) {
-			w[k] = slices.Clone(s.Status.Conditions)
-		} else {
-			delete(w, k)
-		}
-		return
+	switch {
+	case len(all) == 0:
+		takeBack(s)
+	case waits(all) && !wroteCondition(s, setTypes[0]): // without a Gateway it is nobody's
+	default:
+		reportListenerSet(s, p, all)
 	}
+}
+
+// takeBack removes what we said, of which the API has words of its own.
+func takeBack(s *gatewayv1.ListenerSet) {
 	taken := false
 	for _, t := range setTypes {
-		c, ours := meta.FindStatusCondition(s.Status.Conditions, t), meta.FindStatusCondition(w[k], t)
-		if c == nil || ours == nil || c.Status != ours.Status || c.Reason != ours.Reason || c.Message != ours.Message || c.ObservedGeneration != ours.ObservedGeneration {
-			continue // its Gateway never was ours, or it was not looked at yet
+		if wroteCondition(s, t) {
+			meta.RemoveStatusCondition(&s.Status.Conditions, t)
+			taken = true
 		}
-		meta.RemoveStatusCondition(&s.Status.Conditions, t)
-		taken = true
 	}
 	if taken {
 		s.Status.Listeners = nil
 	}
 }
 
-// fillListenerSet writes what was found, and says whether it did.
-func fillListenerSet(s *gatewayv1.ListenerSet, p findings, all []translate.Finding) bool {
-	if waits(all) && isPending(s.Status.Conditions) {
-		return false // without a Gateway it is nobody's: another controller may say the same in its own words
-	}
+// reportListenerSet writes what was found.
+func reportListenerSet(s *gatewayv1.ListenerSet, p findings, all []translate.Finding) {
 	applyFindings(&s.Status.Conditions, all, s.Generation, setTypes...)
 	states := p.Listeners(world.KindListenerSet, s.Namespace, s.Name)
 	if len(states) == 0 {
 		s.Status.Listeners = nil // nobody looked at them
-		return true
+		return
 	}
 	var listeners []gatewayv1.ListenerEntryStatus
 	for _, l := range s.Spec.Listeners {
@@ -82,15 +75,9 @@ func fillListenerSet(s *gatewayv1.ListenerSet, p findings, all []translate.Findi
 		listeners = append(listeners, entry)
 	}
 	s.Status.Listeners = listeners
-	return true
 }
 
 // waits says whether nothing is known but that something is missing.
 func waits(found []translate.Finding) bool {
 	return !slices.ContainsFunc(found, func(f translate.Finding) bool { return f.Status != string(metav1.ConditionUnknown) })
-}
-
-func isPending(conditions []metav1.Condition) bool {
-	c := meta.FindStatusCondition(conditions, setTypes[0])
-	return c == nil || c.Status == metav1.ConditionUnknown
 }

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -40,7 +39,6 @@ type statusWriter struct {
 	ready <-chan struct{}
 	// fill changes the status of the object in place. A positive duration asks to be called again after it.
 	fill func(client.Object) time.Duration
-	gone func(types.NamespacedName) // called for each that is not there any more; nil: nobody is to know
 }
 
 // SetupWithManager follows the kind, and the inbox for news of our own.
@@ -59,14 +57,12 @@ func (w *statusWriter) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Resu
 	}
 	object := w.empty()
 	if err := w.client.Get(ctx, r.NamespacedName, object); err != nil {
-		if w.gone != nil && apierrors.IsNotFound(err) {
-			w.gone(r.NamespacedName)
-		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := object.DeepCopyObject()
 	again := w.fill(object)
 	if !equality.Semantic.DeepEqual(before, object) {
+		object.SetManagedFields(nil) // what a cache keeps of them is a part, and a part would count as all
 		err := w.client.Status().Update(ctx, object, fieldOwner)
 		switch {
 		case apierrors.IsConflict(err):

@@ -4,6 +4,7 @@ package mesh
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -50,20 +51,35 @@ func ReachedBy(all []ServiceRoutes) map[ServiceKey]struct{} {
 	out := map[ServiceKey]struct{}{}
 	for _, of := range all {
 		for _, route := range of.Routes {
-			for i := range route.Rules {
-				rule := &route.Rules[i]
-				filters := []*HTTPFilters{&rule.Filters}
-				for j := range rule.Backends {
-					out[rule.Backends[j].Service] = struct{}{}
-					filters = append(filters, &rule.Backends[j].Filters)
-				}
-				for _, f := range filters {
-					for j := range f.Mirrors {
-						out[f.Mirrors[j].Backend.Service] = struct{}{}
-					}
-				}
+			for service := range route.Reached() {
+				out[service] = struct{}{}
 			}
 		}
 	}
 	return out
+}
+
+// Reached are the services that a route leads to, mirrors included, some more than once. A backend that must not be asked, or is not there, is the zero one.
+func (r *HTTPRoute) Reached() iter.Seq[ServiceKey] {
+	return func(yield func(ServiceKey) bool) {
+		mirrors := func(f *HTTPFilters) bool {
+			for i := range f.Mirrors {
+				if !yield(f.Mirrors[i].Backend.Service) {
+					return false
+				}
+			}
+			return true
+		}
+		for i := range r.Rules {
+			rule := &r.Rules[i]
+			if !mirrors(&rule.Filters) {
+				return
+			}
+			for j := range rule.Backends {
+				if !yield(rule.Backends[j].Service) || !mirrors(&rule.Backends[j].Filters) {
+					return
+				}
+			}
+		}
+	}
 }

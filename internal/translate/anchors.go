@@ -121,12 +121,20 @@ func (x *index) proofOf(g *world.Gateway, wanted set[world.ObjectRef]) proof {
 // reportTLS says what is to be said of a Gateway's own TLS.
 func (x *index) reportTLS(at *gate, add func(listener, kind string, holds bool, reason, message string)) {
 	g := at.gateway
+	unresolved := 0
+	for i := range g.Listeners { // its own, which come first: those of ListenerSets are summed up by nobody
+		if at.verdicts[i].refs.reason != "" {
+			unresolved++
+		}
+	}
 	switch refs := at.proof.refs; {
-	case g.ClientCertificate == nil:
 	case refs.reason != "":
 		add("", string(gatewayv1.GatewayConditionResolvedRefs), false, refs.reason, refs.message+"; backends are shown no certificate")
+	case unresolved > 0:
+		add("", string(gatewayv1.GatewayConditionResolvedRefs), false, string(gatewayv1.GatewayReasonListenersNotResolved),
+			fmt.Sprintf("%d of %d listeners refer to something that is missing or not allowed; see their conditions", unresolved, len(g.Listeners)))
 	default:
-		add("", string(gatewayv1.GatewayConditionResolvedRefs), true, string(gatewayv1.GatewayReasonResolvedRefs), "the Gateway refers to nothing that is missing")
+		add("", string(gatewayv1.GatewayConditionResolvedRefs), true, string(gatewayv1.GatewayReasonResolvedRefs), "the Gateway and its listeners refer to nothing that is missing")
 	}
 	if insecure(g) {
 		add("", string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), true, string(gatewayv1.GatewayReasonConfigurationChanged),

@@ -5,6 +5,7 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -79,6 +80,30 @@ type target struct {
 	port    string
 }
 
+// targetPort is a port of a Service that a policy may be for.
+type targetPort struct {
+	name string
+	port uint16
+}
+
+// targetPorts are those of a Service of our own cluster, or else of what other clusters share under its name, to which routes lead as well; false if there is neither.
+func (x *index) targetPorts(service world.Key) (out []targetPort, there bool) {
+	if s := x.state.Services[service]; s != nil {
+		for _, p := range s.Ports {
+			out = append(out, targetPort{p.Name, p.Port})
+		}
+		return out, true
+	}
+	a := x.answerOf(nameOf(service))
+	if a == nil || a.service == nil {
+		return nil, false
+	}
+	for _, p := range a.service.Ports {
+		out = append(out, targetPort{p.Name, p.Service})
+	}
+	return out, true
+}
+
 // settlePolicies finds which Gateways the policies are in force at, tells these, and says of each policy what became of it there.
 func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key]*policyVerdict, findings map[world.ObjectRef][]Finding) {
 	if len(verdicts) == 0 {
@@ -115,12 +140,9 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 		}
 	}
 	for service, gs := range reached {
-		s := x.state.Services[service]
-		if s == nil {
-			continue
-		}
-		for _, port := range s.Ports {
-			p := holders[target{service, port.Name}]
+		ports, _ := x.targetPorts(service)
+		for _, port := range ports {
+			p := holders[target{service, port.name}]
 			if p == nil {
 				p = holders[target{service, ""}]
 			}
@@ -128,7 +150,7 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 				continue
 			}
 			settings := verdicts[p.Key].settings
-			settings.Service, settings.Port = x.serviceKey(nameOf(service)), port.Port
+			settings.Service, settings.Port = x.serviceKey(nameOf(service)), port.port
 			for g := range gs {
 				g.backendTLS = append(g.backendTLS, settings)
 			}
@@ -167,13 +189,13 @@ func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate,
 			continue
 		}
 		relevant = true
-		s := x.state.Services[t.service]
+		ports, there := x.targetPorts(t.service)
 		switch holder := holders[t]; {
 		case holder != p:
 			lost = append(lost, fmt.Sprintf("BackendTLSPolicy %s, which is older or comes first by name, is for %s", holder.Name, t))
-		case s == nil:
+		case !there:
 			missing = append(missing, fmt.Sprintf("there is no Service %s/%s", t.service.Namespace, t.service.Name))
-		case t.port != "" && !slices.ContainsFunc(s.Ports, func(sp world.ServicePort) bool { return sp.Name == t.port }):
+		case t.port != "" && !slices.ContainsFunc(ports, func(p targetPort) bool { return p.name == t.port }):
 			missing = append(missing, fmt.Sprintf("Service %s/%s has no port named %s", t.service.Namespace, t.service.Name, t.port))
 		default:
 			won = true
@@ -209,9 +231,22 @@ func (t target) String() string {
 	return fmt.Sprintf("port %s of Service %s/%s", t.port, t.service.Namespace, t.service.Name)
 }
 
-// reaching are the Gateways that send what they have looked into to a Service: by routes for requests, or for TLS that ends there.
+// reaching are the Gateways that send what they have looked into to a Service: by routes for requests, or for TLS that ends there. A reference that is not granted leads nowhere, and takes
+// no place among a policy's ancestors. Of a Service that is not there those of its own namespace count, so that somebody says so.
 func (x *index) reaching(service world.Key, gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) set[*gate] {
-	out := set[*gate]{}
+	out, to := set[*gate]{}, x.serviceKey(nameOf(service))
+	_, there := x.targetPorts(service)
+	leads := func(r world.ObjectRef, reached iter.Seq[mesh.ServiceKey]) bool {
+		if !there {
+			return r.Namespace == service.Namespace
+		}
+		for s := range reached {
+			if s == to {
+				return true
+			}
+		}
+		return false
+	}
 	each := func(r world.ObjectRef, ends func(p world.RouteParent, g *gate) bool) {
 		for _, f := range findings[r] {
 			if g := x.gateOf(r, f.Parent, gates); g != nil && f.Type == routeAccepted && f.Status == isTrue && ends(f.Parent, g) {
@@ -220,14 +255,27 @@ func (x *index) reaching(service world.Key, gates map[world.Key]*gate, findings 
 		}
 	}
 	for r := range x.routesTo[service] {
-		each(r, func(world.RouteParent, *gate) bool { return true })
+		if leads(r, x.compileRoute(r).route.Reached()) {
+			each(r, func(world.RouteParent, *gate) bool { return true })
+		}
 	}
 	for r := range x.streams.to[service] {
 		if r.Kind != world.KindTLSRoute {
 			continue // a client of TCP may speak TLS with the backend itself
 		}
+		route := x.state.TLSRoutes[r.Key]
+		backends, _ := x.streamBackends(r, tlsRules(route))
+		if !leads(r, func(yield func(mesh.ServiceKey) bool) {
+			for i := range backends {
+				if !yield(backends[i].Service) {
+					return
+				}
+			}
+		}) {
+			continue
+		}
 		each(r, func(p world.RouteParent, g *gate) bool {
-			at, _, _ := x.fitting(r, x.state.TLSRoutes[r.Key].Hostnames, p, g)
+			at, _, _ := x.fitting(r, route.Hostnames, p, g)
 			return slices.ContainsFunc(at, func(i int) bool { return protocolOf(g.verdicts[i].listener) == mesh.ListenerTLSTerminate })
 		})
 	}

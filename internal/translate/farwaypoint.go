@@ -10,8 +10,8 @@ import (
 )
 
 // farWaypoint is who ends tunnels for a service that its cluster puts behind a waypoint: the one of its labels there, else the automatic one of its namespace. Whether it is in use is
-// that cluster's affair, so it counts as soon as it is there. It is false if there is none, if it does not let in the service's namespace, or if the cluster's limits do not allow its
-// identity.
+// that cluster's affair, so it counts as soon as it is there. It is false if there is none, if it is for workloads only, if it does not let in the service's namespace, or if the cluster's
+// limits do not allow its identity.
 func (x *index) farWaypoint(s *world.Service) (mesh.Identity, bool) {
 	var w wish
 	if s.Cluster == x.config.LocalCluster { // one of several networks
@@ -24,6 +24,9 @@ func (x *index) farWaypoint(s *world.Service) (mesh.Identity, bool) {
 		return mesh.Identity{}, false
 	}
 	if l := x.waypointListener(g, nil); l == nil || !x.admits(g.Key, *l, s.Namespace) {
+		return mesh.Identity{}, false
+	}
+	if serves := cmp.Or(g.WaypointFor, forServices); serves != forServices && serves != forAll {
 		return mesh.Identity{}, false
 	}
 	account := cmp.Or(g.ServiceAccount, ResourceName(g.Name))
