@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -66,11 +67,11 @@ func (f *far) objects() map[world.Kind][]client.Object {
 // told is what proxies of east would be told, and what its users, of a remote cluster that says this. Objects in without are left out.
 func told(t *testing.T, f *far, without client.Object) (translate.Output, refusedFacts, int) {
 	t.Helper()
-	return toldWith(t, f, without, nil)
+	return toldWith(t, f, without, nil, nil)
 }
 
-// toldWith is told with limits that differ from the usual ones.
-func toldWith(t *testing.T, f *far, without client.Object, limit func(*world.RemoteCluster)) (translate.Output, refusedFacts, int) {
+// toldWith is told with limits that differ from the usual ones, and with another cluster, if any, that was linked before.
+func toldWith(t *testing.T, f *far, without client.Object, limit func(*world.RemoteCluster), elder *far) (translate.Output, refusedFacts, int) {
 	t.Helper()
 	store, counted := world.NewStore(), 0
 	local := NewFeed(store, "east", localKinds(), system)
@@ -94,7 +95,13 @@ func toldWith(t *testing.T, f *far, without client.Object, limit func(*world.Rem
 	here.gateway.Status.Addresses = nil
 	put(local, here.objects())
 	put(remote, f.objects())
-	limits := &world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "west"}, ID: "west", Namespaces: []string{"demo"}, Identities: []string{"demo/cart"}, MaxServices: 10, MaxEndpoints: 10}
+	if elder != nil { // by its id it would come last
+		feed := NewFeed(store, "zzz", remoteKinds(), system)
+		feed.TakeOver(nil)
+		put(feed, elder.objects())
+		store.Put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "zzz"}, ID: "zzz", Created: 1, MaxServices: 10, MaxEndpoints: 10})
+	}
+	limits := &world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "west"}, ID: "west", Created: 2, Namespaces: []string{"demo"}, Identities: []string{"demo/cart"}, MaxServices: 10, MaxEndpoints: 10}
 	if limit != nil {
 		limit(limits)
 	}
@@ -340,6 +347,46 @@ func TestHostileClaims(t *testing.T) {
 		}
 		if before, after := sum(want.Remotes["west"]), sum(got.Remotes["west"]); after != before+1 {
 			t.Errorf("%s: refused are %d, without it %d", name, after, before)
+		}
+	}
+	// beside is check where there is another cluster, linked before: nothing of what is said of that one may be another either.
+	beside := func(name string, elder, hostile *far, object client.Object, sum func(translate.RemoteCount) int) {
+		t.Helper()
+		cases++
+		got, _, _ := toldWith(t, hostile, nil, nil, elder)
+		want, _, _ := toldWith(t, hostile, object, nil, elder)
+		if diff := cmp.Diff(want.Mesh, got.Mesh, byAddress); diff != "" {
+			t.Errorf("%s: proxies are told something of it (-without +with):\n%s", name, diff)
+		}
+		if before, after := sum(want.Remotes["west"]), sum(got.Remotes["west"]); after != before+1 {
+			t.Errorf("%s: refused are %d, without it %d", name, after, before)
+		}
+		if diff := cmp.Diff(want.Remotes["zzz"], got.Remotes["zzz"]); diff != "" {
+			t.Errorf("%s: of the other cluster is said (-without +with):\n%s", name, diff)
+		}
+	}
+	taken := func(c translate.RemoteCount) int { return c.TakenDoors }
+	for _, own := range []string{"west", "zzz"} { // which network the other cluster is on
+		for _, at := range []gatewayv1.GatewayStatusAddress{{Value: "203.0.113.77"}, {Type: ptr.To(gatewayv1.HostnameAddressType), Value: "lb.zzz.example.com"}} {
+			elder, f := honest(own), honest(own)
+			elder.gateway.Status.Addresses, f.gateway.Status.Addresses = []gatewayv1.GatewayStatusAddress{at}, []gatewayv1.GatewayStatusAddress{at}
+			beside("a gateway where another cluster has one on network "+own+", at "+at.Value, elder, f, f.gateway, taken)
+			f.gateway.Name = "another"
+			beside("a gateway of another name there, at "+at.Value, elder, f, f.gateway, taken)
+		}
+	}
+	for _, app := range []string{"tcp", "http", "grpc", "tls"} { // what it says of its age counts as little as its words do where ours are others
+		for _, created := range []int64{1, 1 << 40} {
+			f := honest("west")
+			f.service.CreationTimestamp = metav1.Unix(created, 0)
+			f.service.Spec.Ports[0].AppProtocol = &app
+			got, _, _ := told(t, f, nil)
+			want, _, _ := told(t, honest("west"), nil)
+			cases++
+			k := mesh.ServiceKey{Namespace: "demo", Hostname: "cart.demo.svc.cluster.local"}
+			if diff := cmp.Diff(want.Mesh.Services[k], got.Mesh.Services[k], byAddress); diff != "" {
+				t.Errorf("the port of a Service that says to be of %d and speaks %s is told otherwise:\n%s", created, app, diff)
+			}
 		}
 	}
 	pods := func(c translate.RemoteCount) int { return c.RefusedPods }

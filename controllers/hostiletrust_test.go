@@ -61,7 +61,7 @@ func TestHostileTrustDomain(t *testing.T) {
 			cases++
 			f := honest(network)
 			a.set(f)
-			got, _, _ := toldWith(t, f, nil, limit)
+			got, _, _ := toldWith(t, f, nil, limit, nil)
 			for uid, w := range got.Mesh.Workloads {
 				want := hostileConfig.TrustDomain
 				if w.Cluster == "west" {

@@ -56,7 +56,7 @@ func (m *remoteMetrics) translated(c world.Cluster, count *translate.RemoteCount
 	before := m.last[c]
 	m.last[c] = *count
 	m.add(c, refusedPods, count.RefusedPods-before.RefusedPods)
-	m.add(c, refusedDoors, count.RefusedDoors-before.RefusedDoors)
+	m.add(c, refusedDoors, count.RefusedDoors+count.TakenDoors-before.RefusedDoors-before.TakenDoors)
 	m.add(c, refusedNetworks, count.RefusedNetworks-before.RefusedNetworks)
 	m.add(c, refusedLimits, count.LeftOut+count.Strangers-before.LeftOut-before.Strangers)
 }

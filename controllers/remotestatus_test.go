@@ -120,6 +120,7 @@ func TestRefusedClaimsAreInStatus(t *testing.T) {
 		{"more than are kept", remoteFacts{state: &ConnectionState{Refused: refusedFacts{count: 1000, more: true, example: "x"}}}, "False/ClaimsRefused: at least 1000 objects"},
 		{"addresses", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedPods: 3}}, "False/ClaimsRefused: 3 pods claim addresses"},
 		{"gateways", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedDoors: 1}}, "False/ClaimsRefused: 1 addresses of Gateways"},
+		{"gateways of others", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{TakenDoors: 2, DoorHolder: "north"}}, "False/ClaimsRefused: 2 addresses and ports of Gateways are, on the same network, those of Gateways of clusters that were linked earlier, such as north"},
 		{"a flood", remoteFacts{state: &ConnectionState{Health: health{flooding: true}}}, "False/ClaimsRefused: the cluster sends more than 512 MiB and then 4 MiB a second"},
 	} {
 		s := remoteStatus(v1alpha1.RemoteClusterStatus{}, 4, "west", tc.facts)

@@ -18,9 +18,16 @@ type claims struct {
 	count map[claim]int                             // how many pods of the cluster claim the address
 	of    multi[mesh.NetworkAddress, world.Cluster] // address → clusters whose pods claim it
 	pods  multi[world.Cluster, world.Key]           // cluster → its pods that claim an address which is not theirs
-	doors map[world.Cluster]int                     // cluster → gateway addresses that are not used
+	doors map[world.Cluster]refusedDoors            // cluster → gateway addresses that are not used
 	at    set[string]                               // every address and hostname that a remote Gateway says it has
 	far   multi[world.Cluster, serviceName]         // cluster → services behind which are pods of identities that its limits keep out
+}
+
+// refusedDoors counts the gateway addresses of a cluster that are not used.
+type refusedDoors struct {
+	foreign int           // that it must not have at all
+	taken   int           // that a cluster has which is believed before it
+	holder  world.Cluster // the first of those
 }
 
 // claim is an address that a cluster says is its own.
@@ -46,7 +53,7 @@ func (c claimed) equal(o claimed) bool {
 func newClaims() claims {
 	return claims{
 		by: map[world.Key]claimed{}, count: map[claim]int{}, of: multi[mesh.NetworkAddress, world.Cluster]{}, pods: multi[world.Cluster, world.Key]{},
-		doors: map[world.Cluster]int{}, at: set[string]{}, far: multi[world.Cluster, serviceName]{},
+		doors: map[world.Cluster]refusedDoors{}, at: set[string]{}, far: multi[world.Cluster, serviceName]{},
 	}
 }
 
@@ -96,7 +103,7 @@ func (x *index) ours(a netip.Addr, networks ...string) bool {
 }
 
 // stolen says whether a remote cluster's pod on a network of ours claims an address that is not its own: one of ours, or one that another
-// remote cluster, the first by id, claims too. In which of the two the pod really is nobody here can tell; so that it cannot be changed by
+// remote cluster, which was linked first, claims too. In which of the two the pod really is nobody here can tell; so that it cannot be changed by
 // whoever comes later, the order is one that a cluster does not choose for itself.
 func (x *index) stolen(c world.Cluster, p *world.Pod, network string) bool {
 	return slices.ContainsFunc(p.Addresses, func(a netip.Addr) bool {
@@ -104,7 +111,7 @@ func (x *index) stolen(c world.Cluster, p *world.Pod, network string) bool {
 			return true
 		}
 		for other := range x.claims.of[mesh.NetworkAddress{Network: network, Addr: a}] {
-			if other < c {
+			if x.compareClusters(other, c) < 0 {
 				return true
 			}
 		}
@@ -146,11 +153,7 @@ func (x *index) mayOpen(d *door) bool {
 	} else if name := strings.TrimSuffix(d.address, "."); name == x.config.ClusterDomain || strings.HasSuffix(name, "."+x.config.ClusterDomain) {
 		ours = true
 	}
-	if !allowed || ours {
-		x.claims.doors[k.Cluster]++
-		return false
-	}
-	return true
+	return allowed && !ours
 }
 
 // identities counts the pods behind a cluster's services whose identities its limits keep out.
@@ -216,6 +219,9 @@ func (c RemoteCount) Refused() string {
 	}
 	if c.RefusedDoors > 0 {
 		parts = append(parts, fmt.Sprintf("%d addresses of Gateways are ones of this cluster, or of Gateways in namespaces that spec.import.namespaces, or on networks that spec.import.networks, does not allow", c.RefusedDoors))
+	}
+	if c.TakenDoors > 0 {
+		parts = append(parts, fmt.Sprintf("%d addresses and ports of Gateways are, on the same network, those of Gateways of clusters that were linked earlier, such as %s", c.TakenDoors, c.DoorHolder))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -32,6 +33,18 @@ func (c *clashes) add(message string, clusters ...world.Cluster) {
 	c.messages = append(c.messages, message)
 }
 
+// speaks notes a port that has another protocol in a cluster than in the one whose definition is used.
+func (c *clashes) speaks(port uint16, used world.Cluster, as mesh.AppProtocol, other world.Cluster, otherwise mesh.AppProtocol) {
+	if c == nil {
+		return
+	}
+	a, b := fmt.Sprintf("%s in %s", protocolNames[as], used), fmt.Sprintf("%s in %s", protocolNames[otherwise], other)
+	if other < used { // both clusters tell it in the same words
+		a, b = b, a
+	}
+	c.add(fmt.Sprintf("port %d speaks %s and %s; %s's definition is used here", port, a, b, used), used, other)
+}
+
 // missing notes a port that only some definitions have.
 func (c *clashes) missing(port uint16, definitions []*world.Service) {
 	if c == nil {
@@ -53,8 +66,8 @@ func (c *clashes) missing(port uint16, definitions []*world.Service) {
 
 // differences notes settings of other definitions that are not as in our own one, and definitions that do not count because they are
 // of a kind that has no endpoints.
-func (x *index) differences(n serviceName, own *world.Service, byAge []*world.Service, c *clashes) {
-	for _, s := range byAge {
+func (x *index) differences(n serviceName, own *world.Service, sorted []*world.Service, c *clashes) {
+	for _, s := range sorted {
 		if s == own {
 			continue
 		}

@@ -16,7 +16,7 @@ import (
 // the same differences on its own Service, and counts them on its own ServiceScope.
 func TestConflictsAreToldInBothClusters(t *testing.T) {
 	for file, differences := range map[string][]string{
-		"ports-clash":             {"port 80 speaks gRPC in west and HTTP in east", "port 81 is missing in west", "port 82 is missing in east"},
+		"ports-clash":             {"port 80 speaks HTTP in east and gRPC in west", "port 81 is missing in west", "port 82 is missing in east"},
 		"ports-missing":           {"port 82 is missing in east", "port 90 is missing in west"},
 		"waypoint-in-one-cluster": {"a waypoint is asked for in only one of"},
 		"prefer-close":            {"trafficDistribution is"},

@@ -229,11 +229,15 @@ func (x *index) foldRemoteCluster(was, now *world.RemoteCluster, t *touched) {
 		if r == nil {
 			continue
 		}
+		before := x.linked(r.ID)
 		delete(x.limits, r.ID)
 		for _, other := range x.state.RemoteClusters {
 			if other.ID == r.ID && other.Cluster == x.config.LocalCluster && (x.limits[r.ID] == nil || other.Name < x.limits[r.ID].Name) {
 				x.limits[r.ID] = other
 			}
+		}
+		if x.linked(r.ID) != before {
+			t.rivalsOf(x, r.ID)
 		}
 		x.foldTrust(r.ID)
 		t.networkOf(x, r.ID)

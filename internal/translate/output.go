@@ -84,6 +84,9 @@ type RemoteCount struct {
 	Strangers int
 	// RefusedPods and RefusedDoors count pods, and addresses of Gateways, that claim what is not theirs.
 	RefusedPods, RefusedDoors int
+	// TakenDoors counts addresses and ports of Gateways that a cluster linked earlier has on the same network, and DoorHolder is the first of these clusters.
+	TakenDoors int
+	DoorHolder world.Cluster
 	// RefusedNetworks counts pods that claim to be on a network on which the cluster may have none, and RefusedNetwork is the first of these networks.
 	RefusedNetworks int
 	RefusedNetwork  string

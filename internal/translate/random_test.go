@@ -194,7 +194,7 @@ func (g generator) slice() *world.EndpointSlice {
 
 func (g generator) service() *world.Service {
 	s := &world.Service{
-		Key: g.key(someServices), Created: int64(g.IntN(3)), Labels: g.labels(),
+		Key: g.key(someServices), Labels: g.labels(),
 		Headless: g.chance(10), ExternalName: g.chance(5), NodeLocal: g.chance(10), NotReady: g.chance(10),
 		Families:     pick(g, []mesh.Families{mesh.FamiliesAny, mesh.FamiliesIPv4, mesh.FamiliesIPv6, mesh.FamiliesDual}),
 		Distribution: pick(g, []string{"", "", preferClose, preferSameZone, preferSameNode, "Sideways"}),
@@ -297,7 +297,7 @@ func (g generator) scope() *world.ServiceScope {
 
 func (g generator) remoteCluster() *world.RemoteCluster {
 	out := &world.RemoteCluster{
-		Key: world.Key{Cluster: "east", Name: pick(g, []string{"west", "north", "south", "second"})}, ID: pick(g, someClusters[1:]),
+		Key: world.Key{Cluster: "east", Name: pick(g, []string{"west", "north", "south", "second"})}, ID: pick(g, someClusters[1:]), Created: int64(g.IntN(3)),
 		Network: pick(g, []string{"", "", "", "west", "elsewhere", "east"}), MaxServices: pick(g, []int{0, 1, 2, 100}), MaxEndpoints: pick(g, []int{1, 2, 100, 100}),
 	}
 	if g.chance(25) {

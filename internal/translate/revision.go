@@ -25,7 +25,7 @@ func (r *revision) doors() {
 	e := r.e
 	before, refused := e.x.doors, e.x.claims.doors
 	after := e.x.findDoors()
-	for _, counts := range []map[world.Cluster]int{refused, e.x.claims.doors} {
+	for _, counts := range []map[world.Cluster]refusedDoors{refused, e.x.claims.doors} {
 		for c := range counts {
 			r.remotes.add(c)
 		}

@@ -152,13 +152,8 @@ func (x *index) merge(n serviceName, own *world.Service, remotes []*world.Servic
 	if own != nil {
 		all = append(all, own)
 	}
-	slices.SortFunc(all, func(a, b *world.Service) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Cluster, b.Cluster))
-	})
-	base := own
-	if base == nil {
-		base = all[0]
-	}
+	slices.SortFunc(all, x.compareDefinitions)
+	base := all[0]
 	out := &mesh.Service{
 		Namespace: n.Namespace, Name: n.Name, Hostname: x.hostname(n),
 		Balance: x.balance(base), Families: base.Families, Canonical: own != nil,
@@ -197,12 +192,12 @@ func compareAddresses(a, b mesh.NetworkAddress) int {
 	return cmp.Or(cmp.Compare(a.Network, b.Network), a.Addr.Compare(b.Addr))
 }
 
-// mergePorts is the union of the ports of definitions that are sorted by age; of two different ones the older counts. What differs
+// mergePorts is the union of the ports of definitions that are sorted by who is believed first; of two different ones the first counts. What differs
 // goes into clashes, if given.
 //
 // A port that is not the same everywhere has no target of its own: only an endpoint that names the port has it (0, "see the endpoint").
 // An endpoint of a cluster whose definition lacks the port would otherwise be sent to a port that nobody said it listens on.
-func mergePorts(byAge []*world.Service, clashes *clashes) []mesh.Port {
+func mergePorts(sorted []*world.Service, clashes *clashes) []mesh.Port {
 	type owned struct {
 		port    world.ServicePort
 		cluster world.Cluster
@@ -210,7 +205,7 @@ func mergePorts(byAge []*world.Service, clashes *clashes) []mesh.Port {
 		times   int           // definitions that have it
 	}
 	ports := map[uint16]owned{}
-	for _, s := range byAge {
+	for _, s := range sorted {
 		for _, p := range s.Ports {
 			first, ok := ports[p.Port]
 			if !ok {
@@ -221,8 +216,7 @@ func mergePorts(byAge []*world.Service, clashes *clashes) []mesh.Port {
 				continue // the same number twice in one Service
 			}
 			if first.port.App != p.App {
-				clashes.add(fmt.Sprintf("port %d speaks %s in %s and %s in %s; %s's definition is used, because its Service is older",
-					p.Port, protocolNames[first.port.App], first.cluster, protocolNames[p.App], s.Cluster, first.cluster), first.cluster, s.Cluster)
+				clashes.speaks(p.Port, first.cluster, first.port.App, s.Cluster, p.App)
 			}
 			if first.port.Target != p.Target {
 				first.port.Target = 0
@@ -235,9 +229,9 @@ func mergePorts(byAge []*world.Service, clashes *clashes) []mesh.Port {
 	out := make([]mesh.Port, 0, len(ports))
 	for _, number := range slices.Sorted(maps.Keys(ports)) {
 		p := ports[number]
-		if p.times < len(byAge) {
+		if p.times < len(sorted) {
 			p.port.Target = 0
-			clashes.missing(number, byAge)
+			clashes.missing(number, sorted)
 		}
 		out = append(out, mesh.Port{Service: p.port.Port, Target: p.port.Target, App: p.port.App, Name: p.port.Name})
 	}

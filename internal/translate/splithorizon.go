@@ -55,8 +55,8 @@ func (d *door) workload() *mesh.Workload {
 // findDoors looks at all Gateways that lead to what is another network for some of our pods: remote ones, and our own if our cluster has several.
 func (x *index) findDoors() []door {
 	var out []door
-	x.claims.at, x.claims.doors = set[string]{}, map[world.Cluster]int{}
-	seen := set[[2]string]{}
+	x.claims.at, x.claims.doors = set[string]{}, map[world.Cluster]refusedDoors{}
+	holders := map[entrance]world.Cluster{}
 	var keys []world.Key
 	several := x.several()
 	for k := range x.state.Gateways {
@@ -64,15 +64,7 @@ func (x *index) findDoors() []door {
 			keys = append(keys, k)
 		}
 	}
-	slices.SortFunc(keys, func(a, b world.Key) int { // ours first: nobody takes an address from them
-		if ours := a.Cluster == x.config.LocalCluster; ours != (b.Cluster == x.config.LocalCluster) {
-			if ours {
-				return -1
-			}
-			return 1
-		}
-		return a.Compare(b)
-	})
+	slices.SortFunc(keys, func(a, b world.Key) int { return cmp.Or(x.compareClusters(a.Cluster, b.Cluster), a.Compare(b)) })
 	for _, k := range keys {
 		g := x.state.Gateways[k]
 		if _, known := x.network(k.Cluster); !known || g.Deleting || !x.leadsIn(g) {
@@ -80,7 +72,7 @@ func (x *index) findDoors() []door {
 		}
 		network, ok := x.networkFor(k.Cluster, g.Network)
 		if !ok {
-			x.claims.doors[k.Cluster]++ // a cluster speaks for its own networks only
+			x.refuseDoor(k.Cluster, "") // a cluster speaks for its own networks only
 			continue
 		}
 		if !x.across(network) {
@@ -108,13 +100,41 @@ func (x *index) findDoors() []door {
 			default:
 				continue
 			}
-			if at := [2]string{network, d.address}; (k.Cluster == x.config.LocalCluster || x.mayOpen(&d)) && !seen.has(at) {
-				seen.add(at)
+			if k.Cluster != x.config.LocalCluster && !x.mayOpen(&d) {
+				x.refuseDoor(k.Cluster, "")
+				continue
+			}
+			at := entrance{network, d.address, port}
+			holder, taken := holders[at]
+			switch {
+			case !taken:
+				holders[at] = k.Cluster
 				out = append(out, d)
+			case holder != k.Cluster:
+				x.refuseDoor(k.Cluster, holder)
 			}
 		}
 	}
 	return out
+}
+
+// entrance is where a door is. Who is believed first has it. Another port of the same address is another door: clusters may be behind one address, and one that only
+// claims to be takes nothing from the others.
+type entrance struct {
+	network, address string
+	port             uint16
+}
+
+// refuseDoor counts an address that is not used because a cluster must not have it, or because the holder has it already.
+func (x *index) refuseDoor(c, holder world.Cluster) {
+	refused := x.claims.doors[c]
+	if holder == "" {
+		refused.foreign++
+	} else {
+		refused.taken++
+		refused.holder = cmp.Or(refused.holder, holder)
+	}
+	x.claims.doors[c] = refused
 }
 
 // tunnelPort is where a remote Gateway ends outer tunnels: its first HBONE listener, or, if it was broken since, the one that it
@@ -192,18 +212,20 @@ func (x *index) networksWith(n serviceName, c world.Cluster) []string {
 	return out
 }
 
-// weigh says how much each door of a network weighs for a service that some clusters define: doors of other clusters do not let in.
+// weigh says how much each door of a network weighs for a service that some clusters define: doors of other clusters do not let in. Pods of clusters without a door of their
+// own are behind those of one cluster, the first that is believed: whoever else says to be on that network gets nothing that is meant for them.
 func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definitions []*world.Service) map[int]int {
 	behind := 0                          // healthy pods of clusters without a door of their own
-	var through []int                    // doors of clusters that take part
-	doorsOf := map[world.Cluster][]int{} // the same by cluster
+	var first world.Cluster              // whose doors they are behind
+	doorsOf := map[world.Cluster][]int{} // of clusters that take part
 	for i, d := range x.doors {
 		if d.network == network && slices.ContainsFunc(definitions, func(s *world.Service) bool { return s.Cluster == d.gateway.Cluster }) {
-			through = append(through, i)
-			doorsOf[d.gateway.Cluster] = append(doorsOf[d.gateway.Cluster], i)
+			if doorsOf[d.gateway.Cluster] = append(doorsOf[d.gateway.Cluster], i); first == "" {
+				first = d.gateway.Cluster
+			}
 		}
 	}
-	weight := make(map[int]int, len(through))
+	weight := map[int]int{}
 	for _, s := range definitions {
 		count := x.podsOnNetwork(s.Cluster, n, network)
 		usable := count.healthy
@@ -216,7 +238,7 @@ func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definiti
 			behind += usable
 		}
 	}
-	x.share(weight, through, behind)
+	x.share(weight, doorsOf[first], behind)
 	return weight
 }
 
@@ -241,16 +263,18 @@ func (x *index) share(weight map[int]int, doors []int, count int) {
 
 // splitUID names the workload that stands for a service behind the door.
 func (d *door) splitUID(service *mesh.Service) string {
-	return d.network + "/SplitHorizonWorkload/" + d.gateway.Namespace + "/" + d.gateway.Name + "/" + d.address + "/" +
+	address := d.address
+	if d.port != mesh.HBONEPort { // another door may be at the same address
+		address += ":" + strconv.Itoa(int(d.port))
+	}
+	return d.network + "/SplitHorizonWorkload/" + d.gateway.Namespace + "/" + d.gateway.Name + "/" + address + "/" +
 		service.Namespace + "/" + service.Hostname
 }
 
 func (x *index) splitWorkload(d *door, service *mesh.Service, definitions []*world.Service, capacity int) *mesh.Workload {
 	uid := d.splitUID(service)
 	definitions = slices.Clone(definitions)
-	slices.SortFunc(definitions, func(a, b *world.Service) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Cluster, b.Cluster))
-	})
+	slices.SortFunc(definitions, x.compareDefinitions)
 	ports := mergePorts(definitions, nil)
 	for i := range ports {
 		ports[i].Name = "" // the service tells it

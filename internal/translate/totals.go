@@ -119,7 +119,8 @@ func (x *index) remoteCount(c world.Cluster, t totals) (RemoteCount, []Finding, 
 		out.LeftOut = len(i.out) + len(i.barred)
 	}
 	out.Strangers = x.identities(c)
-	out.RefusedPods, out.RefusedDoors = len(x.claims.pods[c]), x.claims.doors[c]
+	doors := x.claims.doors[c]
+	out.RefusedPods, out.RefusedDoors, out.TakenDoors, out.DoorHolder = len(x.claims.pods[c]), doors.foreign, doors.taken, doors.holder
 	if claims := x.networks[c]; claims != nil && claims.refused > 0 {
 		out.RefusedNetworks, out.RefusedNetwork = claims.refused, claims.names[0]
 	}

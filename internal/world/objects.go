@@ -39,7 +39,6 @@ type ServicePort struct {
 // Service is a name with addresses.
 type Service struct {
 	Key
-	Created      int64 // Unix seconds; the oldest wins a clash between clusters
 	Labels       map[string]string
 	Addresses    []netip.Addr // cluster IPs
 	Headless     bool
@@ -212,6 +211,7 @@ func (s *ServiceScope) Ref() ObjectRef { return ObjectRef{KindServiceScope, s.Ke
 type RemoteCluster struct {
 	Key
 	Generation   int64
+	Created      int64 // Unix seconds, 0 if it is still to be made: of clusters that contradict each other the one linked first is believed
 	ID           Cluster
 	Network      string   // overrides the label of the remote system namespace
 	TrustDomain  string   // of its workloads' identities; empty: ours

@@ -116,7 +116,6 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 	}
 	out := &Service{
 		Key:          Key{c, s.Namespace, s.Name},
-		Created:      s.CreationTimestamp.Unix(),
 		Labels:       boundedLabels(s.Labels),
 		Headless:     s.Spec.ClusterIP == corev1.ClusterIPNone,
 		ExternalName: s.Spec.Type == corev1.ServiceTypeExternalName,
@@ -129,9 +128,6 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 		out.Type = string(s.Spec.Type)
 	case corev1.ServiceTypeClusterIP, "":
 		out.Type = string(corev1.ServiceTypeClusterIP)
-	}
-	if s.CreationTimestamp.IsZero() {
-		out.Created = 0
 	}
 	for _, ref := range s.OwnerReferences {
 		if ref.Controller != nil && *ref.Controller {

@@ -73,6 +73,9 @@ func ReduceRemoteCluster(c Cluster, r *v1alpha1.RemoteCluster) *RemoteCluster {
 		MaxServices:  v1alpha1.DefaultMaxServices,
 		MaxEndpoints: v1alpha1.DefaultMaxEndpoints,
 	}
+	if !r.CreationTimestamp.IsZero() {
+		out.Created = r.CreationTimestamp.Unix()
+	}
 	if in := r.Spec.Import; in != nil {
 		out.Namespaces = slices.Clone(in.Namespaces)
 		out.Identities = slices.Clone(in.Identities)

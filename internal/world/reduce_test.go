@@ -109,7 +109,7 @@ func TestReduceService(t *testing.T) {
 		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}, {Hostname: "lb"}, {}}}},
 	})
 	want := &Service{
-		Key: Key{"east", "demo", "web"}, Created: 77, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
+		Key: Key{"east", "demo", "web"}, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
 		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "lb"}, Type: "ClusterIP",
 		Ports: []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}}, UDPPorts: []ServicePort{{"dns", 53, 53, mesh.AppUnknown}},
 	}

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-func service(c Cluster, name string, created int64) *Service {
-	return &Service{Key: Key{c, "demo", name}, Created: created}
+func service(c Cluster, name string, port uint16) *Service {
+	return &Service{Key: Key{c, "demo", name}, Ports: []ServicePort{{Port: port}}}
 }
 
 func TestStoreCoalesces(t *testing.T) {
 	s := NewStore()
 	for i := range 10 {
-		s.Put(service("east", "a", int64(i)))
+		s.Put(service("east", "a", uint16(i)))
 	}
 	s.Put(service("east", "gone", 1))
 	s.Delete(service("east", "gone", 1).Ref())
@@ -29,7 +29,7 @@ func TestStoreCoalesces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Services) != 2 || d.Services[Key{"east", "demo", "a"}].Created != 9 {
+	if len(d.Services) != 2 || d.Services[Key{"east", "demo", "a"}].Ports[0].Port != 9 {
 		t.Errorf("took %v, want the last a only, and gone's deletion", d.Services)
 	}
 	if v, ok := d.Services[Key{"east", "demo", "gone"}]; !ok || v != nil {
@@ -270,7 +270,7 @@ func TestStoreUnderManyFeeds(t *testing.T) {
 				case i == 250 && f == 0:
 					s.DropCluster(c)
 				default:
-					s.Put(service(c, name, int64(i)))
+					s.Put(service(c, name, uint16(i)))
 				}
 			}
 		})

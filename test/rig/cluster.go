@@ -141,7 +141,7 @@ func (c *Cluster) Service(name string, labels map[string]string, ports []uint16,
 
 // ServiceAt adds a service, or changes it, but not its pods.
 func (c *Cluster) ServiceAt(name string, at netip.Addr, labels map[string]string, ports []uint16) {
-	service := &world.Service{Key: c.key(Namespace, name), Labels: labels, Addresses: []netip.Addr{at}, Created: int64(c.services)}
+	service := &world.Service{Key: c.key(Namespace, name), Labels: labels, Addresses: []netip.Addr{at}}
 	for _, port := range ports {
 		service.Ports = append(service.Ports, world.ServicePort{Name: portName(port), Port: port, Target: port, App: mesh.AppTCP})
 	}

@@ -96,7 +96,7 @@ func (c *Cluster) putWaypoint(namespace, name string, pod *Pod) {
 			Status:    []world.GatewayAddress{{Type: "IPAddress", Value: at.String()}},
 		},
 		&world.Service{
-			Key: c.key(namespace, name), Labels: own.Labels, Addresses: []netip.Addr{at}, Created: int64(c.services),
+			Key: c.key(namespace, name), Labels: own.Labels, Addresses: []netip.Addr{at},
 			Ports: []world.ServicePort{{Name: "mesh", Port: gatewayPort, Target: gatewayPort}},
 		},
 		&world.EndpointSlice{

@@ -24,7 +24,7 @@ func (c *Cluster) webService(namespace, name string, labels map[string]string, p
 		slice.Endpoints = append(slice.Endpoints, world.Endpoint{Pod: p.Name, Addresses: slices.Clone(p.object.Addresses), Node: p.Node.Name, Ready: true})
 	}
 	c.rig.Put(slice, &world.Service{
-		Key: c.key(namespace, name), Labels: labels, Addresses: []netip.Addr{at}, Created: int64(c.services),
+		Key: c.key(namespace, name), Labels: labels, Addresses: []netip.Addr{at},
 		Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 80, App: mesh.AppHTTP11}},
 	})
 	return at

@@ -69,7 +69,7 @@ func (w *bigWorld) service(cluster world.Cluster, number int) {
 	key := world.Key{Cluster: cluster, Namespace: fmt.Sprintf("team-%d", number%50), Name: fmt.Sprintf("service-%d", number)}
 	global := number%2 == 0
 	service := &world.Service{
-		Key: key, Created: int64(number), Labels: map[string]string{"app": key.Name},
+		Key: key, Labels: map[string]string{"app": key.Name},
 		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 96 + byte(number>>16), byte(number >> 8), byte(number)})},
 		Ports:     []world.ServicePort{{Name: "http", Port: 80, Target: 8080, App: mesh.AppHTTP11}, {Name: "grpc", Port: 9000, Target: 9000, App: mesh.AppGRPC}},
 	}
