@@ -3,63 +3,31 @@
 package gateway
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 )
 
-const (
-	// maxClientHello bounds what is read of a connection before it is known where it goes, in bytes. Hellos with the key shares of today have 2 KiB.
-	maxClientHello = 16 << 10
-	recordHeader   = 5 // type, version, length: RFC 8446 §5.1
-	recordType     = 22
-	helloType      = 1
-)
-
-var (
-	errNotTLS       = errors.New("it does not begin with a TLS ClientHello")
-	errHelloTooLong = fmt.Errorf("its ClientHello has more than %d bytes", maxClientHello)
-)
+var errNotTLS = stranger.ErrNotTLS
 
 // readClientHello reads the first message of a TLS connection. It gives the name that the client asks for, in lower case and without the
 // dot at its end, or "", and everything that it read, which is for the backend. Nothing beyond the records of the message is read.
 func readClientHello(from io.Reader) (name string, read []byte, err error) {
-	var message []byte
+	var there stranger.Progress
 	for {
-		at := len(read)
-		read = append(read, make([]byte, recordHeader)...)
-		n, err := io.ReadFull(from, read[at:])
+		size, whole, err := there.Look(read)
 		if err != nil {
-			return "", read[:at+n], err
+			return "", read, err
 		}
-		size := int(binary.BigEndian.Uint16(read[at+3:]))
-		if read[at] != recordType || read[at+1] != 3 || size == 0 {
-			return "", read, errNotTLS
+		if whole {
+			name, err := serverName(stranger.Message(read))
+			return name, read, err
 		}
-		if len(read)+size > maxClientHello {
-			return "", read, errHelloTooLong
-		}
-		at = len(read)
-		read = append(read, make([]byte, size)...)
+		at := len(read)
+		read = append(read, make([]byte, size-at)...)
 		if n, err := io.ReadFull(from, read[at:]); err != nil {
 			return "", read[:at+n], err
-		}
-		message = append(message, read[at:]...)
-		if message[0] != helloType {
-			return "", read, errNotTLS
-		}
-		if len(message) < 4 {
-			continue
-		}
-		length := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
-		if length > maxClientHello {
-			return "", read, errHelloTooLong
-		}
-		if len(message) >= 4+length {
-			name, err := serverName(message[4 : 4+length])
-			return name, read, err
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 )
 
 // helloOf is what Go's client begins with.
@@ -48,6 +50,12 @@ func (c *oneWay) Write(p []byte) (int, error) {
 
 func (c *oneWay) Close() error { return nil }
 
+const (
+	recordHeader = 5
+	recordType   = 22
+	helloType    = 1
+)
+
 // inRecords cuts the message of one record into records of a size.
 func inRecords(hello []byte, size int) []byte {
 	var out []byte
@@ -83,8 +91,8 @@ func TestReadClientHello(t *testing.T) {
 		"an alert":               {[]byte{21, 3, 1, 0, 2, 2, 40}, "", errNotTLS},
 		"an empty record":        {[]byte{recordType, 3, 1, 0, 0}, "", errNotTLS},
 		"another message":        {[]byte{recordType, 3, 1, 0, 4, 2, 0, 0, 0}, "", errNotTLS},
-		"a record that is long":  {long, "", errHelloTooLong},
-		"a message that is long": {wide, "", errHelloTooLong},
+		"a record that is long":  {long, "", stranger.ErrHelloTooLong},
+		"a message that is long": {wide, "", stranger.ErrHelloTooLong},
 		"a name with a line end": {bytes.ReplaceAll(plain, []byte("Api.Example.com"), []byte("Api\nExample.com")), "", errNotTLS},
 	} {
 		for how, in := range map[string]io.Reader{"at once": bytes.NewReader(tc.in), "byte by byte": iotest.OneByteReader(bytes.NewReader(tc.in))} {
@@ -146,7 +154,7 @@ func FuzzReadClientHello(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		name, read, err := readClientHello(bytes.NewReader(in))
-		if len(read) > maxClientHello || !bytes.HasPrefix(in, read) {
+		if len(read) > stranger.MaxHello || !bytes.HasPrefix(in, read) {
 			t.Fatalf("%d bytes are read of %d", len(read), len(in))
 		}
 		if err != nil {
@@ -159,9 +167,9 @@ func FuzzReadClientHello(f *testing.F) {
 		var theirs string
 		server := tls.Server(&oneWay{from: bytes.NewReader(read)}, &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 			seen, theirs = true, h.ServerName
-			return nil, errLimit
+			return nil, stranger.ErrCrowded
 		}})
-		_ = server.Handshake() // ends with errLimit, or before
+		_ = server.Handshake() // ends with that error, or before
 		if seen && strings.ToLower(strings.TrimSuffix(theirs, ".")) != name {
 			t.Errorf("%q, and Go's server says %q", name, theirs)
 		}

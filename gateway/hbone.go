@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 )
 
 // Headers of an outer CONNECT and its answer that are ours. All are hints: a peer that does not know them loses nothing.
@@ -64,21 +65,29 @@ func (l *listener) serve(nc net.Conn) {
 	}
 }
 
-// handshake proves who is there. Slots bound how many may be at this at once.
+// handshake proves who is there. Turns bound how many handshakes are computed at once; who is silent holds none.
 func (l *listener) handshake(nc net.Conn) (*outer, error) {
 	s := l.server
-	from := addressOf(nc.RemoteAddr())
-	if !s.handshakes.take(from) {
-		s.metrics.limited.WithLabelValues("handshakes").Inc()
-		return nil, errLimit
+	unknown, err := s.strangers.Enter(nc, s.turns)
+	if err != nil {
+		return nil, err
 	}
-	defer s.handshakes.give(from)
+	defer unknown.Leave()
 	ctx, cancel := context.WithTimeout(s.hard, s.o.Limits.HandshakeTimeout)
 	defer cancel()
-	secure := tls.Server(hbone.NewTransport(nc), s.tls)
+	if err := unknown.Hello(ctx); err != nil {
+		return nil, err
+	}
+	if err := unknown.Turn(ctx); err != nil {
+		return nil, err
+	}
+	transport := hbone.NewTransport(nc)
+	transport.Conn = unknown
+	secure := tls.Server(transport, s.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
+	transport.Conn = nc
 	state := secure.ConnectionState()
 	peer, err := mtls.Peer(state)
 	if err != nil {
@@ -87,12 +96,10 @@ func (l *listener) handshake(nc net.Conn) (*outer, error) {
 	return &outer{hbone.NewServer(secure, s.o.HBONE), peer, state.PeerCertificates[0].NotAfter, nc.RemoteAddr()}, nil
 }
 
-// errLimit ends a connection that is one too many. It is counted where it is made.
-var errLimit = errors.New("too many connections without an identity")
-
 func (s *Server) handshakeFailed(nc net.Conn, err error) {
-	if errors.Is(err, errLimit) {
-		return // counted; a flood of lines would be a second attack
+	if errors.Is(err, stranger.ErrCrowded) {
+		s.metrics.limited.WithLabelValues("handshakes").Inc()
+		return // a flood of lines would be a second attack
 	}
 	reason := "other"
 	if refused, ok := errors.AsType[*mtls.VerifyError](err); ok {

@@ -10,11 +10,11 @@ import (
 // Limits bound what peers may cost the gateway. The zero value of each field means its default. Each refusal for a limit is
 // counted in isthmus_gateway_limited_total under the limit's name.
 type Limits struct {
-	// Handshakes is how many connections may be without an identity at once: accepted, but TLS not done. 1024: at 1 ms of CPU
-	// each that is half a second of work for two cores. Beyond it connections are closed unanswered.
+	// Handshakes is how many connections may be waited for at once that are accepted, and whose TLS is not done; 1024, at about 10 KiB each. One more ends the one that
+	// was silent for longest.
 	Handshakes int
-	// HandshakesPerAddress is the same for one address, so that one host cannot use all of them; 512, as all pods of a node, or of a
-	// whole cluster behind NAT, may come from one address.
+	// HandshakesPerAddress is how many such connections there may be of one address, be they waited for or not; 512, as all pods of a node, or of a whole cluster behind
+	// NAT, may come from one address. One more ends the one of that address that was silent for longest, and is closed unanswered if none is.
 	HandshakesPerAddress int
 	// HandshakeTimeout ends a handshake that takes longer; 10 s.
 	HandshakeTimeout time.Duration
@@ -70,6 +70,9 @@ func setDefault[T ~int | ~int64](v *T, d T) {
 		*v = d
 	}
 }
+
+// handshakeTurns is how many handshakes are computed at once, at about a millisecond of CPU each: as many as a node proxy's for one pod.
+const handshakeTurns = 128
 
 // quota counts what is in use, in all and by key, and says no beyond its bounds.
 type quota[K comparable] struct {

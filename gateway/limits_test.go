@@ -60,10 +60,11 @@ func TestStreamLimits(t *testing.T) {
 	}
 }
 
+// A silent connection gives way to another one of its address when there are too many, and ends in time otherwise.
 func TestHandshakeLimits(t *testing.T) {
 	s := newScene(t, func(o *Options) {
 		o.Limits.HandshakesPerAddress = 2
-		o.Limits.HandshakeTimeout = 300 * time.Millisecond
+		o.Limits.HandshakeTimeout = time.Second
 	})
 	s.configure(nil)
 	address := s.address(15008)
@@ -75,10 +76,13 @@ func TestHandshakeLimits(t *testing.T) {
 		}
 		defer nc.Close()
 		slow = append(slow, nc)
+		s.until("it is waited for", func() bool { return s.server.strangers.Silent() == len(slow) })
 	}
-	s.until("both hold a slot", func() bool { return s.server.handshakes.used() == 2 })
-	if _, err := s.tryOuter(address, clientID); err == nil {
-		t.Error("a third handshake from one address was let in")
+	if _, err := s.tryOuter(address, clientID); err != nil {
+		t.Errorf("a third one from that address, which speaks: %v", err)
+	}
+	if n := s.count("isthmus_gateway_limited_total"); n != 1 {
+		t.Errorf("limited_total %v, want 1", n)
 	}
 	for _, nc := range slow {
 		_ = nc.SetReadDeadline(time.Now().Add(patience))
@@ -88,8 +92,33 @@ func TestHandshakeLimits(t *testing.T) {
 			t.Error("a silent client was kept")
 		}
 	}
+}
+
+// Peers that send a byte each, or a hello and nothing more, and stay: more than there are places, from the address of one that is honest.
+func TestStrangersHoldNobodyUp(t *testing.T) {
+	s := newScene(t, nil)
+	s.configure(nil)
+	address, hello := s.address(15008), helloOf(t, "")
+	for i := range 600 {
+		nc, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		say := []byte{22}
+		if i%2 == 1 {
+			say = hello
+		}
+		if _, err := nc.Write(say); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
 	if _, err := s.tryOuter(address, clientID); err != nil {
-		t.Errorf("after the slow ones were thrown out: %v", err)
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("an honest handshake took %v", took)
 	}
 }
 

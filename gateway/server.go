@@ -27,6 +27,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
@@ -80,7 +81,8 @@ type Server struct {
 	partings    partings                         // owned by Run
 	backends    atomic.Pointer[backendtls.Table] // written by Run
 	balancer    *balancer
-	handshakes  *quota[netip.Addr]
+	strangers   *stranger.Room
+	turns       stranger.Turns // of handshakes
 	connections *quota[struct{}]
 	peers       *quota[mesh.Identity] // connections of each identity
 	streamQuota *quota[mesh.Identity]
@@ -136,7 +138,8 @@ func NewServer(o Options) (*Server, error) {
 		live:        o.Directory,
 		tls:         o.Source.Server(o.Identity),
 		balancer:    newBalancer(o.Now),
-		handshakes:  newQuota[netip.Addr](o.Limits.Handshakes, o.Limits.HandshakesPerAddress),
+		strangers:   stranger.NewRoom(o.Limits.Handshakes, o.Limits.HandshakesPerAddress),
+		turns:       stranger.NewTurns(handshakeTurns),
 		connections: newQuota[struct{}](o.Limits.Connections, o.Limits.Connections),
 		peers:       newQuota[mesh.Identity](o.Limits.Connections, o.Limits.ConnectionsPerPeer),
 		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),

@@ -95,7 +95,7 @@ func TestTLSPassesByName(t *testing.T) {
 		t.Errorf("access log: %v", line)
 	}
 	s.until("nothing is left", func() bool {
-		return s.server.connections.used() == 0 && s.server.streamQuota.used() == 0 && s.server.services.used() == 0 && s.server.handshakes.used() == 0
+		return s.server.connections.used() == 0 && s.server.streamQuota.used() == 0 && s.server.services.used() == 0 && s.server.strangers.Silent() == 0
 	})
 }
 

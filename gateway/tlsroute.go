@@ -13,13 +13,14 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 )
 
 // serveTLS carries one connection until it ends, as it is or without its TLS. It is true if the connection was left to the port's listeners for HTTPS instead, which
 // end it.
 func (p *streamPort) serveTLS(client relay.Conn, w *ways) (left bool) {
 	name, hello, err := p.hello(client)
-	if errors.Is(err, errLimit) {
+	if errors.Is(err, stranger.ErrCrowded) {
 		return false // counted
 	}
 	if err == nil && w.requests(name) {
@@ -92,8 +93,8 @@ func (w *ways) tlsRoute(name string) (*tlsHost, *mesh.TLSRoute) {
 // hello reads what the client begins with, within the bounds of any handshake.
 func (p *streamPort) hello(client relay.Conn) (name string, read []byte, err error) {
 	s := p.server
-	err = p.handshaking(client, func() (err error) {
-		name, read, err = readClientHello(client)
+	err = p.handshaking(client, func(unknown *stranger.Conn) (err error) {
+		name, read, err = readClientHello(unknown)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = fmt.Errorf("no ClientHello within %s", s.o.Limits.HandshakeTimeout)
 		}
@@ -102,19 +103,22 @@ func (p *streamPort) hello(client relay.Conn) (name string, read []byte, err err
 	return name, read, err
 }
 
-// handshaking does a part of a handshake within the bounds of any handshake. It fails with errLimit if there are too many.
-func (p *streamPort) handshaking(client relay.Conn, do func() error) error {
+// handshaking does a part of a handshake within the bounds of any handshake. It fails with stranger.ErrCrowded, which is counted then, if there are too many.
+func (p *streamPort) handshaking(client relay.Conn, do func(*stranger.Conn) error) error {
 	s := p.server
-	from := addressOf(client.RemoteAddr())
-	if !s.handshakes.take(from) {
+	unknown, err := s.strangers.Enter(client, s.turns)
+	if err != nil {
 		s.metrics.limited.WithLabelValues("handshakes").Inc()
-		return errLimit
+		return err
 	}
-	defer s.handshakes.give(from)
+	defer unknown.Leave()
 	defer context.AfterFunc(p.ctx, func() { client.Close() })()
 	_ = client.SetDeadline(time.Now().Add(s.o.Limits.HandshakeTimeout)) // fails only on a connection that is over, as will the rest
-	err := do()
+	err = do(unknown)
 	_ = client.SetDeadline(time.Time{})
+	if errors.Is(err, stranger.ErrCrowded) {
+		s.metrics.limited.WithLabelValues("handshakes").Inc()
+	}
 	return err
 }
 
@@ -126,8 +130,16 @@ func (p *streamPort) end(st *stream, client relay.Conn, hello []byte, config *tl
 	if config == nil {
 		return nil, errNoCertificate
 	}
-	secure := tls.Server(&replayed{client, hello}, config)
-	err := p.handshaking(client, func() error { return secure.HandshakeContext(st.ctx) })
+	again := &replayed{client, hello}
+	secure := tls.Server(again, config)
+	err := p.handshaking(client, func(unknown *stranger.Conn) error {
+		if err := unknown.Turn(st.ctx); err != nil {
+			return err
+		}
+		again.Conn = relay.AsConn(unknown)
+		defer func() { again.Conn = client }()
+		return secure.HandshakeContext(st.ctx)
+	})
 	return secure, err
 }
 

@@ -3,41 +3,11 @@
 package nodeproxy
 
 import (
-	"context"
-	"errors"
-	"io"
-	"net"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// begins waits until the peer has sent something, and takes none of it. io.EOF means that it ended without a word.
-func begins(ctx context.Context, c *net.TCPConn) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // a dead connection ends the wait, too
-	var result error
-	err = raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			return false
-		}
-		if result = os.NewSyscallError("recv", err); err == nil && n == 0 {
-			result = io.EOF
-		}
-		return true
-	})
-	if !stop() {
-		return context.Cause(ctx)
-	}
-	return errors.Join(err, result)
-}
 
 // yield makes the kernel give new connections to another process that listens on the same address, if there is one, while we go on
 // accepting those that it gave us before. Closing right away would reset the latter.

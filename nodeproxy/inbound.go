@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 )
 
@@ -64,6 +65,10 @@ func (p *pod) refuseTunnel(nc *net.TCPConn, err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 		return
 	}
+	if errors.Is(err, stranger.ErrCrowded) {
+		p.proxy.metrics.handshakeFailures.WithLabelValues(string(ReasonCrowded)).Inc()
+		return // a flood of lines would be a second attack
+	}
 	refusal := &Refusal{Status: http.StatusServiceUnavailable, Reason: reasonOf(err), Err: err}
 	p.proxy.metrics.handshakeFailures.WithLabelValues(string(refusal.Reason)).Inc()
 	p.proxy.ended(&Connection{
@@ -72,13 +77,18 @@ func (p *pod) refuseTunnel(nc *net.TCPConn, err error) {
 	}, 0, refusal)
 }
 
-// handshake proves the local pod to a peer, and learns who the peer is. How many run at once is bounded for each pod, for each costs a
-// millisecond of a CPU. A turn is taken only when our side is prepared and the peer has begun to speak, so that neither a missing
+// handshake proves the local pod to a peer, and learns who the peer is. How many are computed at once is bounded for each pod, for each costs a
+// millisecond of a CPU. A turn is taken only when our side is prepared and the peer has begun, and is not held while it is silent, so that neither a missing
 // certificate nor silent peers keep others waiting.
 func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	if err := begins(ctx, nc); err != nil {
+	unknown, err := p.proxy.strangers.Enter(nc, p.handshakes)
+	if err != nil {
+		return nil, mesh.Identity{}, err
+	}
+	defer unknown.Leave()
+	if err := unknown.Hello(ctx); err != nil {
 		return nil, mesh.Identity{}, fmt.Errorf("waiting for the peer to speak: %w", err)
 	}
 	self, refusal := p.workload(ctx)
@@ -88,16 +98,16 @@ func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.I
 	if _, err := p.proxy.o.Certificates.Certificate(ctx, self.Identity()); err != nil {
 		return nil, mesh.Identity{}, &reach.HopError{Reason: reach.ReasonIdentity, Err: err}
 	}
-	select {
-	case p.handshakes <- struct{}{}:
-		defer func() { <-p.handshakes }()
-	case <-ctx.Done():
-		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", context.Cause(ctx))
+	if err := unknown.Turn(ctx); err != nil {
+		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", err)
 	}
-	secured := tls.Server(hbone.NewTransport(nc), p.proxy.o.Certificates.Server(self.Identity()))
+	transport := hbone.NewTransport(nc)
+	transport.Conn = unknown
+	secured := tls.Server(transport, p.proxy.o.Certificates.Server(self.Identity()))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, mesh.Identity{}, reach.TLSError(err)
 	}
+	transport.Conn = nc
 	peer, err := mtls.Peer(secured.ConnectionState())
 	return secured, peer, err
 }

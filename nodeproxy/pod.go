@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
 
@@ -23,9 +24,12 @@ const (
 	// handOver is how long a proxy that ends still accepts what the kernel had given it before a newer one took over: connections
 	// whose handshake was under way. One second is a round trip to anywhere.
 	handOver = time.Second
-	// maxHandshakes bounds the inbound TLS handshakes at once, for one pod. At about a millisecond of CPU each, 128 are a sixteenth of
+	// maxHandshakes bounds the inbound TLS handshakes that are computed at once, for one pod. At about a millisecond of CPU each, 128 are a sixteenth of
 	// a second of two cores; the rest waits its turn.
 	maxHandshakes = 128
+	// maxStrangers bounds the inbound connections to tunnel ports of all pods of the node that are waited for, and whose TLS is not done: at about 10 KiB each, 40 MiB.
+	// maxStrangersPerAddress bounds those of one address, be they waited for or not: a gateway that opens 5,000 tunnels a second for peers 200 ms away has so many.
+	maxStrangers, maxStrangersPerAddress = 4096, 1024
 	// maxConnectionsPerPod bounds what one pod may have open through us, each way. Beyond it new ones wait in the kernel's queue.
 	maxConnectionsPerPod = 16384
 )
@@ -37,8 +41,8 @@ type pod struct {
 	namespace *Namespace
 	tunnels   *reach.Tunnels // outbound, shared among the pod's connections
 	tunnelsIn tunnelSet
-	// handshakes holds one token for each inbound handshake under way.
-	handshakes chan struct{}
+	// handshakes are the turns of inbound ones.
+	handshakes stranger.Turns
 
 	listeners []syscall.Conn
 
@@ -52,7 +56,7 @@ type pod struct {
 // startPod opens the pod's listeners. It owns namespace only if it succeeds.
 func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	p := &pod{
-		proxy: x, info: w, namespace: namespace, tunnelsIn: tunnelSet{open: map[*hbone.Conn]struct{}{}}, handshakes: make(chan struct{}, maxHandshakes),
+		proxy: x, info: w, namespace: namespace, tunnelsIn: tunnelSet{open: map[*hbone.Conn]struct{}{}}, handshakes: stranger.NewTurns(maxHandshakes),
 	}
 	p.carrying, p.abort = context.WithCancelCause(context.Background())
 	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)

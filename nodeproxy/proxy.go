@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
@@ -73,7 +74,9 @@ type Proxy struct {
 	connections *connections
 	health      *reach.Health
 	metrics     *metrics
-	claims      claims
+	// strangers are the peers of all pods that have proved nothing yet.
+	strangers *stranger.Room
+	claims    claims
 	// queries bounds the DNS queries of all pods that wait for servers upstream.
 	queries *dns.Slots
 	judge   *Judge
@@ -102,7 +105,7 @@ func New(o Options) (*Proxy, error) {
 	x := &Proxy{
 		o: o, sockets: sockets, connections: newConnections(), health: reach.NewHealth(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
-		judge: NewJudge(o.Log.WithName("authorization")),
+		strangers: stranger.NewRoom(maxStrangers, maxStrangersPerAddress), judge: NewJudge(o.Log.WithName("authorization")),
 	}
 	x.pods = newPods(x)
 	x.metrics.watch(o.Registerer, x)

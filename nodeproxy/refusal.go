@@ -38,6 +38,8 @@ const (
 	ReasonNotExported Reason = "NOT_EXPORTED"
 	// ReasonOwnPort: the connection would lead back into the proxy's own listeners.
 	ReasonOwnPort Reason = "PROXY_PORT"
+	// ReasonCrowded: too many connections to tunnel ports are open whose other end has proved nothing, and this one was silent for longest, or one too many of its address.
+	ReasonCrowded Reason = "CROWDED"
 	// ReasonRevoked: the connection was open, and policy turned against it.
 	ReasonRevoked Reason = "POLICY_CHANGED"
 	// ReasonDrain: the proxy's drain time ended, or the pod went away.
