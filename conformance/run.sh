@@ -58,9 +58,9 @@ done < <(grep -rhoE '[^ ]+/echo-advanced:[^ ]+' "$suite" --include='*.yaml' | so
 for daemon in isthmus-agent isthmus-nodeproxy; do "$lab" kubectl --name "$name" east -n isthmus-system rollout status "daemonset/$daemon" --timeout=3m; done
 "$lab" kubeconfig --name "$name" --internal east >"$kubeconfig"
 
+version=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 arguments=("$@")
 if [ -n "$report" ]; then
-	version=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 	arguments+=(-report-output "$PWD/conformance/reports/standard-v1.7.0-default-report.yaml" -organization isthmus-mesh -project isthmus
 		-url https://github.com/isthmus-mesh/isthmus -version "$version" -contact https://github.com/isthmus-mesh/isthmus/issues)
 	mkdir -p conformance/reports
@@ -84,6 +84,7 @@ for run in $(seq "$runs"); do
 	summaries+=("run $run of $runs: $tally, $took s")
 	# A run that ended before its tally has no figures.
 	read -r suite own < <(sed -nE 's/^tally: of the suite ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped(; of our own ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped)?$/\1|\2|\3 \5|\6|\7/p' "$log") || { suite='?|?|?' own='?|?|?'; }
+	[ "$own" != '||' ] || own='–|–|–' # left out: a run for the report
 	rows+=("| $run | ${suite//|/ | } | ${own//|/ | } | $took |")
 done
 printf '%s\n' "${summaries[@]}"
@@ -91,7 +92,7 @@ if [ -n "$summary" ]; then
 	mkdir -p "$(dirname "$summary")"
 	{
 		printf '# Runs of the Gateway API suite, one after another on one cluster\n\n'
-		printf 'Written by `conformance/run.sh`. Arguments of the test program: %s. All of the suite are 170 tests.\n\n' "${*:-none}"
+		printf 'Written by `conformance/run.sh`, of %s. Arguments of the test program: %s. All of the suite are 170 tests.\n\n' "$version" "${*:-none}"
 		printf '| Run | Suite: passed | failed | skipped | Own tests: passed | failed | skipped | Seconds |\n|---|---|---|---|---|---|---|---|\n'
 		printf '%s\n' "${rows[@]}"
 	} >"$summary"
