@@ -26,11 +26,9 @@ const (
 	// DefaultMaxAge is how old a snapshot may be: a day, after which no certificate from then is valid any more.
 	DefaultMaxAge = 24 * time.Hour
 
-	// snapshotMoment is how long a controller has to say its first word before a snapshot is taken instead. A stream is open after a few round trips; a
+	// snapshotMoment is how long a controller has to say all before a snapshot is taken instead. A stream is open after a few round trips; a
 	// pod that crashed is to be served again within two seconds.
 	snapshotMoment = 500 * time.Millisecond
-	// snapshotTelling is how long it then has to say all.
-	snapshotTelling = 10 * time.Second
 
 	// Changes are written after a moment in which more may come, and at most as often that writing costs a hundredth of a CPU, and 256 KiB/s of the disk.
 	snapshotGather = time.Second
@@ -54,7 +52,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Keeper keeps what is known of discovery over a restart of the process. Where a controller answers, what was kept is not looked at.
+// Keeper keeps what is known of discovery over a restart of the process. Where a controller says all at once, what was kept is not looked at; where it takes its
+// time, what was kept serves until it has, and is then replaced in one step.
 type Keeper struct {
 	o       Options
 	started time.Time
@@ -188,7 +187,7 @@ func (k *Keeper) Follow(ctx context.Context, client *xds.Client) error {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(first) }()
-	if answers(ctx, client) {
+	if tellsAll(ctx, client) {
 		return <-ended
 	}
 	stop() // nothing is lost: it goes on with what it has heard
@@ -199,21 +198,14 @@ func (k *Keeper) Follow(ctx context.Context, client *xds.Client) error {
 	return client.Run(ctx)
 }
 
-// answers waits until a controller has said all, or it is clear that it will not soon.
-func answers(ctx context.Context, client *xds.Client) bool {
-	select {
-	case <-client.Answered():
-	case <-ctx.Done():
-		return true
-	case <-time.After(snapshotMoment):
-		return false
-	}
+// tellsAll waits until a controller has said all, or it is clear that it will not at once.
+func tellsAll(ctx context.Context, client *xds.Client) bool {
 	select {
 	case <-client.Synced():
 		return true
 	case <-ctx.Done():
 		return true
-	case <-time.After(snapshotTelling):
+	case <-time.After(snapshotMoment):
 		return false
 	}
 }
@@ -223,17 +215,17 @@ func (k *Keeper) restore(client *xds.Client) {
 	got, err := client.Restore(k.o.Path, k.o.Scope, k.o.MaxAge)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		k.o.Log.Info("no controller answers, and there is no snapshot", "path", k.o.Path)
+		k.o.Log.Info("no controller has said all yet, and there is no snapshot", "path", k.o.Path)
 	case err != nil:
 		reason := "not_applied"
 		if e, ok := errors.AsType[*xds.SnapshotError](err); ok {
 			reason = string(e.Reason)
 		}
 		k.refused.WithLabelValues(reason).Inc()
-		k.o.Log.Error(err, "no controller answers, and the snapshot is not used", "path", k.o.Path, "reason", reason)
+		k.o.Log.Error(err, "no controller has said all yet, and the snapshot is not used", "path", k.o.Path, "reason", reason)
 	default:
 		k.confirmed.Store(got.Confirmed.UnixNano())
-		k.o.Log.Info("no controller answers: serving from the snapshot", "path", k.o.Path, "resources", got.Resources,
+		k.o.Log.Info("no controller has said all yet: serving from the snapshot", "path", k.o.Path, "resources", got.Resources,
 			"age", time.Since(got.Confirmed).Round(time.Second).String(), "took", time.Since(begun).Round(time.Millisecond).String())
 		k.open()
 	}

@@ -16,17 +16,22 @@ import (
 // maxReasons is how many rejected resources one refusal names; the others are only counted.
 const maxReasons = 20
 
-// apply decodes a response, hands over what is good of it, and then takes note of the versions. The refusal names what
-// was bad, or is nil. An error means that Apply did not take the delta: nothing of the response counts.
+// apply decodes a response, hands over what is good of it, and then takes note of the versions. Until all was said once, what is good is held. The refusal
+// names what was bad, or is nil. An error means that Apply did not take the delta: nothing of the response counts, or it goes on being held.
 func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.Status, error) {
 	url := response.GetTypeUrl()
 	if !c.subscribed(url) {
 		return refuse([]string{errUnasked.Error()}, 1), fmt.Errorf("%w: %s", errUnasked, short(url))
 	}
 	delta, holdings, reasons, bad := c.read(response)
-	if !delta.Empty() {
+	failed := func(d mesh.Delta, err error) (*rpcstatus.Status, error) {
+		return refuse([]string{err.Error()}, 1), fmt.Errorf("apply %d changes of %s: %w", d.Len(), short(url), err)
+	}
+	if !c.isSynced() {
+		c.held = join(c.held, delta)
+	} else if !delta.Empty() {
 		if err := c.options.Apply(delta); err != nil {
-			return refuse([]string{err.Error()}, 1), fmt.Errorf("apply %d changes of %s: %w", delta.Len(), short(url), err)
+			return failed(delta, err)
 		}
 	}
 	known := c.known[url]
@@ -39,10 +44,20 @@ func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.S
 	}
 	c.metrics.applied.WithLabelValues(short(url)).Add(float64(delta.Len()))
 	c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(known)))
+	says := response.GetSystemVersionInfo()
 	if url == addressURL {
-		c.notePartial(response.GetSystemVersionInfo() == saysPartial)
+		c.notePartial(says == saysPartial || says == saysMore)
 	}
-	c.noteHeard(url) // last: who waits for it asks then whether that was all
+	c.heard[url] = c.heard[url] || says != saysMore
+	if !c.isSynced() && c.heardAll() {
+		if !c.held.Empty() {
+			if err := c.options.Apply(c.held); err != nil {
+				return failed(c.held, err)
+			}
+		}
+		c.held = mesh.Delta{}
+		close(c.synced) // last: who waits for it asks then whether that was all
+	}
 	if bad == 0 {
 		return nil, nil
 	}

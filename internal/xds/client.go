@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,7 +68,8 @@ type ClientOptions struct {
 	// Types are subscribed to, each once, in this order.
 	Types []Type
 	// Apply takes what changed, in order, from one goroutine. Values are immutable and may be kept. While it runs no
-	// further response is read. An error ends the stream; what was in the delta will be told again on the next one.
+	// further response is read. The first delta from a control plane comes when that has said all, and is all of it, so that nothing is ever seen that is in
+	// part its word and in part a snapshot's. An error ends the stream; what was in the delta will be told again on the next one.
 	Apply func(mesh.Delta) error
 	// Registerer takes the client's metrics, or nil.
 	Registerer prometheus.Registerer
@@ -81,11 +81,7 @@ type Client struct {
 	log     logr.Logger
 	metrics *clientMetrics
 
-	synced     chan struct{}
-	syncedOnce sync.Once
-
-	answered     chan struct{}
-	answeredOnce sync.Once
+	synced chan struct{} // closed by Run
 
 	connected atomic.Bool  // a stream is open, and something was received in it
 	lost      atomic.Int64 // when the last such stream ended, in Unix nanoseconds
@@ -93,7 +89,9 @@ type Client struct {
 
 	// Owned by Run.
 	known map[string]map[string]holding // by type URL and name
-	heard map[string]bool               // types of which one response was applied
+	heard map[string]bool               // types of which all was said
+	// held is what was said and not applied yet, because not all was: it counts as known.
+	held mesh.Delta
 	// routes are those of each gateway that is known, by its name.
 	routes map[string]decodedRoutes
 }
@@ -107,14 +105,13 @@ type holding struct {
 // NewClient makes a client that has asked nothing yet.
 func NewClient(o ClientOptions) *Client {
 	c := &Client{
-		options:  o,
-		log:      o.Log.WithValues("controller", o.Target),
-		metrics:  newClientMetrics(o.Registerer),
-		synced:   make(chan struct{}),
-		answered: make(chan struct{}),
-		known:    map[string]map[string]holding{},
-		heard:    map[string]bool{},
-		routes:   map[string]decodedRoutes{},
+		options: o,
+		log:     o.Log.WithValues("controller", o.Target),
+		metrics: newClientMetrics(o.Registerer),
+		synced:  make(chan struct{}),
+		known:   map[string]map[string]holding{},
+		heard:   map[string]bool{},
+		routes:  map[string]decodedRoutes{},
 	}
 	for _, t := range o.Types {
 		c.known[t.url] = map[string]holding{}
@@ -122,11 +119,8 @@ func NewClient(o ClientOptions) *Client {
 	return c
 }
 
-// Synced is closed once a first response of each type was applied that every control plane has.
+// Synced is closed once the first answer for each type was applied that every control plane has.
 func (c *Client) Synced() <-chan struct{} { return c.synced }
-
-// Answered is closed once a control plane said anything.
-func (c *Client) Answered() <-chan struct{} { return c.answered }
 
 // Connected says whether a control plane is being listened to now: what is known is what it says, give or take what is under way.
 func (c *Client) Connected() bool { return c.connected.Load() }
@@ -212,7 +206,6 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		c.metrics.received(response.GetTypeUrl(), c.subscribed(response.GetTypeUrl()), proto.Size(response))
 		c.metrics.connected.Set(1)
 		c.connected.Store(true)
-		c.answeredOnce.Do(func() { close(c.answered) })
 		refusal, err := c.apply(response)
 		answer := &discovery.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce(), ErrorDetail: refusal}
 		if sendErr := stream.Send(answer); err == nil && sendErr != nil {
@@ -256,15 +249,19 @@ func (c *Client) subscribed(url string) bool {
 	return slices.ContainsFunc(c.options.Types, func(t Type) bool { return t.url == url })
 }
 
-// noteHeard notes that a type was applied, and that all were.
-func (c *Client) noteHeard(url string) {
-	c.heard[url] = true
-	for _, t := range c.options.Types {
-		if !c.heard[t.url] && !t.extra {
-			return
-		}
+// heardAll says whether all of each type was said that every control plane has.
+func (c *Client) heardAll() bool {
+	return !slices.ContainsFunc(c.options.Types, func(t Type) bool { return !c.heard[t.url] && !t.extra })
+}
+
+// isSynced says whether what was said has been applied.
+func (c *Client) isSynced() bool {
+	select {
+	case <-c.synced:
+		return true
+	default:
+		return false
 	}
-	c.syncedOnce.Do(func() { close(c.synced) })
 }
 
 // errUnasked means that the control plane sent a type that was not asked for.

@@ -207,8 +207,9 @@ func TestPartsOfOneAnswer(t *testing.T) {
 	}
 	for i, partial := range []bool{true, false} {
 		r := s.next(table, func(*entry) bool { return true }, time.Time{})
-		if r == nil || len(r.entries) != 1 || r.partial != partial {
-			t.Fatalf("response %d: %+v, want one resource, partial %t", i, r, partial)
+		says := map[bool]string{true: saysMore, false: saysComplete}[partial]
+		if r == nil || len(r.entries) != 1 || r.partial != partial || r.completeness() != says {
+			t.Fatalf("response %d: %+v, want one resource, %s", i, r, says)
 		}
 		s.acknowledge(r.nonce)
 	}

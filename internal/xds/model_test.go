@@ -177,6 +177,11 @@ func FuzzResponse(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
+		for _, other := range c.options.Types { // it has said all then
+			if _, err := c.apply(&discovery.DeltaDiscoveryResponse{TypeUrl: other.url}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for name, h := range c.known[addressURL] {
 			namespace, rest, _ := splitName(name)
 			if h.kind == kindWorkload && m.snapshot.Workloads[name] == nil ||

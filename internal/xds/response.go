@@ -18,18 +18,23 @@ type response struct {
 	url, nonce string
 	entries    []*entry
 	removed    []string
-	partial    bool // not all is known yet, or more follows
+	partial    bool // not all is known yet
+	more       bool // this is not the last part of the answer
 }
 
 // What a response says in system_version_info, so that a subscriber can tell an answer that lacks what is not known yet from one that is all there is.
 const (
 	saysComplete = "complete"
 	saysPartial  = "partial"
+	saysMore     = "partial; more follows"
 )
 
 // completeness is what the response says of itself.
 func (r *response) completeness() string {
-	if r.partial {
+	switch {
+	case r.more:
+		return saysMore
+	case r.partial:
 		return saysPartial
 	}
 	return saysComplete

@@ -20,7 +20,8 @@ type Restored struct {
 }
 
 // Restore takes over a snapshot file, as if a control plane had told it, except for what one has told since. It must not be called while Run runs; the
-// next Run asks only for what is different by now. Synced stays open: nobody has said that it still is true.
+// next Run asks only for what is different by now. Synced stays open: nobody has said that it still is true. What a control plane that has not said all yet
+// has said is left aside until then: the snapshot is applied as it was written.
 //
 // The error is a *SnapshotError if the file is refused, fs.ErrNotExist if there is none, or Apply's; the client is as it was then. Single resources that
 // cannot be read are left out, and asked for again.
@@ -37,17 +38,18 @@ func (c *Client) Restore(path string, scope SnapshotScope, maxAge time.Duration)
 		if !c.subscribed(url) {
 			return
 		}
-		r.Resources = c.unheard(url, r.GetResources())
+		if c.isSynced() {
+			r.Resources = c.unheard(url, r.GetResources())
+		}
 		delta, held, reasons, bad := c.read(r)
 		if bad > 0 {
 			c.log.Info("resources of the snapshot left out", "type", short(url), "count", bad, "reason", clip(strings.Join(reasons, "; ")))
 		}
 		told = join(told, delta)
 		if holdings[url] == nil {
-			holdings[url] = held
-		} else {
-			maps.Copy(holdings[url], held)
+			holdings[url] = map[string]holding{}
 		}
+		maps.Copy(holdings[url], held)
 	})
 	if err != nil {
 		return Restored{}, refuseSnapshot(RefusedDamaged, "%w", err)
@@ -59,7 +61,13 @@ func (c *Client) Restore(path string, scope SnapshotScope, maxAge time.Duration)
 		}
 	}
 	for url, held := range holdings {
-		maps.Copy(c.known[url], held)
+		for name, h := range held {
+			if now, heard := c.known[url][name]; !heard {
+				c.known[url][name] = h
+			} else if now.kind != h.kind {
+				forget(&c.held, h.kind, name) // it is in the snapshot what it is not any more
+			}
+		}
 		c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(c.known[url])))
 	}
 	return Restored{Resources: told.Len(), Confirmed: confirmed}, nil

@@ -312,7 +312,7 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 	s.owed, s.fresh = false, 0
 	s.serial++
 	s.partial = t.doubt != nil || len(s.pending) > 0
-	out.partial = s.partial
+	out.partial, out.more = s.partial, len(s.pending) > 0
 	s.nonce = strconv.FormatUint(s.serial, 10)
 	s.sent = out.entries
 	out.nonce = s.nonce

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package keeper
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/internal/ca"
+	"github.com/isthmus-mesh/isthmus/internal/directory"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+	"github.com/isthmus-mesh/isthmus/internal/xds/pb/workloadpb"
+)
+
+const (
+	addressType = "type.googleapis.com/istio.workload.Address"
+	policyType  = "type.googleapis.com/istio.security.Authorization"
+)
+
+// slow is a control plane that answers at once, and says the rest only when it may. All that it knows is the workload "b".
+type slow struct{ may chan struct{} }
+
+func (s *slow) Register(r grpc.ServiceRegistrar) {
+	discovery.RegisterAggregatedDiscoveryServiceServer(r, s)
+}
+
+func (s *slow) StreamAggregatedResources(discovery.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return nil
+}
+
+func (s *slow) DeltaAggregatedResources(stream discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	hello, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	body, err := proto.Marshal(&workloadpb.Address{Type: &workloadpb.Address_Workload{Workload: &workloadpb.Workload{Uid: "b", Name: "b", Namespace: "n", ClusterId: "east"}}})
+	if err != nil {
+		return err
+	}
+	err = stream.Send(&discovery.DeltaDiscoveryResponse{TypeUrl: addressType, Nonce: "1", SystemVersionInfo: "partial; more follows", Resources: []*discovery.Resource{
+		{Name: "b", Version: "1", Resource: &anypb.Any{TypeUrl: addressType, Value: body}},
+	}})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.may:
+	case <-stream.Context().Done():
+		return nil
+	}
+	rest := &discovery.DeltaDiscoveryResponse{TypeUrl: addressType, Nonce: "2"}
+	for name := range hello.GetInitialResourceVersions() {
+		if name != "b" {
+			rest.RemovedResources = append(rest.RemovedResources, name)
+		}
+	}
+	for _, r := range []*discovery.DeltaDiscoveryResponse{rest, {TypeUrl: policyType, Nonce: "3"}} {
+		if err := stream.Send(r); err != nil {
+			return err
+		}
+	}
+	<-stream.Context().Done()
+	return nil
+}
+
+// TestControllerThatTakesLong serves from the snapshot while a controller is still telling, and from its word alone as soon as it has said all.
+func TestControllerThatTakesLong(t *testing.T) {
+	former, view := newTestKeeper(t)
+	told(view, former, "a")
+	former.write()
+
+	files, err := ca.SelfSigned("cluster.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ca.NewSigner(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	controller := &slow{may: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	served, followed := make(chan error, 1), make(chan error, 1)
+	go func() {
+		served <- xds.Serve(ctx, l, ca.ServerConfig(func() *ca.Signer { return signer }, "localhost"), controller)
+	}()
+	v := directory.NewLive()
+	o := former.o
+	o.View = v
+	k := New(o)
+	client := xds.NewClient(xds.ClientOptions{
+		Log: logr.Discard(), Target: l.Addr().String(), ServerName: "localhost", RootCAs: signer.Roots, Token: func() (string, error) { return "any", nil }, Cluster: "east",
+		Types: []xds.Type{xds.Addresses(), xds.Policies()}, Apply: func(d mesh.Delta) error { v.Apply(d); k.Note(d); return nil },
+	})
+	begun := time.Now()
+	go func() { followed <- k.Follow(ctx, client) }()
+	defer func() { cancel(); <-followed; <-served }()
+
+	select {
+	case <-k.Usable():
+	case <-time.After(time.Minute):
+		t.Fatal("not usable")
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("served after %v, although there was a snapshot", took)
+	}
+	if v.Load().Workload("a") == nil || v.Load().Workload("b") != nil || !k.Restored() {
+		t.Errorf("what is known is not the snapshot: %v, %v; restored %v", v.Load().Workload("a"), v.Load().Workload("b"), k.Restored())
+	}
+	wait := time.After(time.Minute)
+	for !client.Connected() { // again, after the snapshot was read
+		select {
+		case <-time.After(time.Millisecond):
+		case <-wait:
+			t.Fatal("the controller is not followed any more")
+		}
+	}
+	if v.Load().Workload("a") == nil || v.Load().Workload("b") != nil {
+		t.Error("half a word of the controller counts")
+	}
+	close(controller.may)
+	select {
+	case <-client.Synced():
+	case <-wait:
+		t.Fatal("the controller is not believed")
+	}
+	if v.Load().Workload("a") != nil || v.Load().Workload("b") == nil || k.Restored() {
+		t.Errorf("what is known is not what the controller says: %v, %v; restored %v", v.Load().Workload("a"), v.Load().Workload("b"), k.Restored())
+	}
+}
