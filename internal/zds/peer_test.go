@@ -69,6 +69,17 @@ func (p *peer) readRequest(want kind, uid string, answer *ack) {
 	}
 }
 
+// silent fails the test if there is something to read soon.
+func (p *peer) silent() {
+	p.t.Helper()
+	if err := p.conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+		p.t.Fatal(err)
+	}
+	if _, _, err := readPacket(p.conn, make([]byte, MaxPacket)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Fatalf("read gave %v, want silence", err)
+	}
+}
+
 func (p *peer) readEOF() {
 	p.t.Helper()
 	if err := p.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {

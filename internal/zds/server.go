@@ -27,8 +27,8 @@ type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return "node proxy refused: " + e.Reason }
 
-// Server is the agent's half: it keeps the snapshot of this node's pods, and offers it to each proxy that connects. Add goes to the
-// proxy that connected last, Del to all of them: during an upgrade two proxies overlap, and the older one takes no new pods.
+// Server is the agent's half: it keeps the snapshot of this node's pods, and offers it to each proxy that connects. Add and Del go to all of them: during an
+// upgrade two proxies overlap, either may be gone at the next moment, and the one that stays must have every pod. (Istio's agent tells the latest alone of new pods.)
 // All methods may be called at any time from any goroutine; calls about one pod should come one after another.
 type Server struct {
 	path     string
@@ -80,7 +80,8 @@ func (s *Server) Stage(w Workload, netns *os.File) error {
 // Keep stages a pod of which only the uid is known: proxies that have it shall go on with it.
 func (s *Server) Keep(uid string) error { return s.Stage(Workload{UID: uid}, nil) }
 
-// Add puts a pod into the snapshot and sends it to the latest proxy; it returns when that proxy has acknowledged. netns is
+// Add puts a pod into the snapshot and sends it to every proxy, in the order in which they connected: the first one serves it, and whoever comes after knows that.
+// It succeeds if one of them has acknowledged; a proxy that did not has the pod to itself to retry, or will get it with the next snapshot. netns is
 // duplicated and stays the caller's. ErrNoProxy, a *RefusedError and a lost connection leave the pod in the snapshot.
 func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	if netns == nil {
@@ -89,11 +90,24 @@ func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	if err := s.Stage(w, netns); err != nil {
 		return err
 	}
-	latest := s.latest()
-	if latest == nil {
-		return ErrNoProxy
+	s.mu.Lock()
+	sessions := slices.Clone(s.sessions)
+	s.mu.Unlock()
+	var errs []error
+	for _, c := range sessions {
+		if err := c.send(ctx, kindAdd, w.UID); err != nil {
+			errs = append(errs, err)
+		}
 	}
-	return latest.send(ctx, kindAdd, w.UID)
+	switch failed := errors.Join(errs...); {
+	case len(sessions) == 0:
+		return ErrNoProxy
+	case len(errs) == len(sessions):
+		return failed
+	case failed != nil:
+		s.log.Error(failed, "pod not taken by every node proxy", "workload", w.Namespace+"/"+w.Name)
+	}
+	return nil
 }
 
 // Del takes a pod out of the snapshot and tells every proxy. It returns the first error after all were tried.
@@ -224,15 +238,6 @@ func (s *Server) remove(c *serverSession) {
 func (s *Server) announce() {
 	close(s.changed)
 	s.changed = make(chan struct{})
-}
-
-func (s *Server) latest() *serverSession {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.sessions) == 0 {
-		return nil
-	}
-	return s.sessions[len(s.sessions)-1]
 }
 
 // lookup gives a pod with a descriptor of its own, which the caller closes: the pod may be removed while it is being sent.

@@ -79,7 +79,7 @@ func TestServerRefusedPodDoesNotStopTheSnapshot(t *testing.T) {
 	p.readRequest(kindSnapshot, "", &ack{})
 }
 
-func TestServerLatestProxyGetsAddsAllGetDels(t *testing.T) {
+func TestServerTellsEveryProxy(t *testing.T) {
 	path := socket(t)
 	s := startServer(t, path)
 	older := dialPeer(t, path)
@@ -91,9 +91,33 @@ func TestServerLatestProxyGetsAddsAllGetDels(t *testing.T) {
 
 	done := make(chan error, 1)
 	go func() { done <- s.Add(context.Background(), pod("a"), aFile(t)) }()
+	older.readRequest(kindAdd, "a", nil)
+	newer.silent()
+	older.write(encodeAck(ack{})) // the newer one hears of a pod that is served
 	newer.readRequest(kindAdd, "a", &ack{})
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+	// One that has it is enough; the other one goes on by itself.
+	for uid, refuses := range map[string]*peer{"b": older, "c": newer} {
+		go func() { done <- s.Add(context.Background(), pod(uid), aFile(t)) }()
+		for _, p := range []*peer{older, newer} {
+			answer := ack{}
+			if p == refuses {
+				answer.err = "port taken"
+			}
+			p.readRequest(kindAdd, uid, &answer)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() { done <- s.Add(context.Background(), pod("d"), aFile(t)) }()
+	older.readRequest(kindAdd, "d", &ack{err: "port taken"})
+	newer.readRequest(kindAdd, "d", &ack{err: "port taken, too"})
+	var refused *RefusedError
+	if err := <-done; !errors.As(err, &refused) {
+		t.Fatalf("a pod that nobody has: %v", err)
 	}
 	go func() { done <- s.Del(context.Background(), "a") }()
 	older.readRequest(kindDel, "a", &ack{})
@@ -102,11 +126,17 @@ func TestServerLatestProxyGetsAddsAllGetDels(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// When the newer one goes, the older one is the latest again.
+	// A proxy that goes while it is told has no say.
+	go func() { done <- s.Add(context.Background(), pod("e"), aFile(t)) }()
+	older.readRequest(kindAdd, "e", &ack{})
+	newer.readRequest(kindAdd, "e", nil)
 	newer.conn.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
 	until(t, "one proxy", func() bool { return s.Connected() == 1 })
-	go func() { done <- s.Add(context.Background(), pod("b"), aFile(t)) }()
-	older.readRequest(kindAdd, "b", &ack{})
+	go func() { done <- s.Add(context.Background(), pod("f"), aFile(t)) }()
+	older.readRequest(kindAdd, "f", &ack{})
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
