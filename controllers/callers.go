@@ -176,7 +176,8 @@ func callerOf(s authenticationv1.TokenReviewStatus) (xds.Caller, error) {
 	}, nil
 }
 
-// Authorize says for which identity the caller gets a certificate: its own, or, for a node proxy, that of any pod on its node.
+// Authorize says for which identity the caller gets a certificate: its own, or, for a node proxy, that of any pod on its node. What it may never have is
+// PermissionDenied, and what is not there is NotFound: unlike a token that is not accepted, that would be no better with another one.
 func (c *Callers) Authorize(ctx context.Context, requested mesh.Identity) (mesh.Identity, error) {
 	caller, err := c.Authenticate(ctx)
 	if err != nil {
@@ -188,10 +189,10 @@ func (c *Callers) Authorize(ctx context.Context, requested mesh.Identity) (mesh.
 	}
 	account := caller.Namespace + "/" + caller.ServiceAccount
 	if !slices.Contains(c.proxies, account) {
-		return mesh.Identity{}, fmt.Errorf("service account %s may ask for its own identity only", account)
+		return mesh.Identity{}, status.Errorf(codes.PermissionDenied, "service account %s may ask for its own identity only", account)
 	}
 	if requested.TrustDomain != c.config.TrustDomain {
-		return mesh.Identity{}, fmt.Errorf("identity %s is not of our trust domain %s", requested, c.config.TrustDomain)
+		return mesh.Identity{}, status.Errorf(codes.PermissionDenied, "identity %s is not of our trust domain %s", requested, c.config.TrustDomain)
 	}
 	node, err := c.node(ctx, caller)
 	if err != nil {
@@ -244,7 +245,7 @@ func (c *Callers) awaitPod(ctx context.Context, node string, id mesh.Identity) e
 		return found, nil
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("no pod with identity %s runs on node %s", id, node)
+		err = status.Errorf(codes.NotFound, "no pod with identity %s runs on node %s", id, node)
 	}
 	return err
 }

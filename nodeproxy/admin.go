@@ -41,7 +41,7 @@ func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
 		}
 		fmt.Fprintln(w, "ready")
 		if k := x.o.Keeper; k != nil && k.Restored() {
-			fmt.Fprintf(w, "no controller answers: serving what one said %v ago\n", k.Age().Round(time.Second))
+			fmt.Fprintf(w, "no controller has said all yet: serving what one said %v ago\n", k.Age().Round(time.Second))
 		}
 	})
 	measure := http.NewServeMux()

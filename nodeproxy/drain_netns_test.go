@@ -6,6 +6,7 @@ package nodeproxy_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,34 @@ func TestPolicyCountsDuringTheDrain(t *testing.T) {
 	}
 	<-drained
 	w.east.log.find(t, `"reason":"POLICY_CHANGED"`, `"direction":"inbound"`)
+}
+
+// TestConnectionThatIsBeingMadeIsFinished has the proxy told to end while the way to the other cluster is cut: who had begun to connect by then is connected as soon as
+// there is a way, although nobody is listening any more.
+func TestConnectionThatIsBeingMadeIsFinished(t *testing.T) {
+	w := newWorld(t)
+	w.east.node.run("nft", "add table ip cut; add chain ip cut on { type filter hook forward priority 0 ; }; add rule ip cut on tcp dport 15008 drop")
+	nc, err := w.client.dial("240.240.0.5:80")
+	must(t, err)
+	defer nc.Close()
+	_, err = nc.Write([]byte("hello"))
+	must(t, err)
+	must(t, nc.CloseWrite())
+	drained := make(chan struct{})
+	go func() { defer close(drained); w.stopEast() }()
+	wait(t, "listeners closed", func() bool {
+		nc, err := w.client.dial("240.240.0.5:80")
+		if err == nil {
+			nc.Close()
+		}
+		return err != nil
+	})
+	w.east.node.run("nft", "delete table ip cut")
+	answer, err := io.ReadAll(nc)
+	if want := "west-server " + gatewayPod + " hello"; err != nil || string(answer) != want {
+		t.Errorf("got %q, %v; want %q", answer, err, want)
+	}
+	<-drained
 }
 
 // TestAgentThatIsNotUnderstood says what no agent should: the proxy stays, is not ready, and tries again.

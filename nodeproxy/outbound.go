@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
@@ -20,6 +21,8 @@ import (
 // serveOutbound carries one connection that the pod's application opened.
 func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
 	defer shut(app)
+	connected := sync.OnceFunc(p.connecting.Done)
+	defer connected()
 	tune(app)
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
@@ -29,7 +32,7 @@ func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
 		Direction: Outbound, Tunnel: reach.Direct.String(), Opened: time.Now(), Pod: p.String(), Service: dst.String(), Source: client,
 		pod: p, abort: abort, span: p.proxy.o.Tracer.Start(tracing.Client, spanOutbound, ""),
 	}
-	refusal := p.relayOutbound(ctx, conn, app, dst)
+	refusal := p.relayOutbound(ctx, conn, app, dst, connected)
 	if refusal != nil {
 		app.SetLinger(0) //nolint:errcheck // the application is to see a failure, not an orderly end
 	}
@@ -48,7 +51,8 @@ func outboundStatus(conn *Connection, refusal *Refusal) int {
 	}
 }
 
-func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPConn, dst netip.AddrPort) *Refusal {
+// relayOutbound calls connected when the connection has an upstream.
+func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPConn, dst netip.AddrPort, connected func()) *Refusal {
 	if dst == addrPort(app.LocalAddr()) {
 		// Nobody captured this: the application dialled the listener itself. What we would dial for it is the listener again.
 		return unavailable(ReasonOwnPort, "%v is the proxy itself", dst)
@@ -59,6 +63,7 @@ func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPC
 	}
 	conn.self = self
 	plan, upstream, refusal := p.connectUpstream(ctx, conn, dst)
+	connected()
 	conn.Tunnel, conn.meant, conn.Destination = plan.Via.String(), plan.Service, plan.Dial
 	if plan.Service != nil {
 		conn.Service = reach.HostPort(plan.Service.Hostname, dst.Port())

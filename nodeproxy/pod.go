@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
@@ -21,9 +20,9 @@ import (
 const (
 	// workloadPatience is how long a connection waits for the control plane to tell of its pod, which may have started just now.
 	workloadPatience = 5 * time.Second
-	// handOver is how long a proxy that ends still accepts what the kernel had given it before a newer one took over: connections
+	// lastTurn is how long a proxy that ends, and has nobody to leave its sockets to, still accepts what had begun: connections
 	// whose handshake was under way. One second is a round trip to anywhere.
-	handOver = time.Second
+	lastTurn = time.Second
 	// maxHandshakes bounds the inbound TLS handshakes that are computed at once, for one pod. At about a millisecond of CPU each, 128 are a sixteenth of
 	// a second of two cores; the rest waits its turn.
 	maxHandshakes = 128
@@ -44,7 +43,11 @@ type pod struct {
 	// handshakes are the turns of inbound ones.
 	handshakes stranger.Turns
 
-	listeners []syscall.Conn
+	entrance *entrance
+	// taking is closed when connections may be taken.
+	taking <-chan struct{}
+	// connecting are the outbound connections that have no upstream yet.
+	connecting sync.WaitGroup
 
 	// accepting ends with the listeners, carrying with the last connection's permission to live.
 	accepting, carrying         context.Context
@@ -62,17 +65,28 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)
 	p.tunnels = p.newTunnels()
 
+	var err error
+	if p.entrance, err = x.entrances.enter(namespace); err != nil {
+		shut(p.tunnels)
+		p.abort(nil)
+		return nil, err
+	}
+	if p.taking = x.taking; !p.entrance.elsewhere {
+		p.taking = closedChannel // if it does not serve the pod, nobody does
+	}
 	var opened []*net.TCPListener
 	fail := func(err error) (*pod, error) {
 		for _, l := range opened {
 			shut(l)
 		}
-		shut(p.tunnels)
 		p.abort(nil)
+		p.connectionsAlive.Wait()
+		x.entrances.leave(p.entrance)
+		shut(p.tunnels)
 		return nil, err
 	}
-	for _, port := range []uint16{outboundPort, plaintextPort, mesh.HBONEPort} {
-		l, err := x.sockets.listen(namespace, port, port != outboundPort)
+	for _, o := range []opening{openOutbound, openPlaintext, openHBONE} {
+		l, err := p.entrance.listener(o)
 		if err != nil {
 			return fail(err)
 		}
@@ -81,11 +95,12 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	if err := p.startDNS(); err != nil {
 		return fail(err)
 	}
-	for _, l := range opened {
-		p.listeners = append(p.listeners, l)
-	}
 	for i, serve := range []func(context.Context, *net.TCPConn){p.serveOutbound, p.servePlaintext, p.serveTunnel} {
-		p.acceptors.Go(func() { p.accept(opened[i], serve) })
+		var begun func()
+		if i == 0 {
+			begun = func() { p.connecting.Add(1) }
+		}
+		p.acceptors.Go(func() { p.accept(opened[i], begun, serve) })
 	}
 	if self := p.lookup(x.o.View.Load()); self != nil {
 		x.o.Certificates.Prefetch(self.Identity())
@@ -97,9 +112,25 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 // String is "namespace/name".
 func (p *pod) String() string { return p.info.Namespace + "/" + p.info.Name }
 
-// accept hands connections out until the listener is closed.
-func (p *pod) accept(l *net.TCPListener, serve func(context.Context, *net.TCPConn)) {
+// closedChannel is closed.
+var closedChannel = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// mayTake waits until connections may be taken, and says whether there is still somebody to take them.
+func (p *pod) mayTake() bool {
+	select {
+	case <-p.taking:
+		return p.accepting.Err() == nil
+	case <-p.accepting.Done():
+		return false
+	}
+}
+
+// accept hands connections out until the listener is closed. begun, if it is set, is called before each.
+func (p *pod) accept(l *net.TCPListener, begun func(), serve func(context.Context, *net.TCPConn)) {
 	defer shut(l)
+	if !p.mayTake() {
+		return
+	}
 	defer context.AfterFunc(p.accepting, func() { shut(l) })()
 	slots := make(chan struct{}, maxConnectionsPerPod)
 	for {
@@ -119,6 +150,9 @@ func (p *pod) accept(l *net.TCPListener, serve func(context.Context, *net.TCPCon
 			case <-time.After(10 * time.Millisecond):
 			}
 			continue
+		}
+		if begun != nil {
+			begun()
 		}
 		p.connectionsAlive.Go(func() {
 			defer func() { <-slots }()
@@ -155,24 +189,24 @@ func (p *pod) workload(ctx context.Context) (*mesh.Workload, *Refusal) {
 	}
 }
 
-// drain leaves new connections to a newer proxy, stops accepting after a grace, tells peers to go elsewhere, and waits for the connections
-// until ctx ends; then it ends what is left.
+// drain stops accepting after a grace, tells peers to go elsewhere, and waits for the connections until ctx ends; then it ends what is left. Those that are
+// still being made are made first, for which they need tunnels.
 func (p *pod) drain(ctx context.Context, grace time.Duration) {
-	for _, l := range p.listeners {
-		if err := yield(l); err != nil {
-			p.proxy.o.Log.V(1).Info("listener not handed over", "workload", p.String(), "cause", err.Error())
-		}
-	}
 	select {
 	case <-time.After(grace):
 	case <-ctx.Done():
 	}
 	p.stopAccepting()
 	p.acceptors.Wait()
+	p.proxy.entrances.leave(p.entrance)
 	p.tunnelsIn.drain()
-	p.tunnels.Drain()
 	done := make(chan struct{})
-	go func() { p.connectionsAlive.Wait(); close(done) }()
+	go func() {
+		p.connecting.Wait()
+		p.tunnels.Drain()
+		p.connectionsAlive.Wait()
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-ctx.Done():

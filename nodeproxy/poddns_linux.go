@@ -28,7 +28,7 @@ const (
 	complaintPause = 10 * time.Second
 )
 
-// startDNS opens the DNS listeners on loopback, where the pod's rules lead its queries. IPv6 may be missing.
+// startDNS serves DNS on loopback, where the pod's rules lead its queries. IPv6 may be missing.
 func (p *pod) startDNS() error {
 	track, err := p.proxy.sockets.trackConnections(p.namespace)
 	if err != nil {
@@ -37,37 +37,44 @@ func (p *pod) startDNS() error {
 	}
 	context.AfterFunc(p.carrying, track.close)
 	server := p.dnsServer()
-	loopbacks := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
-	for _, addr := range loopbacks {
-		at := netip.AddrPortFrom(addr, dnsPort)
-		packets, err := p.proxy.sockets.listenPacket(p.namespace, at)
-		if err == nil {
-			var streams *net.TCPListener
-			if streams, err = p.proxy.sockets.listenAt(p.namespace, at, false); err == nil {
-				p.serveDNS(server, track, packets, streams)
-				continue
-			}
-			shut(packets)
+	for _, open := range openDNS {
+		overUDP, overTCP := open[0], open[1]
+		if overUDP.optional && !(p.entrance.has(overUDP) && p.entrance.has(overTCP)) {
+			continue
 		}
-		if addr.Is4() {
+		packets, err := p.entrance.packets(overUDP)
+		if err != nil {
 			return err
 		}
+		streams, err := p.entrance.listener(overTCP)
+		if err != nil {
+			shut(packets)
+			return err
+		}
+		p.serveDNS(server, track, packets, streams)
 	}
 	return nil
 }
 
 // serveDNS serves until the pod stops accepting. What was asked until then is answered as connections are carried to their end.
 func (p *pod) serveDNS(server *dns.Server, track *connectionTrack, packets *net.UDPConn, streams *net.TCPListener) {
-	p.listeners = append(p.listeners, packets, streams)
 	widen(packets)
 	local := addrPort(packets.LocalAddr())
 	p.connectionsAlive.Go(func() {
+		if !p.mayTake() {
+			shut(packets)
+			return
+		}
 		server.ServePacket(p.accepting, p.carrying, packets, func(from net.Addr) netip.AddrPort {
 			to, err := track.meant(addrPort(from), local)
 			return p.redirected(to, local, err)
 		})
 	})
 	p.connectionsAlive.Go(func() {
+		if !p.mayTake() {
+			shut(streams)
+			return
+		}
 		server.ServeStream(p.accepting, p.carrying, streams, func(nc net.Conn) netip.AddrPort {
 			tcp, ok := nc.(*net.TCPConn)
 			if !ok {

@@ -89,8 +89,12 @@ func (ps *pods) serve(w zds.Workload, namespace *Namespace) error {
 	}
 	ps.serving[w.UID] = fresh
 	ps.proxy.metrics.podsStarted.Inc()
-	if old != nil {
-		ps.stop(old)
+	switch {
+	case old == nil:
+	case old.namespace.ID() == namespace.ID():
+		ps.stop(old, 0) // the fresh one has its sockets
+	default:
+		ps.stop(old, farewell)
 	}
 	return nil
 }
@@ -135,7 +139,7 @@ func (ps *pods) Del(uid string) {
 	ps.forget(uid)
 	if old := ps.serving[uid]; old != nil {
 		delete(ps.serving, uid)
-		ps.stop(old)
+		ps.stop(old, farewell)
 	}
 }
 
@@ -147,7 +151,7 @@ func (ps *pods) SnapshotSent() {
 	for uid, old := range ps.serving {
 		if _, ok := ps.named[uid]; !ok {
 			delete(ps.serving, uid)
-			ps.stop(old)
+			ps.stop(old, farewell)
 		}
 	}
 	for uid := range ps.pending {
@@ -158,15 +162,15 @@ func (ps *pods) SnapshotSent() {
 	ps.proxy.o.Log.Info("snapshot of pods received", "pods", len(ps.serving), "pending", len(ps.pending))
 }
 
-// stop drains a pod without waiting for it; the proxy waits for all at its own end. One that only left the mesh keeps what is open for
-// a while; one that has died is done as soon as its peers have noticed. ps.mu is held.
-func (ps *pods) stop(old *pod) {
+// stop drains a pod without waiting for it, after a grace in which it still accepts; the proxy waits for all at its own end. One that only left the mesh keeps what is
+// open for a while; one that has died is done as soon as its peers have noticed. ps.mu is held.
+func (ps *pods) stop(old *pod, grace time.Duration) {
 	ps.proxy.metrics.podsStopped.Inc()
 	ps.departing[old] = struct{}{}
 	ps.proxy.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), min(departure, ps.proxy.o.Drain))
 		defer cancel()
-		old.drain(ctx, min(farewell, ps.proxy.o.Drain/4))
+		old.drain(ctx, min(grace, ps.proxy.o.Drain/4))
 		ps.mu.Lock()
 		defer ps.mu.Unlock()
 		delete(ps.departing, old)

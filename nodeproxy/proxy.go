@@ -50,6 +50,9 @@ type Options struct {
 	Certificates *mtls.Source
 	// Socket is where the agent listens.
 	Socket string
+	// Succession is a directory by which the proxies of this node, and they alone, know of each other, so that one takes over from the other without refusing anything;
+	// empty: there are no others.
+	Succession string
 	// Nameservers are asked for names that are not the mesh's by pods of which it is not known whom they had asked.
 	Nameservers []netip.AddrPort
 	// Drain is how long connections may go on when the proxy ends; 0 means DefaultDrain.
@@ -75,8 +78,12 @@ type Proxy struct {
 	health      *reach.Health
 	metrics     *metrics
 	// strangers are the peers of all pods that have proved nothing yet.
-	strangers *stranger.Room
-	claims    claims
+	strangers  *stranger.Room
+	claims     claims
+	entrances  *entrances
+	succession *succession
+	// taking is closed when this proxy may take connections; one before it may be better at it until then.
+	taking chan struct{}
 	// queries bounds the DNS queries of all pods that wait for servers upstream.
 	queries *dns.Slots
 	judge   *Judge
@@ -107,7 +114,9 @@ func New(o Options) (*Proxy, error) {
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		strangers: stranger.NewRoom(maxStrangers, maxStrangersPerAddress), judge: NewJudge(o.Log.WithName("authorization")),
 	}
-	x.pods = newPods(x)
+	x.pods, x.taking = newPods(x), make(chan struct{})
+	x.succession = &succession{dir: o.Succession, log: o.Log.WithName("succession")}
+	x.entrances = &entrances{sockets: sockets, borrow: x.succession.borrow, open: map[NamespaceID]*entrance{}}
 	x.metrics.watch(o.Registerer, x)
 	return x, nil
 }
@@ -118,6 +127,10 @@ func (x *Proxy) Run(ctx context.Context) {
 	// What is open during the drain still is subject to policy.
 	watching, stopWatching := context.WithCancel(context.Background())
 	x.running.Go(func() { x.watch(watching) })
+	if x.succession.claim(x.lend) {
+		x.take(true) // before there are pods, which need not wait then
+	}
+	x.running.Go(func() { x.succeed(ctx) })
 	for ctx.Err() == nil {
 		err := zds.Run(ctx, x.o.Socket, x.pods, x.o.Log.WithName("zds"))
 		if err == nil {
@@ -134,6 +147,8 @@ func (x *Proxy) Run(ctx context.Context) {
 	x.drain()
 	stopWatching()
 	x.running.Wait()
+	x.succession.lending.Wait()
+	x.entrances.borrowing.Wait()
 	x.sockets.own.Close()
 }
 
@@ -142,10 +157,18 @@ func (x *Proxy) drain() {
 	defer cancel()
 	x.pods.close()
 	pods := x.pods.list()
+	graces := map[*pod]time.Duration{}
+	for _, p := range pods { // before the next one becomes the elder: from then on nobody knows any more who has what
+		if !x.entrances.shared(p.entrance) {
+			graces[p] = lastTurn
+		}
+	}
+	x.succession.resign()
+	x.entrances.end()
 	x.o.Log.Info("draining", "pods", len(pods), "connections", len(x.connections.list()), "deadline", x.o.Drain.String())
 	var draining sync.WaitGroup
 	for _, p := range pods {
-		draining.Go(func() { p.drain(ctx, handOver) })
+		draining.Go(func() { p.drain(ctx, graces[p]) })
 	}
 	draining.Wait()
 	x.o.Log.Info("drained")
@@ -165,7 +188,7 @@ func (x *Proxy) Waits() []string {
 }
 
 // unproved says for which identities of pods here there is no certificate yet: while an older proxy has them, it serves those pods better. It says so at the
-// start only, and an identity that the issuer refused counts as had, because it would be no better later; but not while nobody can issue.
+// start only. An identity that the issuer refused counts as had, because it would be no better later; one that it could not be asked about does not.
 func (x *Proxy) unproved() []string {
 	restored := x.o.Keeper != nil && x.o.Keeper.Restored()
 	if x.proved.Load() && !restored {
@@ -177,11 +200,13 @@ func (x *Proxy) unproved() []string {
 			here[self.Identity()] = struct{}{}
 		}
 	}
+	why := map[string]error{}
 	if len(here) > 0 {
 		for _, s := range x.o.Certificates.States() {
-			if s.Valid || s.Err != nil && !restored {
+			if s.Valid || s.Refused {
 				delete(here, s.Identity)
 			}
+			why[s.Identity.String()] = s.Err
 		}
 	}
 	if len(here) > 0 {
@@ -191,7 +216,11 @@ func (x *Proxy) unproved() []string {
 			names = append(names, id.String())
 		}
 		slices.Sort(names)
-		return []string{fmt.Sprintf("certificates of %d identities: %s", len(names), strings.Join(names[:min(most, len(names))], ", "))}
+		text := fmt.Sprintf("certificates of %d identities: %s", len(names), strings.Join(names[:min(most, len(names))], ", "))
+		if err := why[names[0]]; err != nil {
+			text += fmt.Sprintf(" (about the first: %v)", err)
+		}
+		return []string{text}
 	}
 	if !restored && x.pods.known() {
 		x.proved.Store(true)

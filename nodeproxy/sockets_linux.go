@@ -127,50 +127,30 @@ func (s *sockets) socket(n *Namespace, domain, kind int) (fd int, err error) {
 	return fd, nil
 }
 
-// listen opens a TCP listener on all addresses of both families, or of IPv4 alone where the namespace has no IPv6. Two processes may
-// listen at once, so that a new proxy can take over from an old one. transparent lets connections keep addresses that are not
+// listen opens a TCP socket that listens on all addresses of both families, or of IPv4 alone where the namespace has no IPv6. Two processes may
+// listen at once, so that there can be a proxy beside one that does not answer any more. transparent lets connections keep addresses that are not
 // ours; it is tried, and not needed.
-func (s *sockets) listen(n *Namespace, port uint16, transparent bool) (*net.TCPListener, error) {
-	l, err := s.listenAt(n, netip.AddrPortFrom(netip.IPv6Unspecified(), port), transparent)
+func (s *sockets) listen(n *Namespace, port uint16, transparent bool) (int, error) {
+	fd, err := s.listenAt(n, netip.AddrPortFrom(netip.IPv6Unspecified(), port), transparent)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
-		l, err = s.listenAt(n, netip.AddrPortFrom(netip.IPv4Unspecified(), port), transparent)
+		fd, err = s.listenAt(n, netip.AddrPortFrom(netip.IPv4Unspecified(), port), transparent)
 	}
-	return l, err
+	return fd, err
 }
 
-func (s *sockets) listenAt(n *Namespace, at netip.AddrPort, transparent bool) (*net.TCPListener, error) {
+func (s *sockets) listenAt(n *Namespace, at netip.AddrPort, transparent bool) (int, error) {
 	fd, err := s.bound(n, at, unix.SOCK_STREAM, transparent)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
 		discard(fd)
-		return nil, fmt.Errorf("listen on %v: %w", at, err)
+		return -1, fmt.Errorf("listen on %v: %w", at, err)
 	}
-	file := os.NewFile(uintptr(fd), "listener")
-	defer file.Close()
-	l, err := net.FileListener(file)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %v: %w", at, err)
-	}
-	return l.(*net.TCPListener), nil
+	return fd, nil
 }
 
-// listenPacket opens a UDP socket.
-func (s *sockets) listenPacket(n *Namespace, at netip.AddrPort) (*net.UDPConn, error) {
-	fd, err := s.bound(n, at, unix.SOCK_DGRAM, false)
-	if err != nil {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), "packets")
-	defer file.Close()
-	pc, err := net.FilePacketConn(file)
-	if err != nil {
-		return nil, fmt.Errorf("listen on UDP %v: %w", at, err)
-	}
-	return pc.(*net.UDPConn), nil
-}
-
+// bound makes a socket with an address, non-blocking as all are.
 func (s *sockets) bound(n *Namespace, at netip.AddrPort, kind int, transparent bool) (int, error) {
 	fd, err := s.socket(n, domain(at.Addr()), kind)
 	if err != nil {

@@ -162,6 +162,7 @@ type cluster struct {
 	certs  *mtls.Source
 	agent  *zds.Server
 	socket string
+	run    string // by which proxies follow each other
 	log    *lines
 	pods   map[string]*space
 	// metrics are those of the proxy that was started last.
@@ -179,7 +180,7 @@ func newCluster(t *testing.T, name string, authority map[string][]byte) *cluster
 	s, err := ca.NewSigner(authority)
 	must(t, err)
 	c := &cluster{
-		t: t, name: name, node: newBridge(t), view: directory.NewLive(), socket: filepath.Join(t.TempDir(), "zds.sock"),
+		t: t, name: name, node: newBridge(t), view: directory.NewLive(), socket: filepath.Join(t.TempDir(), "zds.sock"), run: t.TempDir(),
 		log: &lines{}, pods: map[string]*space{}, certs: mtls.NewSource(signer{s}, mtls.SourceOptions{Log: logr.Discard()}),
 	}
 	t.Cleanup(c.certs.Close)
@@ -193,13 +194,21 @@ func newCluster(t *testing.T, name string, authority map[string][]byte) *cluster
 	return c
 }
 
-// start runs one proxy process's worth of proxy, and gives what ends it.
+// start runs one proxy process's worth of proxy until it is ready, and gives what ends it.
 func (c *cluster) start() (stop func()) {
+	c.t.Helper()
+	x, stop := c.begin(c.certs, c.log)
+	wait(c.t, "proxy ready", func() bool { return len(x.Waits()) == 0 })
+	return stop
+}
+
+// begin does not wait.
+func (c *cluster) begin(certs *mtls.Source, log *lines) (x *nodeproxy.Proxy, stop func()) {
 	c.t.Helper()
 	c.metrics = prometheus.NewRegistry()
 	x, err := nodeproxy.New(nodeproxy.Options{
-		Registerer: c.metrics, Log: c.log.logger(), AccessLog: c.log.logger(), Network: c.name, Cluster: c.name, ClusterDomain: "cluster.local",
-		View: c.view, Certificates: c.certs, Socket: c.socket, Drain: 10 * time.Second, Tracer: traced,
+		Registerer: c.metrics, Log: log.logger(), AccessLog: log.logger(), Network: c.name, Cluster: c.name, ClusterDomain: "cluster.local",
+		View: c.view, Certificates: certs, Socket: c.socket, Succession: c.run, Drain: 10 * time.Second, Tracer: traced,
 		Nameservers: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.53:53")},
 	})
 	must(c.t, err)
@@ -211,8 +220,7 @@ func (c *cluster) start() (stop func()) {
 		<-done
 	})
 	c.t.Cleanup(stop)
-	wait(c.t, "proxy ready", func() bool { return len(x.Waits()) == 0 })
-	return stop
+	return x, stop
 }
 
 // pod makes a pod; workload is what the mesh says of it, or nil for one outside the mesh.

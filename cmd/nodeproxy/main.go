@@ -77,7 +77,7 @@ func parse(args []string) (flags, error) {
 	text(&f.ready, "ready-address", "READY_ADDRESS", ":15021", "where readiness is served")
 	text(&f.metrics, "metrics-address", "METRICS_ADDRESS", ":15020", "where metrics are served")
 	text(&f.admin, "admin-address", "ADMIN_ADDRESS", "127.0.0.1:15000", "where dumps are served; keep it on loopback")
-	text(&f.state, "state-dir", "STATE_DIR", "/var/run/isthmus/nodeproxy", "directory in which what is known of discovery outlives a restart; none to keep nothing")
+	text(&f.state, "state-dir", "STATE_DIR", "/var/run/isthmus/nodeproxy", "directory of the node in which what is known of discovery outlives a restart, and the next proxy finds this one; none to keep nothing, and to refuse connections at an upgrade")
 	text(&f.keys, "keys-dir", "KEYS_DIR", "", "directory of a tmpfs in which certificates outlive a restart; none to keep none")
 	var wrong error
 	duration := func(to *time.Duration, name, env string, fallback time.Duration, usage string) {
@@ -211,7 +211,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 
 	proxy, err := nodeproxy.New(nodeproxy.Options{
 		Log: log, AccessLog: log.WithName("access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
-		View: view, Certificates: certificates, Socket: f.socket, Nameservers: nodeproxy.Nameservers(f.resolv),
+		View: view, Certificates: certificates, Socket: f.socket, Succession: f.state, Nameservers: nodeproxy.Nameservers(f.resolv),
 		Drain: f.drain, Synced: kept.Usable(), Keeper: kept, Tracer: tracer, LocalityLabels: f.localities, Registerer: registry,
 	})
 	if err != nil {

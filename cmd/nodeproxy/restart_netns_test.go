@@ -128,7 +128,7 @@ func TestCrashWhileTheControllerIsAway(t *testing.T) {
 	second := launch(t, s.args)
 	eventually(t, "an answer of the next process", s.call)
 	t.Logf("served again %v after the start of the next process", time.Since(begun).Round(time.Millisecond))
-	eventually(t, "its readiness, with the reason for caution", s.isReady("ready\nno controller answers: serving what one said "))
+	eventually(t, "its readiness, with the reason for caution", s.isReady("ready\nno controller has said all yet: serving what one said "))
 	s.measured(t, "isthmus_snapshot_restored 1", `isthmus_kept_certificates_total{used="true"} 2`, "isthmus_discovery_age_seconds ")
 	if log := second.String(); !strings.Contains(log, `"tunnel":"hbone"`) || !strings.Contains(log, "spiffe://cluster.local/ns/shop/sa/till") {
 		t.Error("the call was not a tunnel between proved identities")

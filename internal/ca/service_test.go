@@ -52,6 +52,11 @@ func authorize(ctx context.Context, requested mesh.Identity) (mesh.Identity, err
 	case requested == admin:
 		return proxy, nil // a mistake that the service must not make worse
 	}
+	for _, code := range []codes.Code{codes.NotFound, codes.PermissionDenied} {
+		if requested.ServiceAccount == code.String() {
+			return mesh.Identity{}, status.Error(code, "so it is")
+		}
+	}
 	return mesh.Identity{}, fmt.Errorf("no pod of %s runs on this node", requested)
 }
 
@@ -147,6 +152,8 @@ func TestIssue(t *testing.T) {
 		want   codes.Code
 	}{
 		"not on this node":  {good, mesh.Identity{TrustDomain: "cluster.local", Namespace: "a", ServiceAccount: "b"}, csr(t), codes.Unauthenticated},
+		"never":             {good, mesh.Identity{TrustDomain: "cluster.local", Namespace: "a", ServiceAccount: codes.PermissionDenied.String()}, csr(t), codes.PermissionDenied},
+		"not there":         {good, mesh.Identity{TrustDomain: "cluster.local", Namespace: "a", ServiceAccount: codes.NotFound.String()}, csr(t), codes.NotFound},
 		"other than asked":  {good, admin, csr(t), codes.Unauthenticated},
 		"bad token":         {client(t, addr, "x", "east", signer.Roots()), proxy, csr(t), codes.Unauthenticated},
 		"no cluster":        {client(t, addr, "proxy", "", signer.Roots()), proxy, csr(t), codes.Unauthenticated},
@@ -159,6 +166,13 @@ func TestIssue(t *testing.T) {
 			_, err := tc.client.Issue(t.Context(), tc.id, tc.csr)
 			if err == nil || !strings.Contains(err.Error(), tc.want.String()) {
 				t.Errorf("error is %v, want %s", err, tc.want)
+			}
+			_, refused := errors.AsType[interface {
+				error
+				Refused() bool
+			}](err)
+			if want := tc.want == codes.PermissionDenied || tc.want == codes.NotFound; refused != want {
+				t.Errorf("is the answer definite: %v, want %v", refused, want)
 			}
 		})
 	}

@@ -77,6 +77,8 @@ type State struct {
 	NotAfter time.Time
 	// Err is why the last attempt failed, or nil.
 	Err error
+	// Refused says that Err is the issuer's word on the identity, and not that it could not be asked, or could not answer.
+	Refused bool
 	// Next is when the next attempt begins; zero while one is under way.
 	Next time.Time
 }
@@ -100,6 +102,12 @@ func (e *entry) state() State {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	out := State{Identity: e.id, Err: e.err}
+	if said, ok := errors.AsType[interface {
+		error
+		Refused() bool
+	}](e.err); ok {
+		out.Refused = said.Refused()
+	}
 	if e.cert != nil {
 		out.Chain, out.NotAfter, out.Valid = e.cert.TLS.Certificate, e.cert.NotAfter, time.Now().Before(e.cert.NotAfter)
 	}

@@ -20,7 +20,8 @@ import (
 // Issuer signs certificate requests.
 type Issuer interface {
 	// Issue answers a certificate for id: the leaf first, then intermediates, and the root bundle as the last element,
-	// which may hold several certificates. It is called from several goroutines at once.
+	// which may hold several certificates. It is called from several goroutines at once. An error with a method Refused() bool that
+	// gives true says that id is not to be had here; any other one says nothing of it.
 	Issue(ctx context.Context, id mesh.Identity, csrPEM []byte) (chainPEM []string, err error)
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -48,7 +50,7 @@ func NewCertificateClient(o ClientOptions, self mesh.Identity) (*CertificateClie
 func (c *CertificateClient) Close() error { return c.conn.Close() }
 
 // Issue asks for a certificate for id, for the key that csrPEM proves. The answer is the leaf, then the intermediates,
-// and last the root bundle, each in PEM; it was checked that the leaf is for id.
+// and last the root bundle, each in PEM; it was checked that the leaf is for id. An error whose method Refused gives true is the service's word on id.
 func (c *CertificateClient) Issue(ctx context.Context, id mesh.Identity, csrPEM []byte) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueTimeout)
 	defer cancel()
@@ -66,6 +68,9 @@ func (c *CertificateClient) Issue(ctx context.Context, id mesh.Identity, csrPEM 
 		}}
 	}
 	response, err := authpb.NewIstioCertificateServiceClient(c.conn).CreateCertificate(ctx, request, grpc.WaitForReady(true))
+	if code := status.Code(err); code == codes.PermissionDenied || code == codes.NotFound {
+		err = &refusedError{err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for a certificate for %s: %w", c.options.Target, id, err)
 	}
@@ -78,6 +83,15 @@ func (c *CertificateClient) Issue(ctx context.Context, id mesh.Identity, csrPEM 
 	}
 	return chain, nil
 }
+
+// refusedError is a definite answer: asked again, the service would say the same.
+type refusedError struct{ err error }
+
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unwrap() error { return e.err }
+
+// Refused is what whoever asked looks for (mtls.Issuer).
+func (e *refusedError) Refused() bool { return true }
 
 // checkLeaf says whether a certificate names id and nobody else.
 func checkLeaf(leaf string, id mesh.Identity) error {
