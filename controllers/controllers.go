@@ -231,7 +231,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 		return nil, fmt.Errorf("make a client for Secrets: %w", err)
 	}
 	p.secrets = NewSecrets(clientset, p.store, o.Log.WithName("secrets"))
-	p.pipeline.settled = p.secrets.Settled
+	p.pipeline.reads = true
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
 		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),

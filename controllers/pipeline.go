@@ -47,10 +47,10 @@ type Pipeline struct {
 	local   world.Cluster
 	known   func() (own bool, unheard []world.Cluster) // whether our own cluster as it was at start is in the store, and which others are not, in order
 	changed func(translate.Change)
-	// settled says whether everything was read that is wanted only because of what was translated before; nil: there is no such thing.
-	settled func() bool
-	log     logr.Logger
-	ready   chan struct{}
+	// reads says that somebody reads what the translation wants, and says so if it is not there: the first answer waits for it.
+	reads bool
+	log   logr.Logger
+	ready chan struct{}
 	// deadline is bootDeadline but in tests.
 	deadline time.Duration
 
@@ -124,7 +124,7 @@ func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 		if !p.step(ctx, bootTick) {
 			return nil, false
 		}
-		if own && (p.settled == nil || p.settled()) && (len(unheard) == 0 || time.Since(began) > p.deadline) {
+		if own && !(p.reads && p.engine.Unread()) && (len(unheard) == 0 || time.Since(began) > p.deadline) {
 			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
 			if len(unheard) > 0 {
 				p.publish.SetDoubt(inDoubt(unheard))

@@ -20,14 +20,15 @@ import (
 )
 
 const (
-	// secretPatience is how long the first answer to proxies waits for one of them, as an answer without it would end a listener's handshakes.
+	// secretPatience is how long what refers to one of them keeps what was in force before, and how long the first answer to proxies waits for it, as an answer without it would
+	// end a listener's handshakes. It takes milliseconds, unless the API server does not answer.
 	secretPatience = 5 * time.Second
 	// maxWatchedSecrets bounds the watches. What is beyond is not asked for in the first place, and said on the Gateways.
 	maxWatchedSecrets = translate.MaxSecrets
 )
 
 // Secrets reads the Secrets and ConfigMaps with certificates that are referred to and may be, and no others: each is watched by its name. It puts
-// their certificates into the store, and takes away those that nobody refers to any more.
+// their certificates into the store, or that there are none, and takes away those that nobody refers to any more. One that cannot be read within secretPatience counts as absent until it can.
 type Secrets struct {
 	client kubernetes.Interface
 	store  *world.Store
@@ -37,12 +38,12 @@ type Secrets struct {
 	mu     sync.Mutex
 	wishes uint64                        // how many there were
 	want   map[world.ObjectRef]uint64    // wanted → the wish's number: who is wanted again is read again, for what came meanwhile was not taken
-	unread map[world.ObjectRef]time.Time // wanted, and neither read nor given up → since when
+	unread map[world.ObjectRef]struct{} // wanted, and nothing was put into the store for it yet
 }
 
 // NewSecrets makes a reader that wants nothing yet.
 func NewSecrets(client kubernetes.Interface, store *world.Store, log logr.Logger) *Secrets {
-	return &Secrets{client: client, store: store, log: log, news: make(chan struct{}, 1), want: map[world.ObjectRef]uint64{}, unread: map[world.ObjectRef]time.Time{}}
+	return &Secrets{client: client, store: store, log: log, news: make(chan struct{}, 1), want: map[world.ObjectRef]uint64{}, unread: map[world.ObjectRef]struct{}{}}
 }
 
 // NeedLeaderElection is false: every replica tells gateways what they prove by.
@@ -63,25 +64,13 @@ func (s *Secrets) Want(changes map[world.ObjectRef]bool) {
 			s.store.Delete(k)
 		case s.want[k] == 0:
 			s.wishes++
-			s.want[k], s.unread[k] = s.wishes, time.Now()
+			s.want[k], s.unread[k] = s.wishes, struct{}{}
 		}
 	}
 	select {
 	case s.news <- struct{}{}:
 	default: // a token is there already
 	}
-}
-
-// Settled says whether all that is wanted was read, or could not be within secretPatience.
-func (s *Secrets) Settled() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, since := range s.unread {
-		if time.Since(since) < secretPatience {
-			return false
-		}
-	}
-	return true
 }
 
 // Start watches until ctx ends.
@@ -144,32 +133,45 @@ func (s *Secrets) watch(ctx context.Context, k world.ObjectRef, wish uint64) {
 			AddFunc: put, UpdateFunc: func(_, o any) { put(o) }, DeleteFunc: func(any) { s.tell(k, wish, nil) },
 		},
 	})
-	go func() {
-		if toolscache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.want[k] == wish {
-				delete(s.unread, k)
-			}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	wait.Go(func() {
+		within, cancel := context.WithTimeout(ctx, secretPatience)
+		defer cancel()
+		read := toolscache.WaitForCacheSync(within.Done(), informer.HasSynced)
+		if ctx.Err() == nil && s.giveUp(k, wish) && !read {
+			s.log.Error(nil, "cannot be read, and counts as absent until it can", "object", k.String(), "after", secretPatience.String())
 		}
-	}()
+	})
 	informer.RunWithContext(ctx)
+}
+
+// giveUp has one of them count as absent if nothing was heard of it, and says whether that is so.
+func (s *Secrets) giveUp(k world.ObjectRef, wish uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, unread := s.unread[k]; !unread || s.want[k] != wish {
+		return false
+	}
+	delete(s.unread, k)
+	s.store.Put(world.NewAbsent(k))
+	return true
 }
 
 // tell puts what one of them holds now into the store, if the wish stands; nil: there is none.
 func (s *Secrets) tell(k world.ObjectRef, wish uint64, object client.Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.want[k] != wish:
-	case object == nil:
-		s.store.Delete(k)
+	if s.want[k] != wish {
+		return
+	}
+	delete(s.unread, k)
+	switch o := object.(type) {
+	case *corev1.Secret:
+		s.store.Put(world.ReduceSecret(k.Cluster, o))
+	case *corev1.ConfigMap:
+		s.store.Put(world.ReduceAnchors(k.Cluster, o))
 	default:
-		switch o := object.(type) {
-		case *corev1.Secret:
-			s.store.Put(world.ReduceSecret(k.Cluster, o))
-		case *corev1.ConfigMap:
-			s.store.Put(world.ReduceAnchors(k.Cluster, o))
-		}
+		s.store.Put(world.NewAbsent(k))
 	}
 }

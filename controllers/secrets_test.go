@@ -19,8 +19,8 @@ func TestSecretWantedAgain(t *testing.T) {
 	k := world.ObjectRef{Kind: world.KindSecret, Key: world.Key{Cluster: "near", Namespace: "ns", Name: "cert"}}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name}}
 	there := func() bool {
-		_, ok := store.Get(k)
-		return ok
+		o, ok := store.Get(k)
+		return ok && !o.(*world.Secret).Absent
 	}
 	s.Want(map[world.ObjectRef]bool{k: true})
 	first := s.want[k]
@@ -37,7 +37,7 @@ func TestSecretWantedAgain(t *testing.T) {
 	}
 	s.tell(k, first, secret) // lost
 	s.Want(map[world.ObjectRef]bool{k: true})
-	if s.want[k] == first || s.Settled() {
+	if _, unread := s.unread[k]; s.want[k] == first || !unread {
 		t.Error("it counts as read")
 	}
 	if s.tell(k, first, secret); there() {
@@ -45,5 +45,23 @@ func TestSecretWantedAgain(t *testing.T) {
 	}
 	if s.tell(k, s.want[k], secret); !there() {
 		t.Error("wanted again, and not taken")
+	}
+	if s.giveUp(k, s.want[k]) || !there() {
+		t.Error("what was read is given up")
+	}
+	absent := func() bool {
+		o, ok := store.Get(k)
+		return ok && o.(*world.Secret).Absent
+	}
+	if s.tell(k, s.want[k], nil); !absent() {
+		t.Error("it was deleted, and nobody says so")
+	}
+	s.Want(map[world.ObjectRef]bool{k: false})
+	s.Want(map[world.ObjectRef]bool{k: true})
+	if absent() {
+		t.Error("nobody has looked since it is wanted again, and it counts as absent")
+	}
+	if !s.giveUp(k, s.want[k]) || !absent() {
+		t.Error("it cannot be read, and does not count as absent")
 	}
 }

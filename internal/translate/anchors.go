@@ -13,11 +13,11 @@ import (
 )
 
 // anchors finds the CA certificates that an object refers to, PEM, and says which references lead to none; invalid and kind are the reasons for that.
-// What it may refer to is noted as wanted, whether it is known yet or not.
-func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretRef, wanted set[world.ObjectRef], invalid, kind string) (pem string, problems trouble) {
+// What it may refer to is noted as wanted, whether it is known yet or not; unread says that some of it is not.
+func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretRef, wanted set[world.ObjectRef], invalid, kind string) (pem string, problems trouble, unread bool) {
 	for i, ref := range refs {
 		at := fmt.Sprintf("%s[%d]", field, i)
-		if ref.Group != "" || ref.Kind != string(world.KindAnchors) && ref.Kind != string(world.KindSecret) {
+		if !readable(ref) {
 			problems.add(kind, "%s: kind %s of group %q is not supported, only ConfigMap and Secret are", at, ref.Kind, ref.Group)
 			continue
 		}
@@ -35,6 +35,9 @@ func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretR
 		wanted.add(o)
 		certificates, problem, there := x.anchorsOf(o)
 		switch {
+		case x.unread(o):
+			unread = true
+			problems.add(invalid, "%s: %s %s/%s was not read yet", at, ref.Kind, ref.Namespace, ref.Name)
 		case !there:
 			problems.add(invalid, "%s: there is no %s %s/%s", at, ref.Kind, ref.Namespace, ref.Name)
 		case problem != "":
@@ -43,16 +46,21 @@ func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretR
 			pem += certificates
 		}
 	}
-	return pem, problems
+	return pem, problems, unread
+}
+
+// readable says whether a reference is to something that may hold CA certificates.
+func readable(ref world.SecretRef) bool {
+	return ref.Group == "" && (ref.Kind == string(world.KindAnchors) || ref.Kind == string(world.KindSecret))
 }
 
 // anchorsOf are the CA certificates of a ConfigMap or Secret.
 func (x *index) anchorsOf(o world.ObjectRef) (certificates, problem string, there bool) {
 	if o.Kind == world.KindSecret {
-		if s := x.state.Secrets[o.Key]; s != nil {
+		if s := x.state.Secrets[o.Key]; s != nil && !s.Absent {
 			return s.Anchors, s.AnchorsProblem, true
 		}
-	} else if a := x.state.Anchors[o.Key]; a != nil {
+	} else if a := x.state.Anchors[o.Key]; a != nil && !a.Absent {
 		return a.Certificates, a.Problem, true
 	}
 	return "", "", false
@@ -72,21 +80,23 @@ func validation(g *world.Gateway, port uint16) *world.ClientValidation {
 	return g.Clients
 }
 
-// judgeClients settles what clients of a listener for HTTPS prove. Without any CA nobody could, so that it is not served.
+// judgeClients settles what clients of a listener for HTTPS prove. Without any CA nobody could, so that it is not served. While a CA was not read yet they prove what they did
+// before, be it nothing.
 func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[world.ObjectRef]) {
-	want := validation(g, v.listener.Port)
-	if want == nil {
-		return
+	now, unread := resolved{}, false
+	if want := validation(g, v.listener.Port); want != nil {
+		now.from, now.clients = want.CAs, &mesh.ClientValidation{Insecure: want.Insecure}
+		now.clients.CAs, now.refs, unread = x.anchors(g.Ref(), "tls.frontend: caCertificateRefs", want.CAs, wanted,
+			string(gatewayv1.ListenerReasonInvalidCACertificateRef), string(gatewayv1.ListenerReasonInvalidCACertificateKind))
 	}
-	pem, problems := x.anchors(g.Ref(), "tls.frontend: caCertificateRefs", want.CAs, wanted,
-		string(gatewayv1.ListenerReasonInvalidCACertificateRef), string(gatewayv1.ListenerReasonInvalidCACertificateKind))
-	if problems.reason != "" {
-		v.refs.add(problems.reason, "%s", problems.message)
+	found := x.settle(referrer{g.Ref(), "clients of " + v.name()}, now, unread)
+	if found.refs.reason != "" {
+		v.refs.add(found.refs.reason, "%s", found.refs.message)
 	}
-	if pem == "" && v.reason == "" {
-		v.reason, v.message = gatewayv1.ListenerReasonNoValidCACertificate, "no CA certificate to know clients by: "+problems.message
+	if found.clients != nil && found.clients.CAs == "" && v.reason == "" {
+		v.reason, v.message = gatewayv1.ListenerReasonNoValidCACertificate, "no CA certificate to know clients by: "+found.refs.message
 	}
-	v.clients = &mesh.ClientValidation{CAs: pem, Insecure: want.Insecure}
+	v.clients = found.clients
 }
 
 // shuts says whether a Gateway asks its clients to prove what nobody could judge. Its gateway is told so in any case: otherwise it would go on as before, and let everybody in.
@@ -108,10 +118,11 @@ type proof struct {
 
 // proofOf finds it.
 func (x *index) proofOf(g *world.Gateway, wanted set[world.ObjectRef]) proof {
-	if g.ClientCertificate == nil {
-		return proof{}
+	var from []world.SecretRef // without any it is remembered that there was none
+	if g.ClientCertificate != nil {
+		from = append(from, *g.ClientCertificate)
 	}
-	found, refs := x.certificates(g.Ref(), "tls.backend.clientCertificateRef", []world.SecretRef{*g.ClientCertificate}, wanted, string(gatewayv1.GatewayReasonInvalidClientCertificateRef))
+	found, refs := x.certificates(referrer{g.Ref(), "to backends"}, "tls.backend.clientCertificateRef", from, wanted, string(gatewayv1.GatewayReasonInvalidClientCertificateRef))
 	if len(found) == 0 {
 		return proof{refs: refs}
 	}

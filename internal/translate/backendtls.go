@@ -28,6 +28,7 @@ type policyVerdict struct {
 	reason   string          // of Accepted=False; empty: accepted
 	message  string
 	refs     trouble
+	unread   bool // something that it refers to was not read yet: what was in force counts
 }
 
 // judgePolicies looks at the BackendTLSPolicies of which a Service is referred to by a route: no others are in force anywhere.
@@ -51,7 +52,7 @@ func (x *index) judgePolicy(p *world.BackendTLSPolicy, wanted set[world.ObjectRe
 	for _, n := range p.SANs {
 		v.settings.SANs = append(v.settings.SANs, mesh.SubjectAltName{URI: n.URI, Value: n.Value})
 	}
-	v.settings.CAs, v.refs = x.anchors(p.Ref(), "validation.caCertificateRefs", p.CAs, wanted,
+	v.settings.CAs, v.refs, v.unread = x.anchors(p.Ref(), "validation.caCertificateRefs", p.CAs, wanted,
 		string(gatewayv1.BackendTLSPolicyReasonInvalidCACertificateRef), string(gatewayv1.BackendTLSPolicyReasonInvalidKind))
 	system := p.WellKnown == string(gatewayv1.WellKnownCACertificatesSystem)
 	invalid := string(gatewayv1.PolicyReasonInvalid)
@@ -131,6 +132,12 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 	}
 	order := slices.SortedFunc(maps.Keys(gates), world.Key.Compare)
 	for _, p := range policies {
+		if verdicts[p.Key].unread {
+			if said := x.memory.said.findings[p.Ref()]; len(said) > 0 {
+				findings[p.Ref()] = said
+			}
+			continue
+		}
 		var out []Finding
 		for _, k := range order {
 			out = append(out, x.atAncestor(p, verdicts[p.Key], gates[k], holders, reached)...)
@@ -149,9 +156,17 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 			if p == nil {
 				continue
 			}
-			settings := verdicts[p.Key].settings
+			v := verdicts[p.Key]
+			settings := v.settings
 			settings.Service, settings.Port = x.serviceKey(nameOf(service)), port.port
 			for g := range gs {
+				if v.unread {
+					waits := fmt.Sprintf("BackendTLSPolicy %s/%s: what it refers to was not read yet", p.Namespace, p.Name)
+					if was, some := x.unreadAt(g, settings.Service, settings.Port, waits); some {
+						g.backendTLS = append(g.backendTLS, was)
+					}
+					continue
+				}
 				g.backendTLS = append(g.backendTLS, settings)
 			}
 		}

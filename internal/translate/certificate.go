@@ -13,8 +13,11 @@ import (
 )
 
 // certificates finds what a Gateway, or a listener of one or of a ListenerSet, proves by; invalid is the reason if there is none. Secrets that it may refer to are noted as
-// wanted, whether they are known yet or not.
-func (x *index) certificates(owner world.ObjectRef, field string, from []world.SecretRef, wanted set[world.ObjectRef], invalid string) (out []mesh.Certificate, refs trouble) {
+// wanted, whether they are known yet or not; while one of them is not, it gives what was found last.
+func (x *index) certificates(by referrer, field string, from []world.SecretRef, wanted set[world.ObjectRef], invalid string) ([]mesh.Certificate, trouble) {
+	owner, unread := by.owner, false
+	var out []mesh.Certificate
+	var refs trouble
 	for i, ref := range from {
 		at := field
 		if strings.HasSuffix(field, "Refs") {
@@ -38,6 +41,9 @@ func (x *index) certificates(owner world.ObjectRef, field string, from []world.S
 		s := x.state.Secrets[o.Key]
 		switch {
 		case s == nil:
+			unread = true
+			refs.add(invalid, "%s: Secret %s/%s was not read yet", at, ref.Namespace, ref.Name)
+		case s.Absent:
 			refs.add(invalid, "%s: there is no Secret %s/%s", at, ref.Namespace, ref.Name)
 		case s.Problem != "":
 			refs.add(invalid, "%s: Secret %s/%s: %s", at, ref.Namespace, ref.Name, s.Problem)
@@ -45,5 +51,6 @@ func (x *index) certificates(owner world.ObjectRef, field string, from []world.S
 			out = append(out, mesh.Certificate{Chain: s.Chain, Key: s.PrivateKey})
 		}
 	}
-	return out, refs
+	found := x.settle(by, resolved{from: from, certificates: out, refs: refs}, unread)
+	return found.certificates, found.refs
 }

@@ -106,6 +106,7 @@ func (x *index) gateways() gateways {
 		x.listenerSets(gates[g.Key], out)
 	}
 	x.orphans(out.findings)
+	x.memory.keep(out)
 	return out
 }
 

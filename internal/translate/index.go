@@ -80,6 +80,7 @@ type index struct {
 	// How many Secrets Gateways refer to, as last worked out, and how many are read at most.
 	demand     *secretDemand
 	maxSecrets int
+	memory     memory
 }
 
 func newIndex(c world.Config) *index {

@@ -222,7 +222,7 @@ func (v *listenerVerdict) prove(x *index, owner world.ObjectRef, g *world.Gatewa
 	if !v.needsProof() {
 		return
 	}
-	v.certificates, v.refs = x.certificates(owner, "tls.certificateRefs", v.listener.Certificates, wanted, string(gatewayv1.ListenerReasonInvalidCertificateRef))
+	v.certificates, v.refs = x.certificates(referrer{owner, "listener " + v.name()}, "tls.certificateRefs", v.listener.Certificates, wanted, string(gatewayv1.ListenerReasonInvalidCertificateRef))
 	v.unproved = len(v.certificates) == 0
 	if v.listener.Protocol == protocolHTTPS {
 		x.judgeClients(g, v, wanted)

@@ -76,6 +76,7 @@ type judgement struct {
 func (x *index) judgeAll(ours []*world.Gateway, wanted set[world.ObjectRef]) judgement {
 	judge := func(most int) judgement {
 		clear(wanted)
+		x.memory.begin()
 		x.demand = newSecretDemand(most)
 		out := judgement{listeners: make(map[world.Key][]listenerVerdict, len(ours)), proofs: make(map[world.Key]proof, len(ours))}
 		for _, g := range ours {
@@ -88,5 +89,6 @@ func (x *index) judgeAll(ours []*world.Gateway, wanted set[world.ObjectRef]) jud
 	if share := x.demand.share(x.maxSecrets); share > 0 {
 		out = judge(share)
 	}
+	x.readAhead(out.policies, wanted)
 	return out
 }

@@ -58,6 +58,15 @@ func story(t *testing.T, file string) {
 	}
 	state.Apply(whole)
 	out := Build(state, testConfig)
+	absent := world.NewDelta() // what is referred to and not there was looked for
+	for _, o := range out.WantObjects {
+		if !slices.ContainsFunc(objects, func(there world.Object) bool { return there.Ref() == o }) {
+			absent.Put(world.NewAbsent(o))
+			objects = append(objects, world.NewAbsent(o))
+		}
+	}
+	state.Apply(absent)
+	out = Build(state, testConfig)
 
 	// The order of arrival must not matter.
 	for seed := range uint64(5) {

@@ -58,6 +58,8 @@ func (g *ReferenceGrant) Ref() ObjectRef { return ObjectRef{KindReferenceGrant, 
 type Secret struct {
 	Key
 	Chain, PrivateKey string // PEM
+	// Absent says that it was looked for, and there is none; the rest is empty then. Without an entry nobody has looked yet.
+	Absent bool
 	// Problem, if not empty, says why the Secret holds no certificate with its key; these are empty then.
 	Problem string
 	// Anchors are its CA certificates (PEM), or AnchorsProblem says why there are none.

@@ -33,6 +33,8 @@ type SubjectAltName struct {
 // Anchors are the CA certificates in a ConfigMap that is referred to, and that may be read for it.
 type Anchors struct {
 	Key
+	// Absent says that it was looked for, and there is none; the rest is empty then. Without an entry nobody has looked yet.
+	Absent       bool
 	Certificates string // PEM
 	// Problem, if not empty, says why there are none.
 	Problem string
@@ -40,6 +42,14 @@ type Anchors struct {
 
 // Ref names the ConfigMap.
 func (a *Anchors) Ref() ObjectRef { return ObjectRef{KindAnchors, a.Key} }
+
+// NewAbsent is the entry of a Secret or ConfigMap that was looked for, and is not there.
+func NewAbsent(ref ObjectRef) Object {
+	if ref.Kind == KindSecret {
+		return &Secret{Key: ref.Key, Absent: true}
+	}
+	return &Anchors{Key: ref.Key, Absent: true}
+}
 
 // ClientValidation says by which CAs the clients of listeners for HTTPS prove themselves.
 type ClientValidation struct {

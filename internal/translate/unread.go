@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// Secrets and ConfigMaps are read because the translation wants them, so it meets each of them for the first time without it: what is referred to is not there, and yet
+// nobody said that it is absent (world.Secret and world.Anchors have words for that). Until somebody does, which is soon, what refers to it keeps what was in force. Build
+// knows no before: there what was not read is as good as absent.
+
+// referrer is what refers to Secrets or ConfigMaps, and goes by all of them or by none.
+type referrer struct {
+	owner world.ObjectRef
+	place string // a listener and a field of it
+}
+
+// resolved is what the references of a referrer led to when all of them had been read.
+type resolved struct {
+	from         []world.SecretRef
+	certificates []mesh.Certificate
+	clients      *mesh.ClientValidation
+	pem          string
+	refs         trouble
+}
+
+// memory holds what was resolved, for the time in which something else is not read yet.
+type memory struct {
+	before, now map[referrer]resolved
+	// said is what the last look at all Gateways gave; zero: there was none.
+	said gateways
+}
+
+// begin starts another look at everything.
+func (m *memory) begin() { m.now = map[referrer]resolved{} }
+
+// keep has the next look fall back to what this one gives.
+func (m *memory) keep(said gateways) { m.before, m.now, m.said = m.now, nil, said }
+
+// settle remembers what a referrer's references lead to. If something was not read yet, it gives what they led to before, as far as that may be referred to still.
+func (x *index) settle(by referrer, now resolved, unread bool) resolved {
+	if unread {
+		was, known := x.memory.before[by]
+		if !known || slices.ContainsFunc(was.from, func(ref world.SecretRef) bool {
+			return !x.granted(by.owner.Key, by.owner.Kind, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace)
+		}) {
+			return now // not remembered: it is nothing to fall back to
+		}
+		now = was
+	}
+	x.memory.now[by] = now
+	return now
+}
+
+// unread says whether an object that is wanted was not read yet.
+func (x *index) unread(o world.ObjectRef) bool {
+	if o.Kind == world.KindSecret {
+		return x.state.Secrets[o.Key] == nil
+	}
+	return x.state.Anchors[o.Key] == nil
+}
+
+// Unread says whether anything that is wanted was not read yet, so that what was told is not what will be told.
+func (e *Engine) Unread() bool {
+	for o := range e.gates.wanted {
+		if e.x.unread(o) {
+			return true
+		}
+	}
+	return false
+}
+
+// readAhead wants what BackendTLSPolicies refer to that are in force nowhere, as a route may lead to their Services at any time: as far as there is room for it.
+func (x *index) readAhead(judged map[world.Key]*policyVerdict, wanted set[world.ObjectRef]) {
+	for _, k := range slices.SortedFunc(maps.Keys(x.state.BackendTLSPolicies), world.Key.Compare) {
+		p := x.state.BackendTLSPolicies[k]
+		if k.Cluster != x.config.LocalCluster || judged[k] != nil || len(p.Targets) == 0 {
+			continue
+		}
+		for _, ref := range p.CAs {
+			if readable(ref) && ref.Namespace == p.Namespace && len(wanted) < x.maxSecrets {
+				wanted.add(world.ObjectRef{Kind: world.Kind(ref.Kind), Key: k.In(ref.Namespace, ref.Name)})
+			}
+		}
+	}
+}
+
+// unreadAt is how a Gateway speaks to a port of a Service whose policy was not read yet: as it did before. One that sent nothing there before waits.
+func (x *index) unreadAt(g *gate, service mesh.ServiceKey, port uint16, waits string) (mesh.BackendTLS, bool) {
+	before := x.memory.said.configs[mesh.GatewayKey{Namespace: g.gateway.Namespace, Name: g.gateway.Name}]
+	if before != nil {
+		at := mesh.BackendTLS{Service: service, Port: port}
+		if i, ok := slices.BinarySearchFunc(before.BackendTLS, at, mesh.CompareBackendTLS); ok {
+			return before.BackendTLS[i], true
+		}
+		if reaches(before, service) {
+			return mesh.BackendTLS{}, false
+		}
+	}
+	return mesh.BackendTLS{Service: service, Port: port, Problem: waits}, true
+}
+
+// reaches says whether a Gateway as it was told sends to a service what it has looked into.
+func reaches(g *mesh.Gateway, service mesh.ServiceKey) bool {
+	for i := range g.Listeners {
+		l := &g.Listeners[i]
+		for _, r := range l.Routes {
+			for s := range r.Reached() {
+				if s == service {
+					return true
+				}
+			}
+		}
+		for _, r := range l.TLSRoutes {
+			if l.Protocol == mesh.ListenerTLSTerminate && slices.ContainsFunc(r.Backends, func(b mesh.StreamBackend) bool { return b.Service == service }) {
+				return true
+			}
+		}
+	}
+	return false
+}
