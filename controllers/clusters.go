@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -74,10 +73,12 @@ type entry struct {
 	digest  [sha256.Size]byte // of the newest kubeconfig, good or bad
 	limit   time.Duration
 	refusal *KubeconfigError // why the newest kubeconfig is not used
-	live    *connection      // feeds the store
+	live    *connection      // feeds the store; nil if nothing of the cluster is in use
 	next    *connection      // is being made and will replace live
-	stale   bool
-	wished  time.Time // when somebody first did
+	stale   bool             // what live knew was dropped because it was too old; next reads anew
+	wished  time.Time        // when somebody first did
+	read    world.Mark       // when all that live had read was in the store
+	told    bool             // all of that was translated
 }
 
 // NewRemotes makes an empty set. localUID is the UID of this cluster's kube-system namespace: kubeconfigs that lead back here are refused.
@@ -217,21 +218,26 @@ func (r *Remotes) promote(id world.Cluster, c *connection) {
 	c.feed.TakeOver(before)
 	r.end(e.live)
 	e.live, e.next, e.stale = c, nil, false
+	e.read, e.told = r.store.Mark(), false
 	r.releaseClaims(id, c) // the id may have moved to another cluster
 }
 
 // revoke takes out of use what a connection read whose address leads to another cluster by now, and begins anew: the new connection says
-// what is wrong until the address leads back.
+// what is wrong until the address leads back. One that has not read everything yet leaves alone what another one read.
 func (r *Remotes) revoke(id world.Cluster, c *connection) {
 	r.mu.Lock()
 	e := r.entries[id]
-	if e == nil || e.live != c {
+	if e == nil || e.live != c && e.next != c {
 		r.mu.Unlock()
 		return // replaced or removed meanwhile
 	}
 	r.end(c)
-	e.live, e.stale = nil, false
-	r.store.DropCluster(id)
+	if e.live == c {
+		e.live = nil
+		r.store.DropCluster(id)
+	} else {
+		e.next = nil
+	}
 	if e.next == nil {
 		e.next = r.begin(id, c.digest, c.config)
 	}
@@ -264,27 +270,26 @@ func (r *Remotes) claimCluster(id world.Cluster, uid types.UID) (reason, message
 	return "", ""
 }
 
-// checkStaleness drops what passed its limit and takes it back when the cluster answers again.
+// checkStaleness drops what passed its limit, and the connection that it came from: what that one has kept is old when the cluster answers again, and nobody knows what
+// happened meanwhile. Another one reads everything before anything of the cluster is in use again.
 func (r *Remotes) checkStaleness() {
 	var changed []world.Cluster
 	r.mu.Lock()
 	for id, e := range r.entries {
-		if e.live == nil {
+		if e.live == nil || e.limit == 0 {
 			continue
 		}
-		h := e.live.health()
-		tooOld := e.limit > 0 && !h.reachable && !h.lostAt.IsZero() && time.Since(h.lostAt) > e.limit
-		switch {
-		case tooOld && !e.stale:
-			e.live.feed.Suspend()
-			r.store.DropCluster(id)
-			e.stale = true
-			changed = append(changed, id)
-		case !tooOld && e.stale:
-			e.live.feed.TakeOver(nil)
-			e.stale = false
-			changed = append(changed, id)
+		if h := e.live.health(); h.reachable || h.lostAt.IsZero() || time.Since(h.lostAt) <= e.limit {
+			continue
 		}
+		was := e.live
+		r.end(was)
+		e.live, e.stale = nil, true
+		r.store.DropCluster(id)
+		if e.next == nil {
+			e.next = r.begin(id, was.digest, was.config)
+		}
+		changed = append(changed, id)
 	}
 	r.mu.Unlock()
 	for _, id := range changed {
@@ -300,7 +305,7 @@ func (r *Remotes) State(id world.Cluster) (ConnectionState, bool) {
 	if e == nil {
 		return ConnectionState{}, false
 	}
-	s := ConnectionState{InUse: e.live != nil && !e.stale, Stale: e.stale}
+	s := ConnectionState{InUse: e.live != nil, Stale: e.stale}
 	shown := e.live
 	if e.next != nil {
 		s.Expiry = e.next.config.Expiry
@@ -321,32 +326,4 @@ func (r *Remotes) State(id world.Cluster) (ConnectionState, bool) {
 		s.Reason, s.Message = e.refusal.Reason, e.refusal.Error()
 	}
 	return s, true
-}
-
-// Unheard are the clusters wished for that have not been read yet and may still be, in order: the boot rule waits for them. One whose state would not be in
-// use any more, had it been read before and been unreachable since, is not waited for.
-func (r *Remotes) Unheard() []world.Cluster {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var unheard []world.Cluster
-	for id, e := range r.entries {
-		over := e.limit > 0 && time.Since(e.wished) > e.limit
-		if e.live == nil && e.next != nil && e.next.health().phase != phaseRefused && !over {
-			unheard = append(unheard, id)
-		}
-	}
-	slices.Sort(unheard)
-	return unheard
-}
-
-// AllRead says whether every cluster wished for has been read once.
-func (r *Remotes) AllRead() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range r.entries {
-		if e.live == nil {
-			return false
-		}
-	}
-	return true
 }

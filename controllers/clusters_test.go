@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -23,31 +25,150 @@ func testRemotes(told *int) *Remotes {
 	return r
 }
 
-func TestStaleStateIsDroppedAndTakenBack(t *testing.T) {
+// lostRemotes are Remotes whose connections lead nowhere, and end with the test.
+func lostRemotes(t *testing.T) *Remotes {
 	var told int
 	r := testRemotes(&told)
-	feed := NewFeed(r.store, "west", remoteKinds(), "isthmus-system")
-	feed.TakeOver(nil)
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
-	feed.put(pod)
-	live := &connection{id: "west", feed: feed, config: &Kubeconfig{}, state: health{phase: phaseSynced, lostAt: time.Now().Add(-time.Minute), reason: v1alpha1.ReasonUnreachable}}
-	r.entries["west"] = &entry{live: live, limit: time.Hour}
+	ctx, cancel := context.WithCancel(t.Context())
+	r.ctx, r.notify = ctx, func(world.Cluster) {}
+	t.Cleanup(func() {
+		cancel()
+		r.running.Wait()
+	})
+	return r
+}
 
-	r.checkStaleness()
-	if s, _ := r.State("west"); s.Stale || len(r.store.Refs("west")) != 1 || told != 0 {
-		t.Fatalf("within the limit: %+v, told %d times", s, told)
+// reads gives a connection that has read one pod, and leads nowhere.
+func reads(r *Remotes, pod string) *connection {
+	feed := NewFeed(r.store, "west", remoteKinds(), "isthmus-system")
+	feed.attached = []following{func() []any { return []any{&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: pod}}} }}
+	return &connection{
+		id: "west", feed: feed, config: &Kubeconfig{Config: &rest.Config{Host: "https://127.0.0.1:1"}}, cancel: func() {}, onChanged: func() {},
+		state: health{phase: phaseSynced, reachable: true},
 	}
+}
+
+// podsOf are those in use.
+func podsOf(r *Remotes) (names []string) {
+	for _, ref := range r.store.Refs("west") {
+		names = append(names, ref.Name)
+	}
+	return names
+}
+
+// TestStaleStateIsReadAnew: what passed its limit comes back when it was read anew, and not when the cluster answers again.
+func TestStaleStateIsReadAnew(t *testing.T) {
+	r := lostRemotes(t)
+	live := reads(r, "old")
+	r.entries["west"] = &entry{next: live, limit: time.Hour}
+	r.promote("west", live)
+	live.update(func(h *health) { h.reachable, h.lostAt = false, time.Now().Add(-time.Minute) })
+	check := func(when string, stale bool, want ...string) {
+		t.Helper()
+		if s, _ := r.State("west"); s.Stale != stale || s.InUse != (len(want) > 0) || !slices.Equal(podsOf(r), want) {
+			t.Fatalf("%s: stale is %v, want %v; in use are %v, want %v", when, s.Stale, stale, podsOf(r), want)
+		}
+	}
+	r.checkStaleness()
+	check("within the limit", false, "old")
+	r.mu.Lock()
 	r.entries["west"].limit = 10 * time.Second
+	r.mu.Unlock()
 	r.checkStaleness()
-	feed.put(pod)
-	if s, _ := r.State("west"); !s.Stale || s.InUse || len(r.store.Refs("west")) != 0 || told != 1 {
-		t.Fatalf("past the limit: %+v, %v, told %d times", s, r.store.Refs("west"), told)
+	check("past the limit", true)
+	live.update(func(h *health) { h.reachable, h.lostAt = true, time.Time{} })
+	live.feed.put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "old"}})
+	r.checkStaleness()
+	check("the cluster answers again", true)
+	r.mu.Lock()
+	next := r.entries["west"].next
+	r.mu.Unlock()
+	if next == nil || next == live {
+		t.Fatal("nobody reads it anew")
 	}
-	live.state = health{phase: phaseSynced, reachable: true}
+	next.feed.attached = reads(r, "new").feed.attached
+	r.promote("west", next)
+	check("all was read", false, "new")
+}
+
+// TestAConnectionThatTurnsForeignBeginsAnew: whether it was in use or read for the first time, and what another one read stays.
+func TestAConnectionThatTurnsForeignBeginsAnew(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		before, first bool // another one is in use; it reads for the first time
+		want          []string
+	}{
+		{"in use", false, false, nil},
+		{"in its first read", false, true, nil},
+		{"in its first read, to take over from another", true, true, []string{"old"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := lostRemotes(t)
+			e := &entry{}
+			r.entries["west"] = e
+			if tc.before {
+				e.next = reads(r, "old")
+				r.promote("west", e.next)
+			}
+			foreign := reads(r, "foreign")
+			e.next = foreign
+			if !tc.first {
+				r.promote("west", foreign)
+			}
+			r.revoke("west", foreign)
+			r.promote("west", foreign) // it had read everything just now
+			r.mu.Lock()
+			next := e.next
+			r.mu.Unlock()
+			if next == nil || next == foreign {
+				t.Error("nobody asks whether the address leads back")
+			}
+			if !slices.Equal(podsOf(r), tc.want) {
+				t.Errorf("in use are %v, want %v", podsOf(r), tc.want)
+			}
+		})
+	}
+}
+
+// TestHeard: a cluster was heard of when all of it was translated, and not while nothing of it is in use.
+func TestHeard(t *testing.T) {
+	r := lostRemotes(t)
+	check := func(when string, want bool, unheard ...world.Cluster) {
+		t.Helper()
+		if got := r.Heard()["west"].all; got != want || !slices.Equal(r.Unheard(), unheard) {
+			t.Errorf("%s: heard of is %v, want %v; %v are waited for, want %v", when, got, want, r.Unheard(), unheard)
+		}
+	}
+	take := func(within time.Duration) {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		_, _ = r.store.Take(ctx) // nothing may be there to take
+	}
+	live := reads(r, "p")
+	r.entries["west"] = &entry{next: live, wished: time.Now(), limit: time.Minute}
+	check("not read", false, "west")
+	r.promote("west", live)
+	check("read", false, "west")
+	take(time.Minute)
+	check("being translated", false, "west")
+	take(time.Millisecond)
+	check("translated", true)
+	first := r.Heard()["west"]
+	live.feed.put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "later"}})
+	if check("later news", true); r.Heard()["west"] != first {
+		t.Error("later news make it another cluster")
+	}
+	live.update(func(h *health) { h.reachable, h.lostAt = false, time.Now().Add(-time.Hour) })
 	r.checkStaleness()
-	feed.put(pod)
-	if s, _ := r.State("west"); s.Stale || !s.InUse || len(r.store.Refs("west")) != 1 || told != 2 {
-		t.Fatalf("back again: %+v, told %d times", s, told)
+	check("stale", false)
+	r.mu.Lock()
+	next := r.entries["west"].next
+	r.mu.Unlock()
+	r.promote("west", next)
+	take(time.Minute)
+	take(time.Millisecond)
+	if check("read anew", true); r.Heard()["west"] == first {
+		t.Error("nobody can tell that it was not heard of meanwhile")
 	}
 }
 

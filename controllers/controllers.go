@@ -192,6 +192,7 @@ type plane struct {
 	remotes   *Remotes
 	wishes    *RemoteReconciler
 	vips      *VIPReconciler
+	shortage  *vipShortage
 	overlays  *Overlays
 	events    events.EventRecorder
 	secrets   *Secrets
@@ -236,9 +237,10 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
 		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),
 	}
+	p.shortage = &vipShortage{metrics: p.remotes.metrics, notify: p.remoteChanged}
 	p.vips = &VIPReconciler{
 		client: c, reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, store: p.store, want: p.pipeline.WantVIPs,
-		leading: mgr.Elected(), complete: p.pipeline.Ready(), settled: p.remotes.AllRead, identity: office.identity, leads: office.leads(mgr.GetAPIReader()),
+		leading: mgr.Elected(), complete: p.pipeline.Ready(), heard: p.remotes.Heard, pace: vipPace, short: p.shortage.set, identity: office.identity, leads: office.leads(mgr.GetAPIReader()),
 		events: events, log: o.Log.WithName("vips"), loaded: make(chan struct{}),
 	}
 	return p, errors.Join(p.addRunnables(mgr, discovery, certificates), p.addControllers(mgr))
@@ -293,7 +295,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),
 		(&policyStatusWriter{world.KindAuthorizationPolicy, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.policies),
 		(&policyStatusWriter{world.KindPeerAuthentication, c, p.pipeline}).SetupWithManager(mgr, p.inboxes.peers),
-		newRemoteClusterStatus(c, p.pipeline, p.remotes, p.wishes, p.trust.Knows).SetupWithManager(mgr, p.inboxes.remotes),
+		newRemoteClusterStatus(c, p.pipeline, p.remotes, p.wishes, p.trust.Knows, p.shortage.of).SetupWithManager(mgr, p.inboxes.remotes),
 	)
 }
 

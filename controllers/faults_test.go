@@ -13,10 +13,12 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -211,5 +213,55 @@ var _ = Describe("A remote cluster in trouble", Ordered, func() {
 		far.lead(nil)
 		Eventually(remoteVerdict("troubled", "Ready"), 2*soon).Should(HavePrefix("True/Ready"))
 		Eventually(func() int { return proxy.endpoints(host) }).Should(Equal(1))
+	})
+
+	It("whose address leads elsewhere while it is read for the first time: is read when it leads back", func(ctx SpecContext) {
+		var asked atomic.Int64
+		far.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+			first := !isWatch(r) || r.URL.Query().Get("sendInitialEvents") == "true"
+			if !first || !strings.HasSuffix(r.URL.Path, "/pods") {
+				return false
+			}
+			asked.Add(1)
+			return answer(w, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable)
+		})
+		secret := remoteSecret("troubled", nil)
+		edit(east, secret, func(s *corev1.Secret) { s.Data = map[string][]byte{"troubled": far.kubeconfig()} })
+		Eventually(asked.Load).Should(BeNumerically(">", 0), "with the new kubeconfig everything is read")
+		far.lead(east)
+		Eventually(remoteVerdict("troubled", "Ready")).Should(HavePrefix("False/Self"))
+		Eventually(func() int { return proxy.endpoints(host) }).Should(Equal(0))
+		far.lead(nil)
+		well()
+		Eventually(func() int { return proxy.endpoints(host) }).Should(Equal(1))
+	})
+
+	It("gone for longer than its limit: comes back when it was read anew, and not when it answers", func(ctx SpecContext) {
+		service, pod := west.runApp("default", "extra", "10.244.1.9", global)
+		Eventually(func() int { return proxy.endpoints(extra) }).Should(Equal(1))
+		address := proxy.service(host).Addresses
+		remote := &v1alpha1.RemoteCluster{ObjectMeta: metav1.ObjectMeta{Name: "troubled"}}
+		edit(east, remote, func(r *v1alpha1.RemoteCluster) { r.Spec.StalenessLimit = &metav1.Duration{Duration: 10 * time.Second} })
+		far.misbehave(abort)
+		Eventually(remoteVerdict("troubled", "Ready"), 3*soon).Should(HavePrefix("False/Stale"))
+		Eventually(func() int { return proxy.endpoints(host) }).Should(Equal(0))
+		Expect(west.Delete(ctx, service)).To(Succeed())
+		Expect(west.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+
+		By("answering questions, and nothing else")
+		far.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+			question := r.URL.Path == "/version" || strings.HasSuffix(r.URL.Path, "/namespaces/kube-system")
+			return !question && answer(w, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable)
+		})
+		Eventually(remoteVerdict("troubled", "Connected"), 3*soon).Should(HavePrefix("True/"))
+		Consistently(func() int { return proxy.endpoints(host) + proxy.endpoints(extra) }, "4s").Should(Equal(0))
+		Expect(remoteVerdict("troubled", "Ready")()).To(HavePrefix("False/Stale"))
+
+		By("telling everything")
+		well()
+		Eventually(func() int { return proxy.endpoints(host) }).Should(Equal(1))
+		Expect(proxy.endpoints(extra)).To(Equal(0))
+		Expect(proxy.service(host).Addresses).To(Equal(address))
+		edit(east, remote, func(r *v1alpha1.RemoteCluster) { r.Spec.StalenessLimit = nil })
 	})
 })

@@ -286,13 +286,6 @@ func (f *Feed) read(all following, found map[world.ObjectRef]bool) {
 	}
 }
 
-// Suspend lets nothing through until the next TakeOver.
-func (f *Feed) Suspend() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.open = false
-}
-
 // Close lets nothing through for ever. After it has returned no event of this feed reaches the store.
 func (f *Feed) Close() {
 	f.mu.Lock()

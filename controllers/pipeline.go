@@ -65,7 +65,7 @@ type results struct {
 	addresses map[world.Key][]world.GatewayAddress
 	scopes    map[world.Key]translate.ScopeStatus
 	remotes   map[world.Cluster]translate.RemoteCount
-	vips      map[mesh.ServiceKey]world.Cluster
+	vips      map[mesh.ServiceKey][]world.Cluster
 	serving   map[mesh.GatewayKey]struct{}
 	listeners map[world.ObjectRef][]translate.ListenerState
 	sets      map[world.Key]int
@@ -83,7 +83,7 @@ func NewPipeline(store *world.Store, config world.Config, publish publisher, kno
 			addresses: map[world.Key][]world.GatewayAddress{},
 			scopes:    map[world.Key]translate.ScopeStatus{},
 			remotes:   map[world.Cluster]translate.RemoteCount{},
-			vips:      map[mesh.ServiceKey]world.Cluster{},
+			vips:      map[mesh.ServiceKey][]world.Cluster{},
 			serving:   map[mesh.GatewayKey]struct{}{},
 			listeners: map[world.ObjectRef][]translate.ListenerState{},
 			sets:      map[world.Key]int{},
@@ -104,7 +104,7 @@ func (p *Pipeline) Start(ctx context.Context) error {
 		p.complete(ctx, unheard)
 	}
 	for {
-		delta, err := p.store.TakeGathered(ctx, p.local, gather)
+		delta, err := p.take(ctx)
 		if errors.Is(err, context.Canceled) {
 			return nil
 		}
@@ -121,7 +121,7 @@ func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 	began := time.Now()
 	for {
 		own, unheard := p.known() // asked first: what was known then is in what is taken now
-		if !p.step(ctx, bootTick) {
+		if !p.step(ctx, bootTick, p.store.Take) {
 			return nil, false
 		}
 		if own && !(p.reads && p.engine.Unread()) && (len(unheard) == 0 || time.Since(began) > p.deadline) {
@@ -140,7 +140,7 @@ func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 func (p *Pipeline) complete(ctx context.Context, unheard []world.Cluster) {
 	for len(unheard) > 0 {
 		_, now := p.known()
-		if !p.step(ctx, doubtTick) {
+		if !p.step(ctx, doubtTick, p.take) {
 			return
 		}
 		if slices.Equal(now, unheard) {
@@ -152,10 +152,15 @@ func (p *Pipeline) complete(ctx context.Context, unheard []world.Cluster) {
 	}
 }
 
+// take gathers what proxies are to be told of.
+func (p *Pipeline) take(ctx context.Context) (world.Delta, error) {
+	return p.store.TakeGathered(ctx, p.local, gather)
+}
+
 // step takes and applies what changes within a time; false if ctx ended.
-func (p *Pipeline) step(ctx context.Context, within time.Duration) bool {
+func (p *Pipeline) step(ctx context.Context, within time.Duration, take func(context.Context) (world.Delta, error)) bool {
 	tick, cancel := context.WithTimeout(ctx, within)
-	delta, err := p.store.Take(tick)
+	delta, err := take(tick)
 	cancel()
 	if err == nil {
 		p.apply(delta)
@@ -213,7 +218,7 @@ func (p *Pipeline) apply(delta world.Delta) {
 		set(r.waypoints, namespace, struct{}{}, wanted)
 	}
 	for key, of := range change.VIPs {
-		set(r.vips, key, of, of != "")
+		set(r.vips, key, of, len(of) > 0)
 	}
 	p.mu.Unlock()
 	p.changed(change)
@@ -311,8 +316,8 @@ func (p *Pipeline) WantsWaypoint(namespace string) bool {
 	return wanted
 }
 
-// WantVIPs are the services that need an address of ours, and the clusters that they are for.
-func (p *Pipeline) WantVIPs() map[mesh.ServiceKey]world.Cluster {
+// WantVIPs are the services that need an address of ours, and the clusters that have them, in order. The map is the caller's, what is in it is not.
+func (p *Pipeline) WantVIPs() map[mesh.ServiceKey][]world.Cluster {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return maps.Clone(p.results.vips)

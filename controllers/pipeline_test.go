@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/translate"
@@ -23,17 +25,35 @@ type published struct {
 	view  mesh.Snapshot
 	ready bool
 
-	mu    sync.Mutex
-	doubt func(string) bool
+	mu      sync.Mutex
+	updates int
+	doubt   func(string) bool
+	settled func() // called when there is no doubt any more
 }
 
-func (p *published) Update(d mesh.Delta) { p.view.Apply(d) }
-func (p *published) SetReady()           { p.ready = true }
+func (p *published) SetReady() { p.ready = true }
+
+func (p *published) Update(d mesh.Delta) {
+	p.view.Apply(d)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.updates++
+}
+
+// told is how often it was told of something.
+func (p *published) told() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.updates
+}
 
 func (p *published) SetDoubt(doubt func(string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.doubt = doubt
+	if doubt == nil && p.settled != nil {
+		p.settled()
+	}
 }
 
 func (p *published) doubts() func(string) bool {
@@ -102,6 +122,73 @@ func TestBoot(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAnUnheardClusterCostsOthersNothing: what others say is gathered, and what our own cluster says is told at once, also while answers lack a cluster.
+func TestAnUnheardClusterCostsOthersNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, out := world.NewStore(), &published{view: mesh.NewSnapshot()}
+		p := NewPipeline(store, testWorld, out, func() (bool, []world.Cluster) { return true, []world.Cluster{"west"} }, func(translate.Change) {}, logr.Discard())
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = p.Start(ctx) })
+		defer running.Wait()
+		defer cancel()
+		<-p.Ready()
+		synctest.Wait()
+		before, near := out.told(), 0
+		for i := range 200 { // 2 s
+			store.Put(&world.Namespace{Key: world.Key{Cluster: "south", Name: "n"}, Labels: map[string]string{"i": fmt.Sprint(i)}})
+			synctest.Wait()
+			if i%50 == 25 {
+				at := out.told()
+				store.Put(&world.Namespace{Key: world.Key{Cluster: "east", Name: "n"}, Labels: map[string]string{"i": fmt.Sprint(i)}})
+				synctest.Wait()
+				near += out.told() - at
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if near != 4 {
+			t.Errorf("%d changes of our own cluster were told at once, want 4", near)
+		}
+		if told := out.told() - before - near; told > 2*int(time.Second/gather)+1 {
+			t.Errorf("200 changes of another cluster in 2 s were told in %d parts, want at most one in %v", told, gather)
+		}
+	})
+}
+
+// TestNoDoubtAfterTranslation: a cluster that was read is in doubt until all that was read is translated, however much that is.
+func TestNoDoubtAfterTranslation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var news int
+		r := testRemotes(&news)
+		feed := NewFeed(r.store, "west", remoteKinds(), system)
+		feed.attached = []following{func() (all []any) {
+			for i := range 5000 {
+				all = append(all, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("n", i)}})
+			}
+			return all
+		}}
+		next := &connection{id: "west", feed: feed, config: &Kubeconfig{}, cancel: func() {}}
+		r.entries["west"] = &entry{next: next, wished: time.Now()}
+		out := &published{view: mesh.NewSnapshot()}
+		p := NewPipeline(r.store, testWorld, out, func() (bool, []world.Cluster) { return true, r.Unheard() }, func(translate.Change) {}, logr.Discard())
+		var read world.Mark
+		var early bool
+		out.settled = func() { early = !r.store.Done("west", read) }
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = p.Start(ctx) })
+		<-p.Ready()
+		r.promote("west", next)
+		read = r.store.Mark()
+		time.Sleep(time.Minute)
+		cancel()
+		running.Wait()
+		if out.doubts() != nil || early || len(r.store.Refs("west")) != 5000 {
+			t.Errorf("in doubt: %v; no doubt any more before all was translated: %v; %d objects", out.doubts() != nil, early, len(r.store.Refs("west")))
+		}
+	})
 }
 
 // TestServingNamespaces: the root stays where a gateway runs on that was accepted once.

@@ -32,6 +32,7 @@ type remoteFacts struct {
 	count    translate.RemoteCount
 	findings []translate.Finding
 	rootless string // the cluster's trust domain, if no roots are known for it
+	short    vipShort
 }
 
 // remoteStatus is pure: what an object's status shall be, given the one before.
@@ -97,7 +98,7 @@ func remoteConditions(f remoteFacts) (connected, synced, ready metav1.Condition)
 		return all(v1alpha1.ReasonSyncing, "not tried yet")
 	}
 	s, h := f.state, f.state.Health
-	if !s.InUse && !s.Stale && s.Reason != "" { // nothing but a kubeconfig that cannot be used
+	if !s.InUse && s.Reason != "" { // nothing but a kubeconfig that cannot be used
 		return all(s.Reason, s.Message)
 	}
 	if h.phase == phaseRefused {
@@ -160,6 +161,12 @@ func claimsCondition(f remoteFacts) metav1.Condition {
 	}
 	if claims := f.count.Refused(); claims != "" {
 		parts = append(parts, claims)
+	}
+	if n := f.short.unserved; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d services that exist in other clusters only have no address here: a cluster has at most %d, with those of services that went away within %s, and half of what the others left", n, vipMost, vipRest))
+	}
+	if n := f.short.waiting; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d services that exist in other clusters only wait for an address here: the cluster's services come and go so fast that more than %d ConfigMaps a second would be written", n, vipWrites))
 	}
 	if len(parts) == 0 {
 		return condition(v1alpha1.RemoteClusterClaimsAccepted, true, v1alpha1.ReasonClaimsAccepted, "nothing that the cluster claims is refused")

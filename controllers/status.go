@@ -203,7 +203,7 @@ func newServiceStatus(c client.Client, p findings) *statusWriter {
 	}
 }
 
-func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan *RemoteReconciler, trusts func(domain string) bool) *statusWriter {
+func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan *RemoteReconciler, trusts func(domain string) bool, short func(world.Cluster) vipShort) *statusWriter {
 	return &statusWriter{
 		name: "remotecluster-status", client: c, empty: func() client.Object { return &v1alpha1.RemoteCluster{} },
 		fill: func(o client.Object) time.Duration {
@@ -214,7 +214,7 @@ func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan 
 				facts.refused = &f
 			} else if s, ok := remotes.State(id); ok {
 				facts.state = &s
-				facts.count = p.Remote(id)
+				facts.count, facts.short = p.Remote(id), short(id)
 				if domain := r.Spec.TrustDomain; domain != "" && !trusts(domain) {
 					facts.rootless = domain
 				}

@@ -34,6 +34,7 @@ func (e *toldEvents) Eventf(_, _ runtime.Object, _, reason, _, note string, args
 type giver struct {
 	*VIPReconciler
 	wants  map[string]bool
+	deaf   bool // it has not heard of the other cluster
 	events toldEvents
 	before func() // called before each write
 }
@@ -84,16 +85,16 @@ func (g *givers) join(name string) *giver {
 	close(closed)
 	v.VIPReconciler = &VIPReconciler{
 		client: writes, reader: direct, namespace: g.namespace, store: world.NewStore(), leading: closed, complete: closed,
-		want: func() map[mesh.ServiceKey]world.Cluster {
-			out := map[mesh.ServiceKey]world.Cluster{}
+		want: func() map[mesh.ServiceKey][]world.Cluster {
+			out := map[mesh.ServiceKey][]world.Cluster{}
 			for name, wanted := range v.wants {
 				if wanted {
-					out[serviceKey(name)] = "far"
+					out[serviceKey(name)] = []world.Cluster{"far"}
 				}
 			}
 			return out
 		},
-		settled: func() bool { return true }, identity: name, leads: func(context.Context) (bool, error) { return g.leader == v, nil },
+		heard: func() map[world.Cluster]heard { return map[world.Cluster]heard{"far": {all: !v.deaf}} }, identity: name, leads: func(context.Context) (bool, error) { return g.leader == v, nil },
 		events: &v.events, log: logr.Discard(), loaded: make(chan struct{}),
 	}
 	return v
@@ -225,11 +226,11 @@ var _ = Describe("Addresses of services that exist elsewhere only", func() {
 		Expect(a.store.Refs("")).To(HaveLen(1))
 		By("a new process, which has not read the other cluster yet")
 		c := g.join("restarted")
-		c.settled = func() bool { return false }
+		c.deaf = true
 		g.leader = c
 		Expect(g.reconcile(c)).To(Succeed())
 		Expect(c.store.Refs("")).To(HaveLen(1))
-		c.settled = func() bool { return true }
+		c.deaf = false
 		Expect(g.reconcile(c)).To(Succeed())
 		Expect(c.store.Refs("")).To(BeEmpty(), "the service is gone")
 	})

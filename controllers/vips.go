@@ -3,14 +3,12 @@
 package controllers
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"hash/fnv"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -22,8 +20,8 @@ const (
 	// vipsName is the first of the ConfigMaps that hold the addresses of services that exist in other clusters only; shardName names
 	// the others.
 	vipsName = "isthmus-vips"
-	// vipShards is how many there are. A ConfigMap holds at most 1 MiB, and all 65534 addresses take up to 22 MB: 332 bytes each, with the
-	// longest names (63 for the name, and twice for the namespace), the cluster and the time of release. In 32 of them it is 0.7 MB each.
+	// vipShards is how many there are. A ConfigMap holds at most 1 MiB, and all 65534 addresses take up to 25 MB: 372 bytes each, with the
+	// longest names (63 for the name, and twice for the namespace), the clusters and the time of release. In 32 of them it is 0.8 MB each.
 	vipShards = 32
 	// vipRest is how long an address rests after its service is gone: no client's DNS answer or connection is that old.
 	vipRest = time.Hour
@@ -31,6 +29,10 @@ const (
 
 // vipRange and vipRange6 are where the addresses come from.
 var vipRange, vipRange6 = world.ReservedV4, world.ReservedV6
+
+// vipMost is how many addresses one cluster's services have at most, with those that rest: a quarter of all, and three times as many services as are taken from a
+// cluster whose limits are not raised.
+const vipMost = 1 << 14
 
 // vipCount is how many addresses there are: those of a /16 but for its first and last.
 const vipCount = 1<<16 - 2
@@ -42,81 +44,14 @@ type lease struct {
 	V6        netip.Addr `json:"v6"`
 	// Of says which cluster has it, see clusterMark; empty in what versions wrote that did not say.
 	Of string `json:"of,omitempty"`
+	// By says which clusters have, or may still have, the service, see exporters; empty in what versions wrote that did not say.
+	By string `json:"by,omitempty"`
 	// Released is when the service went away; nil while it is there.
 	Released *time.Time `json:"released,omitempty"`
 }
 
-// leases are all addresses given out. It is a value: allocate makes a new one.
+// leases are all addresses given out. It is a value: giving makes a new one.
 type leases map[mesh.ServiceKey]lease
-
-// allocate gives every wanted service an address, keeps those that have one, marks those no longer wanted as released, and forgets
-// what rested long enough. It starts where a service's name hashes to, so that addresses seldom differ after a ConfigMap was lost.
-// Changed says whether the result differs; next is when something released may be forgotten, zero if nothing is; unserved says for how many services of each
-// cluster no address is left.
-//
-// No cluster is given more than are left for the others, those that rest included: one that has ever new services uses up its own share, and half of what is
-// left is always there for the next.
-func (l leases) allocate(want map[mesh.ServiceKey]world.Cluster, now time.Time) (result leases, changed bool, next time.Time, unserved map[world.Cluster]int) {
-	result = leases{}
-	held := map[string]int{}
-	var used [1 << 16]bool
-	for k, v := range l {
-		switch {
-		case isWanted(want, k) && (v.Released != nil || v.Of == "" && want[k] != ""):
-			v.Released, changed = nil, true
-			if v.Of == "" && want[k] != "" {
-				v.Of = clusterMark(want[k])
-			}
-		case isWanted(want, k):
-		case v.Released == nil:
-			at := now.UTC().Truncate(time.Second)
-			v.Released, changed = &at, true
-		case now.Sub(*v.Released) >= vipRest:
-			changed = true
-			continue
-		}
-		if v.Released != nil {
-			if end := v.Released.Add(vipRest); next.IsZero() || end.Before(next) {
-				next = end
-			}
-		}
-		result[k] = v
-		held[v.Of]++
-		used[vipIndex(v.V4)] = true
-	}
-	var missing []mesh.ServiceKey
-	for k := range want {
-		if _, ok := result[k]; !ok {
-			missing = append(missing, k)
-		}
-	}
-	slices.SortFunc(missing, func(a, b mesh.ServiceKey) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Hostname, b.Hostname))
-	})
-	for _, k := range missing {
-		mark := clusterMark(want[k])
-		index, ok := uint16(0), held[mark] < vipCount-len(result)
-		if ok {
-			index, ok = freeVIP(k, &used)
-		}
-		if !ok {
-			if unserved == nil {
-				unserved = map[world.Cluster]int{}
-			}
-			unserved[want[k]]++
-			continue
-		}
-		held[mark]++
-		used[index], changed = true, true
-		result[k] = lease{Namespace: k.Namespace, V4: vipAt(vipRange, index), V6: vipAt(vipRange6, index), Of: mark}
-	}
-	return result, changed, next, unserved
-}
-
-func isWanted(want map[mesh.ServiceKey]world.Cluster, k mesh.ServiceKey) bool {
-	_, ok := want[k]
-	return ok
-}
 
 // clusterMark stands for a cluster in leases, where its name may be too long: 96 bits of a SHA-256, so short that a lease stays small, and so long that no two clusters share one.
 func clusterMark(c world.Cluster) string {

@@ -35,12 +35,16 @@ type VIPReconciler struct {
 	reader    client.Reader // sees what the API server has: an address must not be given out twice
 	namespace string
 	store     *world.Store
-	want      func() map[mesh.ServiceKey]world.Cluster
+	want      func() map[mesh.ServiceKey][]world.Cluster
 	leading   <-chan struct{}
 	// complete is closed once want is about the whole world: before, an address might seem to be wanted no longer.
 	complete <-chan struct{}
-	// settled says whether every other cluster was read once, or cannot be. Before, nothing is taken back.
-	settled func() bool
+	// heard says how much is known of each linked cluster. What one has that is not heard of is not taken back.
+	heard func() map[world.Cluster]heard
+	// pace is how far apart passes are at least; 0: nothing bounds them.
+	pace time.Duration
+	// short is told how many services of which clusters are without an address, when that changes; or nil.
+	short func(map[world.Cluster]vipShort)
 	// identity is this process' name as a leader, and leads asks the API server whether it is the leader's now.
 	identity string
 	leads    func(context.Context) (bool, error)
@@ -51,7 +55,10 @@ type VIPReconciler struct {
 	loaded chan struct{}
 	last   leases // what was last read or written; owned by Reconcile
 	// refused are how many services of each cluster had no address last time; owned by Reconcile.
-	refused map[world.Cluster]int
+	refused map[world.Cluster]vipShort
+	budget  *vipBudget    // owned by Reconcile
+	ended   time.Time     // of the last pass; owned by Reconcile
+	took    time.Duration // the last pass; owned by Reconcile
 }
 
 // Loaded is closed after the ConfigMaps were read once.
@@ -79,6 +86,11 @@ func (r *VIPReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
 
 // Reconcile reads, and if this replica leads, allocates and writes.
 func (r *VIPReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	began := time.Now()
+	if rest := min(max(r.pace, vipShare*r.took), vipPaceMost); r.pace > 0 && began.Sub(r.ended) < rest {
+		return ctrl.Result{RequeueAfter: rest - began.Sub(r.ended)}, nil
+	}
+	defer func() { r.ended, r.took = time.Now(), time.Since(began) }()
 	shards, err := readVIPMaps(ctx, r.reader, r.namespace)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -103,18 +115,20 @@ func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leas
 			return 0, nil // both wake this reconciler when they come true
 		}
 	}
-	want, wait := r.want(), time.Duration(0)
-	if !r.settled() {
-		// A cluster was not read yet since this process began. What only it has may be there still.
-		for k, v := range *current {
-			if v.Released == nil && !isWanted(want, k) {
-				want[k] = ""
-			}
-		}
+	if r.budget == nil {
+		r.budget = newVIPBudget()
+	}
+	before := r.heard()
+	want := r.want()
+	unheard := unheardNow(before, r.heard()) // whoever was heard of before and after it was when we were told what it has
+	now := time.Now()
+	r.budget.pass(now)
+	out := giving{want: want, unheard: unheard, budget: r.budget, now: now}.to(*current)
+	r.refuse(out)
+	after, wait := out.leases, time.Duration(0)
+	if out.kept {
 		wait = vipLookAgain
 	}
-	after, _, next, unserved := current.allocate(want, time.Now())
-	r.refuse(unserved)
 	if len(after) == 0 && !shards.exist() {
 		return wait, nil
 	}
@@ -133,25 +147,35 @@ func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leas
 	}
 	r.tell(found)
 	*current = after
-	if !next.IsZero() {
-		if rest := max(time.Until(next), time.Second); wait == 0 || rest < wait {
+	if !out.next.IsZero() {
+		if rest := max(time.Until(out.next), time.Second); wait == 0 || rest < wait {
 			wait = rest
 		}
 	}
 	return wait, nil
 }
 
-// refuse says which clusters have more services than there are addresses for them, when that changes.
-func (r *VIPReconciler) refuse(unserved map[world.Cluster]int) {
-	for _, c := range slices.Sorted(maps.Keys(unserved)) {
-		if _, said := r.refused[c]; said {
+// refuse says which clusters have services without an address here, when that changes.
+func (r *VIPReconciler) refuse(out given) {
+	refused := map[world.Cluster]vipShort{}
+	for c, n := range out.unserved {
+		refused[c] = vipShort{unserved: n, waiting: out.waiting[c]}
+	}
+	for c, n := range out.waiting {
+		refused[c] = vipShort{unserved: out.unserved[c], waiting: n}
+	}
+	for _, c := range slices.Sorted(maps.Keys(out.unserved)) {
+		if r.refused[c].unserved > 0 {
 			continue
 		}
-		r.log.Error(fmt.Errorf("no cluster has more addresses of %s than are left for others", vipRange), "services have no address here", "cluster", c, "services", unserved[c])
+		r.log.Error(fmt.Errorf("no cluster has more than %d addresses of %s, or more than are left for others", vipMost, vipRange), "services have no address here", "cluster", c, "services", out.unserved[c])
 		r.events.Eventf(referenceTo(v1alpha1.GroupVersion.String(), "RemoteCluster", "", string(c)), nil, corev1.EventTypeWarning, "AddressesUsedUp", "KeepAddresses", "%s",
-			note("%d of its services have no address here: no cluster is given more of %s than are left for others, and addresses of services that went away rest for %s", unserved[c], vipRange, vipRest))
+			note("%d of its services have no address here: no cluster is given more than %d of %s, or more than are left for others, and addresses of services that went away rest for %s", out.unserved[c], vipMost, vipRange, vipRest))
 	}
-	r.refused = unserved
+	if r.short != nil && !maps.Equal(r.refused, refused) {
+		r.short(refused)
+	}
+	r.refused = refused
 }
 
 // tell says what was damaged and is put right now.
@@ -173,7 +197,7 @@ func (r *VIPReconciler) feed(current leases) {
 	want := r.want()
 	there := map[world.ObjectRef]bool{}
 	for k, v := range current {
-		if v.Released != nil && !isWanted(want, k) {
+		if _, wanted := want[k]; v.Released != nil && !wanted {
 			continue
 		}
 		vip := world.NewVIP(k, v.V4, v.V6)

@@ -26,41 +26,46 @@ func serviceKey(name string) mesh.ServiceKey {
 func TestAddressesAreStableAndRest(t *testing.T) {
 	begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	a, b := serviceKey("a"), serviceKey("b")
-	first, changed, next, _ := leases{}.allocate(wishes(a, b), begin)
-	if !changed || !next.IsZero() || len(first) != 2 || first[a].V4 == first[b].V4 {
-		t.Fatalf("got %v, changed %v, next %v", first, changed, next)
+	give := func(l leases, now time.Time, services ...mesh.ServiceKey) given {
+		return giving{want: wishes(services...), now: now}.to(l)
 	}
-	if again, changed, _, _ := first.allocate(wishes(b, a), begin); changed || !cmp.Equal(first, again, cmpopts.EquateComparable(netip.Addr{})) {
+	out := give(leases{}, begin, a, b)
+	first := out.leases
+	if !out.next.IsZero() || len(first) != 2 || first[a].V4 == first[b].V4 {
+		t.Fatalf("got %v, next %v", first, out.next)
+	}
+	if again := give(first, begin, b, a).leases; !cmp.Equal(first, again, cmpopts.EquateComparable(netip.Addr{})) {
 		t.Fatalf("the same wishes changed %v to %v", first, again)
 	}
-	gone, _, next, _ := first.allocate(wishes(b), begin)
-	if gone[a].Released == nil || !next.Equal(begin.Add(vipRest)) {
-		t.Fatalf("got %v, next %v", gone, next)
+	out = give(first, begin, b)
+	gone := out.leases
+	if gone[a].Released == nil || !out.next.Equal(begin.Add(vipRest)) {
+		t.Fatalf("got %v, next %v", gone, out.next)
 	}
-	back, _, _, _ := gone.allocate(wishes(a, b), begin.Add(vipRest-time.Second))
+	back := give(gone, begin.Add(vipRest-time.Second), a, b).leases
 	if back[a].V4 != first[a].V4 || back[a].Released != nil {
 		t.Fatalf("a came back with %v, had %v", back[a], first[a])
 	}
-	if rested, _, _, _ := gone.allocate(wishes(b), begin.Add(vipRest)); len(rested) != 1 {
+	if rested := give(gone, begin.Add(vipRest), b).leases; len(rested) != 1 {
 		t.Fatalf("after the rest: %v", rested)
 	}
 }
 
 // wishes are services that one cluster has.
-func wishes(services ...mesh.ServiceKey) map[mesh.ServiceKey]world.Cluster {
-	out := map[mesh.ServiceKey]world.Cluster{}
+func wishes(services ...mesh.ServiceKey) map[mesh.ServiceKey][]world.Cluster {
+	out := map[mesh.ServiceKey][]world.Cluster{}
 	for _, k := range services {
-		out[k] = "far"
+		out[k] = []world.Cluster{"far"}
 	}
 	return out
 }
 
 // manyWishes are more services of each of some clusters than there are addresses.
-func manyWishes(clusters int, name func(cluster, i int) mesh.ServiceKey) map[mesh.ServiceKey]world.Cluster {
-	out := map[mesh.ServiceKey]world.Cluster{}
+func manyWishes(clusters int, name func(cluster, i int) mesh.ServiceKey) map[mesh.ServiceKey][]world.Cluster {
+	out := map[mesh.ServiceKey][]world.Cluster{}
 	for c := range clusters {
 		for i := range vipCount >> c {
-			out[name(c, i)] = world.Cluster(fmt.Sprint("far", c))
+			out[name(c, i)] = []world.Cluster{world.Cluster(fmt.Sprint("far", c))}
 		}
 	}
 	return out
@@ -68,7 +73,8 @@ func manyWishes(clusters int, name func(cluster, i int) mesh.ServiceKey) map[mes
 
 func TestNoTwoServicesShareAnAddress(t *testing.T) {
 	want := manyWishes(20, func(c, i int) mesh.ServiceKey { return serviceKey(fmt.Sprint("s", c, "-", i)) })
-	all, _, _, unserved := leases{}.allocate(want, time.Unix(0, 0))
+	out := giving{want: want}.to(leases{})
+	all := out.leases
 	used := map[netip.Addr]bool{}
 	for k, v := range all {
 		if used[v.V4] || used[v.V6] || !vipRange.Contains(v.V4) || !vipRange6.Contains(v.V6) {
@@ -77,7 +83,7 @@ func TestNoTwoServicesShareAnAddress(t *testing.T) {
 		used[v.V4], used[v.V6] = true, true
 	}
 	refused := 0
-	for _, n := range unserved {
+	for _, n := range out.unserved {
 		refused += n
 	}
 	if len(all) < vipCount*9/10 || len(all)+refused != len(want) {
@@ -90,24 +96,24 @@ func TestNoTwoServicesShareAnAddress(t *testing.T) {
 func TestAClusterLeavesAddressesToOthers(t *testing.T) {
 	all, now := leases{}, time.Unix(0, 0)
 	for round := range 40 {
-		want := map[mesh.ServiceKey]world.Cluster{}
+		want := map[mesh.ServiceKey][]world.Cluster{}
 		for i := range 3000 {
-			want[serviceKey(fmt.Sprint("new-", round, "-", i))] = "hostile"
+			want[serviceKey(fmt.Sprint("new-", round, "-", i))] = []world.Cluster{"hostile"}
 		}
 		now = now.Add(time.Minute)
-		all, _, _, _ = all.allocate(want, now)
+		all = giving{want: want, now: now}.to(all).leases
 	}
-	honest := map[mesh.ServiceKey]world.Cluster{}
+	honest := map[mesh.ServiceKey][]world.Cluster{}
 	for i := range 10000 {
-		honest[serviceKey(fmt.Sprint("s", i))] = "honest"
+		honest[serviceKey(fmt.Sprint("s", i))] = []world.Cluster{"honest"}
 	}
-	honest[serviceKey("new-40-0")] = "hostile"
-	after, _, _, unserved := all.allocate(honest, now)
-	if len(all) != vipCount/2 || len(after) != len(all)+10000 || unserved["hostile"] != 1 || len(unserved) != 1 {
-		t.Errorf("%d addresses after the flood, %d in all; without one: %v", len(all), len(after), unserved)
+	honest[serviceKey("new-40-0")] = []world.Cluster{"hostile"}
+	after := giving{want: honest, now: now}.to(all)
+	if len(all) != vipMost || len(after.leases) != len(all)+10000 || after.unserved["hostile"] != 1 || len(after.unserved) != 1 {
+		t.Errorf("%d addresses after the flood, %d in all; without one: %v", len(all), len(after.leases), after.unserved)
 	}
-	if later, _, _, unserved := after.allocate(honest, now.Add(vipRest)); len(later) != 10001 || len(unserved) != 0 {
-		t.Errorf("%d addresses when those of the flood have rested, without one: %v", len(later), unserved)
+	if later := (giving{want: honest, now: now.Add(vipRest)}).to(after.leases); len(later.leases) != 10001 || len(later.unserved) != 0 {
+		t.Errorf("%d addresses when those of the flood have rested, without one: %v", len(later.leases), later.unserved)
 	}
 }
 
@@ -123,7 +129,7 @@ func signed(data [vipShards]map[string]string) *vipMaps {
 }
 
 func TestWhatIsNoLeaseIsLeftOut(t *testing.T) {
-	good, _, _, _ := leases{}.allocate(wishes(serviceKey("a"), serviceKey("b")), time.Unix(0, 0))
+	good := giving{want: wishes(serviceKey("a"), serviceKey("b"))}.to(leases{}).leases
 	if got, found := signed(good.encode()).leases(nil); len(found.bad)+len(found.maps) > 0 || !cmp.Equal(got, good, cmpopts.EquateComparable(netip.Addr{})) {
 		t.Fatalf("got %v, %v", got, found)
 	}
@@ -148,10 +154,10 @@ func TestShards(t *testing.T) {
 	name := func(c, i int) mesh.ServiceKey {
 		return mesh.ServiceKey{Namespace: long, Hostname: fmt.Sprintf("%03d%060d", c, i) + "." + long + ".svc.cluster.local"}
 	}
-	all, _, _, _ := leases{}.allocate(manyWishes(20, name), time.Unix(0, 0))
+	all := giving{want: manyWishes(20, name)}.to(leases{}).leases
 	for k, v := range all {
 		at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-		v.Released = &at
+		v.Released, v.By = &at, strings.Repeat("abcd", maxExporters)
 		all[k] = v
 	}
 	shards := all.encode()
@@ -174,7 +180,7 @@ func TestShards(t *testing.T) {
 	for i := range 40 {
 		some = append(some, name(0, i))
 	}
-	few, _, _, _ := leases{}.allocate(wishes(some...), time.Unix(0, 0))
+	few := giving{want: wishes(some...)}.to(leases{}).leases
 	var once [vipShards]map[string]string // all in the first
 	once[0] = map[string]string{}
 	for _, data := range few.encode() {
@@ -195,7 +201,7 @@ func TestShards(t *testing.T) {
 // wrote does.
 func TestDamagedAddressesAreRemembered(t *testing.T) {
 	a, b := serviceKey("a"), serviceKey("b")
-	all, _, _, _ := leases{}.allocate(wishes(a, b), time.Unix(0, 0))
+	all := giving{want: wishes(a, b)}.to(leases{}).leases
 	home := shardOf(all[a].V4)
 	other := leases{a: {Namespace: "ns", V4: vipAt(vipRange, uint16(home+vipShards*7)), V6: vipAt(vipRange6, uint16(home+vipShards*7))}, b: all[b]}
 	for _, tc := range []struct {

@@ -15,23 +15,23 @@ type Engine struct {
 	x       *index
 	answers map[serviceName]*answer
 	sums    totals
-	exports []serviceName                     // sorted
-	keys    []mesh.ServiceKey                 // the same, as gateways are told
-	wanted  map[mesh.ServiceKey]world.Cluster // services that need a VIP
-	slices  map[world.Key][]string            // slice → UIDs that it made
-	doors   map[string]*mesh.Workload         // gateways of other networks
-	peers   map[string]*mesh.Policy           // policies that stand for PeerAuthentications
-	doubts  map[world.ObjectRef][]Finding     // about PeerAuthentications
-	gates   gateways                          // as last worked out
-	routed  multi[string, serviceName]        // namespace → services that need its automatic waypoint
-	limits  map[world.Cluster]world.ObjectRef // RemoteCluster on which a cluster's findings are
+	exports []serviceName                       // sorted
+	keys    []mesh.ServiceKey                   // the same, as gateways are told
+	wanted  map[mesh.ServiceKey][]world.Cluster // services that need a VIP
+	slices  map[world.Key][]string              // slice → UIDs that it made
+	doors   map[string]*mesh.Workload           // gateways of other networks
+	peers   map[string]*mesh.Policy             // policies that stand for PeerAuthentications
+	doubts  map[world.ObjectRef][]Finding       // about PeerAuthentications
+	gates   gateways                            // as last worked out
+	routed  multi[string, serviceName]          // namespace → services that need its automatic waypoint
+	limits  map[world.Cluster]world.ObjectRef   // RemoteCluster on which a cluster's findings are
 	out     Output
 }
 
 // NewEngine is an engine for an empty state.
 func NewEngine(c world.Config) *Engine {
 	e := &Engine{
-		x: newIndex(c), routed: multi[string, serviceName]{}, answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey]world.Cluster{},
+		x: newIndex(c), routed: multi[string, serviceName]{}, answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey][]world.Cluster{},
 		slices: map[world.Key][]string{}, doors: map[string]*mesh.Workload{}, peers: map[string]*mesh.Policy{},
 		limits: map[world.Cluster]world.ObjectRef{},
 		out: Output{
@@ -67,7 +67,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 			},
 			Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
 			GatewayAddresses: map[world.Key]*[]world.GatewayAddress{}, Scopes: map[world.Key]*ScopeStatus{},
-			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey]world.Cluster{},
+			Remotes: map[world.Cluster]*RemoteCount{}, VIPs: map[mesh.ServiceKey][]world.Cluster{},
 			Listeners: map[world.ObjectRef]*[]ListenerState{}, AttachedSets: map[world.Key]*int{}, Objects: map[world.ObjectRef]bool{}, Waypoints: map[string]bool{},
 		},
 	}

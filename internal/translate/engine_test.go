@@ -26,13 +26,13 @@ var (
 // mirror is an Output that is kept up to date by Changes alone, as a reader of Changes would.
 type mirror struct {
 	out     Output
-	wanted  map[mesh.ServiceKey]world.Cluster
+	wanted  map[mesh.ServiceKey][]world.Cluster
 	objects set[world.ObjectRef]
 	routed  set[string]
 }
 
 func newMirror() *mirror {
-	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey]world.Cluster{}, objects: set[world.ObjectRef]{}, routed: set[string]{}}
+	return &mirror{out: NewEngine(testConfig).Output(), wanted: map[mesh.ServiceKey][]world.Cluster{}, objects: set[world.ObjectRef]{}, routed: set[string]{}}
 }
 
 func (m *mirror) apply(c Change) {
@@ -75,7 +75,7 @@ func (m *mirror) apply(c Change) {
 		m.out.WantWaypoints = nil
 	}
 	for k, want := range c.VIPs {
-		if want != "" {
+		if len(want) > 0 {
 			m.wanted[k] = want
 		} else {
 			delete(m.wanted, k)

@@ -105,8 +105,8 @@ type Output struct {
 	Scopes map[world.Key]ScopeStatus
 	// Remotes holds an entry per remote cluster of which anything is known.
 	Remotes map[world.Cluster]RemoteCount
-	// WantVIPs are the services that need an address of ours, and for each the cluster that it is for: the first by name of those that have the service.
-	WantVIPs map[mesh.ServiceKey]world.Cluster
+	// WantVIPs are the services that need an address of ours, and for each the clusters that have it, in order. The address counts as the first one's.
+	WantVIPs map[mesh.ServiceKey][]world.Cluster
 	// Listeners holds an entry per Gateway of ours and per ListenerSet that one lets in, with its listeners in their order.
 	Listeners map[world.ObjectRef][]ListenerState
 	// AttachedSets counts the ListenerSets that are accepted; it holds an entry per Gateway of ours that any names.
@@ -125,7 +125,7 @@ type Change struct {
 	GatewayAddresses map[world.Key]*[]world.GatewayAddress
 	Scopes           map[world.Key]*ScopeStatus
 	Remotes          map[world.Cluster]*RemoteCount
-	VIPs             map[mesh.ServiceKey]world.Cluster // which cluster it is for now; empty: wanted no longer
+	VIPs             map[mesh.ServiceKey][]world.Cluster // which clusters have it now; nil: wanted no longer
 	Listeners        map[world.ObjectRef]*[]ListenerState
 	AttachedSets     map[world.Key]*int
 	Objects          map[world.ObjectRef]bool // true: wanted now, false: wanted no longer

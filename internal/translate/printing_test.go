@@ -297,7 +297,11 @@ func printStatus(o Output) string {
 	}
 	lines = append(lines, printListeners(o)...)
 	for k, of := range o.WantVIPs {
-		add("want-vip %s for %s", k, of)
+		names := make([]string, len(of))
+		for i, c := range of {
+			names[i] = string(c)
+		}
+		add("want-vip %s for %s", k, strings.Join(names, ","))
 	}
 	slices.Sort(lines)
 	if len(lines) == 0 {

@@ -184,9 +184,9 @@ func (r *revision) services() bool {
 		for uid, w := range after.remote {
 			r.workload(uid, w)
 		}
-		if key := e.x.serviceKey(n); after.wantVIP != e.wanted[key] {
+		if key := e.x.serviceKey(n); !slices.Equal(after.wantVIP, e.wanted[key]) {
 			r.change.VIPs[key] = after.wantVIP
-			if after.wantVIP != "" {
+			if len(after.wantVIP) > 0 {
 				e.wanted[key] = after.wantVIP
 			} else {
 				delete(e.wanted, key)

@@ -18,7 +18,7 @@ type answer struct {
 	service   *mesh.Service             // nil: not told
 	remote    map[string]*mesh.Workload // by UID: other networks' pods, seen from here
 	taken     map[world.Cluster]int     // remote clusters that take part → their healthy pods
-	wantVIP   world.Cluster             // which of those that have it the address is for; empty: none is wanted
+	wantVIP   []world.Cluster           // those that have it, in order, if an address is wanted for it
 	exported  bool                      // our own gateways let other clusters in
 	decided   decision                  // of our own cluster's rules about its own Service
 	automatic bool                      // our own cluster's Service needs the namespace's automatic waypoint
@@ -57,10 +57,10 @@ func (x *index) answer(n serviceName) *answer {
 		if len(remotes) == 0 {
 			return out
 		}
-		out.wantVIP = remotes[0].Cluster
 		for _, s := range remotes {
-			out.wantVIP = min(out.wantVIP, s.Cluster)
+			out.wantVIP = append(out.wantVIP, s.Cluster)
 		}
+		slices.Sort(out.wantVIP)
 	}
 	vip := x.state.VIPs[world.VIPKey(x.serviceKey(n))]
 	if own == nil && vip == nil {

@@ -56,9 +56,9 @@ func Build(s *world.State, c world.Config) Output {
 		for _, w := range a.remote {
 			tell(w)
 		}
-		if a.wantVIP != "" {
+		if len(a.wantVIP) > 0 {
 			if out.WantVIPs == nil {
-				out.WantVIPs = map[mesh.ServiceKey]world.Cluster{}
+				out.WantVIPs = map[mesh.ServiceKey][]world.Cluster{}
 			}
 			out.WantVIPs[x.serviceKey(n)] = a.wantVIP
 		}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// vipWrites is how many ConfigMaps a second may be written for long because of one cluster, and vipBurst how many at once: a cluster of any size that is linked, four
+	// times over. A service that comes where there was quiet costs one.
+	vipWrites = 1
+	vipBurst  = 4 * vipShards
+	// vipPace is how far apart passes over all addresses are, at least. The first after a quiet time does not wait.
+	vipPace = time.Second
+	// vipShare is how many times as long as a pass took nothing is done after it: each reads and maybe writes megabytes, and has a twentieth of the time.
+	vipShare = 20
+	// vipPaceMost is how long that is at most.
+	vipPaceMost = 30 * time.Second
+)
+
+// vipBudget is what of the API server's time clusters may take by changes of what they have. One pass writes a ConfigMap once, however much changes in it. Nil
+// is without bound.
+type vipBudget struct {
+	clusters map[string]*rate.Limiter // by what stands for a cluster in lease.By; none that is full
+	spent    map[vipSpending]bool     // in this pass
+}
+
+// vipSpending is a ConfigMap that a cluster has written in a pass.
+type vipSpending struct {
+	cluster string
+	shard   int
+}
+
+func newVIPBudget() *vipBudget { return &vipBudget{clusters: map[string]*rate.Limiter{}} }
+
+// pass begins another one.
+func (b *vipBudget) pass(now time.Time) {
+	b.spent = map[vipSpending]bool{}
+	for c, limit := range b.clusters {
+		if limit.TokensAt(now) >= vipBurst {
+			delete(b.clusters, c)
+		}
+	}
+}
+
+// spend says whether each of some clusters may have a ConfigMap written in this pass. If so, it is on their account.
+func (b *vipBudget) spend(clusters []string, shard int, now time.Time) bool {
+	if b == nil {
+		return true
+	}
+	var due []vipSpending
+	for _, c := range clusters {
+		if s := (vipSpending{c, shard}); !b.spent[s] {
+			if b.clusters[c] == nil {
+				b.clusters[c] = rate.NewLimiter(vipWrites, vipBurst)
+			}
+			if b.clusters[c].TokensAt(now) < 1 {
+				return false
+			}
+			due = append(due, s)
+		}
+	}
+	for _, s := range due {
+		b.clusters[s.cluster].AllowN(now, 1)
+		b.spent[s] = true
+	}
+	return true
+}
+
+// next is when somebody who may not spend may look again: some tokens later, so that what came meanwhile is written at once.
+func (b *vipBudget) next(now time.Time) time.Time {
+	return now.Add(vipShards / vipWrites * time.Second / 4)
+}
