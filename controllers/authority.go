@@ -5,6 +5,7 @@ package controllers
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"sync"
@@ -41,15 +42,20 @@ type Authority struct {
 	domain    string // trust domain, told in the subject of a root of our own
 	log       logr.Logger
 	events    eventRecorder
-	changed   func() // another signer; must not call back
+	changed   func()        // another signer; must not call back
+	longest   time.Duration // how long a certificate may last that is issued here
 
 	signer atomic.Pointer[ca.Signer]
 	once   sync.Once
 	loaded chan struct{}
 
-	mu    sync.Mutex        // held by Reconcile
-	files map[string][]byte // what the signer was made of
-	name  string            // of the Secret that it is of
+	mu      sync.Mutex        // held by Reconcile
+	files   map[string][]byte // what the signer was made of
+	name    string            // of the Secret that it is of
+	remove  bool              // roots that are not in it are to go at once
+	kept    string            // said of roots that are not in it and are trusted all the same
+	again   time.Time         // when one of those is needed no longer; zero if there is none
+	unsaved bool              // what must be remembered of roots could not be written
 }
 
 // eventRecorder is where Events go, as in client-go.
@@ -59,7 +65,7 @@ type eventRecorder interface {
 
 // NewAuthority makes an authority that has no signer yet.
 func NewAuthority(c client.Client, reader client.Reader, namespace, trustDomain string, log logr.Logger, events eventRecorder, changed func()) *Authority {
-	return &Authority{client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
+	return &Authority{longest: ca.DefaultLifetime, client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
 }
 
 // Signer is the present signer; nil before Loaded is closed.
@@ -105,29 +111,97 @@ func (a *Authority) NeedLeaderElection() bool { return false }
 func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	files, name, err := a.read(ctx)
+	files, name, remove, err := a.read(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if a.files != nil && maps.EqualFunc(a.files, files, bytes.Equal) {
-		return ctrl.Result{}, nil
+	now := time.Now()
+	same := a.files != nil && maps.EqualFunc(a.files, files, bytes.Equal) && a.remove == remove
+	if due := !a.again.IsZero() && !now.Before(a.again); same && !due && !a.unsaved {
+		return a.untilThen(now), nil
 	}
 	signer, err := ca.NewSigner(files)
 	if err != nil {
 		a.tell(name, corev1.EventTypeWarning, "CannotBeUsed", "The authority cannot be used, and the one before stays in use: %v", err)
 		return ctrl.Result{}, fmt.Errorf("use Secret %s/%s: %w", a.namespace, name, err)
 	}
+	secret, used, err := a.usedRoots(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	used = used.issuing(signer, max(a.longest, ca.DefaultLifetime), now, remove)
+	signer = a.keep(name, signer, used.missing(signer))
 	if before := a.Signer(); before != nil && (!before.Accepts(signer) || !signer.Accepts(before)) {
 		a.tell(name, corev1.EventTypeWarning, "RootChangedAtOnce",
 			"Certificates of the authority before and of this one are not accepted by each other's holders: until all were renewed, connections fail. Add the new root to "+
 				ca.RootKey+" first, and take the old one away last")
 	}
 	a.signer.Store(signer)
-	a.files, a.name = files, name
+	a.files, a.name, a.remove = files, name, remove
 	a.once.Do(func() { close(a.loaded) })
 	a.log.Info("certificate authority in use", "secret", name, "ends", signer.NotAfter())
 	a.changed()
-	return ctrl.Result{}, nil
+	err = a.remember(ctx, secret, used)
+	a.unsaved = err != nil
+	return a.untilThen(now), err
+}
+
+// keep is a signer with the roots that are still needed, and an Event that says until when, once.
+func (a *Authority) keep(name string, signer *ca.Signer, needed []usedRoot) *ca.Signer {
+	a.again = time.Time{}
+	if len(needed) == 0 {
+		a.kept = ""
+		return signer
+	}
+	a.again = *needed[0].Until
+	roots := make([]*x509.Certificate, 0, len(needed))
+	for _, u := range needed {
+		roots = append(roots, u.parsed)
+	}
+	if said := describeRoots(needed); said != a.kept {
+		a.kept = said
+		a.log.Info("roots stay trusted that the authority's Secret does not hold any more, for certificates below them may be in use", "secret", name, "roots", said)
+		a.tell(name, corev1.EventTypeWarning, "RootKept", "%s", note("Roots are not in the Secret any more, but certificates below them may be in use, so that they stay trusted: %s. To have them go at once, annotate the Secret %s=%s",
+			said, removeRootsAnnotation, removeRootsNow))
+	}
+	return signer.Keeping(roots)
+}
+
+// untilThen has Reconcile look again when a root is needed no longer.
+func (a *Authority) untilThen(now time.Time) ctrl.Result {
+	if a.again.IsZero() {
+		return ctrl.Result{}
+	}
+	return ctrl.Result{RequeueAfter: max(a.again.Sub(now), time.Second)}
+}
+
+// usedRoots reads what is remembered. The Secret has no resource version if there is none yet.
+func (a *Authority) usedRoots(ctx context.Context) (*corev1.Secret, usedRoots, error) {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: usedRootsName}}
+	if err := a.reader.Get(ctx, client.ObjectKeyFromObject(secret), secret); err != nil && !apierrors.IsNotFound(err) {
+		return nil, nil, fmt.Errorf("read Secret %s/%s: %w", a.namespace, usedRootsName, err)
+	}
+	return secret, decodeUsedRoots(secret.Data), nil
+}
+
+// remember writes them, if they differ from what was read. Of two replicas that try, one fails and looks again.
+func (a *Authority) remember(ctx context.Context, secret *corev1.Secret, used usedRoots) error {
+	data := used.encode()
+	if maps.EqualFunc(secret.Data, data, bytes.Equal) {
+		return nil
+	}
+	secret = secret.DeepCopy()
+	secret.Data = data
+	var err error
+	if secret.ResourceVersion == "" {
+		err = a.client.Create(ctx, secret, fieldOwner)
+	} else {
+		err = a.client.Update(ctx, secret, fieldOwner)
+	}
+	if err != nil {
+		return fmt.Errorf("remember roots in Secret %s/%s: %w", a.namespace, usedRootsName, err)
+	}
+	return nil
 }
 
 // tell makes an Event on a CA Secret.
@@ -136,31 +210,32 @@ func (a *Authority) tell(name, kind, reason, note string, args ...any) {
 	a.events.Eventf(secret, nil, kind, reason, "UseAuthority", note, args...)
 }
 
-func (a *Authority) read(ctx context.Context) (files map[string][]byte, name string, err error) {
+// read gives what an authority is made of, the Secret that holds it, and whether roots that are not in that one are to go at once.
+func (a *Authority) read(ctx context.Context) (files map[string][]byte, name string, remove bool, err error) {
 	for _, name := range []string{givenCA, ownCA} {
 		var secret corev1.Secret
 		err := a.reader.Get(ctx, client.ObjectKey{Namespace: a.namespace, Name: name}, &secret)
 		if err == nil {
-			return secret.Data, name, nil
+			return secret.Data, name, secret.Annotations[removeRootsAnnotation] == removeRootsNow, nil
 		}
 		if !apierrors.IsNotFound(err) {
-			return nil, name, fmt.Errorf("read Secret %s/%s: %w", a.namespace, name, err)
+			return nil, name, false, fmt.Errorf("read Secret %s/%s: %w", a.namespace, name, err)
 		}
 		if name == a.name { // to take another root now would part those who hold certificates from those who get them
 			a.tell(name, corev1.EventTypeWarning, "Gone", "The Secret of the authority is gone. It stays in use until the controllers are restarted: bring it back")
-			return a.files, name, nil
+			return a.files, name, a.remove, nil
 		}
 	}
 	files, err = ca.SelfSigned(a.domain)
 	if err != nil {
-		return nil, ownCA, fmt.Errorf("make a root: %w", err)
+		return nil, ownCA, false, fmt.Errorf("make a root: %w", err)
 	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: ownCA},
 		Data:       files,
 	}
 	if err := a.client.Create(ctx, secret, fieldOwner); err != nil {
-		return nil, ownCA, fmt.Errorf("keep the root in Secret %s/%s: %w", a.namespace, ownCA, err) // a lost race is retried and reads the winner's
+		return nil, ownCA, false, fmt.Errorf("keep the root in Secret %s/%s: %w", a.namespace, ownCA, err) // a lost race is retried and reads the winner's
 	}
-	return files, ownCA, nil
+	return files, ownCA, false, nil
 }

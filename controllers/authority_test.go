@@ -115,6 +115,13 @@ var _ = Describe("The authority", func() {
 		again := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: givenCA}, Data: other}
 		east.with(again)
 		Eventually(func() []string { return toldOf(givenCA) }).Should(ContainElement("RootChangedAtOnce"))
+		By("keeping the roots below which certificates may be in use")
+		Eventually(bundle).Should(HavePrefix(string(other[ca.RootKey])))
+		Expect(bundle()).To(And(ContainSubstring(string(own.Data[ca.RootKey])), ContainSubstring(string(young[ca.RootKey]))))
+		Expect(toldOf(givenCA)).To(ContainElement("RootKept"))
+
+		By("having them go all the same")
+		edit(east, again, func(s *corev1.Secret) { s.Annotations = map[string]string{removeRootsAnnotation: removeRootsNow} })
 		Eventually(bundle).Should(BeEquivalentTo(other[ca.RootKey]))
 	})
 })

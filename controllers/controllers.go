@@ -70,6 +70,8 @@ type Options struct {
 	GatewayTraces string
 	// Proxies are the service accounts, as "namespace/name", that may ask for identities of pods on their own node.
 	Proxies []string
+	// MaxCertificateLifetime is the longest lifetime of a certificate that somebody may ask for; 0 means ca.DefaultLifetime.
+	MaxCertificateLifetime time.Duration
 	// RemoteRoom is how many bytes are kept of one remote cluster, about; 0 means DefaultRoom.
 	RemoteRoom int64
 	// Registerer takes our metrics, or nil.
@@ -216,8 +218,9 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 		Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Rejected: newRejections(o.World, events, o.Proxies).tell, Registerer: o.Registerer,
 	})
 	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), events, p.rootChanged)
+	p.authority.longest = cmp.Or(o.MaxCertificateLifetime, ca.DefaultLifetime)
 	certificates := ca.NewService(ca.ServiceOptions{
-		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, Registerer: o.Registerer,
+		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, MaxLifetime: o.MaxCertificateLifetime, Registerer: o.Registerer,
 	})
 	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)

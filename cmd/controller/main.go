@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
@@ -26,12 +27,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/isthmus-mesh/isthmus/controllers"
+	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 // maxAliases bounds the names of the trust domain: each principal in a policy is written out under all of them.
 const maxAliases = 16
+
+// minCertificateTTL leaves proxies, which renew at half of it, time to do so while the control plane is away for a moment.
+const minCertificateTTL = 10 * time.Minute
 
 func main() {
 	if err := run(os.Args[1:], os.Getenv); err != nil && !errors.Is(err, flag.ErrHelp) {
@@ -49,6 +54,7 @@ type settings struct {
 	leaderElect                                          bool
 	verbosity                                            int
 	remoteRoom                                           int64 // MiB
+	certificateTTL                                       time.Duration
 }
 
 func parse(args []string, env func(string) string) (settings, error) {
@@ -69,6 +75,8 @@ func parse(args []string, env func(string) string) (settings, error) {
 	text(&s.gatewayImage, "gateway-image", "GATEWAY_IMAGE", "isthmus.dev/gateway:dev", "image of provisioned gateways")
 	text(&s.gatewayTraces, "gateway-otlp-endpoint", "GATEWAY_OTLP_ENDPOINT", "", "collector that gets a span of each stream and request through provisioned gateways, http(s)://host:4317; none to trace nothing")
 	text(&s.proxies, "proxy-accounts", "PROXY_ACCOUNTS", "isthmus-system/isthmus-nodeproxy", "service accounts (namespace/name, comma separated) that may ask for the identities of pods on their own node")
+	var ttl string
+	text(&ttl, "max-certificate-ttl", "MAX_CERTIFICATE_TTL", ca.DefaultLifetime.String(), "longest lifetime of a certificate, for who asks for a longer one")
 	f.StringVar(&s.discovery, "discovery-address", ":15012", "where discovery and certificates are served, over TLS")
 	f.StringVar(&s.health, "health-address", ":8081", "where /healthz and /readyz are served")
 	f.StringVar(&s.metrics, "metrics-address", ":8080", "where /metrics is served; 0 for nowhere")
@@ -100,6 +108,11 @@ func parse(args []string, env func(string) string) (settings, error) {
 	if len(s.aliases) > maxAliases {
 		return s, fmt.Errorf("--trust-domain-aliases: more than %d", maxAliases)
 	}
+	ends, err := time.ParseDuration(ttl)
+	if err != nil || ends < minCertificateTTL || ends > ca.MaxLifetime {
+		return s, fmt.Errorf("--max-certificate-ttl %q must be a duration between %s and %s", ttl, minCertificateTTL, ca.MaxLifetime)
+	}
+	s.certificateTTL = ends
 	if !ownEyesOnly(s.profile) {
 		return s, fmt.Errorf("--profile-address %q is not an address of loopback: profiles are not for others", s.profile)
 	}
@@ -159,7 +172,10 @@ func run(args []string, env func(string) string) error {
 		GatewayTraces:  s.gatewayTraces,
 		Proxies:        strings.Split(s.proxies, ","),
 		RemoteRoom:     s.remoteRoom << 20,
-		Registerer:     metrics.Registry,
-		Answering:      answering,
+
+		MaxCertificateLifetime: s.certificateTTL,
+
+		Registerer: metrics.Registry,
+		Answering:  answering,
 	})
 }

@@ -32,6 +32,25 @@ func ReadRoots(pem []byte, now time.Time) ([]*x509.Certificate, error) {
 	return roots, nil
 }
 
+// Top is the root that vouches for what is issued now, as it is shown to peers.
+func (s *Signer) Top() *x509.Certificate { return s.top }
+
+// Trusts says whether a root is among those that peers shall trust.
+func (s *Signer) Trusts(root *x509.Certificate) bool { return slices.ContainsFunc(s.roots, root.Equal) }
+
+// Keeping is the signer with further roots that peers shall trust, after its own ones.
+func (s *Signer) Keeping(roots []*x509.Certificate) *Signer {
+	with := *s
+	with.roots = slices.Clone(s.roots)
+	for _, root := range roots {
+		if !with.Trusts(root) {
+			with.roots = append(with.roots, root)
+			with.rootPEM += encodeCertificate(root.Raw)
+		}
+	}
+	return &with
+}
+
 // RootsDER is every root that peers shall trust, in DER.
 func (s *Signer) RootsDER() [][]byte {
 	out := make([][]byte, 0, len(s.roots))

@@ -39,6 +39,9 @@ type ServiceOptions struct {
 	// once more if the caller asked for another identity than it got. An error refuses: a gRPC status goes out as it is, an error of time as "try again", and
 	// any other as Unauthenticated, with its text.
 	Authorize func(ctx context.Context, requested mesh.Identity) (mesh.Identity, error)
+	// MaxLifetime bounds the lifetime that a caller may ask for, so that a certificate which somebody took does not outlive the reason why it was given by much. A
+	// certificate is then shorter than was asked for, which its holder can read in it; to refuse it would leave a proxy of another setting without any. 0 means DefaultLifetime.
+	MaxLifetime time.Duration
 	// Registerer takes the service's metrics, or nil.
 	Registerer prometheus.Registerer
 }
@@ -52,6 +55,9 @@ type Service struct {
 
 // NewService makes a service.
 func NewService(o ServiceOptions) *Service {
+	if o.MaxLifetime == 0 {
+		o.MaxLifetime = DefaultLifetime
+	}
 	s := &Service{
 		options:  o,
 		underWay: make(chan struct{}, maxUnderWay),
@@ -118,7 +124,7 @@ func (c *call) answer(ctx context.Context, stream grpc.ServerStream) error {
 			}
 		}
 	}
-	chain, err := c.service.options.Signer().Sign(c.id, []byte(request.GetCsr()), lifetime(request.GetValidityDuration()))
+	chain, err := c.service.options.Signer().Sign(c.id, []byte(request.GetCsr()), c.service.lifetime(request.GetValidityDuration()))
 	if bad := (*RequestError)(nil); errors.As(err, &bad) {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -161,12 +167,13 @@ func receive(ctx context.Context, stream grpc.ServerStream) (*authpb.IstioCertif
 	}
 }
 
-// lifetime reads seconds from a peer, which may be any number. One that asks for none gets 0, the default.
-func lifetime(seconds int64) time.Duration {
-	if seconds <= 0 {
-		return 0
+// lifetime reads seconds from a peer, which may be any number. One that asks for none gets the default.
+func (s *Service) lifetime(seconds int64) time.Duration {
+	asked := DefaultLifetime
+	if seconds > 0 {
+		asked = time.Duration(min(seconds, math.MaxInt64/int64(time.Second))) * time.Second
 	}
-	return time.Duration(min(seconds, math.MaxInt64/int64(time.Second))) * time.Second
+	return min(asked, s.options.MaxLifetime)
 }
 
 // refusal keeps an error that is a gRPC status; an error of time says try again; any other one is the caller's fault.

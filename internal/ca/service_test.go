@@ -61,7 +61,10 @@ func authorize(ctx context.Context, requested mesh.Identity) (mesh.Identity, err
 }
 
 // serve runs the service as the controller does, and gives its address and the roots that prove it.
-func serve(t *testing.T) (addr string, signer *ca.Signer) {
+func serve(t *testing.T) (addr string, signer *ca.Signer) { return serveFor(t, 0) }
+
+// serveFor is serve with a longest lifetime.
+func serveFor(t *testing.T, longest time.Duration) (addr string, signer *ca.Signer) {
 	t.Helper()
 	files, err := ca.SelfSigned("cluster.local")
 	if err != nil {
@@ -75,7 +78,7 @@ func serve(t *testing.T) (addr string, signer *ca.Signer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := ca.NewService(ca.ServiceOptions{Log: testr.New(t), Signer: get, Authorize: authorize})
+	service := ca.NewService(ca.ServiceOptions{Log: testr.New(t), Signer: get, Authorize: authorize, MaxLifetime: longest})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- xds.Serve(ctx, l, ca.ServerConfig(get, "controller.test"), service) }()
@@ -199,7 +202,7 @@ func TestRequestsOfOthers(t *testing.T) {
 		want     codes.Code
 		lifetime time.Duration
 	}{
-		"for ever":          {1<<63 - 1, nil, codes.OK, 90 * 24 * time.Hour},
+		"for ever":          {1<<63 - 1, nil, codes.OK, 24 * time.Hour},
 		"negative":          {-1 << 63, nil, codes.OK, 24 * time.Hour},
 		"an hour":           {3600, structpb.NewStringValue(cart.String()), codes.OK, time.Hour},
 		"number":            {0, structpb.NewNumberValue(1), codes.InvalidArgument, 0},
@@ -227,6 +230,39 @@ func TestRequestsOfOthers(t *testing.T) {
 				t.Errorf("leaf ends in %s, want %s", got, tc.lifetime)
 			}
 		})
+	}
+}
+
+// TestLongestLifetime: whatever is asked for, by whomever; and what is less is given.
+func TestLongestLifetime(t *testing.T) {
+	for _, tc := range []struct{ longest, asked, want time.Duration }{
+		{0, 90 * 24 * time.Hour, 24 * time.Hour},
+		{2 * time.Hour, 0, 2 * time.Hour},
+		{2 * time.Hour, 24 * time.Hour, 2 * time.Hour},
+		{2 * time.Hour, time.Hour, time.Hour},
+		{48 * time.Hour, 0, 24 * time.Hour},
+		{48 * time.Hour, 90 * 24 * time.Hour, 48 * time.Hour},
+		{365 * 24 * time.Hour, 365 * 24 * time.Hour, ca.MaxLifetime},
+	} {
+		addr, signer := serveFor(t, tc.longest)
+		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(signer.Roots(), "controller.test")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		answer, err := authpb.NewIstioCertificateServiceClient(conn).CreateCertificate(t.Context(),
+			&authpb.IstioCertificateRequest{Csr: string(csr(t)), ValidityDuration: int64(tc.asked / time.Second)}, grpc.PerRPCCredentials(bearer{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode([]byte(answer.GetCertChain()[0]))
+		leaf, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Until(leaf.NotAfter); got > tc.want || got < tc.want-time.Minute {
+			t.Errorf("at most %s, asked for %s: ends in %s, want %s", tc.longest, tc.asked, got, tc.want)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 const (
 	// DefaultLifetime is a leaf's lifetime when the request asks for none.
 	DefaultLifetime = 24 * time.Hour
-	// MaxLifetime is the longest lifetime of a leaf, whatever the request asks for.
+	// MaxLifetime is the longest lifetime of a leaf, whatever is asked for or set (the figure of istiod, discovery.md part 5).
 	MaxLifetime = 90 * 24 * time.Hour
 	// backdate is how far before now a certificate begins, for peers whose clocks are behind.
 	backdate = 2 * time.Minute
@@ -32,6 +32,7 @@ type Signer struct {
 	key      crypto.Signer
 	chain    []*x509.Certificate // the issuer first, without roots; empty if the issuer is a root itself
 	roots    []*x509.Certificate
+	top      *x509.Certificate // the root that chain leads to
 	rootPEM  string
 	revoked  [][]byte  // revocation lists, in DER
 	notAfter time.Time // the earliest end in chain and issuer
@@ -102,6 +103,7 @@ func (s *Signer) findChain(above []*x509.Certificate) error {
 		if ends := earliest(chain); ends.After(s.notAfter) {
 			s.notAfter = ends
 			s.chain = chain[:len(chain)-1] // peers hold the roots
+			s.top = chain[len(chain)-1]
 		}
 	}
 	return nil

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/ca"
+)
+
+// authorityOf is a self-signed one that trusts others, too.
+func authorityOf(t *testing.T, files map[string][]byte, others ...map[string][]byte) *ca.Signer {
+	t.Helper()
+	roots := files[ca.RootKey]
+	for _, o := range others {
+		roots = slices.Concat(roots, o[ca.RootKey])
+	}
+	s, err := ca.NewSigner(map[string][]byte{ca.CertKey: files[ca.CertKey], ca.KeyKey: files[ca.KeyKey], ca.RootKey: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestARootStaysAsLongAsItVouches: for as long as certificates may be in use that were issued below it, also if nobody saw the issuer change, and not if somebody
+// wants it gone.
+func TestARootStaysAsLongAsItVouches(t *testing.T) {
+	first, second, third := selfSignedFiles(t), selfSignedFiles(t), selfSignedFiles(t)
+	begin := time.Now()
+	type step struct {
+		after   time.Duration // since the beginning
+		signer  *ca.Signer
+		longest time.Duration
+		remove  bool
+		missing []map[string][]byte
+		until   time.Duration // of the last one
+	}
+	const day = 24 * time.Hour
+	for _, tc := range []struct {
+		name  string
+		steps []step
+	}{
+		{"the old root goes in time", []step{
+			{0, authorityOf(t, first), day, false, nil, 0},
+			{time.Hour, authorityOf(t, first, second), day, false, nil, 0},
+			{2 * time.Hour, authorityOf(t, second, first), day, false, nil, 0},
+			{2*time.Hour + day + rootSlack, authorityOf(t, second), day, false, nil, 0},
+		}},
+		{"too early", []step{
+			{0, authorityOf(t, first, second), day, false, nil, 0},
+			{2 * time.Hour, authorityOf(t, second, first), day, false, nil, 0},
+			{3 * time.Hour, authorityOf(t, second), day, false, []map[string][]byte{first}, 2*time.Hour + day + rootSlack},
+			{3*time.Hour + day, authorityOf(t, second), day, false, nil, 0},
+		}},
+		{"all at once", []step{
+			{0, authorityOf(t, first), day, false, nil, 0},
+			{time.Hour, authorityOf(t, second), day, false, []map[string][]byte{first}, time.Hour + day + rootSlack},
+		}},
+		{"certificates that last longer", []step{
+			{0, authorityOf(t, first), 10 * day, false, nil, 0},
+			{time.Hour, authorityOf(t, first, second), day, false, nil, 0}, // less by now, but what was issued lasts
+			{2 * time.Hour, authorityOf(t, second), day, false, []map[string][]byte{first}, 2*time.Hour + 10*day + rootSlack},
+		}},
+		{"a root that never issued", []step{
+			{0, authorityOf(t, first, third), day, false, nil, 0},
+			{time.Hour, authorityOf(t, first), day, false, nil, 0},
+		}},
+		{"back and forth", []step{
+			{0, authorityOf(t, first), day, false, nil, 0},
+			{time.Hour, authorityOf(t, second, first), day, false, nil, 0},
+			{2 * time.Hour, authorityOf(t, first, second), day, false, nil, 0},
+			{3 * time.Hour, authorityOf(t, first), day, false, []map[string][]byte{second}, 2*time.Hour + day + rootSlack},
+		}},
+		{"two of them", []step{
+			{0, authorityOf(t, first), day, false, nil, 0},
+			{time.Hour, authorityOf(t, second, first), day, false, nil, 0},
+			{2 * time.Hour, authorityOf(t, third), day, false, []map[string][]byte{first, second}, 2*time.Hour + day + rootSlack},
+		}},
+		{"one that is not to be trusted any more", []step{
+			{0, authorityOf(t, first), day, false, nil, 0},
+			{time.Hour, authorityOf(t, second), day, true, nil, 0},
+			{2 * time.Hour, authorityOf(t, second), day, false, nil, 0},
+		}},
+	} {
+		remembered := map[string][]byte{}
+		for i, s := range tc.steps {
+			now := begin.Add(s.after)
+			used := decodeUsedRoots(remembered).issuing(s.signer, s.longest, now, s.remove) // a new process each time
+			missing := used.missing(s.signer)
+			if len(missing) != len(s.missing) {
+				t.Fatalf("%s, step %d: %d roots are missing, want %d", tc.name, i, len(missing), len(s.missing))
+			}
+			for j, m := range missing {
+				if !bytes.Equal([]byte(m.Certificate), s.missing[j][ca.RootKey]) {
+					t.Errorf("%s, step %d: another root is missing: %s", tc.name, i, describeRoots(missing))
+				}
+				if last := j == len(missing)-1; last && m.Until.Sub(begin.Add(s.until)).Abs() > time.Second {
+					t.Errorf("%s, step %d: until %s, want %s", tc.name, i, m.Until.Sub(begin), s.until)
+				}
+			}
+			remembered = used.encode()
+		}
+	}
+}
+
+// TestUsedRootsAreBounded: whatever is written there, and however often the issuer changes.
+func TestUsedRootsAreBounded(t *testing.T) {
+	used := usedRoots{}
+	now := time.Now()
+	for range maxUsedRoots + 8 {
+		used = used.issuing(authorityOf(t, selfSignedFiles(t)), 24*time.Hour, now, false)
+		now = now.Add(time.Second)
+	}
+	if len(used) != maxUsedRoots {
+		t.Errorf("%d are remembered, want %d", len(used), maxUsedRoots)
+	}
+	data := used.encode()
+	data["nonsense"], data["none"], data["leaf"] = []byte("{"), []byte(`{"certificate":"-"}`), []byte(`{"longestSeconds":-1}`)
+	if again := decodeUsedRoots(data); len(again) != len(used) {
+		t.Errorf("%d of %d came back", len(again), len(used))
+	}
+}
+
+// selfSignedFiles are those of a new root.
+func selfSignedFiles(t *testing.T) map[string][]byte {
+	t.Helper()
+	files, err := ca.SelfSigned("cluster.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
