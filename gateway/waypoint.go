@@ -214,26 +214,37 @@ func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayht
 			return c.table(key, t.port, c.namespaceOf(peer))
 		},
 		Left: func() bool { return s.config.Load().left(key) },
-		Admit: func() error {
+		Admit: func(r *gatewayhttp.Asked) error {
 			c := s.config.Load()
 			if _, served := c.exported[key]; !served {
 				return fmt.Errorf("service %s is not behind the waypoint any more", key) // nor are its policies known here
 			}
-			return s.verdict(c.judge(peer, from, t))
+			return s.verdict(c.judge(authz.Caller{Peer: peer, Source: from}, r, t))
 		},
-		AdmitTo: func(other mesh.ServiceKey, port uint16) error {
+		AdmitTo: func(to mesh.ServiceKey, port uint16, r *gatewayhttp.Asked, strange bool) error {
 			c := s.config.Load()
-			index := c.policies.of[other]
-			if index == nil {
-				return nil
+			if to == key && port == t.port { // whoever asks for it is judged as above, whatever a rule has made of the request
+				return s.verdict(c.judge(authz.Caller{Peer: peer, Source: from}, r, t))
 			}
-			var vip netip.Addr
-			if service := s.live.Load().Service(other); service != nil {
-				vip = c.vip(service, vip)
-			}
-			return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Peer: peer, Source: from, Destination: netip.AddrPortFrom(vip, port)}))
+			return s.admitOn(c, authz.Caller{Peer: peer, Source: from, Destination: s.destination(c, to, port)}, to, r, strange)
 		},
 	}
+}
+
+// admitOn asks the policies of a service about a request that a rule sends there. If the rule is a stranger's, and the service is behind the waypoint too, those of the waypoint
+// count as if the caller had asked for that service.
+func (s *Server) admitOn(c *config, caller authz.Caller, to mesh.ServiceKey, r *gatewayhttp.Asked, strange bool) error {
+	var of *authz.Index
+	if index := c.policies.of[to]; index != nil {
+		of = index()
+		if err := s.verdict(judgeBy([]*authz.Index{of}, caller, r)); err != nil {
+			return err
+		}
+	}
+	if _, behind := c.exported[to]; !strange || !behind {
+		return nil
+	}
+	return s.verdict(judgeBy([]*authz.Index{c.policies.ofAll(), of}, caller, r))
 }
 
 // counting counts the bytes of a connection.

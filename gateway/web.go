@@ -111,26 +111,31 @@ func (c *countedConn) Close() error {
 var errDenied = errors.New("no policy of the gateway allows the request")
 
 // admitRequest asks the gateway's policies about a client of a listener for HTTP, which has proved no identity.
-func (s *Server) admitRequest(from netip.Addr, port uint16) error {
+func (s *Server) admitRequest(from netip.Addr, port uint16, r *gatewayhttp.Asked) error {
 	c := s.config.Load()
 	if len(c.gateway.Policies) == 0 {
 		return nil
 	}
-	return s.verdict(c.judge(mesh.Identity{}, from, target{port: port}))
+	return s.verdict(c.judge(authz.Caller{Source: from}, r, target{port: port}))
 }
 
 // admitRequestTo asks the policies of a service about a client of a listener for HTTP. Those of the gateway have been asked, about the listener's port.
-func (s *Server) admitRequestTo(from netip.Addr, key mesh.ServiceKey, port uint16) error {
+func (s *Server) admitRequestTo(from netip.Addr, key mesh.ServiceKey, port uint16, r *gatewayhttp.Asked) error {
 	c := s.config.Load()
 	index := c.policies.of[key]
 	if index == nil {
 		return nil
 	}
+	return s.verdict(judgeBy([]*authz.Index{index()}, authz.Caller{Source: from, Destination: s.destination(c, key, port)}, r))
+}
+
+// destination is where in our network a service is.
+func (s *Server) destination(c *config, key mesh.ServiceKey, port uint16) netip.AddrPort {
 	var vip netip.Addr
 	if service := s.live.Load().Service(key); service != nil {
 		vip = c.vip(service, vip)
 	}
-	return s.verdict(authz.Judge([]*authz.Index{index()}, authz.Caller{Source: from, Destination: netip.AddrPortFrom(vip, port)}))
+	return netip.AddrPortFrom(vip, port)
 }
 
 // verdict gives what policies have decided about a request: nil, or why not.

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -86,8 +88,22 @@ func withConnection(ctx context.Context) context.Context {
 // unproved are the headers by which proxies tell backends what a client has proved (RFC 9440, and what Envoy's users know): a client's own word for it is none.
 var unproved = []string{"X-Forwarded-Client-Cert", "Client-Cert", "Client-Cert-Chain"}
 
+// withoutUnproved takes them out, also those that some backends take for them, as they make no difference between an underscore and a dash.
 func withoutUnproved(h http.Header) {
 	for _, name := range unproved {
 		delete(h, name)
+	}
+	for name := range h {
+		if strings.IndexByte(name, '_') < 0 {
+			continue
+		}
+		switch like := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")); like {
+		case "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto":
+			delete(h, name)
+		default:
+			if slices.Contains(unproved, like) {
+				delete(h, name)
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,7 +22,7 @@ func change(h http.Header, c *mesh.HeaderChange) {
 		h[p.Name] = []string{p.Value}
 	}
 	for _, p := range c.Add {
-		h[p.Name] = append(h[p.Name], p.Value)
+		h[p.Name] = append(slices.Clip(h[p.Name]), p.Value) // the others may be somebody else's too
 	}
 }
 

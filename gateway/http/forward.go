@@ -5,6 +5,7 @@ package http
 import (
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -14,7 +15,7 @@ import (
 )
 
 // forward carries a request to a backend, and its answer back to the client, by the rules for proxies of RFC 9110, 7.6. It does what httputil.ReverseProxy does, which has
-// those that ask for another protocol (see serve), without its copies of what nobody looks at again: the request's headers are the request's own here, and those of the
+// those that ask for another protocol (see serve), without its copies of what nobody looks at again: the values of the request's headers are the request's own here, and the headers of the
 // answer are handed on as they came.
 func (s *Server) forward(t *trip, w *answer, r *http.Request) {
 	out := r.WithContext(r.Context())
@@ -27,13 +28,10 @@ func (s *Server) forward(t *trip, w *answer, r *http.Request) {
 	u := *r.URL // the access log tells the client's
 	out.URL, out.Close = &u, false
 	trailers := httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers")
-	withoutHops(out.Header)
+	out.Header = maps.Clone(r.Header) // policies may look at what came for as long as the request runs
+	settle(out, t.visit != nil)
 	if trailers {
 		out.Header["Te"] = []string{"trailers"}
-	}
-	if t.visit == nil {
-		setForwarded(out)
-		withoutUnproved(out.Header)
 	}
 	s.filterRequest(t, out)
 	if _, ok := out.Header["User-Agent"]; !ok {

@@ -22,7 +22,7 @@ func (s *Server) chooseMirrors(t *trip, r *http.Request) error {
 	for _, list := range [][]mesh.HTTPMirror{t.target.Rule.Filters.Mirrors, t.backend.Filters.Mirrors} {
 		for i := range list {
 			if m := &list[i]; m.Backend.Problem == "" && rand.Uint32N(m.Denominator) < m.Numerator {
-				if s.admitTo(t, &m.Backend) != nil {
+				if s.admitTo(t, &m.Backend, &Asked{server: s, trip: t, came: r, copied: m, sent: true}) != nil {
 					s.metrics.mirrors.WithLabelValues("skipped").Inc()
 					continue
 				}

@@ -5,6 +5,8 @@ package http
 import (
 	"net/url"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // pathOf is the path by which a request is matched, and with which it is sent on: as the client wrote it, but in one form only, so that no
@@ -19,7 +21,7 @@ func pathOf(u *url.URL) (string, bool) {
 		return "", false
 	}
 	if strings.IndexByte(p, '%') >= 0 {
-		p = unescapeUnreserved(p)
+		p = mesh.PlainEscapes(p)
 	}
 	if strings.Contains(p, "/.") {
 		p = withoutDots(p)
@@ -48,41 +50,6 @@ func withoutDots(p string) string {
 		}
 	}
 	return "/" + strings.Join(out, "/")
-}
-
-// unescapeUnreserved decodes what needs no escape, and writes the other escapes in capitals. The input has valid escapes only.
-func unescapeUnreserved(p string) string {
-	var b strings.Builder
-	b.Grow(len(p))
-	for i := 0; i < len(p); i++ {
-		if p[i] != '%' || i+2 >= len(p) {
-			b.WriteByte(p[i])
-			continue
-		}
-		c := unhex(p[i+1])<<4 | unhex(p[i+2])
-		if unreserved(c) {
-			b.WriteByte(c)
-		} else {
-			b.WriteString(strings.ToUpper(p[i : i+3]))
-		}
-		i += 2
-	}
-	return b.String()
-}
-
-func unreserved(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
-}
-
-func unhex(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	default:
-		return c - 'A' + 10
-	}
 }
 
 // replacePrefix puts something else in place of the prefix that a rule matched; what follows begins with a slash or is nothing.

@@ -175,6 +175,11 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(t, a, &Refusal{http.StatusBadRequest, ReasonBadHost, nil})
 		return
 	}
+	if r.ProtoMajor == 2 {
+		trimValues(r.Header)
+	}
+	t.asked.server, t.asked.trip, t.asked.came = s, t, r
+	t.sent.server, t.sent.trip, t.sent.came, t.sent.sent = s, t, r, true
 	if v := t.visit; v != nil {
 		if err := s.admit(t); err != nil { // who may not ask learns nothing of the routes
 			s.refuse(t, a, &Refusal{http.StatusForbidden, ReasonDenied, err})

@@ -96,7 +96,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		s.redirect(t, w, r, d)
 		return
 	}
-	if err := s.admitTo(t, t.backend); err != nil {
+	if err := s.admitTo(t, t.backend, &t.sent); err != nil {
 		s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 		return
 	}
@@ -160,25 +160,27 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 func (s *Server) admit(t *trip) error {
 	switch {
 	case t.visit != nil:
-		return t.visit.Admit()
+		return t.visit.Admit(&t.asked)
 	case s.o.Admit != nil:
-		return s.o.Admit(t.from, t.target.Listener.Port)
+		return s.o.Admit(t.from, t.target.Listener.Port, &t.asked)
 	}
 	return nil
 }
 
-// admitTo says why a client may not reach a backend, or nil.
-func (s *Server) admitTo(t *trip, b *mesh.HTTPBackend) error {
+// admitTo says why a client may not send a backend what its rule makes of the request, or nil. Otherwise a rule that somebody else wrote, who may be the client, could make of a request that
+// policies let in one that they do not.
+func (s *Server) admitTo(t *trip, b *mesh.HTTPBackend, sent *Asked) error {
 	if v := t.visit; v != nil {
-		if b.Service == v.Service && b.Port == v.Port {
+		strange := t.target.Route.Namespace != b.Service.Namespace
+		if b.Service == v.Service && b.Port == v.Port && !strange {
 			return nil // that is what the visit is for
 		}
-		return v.AdmitTo(b.Service, b.Port)
+		return v.AdmitTo(b.Service, b.Port, sent, strange)
 	}
 	if s.o.AdmitTo == nil {
 		return nil
 	}
-	return s.o.AdmitTo(t.from, b.Service, b.Port)
+	return s.o.AdmitTo(t.from, b.Service, b.Port, sent)
 }
 
 // clientOf is the address of a request's client; zero, which no policy names, if it has none.

@@ -25,10 +25,10 @@ type Options struct {
 	// Directory knows the endpoints, Network says in which network we are.
 	Directory *directory.Live
 	Network   func() string
-	// Admit, if not nil, decides whether a client may ask anything of a listener; its error is the reason why not.
-	Admit func(from netip.Addr, port uint16) error
-	// AdmitTo, if not nil, decides the same about a port of the service that a request or a copy of one would go to.
-	AdmitTo func(from netip.Addr, service mesh.ServiceKey, port uint16) error
+	// Admit, if not nil, decides whether a client may ask this, as it came, of a listener; its error is the reason why not.
+	Admit func(from netip.Addr, port uint16, r *Asked) error
+	// AdmitTo, if not nil, decides the same about a port of the service that a request or a copy of one would go to, as it would be sent.
+	AdmitTo func(from netip.Addr, service mesh.ServiceKey, port uint16, r *Asked) error
 	// Tunnels, if not nil, carries requests to endpoints that are in the mesh, and lets those of other networks be picked; else what is there is asked in plain HTTP. Self, if not
 	// nil, is the gateway's own pod, by which endpoints are near or far.
 	Tunnels Carrier

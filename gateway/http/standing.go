@@ -60,5 +60,5 @@ func (s *Server) judge(t *trip) error {
 	if err := s.admit(t); err != nil {
 		return err
 	}
-	return s.admitTo(t, t.backend)
+	return s.admitTo(t, t.backend, &t.sent)
 }

@@ -23,7 +23,7 @@ func TestRejudge(t *testing.T) {
 		with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }),
 		with(rule("y", prefix("/other")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("b")} }))))
 	var closed atomic.Bool
-	s.server.o.AdmitTo = func(_ netip.Addr, service mesh.ServiceKey, _ uint16) error {
+	s.server.o.AdmitTo = func(_ netip.Addr, service mesh.ServiceKey, _ uint16, _ *Asked) error {
 		if closed.Load() && service == key("a") {
 			return errors.New("closed")
 		}
@@ -118,7 +118,7 @@ func TestRejudgeMeanwhile(t *testing.T) {
 	s := newScene(t, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
 	s.backend("a", mesh.AppUnknown, says("a"))
 	asked := 0
-	s.server.o.Admit = func(netip.Addr, uint16) error {
+	s.server.o.Admit = func(netip.Addr, uint16, *Asked) error {
 		if asked++; asked > 1 {
 			return errors.New("closed")
 		}

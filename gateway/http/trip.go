@@ -28,6 +28,8 @@ type trip struct {
 	backend    *mesh.HTTPBackend
 	path       string
 	from       netip.Addr // the client's
+	asked      Asked      // as it came
+	sent       Asked      // as the backend gets it
 	grpc       bool       // the client speaks gRPC, and is answered in it
 	origin     string     // of the script that sends it; empty: none says so
 	mirrors    []*mesh.HTTPBackend

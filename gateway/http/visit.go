@@ -24,9 +24,10 @@ type Visit struct {
 	Table func() *Table
 	// Left, if there is one, says whether the service is not behind the waypoint any more. Clients are told then, by each answer, to come by a new connection, which goes elsewhere.
 	Left func() bool
-	// Admit decides whether the peer may ask anything of the service, AdmitTo of another one that a rule leads to; their errors are the reasons why not.
-	Admit   func() error
-	AdmitTo func(service mesh.ServiceKey, port uint16) error
+	// Admit decides whether the peer may ask this, as it came, of the service; AdmitTo whether it may be sent as a rule makes it to a service, which may be the same one. Strange says that the rule is
+	// of another namespace than that service: its author may be who asks. Their errors are the reasons why not.
+	Admit   func(r *Asked) error
+	AdmitTo func(service mesh.ServiceKey, port uint16, r *Asked, strange bool) error
 }
 
 func (v *Visit) left() bool { return v != nil && v.Left != nil && v.Left() }

@@ -29,7 +29,7 @@ func TestInsideServesLateArrivals(t *testing.T) {
 		done := make(chan error, 1)
 		table := NewTable(nil)
 		go func() {
-			done <- inside.Serve(t.Context(), relay.Conn(halves{there}), &Visit{Table: func() *Table { return table }, Admit: func() error { return nil }})
+			done <- inside.Serve(t.Context(), relay.Conn(halves{there}), &Visit{Table: func() *Table { return table }, Admit: func(*Asked) error { return nil }})
 		}()
 		return here, done
 	}
