@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -28,7 +29,9 @@ type plane struct {
 	// unsure says that it begins without having read all clusters, and settle ends that.
 	unsure bool
 	settle func()
-	stop   func()
+	// away says that it issues no certificates.
+	away atomic.Bool
+	stop func()
 }
 
 // newPlane knows the pod cart-0, which is all of the service cart.
@@ -77,6 +80,9 @@ func (p *plane) start(t *testing.T, addr string) (target string) {
 	authority := ca.NewService(ca.ServiceOptions{Log: logr.Discard(), Signer: func() *ca.Signer { return p.signer }, Authorize: func(ctx context.Context, asked mesh.Identity) (mesh.Identity, error) {
 		if asked.IsZero() {
 			asked = mesh.Identity{TrustDomain: "cluster.local", Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy"}
+		}
+		if p.away.Load() {
+			return asked, context.DeadlineExceeded
 		}
 		return asked, authenticate(ctx)
 	}})

@@ -207,7 +207,7 @@ func threads(pid int) (out []string) {
 }
 
 // TestUnderItsProfile runs the supervised command through a life under the profile, with an end for whatever makes a call that is not in it: work, a crash, work again,
-// and the end. The command is the one that ships: a race detector makes calls of its own.
+// an upgrade, and the end. The command is the one that ships: a race detector makes calls of its own.
 func TestUnderItsProfile(t *testing.T) {
 	add, _, _, _ := manifest(t)
 	program, err := rig.Build(t.Context(), t.TempDir(), "nodeproxy")
@@ -216,7 +216,8 @@ func TestUnderItsProfile(t *testing.T) {
 	}
 	t.Setenv(asProgram, program)
 	s := newStage(t)
-	p := launchAs(t, asConfined+"="+strings.Join(add, ",")+";"+s.run+";"+asTrap, append([]string{"supervise"}, s.args...))
+	confined := asConfined + "=" + strings.Join(add, ",") + ";" + s.run + ";" + asTrap
+	p := launchAs(t, confined, append([]string{"supervise"}, s.args...))
 	s.addPods(t)
 	eventually(t, "an answer", s.call)
 	eventually(t, "readiness", s.isReady("ready\n"))
@@ -242,13 +243,22 @@ func TestUnderItsProfile(t *testing.T) {
 	}
 	eventually(t, "the next process", func() error { return get("http://"+s.metrics+"/metrics", "isthmus_restarts 1") })
 	eventually(t, "an answer after the crash", s.call)
+	next := s.join(t, confined, "supervise")
+	eventually(t, "readiness of the one after it", next.isReady)
 	if err := p.cmd.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	if log := p.String(); strings.Contains(log, "SIGSYS") || strings.Contains(log, "operation not permitted") {
+	if err := s.call(); err != nil {
+		t.Errorf("the one after it: %v", err)
+	}
+	if text := next.String(); strings.Contains(text, "others are opened beside them") {
+		t.Errorf("it did not get the listeners:\n%s", text)
+	}
+	next.end(t)
+	if log := p.String() + next.String(); strings.Contains(log, "SIGSYS") || strings.Contains(log, "operation not permitted") {
 		t.Errorf("a system call was refused:\n%s", log)
 	}
 }

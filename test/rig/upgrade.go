@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// handOver is how long a proxy that was told to end still takes connections that the kernel had given it, and a little more. A real upgrade is never so soon after
-// another: a DaemonSet waits until the new pod is ready.
-const handOver = 1500 * time.Millisecond
-
 // Rollout replaces the proxies of nodes, one after the other, under traffic.
 type Rollout struct {
 	Traffic *Traffic
@@ -21,8 +17,7 @@ type Rollout struct {
 	Options ProxyOptions
 
 	current []*Proxy
-	told    []time.Time // when the last proxy of each node was told to end
-	old     []*Proxy    // those that were told to end
+	old     []*Proxy // those that were told to end
 }
 
 // NewRollout makes a cluster of two nodes with a proxy each, a client on one and a server on the other that are part of the mesh, and starts traffic.
@@ -43,7 +38,7 @@ func NewRollout(ctx context.Context, r *Rig, streams int, visitsPerSecond float6
 		if err != nil {
 			return nil, err
 		}
-		out.Nodes, out.current, out.told, pods = append(out.Nodes, n), append(out.current, p), append(out.told, time.Time{}), append(pods, pod)
+		out.Nodes, out.current, pods = append(out.Nodes, n), append(out.current, p), append(pods, pod)
 	}
 	r.Publish()
 	for _, p := range out.current {
@@ -59,11 +54,6 @@ func NewRollout(ctx context.Context, r *Rig, streams int, visitsPerSecond float6
 // Upgrade replaces the proxy of one node: a new process beside the old one, which is told to end as soon as the new one is ready. It tells how long the new one took to
 // be ready. The old one goes on for as long as it has streams.
 func (o *Rollout) Upgrade(ctx context.Context, node int) (ready time.Duration, err error) {
-	select {
-	case <-time.After(time.Until(o.told[node].Add(handOver))):
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
 	began := time.Now()
 	next, err := o.Nodes[node].StartProxy(ctx, o.Options)
 	if err != nil {
@@ -76,7 +66,6 @@ func (o *Rollout) Upgrade(ctx context.Context, node int) (ready time.Duration, e
 	if err := o.current[node].Stop(); err != nil {
 		return 0, err
 	}
-	o.told[node] = time.Now()
 	o.old = append(o.old, o.current[node])
 	o.current[node] = next
 	o.Traffic.Next()
