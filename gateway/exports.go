@@ -21,7 +21,11 @@ type config struct {
 	gateway *mesh.Gateway // with what left it, see partings
 	told    *mesh.Gateway // as it was told
 	// late are services that left the waypoint so long ago that no new stream is for them.
-	late    map[mesh.ServiceKey]struct{}
+	late map[mesh.ServiceKey]struct{}
+	// lateToOthers are services that have been there for callers of the waypoint's own namespace alone for so long that no new stream of others is for them.
+	lateToOthers map[mesh.ServiceKey]struct{}
+	// strayed says whether a workload, by its UID, was behind the waypoint until lately; nil: none was.
+	strayed func(uid string) bool
 	network string
 	own     string // trust domain
 	// canonical gives the trust domain that one is another name of, or itself.
@@ -112,7 +116,7 @@ func (c *config) resolve(v *directory.View, peer mesh.Identity, authority string
 		return t, &Refusal{http.StatusServiceUnavailable, ReasonNotExported, nil}
 	}
 	t := target{service: service, port: asked.Port, vip: c.vip(service, asked.IP)}
-	if c.foreign(service.Key(), namespace) {
+	if _, late := c.lateToOthers[service.Key()]; c.foreign(service.Key(), namespace) || late && namespace != c.gateway.Namespace {
 		return target{}, &Refusal{http.StatusUnauthorized, ReasonNotConsumer, fmt.Errorf("peer %s, service %s, waypoint of namespace %s", peer, service.Key(), c.gateway.Namespace)}
 	}
 	if service.NamespaceOnly && namespace != service.Namespace {
@@ -243,8 +247,11 @@ func (c *config) foreign(key mesh.ServiceKey, namespace string) bool {
 	return consumed
 }
 
-// left says whether a service is not behind the waypoint any more, although it still is served.
-func (c *config) left(key mesh.ServiceKey) bool {
-	_, behind := slices.BinarySearchFunc(c.told.Fronts, key, mesh.CompareServiceKeys)
-	return !behind
+// left says whether a service is not behind the waypoint any more for callers of a namespace, although it still is served.
+func (c *config) left(key mesh.ServiceKey, namespace string) bool {
+	if _, behind := slices.BinarySearchFunc(c.told.Fronts, key, mesh.CompareServiceKeys); !behind {
+		return true
+	}
+	_, consumed := slices.BinarySearchFunc(c.told.Consumed, key, mesh.CompareServiceKeys)
+	return consumed && namespace != c.told.Namespace
 }

@@ -20,6 +20,7 @@ const defaultParting = time.Minute
 type parted struct {
 	since    time.Time
 	consumed bool // it was behind the waypoint for callers of the waypoint's own namespace only
+	narrowed bool // it has not left for these, but for all others
 	routes   []mesh.ServiceRoutes
 	policies []mesh.ServicePolicies // its own, and of what its routes lead to
 	tls      []mesh.BackendTLS      // of the same
@@ -31,22 +32,41 @@ type partings map[mesh.ServiceKey]parted
 // note compares two configurations as they were told, the later of which counts from now on. before is nil if there was none.
 func (p partings) note(before, g *mesh.Gateway, now time.Time) {
 	for _, key := range g.Fronts {
-		delete(p, key)
+		if !p[key].narrowed || !isIn(g.Consumed, key) {
+			delete(p, key)
+		}
 	}
 	if before == nil || before.Service != g.Service {
 		return
 	}
 	for _, key := range before.Fronts {
-		if _, there := slices.BinarySearchFunc(g.Fronts, key, mesh.CompareServiceKeys); !there {
-			p[key] = leave(before, key, now)
+		switch {
+		case !isIn(g.Fronts, key):
+			of := leave(before, key, now)
+			if was := p[key]; was.narrowed { // others have not heard of that either, yet
+				of.consumed, of.routes = false, append(of.routes, was.routes...)
+				of.tls = append(of.tls, was.tls...)
+			}
+			p[key] = of
+		case isIn(g.Consumed, key) && !isIn(before.Consumed, key):
+			of := leave(before, key, now)
+			of.narrowed = true
+			of.routes = slices.DeleteFunc(of.routes, func(r mesh.ServiceRoutes) bool { return r.Consumer == g.Namespace })
+			p[key] = of
 		}
 	}
+}
+
+// isIn says whether a sorted list has a service.
+func isIn(sorted []mesh.ServiceKey, key mesh.ServiceKey) bool {
+	_, there := slices.BinarySearchFunc(sorted, key, mesh.CompareServiceKeys)
+	return there
 }
 
 // leave collects what is in force for a service.
 func leave(g *mesh.Gateway, key mesh.ServiceKey, now time.Time) parted {
 	out := parted{since: now}
-	_, out.consumed = slices.BinarySearchFunc(g.Consumed, key, mesh.CompareServiceKeys)
+	out.consumed = isIn(g.Consumed, key)
 	for _, of := range g.ServiceRoutes {
 		if of.Service == key {
 			out.routes = append(out.routes, of)
@@ -78,15 +98,19 @@ func (p partings) forget(now time.Time, after time.Duration) (some bool) {
 	return some
 }
 
-// late are those that are served to streams that run, and to no new ones.
-func (p partings) late(now time.Time, after time.Duration) map[mesh.ServiceKey]struct{} {
-	out := map[mesh.ServiceKey]struct{}{}
+// late are those that are served to streams that run, and to no new ones: to none at all, or to none of others than the waypoint's own namespace.
+func (p partings) late(now time.Time, after time.Duration) (late, toOthers map[mesh.ServiceKey]struct{}) {
+	late, toOthers = map[mesh.ServiceKey]struct{}{}, map[mesh.ServiceKey]struct{}{}
 	for key, of := range p {
-		if now.Sub(of.since) >= after {
-			out[key] = struct{}{}
+		switch {
+		case now.Sub(of.since) < after:
+		case of.narrowed:
+			toOthers[key] = struct{}{}
+		default:
+			late[key] = struct{}{}
 		}
 	}
-	return out
+	return late, toOthers
 }
 
 // next is when one of them has been gone for one of these times; false if there is none.
@@ -120,9 +144,14 @@ func (p partings) with(g *mesh.Gateway) *mesh.Gateway {
 	})
 	for _, key := range keys {
 		of := p[key]
-		out.Fronts = append(out.Fronts, key)
-		if of.consumed {
+		switch {
+		case of.narrowed:
+			out.Consumed = slices.DeleteFunc(out.Consumed, func(k mesh.ServiceKey) bool { return k == key })
+		case of.consumed:
 			out.Consumed = append(out.Consumed, key)
+			fallthrough
+		default:
+			out.Fronts = append(out.Fronts, key)
 		}
 		out.ServiceRoutes = append(out.ServiceRoutes, of.routes...)
 		for _, policies := range of.policies {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,88 @@ func TestRequestsToServiceThatLeaves(t *testing.T) {
 	}
 }
 
+// narrowed has the waypoint stand in front of cart for callers of its own namespace alone, with a route of theirs.
+func narrowed(g *mesh.Gateway) {
+	g.Consumed = g.Fronts
+	g.ServiceRoutes = []mesh.ServiceRoutes{{Service: cartKey, Consumer: g.Namespace, Routes: []*mesh.HTTPRoute{route("edge", "mine", "/", "mine")}}}
+}
+
+// A service may leave for all but the callers of the waypoint's own namespace. Others are served by what was in force for them, and told to go, as if it had left altogether.
+func TestServiceThatLeavesForOthers(t *testing.T) {
+	s := newScene(t, nil)
+	s.add(s.requestPod(1))
+	s.configure(waypointOf(routed))
+	own := mesh.Identity{TrustDomain: "cluster.local", Namespace: "edge", ServiceAccount: "own"}
+	get := func(client *http.Client) string {
+		t.Helper()
+		response, err := client.Get("http://cart/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		_, via, _ := strings.Cut(string(body), "via=")
+		via, _, _ = strings.Cut(via, " ")
+		return fmt.Sprint(response.StatusCode, " ", via, " ", response.Close)
+	}
+	kept, mine := s.within(clientID, authority), s.within(own, authority)
+	for _, client := range []*http.Client{kept, mine} {
+		if got := get(client); got != "200 r false" {
+			t.Fatalf("before: %s", got)
+		}
+	}
+	s.configure(waypointOf(narrowed))
+	for name, client := range map[string]*http.Client{"whose connection was kept": kept, "who has not heard of it": s.within(clientID, authority)} {
+		if got := get(client); got != "200 r true" {
+			t.Errorf("another namespace's caller %s: %s", name, got)
+		}
+	}
+	if got := get(mine); got != "200 mine false" {
+		t.Errorf("the waypoint's own namespace's caller: %s", got)
+	}
+	s.configure(waypointOf(func(g *mesh.Gateway) {
+		narrowed(g)
+		g.Policies = []*mesh.Policy{policyOn("all", mesh.Allow, principal(clientID))}
+	}))
+	if got := get(s.within(clientID, authority)); got != "200 r true" {
+		t.Errorf("after another change: %s", got)
+	}
+	s.configure(waypointOf(routed))
+	if got := get(s.within(clientID, authority)); got != "200 r false" {
+		t.Errorf("when it is back: %s", got)
+	}
+}
+
+// Long after, who comes from elsewhere is refused, what runs is not, and some time that ends, too; callers of the waypoint's own namespace notice nothing.
+func TestServiceThatLeftForOthersLongAgo(t *testing.T) {
+	own := mesh.Identity{TrustDomain: "cluster.local", Namespace: "edge", ServiceAccount: "own"}
+	begin := func(drain time.Duration) (s *scene, theirs, mine *hbone.Stream) {
+		s = newScene(t, func(o *Options) { o.Parting, o.Drain = time.Millisecond, drain })
+		s.add(s.podServing(1, func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }))
+		s.configure(waypointOf(nil))
+		theirs, mine = s.beginBytes(clientID), s.beginBytes(own)
+		s.configure(waypointOf(func(g *mesh.Gateway) { g.Consumed = g.Fronts }))
+		return s, theirs, mine
+	}
+	s, theirs, mine := begin(time.Hour)
+	s.until("new streams of others are refused", func() bool {
+		status, reason := s.refusal(s.outer(15008, clientID), authority, nil)
+		return status == 401 && Reason(reason) == ReasonNotConsumer
+	})
+	for name, stream := range map[string]*hbone.Stream{"theirs": theirs, "mine": mine, "a new one of mine": s.beginBytes(own)} {
+		if err := says(stream, "still"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, theirs, mine = begin(time.Millisecond)
+	if !cut(theirs) {
+		t.Error("its time was over, and it was not cut")
+	}
+	if err := says(mine, "still"); err != nil {
+		t.Errorf("what runs of the waypoint's own namespace: %v", err)
+	}
+}
+
 // TestPartings compares configurations: what counted for a service that left, and what the later one says itself.
 func TestPartings(t *testing.T) {
 	key := func(name string) mesh.ServiceKey { return mesh.ServiceKey{Namespace: "shop", Hostname: name} }
@@ -175,7 +258,8 @@ func TestPartings(t *testing.T) {
 	} {
 		now := began.Add(test.at)
 		next, some := p.next(now, time.Minute, 10*time.Minute)
-		if got := fmt.Sprintf("late %d, next %v %v", len(p.late(now, time.Minute)), next, some); got != test.want {
+		late, _ := p.late(now, time.Minute)
+		if got := fmt.Sprintf("late %d, next %v %v", len(late), next, some); got != test.want {
 			t.Errorf("after %v: %s, want %s", test.at, got, test.want)
 		}
 	}

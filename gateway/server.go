@@ -77,8 +77,9 @@ type Server struct {
 	tls     *tls.Config
 	metrics *metrics
 
-	config      atomic.Pointer[config]           // written by Run
-	partings    partings                         // owned by Run
+	config      atomic.Pointer[config] // written by Run
+	partings    partings               // owned by Run
+	strays      strays
 	backends    atomic.Pointer[backendtls.Table] // written by Run
 	balancer    *balancer
 	strangers   *stranger.Room
@@ -224,7 +225,9 @@ func (s *Server) follow(view *directory.View) {
 	}
 	if s.part(before) || changed {
 		c := newConfig(s.partings.with(g), s.o.Network, s.o.Identity.TrustDomain)
-		c.told, c.late = g, s.partings.late(s.o.Now(), s.o.Parting)
+		c.told = g
+		c.late, c.lateToOthers = s.partings.late(s.o.Now(), s.o.Parting)
+		c.strayed = func(uid string) bool { return s.strays.has(c, uid, s.o.Now(), s.o.Parting) }
 		c.canonical = s.o.Source.Canonical
 		s.secureBackends(c.gateway)
 		s.config.Store(c)
@@ -235,6 +238,7 @@ func (s *Server) follow(view *directory.View) {
 	} else if before == nil {
 		return
 	}
+	s.strays.note(s.config.Load(), view, s.o.Now(), s.o.Parting)
 	if changed || s.retryIn > 0 {
 		s.bind(s.config.Load().gateway.Listeners)
 	}
@@ -247,7 +251,8 @@ func (s *Server) lasting() time.Duration { return max(s.o.Parting, s.o.Drain) }
 func (s *Server) part(before *config) bool {
 	now := s.o.Now()
 	gone := s.partings.forget(now, s.lasting())
-	return gone || before != nil && len(s.partings.late(now, s.o.Parting)) != len(before.late)
+	late, lateToOthers := s.partings.late(now, s.o.Parting)
+	return gone || before != nil && (len(late) != len(before.late) || len(lateToOthers) != len(before.lateToOthers))
 }
 
 // bind makes the listeners those of the configuration: new ones first, then those that are gone are drained. A port that changes from HBONE to

@@ -84,6 +84,9 @@ func (s *Server) rejudge(c *config) {
 		if c.isWaypoint() && !c.serves(t) {
 			refusal = &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, fmt.Errorf("%s", t.key())} // whose policies are not known here any more
 		}
+		if c.isWaypoint() && t.service != nil && c.foreign(t.key(), c.namespaceOf(st.peer)) {
+			refusal = &Refusal{http.StatusUnauthorized, ReasonNotConsumer, fmt.Errorf("%s", t.key())}
+		}
 		if refusal != nil {
 			st.end(&Refusal{refusal.Status, ReasonRevoked, refusal.Err})
 		}

@@ -22,14 +22,22 @@ import (
 // isWaypoint says whether the gateway stands in front of services inside the mesh.
 func (c *config) isWaypoint() bool { return c.gateway.Service != mesh.ServiceKey{} }
 
-// workloadBehind is the workload at an address of the waypoint's network that is behind the waypoint by itself; nil: there is none.
+// workloadBehind is the workload at an address of the waypoint's network that is behind the waypoint by itself, or was until lately; nil: there is none.
 func (c *config) workloadBehind(v workloads, at netip.Addr) *mesh.Workload {
 	if !c.isWaypoint() || !at.IsValid() {
 		return nil
 	}
 	w := v.WorkloadAt(c.network, at)
-	if w == nil || w.Waypoint == nil {
+	if w == nil || !c.behind(v, w) && !(c.strayed != nil && c.strayed(w.UID)) {
 		return nil
+	}
+	return w
+}
+
+// behind says whether a workload is behind the waypoint by itself.
+func (c *config) behind(v workloads, w *mesh.Workload) bool {
+	if w.Waypoint == nil {
+		return false
 	}
 	front := w.Waypoint.Hostname
 	if front.Hostname == "" {
@@ -37,10 +45,7 @@ func (c *config) workloadBehind(v workloads, at netip.Addr) *mesh.Workload {
 			front = s.Key()
 		}
 	}
-	if front != c.gateway.Service {
-		return nil
-	}
-	return w
+	return front == c.gateway.Service
 }
 
 // serves says whether a target that was let in to is still served. A workload is, wherever its traffic goes by now: what judges it are the policies of the waypoint
@@ -213,11 +218,17 @@ func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayht
 			c := s.config.Load()
 			return c.table(key, t.port, c.namespaceOf(peer))
 		},
-		Left: func() bool { return s.config.Load().left(key) },
+		Left: func() bool {
+			c := s.config.Load()
+			return c.left(key, c.namespaceOf(peer))
+		},
 		Admit: func(r *gatewayhttp.Asked) error {
 			c := s.config.Load()
 			if _, served := c.exported[key]; !served {
 				return fmt.Errorf("service %s is not behind the waypoint any more", key) // nor are its policies known here
+			}
+			if c.foreign(key, c.namespaceOf(peer)) {
+				return fmt.Errorf("service %s is behind the waypoint for callers of namespace %s alone", key, c.gateway.Namespace)
 			}
 			return s.verdict(c.judge(authz.Caller{Peer: peer, Source: from}, r, t))
 		},

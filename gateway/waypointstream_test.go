@@ -93,6 +93,42 @@ func TestWaypointJudgesBytesToWorkloads(t *testing.T) {
 	}
 }
 
+// A workload that leaves its waypoint is served on to who has not heard of it, and some time later it is not any more. One that never was behind it is nobody's to ask for.
+func TestWorkloadThatLeavesItsWaypoint(t *testing.T) {
+	front := mesh.ServiceKey{Namespace: "edge", Hostname: "west.edge.svc.cluster.local"}
+	echo := func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }
+	for _, lasts := range []time.Duration{time.Hour, time.Millisecond} {
+		s := newScene(t, func(o *Options) { o.Parting = lasts })
+		w, stranger := s.podServing(1, echo), s.podServing(2, echo)
+		w.Waypoint = &mesh.GatewayAddress{Hostname: front, Port: 15008}
+		s.add(w, stranger)
+		s.configure(waypointOf(nil))
+		moved := *w
+		moved.Waypoint = nil
+		s.add(&moved)
+		refused := func(to string) func() bool {
+			return func() bool {
+				status, reason := s.refusal(s.outer(15008, clientID), to, nil)
+				return status == 503 && Reason(reason) == ReasonNotBehind
+			}
+		}
+		s.until("a workload that never was behind it is refused", refused("10.0.0.2:8080"))
+		if lasts < time.Second {
+			s.until("long after, new streams are refused", refused("10.0.0.1:8080"))
+			s.add(w)
+			s.until("it is back", func() bool { return !refused("10.0.0.1:8080")() })
+			continue
+		}
+		if err := says(s.beginBytesTo("10.0.0.1:8080", clientID), "late"); err != nil {
+			t.Errorf("who has not heard: %v", err)
+		}
+		s.configure(waypointOf(func(g *mesh.Gateway) { g.Policies = []*mesh.Policy{policyOn("thief", mesh.Allow, principal(thiefID))} }))
+		if status, reason := s.refusal(s.outer(15008, clientID), "10.0.0.1:8080", nil); status != 401 || Reason(reason) != ReasonDenied {
+			t.Errorf("whom the waypoint's policies keep out is answered %d %s", status, reason)
+		}
+	}
+}
+
 // says has an echo say a word.
 func says(stream *hbone.Stream, word string) error {
 	_ = stream.SetDeadline(time.Now().Add(patience))

@@ -11,6 +11,15 @@ import (
 // Workloads gives all workloads, in no order.
 func (v *View) Workloads() iter.Seq[*mesh.Workload] { return values(v.workloads) }
 
+// Former gives the workloads of an earlier view that are others in this one, or none, in no order. It looks at what changed, and hardly at the rest.
+func (v *View) Former(before *View) iter.Seq[*mesh.Workload] {
+	return func(yield func(*mesh.Workload) bool) {
+		before.workloads.unlike(v.workloads, func(uid string, was *mesh.Workload) bool {
+			return v.Workload(uid) == was || yield(was)
+		})
+	}
+}
+
 // Services gives all services, in no order.
 func (v *View) Services() iter.Seq[*mesh.Service] { return values(v.services) }
 

@@ -5,6 +5,7 @@ package directory
 import (
 	"hash/maphash"
 	"maps"
+	"reflect"
 )
 
 // shardCount is how many maps an index is split into. A change copies the array of shards (4 KiB) and one shard, so that with
@@ -35,6 +36,23 @@ func (x index[K, V]) each(f func(K, V) bool) {
 		return
 	}
 	for _, shard := range x.shards {
+		for k, v := range shard {
+			if !f(k, v) {
+				return
+			}
+		}
+	}
+}
+
+// unlike calls f for all entries of shards that other does not share, in no order, until it says false.
+func (x index[K, V]) unlike(other index[K, V], f func(K, V) bool) {
+	if x.shards == nil || x.shards == other.shards {
+		return
+	}
+	for i, shard := range x.shards {
+		if other.shards != nil && reflect.ValueOf(shard).Pointer() == reflect.ValueOf(other.shards[i]).Pointer() {
+			continue
+		}
 		for k, v := range shard {
 			if !f(k, v) {
 				return

@@ -245,3 +245,26 @@ func BenchmarkApplyOneAmong50000(b *testing.B) {
 		live.Apply(d)
 	}
 }
+
+// TestFormer: what is another one or gone is told, and nothing else.
+func TestFormer(t *testing.T) {
+	live := NewLive()
+	all := map[string]*mesh.Workload{}
+	for i := range 1000 {
+		uid := fmt.Sprint("w", i)
+		all[uid] = &mesh.Workload{UID: uid}
+	}
+	before := live.Apply(mesh.Delta{Workloads: all})
+	after := live.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{"w1": nil, "w2": {UID: "w2", Name: "other"}, "new": {UID: "new"}}})
+	var former []string
+	for w := range after.Former(before) {
+		former = append(former, w.UID)
+	}
+	slices.Sort(former)
+	if !slices.Equal(former, []string{"w1", "w2"}) {
+		t.Errorf("former are %v", former)
+	}
+	for w := range before.Former(before) {
+		t.Errorf("%s is former to itself", w.UID)
+	}
+}
