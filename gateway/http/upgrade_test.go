@@ -13,8 +13,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// A backend that would speak HTTP/2 on the client's connection from now on is not asked to: what comes in it would pass all rules by.
-func TestNoUpgradeToHTTP2(t *testing.T) {
+// A backend that would take more requests on the client's connection, in HTTP/2 or in TLS, is not asked to: what comes in it would pass all rules by.
+func TestNoUpgradeToRequests(t *testing.T) {
 	s := newScene(t, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
 	s.backend("a", mesh.AppUnknown, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("HTTP2-Settings") != "" {
@@ -28,7 +28,7 @@ func TestNoUpgradeToHTTP2(t *testing.T) {
 		w.Header().Set("Upgrade", r.Header.Get("Upgrade"))
 		w.WriteHeader(http.StatusSwitchingProtocols)
 	})
-	for upgrade, want := range map[string]int{"h2c": 204, "H2C": 204, "websocket, h2c": 204, "HTTP/2.0": 204, "websocket": 101} {
+	for upgrade, want := range map[string]int{"h2c": 204, "H2C": 204, "websocket, h2c": 204, "HTTP/2.0": 204, "TLS/1.2": 204, "websocket": 101} {
 		conn, err := net.Dial("tcp", s.address)
 		if err != nil {
 			t.Fatal(err)

@@ -52,3 +52,28 @@ func TestSeveralIndexesAreOneList(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexLooksAtFewPaths: of many rules about paths, those are looked at that begin, or end, as the path does in any reading; all of them for whom no path is known.
+func TestIndexLooksAtFewPaths(t *testing.T) {
+	var policies []*mesh.Policy
+	for i := range 2000 {
+		policies = append(policies, asking(mesh.Deny, mesh.RequestMatch{Paths: []mesh.StringMatch{
+			{Kind: mesh.MatchPrefix, Value: fmt.Sprintf("/team-%d/", i)}, {Kind: mesh.MatchSuffix, Value: fmt.Sprintf(".%d", i)}, {Kind: mesh.MatchTemplate, Value: fmt.Sprintf("/t%d/{*}", i)}, {Value: fmt.Sprintf("/%%41%d", i)},
+		}}))
+	}
+	x := newRuleIndex(policies)
+	for path, want := range map[string]bool{"/team-1999/x": true, "/x/..%2Fteam-1999%2Fx": true, "/x.1999": true, "/t1999/x": true, "/A1999": true, "/team-2000/x": false, "*": true} {
+		s := subjectOf(Caller{Request: &Request{Path: path}})
+		s.deny = true
+		if found := x.first(&s) != nil; found != want || path != "*" && s.spent > 200 {
+			t.Errorf("%s: found %v, for the cost of %d comparisons", path, found, s.spent)
+		}
+	}
+	if n := len(x.anyone); n > 0 {
+		t.Errorf("%d rules are looked at whatever is asked", n)
+	}
+	bytes := subjectOf(Caller{})
+	if bytes.deny = true; x.first(&bytes) == nil {
+		t.Error("bytes pass by a DENY rule about paths")
+	}
+}

@@ -32,17 +32,21 @@ type pathReadings struct {
 
 // pathFits compares the path. A pattern is read as often decoded as the path is.
 func (s *subject) pathFits(in []mesh.StringMatch, wide bool) bool {
-	r := &s.paths
-	if !r.made {
-		*r = readPath(s.request.Path)
-	}
-	if r.odd {
+	if s.readings().odd {
 		return wide
 	}
 	if wide {
 		return s.anyPathFits(in)
 	}
 	return s.everyPathFits(in)
+}
+
+// readings are those of the request's path, made once for a judgement.
+func (s *subject) readings() *pathReadings {
+	if !s.paths.made {
+		s.paths = readPath(s.request.Path)
+	}
+	return &s.paths
 }
 
 // anyPathFits says whether any reading fits any reading of a pattern.

@@ -5,6 +5,7 @@ package authz
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -22,6 +23,8 @@ type ruleIndex struct {
 	accounts               map[mesh.ServiceAccountMatch][]int32
 	sources, destinations  ranges
 	ports                  map[uint16][]int32
+	paths                  texts
+	byPaths                []int32 // all that are filed under paths, for callers of whom no path is known
 }
 
 // filedRule is one rule; its place in the list is the order of its policy.
@@ -36,6 +39,7 @@ const (
 	tellsNamespace
 	tellsRange
 	tellsAffix
+	tellsPath
 	tellsPort
 	tellsPresence
 	tellsNothing
@@ -94,6 +98,7 @@ const (
 	bySource
 	byDestination
 	byPort
+	byPath
 )
 
 // mostTelling is the field of a match that fewest callers satisfy.
@@ -110,6 +115,9 @@ func mostTelling(m *mesh.PolicyMatch) (field, int) {
 	consider(bySource, len(m.SourceIPs), tellsRange)
 	consider(byDestination, len(m.DestinationIPs), tellsPort) // few pods have many addresses
 	consider(byPort, len(m.DestinationPorts), tellsPort)
+	if m.Request != nil && textsTell(m.Request.Paths, tellsPath) == tellsPath { // any path tells nothing
+		consider(byPath, len(m.Request.Paths), tellsPath)
+	}
 	return best, tells
 }
 
@@ -145,7 +153,26 @@ func (x *ruleIndex) fileUnder(m *mesh.PolicyMatch, f field, at int32) {
 		for _, p := range m.DestinationPorts {
 			x.ports[p] = appendOnce(x.ports[p], at)
 		}
+	case byPath:
+		x.byPaths = appendOnce(x.byPaths, at)
+		x.paths.file(pathForms(m.Request.Paths), at, nil)
 	}
+}
+
+// pathForms are patterns of paths with all that they are read as. A template is filed under how it begins.
+func pathForms(in []mesh.StringMatch) []mesh.StringMatch {
+	var out []mesh.StringMatch
+	for _, m := range in {
+		if m.Kind == mesh.MatchTemplate {
+			literal, _, _ := strings.Cut(m.Value, "{")
+			m = mesh.StringMatch{Kind: mesh.MatchPrefix, Value: literal}
+		}
+		for range decodings + 1 {
+			out = append(out, m)
+			m.Value = decode(m.Value)
+		}
+	}
+	return out
 }
 
 // first is the first policy that matches, or nil. It does not allocate.
@@ -164,10 +191,29 @@ func (x *ruleIndex) first(s *subject) *mesh.Policy {
 	f.look(x.ports[s.port])
 	x.sources.look(&f, s.source)
 	x.destinations.look(&f, s.dest)
+	if len(x.byPaths) > 0 {
+		x.lookAtPaths(&f)
+	}
 	if int(f.best) == len(x.rules) {
 		return nil
 	}
 	return x.rules[f.best].policy
+}
+
+// lookAtPaths looks under everything that the path is read as.
+func (x *ruleIndex) lookAtPaths(f *finder) {
+	s := f.subject
+	if s.request == nil || s.readings().odd || !s.spend((1+len(x.paths.prefixes.lengths)+len(x.paths.suffixes.lengths))*(1+len(s.paths.more)+len(s.paths.bared))) {
+		f.look(x.byPaths)
+		return
+	}
+	x.paths.look(f, s.request.Path)
+	for i := range s.paths.more {
+		x.paths.look(f, s.paths.more[i].path)
+	}
+	for _, p := range s.paths.bared {
+		x.paths.look(f, p)
+	}
 }
 
 // finder keeps the first rule that was found to hold.
