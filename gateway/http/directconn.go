@@ -36,6 +36,7 @@ type directConn struct {
 	since time.Time
 	used  bool // for a request before this one
 
+	expire func()    // ends who reads and writes
 	secure *tls.Conn // nc, if it is one
 
 	raw   syscall.RawConn // nil: whether the endpoint has closed it cannot be asked
@@ -44,7 +45,7 @@ type directConn struct {
 }
 
 func newDirectConn(nc net.Conn, at place, idle *idleConns) *directConn {
-	c := &directConn{nc: nc, at: at, idle: idle}
+	c := &directConn{nc: nc, at: at, idle: idle, expire: func() { _ = nc.SetDeadline(past) }}
 	c.r, c.w = bufio.NewReaderSize(c, directBuffer), bufio.NewWriterSize(nc, directBuffer)
 	under := nc
 	if secure, ok := nc.(*tls.Conn); ok {
@@ -96,7 +97,7 @@ func (c *directConn) holdsNothing() bool {
 // exchange sends a request and reads the head of its answer. The connection is closed after an error.
 func (c *directConn) exchange(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
-	stop := context.AfterFunc(ctx, func() { _ = c.nc.SetDeadline(past) })
+	stop := context.AfterFunc(ctx, c.expire)
 	response, err := c.ask(r)
 	if err != nil {
 		stop()
@@ -117,16 +118,9 @@ func (c *directConn) exchange(r *http.Request) (*http.Response, error) {
 
 func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 	c.left = answerHeaderBytes
-	body := &watchedBody{ReadCloser: r.Body}
-	if r.ContentLength > 0 {
-		r.Body = body
-	}
-	err := writeRequest(c.w, r)
-	if r.ContentLength > 0 {
-		r.Body = body.ReadCloser
-	}
-	if body.err != nil {
-		return nil, body.err // Write hides what it is
+	broken, err := c.write(r)
+	if broken != nil {
+		return nil, broken
 	}
 	if err == nil {
 		err = c.w.Flush()
@@ -162,6 +156,18 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return nil, fmt.Errorf("more than %d answers of 1xx", maxInformational)
+}
+
+// write writes a request. broken is why its body could not be read, which err hides.
+func (c *directConn) write(r *http.Request) (broken, err error) {
+	if r.ContentLength == 0 {
+		return nil, writeRequest(c.w, r)
+	}
+	body := &watchedBody{ReadCloser: r.Body}
+	r.Body = body
+	err = writeRequest(c.w, r)
+	r.Body = body.ReadCloser
+	return body.err, err
 }
 
 // watchedBody remembers why a request's body could not be read, which is no fault of the endpoint.

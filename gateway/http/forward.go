@@ -17,18 +17,17 @@ import (
 // forward carries a request to a backend, and its answer back to the client, by the rules for proxies of RFC 9110, 7.6. It does what httputil.ReverseProxy does, which has
 // those that ask for another protocol (see serve), without its copies of what nobody looks at again: the values of the request's headers are the request's own here, and the headers of the
 // answer are handed on as they came.
-func (s *Server) forward(t *trip, w *answer, r *http.Request) {
-	out := r.WithContext(r.Context())
-	if r.ContentLength == 0 {
+func (s *Server) forward(t *trip, w *answer, out *http.Request) {
+	if out.ContentLength == 0 {
 		out.Body = nil
 	}
 	if out.Body != nil {
 		defer out.Body.Close() // who reads it may outlive the attempt, and must not outlive us
 	}
-	u := *r.URL // the access log tells the client's
+	u := *out.URL // the access log tells the client's
 	out.URL, out.Close = &u, false
-	trailers := httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers")
-	out.Header = maps.Clone(r.Header) // policies may look at what came for as long as the request runs
+	trailers := httpguts.HeaderValuesContainsToken(out.Header["Te"], "trailers")
+	out.Header = maps.Clone(out.Header) // policies may look at what came for as long as the request runs
 	settle(out, t.visit != nil)
 	if trailers {
 		out.Header["Te"] = []string{"trailers"}
@@ -37,8 +36,8 @@ func (s *Server) forward(t *trip, w *answer, r *http.Request) {
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = []string{""} // or the library would say its own
 	}
-	early := &early{w: w}
-	t.early = early
+	early := &t.hands
+	early.w, t.early = w, early
 	response, err := roundTripper{s}.RoundTrip(out)
 	early.end()
 	if err == nil && response.StatusCode == http.StatusSwitchingProtocols {

@@ -20,23 +20,26 @@ type place struct {
 // idleConns are connections that no request has, by endpoint, the one that was used last at the end. The zero value is ready.
 type idleConns struct {
 	mu    sync.Mutex
-	of    map[place][]*directConn
+	of    map[place]*shelf
 	sweep *time.Timer // nil while there are none
 }
+
+// shelf has the connections to one endpoint.
+type shelf struct{ conns []*directConn }
 
 // take gives a connection to an endpoint that is open; nil: there is none.
 func (i *idleConns) take(at place) *directConn {
 	for {
 		i.mu.Lock()
-		list := i.of[at]
-		n := len(list)
-		if n == 0 {
+		of := i.of[at]
+		if of == nil || len(of.conns) == 0 {
 			i.mu.Unlock()
 			return nil
 		}
-		c := list[n-1]
-		list[n-1] = nil
-		i.of[at] = list[:n-1]
+		last := len(of.conns) - 1
+		c := of.conns[last]
+		of.conns[last] = nil
+		of.conns = of.conns[:last]
 		i.mu.Unlock()
 		if c.silent() {
 			return c
@@ -50,14 +53,19 @@ func (i *idleConns) put(c *directConn) {
 	c.since = time.Now()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(i.of[c.at]) >= idlePerEndpoint || c.at.tls != nil && c.at.tls.Retired() {
+	of := i.of[c.at]
+	if of != nil && len(of.conns) >= idlePerEndpoint || c.at.tls != nil && c.at.tls.Retired() {
 		c.nc.Close()
 		return
 	}
-	if i.of == nil {
-		i.of = map[place][]*directConn{}
+	if of == nil {
+		if i.of == nil {
+			i.of = map[place]*shelf{}
+		}
+		of = &shelf{}
+		i.of[c.at] = of
 	}
-	i.of[c.at] = append(i.of[c.at], c)
+	of.conns = append(of.conns, c)
 	if i.sweep == nil {
 		i.sweep = time.AfterFunc(sweepEvery, i.closeOld)
 	}
@@ -68,17 +76,17 @@ func (i *idleConns) closeOld() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	before := time.Now().Add(-idleAtEndpoint)
-	for at, list := range i.of {
+	for at, of := range i.of {
 		old := 0 // they are in the order in which they came
-		for old < len(list) && list[old].since.Before(before) {
-			list[old].nc.Close()
+		for old < len(of.conns) && of.conns[old].since.Before(before) {
+			of.conns[old].nc.Close()
 			old++
 		}
-		if old == len(list) {
+		if old == len(of.conns) {
 			delete(i.of, at)
 			continue
 		}
-		i.of[at] = slices.Delete(list, 0, old)
+		of.conns = slices.Delete(of.conns, 0, old)
 	}
 	if i.sweep = nil; len(i.of) > 0 {
 		i.sweep = time.AfterFunc(sweepEvery, i.closeOld)
@@ -89,11 +97,11 @@ func (i *idleConns) closeOld() {
 func (i *idleConns) closeOf(s *backendtls.Settings) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for at, list := range i.of {
+	for at, of := range i.of {
 		if at.tls != s {
 			continue
 		}
-		for _, c := range list {
+		for _, c := range of.conns {
 			c.nc.Close()
 		}
 		delete(i.of, at)
@@ -104,8 +112,8 @@ func (i *idleConns) closeOf(s *backendtls.Settings) {
 func (i *idleConns) closeAll() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, list := range i.of {
-		for _, c := range list {
+	for _, of := range i.of {
+		for _, c := range of.conns {
 			c.nc.Close()
 		}
 	}

@@ -130,7 +130,8 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		caller = tracing.Server
 	}
 	t.span = s.o.Tracer.Start(caller, "gateway request", r.Header.Get(headerTrace))
-	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
+	a := &t.answer
+	*a = answer{ResponseWriter: w, control: *http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
 	if r.ProtoMajor == 1 {
 		if r.Header["Expect"] != nil { // the library will write before we do
 			a.begin()

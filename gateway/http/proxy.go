@@ -100,7 +100,8 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})
 		return
 	}
-	ctx, end := context.WithCancelCause(tripContext{r.Context(), t})
+	t.within = tripContext{r.Context(), t}
+	ctx, end := context.WithCancelCause(&t.within)
 	defer end(nil)
 	s.standing.add(t, end)
 	defer s.standing.remove(t)
@@ -134,7 +135,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 			r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, most)
 		}
 		if !t.grpc { // a conversation may be silent: that the client is there is for pings to tell
-			body := &patientBody{body: r.Body, close: r.Body.Close, control: w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
+			body := &patientBody{body: r.Body, close: r.Body.Close, control: &w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
 			if r.Body = body; r.ProtoMajor == 1 {
 				t.cut, t.late = body.cut, body.late
 				defer context.AfterFunc(ctx, t.cut)()

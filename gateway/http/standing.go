@@ -12,35 +12,51 @@ import (
 // errRevoked ends a request that was let in and would not be any more.
 var errRevoked = errors.New("the policies of now do not let the client in")
 
-// standing are the requests that were let in and run, upgraded ones too.
+// standing are the requests that were let in and run, upgraded ones too: a list, as each request joins and leaves it.
 type standing struct {
 	generation atomic.Uint64 // of what they are judged by
 	mu         sync.Mutex
-	open       map[*trip]context.CancelCauseFunc
+	first      *trip
+}
+
+// stand is where a trip is among those that stand. It belongs to standing.
+type stand struct {
+	end            context.CancelCauseFunc
+	next, previous *trip
 }
 
 func (s *standing) add(t *trip, end context.CancelCauseFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = map[*trip]context.CancelCauseFunc{}
+	t.stand = stand{end: end, next: s.first}
+	if s.first != nil {
+		s.first.stand.previous = t
 	}
-	s.open[t] = end
+	s.first = t
 }
 
 func (s *standing) remove(t *trip) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.open, t)
+	next, previous := t.stand.next, t.stand.previous
+	if next != nil {
+		next.stand.previous = previous
+	}
+	if previous != nil {
+		previous.stand.next = next
+	} else {
+		s.first = next
+	}
+	t.stand.next, t.stand.previous = nil, nil
 }
 
 // all are the requests of the moment.
-func (s *standing) all() map[*trip]context.CancelCauseFunc {
+func (s *standing) all() []*trip {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[*trip]context.CancelCauseFunc, len(s.open))
-	for t, end := range s.open {
-		out[t] = end
+	var out []*trip
+	for t := s.first; t != nil; t = t.stand.next {
+		out = append(out, t)
 	}
 	return out
 }
@@ -48,9 +64,9 @@ func (s *standing) all() map[*trip]context.CancelCauseFunc {
 // Rejudge ends the requests that Admit or AdmitTo would not let in any more. It is to be called after what they decide by has changed.
 func (s *Server) Rejudge() {
 	s.standing.generation.Add(1)
-	for t, end := range s.standing.all() {
+	for _, t := range s.standing.all() {
 		if s.judge(t) != nil {
-			end(errRevoked)
+			t.stand.end(errRevoked)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 // endpoint and stalled.
 type trip struct {
 	visit      *Visit // nil: it came by a listener's own port
+	stand      stand
 	generation uint64 // of what it was judged by
 	began      time.Time
 	span       *tracing.Span // nil: it is not traced
@@ -46,6 +47,11 @@ type trip struct {
 	ctx    context.Context // of what is asked of backends; nil: nothing was
 	reason Reason
 	err    error
+
+	// What every request has is allocated with it.
+	answer answer
+	within tripContext
+	hands  early
 }
 
 // timeUp says whether the time that the request had is over.
@@ -67,7 +73,7 @@ type tripContext struct {
 }
 
 // Value gives the trip, or what the context that it is in has.
-func (c tripContext) Value(key any) any {
+func (c *tripContext) Value(key any) any {
 	if key == (tripKey{}) {
 		return c.trip
 	}
@@ -82,7 +88,7 @@ func tripOf(ctx context.Context) *trip {
 // answer is a ResponseWriter that remembers what was answered, and ends a client that takes nothing.
 type answer struct {
 	http.ResponseWriter
-	control *http.ResponseController
+	control http.ResponseController
 	stall   time.Duration
 	now     func() time.Time
 

@@ -63,16 +63,18 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 	failed := func(err error) *Refusal { return &Refusal{http.StatusServiceUnavailable, ReasonConnect, err} }
 	var failures error
 	var avoid directory.Out
-	body := &kept{ReadCloser: r.Body}
 	if r.Body != nil && r.Body != http.NoBody {
+		body := &kept{ReadCloser: r.Body}
 		r.Body = body
 		defer body.release()
 	}
+	t := tripOf(r.Context()) // nil: of a copy
+	visit := visitOf(r.Context())
 	for range maxAttempts {
 		if failures != nil && left.left <= 0 {
 			break
 		}
-		to, refusal := s.endpoint(visitOf(r.Context()), b, avoid, both(secure.Out(s.outliers.now()), left.failed))
+		to, refusal := s.endpoint(visit, b, avoid, both(secure.Out(s.outliers.now()), left.failed))
 		switch {
 		case failures == nil && refusal != nil:
 			return nil, refusal
@@ -81,7 +83,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		case failures != nil:
 			left.left--
 		}
-		if t := tripOf(r.Context()); t != nil {
+		if t != nil {
 			t.endpoint.Store(&to)
 		}
 		to.TLS = secure
