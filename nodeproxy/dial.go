@@ -35,7 +35,7 @@ func (p *pod) connectUpstream(ctx context.Context, conn *Connection, dst netip.A
 	self := conn.self
 	source, trace := Source{Network: p.proxy.networkOf(self), Workload: self}, traceparent(conn.span.Traceparent())
 	a := reach.Search[*reach.Conn]{
-		Health: p.proxy.health, Random: rand.Uint64N,
+		Health: p.health, Random: rand.Uint64N,
 		Decide: func(c Choice) (Plan, *Refusal) { return Decide(p.proxy.o.View.Load(), source, dst, c) },
 		Dial: func(ctx context.Context, plan Plan) (*reach.Conn, *reach.Failure) {
 			h := headers{source: self, client: conn.Source, trace: trace}
@@ -58,7 +58,7 @@ func (p *pod) connectUpstream(ctx context.Context, conn *Connection, dst netip.A
 func (p *pod) newTunnels() *reach.Tunnels {
 	x := p.proxy
 	return reach.NewTunnels(reach.TunnelOptions{
-		Certificates: x.o.Certificates, Settings: x.tunnelSettings(), Health: x.health,
+		Certificates: x.o.Certificates, Settings: x.tunnelSettings(), Health: p.health,
 		Connect:     p.dialTCP,
 		Resolving:   x.metrics.namesResolved.Inc,
 		Handshaking: func(which string) { x.metrics.handshakes.WithLabelValues(which).Inc() },

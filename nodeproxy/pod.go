@@ -39,6 +39,7 @@ type pod struct {
 	info      zds.Workload
 	namespace *Namespace
 	tunnels   *reach.Tunnels // outbound, shared among the pod's connections
+	health    *reach.Health  // of what it connects to: NetworkPolicies select pods
 	tunnelsIn tunnelSet
 	// handshakes are the turns of inbound ones.
 	handshakes stranger.Turns
@@ -63,11 +64,13 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	}
 	p.carrying, p.abort = context.WithCancelCause(context.Background())
 	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)
+	p.health = x.health.New()
 	p.tunnels = p.newTunnels()
 
 	var err error
 	if p.entrance, err = x.entrances.enter(namespace); err != nil {
 		shut(p.tunnels)
+		p.health.Close()
 		p.abort(nil)
 		return nil, err
 	}
@@ -83,6 +86,7 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 		p.connectionsAlive.Wait()
 		x.entrances.leave(p.entrance)
 		shut(p.tunnels)
+		p.health.Close()
 		return nil, err
 	}
 	for _, o := range []opening{openOutbound, openPlaintext, openHBONE} {
@@ -221,6 +225,7 @@ func (p *pod) end(cause error) {
 	p.acceptors.Wait()
 	p.connectionsAlive.Wait()
 	shut(p.tunnels)
+	p.health.Close()
 	shut(p.namespace)
 }
 

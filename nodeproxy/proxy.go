@@ -75,7 +75,7 @@ type Proxy struct {
 	sockets     *sockets
 	pods        *pods
 	connections *connections
-	health      *reach.Health
+	health      *reach.Healths
 	metrics     *metrics
 	// strangers are the peers of all pods that have proved nothing yet.
 	strangers  *stranger.Room
@@ -110,7 +110,7 @@ func New(o Options) (*Proxy, error) {
 		more = localityLabels
 	}
 	x := &Proxy{
-		o: o, sockets: sockets, connections: newConnections(), health: reach.NewHealth(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
+		o: o, sockets: sockets, connections: newConnections(), health: reach.NewHealths(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		strangers: stranger.NewRoom(maxStrangers, maxStrangersPerAddress), judge: NewJudge(o.Log.WithName("authorization")),
 	}

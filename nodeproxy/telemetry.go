@@ -195,8 +195,8 @@ func (m *metrics) watch(r prometheus.Registerer, x *Proxy) {
 	}
 	gauge("isthmus_inner_sessions", "Inner tunnels that are kept for further connections.", func() float64 { n, _ := x.pods.inners(); return float64(n) })
 	gauge("isthmus_inner_streams", "Connections that they carry.", func() float64 { _, n := x.pods.inners(); return float64(n) })
-	gauge("isthmus_ejected_endpoints", "Endpoints that are passed over because they failed lately.", func() float64 { n, _ := x.health.Counts(); return float64(n) })
-	gauge("isthmus_ejected_gateways", "Gateways that are passed over because they failed lately.", func() float64 { _, n := x.health.Counts(); return float64(n) })
+	gauge("isthmus_ejected_endpoints", "Endpoints that some pod passes over because they failed lately.", func() float64 { n, _ := x.health.Counts(); return float64(n) })
+	gauge("isthmus_ejected_gateways", "Gateways that some pod passes over because they failed lately.", func() float64 { _, n := x.health.Counts(); return float64(n) })
 	gauge("isthmus_directory_workloads", "Workloads that are known.", func() float64 { n, _, _ := x.o.View.Load().Counts(); return float64(n) })
 	gauge("isthmus_directory_services", "Services that are known.", func() float64 { _, n, _ := x.o.View.Load().Counts(); return float64(n) })
 	gauge("isthmus_directory_policies", "Policies that are known.", func() float64 { _, _, n := x.o.View.Load().Counts(); return float64(n) })

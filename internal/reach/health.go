@@ -18,18 +18,109 @@ const (
 	lastEjection  = 30 * time.Second
 	// ejectionJitter is how much longer an ejection may last by chance, so that the proxies of many nodes do not come back at once.
 	ejectionJitter = 0.25
-	// maxEjections bounds what is remembered. Beyond it endpoints are not passed over, only tried.
-	maxEjections = 4096
+	// maxEjections bounds what is remembered of one source, and maxAllEjections of all: at about 300 bytes each, 5 MB. Beyond it endpoints are not passed over, only tried.
+	maxEjections, maxAllEjections = 4096, 16384
+	// sweepPause is how often room is made while there is none, which takes a millisecond.
+	sweepPause = time.Second
 )
 
-// Health remembers endpoints and gateways that could not be connected, for all pods of the node together. It only ever delays their use:
-// when nothing else is left they are tried all the same (directory.Pick).
-type Health struct {
+// Healths are those of all sources of a process. What one of them cannot connect may be its own fault (a NetworkPolicy selects pods, and an endpoint may let in some only),
+// so each passes over what it failed to connect itself. The others hear of it all the same: they wait for it less long, while there is something else.
+type Healths struct {
 	now    func() time.Time
 	random func() float64 // in [0, 1)
 
-	mu      sync.Mutex
+	mu      sync.Mutex // hold for all below, and for ejected of each Health
+	sources map[*Health]struct{}
+	failing map[ejected]int // how many sources remember it
+	all     int             // how much all sources remember
+	swept   time.Time       // when it was last looked for what may be forgotten because there was no room
+}
+
+// NewHealths is told the time, and chance in [0, 1).
+func NewHealths(now func() time.Time, random func() float64) *Healths {
+	return &Healths{now: now, random: random, sources: map[*Health]struct{}{}, failing: map[ejected]int{}}
+}
+
+// New gives the Health of one more source, which knows of no failure. Close ends it.
+func (hs *Healths) New() *Health {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	h := &Health{Healths: hs, ejected: map[ejected]ejection{}}
+	hs.sources[h] = struct{}{}
+	return h
+}
+
+// Health remembers endpoints and gateways that one source could not connect. It only ever delays their use:
+// when nothing else is left they are tried all the same (directory.Pick).
+type Health struct {
+	*Healths
 	ejected map[ejected]ejection
+}
+
+// Close forgets all. What fails after that is not remembered.
+func (h *Health) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key := range h.ejected {
+		h.drop(key)
+	}
+	delete(h.sources, h)
+}
+
+// set remembers something, if there is room for it. mu is held.
+func (h *Health) set(key ejected, e ejection) {
+	if _, known := h.ejected[key]; !known {
+		if _, alive := h.sources[h]; !alive || !h.hasRoom() {
+			return
+		}
+		h.all++
+		h.failing[key]++
+	}
+	h.ejected[key] = e
+}
+
+// drop forgets something. mu is held.
+func (h *Health) drop(key ejected) {
+	if _, known := h.ejected[key]; !known {
+		return
+	}
+	delete(h.ejected, key)
+	h.all--
+	if h.failing[key]--; h.failing[key] == 0 {
+		delete(h.failing, key)
+	}
+}
+
+// hasRoom says whether one more can be remembered. mu is held.
+func (h *Health) hasRoom() bool {
+	full := func() bool { return len(h.ejected) >= maxEjections || h.all >= maxAllEjections }
+	if now := h.now(); full() && now.Sub(h.swept) >= sweepPause {
+		h.swept = now
+		for other := range h.sources {
+			other.sweep(now)
+		}
+	}
+	return !full()
+}
+
+// rumoured says that others could not connect something that a plan takes. It may be that nobody can.
+func (h *Health) rumoured(plan Plan) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all == len(h.ejected) {
+		return false
+	}
+	for _, key := range keysOf(plan, netip.AddrPort{}) {
+		n := h.failing[key]
+		if _, own := h.ejected[key]; own {
+			n--
+		}
+		if n > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // ejected names an endpoint, and what it was dialled for: it may refuse one of its ports and serve another. The zero address stands for
@@ -51,8 +142,9 @@ type ejection struct {
 	probed bool
 }
 
+// NewHealth is for a process that is one source.
 func NewHealth(now func() time.Time, random func() float64) *Health {
-	return &Health{now: now, random: random, ejected: map[ejected]ejection{}}
+	return NewHealths(now, random).New()
 }
 
 // failed notes a failure to connect to an endpoint for dst. One that did not answer at all is passed over for everything; it says so by the
@@ -69,19 +161,13 @@ func (h *Health) eject(key ejected) {
 	defer h.mu.Unlock()
 	now := h.now()
 	e, known := h.ejected[key]
-	if !known && len(h.ejected) >= maxEjections {
-		h.sweep(now)
-		if len(h.ejected) >= maxEjections {
-			return
-		}
-	}
 	if known && now.Before(e.until) && !e.trial {
 		return
 	}
 	e.failures, e.trial = e.failures+1, false
 	last := min(firstEjection<<min(e.failures-1, 10), lastEjection)
 	e.until = now.Add(last + time.Duration(ejectionJitter*h.random()*float64(last)))
-	h.ejected[key] = e
+	h.set(key, e)
 }
 
 // trying says that a plan is about to be tried. What failed before, and may be used again, is kept from the others until this one knows
@@ -96,7 +182,7 @@ func (h *Health) trying(plan Plan, dst netip.AddrPort) {
 	for _, key := range keysOf(plan, dst) {
 		if e, known := h.ejected[key]; known && !e.probed && !now.Before(e.until) {
 			e.until, e.trial = now.Add(attemptTimeout), true
-			h.ejected[key] = e
+			h.set(key, e)
 		}
 	}
 }
@@ -109,7 +195,7 @@ func (h *Health) worked(plan Plan, dst netip.AddrPort) {
 		return
 	}
 	for _, key := range keysOf(plan, dst) {
-		delete(h.ejected, key)
+		h.drop(key)
 	}
 }
 
@@ -145,18 +231,22 @@ func (h *Health) out(dst netip.AddrPort, suspects bool) directory.Out {
 	return out
 }
 
-// Counts says how many endpoints and gateways are passed over now.
-func (h *Health) Counts() (endpoints, gateways int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := h.now()
-	for key, e := range h.ejected {
-		switch {
-		case !e.probed && !now.Before(e.until):
-		case key.isGateway():
-			gateways++
-		default:
-			endpoints++
+// Counts says how many endpoints and gateways some source passes over now.
+func (hs *Healths) Counts() (endpoints, gateways int) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	now, seen := hs.now(), map[ejected]struct{}{}
+	for h := range hs.sources {
+		for key, e := range h.ejected {
+			if _, counted := seen[key]; counted || !e.probed && !now.Before(e.until) {
+				continue
+			}
+			seen[key] = struct{}{}
+			if key.isGateway() {
+				gateways++
+			} else {
+				endpoints++
+			}
 		}
 	}
 	return endpoints, gateways
@@ -166,7 +256,7 @@ func (h *Health) Counts() (endpoints, gateways int) {
 func (h *Health) sweep(now time.Time) {
 	for key, e := range h.ejected {
 		if !e.probed && now.After(e.until.Add(lastEjection)) {
-			delete(h.ejected, key)
+			h.drop(key)
 		}
 	}
 }

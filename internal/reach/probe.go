@@ -152,7 +152,7 @@ func (h *Health) admit(key ejected) {
 	defer h.mu.Unlock()
 	if e, known := h.ejected[key]; known {
 		e.until, e.probed, e.trial = h.now(), false, false
-		h.ejected[key] = e
+		h.set(key, e)
 	}
 }
 
@@ -165,7 +165,7 @@ func (h *Health) probe(key ejected) bool {
 		return false
 	}
 	e.probed = true
-	h.ejected[key] = e
+	h.set(key, e)
 	return true
 }
 
@@ -175,7 +175,7 @@ func (h *Health) unprobe(gateway ejected) {
 	defer h.mu.Unlock()
 	if e, known := h.ejected[gateway]; known {
 		e.probed = false
-		h.ejected[gateway] = e
+		h.set(gateway, e)
 	}
 }
 

@@ -94,7 +94,7 @@ func RefusalOf(err error) *Refusal {
 	if refused, ok := errors.AsType[*hbone.RefusedError](err); ok {
 		reason := ReasonConnect
 		switch refused.Status {
-		case http.StatusUnauthorized:
+		case http.StatusUnauthorized, http.StatusForbidden: // ztunnels and ours, and Envoys
 			reason = ReasonDenied
 		case http.StatusBadRequest:
 			reason = ReasonBadTarget

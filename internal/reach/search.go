@@ -20,6 +20,9 @@ const (
 	// attemptTimeout is for an attempt while there are other endpoints, so that a dead host leaves time for them. The last one has all the
 	// time that is left: a busy machine is not a dead one.
 	attemptTimeout = 3 * time.Second
+	// rumouredTimeout is the same for what somebody else here could not connect: so a host that died costs one pod of a node three seconds, and the others one. It is enough for
+	// the three round trips of a new tunnel to anywhere, and for a lost packet on the way.
+	rumouredTimeout = time.Second
 	// maxAttempts bounds how many endpoints one connection tries.
 	maxAttempts = 5
 	// againAfter is when gateways that could not be connected are tried once more, if nothing else is left to try, and twice that when again: behind one address there may be
@@ -104,7 +107,7 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		if tried, more = a.blame(plan, failed, dst, tried); !more || ctx.Err() != nil {
 			break
 		}
-		if again = again || failed.Gateway; !failed.Gateway {
+		if again = again || failed.Gateway && !accusesUs(why); !failed.Gateway {
 			failing = avoidEndpoint(failing, plan.Picked)
 		}
 	}
@@ -125,6 +128,9 @@ func wait(ctx context.Context, d time.Duration) bool {
 func (a *Search[C]) dialOne(ctx context.Context, plan Plan) (C, *Failure) {
 	if plan.Others || plan.GatewayOthers {
 		timeout := attemptTimeout
+		if a.Health.rumoured(plan) {
+			timeout = rumouredTimeout
+		}
 		if deadline, ok := ctx.Deadline(); ok {
 			timeout = min(timeout, time.Until(deadline)/2)
 		}
@@ -137,6 +143,17 @@ func (a *Search[C]) dialOne(ctx context.Context, plan Plan) (C, *Failure) {
 
 // blame notes who failed, and gives what not to try again. It says whether there is anything else to try.
 func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried directory.Out) (directory.Out, bool) {
+	if accusesUs(f.Refusal) { // another one may believe us
+		if f.Gateway && plan.GatewayPicked != "" && plan.GatewayOthers {
+			return avoidEndpoint(tried, plan.GatewayPicked), true
+		}
+		if f.Gateway {
+			tried = avoidGateway(tried, plan.Gateway)
+		} else if plan.Picked != "" {
+			tried = avoidEndpoint(tried, plan.Picked)
+		}
+		return tried, plan.Picked != ""
+	}
 	if f.Gateway && plan.GatewayPicked != "" {
 		a.Health.failed(plan.GatewayPicked, netip.AddrPort{})
 		a.down(plan)
@@ -180,7 +197,7 @@ func (a *Search[C]) down(plan Plan) {
 
 // final says that trying elsewhere would be wrong: the far end has judged who we are or what we asked.
 func final(r *Refusal) bool {
-	return r.Status == http.StatusUnauthorized || r.Status == http.StatusBadRequest || r.Reason == ReasonIdentity
+	return r.Reason == ReasonDenied || r.Status == http.StatusUnauthorized || r.Status == http.StatusBadRequest || r.Reason == ReasonIdentity
 }
 
 // answered says that an endpoint failed only for what it was asked for: the proxy in front of it answered, or there is none, and another

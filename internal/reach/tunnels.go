@@ -27,7 +27,7 @@ type TunnelOptions struct {
 	Connect func(ctx context.Context, to netip.AddrPort) (relay.Conn, error)
 	// Settings are those of every tunnel.
 	Settings hbone.Settings
-	// Health is told of gateways that fall silent.
+	// Health is the source's, and told of gateways that fall silent.
 	Health *Health
 	// Resolver looks hosts up that are known by name only; nil: net.DefaultResolver.
 	Resolver Resolver
