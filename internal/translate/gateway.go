@@ -98,6 +98,7 @@ func (x *index) gateways() gateways {
 		gates[g.Key] = newGate(g, judged.listeners[g.Key])
 		gates[g.Key].proof = judged.proofs[g.Key]
 	}
+	x.lighten()
 	x.attachAll(gates, out.findings)
 	x.settlePolicies(gates, judged.policies, out.findings)
 	taken := map[string]world.Key{}

@@ -81,11 +81,15 @@ type index struct {
 	demand     *secretDemand
 	maxSecrets int
 	memory     memory
+
+	// What waypoints are not told of, as last worked out, and how much one is told at most.
+	leftOut map[left]struct{}
+	maxLoad int
 }
 
 func newIndex(c world.Config) *index {
 	return &index{
-		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets,
+		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad,
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},

@@ -21,6 +21,7 @@ type compiledRoute struct {
 	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
 	left    int     // rules in force
 	crosses bool    // it refers to other namespaces
+	size    int     // of the route, once it was asked for
 	said    []said  // what was found last at each of its parents
 	// inMesh is what it means at Services, as far as that is something else and was asked for: by the Service, or under none for all where its own namespace does what it says.
 	inMesh map[serviceName]*compiledRoute

@@ -65,33 +65,24 @@ func (x *index) carriesItself(a *attachment) bool {
 
 // serviceRoutes are the routes at Services that a waypoint of our own cluster takes in, sorted: it knows them before the first connection.
 func (x *index) serviceRoutes(waypoint world.Key) []mesh.ServiceRoutes {
+	at := map[serviceName][]*attachment{}
+	x.carriedBy(waypoint, func(n serviceName, a *attachment) {
+		if _, without := x.leftOut[left{waypoint, a}]; !without {
+			at[n] = append(at[n], a)
+		}
+	})
 	var out []mesh.ServiceRoutes
-	for n := range x.takenIn[waypoint] {
-		if len(x.routesAt[n]) > 0 {
-			out = append(out, x.routesOf(n)...)
-		}
-	}
-	for n := range x.consumed[waypoint] {
-		if x.takenIn[waypoint].has(n) {
-			continue // it is to be in front of it for everybody
-		}
-		for _, of := range x.routesOf(n) {
-			if of.Consumer == waypoint.Namespace {
-				out = append(out, of)
-			}
-		}
+	for n, all := range at {
+		out = append(out, x.routesOf(n, all)...)
 	}
 	slices.SortFunc(out, mesh.CompareServiceRoutes)
 	return out
 }
 
-// routesOf are the routes at one Service, by port and consumer. What is the same at every port is said once.
-func (x *index) routesOf(n serviceName) []mesh.ServiceRoutes {
+// routesOf are some routes at one Service, by port and consumer. What is the same at every port is said once.
+func (x *index) routesOf(n serviceName, all []*attachment) []mesh.ServiceRoutes {
 	consumers := map[string]map[uint16][]*mesh.HTTPRoute{}
-	for _, a := range x.attachments(n).all {
-		if a.trouble.reason != "" {
-			continue
-		}
+	for _, a := range all {
 		at := consumers[a.consumer()]
 		if at == nil {
 			at = map[uint16][]*mesh.HTTPRoute{}
@@ -150,14 +141,18 @@ func (x *index) atServices(ref world.ObjectRef, parents []world.RouteParent, mem
 // report says what became of a route at a Service.
 func (x *index) report(a *attachment, memory map[enforcedFor]carried) []Finding {
 	finding := findingAt(a.parent, a.generation)
-	ok, message := a.trouble.reason == "", a.trouble.message
+	problem := a.trouble
+	if problem.reason == "" {
+		problem = x.overload(a)
+	}
+	ok, message := problem.reason == "", problem.message
 	if ok {
 		message = "the route is served"
 		if len(a.lost) > 0 {
 			message += fmt.Sprintf("; not at ports %v, where routes of another kind come first", a.lost)
 		}
 	}
-	out := []Finding{finding(routeAccepted, ok, cmp.Or(a.trouble.reason, string(gatewayv1.RouteReasonAccepted)), message)}
+	out := []Finding{finding(routeAccepted, ok, cmp.Or(problem.reason, string(gatewayv1.RouteReasonAccepted)), message)}
 	if !servedAtServices.has(a.ref.Kind) {
 		return out // nobody looked at what it refers to
 	}
