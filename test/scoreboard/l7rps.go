@@ -66,15 +66,18 @@ func l7Compare(ctx context.Context, out io.Writer, controls []string, slice func
 	return found, proxies.missing, nil
 }
 
-// l7RPS asks through the gateway and its controls, one after another, as fast as each answers. All of them, the clients and the backend share the cores.
+// l7RPS asks through the gateway and its controls, one after another, as fast as each answers. All of them, the clients and the backend share the cores. What a request takes of
+// the processors, with its client and its backend, says what the rates would be to each other if nobody else had the cores: unlike rates it can be compared on a busy machine.
 func l7RPS(ctx context.Context, out io.Writer) (result, error) {
-	cost := map[string][]float64{}
+	cost, whole := map[string][]float64{}, map[string][]float64{} // in microseconds for a request
 	found, missing, err := l7Compare(ctx, out, []string{"traefik", "caddy", "haproxy"}, func(ctx context.Context, l l7Load, p *l7Proxy) (float64, error) {
-		began, before := time.Now(), p.processorTime()
+		began, before, around := time.Now(), p.processorTime(), processorTime()
 		rate, err := l.flatOut(ctx, l7Slice)
 		if err == nil {
 			requests := rate * time.Since(began).Seconds()
-			cost[p.name] = append(cost[p.name], float64((p.processorTime()-before).Microseconds())/requests)
+			took := p.processorTime() - before
+			cost[p.name] = append(cost[p.name], float64(took.Microseconds())/requests)
+			whole[p.name] = append(whole[p.name], float64((took+processorTime()-around).Microseconds())/requests)
 		}
 		return rate, err
 	})
@@ -82,7 +85,10 @@ func l7RPS(ctx context.Context, out io.Writer) (result, error) {
 		return result{}, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(cost)) {
-		fmt.Fprintf(out, "%s takes %.1f us of processor time for a request\n", name, median(cost[name]))
+		fmt.Fprintf(out, "%s takes %.1f us of processor time for a request, %.1f us with its client and its backend\n", name, median(cost[name]), median(whole[name]))
+	}
+	if v := whole["haproxy"]; len(v) > 0 {
+		fmt.Fprintf(out, "by processor time the gateway's rate is %.2f of HAProxy's\n", median(v)/median(whole["gateway"]))
 	}
 	better := max(found["traefik"], found["caddy"])
 	if better == 0 {
