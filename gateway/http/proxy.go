@@ -137,7 +137,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		if !t.grpc { // a conversation may be silent: that the client is there is for pings to tell
 			body := &patientBody{body: r.Body, close: r.Body.Close, control: &w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
 			if r.Body = body; r.ProtoMajor == 1 {
-				t.cut, t.late = body.cut, body.late
+				t.cut, t.late, t.upload = body.cut, body.late, body
 				defer context.AfterFunc(ctx, t.cut)()
 			}
 		}

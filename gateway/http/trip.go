@@ -39,10 +39,11 @@ type trip struct {
 	give       func() // gives back what is reserved for other attempts, once; nil: nothing is
 	attempts   int    // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
-	stalled    atomic.Bool // the client did
-	late       func() bool // whether the client's time for the next piece of its body is over; nil: it has no body
-	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
-	cut        func()      // ends reading of the request's body; nil: it has none
+	stalled    atomic.Bool  // the client did
+	late       func() bool  // whether the client's time for the next piece of its body is over; nil: it has no body
+	early      *early       // hands answers of 1xx on; nil: nobody does, or the library
+	cut        func()       // ends reading of the request's body; nil: it has none
+	upload     *patientBody // the request's body as it comes in HTTP/1; nil: it has none, or comes otherwise
 
 	ctx    context.Context // of what is asked of backends; nil: nothing was
 	reason Reason
@@ -164,10 +165,14 @@ type patientBody struct {
 	now     func() time.Time
 	stalled *atomic.Bool // set when it was too late: the library says only that the request ended
 
-	mu    sync.Mutex // hold for all below, and to set deadlines
-	until time.Time
-	ended bool // it was read whole
-	isCut bool
+	turn sync.Mutex // held by who reads
+
+	mu        sync.Mutex // hold for all below, and to set deadlines
+	until     time.Time
+	ended     bool // it was read whole
+	isCut     bool
+	early     bool // the answer was there before it: only the library closes it
+	lingering bool // and is sent
 }
 
 // errCutBody ends what reads a body that nobody wants any more.
@@ -175,6 +180,8 @@ var errCutBody = errors.New("the request is over")
 
 // Read gives what the client sent.
 func (b *patientBody) Read(p []byte) (int, error) {
+	b.turn.Lock()
+	defer b.turn.Unlock()
 	if !b.begin() {
 		return 0, errCutBody
 	}
@@ -182,6 +189,8 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
+	case b.lingering:
+		return 0, errCutBody
 	case errors.Is(err, io.EOF) && !b.isCut:
 		b.until, b.ended = time.Time{}, true
 		_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
@@ -197,7 +206,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 func (b *patientBody) begin() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.isCut {
+	if b.isCut || b.lingering {
 		return false
 	}
 	if now := b.now(); b.until.Sub(now) < b.stall*7/8 {
@@ -225,5 +234,13 @@ func (b *patientBody) cut() {
 	_ = b.control.SetReadDeadline(past)
 }
 
-// Close ends the body.
-func (b *patientBody) Close() error { return b.close() }
+// Close ends the body, unless the answer came before it.
+func (b *patientBody) Close() error {
+	b.mu.Lock()
+	early := b.early
+	b.mu.Unlock()
+	if early {
+		return nil
+	}
+	return b.close()
+}
