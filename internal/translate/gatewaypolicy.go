@@ -170,7 +170,9 @@ func valuesOf(p *world.AuthorizationPolicy) int {
 			n += max(len(s.Principals), 1) * len(s.TrustDomains) // they are joined
 		}
 		for _, o := range r.To {
-			n += len(o.Ports) + len(o.NotPorts)
+			for _, list := range [][]string{o.Ports, o.NotPorts, o.Hosts, o.NotHosts, o.Methods, o.NotMethods, o.Paths, o.NotPaths} {
+				n += len(list)
+			}
 		}
 		for _, w := range r.When {
 			n += len(w.Values) + len(w.NotValues)
@@ -179,7 +181,7 @@ func valuesOf(p *world.AuthorizationPolicy) int {
 	return n
 }
 
-// compiledOf gives those of some policies that fit and can be decided below L7, sorted.
+// compiledOf gives those of some policies that fit and can be decided, sorted.
 func (x *index) compiledOf(keys set[world.Key], fits func(*world.AuthorizationPolicy) bool) []*mesh.Policy {
 	var out []*mesh.Policy
 	for k := range keys {

@@ -3,23 +3,36 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// compiled is an AuthorizationPolicy as a proxy below L7 can decide it.
+// compiled is an AuthorizationPolicy as it is decided: where requests are seen, and below L7.
 type compiled struct {
 	policy *mesh.Policy // nil: it cannot be decided at all
 	// reason and message are of Accepted=False, if something could not be kept.
 	reason, message string
+	// below is what is decided otherwise where no requests are seen; empty: nothing.
+	below string
 }
 
-// compile turns an AuthorizationPolicy into what node proxies and gateways can decide. What only an L7 proxy knows makes an ALLOW rule
+// lost is what is to be said of a policy that is decided below L7.
+func (c compiled) lost() (reason, message string) {
+	switch {
+	case c.below == "":
+		return c.reason, c.message
+	case c.message == "":
+		return ReasonPartlyInForce, c.below
+	}
+	return cmp.Or(c.reason, ReasonPartlyInForce), c.message + "; " + c.below
+}
+
+// compile turns an AuthorizationPolicy into what gateways and, without what is asked of requests, node proxies can decide. What nobody here knows makes an ALLOW rule
 // vanish and a DENY rule wider: never does it let in more than was written. The answer is kept until the object changes.
 func (x *index) compile(p *world.AuthorizationPolicy) compiled {
 	if c, ok := x.compiled[p.Key]; ok {
@@ -38,7 +51,7 @@ func (x *index) compileAnew(p *world.AuthorizationPolicy) compiled {
 	case "DENY":
 		out.Action = mesh.Deny
 	default:
-		return compiled{reason: "UnsupportedAction", message: fmt.Sprintf("spec.action %s is not supported below L7: the policy is not in force", p.Action)}
+		return compiled{reason: "UnsupportedAction", message: fmt.Sprintf("spec.action %s is not supported: the policy is not in force", p.Action)}
 	}
 	switch {
 	case len(p.Selector) > 0 || p.HasTargets:
@@ -48,18 +61,19 @@ func (x *index) compileAnew(p *world.AuthorizationPolicy) compiled {
 	default:
 		out.Scope = mesh.PolicyNamespace
 	}
-	var notes []string
+	var notes, below []string
 	for i, r := range p.Rules {
 		t := ruleTranslator{namespace: p.Namespace, deny: out.Action == mesh.Deny, names: x.domainNames(), path: fmt.Sprintf("spec.rules[%d]", i)}
 		if rule, ok := t.rule(r); ok {
 			out.Rules = append(out.Rules, rule)
 		}
-		notes = append(notes, t.notes...)
+		notes, below = append(notes, t.notes...), append(below, t.below...)
 	}
+	c := compiled{policy: out, below: strings.Join(below, "; ")}
 	if len(notes) > 0 {
-		return compiled{out, ReasonPartlyInForce, strings.Join(notes, "; ")}
+		c.reason, c.message = ReasonPartlyInForce, strings.Join(notes, "; ")
 	}
-	return compiled{policy: out}
+	return c
 }
 
 // policy is what node proxies are told of an AuthorizationPolicy, and what is to be said on it.
@@ -72,10 +86,15 @@ func (x *index) policy(k world.Key, exported func(serviceName) bool) (*mesh.Poli
 	if p.HasTargets {
 		return nil, x.targetFindings(p, c, exported)
 	}
-	if c.reason == "" {
-		return c.policy, nil
+	policy := c.policy
+	if policy != nil {
+		policy = policy.BelowL7()
 	}
-	return c.policy, []Finding{{Type: ConditionAccepted, Status: isFalse, Reason: c.reason, Message: shorten(c.message), Generation: p.Generation}}
+	reason, message := c.lost()
+	if reason == "" {
+		return policy, nil
+	}
+	return policy, []Finding{{Type: ConditionAccepted, Status: isFalse, Reason: reason, Message: shorten(message), Generation: p.Generation}}
 }
 
 // ruleTranslator collects what could not be kept of one rule.
@@ -85,7 +104,17 @@ type ruleTranslator struct {
 	names     []string // our trust domain and its aliases, if it has some
 	path      string
 	notes     []string
-	dropped   bool // the rule cannot be kept
+	below     []string // what is lost where no requests are seen
+	dropped   bool     // the rule cannot be kept
+}
+
+// above says that a part of the rule is decided only where requests are seen.
+func (t *ruleTranslator) above(what string) {
+	if t.deny {
+		t.below = append(t.below, t.path+what+": without it, the rule denies more")
+		return
+	}
+	t.below = append(t.below, t.path+what+": the rule is not in force, so less is allowed")
 }
 
 // lose says that a part of the rule cannot be decided here: an ALLOW rule is dropped, a DENY rule does without the part.
@@ -109,8 +138,8 @@ func (t *ruleTranslator) rule(r world.PolicyRule) (mesh.PolicyRule, bool) {
 	var from, to []mesh.PolicyMatch
 	for i, s := range r.From {
 		at := fmt.Sprintf(".from[%d].source", i)
-		if s.L7 {
-			t.lose(at + " asks for what only an L7 proxy can know")
+		if s.Foreign {
+			t.lose(at + " asks for what a request says of its origin, which nobody here believes")
 		}
 		principals, notPrincipals := t.principals(s, at)
 		from = append(from, mesh.PolicyMatch{
@@ -123,10 +152,12 @@ func (t *ruleTranslator) rule(r world.PolicyRule) (mesh.PolicyRule, bool) {
 	add(from)
 	for i, o := range r.To {
 		at := fmt.Sprintf(".to[%d].operation", i)
-		if o.L7 {
-			t.lose(at + " asks for what only an L7 proxy can know")
+		request := t.request(o, at)
+		if request != nil {
+			t.above(at + " asks for what only an L7 proxy can know")
 		}
 		to = append(to, mesh.PolicyMatch{
+			Request:          request,
 			DestinationPorts: t.ports(o.Ports, at+".ports"), NotDestinationPorts: t.ports(o.NotPorts, at+".notPorts"),
 		})
 	}
@@ -148,19 +179,16 @@ func (t *ruleTranslator) rule(r world.PolicyRule) (mesh.PolicyRule, bool) {
 		case "destination.port":
 			m.DestinationPorts, m.NotDestinationPorts = t.ports(w.Values, at+".values"), t.ports(w.NotValues, at+".notValues")
 		default:
-			t.lose(at + ".key " + strconv.Quote(w.Key) + " is something that only an L7 proxy can know")
-			continue
+			if m.Request = t.condition(w, at); m.Request == nil {
+				continue
+			}
 		}
 		add([]mesh.PolicyMatch{m})
 	}
 	return out, !t.dropped
 }
 
-func emptyMatch(m mesh.PolicyMatch) bool {
-	return len(m.Namespaces)+len(m.NotNamespaces)+len(m.Principals)+len(m.NotPrincipals)+len(m.ServiceAccounts)+
-		len(m.NotServiceAccounts)+len(m.SourceIPs)+len(m.NotSourceIPs)+len(m.DestinationIPs)+len(m.NotDestinationIPs)+
-		len(m.DestinationPorts)+len(m.NotDestinationPorts) == 0
-}
+func emptyMatch(m mesh.PolicyMatch) bool { return m.IsEmpty() }
 
 // policiesOf are the policies that a local pod must name because they select it, sorted.
 func (x *index) policiesOf(p *world.Pod) []string {

@@ -5,6 +5,7 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -33,6 +34,8 @@ type enforcement struct {
 	reason  string // why nobody does
 	message string
 	ours    bool // our gateways do
+	// requests says that they do so request by request, where what comes is HTTP.
+	requests bool
 }
 
 // targetFindings are about a policy with targetRefs. It is for the waypoint or gateway that it names or that is in front of the Service
@@ -40,6 +43,7 @@ type enforcement struct {
 func (x *index) targetFindings(p *world.AuthorizationPolicy, c compiled, exported func(serviceName) bool) []Finding {
 	f := Finding{Type: ConditionAccepted, Status: isFalse, Generation: p.Generation}
 	var problems, places []string
+	below := false // somewhere no requests are seen
 	for i, t := range p.Targets {
 		e := x.enforcement(p, t, exported)
 		message := fmt.Sprintf("spec.targetRefs[%d]: %s", i, e.message)
@@ -49,12 +53,19 @@ func (x *index) targetFindings(p *world.AuthorizationPolicy, c compiled, exporte
 			problems = append(problems, message+": the policy is not in force there")
 		case e.ours:
 			places = append(places, message)
+			if !e.requests && c.below != "" {
+				below = true
+				message += ", and sees no requests: " + c.below
+				problems = append(problems, message)
+			}
 		}
 	}
 	switch {
 	case len(places) > 0 && c.reason != "":
 		f.Reason = cmp.Or(f.Reason, c.reason)
-		problems = append(problems, "at east-west gateways: "+c.message)
+		problems = append(problems, c.message)
+	case below:
+		f.Reason = cmp.Or(f.Reason, ReasonPartlyInForce)
 	case len(places) > 0 && len(problems) == 0:
 		f.Status, f.Reason = isTrue, ReasonEnforced
 		if p.DryRun {
@@ -77,8 +88,8 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 	missing := func(format string, args ...any) enforcement {
 		return enforcement{reason: ReasonTargetNotFound, message: fmt.Sprintf(format, args...)}
 	}
-	ours := func(format string, args ...any) enforcement {
-		return enforcement{ours: true, message: fmt.Sprintf(format, args...)}
+	ours := func(requests bool, format string, args ...any) enforcement {
+		return enforcement{ours: true, requests: requests, message: fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case t.Group == gatewayv1.GroupName && t.Kind == targetGateway:
@@ -88,7 +99,7 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 		case g == nil:
 			return missing("there is no Gateway %s/%s", k.Namespace, k.Name)
 		case serves:
-			return ours("Gateway %s/%s judges all streams by it", k.Namespace, k.Name)
+			return ours(seesRequests(g), "Gateway %s/%s judges all streams by it", k.Namespace, k.Name)
 		case x.ourClass(g.Class):
 			return nobody("Gateway %s/%s is not served", k.Namespace, k.Name)
 		}
@@ -102,7 +113,7 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 		case !x.servesClass(t.Name):
 			return nobody("no Gateway of class %s is served", t.Name)
 		default:
-			return ours("the Gateways of class %s judge all streams by it", t.Name)
+			return ours(t.Name == ClassWaypoint, "the Gateways of class %s judge all streams by it", t.Name)
 		}
 	case t.Group == "" && t.Kind == targetService:
 		s := x.state.Services[k]
@@ -116,7 +127,7 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 		case waypoint.at != nil && !serves:
 			return enforcement{} // it is for whoever serves the waypoint to say
 		case waypoint.at != nil && !x.overburdened(nameOf(k)):
-			return ours("waypoint %s judges what goes to Service %s/%s by it, also from other networks", at, k.Namespace, k.Name)
+			return ours(true, "waypoint %s judges what goes to Service %s/%s by it, also from other networks", at, k.Namespace, k.Name)
 		case waypoint.at == nil && !exported(nameOf(k)):
 			return nobody("Service %s/%s is neither behind a waypoint nor shared with other clusters, so nobody is there to judge", k.Namespace, k.Name)
 		case waypoint.at == nil && !x.servesOutside():
@@ -126,12 +137,17 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("more than %d policies, or more than %d values in them, target Service %s/%s: gateways take no more, and let nobody in to it",
 				maxGuards, maxGuardValues, k.Namespace, k.Name)}
 		default:
-			return ours("east-west gateways judge streams from other networks to Service %s/%s by it; nobody judges connections from this network, which needs a waypoint", k.Namespace, k.Name)
+			return ours(false, "east-west gateways judge streams from other networks to Service %s/%s by it; nobody judges connections from this network, which needs a waypoint", k.Namespace, k.Name)
 		}
 	default:
 		return nobody("a %s is nothing that anybody here decides for", cmp.Or(t.Kind, "target without a kind"))
 	}
 	return enforcement{} // it is for whoever serves the waypoint to say
+}
+
+// seesRequests says whether a Gateway of ours looks into what comes: a waypoint, or one with a listener for HTTP. Other listeners that it has see no requests.
+func seesRequests(g *world.Gateway) bool {
+	return g.Class == ClassWaypoint || slices.ContainsFunc(g.Listeners, func(l world.Listener) bool { return l.Protocol == "HTTP" || l.Protocol == "HTTPS" })
 }
 
 // ourClass says whether gateways of a class of our cluster are ours.

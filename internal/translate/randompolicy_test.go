@@ -36,8 +36,26 @@ func (g generator) accounts() []string { return g.some("cart", "demo/cart", "sho
 func (g generator) source() world.PolicySource {
 	return world.PolicySource{
 		Principals: g.principals(), NotPrincipals: g.principals(), Namespaces: g.namespaces(), NotNamespaces: g.namespaces(),
-		ServiceAccounts: g.accounts(), NotServiceAccounts: g.accounts(), IPBlocks: g.blocks(), NotIPBlocks: g.blocks(), TrustDomains: g.domains(), L7: g.chance(10),
+		ServiceAccounts: g.accounts(), NotServiceAccounts: g.accounts(), IPBlocks: g.blocks(), NotIPBlocks: g.blocks(), TrustDomains: g.domains(), Foreign: g.chance(10),
 	}
+}
+
+// operation asks something of requests in one of five.
+func (g generator) operation() world.PolicyOperation {
+	out := world.PolicyOperation{Ports: g.ports(), NotPorts: g.ports()}
+	switch g.IntN(100) {
+	case 0, 1, 2, 3:
+		out.Hosts = []string{"a.example", "*.Example"}
+	case 4, 5, 6, 7:
+		out.Paths, out.NotMethods = []string{"/a*", "/{*}/b"}, []string{"GET"}
+	case 8, 9, 10, 11:
+		out.NotPaths = []string{"/{*}{x}"} // which is no template
+	case 12, 13, 14, 15:
+		out.Methods, out.NotHosts = []string{"GET"}, []string{"*"}
+	case 16, 17, 18, 19:
+		out.Paths = []string{"/a?b", "/c"} // the first of which is more than a path
+	}
+	return out
 }
 
 func (g generator) condition() world.PolicyCondition {
@@ -65,7 +83,7 @@ func (g generator) rule() world.PolicyRule {
 		out.From = append(out.From, g.source())
 	}
 	for range g.IntN(3) {
-		out.To = append(out.To, world.PolicyOperation{Ports: g.ports(), NotPorts: g.ports(), L7: g.chance(10)})
+		out.To = append(out.To, g.operation())
 	}
 	for range g.IntN(3) {
 		out.When = append(out.When, g.condition())

@@ -225,21 +225,23 @@ type RemoteCluster struct {
 // Ref names the object.
 func (r *RemoteCluster) Ref() ObjectRef { return ObjectRef{KindRemoteCluster, r.Key} }
 
-// PolicySource is one alternative of an AuthorizationPolicy rule's from. L7 says that it also asks for something that
-// only an L7 proxy can know.
+// PolicySource is one alternative of an AuthorizationPolicy rule's from. Foreign says that it also asks for something that nobody here
+// knows: who a request itself says that it is from.
 type PolicySource struct {
 	Principals, NotPrincipals           []string
 	Namespaces, NotNamespaces           []string
 	ServiceAccounts, NotServiceAccounts []string
 	IPBlocks, NotIPBlocks               []string
 	TrustDomains, NotTrustDomains       []string
-	L7                                  bool
+	Foreign                             bool
 }
 
 // PolicyOperation is one alternative of an AuthorizationPolicy rule's to.
 type PolicyOperation struct {
-	Ports, NotPorts []string
-	L7              bool
+	Ports, NotPorts     []string
+	Hosts, NotHosts     []string
+	Methods, NotMethods []string
+	Paths, NotPaths     []string
 }
 
 // PolicyCondition is one entry of an AuthorizationPolicy rule's when.

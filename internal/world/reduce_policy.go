@@ -17,7 +17,7 @@ const maxTargets = 16
 // maxOddPorts is how many ports that are none are kept to be named: enough to find the mistake.
 const maxOddPorts = 8
 
-// ReduceAuthorizationPolicy keeps what can be decided below L7, and where more was asked for.
+// ReduceAuthorizationPolicy keeps what can be decided, and where more was asked for.
 func ReduceAuthorizationPolicy(c Cluster, p *securityv1.AuthorizationPolicy) *AuthorizationPolicy {
 	out := &AuthorizationPolicy{
 		Key:        Key{c, p.Namespace, p.Name},
@@ -55,17 +55,17 @@ func reduceRule(r *istiosecurity.Rule) PolicyRule {
 			NotIPBlocks:        slices.Clone(s.GetNotIpBlocks()),
 			TrustDomains:       slices.Clone(s.GetTrustDomains()),
 			NotTrustDomains:    slices.Clone(s.GetNotTrustDomains()),
-			L7: len(s.GetRequestPrincipals())+len(s.GetNotRequestPrincipals())+len(s.GetRemoteIpBlocks())+
+			Foreign: len(s.GetRequestPrincipals())+len(s.GetNotRequestPrincipals())+len(s.GetRemoteIpBlocks())+
 				len(s.GetNotRemoteIpBlocks()) > 0,
 		})
 	}
 	for _, t := range r.GetTo() {
 		o := t.GetOperation()
 		out.To = append(out.To, PolicyOperation{
-			Ports:    slices.Clone(o.GetPorts()),
-			NotPorts: slices.Clone(o.GetNotPorts()),
-			L7: len(o.GetHosts())+len(o.GetNotHosts())+len(o.GetMethods())+len(o.GetNotMethods())+
-				len(o.GetPaths())+len(o.GetNotPaths()) > 0,
+			Ports: slices.Clone(o.GetPorts()), NotPorts: slices.Clone(o.GetNotPorts()),
+			Hosts: slices.Clone(o.GetHosts()), NotHosts: slices.Clone(o.GetNotHosts()),
+			Methods: slices.Clone(o.GetMethods()), NotMethods: slices.Clone(o.GetNotMethods()),
+			Paths: slices.Clone(o.GetPaths()), NotPaths: slices.Clone(o.GetNotPaths()),
 		})
 	}
 	for _, w := range r.GetWhen() {

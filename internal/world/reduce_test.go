@@ -148,7 +148,7 @@ func TestReduceEndpointSlice(t *testing.T) {
 	}
 }
 
-func TestReducePolicyMarksWhatNeedsL7(t *testing.T) {
+func TestReducePolicyMarksWhatNobodyKnows(t *testing.T) {
 	got := ReduceAuthorizationPolicy("east", &securityv1.AuthorizationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "p"},
 		Spec: istiosecurity.AuthorizationPolicy{
@@ -163,8 +163,8 @@ func TestReducePolicyMarksWhatNeedsL7(t *testing.T) {
 	want := &AuthorizationPolicy{
 		Key: Key{"east", "demo", "p"}, Action: "DENY", Selector: map[string]string{"app": "web"},
 		Rules: []PolicyRule{{
-			From: []PolicySource{{Namespaces: []string{"a"}, TrustDomains: []string{"x"}, L7: true}, {}},
-			To:   []PolicyOperation{{Ports: []string{"80"}}, {L7: true}},
+			From: []PolicySource{{Namespaces: []string{"a"}, TrustDomains: []string{"x"}, Foreign: true}, {}},
+			To:   []PolicyOperation{{Ports: []string{"80"}}, {Paths: []string{"/"}}},
 			When: []PolicyCondition{{Key: "source.ip", Values: []string{"10.0.0.1"}}},
 		}},
 	}
