@@ -61,21 +61,25 @@ func TestGatewayAPI(t *testing.T) {
 			}
 		}
 	}
+	var leftOut []string
 	if opts.ReportOutputPath == "" {
-		addOwn(t, &opts)
+		leftOut = addOwn(t, &opts)
 	}
-	tally(t, &opts)
+	tally(t, &opts, leftOut)
 	upstream.RunConformanceWithOptions(t, opts)
 }
 
 // tally prints at the very end how many tests passed, failed and were skipped: also if the suite cannot take away what it made, when no test's result is
-// printed.
-func tally(t *testing.T, opts *suite.ConformanceOptions) {
+// printed. Above it are our own tests that were left out.
+func tally(t *testing.T, opts *suite.ConformanceOptions, leftOut []string) {
 	var suites, own count
 	t.Cleanup(func() {
 		line := "tally: of the suite " + suites.String()
 		if opts.ReportOutputPath == "" {
 			line += "; of our own " + own.String()
+		}
+		for _, name := range leftOut {
+			fmt.Printf("left out, as it needs another cluster: %s\n", name)
 		}
 		fmt.Println(line)
 	})

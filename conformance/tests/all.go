@@ -17,7 +17,10 @@ import (
 var Manifests embed.FS
 
 // ConformanceTests are all of them.
-var ConformanceTests = []suite.ConformanceTest{HBONEListener, HBONEListenerInvalid, ServiceScope}
+var ConformanceTests = []suite.ConformanceTest{
+	HBONEListener, HBONEListenerInvalid, ServiceScope,
+	CrossClusterHTTPRoute, CrossClusterGRPCRoute, CrossClusterPolicy, CrossClusterFailover, CrossClusterMesh,
+}
 
 // Features that the tests need beside those of the API.
 const (
@@ -25,7 +28,9 @@ const (
 	SupportHBONE features.FeatureName = "IsthmusHBONE"
 	// SupportServiceScope is about ServiceScopes.
 	SupportServiceScope features.FeatureName = "IsthmusServiceScope"
+	// SupportMultiCluster is about services of other clusters: a test that needs it needs another cluster.
+	SupportMultiCluster features.FeatureName = "IsthmusMultiCluster"
 )
 
 // Features are all of them.
-var Features = []features.FeatureName{SupportHBONE, SupportServiceScope}
+var Features = []features.FeatureName{SupportHBONE, SupportServiceScope, SupportMultiCluster}
