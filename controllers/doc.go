@@ -10,5 +10,8 @@
 // No proxy is answered before the local cluster, each remote one (or 30 s), and the reserved addresses were read. A remote cluster lives
 // in a connection with a cache and a feed of its own; removing it takes its objects out at once and leaves no goroutine behind.
 //
+// A cluster counts as heard of when all that was read of it is in use and was translated. Before, proxies are not told that what they know of it is gone; and addresses
+// of services that exist there only are not taken back, then and when its state became too old to be used.
+//
 // The package knows no tunnel: what proxies do with what they are told is theirs.
 package controllers

@@ -15,10 +15,10 @@ const (
 	vipBurst  = 4 * vipShards
 	// vipPace is how far apart passes over all addresses are, at least. The first after a quiet time does not wait.
 	vipPace = time.Second
-	// vipShare is how many times as long as a pass took nothing is done after it: each reads and maybe writes megabytes, and has a twentieth of the time.
-	vipShare = 20
-	// vipPaceMost is how long that is at most.
-	vipPaceMost = 30 * time.Second
+	// vipShare is how many times as long as a pass took nothing is done after it: each reads and maybe writes megabytes, and has a fifth of the time.
+	vipShare = 4
+	// vipPaceMost is how long that is at most: an API server that is slow is no reason to leave services without an address for longer.
+	vipPaceMost = 5 * time.Second
 )
 
 // vipBudget is what of the API server's time clusters may take by changes of what they have. One pass writes a ConfigMap once, however much changes in it. Nil

@@ -48,7 +48,7 @@ func judge(review *authenticationv1.TokenReview) {
 			Extra: map[string]authenticationv1.ExtraValue{
 				"authentication.kubernetes.io/pod-name":  {pod},
 				"authentication.kubernetes.io/pod-uid":   {pod},
-				"authentication.kubernetes.io/node-name": {"node-1"},
+				"authentication.kubernetes.io/node-name": {"node-of-" + pod}, // one for each, as node proxies have
 			},
 		},
 	}
