@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
@@ -123,5 +124,48 @@ var _ = Describe("The authority", func() {
 		By("having them go all the same")
 		edit(east, again, func(s *corev1.Secret) { s.Annotations = map[string]string{removeRootsAnnotation: removeRootsNow} })
 		Eventually(bundle).Should(BeEquivalentTo(other[ca.RootKey]))
+	})
+
+	It("keeps a root below which certificates may be in use, also if nobody ran when it was taken away", func(ctx SpecContext) {
+		const namespace = "authority-restarts"
+		east.with(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+		first, err := ca.SelfSigned("cluster.local")
+		Expect(err).NotTo(HaveOccurred())
+		second, err := ca.SelfSigned("cluster.local")
+		Expect(err).NotTo(HaveOccurred())
+		given := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: givenCA}, Data: first}
+		east.with(given)
+		start := func() (*Authority, *toldEvents) {
+			told := &toldEvents{}
+			a := NewAuthority(east.Client, east.Client, namespace, "cluster.local", logr.Discard(), told, func() {})
+			again, err := a.Reconcile(ctx, ctrl.Request{})
+			Expect(err).NotTo(HaveOccurred())
+			if len(*told) > 0 {
+				Expect(again.RequeueAfter).To(BeNumerically("~", 24*time.Hour+rootSlack, 2*time.Minute), "it looks again when a root may go")
+			} else {
+				Expect(again.RequeueAfter).To(BeZero())
+			}
+			return a, told
+		}
+		a, told := start()
+		Expect(*told).To(BeEmpty())
+		Expect(a.Signer().RootPEM()).To(BeEquivalentTo(first[ca.RootKey]))
+
+		edit(east, given, func(s *corev1.Secret) { s.Data = second })
+		a, told = start()
+		Expect(*told).To(ConsistOf(And(HavePrefix("RootKept: "), ContainSubstring(removeRootsAnnotation))))
+		Expect(a.Signer().RootPEM()).To(BeEquivalentTo(slices.Concat(second[ca.RootKey], first[ca.RootKey])))
+		until := (*told)[0]
+		a, told = start()
+		Expect(*told).To(ConsistOf(until), "another restart does not make it longer")
+
+		edit(east, given, func(s *corev1.Secret) { s.Annotations = map[string]string{removeRootsAnnotation: removeRootsNow} })
+		_, err = a.Reconcile(ctx, ctrl.Request{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(a.Signer().RootPEM()).To(BeEquivalentTo(second[ca.RootKey]))
+		edit(east, given, func(s *corev1.Secret) { s.Annotations = nil })
+		a, told = start()
+		Expect(*told).To(BeEmpty())
+		Expect(a.Signer().RootPEM()).To(BeEquivalentTo(second[ca.RootKey]))
 	})
 })
