@@ -38,6 +38,9 @@ func newVIPBudget() *vipBudget { return &vipBudget{clusters: map[string]*rate.Li
 
 // pass begins another one.
 func (b *vipBudget) pass(now time.Time) {
+	if b == nil {
+		return
+	}
 	b.spent = map[vipSpending]bool{}
 	for c, limit := range b.clusters {
 		if limit.TokensAt(now) >= vipBurst {

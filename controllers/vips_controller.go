@@ -43,6 +43,8 @@ type VIPReconciler struct {
 	heard func() map[world.Cluster]heard
 	// pace is how far apart passes are at least; 0: nothing bounds them.
 	pace time.Duration
+	// budget bounds the writing that clusters can cause; nil: nothing does. Owned by Reconcile.
+	budget *vipBudget
 	// short is told how many services of which clusters are without an address, when that changes; or nil.
 	short func(map[world.Cluster]vipShort)
 	// identity is this process' name as a leader, and leads asks the API server whether it is the leader's now.
@@ -56,7 +58,6 @@ type VIPReconciler struct {
 	last   leases // what was last read or written; owned by Reconcile
 	// refused are how many services of each cluster had no address last time; owned by Reconcile.
 	refused map[world.Cluster]vipShort
-	budget  *vipBudget    // owned by Reconcile
 	ended   time.Time     // of the last pass; owned by Reconcile
 	took    time.Duration // the last pass; owned by Reconcile
 }
@@ -114,9 +115,6 @@ func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leas
 		default:
 			return 0, nil // both wake this reconciler when they come true
 		}
-	}
-	if r.budget == nil {
-		r.budget = newVIPBudget()
 	}
 	before := r.heard()
 	want := r.want()
