@@ -207,9 +207,10 @@ func (p *pod) hand(ctx context.Context, conn *Connection, t target) (relay.Conn,
 
 // dialApplication connects to the local application, under the caller's address if the kernel lets us.
 func (p *pod) dialApplication(ctx context.Context, target netip.AddrPort, caller netip.Addr) (*net.TCPConn, error) {
-	nc, spoofed, err := p.proxy.sockets.dial(ctx, p.namespace, target, caller)
-	if err == nil && !spoofed && caller != target.Addr() {
+	nc, unspoofed, err := p.proxy.sockets.dial(ctx, p.namespace, target, caller)
+	if err == nil && unspoofed != nil {
 		p.proxy.metrics.unspoofed.Inc()
+		p.proxy.o.Log.V(1).Info("the caller's address is not shown to the application", "workload", p.String(), "source", caller.String(), "destination", target.String(), "cause", unspoofed.Error())
 	}
 	return nc, err
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -57,7 +58,8 @@ func (n *Namespace) Close() error { return n.file.Close() }
 
 // sockets makes sockets in namespaces.
 type sockets struct {
-	own *os.File // the namespace to return to
+	own         *os.File // the namespace to return to
+	callerPorts ports    // see dialAs
 }
 
 // newSockets also tries out whether this process may do what is needed, to fail early rather than at the first pod.
@@ -66,7 +68,8 @@ func newSockets() (*sockets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open own network namespace: %w", err)
 	}
-	s := &sockets{own: own}
+	s := &sockets{own: own, callerPorts: ports{first: firstCallerPort, last: lastCallerPort}}
+	s.callerPorts.given.Store(rand.Uint32()) // or two processes in an upgrade choose the same
 	fd, err := s.socket(&Namespace{file: own}, unix.AF_INET, unix.SOCK_STREAM)
 	if err != nil {
 		own.Close()
@@ -186,24 +189,29 @@ func beTransparent(fd int, addr netip.Addr) error {
 }
 
 // dial connects to an address from inside the namespace. A valid source is used as our own address, so that the application sees who
-// really called; if the kernel does not let us, the pod's own address is used and spoofed says so.
-func (s *sockets) dial(ctx context.Context, n *Namespace, to netip.AddrPort, source netip.Addr) (c *net.TCPConn, spoofed bool, err error) {
+// really called; if the kernel does not let us, the pod's own address is used and unspoofed says why.
+func (s *sockets) dial(ctx context.Context, n *Namespace, to netip.AddrPort, source netip.Addr) (c *net.TCPConn, unspoofed, err error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	source = source.Unmap()
-	fd, err := s.socket(n, domain(to.Addr()), unix.SOCK_STREAM)
-	if err != nil {
-		return nil, false, err
+	var nc net.Conn
+	if source = source.Unmap(); source.IsValid() && source != to.Addr() {
+		if nc, err = s.dialAs(ctx, n, to, source); err != nil {
+			if _, ok := errors.AsType[*unboundError](err); ok || errors.Is(err, errOtherFamily) {
+				unspoofed = err
+			}
+		}
 	}
-	if source.IsValid() && source.Is4() == to.Addr().Is4() && source != to.Addr() {
-		spoofed = beTransparent(fd, source) == nil && freeBind(fd, source) == nil && unix.Bind(fd, sockaddr(netip.AddrPortFrom(source, 0))) == nil
+	if nc == nil && (err == nil || unspoofed != nil) {
+		var fd int
+		if fd, err = s.socket(n, domain(to.Addr()), unix.SOCK_STREAM); err == nil {
+			nc, err = connect(ctx, fd, to)
+		}
 	}
-	nc, err := connect(ctx, fd, to)
 	if err != nil {
-		return nil, false, fmt.Errorf("dial %v: %w", to, err)
+		return nil, unspoofed, fmt.Errorf("dial %v: %w", to, err)
 	}
 	tcp := nc.(*net.TCPConn)
 	tune(tcp)
-	return tcp, spoofed, nil
+	return tcp, unspoofed, nil
 }
 
 // dialPacket opens a UDP socket that talks to one address only.
