@@ -36,8 +36,8 @@ type Secrets struct {
 	news   chan struct{} // holds one token while want and watched differ
 
 	mu     sync.Mutex
-	wishes uint64                        // how many there were
-	want   map[world.ObjectRef]uint64    // wanted → the wish's number: who is wanted again is read again, for what came meanwhile was not taken
+	wishes uint64                       // how many there were
+	want   map[world.ObjectRef]uint64   // wanted → the wish's number: who is wanted again is read again, for what came meanwhile was not taken
 	unread map[world.ObjectRef]struct{} // wanted, and nothing was put into the store for it yet
 }
 
