@@ -141,7 +141,7 @@ func TestValuesAreTrimmed(t *testing.T) {
 	response, _ := s.ask(client, "GET", "http://a.example/", "", "X-Seen", " red\t", "X-Seen", "blue ")
 	want := []string{"red", "blue"}
 	for who, got := range map[string][]string{"policies": l.of("listener").Header["X-Seen"], "policies of the backend": l.of(key("a").Hostname).Header["X-Seen"], "the backend": response.Header["X-Seen"]} {
-		if response.StatusCode != 200 || !cmp.Equal(got, want) {
+		if response.StatusCode != http.StatusOK || !cmp.Equal(got, want) {
 			t.Errorf("%s: %d %q", who, response.StatusCode, got)
 		}
 	}
@@ -166,7 +166,7 @@ func TestPoliciesLookLater(t *testing.T) {
 	client := s.client()
 	for range cap(results) {
 		go func() {
-			r, err := http.NewRequest("GET", "http://a.example/x", nil)
+			r, err := http.NewRequest(http.MethodGet, "http://a.example/x", nil)
 			if err != nil {
 				t.Error(err)
 				return
