@@ -25,9 +25,11 @@ func (t *ruleTranslator) identities(patterns []string, what string) []mesh.Strin
 		return in
 	}
 	var out []mesh.StringMatch
+	seen := set[mesh.StringMatch]{}
 	for _, m := range in {
 		for _, each := range t.underEachName(m) {
-			if !slices.Contains(out, each) {
+			if !seen.has(each) {
+				seen.add(each)
 				out = append(out, each)
 			}
 		}

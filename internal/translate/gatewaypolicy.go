@@ -164,10 +164,9 @@ func valuesOf(p *world.AuthorizationPolicy) int {
 	for _, r := range p.Rules {
 		n++
 		for _, s := range r.From {
-			for _, list := range [][]string{s.Principals, s.NotPrincipals, s.Namespaces, s.NotNamespaces, s.ServiceAccounts, s.NotServiceAccounts, s.IPBlocks, s.NotIPBlocks, s.NotTrustDomains} {
+			for _, list := range [][]string{s.Principals, s.NotPrincipals, s.Namespaces, s.NotNamespaces, s.ServiceAccounts, s.NotServiceAccounts, s.IPBlocks, s.NotIPBlocks, s.TrustDomains, s.NotTrustDomains} {
 				n += len(list)
 			}
-			n += max(len(s.Principals), 1) * len(s.TrustDomains) // they are joined
 		}
 		for _, o := range r.To {
 			for _, list := range [][]string{o.Ports, o.NotPorts, o.Hosts, o.NotHosts, o.Methods, o.NotMethods, o.Paths, o.NotPaths} {

@@ -12,6 +12,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
+// maxPolicyValues is how many rules, and values in them, one policy may have, in all names of our trust domain: some 2 MiB on the wire, of which receivers take 4 at once. No honest
+// policy has nearly as many.
+const maxPolicyValues = 32768
+
 // compiled is an AuthorizationPolicy as it is decided: where requests are seen, and below L7.
 type compiled struct {
 	policy *mesh.Policy // nil: it cannot be decided at all
@@ -61,13 +65,21 @@ func (x *index) compileAnew(p *world.AuthorizationPolicy) compiled {
 	default:
 		out.Scope = mesh.PolicyNamespace
 	}
+	if values := valuesOf(p) * max(1, len(x.domainNames())); values > maxPolicyValues {
+		allowed := "it allows nothing"
+		if out.Action == mesh.Deny {
+			out.Rules, allowed = []mesh.PolicyRule{{}}, "it denies everything"
+		}
+		return compiled{policy: out, reason: ReasonTooMany, message: fmt.Sprintf("spec.rules has more than %d values, in all names of the trust domain: proxies take no more, and until there are fewer %s", maxPolicyValues, allowed)}
+	}
 	var notes, below []string
 	for i, r := range p.Rules {
 		t := ruleTranslator{namespace: p.Namespace, deny: out.Action == mesh.Deny, names: x.domainNames(), path: fmt.Sprintf("spec.rules[%d]", i)}
 		if rule, ok := t.rule(r); ok {
 			out.Rules = append(out.Rules, rule)
 		}
-		notes, below = append(notes, t.notes...), append(below, t.below...)
+		notes = append(notes, t.notes[:min(len(t.notes), maxNotes-len(notes))]...)
+		below = append(below, t.below[:min(len(t.below), maxNotes-len(below))]...)
 	}
 	c := compiled{policy: out, below: strings.Join(below, "; ")}
 	if len(notes) > 0 {
@@ -97,6 +109,9 @@ func (x *index) policy(k world.Key, exported func(serviceName) bool) (*mesh.Poli
 	return policy, []Finding{{Type: ConditionAccepted, Status: isFalse, Reason: reason, Message: shorten(message), Generation: p.Generation}}
 }
 
+// maxNotes is how many things that could not be kept are told of one policy: what is told is cut off after some of them anyway.
+const maxNotes = 8
+
 // ruleTranslator collects what could not be kept of one rule.
 type ruleTranslator struct {
 	namespace string
@@ -119,12 +134,15 @@ func (t *ruleTranslator) above(what string) {
 
 // lose says that a part of the rule cannot be decided here: an ALLOW rule is dropped, a DENY rule does without the part.
 func (t *ruleTranslator) lose(what string) {
-	if t.deny {
-		t.notes = append(t.notes, t.path+what+": without it, the rule denies more")
+	t.dropped = t.dropped || !t.deny
+	if len(t.notes) == maxNotes {
 		return
 	}
-	t.dropped = true
-	t.notes = append(t.notes, t.path+what+": the rule is not in force, so less is allowed")
+	if t.deny {
+		t.notes = append(t.notes, t.path+what+": without it, the rule denies more")
+	} else {
+		t.notes = append(t.notes, t.path+what+": the rule is not in force, so less is allowed")
+	}
 }
 
 func (t *ruleTranslator) rule(r world.PolicyRule) (mesh.PolicyRule, bool) {

@@ -5,12 +5,10 @@ package translate
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 // Longest values that mean something, in bytes; the wire takes no longer ones, so that one policy's cannot cost the others.
@@ -42,86 +40,6 @@ func stringMatch(p string) mesh.StringMatch {
 		return mesh.StringMatch{Kind: mesh.MatchSuffix, Value: strings.TrimPrefix(p, "*")}
 	default:
 		return mesh.StringMatch{Value: p}
-	}
-}
-
-// principals joins what a source says of principals with what it says of trust domains, which are how principals begin.
-func (t *ruleTranslator) principals(s world.PolicySource, at string) (are, areNot []mesh.StringMatch) {
-	are, areNot = t.identities(s.Principals, at+".principals"), t.identities(s.NotPrincipals, at+".notPrincipals")
-	no, _ := t.domains(s.NotTrustDomains, at+".notTrustDomains")
-	areNot = append(areNot, no...)
-	domains, all := t.domains(s.TrustDomains, at+".trustDomains")
-	switch {
-	case !all || len(domains) == 0: // an alternative less would be a DENY that denies less: so it goes without all of them
-		return are, areNot
-	case len(s.Principals) == 0:
-		return domains, areNot
-	}
-	// Both must hold at once, and a match can only say that one of a list does: it says what they have in common.
-	var common []mesh.StringMatch
-	for _, p := range are {
-		for _, d := range domains {
-			both, ok := bothHold(p, d)
-			if !ok {
-				t.lose(fmt.Sprintf("%s.trustDomains, together with principals \"*%s\", cannot be decided below L7", at, p.Value))
-				both = &p
-			}
-			if both != nil && !slices.Contains(common, *both) {
-				common = append(common, *both)
-			}
-		}
-	}
-	if len(common) == 0 {
-		common = []mesh.StringMatch{{Value: nobody}}
-	}
-	return common, areNot
-}
-
-// nobody is a principal that no identity is.
-const nobody = "-"
-
-// domains are patterns of principals of some trust domains; false if one could not be kept.
-func (t *ruleTranslator) domains(patterns []string, what string) (out []mesh.StringMatch, all bool) {
-	all = true
-	for _, m := range t.texts(patterns, what) {
-		switch {
-		case strings.Contains(m.Value, "/"):
-			t.lose(fmt.Sprintf("%s: %q is no trust domain", what, m.Value))
-		case m.Kind == mesh.MatchSuffix:
-			t.lose(fmt.Sprintf("%s: \"*%s\": how a trust domain ends cannot be decided below L7", what, m.Value))
-			all = false
-		case m.Kind == mesh.MatchExact:
-			out = append(out, t.underEachName(mesh.StringMatch{Kind: mesh.MatchPrefix, Value: m.Value + "/"})...)
-		default: // neither "*" nor a prefix without a slash can reach beyond the trust domain
-			out = append(out, m)
-		}
-	}
-	return out, all
-}
-
-// bothHold gives the pattern that holds when a principal fits p and begins like d; nil: none can. It is false if no pattern can say it.
-func bothHold(p, d mesh.StringMatch) (*mesh.StringMatch, bool) {
-	if d.Kind == mesh.MatchPresence {
-		return &p, true
-	}
-	switch p.Kind {
-	case mesh.MatchPresence:
-		return &d, true
-	case mesh.MatchExact:
-		if strings.HasPrefix(p.Value, d.Value) {
-			return &p, true
-		}
-		return nil, true
-	case mesh.MatchPrefix:
-		switch { // the longer one says more
-		case strings.HasPrefix(p.Value, d.Value):
-			return &p, true
-		case strings.HasPrefix(d.Value, p.Value):
-			return &d, true
-		}
-		return nil, true
-	default:
-		return nil, false
 	}
 }
 
