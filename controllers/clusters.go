@@ -6,11 +6,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -26,6 +26,10 @@ type Wish struct {
 	Kubeconfig []byte
 	// StalenessLimit is how long an unreachable cluster's last state stays in use; zero is for ever.
 	StalenessLimit time.Duration
+	// Linked is when the cluster was linked; zero if that is just happening.
+	Linked time.Time
+	// KnownUID is the cluster that the id led to when status was last written; empty: none yet.
+	KnownUID types.UID
 }
 
 // ConnectionState is what the status of a remote cluster is made of. It is a value.
@@ -65,7 +69,8 @@ type Remotes struct {
 	mu      sync.Mutex
 	ctx     context.Context // parent of all connections; set by Start
 	entries map[world.Cluster]*entry
-	owners  map[types.UID]world.Cluster // which id speaks for a cluster
+	owners  map[types.UID]world.Cluster     // which id speaks for a cluster
+	budgets map[world.Cluster]*rate.Limiter // of what may be read, also of ids that nobody wishes for any more, until they are whole again
 }
 
 // entry is one cluster id. All fields are guarded by Remotes.mu.
@@ -79,13 +84,16 @@ type entry struct {
 	wished  time.Time        // when somebody first did
 	read    world.Mark       // when all that live had read was in the store
 	told    bool             // all of that was translated
+	linked  time.Time        // as the wish says
+	known   types.UID        // the same
+	refused types.UID        // the cluster that the id was last refused to speak for
 }
 
 // NewRemotes makes an empty set. localUID is the UID of this cluster's kube-system namespace: kubeconfigs that lead back here are refused.
 func NewRemotes(log logr.Logger, scheme *runtime.Scheme, store *world.Store, config world.Config, localUID types.UID, notify func(world.Cluster)) *Remotes {
 	return &Remotes{
 		log: log, scheme: scheme, store: store, config: config, localUID: localUID, notify: notify, metrics: newRemoteMetrics(nil), room: DefaultRoom,
-		entries: map[world.Cluster]*entry{}, owners: map[types.UID]world.Cluster{},
+		entries: map[world.Cluster]*entry{}, owners: map[types.UID]world.Cluster{}, budgets: map[world.Cluster]*rate.Limiter{},
 	}
 }
 
@@ -139,7 +147,8 @@ func (r *Remotes) wish(id world.Cluster, w Wish) {
 		e = &entry{wished: time.Now()}
 		r.entries[id] = e
 	}
-	e.limit = w.StalenessLimit
+	e.limit, e.linked, e.known = w.StalenessLimit, w.Linked, w.KnownUID
+	defer r.holdKnown(id, e)
 	digest := sha256.Sum256(w.Kubeconfig)
 	if e.digest == digest {
 		return
@@ -173,6 +182,7 @@ func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *
 		onRefused: func(c *connection) { r.revoke(id, c) },
 		onChanged: func() { r.notify(id) },
 		cancel:    cancel,
+		budget:    r.budget(id),
 	}
 	c.feed.room.most = r.room
 	c.feed.vetting = &vetting{
@@ -245,36 +255,12 @@ func (r *Remotes) revoke(id world.Cluster, c *connection) {
 	r.notify(id)
 }
 
-// releaseClaims lets an id speak for no cluster but the one that a connection leads to, which may be nil. It needs mu.
-func (r *Remotes) releaseClaims(id world.Cluster, but *connection) {
-	for uid, owner := range r.owners {
-		if owner == id && (but == nil || uid != but.health().uid) {
-			delete(r.owners, uid)
-		}
-	}
-}
-
-// claimCluster says why the cluster with this kube-system UID must not be read under this id.
-func (r *Remotes) claimCluster(id world.Cluster, uid types.UID) (reason, message string) {
-	if uid == r.localUID {
-		return v1alpha1.ReasonSelf, fmt.Sprintf("the kubeconfig leads to this very cluster (%q)", r.config.LocalCluster)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if owner, ok := r.owners[uid]; ok && owner != id {
-		return v1alpha1.ReasonDuplicate, fmt.Sprintf("the kubeconfig leads to the cluster that is already read as %q", owner)
-	}
-	if _, ok := r.entries[id]; ok {
-		r.owners[uid] = id
-	}
-	return "", ""
-}
-
 // checkStaleness drops what passed its limit, and the connection that it came from: what that one has kept is old when the cluster answers again, and nobody knows what
 // happened meanwhile. Another one reads everything before anything of the cluster is in use again.
 func (r *Remotes) checkStaleness() {
 	var changed []world.Cluster
 	r.mu.Lock()
+	r.forgetBudgets()
 	for id, e := range r.entries {
 		if e.live == nil || e.limit == 0 {
 			continue

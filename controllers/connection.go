@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -98,6 +99,7 @@ type connection struct {
 	onRefused func(*connection)                        // called once if that turns out when it is read already
 	onSynced  func(*connection)                        // called once, before phaseSynced is announced
 	onChanged func()                                   // called after every change of health, without locks held
+	budget    *rate.Limiter                            // of what is read, for all connections of the id
 
 	cancel context.CancelFunc
 
@@ -140,7 +142,7 @@ func (c *connection) run(ctx context.Context) {
 	}
 	defer closeIdle()
 	c.lines = lines
-	c.intake = newIntake(candid{httpClient.Transport}, c.feed.room.most)
+	c.intake = newIntake(candid{httpClient.Transport}, c.feed.room.most, c.budget)
 	c.intake.full = c.feed.room.full
 	httpClient.Transport = &patience{next: c.intake, follows: &c.intake.follows, gate: &c.gate, failed: c.judge}
 	config := rest.CopyConfig(c.config.Config)

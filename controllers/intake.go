@@ -47,9 +47,9 @@ type intake struct {
 	paging  chan struct{} // holds one while a page of a list is read and skimmed
 }
 
-// newIntake makes one for a cluster that has so much room, see room.
-func newIntake(next http.RoundTripper, most int64) *intake {
-	return &intake{next: next, limit: rate.NewLimiter(intakeRate, intakeBurst), reading: reading{most: most}, paging: make(chan struct{}, 1)}
+// newIntake makes one for a cluster that has so much room, see room, and so much to be read of it, see Remotes.budget.
+func newIntake(next http.RoundTripper, most int64, budget *rate.Limiter) *intake {
+	return &intake{next: next, limit: budget, reading: reading{most: most}, paging: make(chan struct{}, 1)}
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -44,7 +44,7 @@ func ask(t *testing.T, i *intake, url string) (int64, error) {
 
 func TestIntakeHoldsBackWhoSendsTooFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIntake(pours{size: 16 << 20}, DefaultRoom)
+		i := newIntake(pours{size: 16 << 20}, DefaultRoom, newBudget())
 		begin := time.Now()
 		for range 48 { // 768 MiB: a burst, and 256 MiB at the rate
 			if n, err := ask(t, i, "https://far/api/v1/pods?limit=500"); err != nil || n != 16<<20 {
@@ -67,7 +67,7 @@ func TestIntakeHoldsBackWhoSendsTooFast(t *testing.T) {
 func TestIntakeSeesTheOtherClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, skew := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Minute, -3 * time.Minute} {
-			i := newIntake(pours{skew: skew}, DefaultRoom)
+			i := newIntake(pours{skew: skew}, DefaultRoom, newBudget())
 			if _, err := ask(t, i, "https://far/version"); err != nil {
 				t.Fatal(err)
 			}

@@ -46,7 +46,7 @@ func broken(*http.Request) (*http.Response, error) { return nil, errors.New("con
 // patient is patience as a connection makes it.
 func patient(answers ...func(*http.Request) (*http.Response, error)) (*patience, *scripted, *int) {
 	far, told := &scripted{answers: answers, began: time.Now()}, new(int)
-	i := newIntake(far, DefaultRoom)
+	i := newIntake(far, DefaultRoom, newBudget())
 	return &patience{next: i, follows: &i.follows, gate: &gate{}, failed: func() { *told++ }}, far, told
 }
 

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -62,8 +63,15 @@ func (r *RemoteReconciler) SetupWithManager(mgr ctrl.Manager, wake *inbox) error
 		Complete(r)
 }
 
-// wished says whether what is wished for changed, or whom an object was made for. Statuses, which we write ourselves, are no wishes.
-var wished = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{})
+// wished says whether what is wished for changed, or whom an object was made for, or which cluster it is known to lead to. The rest of statuses, which we write ourselves, is no wish.
+var wished = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.Funcs{
+	CreateFunc: func(event.CreateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false }, GenericFunc: func(event.GenericEvent) bool { return false },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		was, before := e.ObjectOld.(*v1alpha1.RemoteCluster)
+		is, after := e.ObjectNew.(*v1alpha1.RemoteCluster)
+		return before && after && was.Status.ClusterUID != is.Status.ClusterUID
+	},
+})
 
 // Planned is closed once the wishes known at start were made.
 func (r *RemoteReconciler) Planned() <-chan struct{} { return r.first }

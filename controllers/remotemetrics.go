@@ -20,6 +20,7 @@ const (
 	refusedLimits    = "limits"    // import limits leave it out
 	refusedAddresses = "addresses" // a service that exists there only finds no address left for it
 	refusedHaste     = "haste"     // one waits for an address, because the cluster's changes took too much writing
+	refusedIdentity  = "identity"  // it says to be this cluster, or one that another id speaks for
 )
 
 // remoteMetrics count what is refused of remote clusters. They work without a registerer too.
@@ -33,7 +34,7 @@ type remoteMetrics struct {
 func newRemoteMetrics(r prometheus.Registerer) *remoteMetrics {
 	m := &remoteMetrics{refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_remote_refused_total",
-		Help: "Claims of remote clusters that were refused: malformed objects, addresses and networks that are not theirs, what import limits leave out, and services for which no address is left, or not yet.",
+		Help: "Claims of remote clusters that were refused: malformed objects, addresses, networks and identities that are not theirs, what import limits leave out, and services for which no address is left, or not yet.",
 	}, []string{"cluster", "reason"}), last: map[world.Cluster]translate.RemoteCount{}}
 	if r != nil {
 		r.MustRegister(m.refused)

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -118,7 +119,7 @@ func planRemotes(secrets []corev1.Secret, remotes []v1alpha1.RemoteCluster, loca
 			plan.refused[c.remote.Name] = refusal{v1alpha1.ReasonLimitExceeded, fmt.Sprintf("%d clusters are read already", maxRemoteClusters)}
 		default:
 			owners[id] = c
-			wish := Wish{Kubeconfig: c.secret.Data[c.key]}
+			wish := Wish{Kubeconfig: c.secret.Data[c.key], Linked: c.remote.CreationTimestamp.Time, KnownUID: types.UID(c.remote.Status.ClusterUID)}
 			if limit := c.remote.Spec.StalenessLimit; limit != nil {
 				wish.StalenessLimit = limit.Duration
 			}

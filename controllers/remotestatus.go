@@ -54,6 +54,9 @@ func remoteStatus(before v1alpha1.RemoteClusterStatus, generation int64, id stri
 	}
 	setCondition(&after.Conditions, claimsCondition(f), generation)
 	after.APIServerVersion = f.state.Health.version
+	if f.state.InUse && f.state.Health.uid != "" {
+		after.ClusterUID = string(f.state.Health.uid)
+	}
 	after.LastChange = at(f.state.LastChange)
 	after.CredentialExpiry = at(f.state.Expiry)
 	// A healthy cluster is contacted every few seconds: writing that each time would be noise.

@@ -35,7 +35,7 @@ func (a *answering) RoundTrip(*http.Request) (*http.Response, error) {
 // TestNoWatchWithoutRoom asks, without room, for what adds to what is kept and for what replaces it.
 func TestNoWatchWithoutRoom(t *testing.T) {
 	server := &answering{}
-	i := newIntake(server, DefaultRoom)
+	i := newIntake(server, DefaultRoom, newBudget())
 	full := false
 	i.full = func() bool { return full }
 	ask := func(query string) error {

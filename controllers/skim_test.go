@@ -341,7 +341,7 @@ func TestAnswersAreBoundedBeforeTheyAreDecoded(t *testing.T) {
 		{"a JSON event that never ends", gateways + "?watch=true", "application/json", func() io.Reader { return io.MultiReader(strings.NewReader(`{"a":"`), forever([]byte("x"))()) }, errTooMuch},
 		{"anything else that never ends", "https://far/version", "application/json", forever([]byte("x")), errTooMuch},
 	} {
-		i := newIntake(&answersWith{media: tc.media, body: tc.body}, room)
+		i := newIntake(&answersWith{media: tc.media, body: tc.body}, room, newBudget())
 		_, err := ask(t, i, tc.url)
 		if fmt.Sprint(err) != fmt.Sprint(tc.want) || recently(&i.tooMuch) != (tc.want == errTooMuch) { //nolint:errorlint // the table's own
 			t.Errorf("%s: %v, want %v; noted %t", tc.name, err, tc.want, recently(&i.tooMuch))
@@ -362,7 +362,7 @@ func TestWhatIsHeldIsGivenBack(t *testing.T) {
 	end := pod.DeepCopy()
 	end.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
 	server := &answersWith{media: runtime.ContentTypeProtobuf}
-	i := newIntake(server, 1<<20)
+	i := newIntake(server, 1<<20, newBudget())
 	for _, step := range []struct {
 		query string
 		body  []byte
@@ -389,7 +389,7 @@ func TestWhatIsHeldIsGivenBack(t *testing.T) {
 // TestListsComeInPages has a server that would send everything at once be asked so that it does not.
 func TestListsComeInPages(t *testing.T) {
 	server := &answersWith{media: runtime.ContentTypeJSON, body: func() io.Reader { return strings.NewReader("{}") }}
-	i := newIntake(server, 1<<20)
+	i := newIntake(server, 1<<20, newBudget())
 	for query, want := range map[string]string{
 		"limit=500&resourceVersion=0":           "limit=500",
 		"limit=500&continue=x":                  "continue=x&limit=500",
@@ -428,7 +428,7 @@ func TestAnswersOfAnotherTypeAreSaid(t *testing.T) {
 	const path = "/api/v1/pods"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Type", "text/html") }))
 	defer server.Close()
-	i := newIntake(server.Client().Transport, 1<<20)
+	i := newIntake(server.Client().Transport, 1<<20, newBudget())
 	for range watchFailures {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path+"?watch=true", http.NoBody)
 		if err != nil {

@@ -183,6 +183,11 @@ type RemoteClusterStatus struct {
 	// +optional
 	ClusterID string `json:"clusterID,omitempty"`
 
+	// clusterUID is the UID of the namespace kube-system there, as last read: which cluster it is. No other RemoteCluster may lead to the same one.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	ClusterUID string `json:"clusterUID,omitempty"`
+
 	// network of the cluster's pods.
 	// +optional
 	Network string `json:"network,omitempty"`

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// TestWhoSpeaksForAClusterIsNotWhoAnswersFirst has two ids claim one cluster in either order.
+func TestWhoSpeaksForAClusterIsNotWhoAnswersFirst(t *testing.T) {
+	const uid = "uid-of-west"
+	at := func(second int64) time.Time { return time.Unix(second, 0) }
+	for _, tc := range []struct {
+		name       string
+		west, evil entry
+	}{
+		{"known beats older", entry{linked: at(2), known: uid}, entry{linked: at(1)}},
+		{"known beats one that led elsewhere", entry{linked: at(2), known: uid}, entry{linked: at(1), known: "uid-of-evil"}},
+		{"new beats one that led elsewhere", entry{linked: at(2)}, entry{linked: at(1), known: "uid-of-evil"}},
+		{"the older of two new ones", entry{linked: at(1)}, entry{linked: at(2)}},
+		{"linked beats being linked", entry{linked: at(1)}, entry{}},
+	} {
+		for _, order := range [][]world.Cluster{{"west", "evil"}, {"evil", "west"}} {
+			var told int
+			r := testRemotes(&told)
+			west, evil := tc.west, tc.evil
+			r.entries["west"], r.entries["evil"] = &west, &evil
+			for _, id := range order {
+				r.claimCluster(id, uid)
+			}
+			for range 2 { // as they are asked again
+				if reason, message := r.claimCluster("west", uid); reason != "" {
+					t.Errorf("%s, %v: west is refused: %s", tc.name, order, message)
+				}
+				if reason, message := r.claimCluster("evil", uid); reason != v1alpha1.ReasonDuplicate || !strings.Contains(message, `"west"`) {
+					t.Errorf("%s, %v: of the other is said %q %s", tc.name, order, reason, message)
+				}
+			}
+			var counted dto.Metric
+			if err := r.metrics.refused.WithLabelValues("evil", refusedIdentity).Write(&counted); err != nil || counted.GetCounter().GetValue() != 1 {
+				t.Errorf("%s, %v: one claim was counted %v times (%v)", tc.name, order, counted.GetCounter().GetValue(), err)
+			}
+		}
+	}
+}
+
+// TestAClusterThatCannotBeReachedIsNotForOthers: after a restart, too, nobody is another cluster because that one does not answer.
+func TestAClusterThatCannotBeReachedIsNotForOthers(t *testing.T) {
+	var told int
+	r := testRemotes(&told)
+	wishes := map[world.Cluster]Wish{
+		"west": {Kubeconfig: []byte("nonsense"), KnownUID: "uid-of-west", Linked: time.Unix(2, 0)},
+		"evil": {Kubeconfig: []byte("nonsense"), KnownUID: "uid-of-evil", Linked: time.Unix(1, 0)},
+	}
+	r.Set(wishes)
+	for uid, want := range map[types.UID]string{"uid-of-west": v1alpha1.ReasonDuplicate, "uid-of-evil": "", "uid-of-nobody": ""} {
+		if got, _ := r.claimCluster("evil", uid); got != want {
+			t.Errorf("evil as %s: %q, want %q", uid, got, want)
+		}
+	}
+	delete(wishes, "west")
+	r.Set(wishes)
+	if reason, message := r.claimCluster("evil", "uid-of-west"); reason != "" {
+		t.Errorf("nobody wishes for it any more: %s", message)
+	}
+}
+
+// TestTheBudgetIsTheClusters: whoever has us connect anew, or is linked anew, has no more read for it.
+func TestTheBudgetIsTheClusters(t *testing.T) {
+	var told int
+	r := testRemotes(&told)
+	wish := func(token string) {
+		r.Set(map[world.Cluster]Wish{"west": {Kubeconfig: []byte(strings.NewReplacer("{%s}", "{server: 'https://127.0.0.1:1'}").Replace(strings.Replace(kubeconfigForm, "user: {%s}", "user: {token: "+token+"}", 1)))}})
+	}
+	wish("a")
+	first := r.entries["west"].next
+	if !first.budget.AllowN(time.Now(), intakeBurst) {
+		t.Fatal("a new one is not whole")
+	}
+	left := func(what string) {
+		t.Helper()
+		if c := r.entries["west"].next; c == first || c.budget.Tokens() > intakeBurst/10 {
+			t.Errorf("%s: %v of %d bytes are left", what, c.budget.Tokens(), intakeBurst)
+		}
+	}
+	r.revoke("west", first)
+	left("revoked")
+	wish("b")
+	left("another kubeconfig")
+	r.Set(nil)
+	r.checkStaleness()
+	wish("a")
+	left("linked anew")
+	r.Set(nil)
+	r.budgets["west"] = newBudget() // as it is after a while
+	r.checkStaleness()
+	if len(r.budgets) != 0 {
+		t.Error("a whole budget is kept for nobody")
+	}
+}
