@@ -179,7 +179,7 @@ func TestHello(t *testing.T) {
 			if _, err := io.ReadFull(c, got[:len(in)]); err != nil || !bytes.Equal(got[:len(in)], in) {
 				t.Fatalf("%s: read %v", tc.name, err)
 			}
-			go far.Write([]byte{7}) //nolint:errcheck // it is read, or the test ends in time
+			go far.Write([]byte{7}) // it is read, or the test ends in time
 			if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
