@@ -17,6 +17,7 @@ const (
 	refusedPods      = "address"   // a pod claims an address that is not its own
 	refusedDoors     = "gateway"   // a Gateway claims an address, or is in a namespace, that it must not
 	refusedNetworks  = "network"   // a pod claims to be on a network on which the cluster may have none
+	refusedScopes    = "scope"     // a ServiceScope comes after those that are asked of one cluster
 	refusedLimits    = "limits"    // import limits leave it out
 	refusedAddresses = "addresses" // a service that exists there only finds no address left for it
 	refusedHaste     = "haste"     // one waits for an address, because the cluster's changes took too much writing
@@ -60,6 +61,7 @@ func (m *remoteMetrics) translated(c world.Cluster, count *translate.RemoteCount
 	m.last[c] = *count
 	m.add(c, refusedPods, count.RefusedPods-before.RefusedPods)
 	m.add(c, refusedDoors, count.RefusedDoors+count.TakenDoors-before.RefusedDoors-before.TakenDoors)
+	m.add(c, refusedScopes, count.RefusedScopes-before.RefusedScopes)
 	m.add(c, refusedNetworks, count.RefusedNetworks-before.RefusedNetworks)
 	m.add(c, refusedLimits, count.LeftOut+count.Strangers-before.LeftOut-before.Strangers)
 }

@@ -220,6 +220,9 @@ func (c RemoteCount) Refused() string {
 	if c.RefusedDoors > 0 {
 		parts = append(parts, fmt.Sprintf("%d addresses of Gateways are ones of this cluster, or of Gateways in namespaces that spec.import.namespaces, or on networks that spec.import.networks, does not allow", c.RefusedDoors))
 	}
+	if c.RefusedScopes > 0 {
+		parts = append(parts, fmt.Sprintf("%d ServiceScopes come after the %d entries that are asked of another cluster: what they alone call GLOBAL is not used", c.RefusedScopes, maxFarEntries))
+	}
 	if c.TakenDoors > 0 {
 		parts = append(parts, fmt.Sprintf("%d addresses and ports of Gateways are, on the same network, those of Gateways of clusters that were linked earlier, such as %s", c.TakenDoors, c.DoorHolder))
 	}

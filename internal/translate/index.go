@@ -54,6 +54,7 @@ type index struct {
 	consumed           multi[world.Key, serviceName] // waypoint → services that it is to be in front of for its own namespace's callers
 	members            map[world.Key]*members        // service → pods
 	rules              map[world.Cluster][]rules     // in the order in which they are asked
+	inForce            map[world.Cluster][]rules     // those of them that are asked at all: of other clusters the first few
 	limits             map[world.Cluster]*world.RemoteCluster
 	networks           map[world.Cluster]*networkClaims // what pods' labels say
 	imports            map[world.Cluster]*imports
@@ -96,7 +97,7 @@ func newIndex(c world.Config) *index {
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{}, consumed: multi[world.Key, serviceName]{},
-		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{},
+		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
 		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
@@ -122,14 +123,14 @@ func (x *index) namespaceLabels(c world.Cluster, name string) map[string]string 
 
 // decideIn asks the rules of one cluster about another one's service (or its own).
 func (x *index) decideIn(asked world.Cluster, s *world.Service) decision {
-	return decide(x.rules[asked], s.Labels, x.namespaceLabels(s.Cluster, s.Namespace))
+	return decide(x.inForce[asked], s.Labels, x.namespaceLabels(s.Cluster, s.Namespace))
 }
 
 // fold applies a delta to the state and all ways through it, and notes what it touches.
 func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.Namespaces, d.Namespaces, func(k world.Key, was, now *world.Namespace) { x.foldNamespace(k, was, now, t) })
 	foldInto(x.state.RemoteClusters, d.RemoteClusters, func(k world.Key, was, now *world.RemoteCluster) { x.foldRemoteCluster(was, now, t) })
-	foldInto(x.state.ServiceScopes, d.ServiceScopes, func(k world.Key, was, now *world.ServiceScope) { x.foldScope(k.Cluster, k, t) })
+	foldInto(x.state.ServiceScopes, d.ServiceScopes, func(k world.Key, was, now *world.ServiceScope) { x.foldScope(k.Cluster, was, now, t) })
 	foldInto(x.state.Nodes, d.Nodes, func(k world.Key, was, now *world.Node) { x.foldNode(k, t) })
 	foldInto(x.state.Pods, d.Pods, func(k world.Key, was, now *world.Pod) { x.foldPod(k, was, now, t) })
 	foldInto(x.state.Services, d.Services, func(k world.Key, was, now *world.Service) { x.foldService(k, was, now, t) })
@@ -246,26 +247,6 @@ func (x *index) foldRemoteCluster(was, now *world.RemoteCluster, t *touched) {
 		}
 		x.foldTrust(r.ID)
 		t.networkOf(x, r.ID)
-	}
-}
-
-func (x *index) foldScope(c world.Cluster, k world.Key, t *touched) {
-	x.rules[c] = slices.DeleteFunc(x.rules[c], func(r rules) bool { return r.scope.Key == k })
-	if s := x.state.ServiceScopes[k]; s != nil {
-		x.rules[c] = append(x.rules[c], compile(s))
-		slices.SortFunc(x.rules[c], byPriority)
-	}
-	if len(x.rules[c]) == 0 {
-		delete(x.rules, c)
-	}
-	for n := range x.namesOf[c] {
-		t.names.add(n)
-	}
-	if c == x.config.LocalCluster { // it may carve out of imports
-		for n := range x.clustersOf {
-			t.names.add(n)
-		}
-		t.scopes.add(k)
 	}
 }
 

@@ -90,6 +90,8 @@ type RemoteCount struct {
 	// RefusedNetworks counts pods that claim to be on a network on which the cluster may have none, and RefusedNetwork is the first of these networks.
 	RefusedNetworks int
 	RefusedNetwork  string
+	// RefusedScopes counts ServiceScopes beyond those that are asked of one cluster: what they alone would make GLOBAL stays local.
+	RefusedScopes int
 }
 
 // Output is everything that follows from a State.

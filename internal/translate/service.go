@@ -129,7 +129,7 @@ func (x *index) sans(n serviceName, definitions []*world.Service) []string {
 // much as those that the other cluster says its namespace has: it could leave one away.
 func (x *index) carvedOut(s *world.Service) bool {
 	ours := x.namespaceLabels(x.config.LocalCluster, s.Namespace)
-	return x.decideIn(x.config.LocalCluster, s).verdict == local || decide(x.rules[x.config.LocalCluster], s.Labels, ours).verdict == local
+	return x.decideIn(x.config.LocalCluster, s).verdict == local || decide(x.inForce[x.config.LocalCluster], s.Labels, ours).verdict == local
 }
 
 // offers are the remote definitions of a service that may be used, in no particular order.
