@@ -39,7 +39,7 @@ func (p *pod) startDNS() error {
 	server := p.dnsServer()
 	for _, open := range openDNS {
 		overUDP, overTCP := open[0], open[1]
-		if overUDP.optional && !(p.entrance.has(overUDP) && p.entrance.has(overTCP)) {
+		if overUDP.optional && (!p.entrance.has(overUDP) || !p.entrance.has(overTCP)) {
 			continue
 		}
 		packets, err := p.entrance.packets(overUDP)
