@@ -124,7 +124,7 @@ func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 		if !p.step(ctx, bootTick, p.store.Take) {
 			return nil, false
 		}
-		if own && !(p.reads && p.engine.Unread()) && (len(unheard) == 0 || time.Since(began) > p.deadline) {
+		if own && (!p.reads || !p.engine.Unread()) && (len(unheard) == 0 || time.Since(began) > p.deadline) {
 			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
 			if len(unheard) > 0 {
 				p.publish.SetDoubt(inDoubt(unheard))

@@ -28,7 +28,7 @@ func (c *config) workloadBehind(v workloads, at netip.Addr) *mesh.Workload {
 		return nil
 	}
 	w := v.WorkloadAt(c.network, at)
-	if w == nil || !c.behind(v, w) && !(c.strayed != nil && c.strayed(w.UID)) {
+	if w == nil || !c.behind(v, w) && (c.strayed == nil || !c.strayed(w.UID)) {
 		return nil
 	}
 	return w

@@ -25,7 +25,6 @@ type resolved struct {
 	from         []world.SecretRef
 	certificates []mesh.Certificate
 	clients      *mesh.ClientValidation
-	pem          string
 	refs         trouble
 }
 
