@@ -29,8 +29,7 @@ func TestWhoSpeaksForAClusterIsNotWhoAnswersFirst(t *testing.T) {
 		{"linked beats being linked", entry{linked: at(1)}, entry{}},
 	} {
 		for _, order := range [][]world.Cluster{{"west", "evil"}, {"evil", "west"}} {
-			var told int
-			r := testRemotes(&told)
+			r := testRemotes()
 			west, evil := tc.west, tc.evil
 			r.entries["west"], r.entries["evil"] = &west, &evil
 			for _, id := range order {
@@ -54,8 +53,7 @@ func TestWhoSpeaksForAClusterIsNotWhoAnswersFirst(t *testing.T) {
 
 // TestAClusterThatCannotBeReachedIsNotForOthers: after a restart, too, nobody is another cluster because that one does not answer.
 func TestAClusterThatCannotBeReachedIsNotForOthers(t *testing.T) {
-	var told int
-	r := testRemotes(&told)
+	r := testRemotes()
 	wishes := map[world.Cluster]Wish{
 		"west": {Kubeconfig: []byte("nonsense"), KnownUID: "uid-of-west", Linked: time.Unix(2, 0)},
 		"evil": {Kubeconfig: []byte("nonsense"), KnownUID: "uid-of-evil", Linked: time.Unix(1, 0)},
@@ -75,8 +73,7 @@ func TestAClusterThatCannotBeReachedIsNotForOthers(t *testing.T) {
 
 // TestTheBudgetIsTheClusters: whoever has us connect anew, or is linked anew, has no more read for it.
 func TestTheBudgetIsTheClusters(t *testing.T) {
-	var told int
-	r := testRemotes(&told)
+	r := testRemotes()
 	wish := func(token string) {
 		r.Set(map[world.Cluster]Wish{"west": {Kubeconfig: []byte(strings.NewReplacer("{%s}", "{server: 'https://127.0.0.1:1'}").Replace(strings.Replace(kubeconfigForm, "user: {%s}", "user: {token: "+token+"}", 1)))}})
 	}

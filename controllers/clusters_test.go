@@ -18,17 +18,16 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-func testRemotes(told *int) *Remotes {
+func testRemotes() *Remotes {
 	r := NewRemotes(logr.Discard(), scheme, world.NewStore(), world.Config{LocalCluster: "east", SystemNamespace: "isthmus-system"}, "uid-of-east",
-		func(world.Cluster) { *told++ })
+		func(world.Cluster) {})
 	r.ctx = context.Background()
 	return r
 }
 
 // lostRemotes are Remotes whose connections lead nowhere, and end with the test.
 func lostRemotes(t *testing.T) *Remotes {
-	var told int
-	r := testRemotes(&told)
+	r := testRemotes()
 	ctx, cancel := context.WithCancel(t.Context())
 	r.ctx, r.notify = ctx, func(world.Cluster) {}
 	t.Cleanup(func() {
@@ -195,8 +194,7 @@ func TestNothingPassesAClosedFeed(t *testing.T) {
 }
 
 func TestAKubeconfigThatLeadsBackOrToAKnownClusterIsRefused(t *testing.T) {
-	var told int
-	r := testRemotes(&told)
+	r := testRemotes()
 	r.entries["west"], r.entries["alias"] = &entry{}, &entry{}
 	if reason, _ := r.claimCluster("west", "uid-of-east"); reason != v1alpha1.ReasonSelf {
 		t.Errorf("this very cluster: %q", reason)
@@ -213,8 +211,7 @@ func TestAKubeconfigThatLeadsBackOrToAKnownClusterIsRefused(t *testing.T) {
 }
 
 func TestAClaimEndsWithTheKubeconfigThatMadeIt(t *testing.T) {
-	var told int
-	r := testRemotes(&told)
+	r := testRemotes()
 	connect := func() *connection {
 		return &connection{feed: NewFeed(r.store, "west", remoteKinds(), "isthmus-system"), cancel: func() {}}
 	}

@@ -160,8 +160,7 @@ func TestAnUnheardClusterCostsOthersNothing(t *testing.T) {
 // TestNoDoubtAfterTranslation: a cluster that was read is in doubt until all that was read is translated, however much that is.
 func TestNoDoubtAfterTranslation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var news int
-		r := testRemotes(&news)
+		r := testRemotes()
 		feed := NewFeed(r.store, "west", remoteKinds(), system)
 		feed.attached = []following{func() (all []any) {
 			for i := range 5000 {
@@ -175,13 +174,18 @@ func TestNoDoubtAfterTranslation(t *testing.T) {
 		p := NewPipeline(r.store, testWorld, out, func() (bool, []world.Cluster) { return true, r.Unheard() }, func(translate.Change) {}, logr.Discard())
 		var read world.Mark
 		var early bool
-		out.settled = func() { early = !r.store.Done("west", read) }
+		marked := make(chan struct{})
+		out.settled = func() {
+			<-marked
+			early = !r.store.Done("west", read)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = p.Start(ctx) })
 		<-p.Ready()
 		r.promote("west", next)
 		read = r.store.Mark()
+		close(marked)
 		time.Sleep(time.Minute)
 		cancel()
 		running.Wait()

@@ -18,7 +18,7 @@ func (b *patientBody) answered(w *answer) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ended || b.isCut || b.until.IsZero() { // it is there, it will not come, or nobody has asked for it
+	if b.ended || b.isCut || b.invited && b.until.IsZero() { // it is there, it will not come, or the client waits to be asked for it
 		return false
 	}
 	if w.control.EnableFullDuplex() != nil {

@@ -135,7 +135,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 			r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, most)
 		}
 		if !t.grpc { // a conversation may be silent: that the client is there is for pings to tell
-			body := &patientBody{body: r.Body, close: r.Body.Close, control: &w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled}
+			body := &patientBody{body: r.Body, close: r.Body.Close, control: &w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled, invited: r.Header.Get("Expect") != ""}
 			if r.Body = body; r.ProtoMajor == 1 {
 				t.cut, t.late, t.upload = body.cut, body.late, body
 				defer context.AfterFunc(ctx, t.cut)()

@@ -164,6 +164,7 @@ type patientBody struct {
 	stall   time.Duration
 	now     func() time.Time
 	stalled *atomic.Bool // set when it was too late: the library says only that the request ended
+	invited bool         // the client sends it when it is asked to (Expect: 100-continue)
 
 	turn sync.Mutex // held by who reads
 

@@ -63,7 +63,7 @@ type Server struct {
 	readyOnce sync.Once
 	closed    chan struct{}
 	closeOnce sync.Once
-	receivers sync.WaitGroup // receiver and sender of each stream, which may end after its handler returned
+	receivers sync.WaitGroup // each stream, and its receiver and senders, which may end after its handler returned
 	admitting chan struct{}  // one token for each Authenticate under way
 	large     *turns         // for large responses that are not acknowledged yet
 

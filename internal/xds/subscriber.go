@@ -107,7 +107,7 @@ func refusal(err error) error {
 	return status.Error(codes.Unauthenticated, err.Error())
 }
 
-// enlist makes Update tell sub, and counts its receiver, which serve starts.
+// enlist makes Update tell sub, and counts the stream and its receiver, which serve starts.
 func (s *Server) enlist(sub *subscriber) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *Server) enlist(sub *subscriber) error {
 	if len(s.subscribers) >= s.options.MaxSubscribers {
 		return status.Error(codes.ResourceExhausted, "too many subscribers")
 	}
-	s.receivers.Add(1)
+	s.receivers.Add(2)
 	s.subscribers[sub] = struct{}{}
 	s.metrics.subscribers.Set(float64(len(s.subscribers)))
 	return nil
@@ -128,6 +128,7 @@ func (s *Server) dismiss(sub *subscriber) {
 	defer s.mu.Unlock()
 	delete(s.subscribers, sub)
 	s.metrics.subscribers.Set(float64(len(s.subscribers)))
+	s.receivers.Done()
 }
 
 // notify wakes the sender. It never waits.
