@@ -81,7 +81,8 @@ func (s *Server) Stage(w Workload, netns *os.File) error {
 func (s *Server) Keep(uid string) error { return s.Stage(Workload{UID: uid}, nil) }
 
 // Add puts a pod into the snapshot and sends it to every proxy, in the order in which they connected: the first one serves it, and whoever comes after knows that.
-// It succeeds if one of them has acknowledged; a proxy that did not has the pod to itself to retry, or will get it with the next snapshot. netns is
+// It succeeds if one of them has acknowledged; a proxy that did not has the pod to itself to retry, or will get it with the next snapshot, or, if it was busy until ctx ended,
+// as soon as it is not. netns is
 // duplicated and stays the caller's. ErrNoProxy, a *RefusedError and a lost connection leave the pod in the snapshot.
 func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	if netns == nil {
@@ -110,7 +111,7 @@ func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	return nil
 }
 
-// Del takes a pod out of the snapshot and tells every proxy. It returns the first error after all were tried.
+// Del takes a pod out of the snapshot and tells every proxy; one that was busy until ctx ended, as soon as it is not. It returns the errors after all were tried.
 func (s *Server) Del(ctx context.Context, uid string) error {
 	s.mu.Lock()
 	old, known := s.pods[uid]
@@ -238,6 +239,14 @@ func (s *Server) remove(c *serverSession) {
 func (s *Server) announce() {
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// has says whether a pod is in the snapshot.
+func (s *Server) has(uid string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.pods[uid]
+	return ok
 }
 
 // lookup gives a pod with a descriptor of its own, which the caller closes: the pod may be removed while it is being sent.

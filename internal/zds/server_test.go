@@ -142,6 +142,54 @@ func TestServerTellsEveryProxy(t *testing.T) {
 	}
 }
 
+// A proxy that is busy with its snapshot for longer than anybody waits is told afterwards what it was not told: it may be the only one soon.
+func TestServerTellsABusyProxyLater(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	for _, uid := range []string{"first", "second"} {
+		if err := s.Stage(pod(uid), aFile(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	older, newer := dialPeer(t, path), dialPeer(t, path)
+	older.write(encodeHello(versionV1))
+	older.readRequest(kindAdd, "first", &ack{})
+	older.readRequest(kindAdd, "second", &ack{})
+	older.readRequest(kindSnapshot, "", &ack{})
+	newer.write(encodeHello(versionV1))
+	newer.readRequest(kindAdd, "first", nil)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Add(ctx, pod("late"), aFile(t)) }()
+	older.readRequest(kindAdd, "late", &ack{})
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatalf("one proxy has it: %v", err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() { done <- s.Del(ctx, "first") }()
+	older.readRequest(kindDel, "first", &ack{})
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("del that one proxy was not told: %v", err)
+	}
+
+	newer.write(encodeAck(ack{}))
+	newer.readRequest(kindAdd, "second", &ack{})
+	newer.readRequest(kindSnapshot, "", &ack{})
+	newer.readRequest(kindDel, "first", &ack{err: "not now"}) // which does not stop the others
+	newer.readRequest(kindAdd, "late", &ack{})
+	// What comes then comes once.
+	go func() { done <- s.Add(context.Background(), pod("next"), aFile(t)) }()
+	older.readRequest(kindAdd, "next", &ack{})
+	newer.readRequest(kindAdd, "next", &ack{})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	newer.silent()
+}
+
 func TestServerKeepsSlowProxyAndSkipsItsLateAnswer(t *testing.T) {
 	path := socket(t)
 	s := NewServer(path, testLogger(t))

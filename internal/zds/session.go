@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -23,6 +26,10 @@ type serverSession struct {
 	orders chan order
 	done   chan struct{} // closed when the session takes no more orders
 
+	owing chan struct{} // of capacity 1: filled when owed is
+	mu    sync.Mutex
+	owed  map[string]struct{} // pods of which the proxy was not told something, because whoever ordered it waited no longer
+
 	// Owned by run:
 	late int // acknowledgements that timed out and may still come; acknowledgements match only by order
 }
@@ -35,10 +42,11 @@ type order struct {
 }
 
 func newServerSession(s *Server, conn *net.UnixConn) *serverSession {
-	return &serverSession{server: s, conn: conn, log: s.log, orders: make(chan order), done: make(chan struct{})}
+	return &serverSession{server: s, conn: conn, log: s.log, orders: make(chan order), done: make(chan struct{}), owing: make(chan struct{}, 1), owed: map[string]struct{}{}}
 }
 
-// send hands a message to the session and waits for the proxy's acknowledgement.
+// send hands a message about a pod to the session and waits for the proxy's acknowledgement. If ctx ends while the session is busy, its proxy is told how things are with the
+// pod as soon as it is not.
 func (c *serverSession) send(ctx context.Context, k kind, uid string) error {
 	o := order{kind: k, uid: uid, result: make(chan error, 1)}
 	select {
@@ -46,10 +54,42 @@ func (c *serverSession) send(ctx context.Context, k kind, uid string) error {
 	case <-c.done:
 		return ErrNoProxy
 	case <-ctx.Done():
+		c.owe(uid)
 		return fmt.Errorf("wait for the node proxy: %w", context.Cause(ctx))
 	}
 	// From here on the session answers within answerTimeout, so ctx is not asked: the outcome is worth knowing.
 	return <-o.result
+}
+
+// owe notes a pod for settle. What is noted is bounded by what a busy session lets its callers wait for, and is one uid for each pod.
+func (c *serverSession) owe(uid string) {
+	c.mu.Lock()
+	c.owed[uid] = struct{}{}
+	c.mu.Unlock()
+	select {
+	case c.owing <- struct{}{}:
+	default:
+	}
+}
+
+// settle tells the proxy of the pods that it is owed, as they are now. A pod that it refuses does not stop the others.
+func (c *serverSession) settle(acks <-chan received) error {
+	c.mu.Lock()
+	owed := slices.Sorted(maps.Keys(c.owed))
+	clear(c.owed)
+	c.mu.Unlock()
+	for _, uid := range owed {
+		k := kindDel
+		if c.server.has(uid) {
+			k = kindAdd
+		}
+		if err := c.exchange(k, uid, acks); ends(err) {
+			return err
+		} else if err != nil {
+			c.log.Error(err, "what the node proxy was to be told earlier not taken", "uid", uid)
+		}
+	}
+	return nil
 }
 
 // received is one packet from the proxy, or the end of the connection.
@@ -93,6 +133,10 @@ func (c *serverSession) run(ctx context.Context) error {
 			err := c.exchange(o.kind, o.uid, acks)
 			o.result <- err
 			if ends(err) {
+				return err
+			}
+		case <-c.owing:
+			if err := c.settle(acks); err != nil {
 				return err
 			}
 		case r := <-acks:
