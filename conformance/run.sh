@@ -2,7 +2,7 @@
 # Runs the Gateway API's suite against Isthmus on a lab cluster of its own, and takes the cluster down again. Needs root, and what `make lab-tools build` builds.
 #   run.sh [--report] [--runs N] [--summary FILE] [--clusters 1|2] [ARGUMENT...]
 # --report writes the report of the claimed profiles to conformance/reports. --runs repeats it on the same cluster and sums up each run; --summary writes that
-# to a file, as a table. --clusters 2 makes a second cluster, which our own tests of routes across clusters need: without it they are left out, by name. A run for the report never has it. Arguments go to the
+# to a file, as a table. There are two clusters, as our own tests of routes across clusters need a second one: with --clusters 1 they are left out, by name. A run for the report has one. Arguments go to the
 # test program, such as -test.run TestGatewayAPI/HTTPRouteWeight, -part 1/4, or -run-test NAME for a test that is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ name=conformance
 runs=1
 report=
 summary=
-clusters=1
+clusters=2
 while [ $# -gt 0 ]; do
 	case $1 in
 	--report) report=1 ;;
