@@ -18,109 +18,49 @@ const (
 	lastEjection  = 30 * time.Second
 	// ejectionJitter is how much longer an ejection may last by chance, so that the proxies of many nodes do not come back at once.
 	ejectionJitter = 0.25
-	// maxEjections bounds what is remembered of one source, and maxAllEjections of all: at about 300 bytes each, 5 MB. Beyond it endpoints are not passed over, only tried.
-	maxEjections, maxAllEjections = 4096, 16384
-	// sweepPause is how often room is made while there is none, which takes a millisecond.
+	// maxEjections bounds what is remembered of one source, which looks at all of it for each attempt: 20 µs. Beyond it endpoints are not passed over, only tried.
+	maxEjections = 512
+	// sweepPause is how often it is looked for what may be forgotten.
 	sweepPause = time.Second
 )
-
-// Healths are those of all sources of a process. What one of them cannot connect may be its own fault (a NetworkPolicy selects pods, and an endpoint may let in some only),
-// so each passes over what it failed to connect itself. The others hear of it all the same: they wait for it less long, while there is something else.
-type Healths struct {
-	now    func() time.Time
-	random func() float64 // in [0, 1)
-
-	mu      sync.Mutex // hold for all below, and for ejected of each Health
-	sources map[*Health]struct{}
-	failing map[ejected]int // how many sources remember it
-	all     int             // how much all sources remember
-	swept   time.Time       // when it was last looked for what may be forgotten because there was no room
-}
-
-// NewHealths is told the time, and chance in [0, 1).
-func NewHealths(now func() time.Time, random func() float64) *Healths {
-	return &Healths{now: now, random: random, sources: map[*Health]struct{}{}, failing: map[ejected]int{}}
-}
-
-// New gives the Health of one more source, which knows of no failure. Close ends it.
-func (hs *Healths) New() *Health {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	h := &Health{Healths: hs, ejected: map[ejected]ejection{}}
-	hs.sources[h] = struct{}{}
-	return h
-}
 
 // Health remembers endpoints and gateways that one source could not connect. It only ever delays their use:
 // when nothing else is left they are tried all the same (directory.Pick).
 type Health struct {
 	*Healths
+
+	mu      sync.Mutex // hold for all below: one source never waits for what another one does with its own
 	ejected map[ejected]ejection
+	swept   time.Time // when it was last looked for what is over
+	closed  bool
 }
 
 // Close forgets all. What fails after that is not remembered.
 func (h *Health) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.closed = true
 	for key := range h.ejected {
 		h.drop(key)
 	}
-	delete(h.sources, h)
+	h.leave(h)
 }
 
 // set remembers something, if there is room for it. mu is held.
-func (h *Health) set(key ejected, e ejection) {
-	if _, known := h.ejected[key]; !known {
-		if _, alive := h.sources[h]; !alive || !h.hasRoom() {
-			return
-		}
-		h.all++
-		h.failing[key]++
+func (h *Health) set(key ejected, e ejection) bool {
+	if _, known := h.ejected[key]; !known && (h.closed || len(h.ejected) >= maxEjections || !h.take()) {
+		return false
 	}
 	h.ejected[key] = e
+	return true
 }
 
 // drop forgets something. mu is held.
 func (h *Health) drop(key ejected) {
-	if _, known := h.ejected[key]; !known {
-		return
+	if _, known := h.ejected[key]; known {
+		delete(h.ejected, key)
+		h.give(key, h)
 	}
-	delete(h.ejected, key)
-	h.all--
-	if h.failing[key]--; h.failing[key] == 0 {
-		delete(h.failing, key)
-	}
-}
-
-// hasRoom says whether one more can be remembered. mu is held.
-func (h *Health) hasRoom() bool {
-	full := func() bool { return len(h.ejected) >= maxEjections || h.all >= maxAllEjections }
-	if now := h.now(); full() && now.Sub(h.swept) >= sweepPause {
-		h.swept = now
-		for other := range h.sources {
-			other.sweep(now)
-		}
-	}
-	return !full()
-}
-
-// rumoured says that others could not connect something that a plan takes. It may be that nobody can.
-func (h *Health) rumoured(plan Plan) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.all == len(h.ejected) {
-		return false
-	}
-	for _, key := range keysOf(plan, netip.AddrPort{}) {
-		n := h.failing[key]
-		if _, own := h.ejected[key]; own {
-			n--
-		}
-		if n > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // ejected names an endpoint, and what it was dialled for: it may refuse one of its ports and serve another. The zero address stands for
@@ -147,19 +87,19 @@ func NewHealth(now func() time.Time, random func() float64) *Health {
 	return NewHealths(now, random).New()
 }
 
-// failed notes a failure to connect to an endpoint for dst. One that did not answer at all is passed over for everything; it says so by the
-// zero dst.
-func (h *Health) failed(uid string, dst netip.AddrPort) { h.eject(ejected{uid: uid, dst: dst}) }
-
-// gatewayFailed notes that a gateway could not be connected.
-func (h *Health) gatewayFailed(gateway mesh.GatewayAddress) { h.eject(ejected{gateway: gateway}) }
-
-// eject counts a failure. What was passed over already fails no more for that: of many connections that were under way there when it failed each comes back with the news of it, and one
+// eject counts a failure, and lets the others know. What was passed over already fails no more for that: of many connections that were under way there when it failed each comes back with the news of it, and one
 // loss under load would be passed over for as long as one that stays away through many trials.
-func (h *Health) eject(key ejected) {
+func (h *Health) eject(key ejected) { h.count(key, true) }
+
+// doubt counts a failure of which nobody else hears: an attempt had less time than it takes to tell whom nobody can connect.
+func (h *Health) doubt(key ejected) { h.count(key, false) }
+
+func (h *Health) count(key ejected, tell bool) {
+	h.makeRoom(key)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
+	h.tidy(now)
 	e, known := h.ejected[key]
 	if known && now.Before(e.until) && !e.trial {
 		return
@@ -167,7 +107,9 @@ func (h *Health) eject(key ejected) {
 	e.failures, e.trial = e.failures+1, false
 	last := min(firstEjection<<min(e.failures-1, 10), lastEjection)
 	e.until = now.Add(last + time.Duration(ejectionJitter*h.random()*float64(last)))
-	h.set(key, e)
+	if h.set(key, e) && tell {
+		h.tell(key, h, e.until)
+	}
 }
 
 // trying says that a plan is about to be tried. What failed before, and may be used again, is kept from the others until this one knows
@@ -218,7 +160,7 @@ func (h *Health) out(dst netip.AddrPort, suspects bool) directory.Out {
 		return out
 	}
 	now := h.now()
-	h.sweep(now) // or each connection from now on would look at all that ever failed
+	h.tidy(now) // or each connection from now on would look at all that ever failed
 	for key, e := range h.ejected {
 		if (suspects || e.probed || now.Before(e.until)) && (key.dst == dst || !key.dst.IsValid()) {
 			if key.isGateway() {
@@ -231,29 +173,12 @@ func (h *Health) out(dst netip.AddrPort, suspects bool) directory.Out {
 	return out
 }
 
-// Counts says how many endpoints and gateways some source passes over now.
-func (hs *Healths) Counts() (endpoints, gateways int) {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	now, seen := hs.now(), map[ejected]struct{}{}
-	for h := range hs.sources {
-		for key, e := range h.ejected {
-			if _, counted := seen[key]; counted || !e.probed && !now.Before(e.until) {
-				continue
-			}
-			seen[key] = struct{}{}
-			if key.isGateway() {
-				gateways++
-			} else {
-				endpoints++
-			}
-		}
+// tidy forgets what is over for as long again as it lasted at most, if it was not looked for lately. mu is held.
+func (h *Health) tidy(now time.Time) {
+	if now.Sub(h.swept) < sweepPause {
+		return
 	}
-	return endpoints, gateways
-}
-
-// sweep forgets what is over for as long again as it lasted at most. mu is held.
-func (h *Health) sweep(now time.Time) {
+	h.swept = now
 	for key, e := range h.ejected {
 		if !e.probed && now.After(e.until.Add(lastEjection)) {
 			h.drop(key)

@@ -13,6 +13,11 @@ import (
 
 func noChance() float64 { return 0 }
 
+// failed says that an endpoint failed for dst; by the zero dst, for everything.
+func (h *Health) failed(uid string, dst netip.AddrPort) { h.eject(ejected{uid: uid, dst: dst}) }
+
+func (h *Health) gatewayFailed(gateway mesh.GatewayAddress) { h.eject(ejected{gateway: gateway}) }
+
 func TestHealthPassesOverForLongerEachTime(t *testing.T) {
 	now, dst := time.Unix(0, 0), netip.MustParseAddrPort("10.96.0.10:80")
 	h := NewHealth(func() time.Time { return now }, noChance)
@@ -120,7 +125,7 @@ func TestHealthForgets(t *testing.T) {
 	if h.out(dst, false); len(h.ejected) != 2 {
 		t.Errorf("%d are remembered while what failed may fail again", len(h.ejected))
 	}
-	now = now.Add(1)
+	now = now.Add(sweepPause)
 	if h.out(dst, false); len(h.ejected) != 0 {
 		t.Errorf("%d are remembered", len(h.ejected))
 	}

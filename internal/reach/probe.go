@@ -153,6 +153,7 @@ func (h *Health) admit(key ejected) {
 	if e, known := h.ejected[key]; known {
 		e.until, e.probed, e.trial = h.now(), false, false
 		h.set(key, e)
+		h.tell(key, h, e.until)
 	}
 }
 

@@ -20,9 +20,10 @@ const (
 	// attemptTimeout is for an attempt while there are other endpoints, so that a dead host leaves time for them. The last one has all the
 	// time that is left: a busy machine is not a dead one.
 	attemptTimeout = 3 * time.Second
-	// rumouredTimeout is the same for what somebody else here could not connect: so a host that died costs one pod of a node three seconds, and the others one. It is enough for
-	// the three round trips of a new tunnel to anywhere, and for a lost packet on the way.
-	rumouredTimeout = time.Second
+	// rumouredTimeout is the same for the first attempt at what somebody else here passes over now: so a host that died costs one pod of a node three seconds, and the others two.
+	// A lost SYN is sent again after one second (RFC 6298 §2), which leaves another one for the three round trips of a new tunnel and for a busy host. Whoever needs longer is no
+	// worse off: of the ten seconds eight are left, so that the next attempt has its three.
+	rumouredTimeout = 2 * time.Second
 	// maxAttempts bounds how many endpoints one connection tries.
 	maxAttempts = 5
 	// againAfter is when gateways that could not be connected are tried once more, if nothing else is left to try, and twice that when again: behind one address there may be
@@ -57,6 +58,8 @@ type Failure struct {
 	// Inside says that the endpoint was connected, and failed in what the caller began with it. Another one is tried; whether this one is passed over from now on is the caller's
 	// to remember, by Decide.
 	Inside bool
+	// hasty says that it was given up before attemptTimeout. That says little: only the source itself passes it over, and no other one hears of it.
+	hasty bool
 }
 
 // Connect tries endpoints one after the other until one is connected, all within ConnectDeadline. It gives the plan that was used, or the one that
@@ -91,7 +94,7 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		if refusal == nil {
 			a.Health.trying(plan, dst)
 			var c C
-			if c, failed = a.dialOne(ctx, plan); failed == nil {
+			if c, failed = a.dialOne(ctx, plan, why == nil); failed == nil {
 				a.Health.worked(plan, dst)
 				return plan, c, nil
 			}
@@ -124,11 +127,12 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// dialOne gives an attempt a part of the time that is left, if there could be another one.
-func (a *Search[C]) dialOne(ctx context.Context, plan Plan) (C, *Failure) {
+// dialOne gives an attempt a part of the time that is left, if there could be another one. The first one heeds what others say of the plan.
+func (a *Search[C]) dialOne(ctx context.Context, plan Plan, first bool) (C, *Failure) {
+	began := time.Now()
 	if plan.Others || plan.GatewayOthers {
 		timeout := attemptTimeout
-		if a.Health.rumoured(plan) {
+		if first && a.Health.rumoured(plan) {
 			timeout = rumouredTimeout
 		}
 		if deadline, ok := ctx.Deadline(); ok {
@@ -138,7 +142,11 @@ func (a *Search[C]) dialOne(ctx context.Context, plan Plan) (C, *Failure) {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	return a.Dial(ctx, plan)
+	c, failed := a.Dial(ctx, plan)
+	if failed != nil {
+		failed.hasty = ctx.Err() != nil && time.Since(began) < attemptTimeout
+	}
+	return c, failed
 }
 
 // blame notes who failed, and gives what not to try again. It says whether there is anything else to try.
@@ -154,15 +162,19 @@ func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried direc
 		}
 		return tried, plan.Picked != ""
 	}
+	eject := a.Health.eject
+	if f.hasty {
+		eject = a.Health.doubt
+	}
 	if f.Gateway && plan.GatewayPicked != "" {
-		a.Health.failed(plan.GatewayPicked, netip.AddrPort{})
+		eject(ejected{uid: plan.GatewayPicked})
 		a.down(plan)
 		if plan.GatewayOthers {
 			return avoidEndpoint(tried, plan.GatewayPicked), true
 		}
 	}
 	if f.Gateway {
-		a.Health.gatewayFailed(plan.Gateway)
+		eject(ejected{gateway: plan.Gateway})
 		if plan.GatewayPicked == "" {
 			a.down(plan)
 		}
@@ -179,9 +191,9 @@ func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried direc
 		return tried, false
 	}
 	if answered(plan, f.Refusal) {
-		a.Health.failed(plan.Picked, dst)
+		eject(ejected{uid: plan.Picked, dst: dst})
 	} else {
-		a.Health.failed(plan.Picked, netip.AddrPort{})
+		eject(ejected{uid: plan.Picked})
 		if plan.Via == HBONE {
 			a.down(plan)
 		}

@@ -103,21 +103,73 @@ func TestHealthsAreBounded(t *testing.T) {
 			h.failed(fmt.Sprint(i, " ", k), netip.AddrPort{})
 		}
 	}
-	if hs.all != maxAllEjections || len(hs.failing) != maxAllEjections {
-		t.Errorf("%d are remembered, %d names", hs.all, len(hs.failing))
+	if hs.all != maxAllEjections || len(hs.news) != maxAllEjections {
+		t.Errorf("%d are remembered, %d names", hs.all, len(hs.news))
 	}
 	// A source that is never heard of again does not keep others from remembering.
 	now = now.Add(time.Hour)
 	all[len(all)-1].failed("new", netip.AddrPort{})
-	if hs.all != 1 || len(hs.failing) != 1 {
+	if hs.all != 1 || len(hs.news) != 1 {
 		t.Errorf("%d are remembered after an hour", hs.all)
 	}
 	for _, h := range all {
 		h.Close()
 		h.failed("late", netip.AddrPort{})
 	}
-	if hs.all+len(hs.failing)+len(hs.sources) != 0 {
-		t.Errorf("left: %d, %v, %d sources", hs.all, hs.failing, len(hs.sources))
+	if hs.all+len(hs.news)+len(hs.sources) != 0 {
+		t.Errorf("left: %d, %v, %d sources", hs.all, hs.news, len(hs.sources))
+	}
+}
+
+// Whoever remembers little always can, however many others remember all they may.
+func TestHealthsShareTheirRoom(t *testing.T) {
+	hs := NewHealths(time.Now, noChance)
+	for i := range 2 * maxAllEjections / maxEjections {
+		h := hs.New()
+		for k := range maxEjections {
+			h.failed(fmt.Sprint(i), netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(k+1)))
+		}
+	}
+	h := hs.New()
+	for k := range 100 {
+		h.failed(fmt.Sprint(k), netip.AddrPort{})
+	}
+	if len(h.ejected) != 100 || hs.all != maxAllEjections {
+		t.Errorf("one of 100 failures remembers %d; all remember %d", len(h.ejected), hs.all)
+	}
+	sum := 0
+	for _, h := range hs.list() {
+		sum += len(h.ejected)
+	}
+	if sum != hs.all || len(hs.news) > sum {
+		t.Errorf("%d are remembered, %d are counted, there are %d rumours", sum, hs.all, len(hs.news))
+	}
+}
+
+// However long one source is busy with what it remembers, the others are not.
+func TestHealthsDoNotWaitForEachOther(t *testing.T) {
+	hs := NewHealths(time.Now, noChance)
+	busy, other := hs.New(), hs.New()
+	busy.failed("a", netip.AddrPort{})
+	busy.mu.Lock()
+	defer busy.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		plan, dst := Plan{Picked: "a"}, netip.MustParseAddrPort("10.96.0.10:80")
+		if !other.rumoured(plan) {
+			t.Error("it hears nothing")
+		}
+		other.failed("a", dst)
+		other.trying(plan, dst)
+		other.out(dst, true)
+		other.worked(plan, dst)
+		hs.New().Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("they wait")
 	}
 }
 
