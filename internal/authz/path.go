@@ -12,6 +12,9 @@ import (
 const (
 	// longestPath is how long a path may be that can be read in several ways, in bytes. It bounds what its readings cost; no ordinary one is nearly as long.
 	longestPath = 2 << 10
+	// mostReadings and mostRead are how many readings of a path are looked at, and how many bytes these may have together: a path with more is nobody's. An ordinary one has two or three.
+	mostReadings = 128
+	mostRead     = 16 << 10
 	// decodings is how often escapes are decoded by those behind us: some do so again after somebody before them did.
 	decodings = 2
 )
@@ -116,8 +119,14 @@ func (s *subject) costOf(m *mesh.StringMatch) int {
 	return 1
 }
 
-// readPath gives the ways in which a path may be read by those behind us, each at most once: decoded once or twice, with backslashes for slashes, without parameters of
-// elements and what follows a character that ends a path elsewhere, with "." and ".." resolved before or after slashes that follow each other are made one, and so on.
+// foldings are what those behind us do to a path, in any order, besides decoding it.
+var foldings = [...]func(string) string{
+	func(path string) string { return strings.ReplaceAll(path, `\`, "/") },
+	withoutEnd, withoutParameters, withoutDots, oneSlash,
+}
+
+// readPath gives the ways in which a path may be read by those behind us, each at most once: all that foldings and, at most twice, decoding make of it in any order and number. Who
+// resolves dots before and after he decodes, or in between takes parameters away, reads something that none of these gives alone.
 func readPath(path string) pathReadings {
 	out := pathReadings{made: true}
 	switch {
@@ -134,39 +143,38 @@ func readPath(path string) pathReadings {
 		return out
 	}
 	seen := map[string]struct{}{path: {}}
+	all := []pathReading{{path: path}}
+	read := len(path)
 	add := func(p string, decoded int) {
 		if _, ok := seen[p]; !ok {
 			seen[p] = struct{}{}
-			out.more = append(out.more, pathReading{p, decoded})
+			all = append(all, pathReading{p, decoded})
+			read += len(p)
 		}
 	}
-	text := path
+	// What is decoded less often comes first: of the ways to a reading, that with most decodings left counts.
+	first := 0
 	for decoded := range decodings + 1 {
-		if decoded > 0 {
-			next := decode(text)
-			if next == text {
-				break
+		last := first
+		for ; last < len(all); last++ {
+			for _, fold := range foldings {
+				if p := fold(all[last].path); p != all[last].path {
+					add(p, decoded)
+				}
 			}
-			text = next
+			if len(all) > mostReadings || read > mostRead {
+				return pathReadings{made: true, odd: true}
+			}
 		}
-		slashed := strings.ReplaceAll(text, `\`, "/")
-		for i, a := range [...]string{text, slashed} {
-			if i > 0 && a == text {
-				continue
-			}
-			short := withoutParameters(a)
-			for j, b := range [...]string{a, short} {
-				if j > 0 && b == a {
-					continue
-				}
-				for _, c := range [...]string{b, withoutDots(b), withoutDots(oneSlash(b))} {
-					add(c, decoded)
-					add(oneSlash(c), decoded)
-				}
+		for ; first < last && decoded < decodings; first++ {
+			add(decode(all[first].path), decoded+1)
+			if len(all) > mostReadings || read > mostRead {
+				return pathReadings{made: true, odd: true}
 			}
 		}
 	}
-	for _, p := range append(out.more, pathReading{path: path}) {
+	out.more = all[1:]
+	for _, p := range all {
 		if bare := bared(p.path); bare != p.path {
 			if _, ok := seen[bare]; !ok {
 				seen[bare] = struct{}{}
@@ -200,11 +208,16 @@ func oneSlash(path string) string {
 	return b.String()
 }
 
-// withoutParameters takes away what follows a semicolon in an element, and what follows a character that ends a path in a URL, or a string in C.
-func withoutParameters(path string) string {
+// withoutEnd takes away what follows a character that ends a path in a URL, or a string in C.
+func withoutEnd(path string) string {
 	if end := strings.IndexAny(path, "?#\x00"); end >= 0 {
-		path = path[:end]
+		return path[:end]
 	}
+	return path
+}
+
+// withoutParameters takes away what follows a semicolon in an element.
+func withoutParameters(path string) string {
 	if strings.IndexByte(path, ';') < 0 {
 		return path
 	}
