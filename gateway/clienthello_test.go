@@ -81,8 +81,8 @@ func TestReadClientHello(t *testing.T) {
 	}{
 		"a hello":                {plain, "api.example.com", nil},
 		"more behind it":         {append(bytes.Clone(plain), "GET /"...), "api.example.com", nil},
-		"in records of 100":      {inRecords(plain, 100), "api.example.com", nil},
-		"in records of 1":        {inRecords(plain, 1), "api.example.com", nil},
+		"in records of 200":      {inRecords(plain, 200), "api.example.com", nil},
+		"in records of 1":        {inRecords(plain, 1), "", errNotTLS},
 		"without a name":         {helloOf(t, ""), "", nil},
 		"an address is no name":  {helloOf(t, "192.0.2.1"), "", nil},
 		"HTTP":                   {[]byte("GET / HTTP/1.1\r\n"), "", errNotTLS},
@@ -149,7 +149,7 @@ func TestTwoNames(t *testing.T) {
 // the same one or refuses.
 func FuzzReadClientHello(f *testing.F) {
 	plain := helloOf(f, "api.example.com")
-	for _, seed := range [][]byte{plain, inRecords(plain, 7), helloOf(f, ""), []byte("GET / HTTP/1.1\r\n\r\n"), plain[:60]} {
+	for _, seed := range [][]byte{plain, inRecords(plain, 200), inRecords(plain, 7), helloOf(f, ""), []byte("GET / HTTP/1.1\r\n\r\n"), plain[:60]} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -54,8 +54,8 @@ type await struct {
 	err      error
 }
 
-// look says whether it is known how the wait ends. It asks to be woken again only when there is enough for it to go on, so that a peer that sends byte by byte costs no more than
-// another one.
+// look says whether it is known how the wait ends. It asks to be woken again only when there is enough for it to go on, which is twice for each record: a peer that sends byte by
+// byte costs no more than one that sends all at once, and maxRecords bounds what one costs that makes many records of it.
 func (a *await) look(fd uintptr) bool {
 	for {
 		need, done := a.peek(int(fd))

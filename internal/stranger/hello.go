@@ -11,6 +11,9 @@ import (
 // MaxHello bounds a ClientHello with its records, in bytes. Those with the key shares of today have 2 KiB.
 const MaxHello = 16 << 10
 
+// maxRecords bounds the records of one ClientHello: each has whoever waits for it look anew at all that is there. Clients send one, and none is known to cut below 512 bytes.
+const maxRecords = 16
+
 const (
 	recordHeader  = 5 // type, version, length: RFC 8446 §5.1
 	recordType    = 22
@@ -19,7 +22,7 @@ const (
 )
 
 var (
-	// ErrNotTLS says that what was sent is not the beginning of a ClientHello.
+	// ErrNotTLS says that what was sent is not the beginning of a ClientHello, or is one in more pieces than any client makes of it.
 	ErrNotTLS = errors.New("it does not begin with a TLS ClientHello")
 	// ErrHelloTooLong says that a ClientHello has more than MaxHello bytes.
 	ErrHelloTooLong = fmt.Errorf("its ClientHello has more than %d bytes", MaxHello)
@@ -28,6 +31,7 @@ var (
 // Progress says how much of a ClientHello is there. The zero value has seen nothing.
 type Progress struct {
 	at, got int // bytes of whole records that were looked at, and of the message in them
+	records int // how many these are
 	header  [messageHeader]byte
 }
 
@@ -40,7 +44,7 @@ func (p *Progress) Look(sent []byte) (bytes int, whole bool, err error) {
 		}
 		record := sent[p.at:]
 		size := int(binary.BigEndian.Uint16(record[3:]))
-		if record[0] != recordType || record[1] != 3 || size == 0 {
+		if record[0] != recordType || record[1] != 3 || size == 0 || p.records == maxRecords {
 			return 0, false, ErrNotTLS
 		}
 		end := p.at + recordHeader + size
@@ -56,7 +60,7 @@ func (p *Progress) Look(sent []byte) (bytes int, whole bool, err error) {
 				return 0, false, ErrNotTLS
 			}
 		}
-		p.at, p.got = end, p.got+size
+		p.at, p.got, p.records = end, p.got+size, p.records+1
 		if p.got < messageHeader {
 			continue
 		}

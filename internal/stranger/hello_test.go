@@ -51,8 +51,8 @@ var hellosOf = []struct {
 	err  error // nil: it is whole, and as long as extra says longer
 }{
 	{"a hello", bytes.Clone, nil},
-	{"in records of 100", func(h []byte) []byte { return inRecords(h, 100) }, nil},
-	{"in records of 1", func(h []byte) []byte { return inRecords(h, 1) }, nil},
+	{"in records of 200", func(h []byte) []byte { return inRecords(h, 200) }, nil},
+	{"in records of 1", func(h []byte) []byte { return inRecords(h, 1) }, ErrNotTLS},
 	{"HTTP", func([]byte) []byte { return []byte("GET / HTTP/1.1\r\n") }, ErrNotTLS},
 	{"an alert", func([]byte) []byte { return []byte{21, 3, 1, 0, 2, 2, 40} }, ErrNotTLS},
 	{"an empty record", func([]byte) []byte { return []byte{recordType, 3, 1, 0, 0} }, ErrNotTLS},
