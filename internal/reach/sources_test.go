@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,7 +97,7 @@ func TestHealthsAreBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	hs := NewHealths(func() time.Time { return now }, noChance)
 	var all []*Health
-	for i := range 2 * maxAllEjections / maxEjections {
+	for i := range maxAllEjections/maxEjections + 8 {
 		h := hs.New()
 		all = append(all, h)
 		for k := range maxEjections + 1 {
@@ -124,12 +125,16 @@ func TestHealthsAreBounded(t *testing.T) {
 // Whoever remembers little always can, however many others remember all they may.
 func TestHealthsShareTheirRoom(t *testing.T) {
 	hs := NewHealths(time.Now, noChance)
-	for i := range 2 * maxAllEjections / maxEjections {
+	var filling sync.WaitGroup
+	for i := range maxAllEjections/maxEjections + 8 {
 		h := hs.New()
-		for k := range maxEjections {
-			h.failed(fmt.Sprint(i), netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(k+1)))
-		}
+		filling.Go(func() {
+			for k := range maxEjections {
+				h.failed(fmt.Sprint(i%2), netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(k+1)))
+			}
+		})
 	}
+	filling.Wait()
 	h := hs.New()
 	for k := range 100 {
 		h.failed(fmt.Sprint(k), netip.AddrPort{})
