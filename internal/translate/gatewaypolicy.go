@@ -15,47 +15,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// foldGuard notes which services a policy is about, and that gateways may have to be told.
-func (x *index) foldGuard(k world.Key, was, now *world.AuthorizationPolicy, t *touched) {
-	if k.Cluster != x.config.LocalCluster {
-		return
-	}
-	delete(x.compiled, k)
-	t.guards = true
-	for n := range guarded(was) {
-		x.guardsOf.remove(n, k)
-		x.burden(n, burden{-1, -valuesOf(was) * max(1, len(x.domainNames()))}, t)
-	}
-	for n := range guarded(now) {
-		x.guardsOf.add(n, k)
-		x.burden(n, burden{1, valuesOf(now) * max(1, len(x.domainNames()))}, t)
-	}
-}
-
-func (x *index) burden(n serviceName, more burden, t *touched) {
-	before := x.overburdened(n)
-	now := burden{x.burdens[n].policies + more.policies, x.burdens[n].values + more.values}
-	if x.burdens[n] = now; now == (burden{}) {
-		delete(x.burdens, n)
-	}
-	if x.overburdened(n) != before {
-		t.targeting(x, n.Namespace)
-	}
-}
-
-// guarded are the Services that a policy targets.
-func guarded(p *world.AuthorizationPolicy) set[serviceName] {
-	out := set[serviceName]{}
-	if p != nil {
-		for _, t := range p.Targets {
-			if t.Group == "" && t.Kind == targetService {
-				out.add(serviceName{p.Namespace, t.Name})
-			}
-		}
-	}
-	return out
-}
-
 // told completes what one of our gateways is told.
 func (x *index) told(config *mesh.Gateway, exports []mesh.ServiceKey, guards []mesh.ServicePolicies) *mesh.Gateway {
 	out := *config
@@ -127,7 +86,7 @@ func (x *index) servicePolicies(names iter.Seq[serviceName], fits func(serviceNa
 			continue
 		}
 		policies := []*mesh.Policy{closed(n)}
-		if !x.overburdened(n) {
+		if !x.shuts(n) {
 			policies = x.compiledOf(keys, func(*world.AuthorizationPolicy) bool { return true })
 		}
 		if len(policies) > 0 {
@@ -136,48 +95,6 @@ func (x *index) servicePolicies(names iter.Seq[serviceName], fits func(serviceNa
 	}
 	slices.SortFunc(out, func(a, b mesh.ServicePolicies) int { return mesh.CompareServiceKeys(a.Service, b.Service) })
 	return out
-}
-
-// What the policies that target one Service may be and hold together. Whoever may write policies in one namespace must not be able to make
-// what the gateways of all are told as large as they like; and no service has nearly as many.
-const (
-	maxGuards      = 256
-	maxGuardValues = 8192 // rules, and values in them
-)
-
-// burden is how many policies target a Service, and how many values they hold.
-type burden struct{ policies, values int }
-
-// overburdened says whether more policies target a Service than gateways are told of: nobody is let in to it until there are fewer.
-func (x *index) overburdened(n serviceName) bool {
-	b := x.burdens[n]
-	return b.policies > maxGuards || b.values > maxGuardValues
-}
-
-// closed stands for the policies of an overburdened Service.
-func closed(n serviceName) *mesh.Policy {
-	return &mesh.Policy{Name: "too-many-policies-for." + n.Name, Namespace: n.Namespace, Scope: mesh.PolicyWorkloads, Action: mesh.Deny, Rules: []mesh.PolicyRule{{}}}
-}
-
-func valuesOf(p *world.AuthorizationPolicy) int {
-	n := 0
-	for _, r := range p.Rules {
-		n++
-		for _, s := range r.From {
-			for _, list := range [][]string{s.Principals, s.NotPrincipals, s.Namespaces, s.NotNamespaces, s.ServiceAccounts, s.NotServiceAccounts, s.IPBlocks, s.NotIPBlocks, s.TrustDomains, s.NotTrustDomains} {
-				n += len(list)
-			}
-		}
-		for _, o := range r.To {
-			for _, list := range [][]string{o.Ports, o.NotPorts, o.Hosts, o.NotHosts, o.Methods, o.NotMethods, o.Paths, o.NotPaths} {
-				n += len(list)
-			}
-		}
-		for _, w := range r.When {
-			n += len(w.Values) + len(w.NotValues)
-		}
-	}
-	return n
 }
 
 // compiledOf gives those of some policies that fit and can be decided, sorted.

@@ -58,7 +58,8 @@ type index struct {
 	limits             map[world.Cluster]*world.RemoteCluster
 	networks           map[world.Cluster]*networkClaims // what pods' labels say
 	imports            map[world.Cluster]*imports
-	burdens            map[serviceName]burden     // of the services in guardsOf
+	burdens            map[serviceName]burden // of the services in guardsOf
+	crowded            crowdedOut
 	compiled           map[world.Key]compiled     // AuthorizationPolicies that were asked for since they changed
 	serving            map[mesh.GatewayKey]string // local Gateways that are served, or were and go on → class
 	unprovable         set[world.Cluster]         // remote clusters whose trust domain is none
@@ -90,7 +91,7 @@ type index struct {
 
 func newIndex(c world.Config) *index {
 	return &index{
-		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad,
+		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, crowded: crowdedOut{most: maxGuardLoad},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},
@@ -182,6 +183,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 			t.names.add(n)
 		}
 	})
+	x.settleCrowd(t)
 }
 
 // foldInto applies one kind's changes; what is equal is no change.

@@ -126,7 +126,7 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 		switch {
 		case waypoint.at != nil && !serves:
 			return enforcement{} // it is for whoever serves the waypoint to say
-		case waypoint.at != nil && !x.overburdened(nameOf(k)):
+		case waypoint.at != nil && !x.shuts(nameOf(k)):
 			return ours(true, "waypoint %s judges what goes to Service %s/%s by it, also from other networks", at, k.Namespace, k.Name)
 		case waypoint.at == nil && !exported(nameOf(k)):
 			return nobody("Service %s/%s is neither behind a waypoint nor shared with other clusters, so nobody is there to judge", k.Namespace, k.Name)
@@ -134,8 +134,11 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 			return nobody("Service %s/%s is not behind a waypoint, and there is no east-west gateway to judge what comes from other networks", k.Namespace, k.Name)
 		case x.overburdened(nameOf(k)):
 			// How many there are is left out: it would change what is said on all of them with each one that comes.
-			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("more than %d policies, or more than %d values in them, target Service %s/%s: gateways take no more, and let nobody in to it",
-				maxGuards, maxGuardValues, k.Namespace, k.Name)}
+			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("more than %d policies, or more than %d values or %d KiB in them, target Service %s/%s: gateways take no more, and let nobody in to it",
+				maxGuards, maxGuardValues, maxGuardBytes>>10, k.Namespace, k.Name)}
+		case x.shuts(nameOf(k)):
+			return enforcement{reason: ReasonTooMany, message: fmt.Sprintf("the policies that target Services are more than %d MiB in all namespaces, and those of namespace %s more than its share: gateways take no more, and let nobody in to Service %s/%s",
+				maxGuardLoad>>20, k.Namespace, k.Namespace, k.Name)}
 		default:
 			return ours(false, "east-west gateways judge streams from other networks to Service %s/%s by it; nobody judges connections from this network, which needs a waypoint", k.Namespace, k.Name)
 		}

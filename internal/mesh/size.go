@@ -7,6 +7,9 @@ import "reflect"
 // Size is about how many bytes the route takes on the wire, and never less than it does.
 func (r *HTTPRoute) Size() int { return sizeOf(reflect.ValueOf(r).Elem()) }
 
+// Size is about how many bytes the policy takes on the wire, and never less than it does.
+func (p *Policy) Size() int { return sizeOf(reflect.ValueOf(p).Elem()) }
+
 // What goes with a value on the wire, in bytes: a tag and a length of up to 2 MiB, or a tag and a number.
 const (
 	framed   = 6
