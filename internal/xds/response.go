@@ -71,6 +71,17 @@ func (r *response) buffers() (mem.BufferSlice, error) {
 	return out, nil
 }
 
+// size is how many bytes the message has at least.
+func (r *response) size() (bytes int64) {
+	for _, e := range r.entries {
+		bytes += int64(e.wire.Len())
+	}
+	for _, name := range r.removed {
+		bytes += int64(len(name))
+	}
+	return bytes
+}
+
 // codec is gRPC's codec of protobuf messages, which also takes a *response.
 type codec struct{ encoding.CodecV2 }
 

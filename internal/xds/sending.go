@@ -41,7 +41,7 @@ func (sub *subscriber) send() error {
 func (sub *subscriber) takeTurn() error {
 	for _, url := range order {
 		if sub.size(url) >= sub.server.largeFrom {
-			sub.turnFor, sub.limit = url, time.After(sub.server.options.TurnTimeout)
+			sub.turnFor, sub.limit = url, time.After(sub.server.options.TurnTimeout/looks)
 			if err := sub.tell(url); err != nil {
 				return err
 			}
@@ -59,13 +59,26 @@ func (sub *subscriber) endTurn() {
 	}
 }
 
-// outstays says, when its time is over, whether the turn must go to somebody else. If nobody needs it, it lasts on for a while.
+// looks is how often within TurnTimeout it is looked at how much of a large response is out.
+const looks = 4
+
+// outstays says, at each look, whether the turn must go to somebody else.
 func (sub *subscriber) outstays() bool {
-	if sub.server.large.wanted(sub.turn) {
+	o := &sub.server.options
+	moving := sub.pace.keeps(sub.written(), o.TurnTimeout/looks, o.AckTimeout)
+	if time.Since(sub.pace.began) >= o.TurnTimeout && sub.server.large.wanted(sub.turn, moving) {
 		return true
 	}
-	sub.limit = time.After(sub.server.options.TurnTimeout / 4)
+	sub.limit = time.After(o.TurnTimeout / looks)
 	return false
+}
+
+// written is how many bytes the stream's connection took; 0 if nobody counts, when nothing ever seems to be taken.
+func (sub *subscriber) written() int64 {
+	if sub.connection == nil {
+		return 0
+	}
+	return sub.connection.written.Load()
 }
 
 // acknowledged says that nothing of a type is in flight.

@@ -56,7 +56,7 @@ type Service interface {
 // before the server stops. It returns nil when ctx ended and nothing runs any more.
 func Serve(ctx context.Context, l net.Listener, config *tls.Config, services ...Service) error {
 	server := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(config)),
+		grpc.Creds(counting{credentials.NewTLS(config)}),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(maxConcurrentCalls),

@@ -23,7 +23,13 @@ type Caller struct {
 }
 
 // owner is whose share of the turns for large responses the caller's are.
-func (c Caller) owner() turnOwner { return turnOwner{c.Namespace, c.ServiceAccount, c.Node} }
+func (c Caller) owner() turnOwner {
+	of := turnOwner{namespace: c.Namespace, account: c.ServiceAccount, node: c.Node}
+	if of.node == "" {
+		of.pod = c.PodUID
+	}
+	return of
+}
 
 // ServerOptions configure a Server. Only Authenticate is required.
 type ServerOptions struct {
@@ -39,7 +45,8 @@ type ServerOptions struct {
 	// AckTimeout is how long a subscriber may take to acknowledge a response before its stream is ended, so that it
 	// begins again. 0 means 2 min.
 	AckTimeout time.Duration
-	// TurnTimeout is the same for a large response while others, which do not fit beside it, wait for theirs. 0 means 20 s: 30 MB at 12 Mbit/s.
+	// TurnTimeout is the same for a large response while others, which do not fit beside it, wait for theirs, unless it is taken at a pace that has all
+	// of it out within AckTimeout: 30 MB at 2 Mbit/s. 0 means 20 s.
 	TurnTimeout time.Duration
 	// AuthenticateTimeout bounds one call of Authenticate. 0 means 10 s.
 	AuthenticateTimeout time.Duration

@@ -34,11 +34,14 @@ type subscriber struct {
 	caller Caller
 	log    logr.Logger
 	wake   chan struct{} // capacity 1: something may be due
+	// connection counts what was written to the subscriber, or nil.
+	connection *countedAddr
 
 	// Owned by serve.
 	turn    *turn            // to send a large response, waited for or held; nil if none is
 	turnFor string           // type of the response that it is held for, or ""
-	limit   <-chan time.Time // when others may want it back; nil while none is held
+	limit   <-chan time.Time // when it is looked at whether others want it back; nil while none is held
+	pace    pace             // of that response
 
 	mu    sync.Mutex // after Server.mu
 	types map[string]*subscription
@@ -67,6 +70,8 @@ func (s *Server) DeltaAggregatedResources(stream deltaStream) error {
 		log:    s.log.WithValues("peer", peerAddress(stream.Context()), "pod", caller.Namespace+"/"+caller.Pod, "node", caller.Node),
 		wake:   make(chan struct{}, 1),
 		types:  map[string]*subscription{},
+
+		connection: connectionOf(stream.Context()),
 	}
 	if err := s.enlist(sub); err != nil {
 		s.metrics.refused.Inc()
@@ -197,6 +202,9 @@ func (sub *subscriber) tell(url string) error {
 	response := sub.next(url)
 	if response == nil {
 		return nil
+	}
+	if url == sub.turnFor {
+		sub.pace.begin(sub.written(), response.size())
 	}
 	if err := sub.deliver(url, response); err != nil {
 		return err

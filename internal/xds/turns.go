@@ -31,8 +31,8 @@ type turns struct {
 	doubted map[turnOwner]time.Time
 }
 
-// turnOwner is who takes turns: an identity on a node, as far as the credentials prove it.
-type turnOwner struct{ namespace, account, node string }
+// turnOwner is who takes turns: an identity on a node, as far as the credentials prove it; without a node, one of a pod.
+type turnOwner struct{ namespace, account, node, pod string }
 
 // turn is waited for until granted is closed, and held from then until it is ended.
 type turn struct {
@@ -69,13 +69,20 @@ func (t *turns) taken() int {
 	return len(t.held)
 }
 
-// wanted says whether somebody waits who could have this turn.
-func (t *turns) wanted(given *turn) bool {
+// wanted says whether somebody waits who should have this turn instead. It stays with one that is sent something and takes it, moving; who is doubted has it until
+// somebody waits who is not. Or all who are slow would have to begin anew in a circle, because of each other.
+func (t *turns) wanted(given *turn, moving bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	others := slices.DeleteFunc(slices.Clone(t.held), func(o *turn) bool { return o == given })
 	now := time.Now()
-	return slices.ContainsFunc(t.waiting, func(w *turn) bool { return t.fits(w.of, others, now) })
+	doubted := t.isDoubted(given.of, now)
+	if moving && !doubted {
+		return false
+	}
+	return slices.ContainsFunc(t.waiting, func(w *turn) bool {
+		return !(doubted && t.isDoubted(w.of, now)) && t.fits(w.of, others, now)
+	})
 }
 
 // doubt notes that somebody did not read, or not acknowledge, what it had a turn for.
