@@ -67,7 +67,7 @@ func (p *pod) newTunnels() *reach.Tunnels {
 
 // dialTCP connects from inside the pod's namespace.
 func (p *pod) dialTCP(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
-	nc, _, err := p.proxy.sockets.dial(ctx, p.namespace, to, netip.Addr{})
+	nc, _, err := p.proxy.sockets.dial(ctx, p.namespace, to, netip.Addr{}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -207,10 +208,24 @@ func (p *pod) hand(ctx context.Context, conn *Connection, t target) (relay.Conn,
 
 // dialApplication connects to the local application, under the caller's address if the kernel lets us.
 func (p *pod) dialApplication(ctx context.Context, target netip.AddrPort, caller netip.Addr) (*net.TCPConn, error) {
-	nc, unspoofed, err := p.proxy.sockets.dial(ctx, p.namespace, target, caller)
+	nc, unspoofed, err := p.proxy.sockets.dial(ctx, p.namespace, target, caller, p.listensOn)
 	if err == nil && unspoofed != nil {
 		p.proxy.metrics.unspoofed.Inc()
 		p.proxy.o.Log.V(1).Info("the caller's address is not shown to the application", "workload", p.String(), "source", caller.String(), "destination", target.String(), "cause", unspoofed.Error())
 	}
 	return nc, err
+}
+
+// listensOn says whether a service leads to this port of the pod, so that its application listens there, or will when it has started again.
+func (p *pod) listensOn(port uint16) bool {
+	self := p.lookup(p.proxy.o.View.Load())
+	if self == nil {
+		return false
+	}
+	for _, ports := range self.Services {
+		if slices.ContainsFunc(ports, func(led mesh.Port) bool { return led.Target == port }) {
+			return true
+		}
+	}
+	return false
 }

@@ -121,7 +121,7 @@ func (p *pod) dnsServer() *dns.Server {
 			if network == "udp" {
 				return x.sockets.dialPacket(ctx, p.namespace, server)
 			}
-			nc, _, err := x.sockets.dial(ctx, p.namespace, server, netip.Addr{})
+			nc, _, err := x.sockets.dial(ctx, p.namespace, server, netip.Addr{}, nil)
 			if err != nil {
 				return nil, err
 			}

@@ -60,6 +60,7 @@ func (n *Namespace) Close() error { return n.file.Close() }
 type sockets struct {
 	own         *os.File // the namespace to return to
 	callerPorts ports    // see dialAs
+	captured    flows    // the same
 }
 
 // newSockets also tries out whether this process may do what is needed, to fail early rather than at the first pod.
@@ -68,7 +69,7 @@ func newSockets() (*sockets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open own network namespace: %w", err)
 	}
-	s := &sockets{own: own, callerPorts: ports{first: firstCallerPort, last: lastCallerPort}}
+	s := &sockets{own: own, callerPorts: ports{first: firstCallerPort, last: lastCallerPort}, captured: flows{open: map[flow]int{}}}
 	s.callerPorts.given.Store(rand.Uint32()) // or two processes in an upgrade choose the same
 	fd, err := s.socket(&Namespace{file: own}, unix.AF_INET, unix.SOCK_STREAM)
 	if err != nil {
@@ -189,12 +190,12 @@ func beTransparent(fd int, addr netip.Addr) error {
 }
 
 // dial connects to an address from inside the namespace. A valid source is used as our own address, so that the application sees who
-// really called; if the kernel does not let us, the pod's own address is used and unspoofed says why.
-func (s *sockets) dial(ctx context.Context, n *Namespace, to netip.AddrPort, source netip.Addr) (c *net.TCPConn, unspoofed, err error) {
+// really called; if the kernel does not let us, the pod's own address is used and unspoofed says why. What is reserved is none of the ports of source that we choose.
+func (s *sockets) dial(ctx context.Context, n *Namespace, to netip.AddrPort, source netip.Addr, reserved func(port uint16) bool) (c *net.TCPConn, unspoofed, err error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	var nc net.Conn
 	if source = source.Unmap(); source.IsValid() && source != to.Addr() {
-		if nc, err = s.dialAs(ctx, n, to, source); err != nil {
+		if nc, err = s.dialAs(ctx, n, to, source, reserved); err != nil {
 			if _, ok := errors.AsType[*unboundError](err); ok || errors.Is(err, errOtherFamily) {
 				unspoofed = err
 			}

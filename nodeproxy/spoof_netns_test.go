@@ -95,7 +95,7 @@ func TestCallersAddressIsKeptAtAnyRate(t *testing.T) {
 		calling.Go(func() {
 			for done.Add(1) <= connections {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-				nc, why, err := s.dial(ctx, namespace, app, caller)
+				nc, why, err := s.dial(ctx, namespace, app, caller, nil)
 				cancel()
 				if err != nil {
 					if failed.Add(1) == 1 {
