@@ -10,11 +10,12 @@ import (
 // Limits bound what peers may cost the gateway. The zero value of each field means its default. Each refusal for a limit is
 // counted in isthmus_gateway_limited_total under the limit's name.
 type Limits struct {
-	// Handshakes is how many connections may be waited for at once that are accepted, and whose TLS is not done; 1024, at about 10 KiB each. One more ends the one that
-	// was silent for longest.
+	// Handshakes is how many connections there may be that are accepted and have not sent a whole ClientHello, and as many again those that have, and whose TLS is not done; 1024,
+	// at about 10 KiB each. One more ends the one that was silent for longest.
 	Handshakes int
-	// HandshakesPerAddress is how many such connections there may be of one address, be they waited for or not; 512, as all pods of a node, or of a whole cluster behind
-	// NAT, may come from one address. One more ends the one of that address that was silent for longest, and is closed unanswered if none is.
+	// HandshakesPerAddress is how many of the former there may be of one address; 512, as all pods of a node, or of a whole cluster behind NAT, may come from one address. One more
+	// ends the one of that address that was silent for longest, and is closed unanswered if none is. The latter may be half of Handshakes, and give way to those of their address
+	// when they are silent for a second.
 	HandshakesPerAddress int
 	// HandshakeTimeout ends a handshake that takes longer; 10 s.
 	HandshakeTimeout time.Duration

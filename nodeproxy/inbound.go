@@ -92,12 +92,19 @@ func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.I
 	if err := unknown.Hello(ctx); err != nil {
 		return nil, mesh.Identity{}, fmt.Errorf("waiting for the peer to speak: %w", err)
 	}
-	self, refusal := p.workload(ctx)
-	if refusal != nil {
-		return nil, mesh.Identity{}, refusal
-	}
-	if _, err := p.proxy.o.Certificates.Certificate(ctx, self.Identity()); err != nil {
-		return nil, mesh.Identity{}, &reach.HopError{Reason: reach.ReasonIdentity, Err: err}
+	var self *mesh.Workload
+	if err := unknown.Prepare(ctx, func(ctx context.Context) error {
+		w, refusal := p.workload(ctx)
+		if refusal != nil {
+			return refusal
+		}
+		self = w
+		if _, err := p.proxy.o.Certificates.Certificate(ctx, w.Identity()); err != nil {
+			return &reach.HopError{Reason: reach.ReasonIdentity, Err: err}
+		}
+		return nil
+	}); err != nil {
+		return nil, mesh.Identity{}, err
 	}
 	if err := unknown.Turn(ctx); err != nil {
 		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", err)

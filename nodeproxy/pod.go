@@ -26,8 +26,9 @@ const (
 	// maxHandshakes bounds the inbound TLS handshakes that are computed at once, for one pod. At about a millisecond of CPU each, 128 are a sixteenth of
 	// a second of two cores; the rest waits its turn.
 	maxHandshakes = 128
-	// maxStrangers bounds the inbound connections to tunnel ports of all pods of the node that are waited for, and whose TLS is not done: at about 10 KiB each, 40 MiB.
-	// maxStrangersPerAddress bounds those of one address, be they waited for or not: a gateway that opens 5,000 tunnels a second for peers 200 ms away has so many.
+	// maxStrangers bounds the inbound connections to tunnel ports of all pods of the node whose handshake has not begun and, as many again, those whose handshake is not done: at
+	// about 10 KiB each, 80 MiB. maxStrangersPerAddress bounds those of one address to one pod whose handshake has not begun: a gateway that opens 5,000 tunnels a second for peers
+	// 200 ms away has so many.
 	maxStrangers, maxStrangersPerAddress = 4096, 1024
 	// maxConnectionsPerPod bounds what one pod may have open through us, each way. Beyond it new ones wait in the kernel's queue.
 	maxConnectionsPerPod = 16384

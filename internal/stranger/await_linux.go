@@ -33,7 +33,7 @@ func (c *Conn) Hello(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, HelloTime, fmt.Errorf("no ClientHello within %s", HelloTime))
 	defer cancel()
-	return c.waitFor(func() error {
+	return c.waitFor(nil, func() error {
 		stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // a dead connection ends the wait, too
 		a := await{least: 1}
 		err := raw.Read(a.look)

@@ -2,8 +2,9 @@
 
 // Package stranger holds connections whose other end has proved nothing yet: those that are accepted on a port for TLS, until their handshake is over.
 //
-//   - A Room bounds how many of them are waited for. Who is silent costs a descriptor and a goroutine, and gives way: one too many ends the one that was silent for longest,
-//     so that to keep others out takes as many connections as there are places in the time of a round trip, again and again.
+//   - A Room bounds them. Who is silent costs a descriptor and a goroutine, and gives way: one too many ends the one that was silent for longest, so that to keep others out takes
+//     as many connections as there are places in the time of a round trip, again and again. Those whose handshake has begun have places of their own, from which nobody drives them
+//     that has not sent a ClientHello, nor one of their own address before they stall.
 //   - Hello waits until a whole ClientHello has arrived, without taking any of it: nothing is prepared for who does not send one.
 //   - A turn is for work. It is held only between what the peer sends and our answer, never while we wait for the peer, so that turns bound the cryptography that runs at once, and
 //     whoever stops in the middle of a handshake keeps nobody waiting.
