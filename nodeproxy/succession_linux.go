@@ -25,6 +25,8 @@ const (
 	successionLook = 50 * time.Millisecond
 	// loanTimeout bounds asking another process for sockets: it is on the same node, and opens seven at most.
 	loanTimeout = time.Second
+	// loanPatience is how long an elder that did not answer is not asked again: each question holds up all pods of the node.
+	loanPatience = 30 * time.Second
 	// loanVersion is the first byte of a question.
 	loanVersion = 1
 	// maxLoan bounds a packet of the loan's protocol, and maxLoanSockets the sockets in it.
@@ -44,7 +46,9 @@ type succession struct {
 	log logr.Logger
 
 	mu       sync.Mutex
-	lock     *os.File // while this is the elder
+	claimed  bool      // claim was called before
+	lock     *os.File  // while this is the elder
+	hung     time.Time // when the elder last did not answer; zero: it does
 	listener *net.UnixListener
 	resigned bool
 	lending  sync.WaitGroup
@@ -53,7 +57,8 @@ type succession struct {
 func (s *succession) lockPath() string   { return filepath.Join(s.dir, "elder.lock") }
 func (s *succession) socketPath() string { return filepath.Join(s.dir, "elder.sock") }
 
-// claim says whether this is the elder, and makes it be if there is none. What others ask it is for lend to answer.
+// claim says whether this is the elder, and makes it be if there is none. What others ask it is for lend to answer. Where that cannot be found out the first time it is alone;
+// later, with an elder that may well live, it can be found out the next time.
 func (s *succession) claim(lend func(*net.UnixConn)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,34 +68,62 @@ func (s *succession) claim(lend func(*net.UnixConn)) bool {
 	if s.dir == "" || s.lock != nil {
 		return true
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		s.log.Error(err, "proxies of this node cannot follow each other, this one takes connections at once")
-		s.dir = ""
-		return true
-	}
-	lock, err := os.OpenFile(s.lockPath(), os.O_CREATE|os.O_RDWR, 0o600)
-	if err == nil {
-		// It is the open file's, not the process's: two in one process count as two.
-		err = unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			shut(lock)
-			return false
-		}
-	}
+	first := !s.claimed
+	s.claimed = true
+	lock, err := s.seize()
 	if err != nil {
-		s.log.Error(err, "proxies of this node cannot follow each other, this one takes connections at once")
-		if lock != nil {
-			shut(lock)
+		if first {
+			s.log.Error(err, "proxies of this node cannot follow each other, this one takes connections at once")
+			s.dir = ""
+		} else {
+			s.log.V(1).Info("whether there is a proxy before this one cannot be found out at the moment", "cause", err.Error())
 		}
-		s.dir = ""
-		return true
+		return first
+	}
+	if lock == nil {
+		return false
 	}
 	s.lock = lock
-	if err := s.listen(lend); err != nil {
-		s.log.Error(err, "the next proxy will not get this one's listeners")
-	}
 	s.log.Info("first proxy of the node")
+	if err := s.listen(lend); err != nil {
+		s.log.Error(err, "the next proxy does not get this one's listeners before this has been tried again with success")
+		s.lending.Go(func() { s.listenLater(lend) })
+	}
 	return true
+}
+
+// seize takes the lock; nil if another one has it.
+func (s *succession) seize() (*os.File, error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(s.lockPath(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	// It is the open file's, not the process's: two in one process count as two.
+	err = unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if err == nil {
+		return lock, nil
+	}
+	shut(lock)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, nil
+	}
+	return nil, os.NewSyscallError("fcntl", err)
+}
+
+// listenLater tries to listen until that succeeds, or this is the elder no more.
+func (s *succession) listenLater(lend func(*net.UnixConn)) {
+	for {
+		time.Sleep(successionLook)
+		s.mu.Lock()
+		done := s.resigned || s.listen(lend) == nil
+		s.mu.Unlock()
+		if done {
+			return
+		}
+	}
 }
 
 // listen answers those who come after. s.mu is held.
@@ -139,19 +172,30 @@ func (s *succession) resign() {
 	}
 }
 
-// isElder says whether there is nobody to ask.
-func (s *succession) isElder() bool {
+// elder gives where the elder can be asked, "" if there is nobody to ask, or nobody who answers.
+func (s *succession) elder() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.dir == "" || s.lock != nil
+	if s.dir == "" || s.lock != nil || !s.hung.IsZero() && time.Since(s.hung) < loanPatience {
+		return ""
+	}
+	return s.socketPath()
+}
+
+// unanswered notes that the elder did not answer in time.
+func (s *succession) unanswered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hung = time.Now()
 }
 
 // borrow asks the elder for what it listens on in a namespace. Without an answer the entrance stays as it is.
 func (s *succession) borrow(n *Namespace, e *entrance) {
-	if s.isElder() {
+	elder := s.elder()
+	if elder == "" {
 		return
 	}
-	nc, err := (&net.Dialer{Timeout: loanTimeout}).Dial("unixpacket", s.socketPath())
+	nc, err := (&net.Dialer{Timeout: loanTimeout}).Dial("unixpacket", elder)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return // there is none at the moment
 	}
@@ -162,6 +206,9 @@ func (s *succession) borrow(n *Namespace, e *entrance) {
 			return
 		}
 		shut(conn)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.unanswered()
 	}
 	s.log.Error(err, "listeners of the proxy before this one cannot be had, others are opened beside them")
 }

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package nodeproxy
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+func newSuccession(t *testing.T, dir string) *succession {
+	s := &succession{dir: dir, log: logr.Discard()}
+	t.Cleanup(func() { s.resign(); s.lending.Wait() })
+	return s
+}
+
+// lendNothing hangs up on whoever asks.
+func lendNothing(conn *net.UnixConn) { shut(conn) }
+
+// Who cannot find out for a moment whether there is an elder is none for that.
+func TestClaimThatFailsForAMoment(t *testing.T) {
+	dir := t.TempDir()
+	elder, next := newSuccession(t, dir), newSuccession(t, dir)
+	if !elder.claim(lendNothing) || next.claim(lendNothing) {
+		t.Fatal("the first is not the elder, or the second is")
+	}
+	lock, away := elder.lockPath(), filepath.Join(dir, "away")
+	for _, err := range []error{os.Rename(lock, away), os.Mkdir(lock, 0o700)} { // cannot be opened for writing
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if next.claim(lendNothing) {
+		t.Error("a lock that cannot be looked at makes an elder beside the one that lives")
+	}
+	for _, err := range []error{os.Remove(lock), os.Rename(away, lock)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if next.claim(lendNothing) {
+		t.Error("there are two elders")
+	}
+	elder.resign()
+	if !next.claim(lendNothing) || next.lock == nil || next.listener == nil {
+		t.Error("the next one is no elder that lends, although the first has resigned")
+	}
+}
+
+// The first claim is another matter: where there cannot be others, connections are not to wait.
+func TestClaimWhereNoneIsPossible(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSuccession(t, filepath.Join(file, "below"))
+	for range 2 {
+		if !s.claim(lendNothing) {
+			t.Error("waits for others that there cannot be")
+		}
+	}
+}
+
+// An elder that cannot lend yet does later.
+func TestElderListensLater(t *testing.T) {
+	s := newSuccession(t, t.TempDir())
+	obstacle := filepath.Join(s.socketPath(), "obstacle")
+	if err := os.MkdirAll(obstacle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !s.claim(lendNothing) {
+		t.Fatal("no elder")
+	}
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-look.C {
+		nc, err := net.Dial("unixpacket", s.socketPath())
+		if err == nil {
+			nc.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("does not listen: %v", err)
+		}
+	}
+}
+
+// An elder that hangs holds the pods of the node up once, not each of them.
+func TestElderThatHangsIsAskedOnce(t *testing.T) {
+	dir := t.TempDir()
+	elder, next := newSuccession(t, dir), newSuccession(t, dir)
+	if !elder.claim(lendNothing) || next.claim(lendNothing) {
+		t.Fatal("the first is not the elder, or the second is")
+	}
+	shut(elder.listener)
+	if err := os.Remove(elder.socketPath()); err != nil {
+		t.Fatal(err)
+	}
+	hung, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: elder.socketPath(), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := NewNamespace(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	asked := 0
+	var counting sync.WaitGroup
+	counting.Go(func() {
+		for {
+			nc, err := hung.Accept()
+			if err != nil {
+				return
+			}
+			asked++
+			defer nc.Close() // without a word, when all is over
+		}
+	})
+	for range 3 {
+		e := &entrance{fds: map[string]int{}}
+		next.borrow(n, e)
+		if e.loan != nil {
+			t.Error("got something of an elder that does not answer")
+		}
+	}
+	hung.Close()
+	counting.Wait()
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+}
