@@ -183,6 +183,10 @@ func (k *Keeper) Follow(ctx context.Context, client *xds.Client) error {
 		return client.Run(ctx)
 	}
 	running.Go(func() { k.keep(ctx, client.Synced(), client.Connected) })
+	if _, err := os.Stat(k.o.Path); errors.Is(err, fs.ErrNotExist) { // nothing to fall back to: a controller that takes long is waited for
+		k.o.Log.Info("there is no snapshot, a controller must say all first", "path", k.o.Path)
+		return client.Run(ctx)
+	}
 	first, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)

@@ -27,7 +27,10 @@ const (
 )
 
 // slow is a control plane that answers at once, and says the rest only when it may. All that it knows is the workload "b".
-type slow struct{ may chan struct{} }
+type slow struct {
+	may  chan struct{}
+	left chan struct{} // takes one if a client goes before it has heard all
+}
 
 func (s *slow) Register(r grpc.ServiceRegistrar) {
 	discovery.RegisterAggregatedDiscoveryServiceServer(r, s)
@@ -55,6 +58,10 @@ func (s *slow) DeltaAggregatedResources(stream discovery.AggregatedDiscoveryServ
 	select {
 	case <-s.may:
 	case <-stream.Context().Done():
+		select {
+		case s.left <- struct{}{}:
+		default:
+		}
 		return nil
 	}
 	rest := &discovery.DeltaDiscoveryResponse{TypeUrl: addressType, Nonce: "2"}
@@ -72,12 +79,9 @@ func (s *slow) DeltaAggregatedResources(stream discovery.AggregatedDiscoveryServ
 	return nil
 }
 
-// TestControllerThatTakesLong serves from the snapshot while a controller is still telling, and from its word alone as soon as it has said all.
-func TestControllerThatTakesLong(t *testing.T) {
-	former, view := newTestKeeper(t)
-	told(view, former, "a")
-	former.write()
-
+// followed is a keeper of what a controller says, and the client that hears it, until the test ends.
+func followed(t *testing.T, o Options, controller *slow) (k *Keeper, client *xds.Client, v *directory.Live) {
+	t.Helper()
 	files, err := ca.SelfSigned("cluster.local")
 	if err != nil {
 		t.Fatal(err)
@@ -90,23 +94,54 @@ func TestControllerThatTakesLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	controller := &slow{may: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
-	served, followed := make(chan error, 1), make(chan error, 1)
+	served, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
 		served <- xds.Serve(ctx, l, ca.ServerConfig(func() *ca.Signer { return signer }, "localhost"), controller)
 	}()
-	v := directory.NewLive()
-	o := former.o
+	v = directory.NewLive()
 	o.View = v
-	k := New(o)
-	client := xds.NewClient(xds.ClientOptions{
+	k = New(o)
+	client = xds.NewClient(xds.ClientOptions{
 		Log: logr.Discard(), Target: l.Addr().String(), ServerName: "localhost", RootCAs: signer.Roots, Token: func() (string, error) { return "any", nil }, Cluster: "east",
 		Types: []xds.Type{xds.Addresses(), xds.Policies()}, Apply: func(d mesh.Delta) error { v.Apply(d); k.Note(d); return nil },
 	})
+	go func() { ended <- k.Follow(ctx, client) }()
+	t.Cleanup(func() { cancel(); <-ended; <-served })
+	return k, client, v
+}
+
+// Where there is no snapshot, nothing is gained by hanging up on a controller that takes long.
+func TestControllerThatTakesLongWithoutSnapshot(t *testing.T) {
+	never, _ := newTestKeeper(t)
+	controller := &slow{may: make(chan struct{}), left: make(chan struct{}, 1)}
+	k, client, v := followed(t, never.o, controller)
+	select {
+	case <-controller.left:
+		t.Error("hung up on the controller")
+	case <-k.Usable():
+		t.Error("usable without a word")
+	case <-time.After(3 * snapshotMoment): // it would have been by then
+	}
+	close(controller.may)
+	select {
+	case <-client.Synced():
+	case <-time.After(time.Minute):
+		t.Fatal("the controller is not believed")
+	}
+	if v.Load().Workload("b") == nil {
+		t.Error("what the controller says is not known")
+	}
+}
+
+// TestControllerThatTakesLong serves from the snapshot while a controller is still telling, and from its word alone as soon as it has said all.
+func TestControllerThatTakesLong(t *testing.T) {
+	former, view := newTestKeeper(t)
+	told(view, former, "a")
+	former.write()
+	controller := &slow{may: make(chan struct{})}
 	begun := time.Now()
-	go func() { followed <- k.Follow(ctx, client) }()
-	defer func() { cancel(); <-followed; <-served }()
+	k, client, v := followed(t, former.o, controller)
 
 	select {
 	case <-k.Usable():
