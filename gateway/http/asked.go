@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"net/textproto"
-	"strings"
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/internal/authz"
@@ -49,8 +48,7 @@ func (a *Asked) look() {
 		}
 		path = mesh.PlainEscapes(out.URL.EscapedPath())
 	}
-	host := hostOf(out.Host)
-	a.is = authz.Request{Host: host, Authority: strings.ToLower(out.Host), Method: out.Method, Path: path, Header: out.Header}
+	a.is = authz.Request{Authority: out.Host, Method: out.Method, Path: path, Header: out.Header}
 }
 
 // settle makes of a request's headers those that are sent on, before filters: without what is about the client's connection and, of one that came from outside of the mesh, with nothing that its

@@ -19,6 +19,7 @@ type subject struct {
 	port         uint16
 	request      *Request
 	paths        pathReadings
+	host         hostForms
 	folded       map[string][]string // headers by the names that some take theirs for (see underscored)
 	looked       bool                // folded is made
 	spent        int                 // of work

@@ -111,12 +111,12 @@ func (s *subject) everyPathFits(in []mesh.StringMatch) bool {
 // costOf is what one comparison of the path with a pattern costs: an escaped one is decoded, and a template is compared element by element.
 func (s *subject) costOf(m *mesh.StringMatch) int {
 	if m.Kind == mesh.MatchTemplate {
-		return 1 + min(len(s.request.Path), len(m.Value))>>2
+		return 1 + min(len(s.request.Path), len(m.Value))
 	}
 	if strings.IndexByte(m.Value, '%') >= 0 {
 		return 2 + len(m.Value)>>3
 	}
-	return 1
+	return 1 + min(len(s.request.Path), len(m.Value))>>6
 }
 
 // foldings are what those behind us do to a path, in any order, besides decoding it.

@@ -11,9 +11,9 @@ import (
 
 // Request is what policies see of a request. Nothing of it is changed, or kept.
 type Request struct {
-	// Host is in lower case, without port and final dot; Authority is what the client wrote, in lower case.
-	Host, Authority string
-	Method          string
+	// Authority is the host that the client asked for, as it wrote it, with its port if it named one.
+	Authority string
+	Method    string
 	// Path is that by which the request is routed, or with which it is sent on: escaped, and without a query.
 	Path string
 	// Header is what is sent on, with names in canonical form and values without white space around them.
@@ -44,8 +44,8 @@ func (s *subject) requestHolds(m *mesh.RequestMatch) bool {
 	return true
 }
 
-// work bounds what one judgement may cost, in comparisons of strings of ordinary length: about a millisecond. A request that costs more counts as one that cannot be read.
-const work = 1 << 18
+// work bounds what one judgement may cost, in comparisons of strings of ordinary length: a millisecond or two. A request that costs more counts as one that cannot be read.
+const work = 1 << 16
 
 // spend takes from what the judgement may cost; false: that is used up.
 func (s *subject) spend(n int) bool {
@@ -53,59 +53,41 @@ func (s *subject) spend(n int) bool {
 	return s.spent <= work
 }
 
+// spendOn is spend for comparing a string with each of some patterns.
+func (s *subject) spendOn(in []mesh.StringMatch, value string) bool {
+	if s.spent > work {
+		return false // not even to be counted
+	}
+	n := len(in)
+	for i := range in {
+		n += min(len(in[i].Value), len(value)) >> 6
+	}
+	return s.spend(n)
+}
+
 // methodFits compares the method. Some take it in any case of letters.
 func (s *subject) methodFits(in []mesh.StringMatch, wide bool) bool {
 	method := s.request.Method
-	if !s.spend(len(in)) {
+	if !s.spendOn(in, method) {
 		return wide
 	}
 	if !wide {
 		return anyFits(in, method)
 	}
-	method = strings.ToUpper(method)
-	return slices.ContainsFunc(in, func(m mesh.StringMatch) bool {
-		m.Value = strings.ToUpper(m.Value)
-		return fits(&m, method)
-	})
+	return slices.ContainsFunc(in, func(m mesh.StringMatch) bool { return fitsAnyCase(&m, method) })
 }
 
-// hostFits looks at the host with its port and without: it is the same one. One that is none, or not there at all, is nobody knows whose.
-func (s *subject) hostFits(in []mesh.StringMatch, wide bool) bool {
-	r := s.request
-	if !s.spend(len(in)) || !plainAuthority(r.Authority) {
-		return wide
+// fitsAnyCase is fits for those who take small letters and capital ones for the same.
+func fitsAnyCase(m *mesh.StringMatch, value string) bool {
+	n := len(m.Value)
+	switch {
+	case len(value) < n || m.Kind == mesh.MatchExact && len(value) > n:
+		return m.Kind == mesh.MatchPresence && value != ""
+	case m.Kind == mesh.MatchExact || m.Kind == mesh.MatchPrefix:
+		return value != "" && strings.EqualFold(value[:n], m.Value)
+	case m.Kind == mesh.MatchSuffix:
+		return value != "" && strings.EqualFold(value[len(value)-n:], m.Value)
+	default:
+		return fits(m, value)
 	}
-	if anyFits(in, r.Host) || r.Authority != r.Host && anyFits(in, r.Authority) {
-		return true
-	}
-	return wide && slices.ContainsFunc(in, func(m mesh.StringMatch) bool { // who names no port may mean the one that is not meant
-		host, _, named := strings.Cut(m.Value, ":")
-		return named && m.Kind == mesh.MatchExact && host == r.Host && strings.IndexByte(r.Authority, ':') < 0
-	})
-}
-
-// plainAuthority says whether an authority is a host of which there is one reading: a name or an address, with or without a port.
-func plainAuthority(a string) bool {
-	host, port := a, ""
-	if end := strings.LastIndexByte(a, ']'); end >= 0 {
-		host, port = a[:end+1], a[end+1:]
-		if !strings.HasPrefix(host, "[") || strings.ContainsFunc(host[1:end], func(c rune) bool { return !strings.ContainsRune("0123456789abcdef:.", c) }) {
-			return false
-		}
-	} else {
-		if at := strings.IndexByte(a, ':'); at >= 0 {
-			host, port = a[:at], a[at:]
-		}
-		if strings.HasPrefix(host, ".") || strings.Contains(host, "..") || strings.ContainsFunc(host, func(c rune) bool {
-			return c != '.' && c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z')
-		}) {
-			return false
-		}
-	}
-	if port != "" {
-		if port[0] != ':' || strings.ContainsFunc(port[1:], func(c rune) bool { return c < '0' || c > '9' }) {
-			return false
-		}
-	}
-	return host != ""
 }

@@ -37,12 +37,12 @@ func TestRequests(t *testing.T) {
 		{"not this method", mesh.RequestMatch{NotMethods: exact("GET")}, Request{Method: "GET"}, false, false},
 		{"not another method", mesh.RequestMatch{NotMethods: exact("GET")}, Request{Method: "PUT"}, true, true},
 
-		{"host", mesh.RequestMatch{Hosts: exact("a.example")}, Request{Host: "a.example", Authority: "a.example"}, true, true},
-		{"host, asked with a port", mesh.RequestMatch{Hosts: exact("a.example")}, Request{Host: "a.example", Authority: "a.example:8080"}, true, true},
-		{"host with a port", mesh.RequestMatch{Hosts: exact("a.example:8080")}, Request{Host: "a.example", Authority: "a.example:8080"}, true, true},
-		{"host with another port", mesh.RequestMatch{Hosts: exact("a.example:80")}, Request{Host: "a.example", Authority: "a.example:8080"}, false, false},
-		{"host by its end", mesh.RequestMatch{Hosts: matching(mesh.MatchSuffix, ".example")}, Request{Host: "a.example", Authority: "a.example:1"}, true, true},
-		{"not this host, asked with a port", mesh.RequestMatch{NotHosts: exact("a.example")}, Request{Host: "a.example", Authority: "a.example:8080"}, false, false},
+		{"host", mesh.RequestMatch{Hosts: exact("a.example")}, Request{Authority: "a.example"}, true, true},
+		{"host, asked with a port", mesh.RequestMatch{Hosts: exact("a.example")}, Request{Authority: "a.example:8080"}, true, true},
+		{"host with a port", mesh.RequestMatch{Hosts: exact("a.example:8080")}, Request{Authority: "a.example:8080"}, true, true},
+		{"host with another port", mesh.RequestMatch{Hosts: exact("a.example:80")}, Request{Authority: "a.example:8080"}, false, false},
+		{"host by its end", mesh.RequestMatch{Hosts: matching(mesh.MatchSuffix, ".example")}, Request{Authority: "a.example:1"}, true, true},
+		{"not this host, asked with a port", mesh.RequestMatch{NotHosts: exact("a.example")}, Request{Authority: "a.example:8080"}, false, false},
 
 		{"path", mesh.RequestMatch{Paths: exact("/a")}, Request{Path: "/a"}, true, true},
 		{"paths have a case", mesh.RequestMatch{Paths: exact("/a")}, Request{Path: "/A"}, false, false},
@@ -154,7 +154,7 @@ func TestRequestsCostNothing(t *testing.T) {
 		in = append(in, asking(mesh.Deny, mesh.RequestMatch{Paths: matching(mesh.MatchPrefix, "/admin"), NotMethods: exact("GET")}))
 	}
 	x := []*Index{NewIndex(in)}
-	caller := Caller{Peer: identity("shop", "client"), Request: &Request{Host: "a", Authority: "a", Method: "GET", Path: "/a/b", Header: map[string][]string{}}}
+	caller := Caller{Peer: identity("shop", "client"), Request: &Request{Authority: "a", Method: "GET", Path: "/a/b", Header: map[string][]string{}}}
 	if n := testing.AllocsPerRun(100, func() { Judge(x, caller) }); n > 1 { // the list of indexes, or the principal
 		t.Errorf("%v allocations", n)
 	}

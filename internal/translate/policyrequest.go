@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"net/netip"
 	"net/textproto"
 	"strconv"
 	"strings"
@@ -34,13 +35,40 @@ func (t *ruleTranslator) wanted(kept []mesh.StringMatch, all []string) []mesh.St
 	return kept
 }
 
-// hostForms gives hosts as requests are compared by them: in lower case, without a dot at the end.
+// hostForms gives hosts as requests are compared by them (mesh.PlainAuthority), and so the ends of hosts.
 func hostForms(in []string) []string {
 	out := make([]string, len(in))
 	for i, s := range in {
-		out[i] = strings.TrimSuffix(strings.ToLower(s), ".")
+		out[i] = hostForm(strings.ToLower(s))
 	}
 	return out
+}
+
+func hostForm(s string) string {
+	if address, err := netip.ParseAddr(s); err == nil {
+		return address.Unmap().WithZone("").String()
+	}
+	if host, port, ok := mesh.PlainAuthority(s); ok {
+		switch {
+		case port == "":
+			return host
+		case strings.IndexByte(host, ':') >= 0:
+			return "[" + host + "]:" + port
+		}
+		return host + ":" + port
+	}
+	end, some := strings.CutPrefix(s, "*")
+	if !some || end == "" {
+		return strings.TrimSuffix(s, ".")
+	}
+	at := strings.LastIndexByte(end, ':')
+	if at < 0 {
+		return "*" + strings.TrimSuffix(end, ".")
+	}
+	if port, ok := mesh.PlainPort(end[at:]); ok && port != "" {
+		return "*" + strings.TrimSuffix(end[:at], ".") + ":" + port
+	}
+	return s
 }
 
 // paths reads patterns of paths, and templates, in the form that requests have (mesh.PlainEscapes).
