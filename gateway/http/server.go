@@ -51,7 +51,8 @@ type Server struct {
 	metrics  *metrics
 	mirrors  chan struct{} // one token per copy under way
 	copies   sync.WaitGroup
-	kept     atomic.Int64 // bytes of bodies that are kept for copies and other attempts by requests that run
+	judges   sync.WaitGroup // of requests that run
+	kept     atomic.Int64   // bytes of bodies that are kept for copies and other attempts by requests that run
 	budgets  budgets
 	standing standing
 	backends atomic.Pointer[backendtls.Table]
@@ -87,9 +88,10 @@ func NewServer(o Options) *Server {
 
 func (s *Server) network() string { return s.o.Network() }
 
-// Close gives back connections that are kept for later, and waits for copies of requests that are under way. No port may serve any more.
+// Close gives back connections that are kept for later, and waits for copies of requests that are under way, and for a Rejudge. No port may serve any more.
 func (s *Server) Close() {
 	s.copies.Wait()
+	s.judges.Wait()
 	s.o.Carrier.Forget()
 	if s.o.Tunnels != nil {
 		s.o.Tunnels.Forget()

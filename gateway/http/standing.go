@@ -15,6 +15,7 @@ var errRevoked = errors.New("the policies of now do not let the client in")
 // standing are the requests that were let in and run, upgraded ones too: a list, as each request joins and leaves it.
 type standing struct {
 	generation atomic.Uint64 // of what they are judged by
+	rounds     atomic.Uint64 // asked for and not over: whoever makes it more than none starts the goroutine
 	mu         sync.Mutex
 	first      *trip
 }
@@ -61,13 +62,27 @@ func (s *standing) all() []*trip {
 	return out
 }
 
-// Rejudge ends the requests that Admit or AdmitTo would not let in any more. It is to be called after what they decide by has changed.
+// Rejudge has the requests ended that Admit or AdmitTo would not let in any more. It is to be called after what they decide by has changed, and does not wait: one goroutine looks at
+// all of them, and once more if it is called meanwhile, by what holds when it comes to each. However often it is called, a request is judged at most twice after the last time.
 func (s *Server) Rejudge() {
 	s.standing.generation.Add(1)
-	for _, t := range s.standing.all() {
-		if s.judge(t) != nil {
-			t.stand.end(errRevoked)
+	if s.standing.rounds.Add(1) == 1 {
+		s.judges.Go(s.rejudge)
+	}
+}
+
+// rejudge goes round until nobody has asked for it since it began.
+func (s *Server) rejudge() {
+	for asked := s.standing.rounds.Load(); ; {
+		for _, t := range s.standing.all() {
+			if s.judge(t) != nil {
+				t.stand.end(errRevoked)
+			}
 		}
+		if s.standing.rounds.CompareAndSwap(asked, 0) {
+			return
+		}
+		asked = s.standing.rounds.Load()
 	}
 }
 

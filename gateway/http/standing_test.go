@@ -91,6 +91,7 @@ func TestRejudge(t *testing.T) {
 	}
 	s.until("all run, and half an answer is there", func() bool { return begun.Load() == 4 && begunAtClient.Load() == 1 })
 	s.server.Rejudge()
+	s.server.judges.Wait()
 	if n := len(s.server.standing.all()); n != 4 {
 		t.Errorf("%d requests run after nothing changed, want 4", n)
 	}
@@ -127,5 +128,63 @@ func TestRejudgeMeanwhile(t *testing.T) {
 	}
 	if response, _ := s.ask(s.client(), "GET", "http://x/", ""); response.StatusCode != http.StatusForbidden {
 		t.Errorf("answered %d", response.StatusCode)
+	}
+}
+
+// Whoever takes in configuration is not held up by requests that take long to judge, and however often it changes meanwhile, all are judged by what held last.
+func TestRejudgeDoesNotWait(t *testing.T) {
+	s := newScene(t, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
+	var begun, judged atomic.Int32
+	var slow, closed atomic.Bool
+	held := make(chan struct{})
+	s.server.o.AdmitTo = func(netip.Addr, mesh.ServiceKey, uint16, *Asked) error {
+		verdict := closed.Load()
+		if slow.Load() {
+			judged.Add(1)
+			<-held
+		}
+		if verdict {
+			return errors.New("closed")
+		}
+		return nil
+	}
+	s.backend("a", mesh.AppUnknown, func(_ http.ResponseWriter, r *http.Request) {
+		begun.Add(1)
+		<-r.Context().Done()
+	})
+	status := make(chan int, 1)
+	go func() {
+		response, err := s.client().Get("http://x/")
+		if err != nil {
+			status <- 0
+			return
+		}
+		response.Body.Close()
+		status <- response.StatusCode
+	}()
+	s.until("it runs", func() bool { return begun.Load() == 1 })
+	slow.Store(true)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		s.server.Rejudge()
+		s.until("it is being judged", func() bool { return judged.Load() == 1 })
+		closed.Store(true)
+		for range 1000 {
+			s.server.Rejudge()
+		}
+	}()
+	select {
+	case <-told:
+	case <-time.After(patience):
+		t.Error("the one who told of a change waits for judgements")
+	}
+	close(held)
+	if got := <-status; got != http.StatusForbidden {
+		t.Errorf("answered %d", got)
+	}
+	s.server.judges.Wait()
+	if n := judged.Load(); n > 2 {
+		t.Errorf("judged %d times after 1001 changes", n)
 	}
 }
