@@ -175,10 +175,13 @@ func (a *Authority) untilThen(now time.Time) ctrl.Result {
 	return ctrl.Result{RequeueAfter: max(a.again.Sub(now), time.Second)}
 }
 
-// usedRoots reads what is remembered. The Secret has no resource version if there is none yet.
+// usedRoots reads what is remembered. The Secret has no resource version, and the roots are nil, if there is none yet.
 func (a *Authority) usedRoots(ctx context.Context) (*corev1.Secret, usedRoots, error) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: usedRootsName}}
-	if err := a.reader.Get(ctx, client.ObjectKeyFromObject(secret), secret); err != nil && !apierrors.IsNotFound(err) {
+	switch err := a.reader.Get(ctx, client.ObjectKeyFromObject(secret), secret); {
+	case apierrors.IsNotFound(err):
+		return secret, nil, nil
+	case err != nil:
 		return nil, nil, fmt.Errorf("read Secret %s/%s: %w", a.namespace, usedRootsName, err)
 	}
 	return secret, decodeUsedRoots(secret.Data), nil

@@ -116,15 +116,25 @@ func (p *Pipeline) Start(ctx context.Context) error {
 }
 
 // boot translates until everything that the first answer needs is known. Other clusters are waited for until a deadline; our own one
-// always, because an answer without it would take everything out of use. It gives the clusters that were not heard of by then; false if it was ended.
+// always, because an answer without it would take everything out of use. Certificates are waited for as long as clusters, and what reading them may take: without a bound, one that nobody
+// reads would keep everything else from proxies. It gives the clusters that were not heard of by then; false if it was ended.
 func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 	began := time.Now()
+	var owned time.Time // when our own cluster was known, and so what certificates are referred to
 	for {
 		own, unheard := p.known() // asked first: what was known then is in what is taken now
 		if !p.step(ctx, bootTick, p.store.Take) {
 			return nil, false
 		}
-		if own && (!p.reads || !p.engine.Unread()) && (len(unheard) == 0 || time.Since(began) > p.deadline) {
+		if own && owned.IsZero() {
+			owned = time.Now()
+		}
+		unread := own && p.reads && p.engine.Unread()
+		if unread && time.Since(owned) > p.deadline+secretPatience {
+			p.log.Info("certificates that are referred to were not read, and count as absent until they are", "after", time.Since(owned).Round(time.Millisecond).String())
+			unread = false
+		}
+		if own && !unread && (len(unheard) == 0 || time.Since(began) > p.deadline) {
 			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
 			if len(unheard) > 0 {
 				p.publish.SetDoubt(inDoubt(unheard))

@@ -124,6 +124,33 @@ func TestBoot(t *testing.T) {
 	}
 }
 
+// TestBootDoesNotWaitForCertificatesForEver: what the first answer needs to be read, and nobody reads, is not waited for any longer than a cluster, and what it is given.
+func TestBootDoesNotWaitForCertificatesForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		store, out := world.NewStore(), &published{view: mesh.NewSnapshot()}
+		p := NewPipeline(store, testWorld, out, func() (bool, []world.Cluster) { return true, nil }, func(translate.Change) {}, logr.Discard())
+		p.reads = true
+		store.Put(&world.BackendTLSPolicy{
+			Key:     world.Key{Cluster: "east", Namespace: "n", Name: "p"},
+			Targets: []world.NamedPort{{Service: "s"}}, CAs: []world.SecretRef{{Kind: "ConfigMap", Namespace: "n", Name: "ca"}},
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*bootDeadline)
+		var running sync.WaitGroup
+		running.Go(func() { _ = p.Start(ctx) })
+		select {
+		case <-p.Ready():
+			if at, want := time.Since(began), bootDeadline+secretPatience; at < want || at > want+5*bootTick {
+				t.Errorf("answers after %v, want %v", at, want)
+			}
+		case <-ctx.Done():
+			t.Error("does not answer")
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
 // TestAnUnheardClusterCostsOthersNothing: what others say is gathered, and what our own cluster says is told at once, also while answers lack a cluster.
 func TestAnUnheardClusterCostsOthersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -83,7 +83,8 @@ func rootKey(root *x509.Certificate) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// issuing is what is remembered when a signer issues certificates that last so long at most. With forget, roots that the signer does not trust are forgotten.
+// issuing is what is remembered when a signer issues certificates that last so long at most. Nil is that nobody ever remembered any: then a version of ours that did not, which may have
+// been set otherwise, may have issued below the same root whatever can be issued. With forget, roots that the signer does not trust are forgotten.
 func (r usedRoots) issuing(by *ca.Signer, longest time.Duration, now time.Time, forget bool) usedRoots {
 	out, top := usedRoots{}, by.Top()
 	for key, u := range r {
@@ -100,6 +101,9 @@ func (r usedRoots) issuing(by *ca.Signer, longest time.Duration, now time.Time, 
 	}
 	for len(out) >= maxUsedRoots {
 		delete(out, slices.MinFunc(slices.Collect(maps.Keys(out)), func(a, b string) int { return out[a].Until.Compare(*out[b].Until) }))
+	}
+	if r == nil {
+		longest = ca.MaxLifetime
 	}
 	seconds := max(r[rootKey(top)].Longest, int64(longest/time.Second))
 	out[rootKey(top)] = usedRoot{

@@ -106,6 +106,23 @@ func TestARootStaysAsLongAsItVouches(t *testing.T) {
 	}
 }
 
+// TestARootFromBeforeRootsWereRemembered: what was issued below the root that is in use at first may last as long as any certificate; below one made meanwhile, no longer
+// than ours.
+func TestARootFromBeforeRootsWereRemembered(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Now()
+	first, second := authorityOf(t, selfSignedFiles(t)), authorityOf(t, selfSignedFiles(t))
+	used := usedRoots(nil).issuing(first, day, now, false)
+	used = decodeUsedRoots(used.encode()).issuing(second, day, now, false)
+	missing := used.missing(second)
+	if len(missing) != 1 || missing[0].Until.Sub(now.Add(ca.MaxLifetime+rootSlack)).Abs() > time.Second {
+		t.Errorf("missing: %s", describeRoots(missing))
+	}
+	if got := used[rootKey(second.Top())].Longest; got != int64(day/time.Second) {
+		t.Errorf("certificates of the second last %d s", got)
+	}
+}
+
 // TestUsedRootsAreBounded: whatever is written there, and however often the issuer changes.
 func TestUsedRootsAreBounded(t *testing.T) {
 	used := usedRoots{}

@@ -107,19 +107,32 @@ func (g giving) keep(k mesh.ServiceKey, v lease, out *given) (lease, bool) {
 	of, wanted := g.want[k]
 	switch {
 	case wanted:
-		v.Released, v.By = nil, g.exporters(k, cmp.Or(v.By, anyone))
+		v.Released, v.By = nil, g.exporters(k, g.named(v.By))
 		if v.Of == "" && len(of) > 0 {
 			v.Of = clusterMark(of[0])
 		}
 	case v.Released != nil:
 		return v, g.now.Sub(*v.Released) < vipRest
 	case g.mayHave(v.By):
+		v.By = g.named(v.By)
 		out.kept = true
 	default:
 		at := g.now.UTC().Truncate(time.Second)
 		v.Released = &at
 	}
 	return v, true
+}
+
+// named is lease.By of an address that somebody had. Written when leases did not say, it may be any cluster's that is not heard of, and no other's: of those that are
+// heard of it is known what they have.
+func (g giving) named(by string) string {
+	switch {
+	case by != "":
+		return by
+	case len(g.unheard) > maxExporters:
+		return anyone
+	}
+	return strings.Join(slices.Sorted(maps.Keys(g.unheard)), "")
 }
 
 // exporters gives lease.By of a service that is wanted: who has it, and who of those that had it before is not heard of.

@@ -76,6 +76,30 @@ func TestAnAddressGoesWhenAllWhoHadItAreHeardOf(t *testing.T) {
 	}
 }
 
+// TestAnOldAddressSaysWhoMayHaveIt: one written when leases did not say it is named after who has it now and who may have it still, and goes when none of those has it.
+func TestAnOldAddressSaysWhoMayHaveIt(t *testing.T) {
+	s := serviceKey("s")
+	for _, tc := range []struct {
+		unheard, later []world.Cluster // while it is wanted, and after
+		kept           bool
+	}{
+		{unheard: []world.Cluster{"south"}, later: []world.Cluster{"south"}, kept: true},
+		{unheard: []world.Cluster{"south"}, later: []world.Cluster{"north"}},
+		{later: []world.Cluster{"south"}},
+	} {
+		old := leases{s: {Namespace: "ns", V4: vipAt(vipRange, 9), V6: vipAt(vipRange6, 9), Of: clusterMark("west")}}
+		now := time.Unix(0, 0)
+		named := giving{want: map[mesh.ServiceKey][]world.Cluster{s: {"west"}}, unheard: unheardOf(tc.unheard...), now: now}.to(old).leases
+		if by := named[s].By; by == anyone || by == "" {
+			t.Errorf("%v does not answer: the address may be %q's", tc.unheard, by)
+		}
+		after := giving{unheard: unheardOf(tc.later...), now: now.Add(time.Second)}.to(named).leases
+		if kept := after[s].Released == nil; kept != tc.kept {
+			t.Errorf("%v did not answer, then %v: kept is %v", tc.unheard, tc.later, kept)
+		}
+	}
+}
+
 // TestWhoIsHeardOfThroughout: a cluster that went and came while we looked may have had something that we did not see.
 func TestWhoIsHeardOfThroughout(t *testing.T) {
 	yes := heard{all: true, since: 1}
