@@ -81,7 +81,7 @@ func validation(g *world.Gateway, port uint16) *world.ClientValidation {
 }
 
 // judgeClients settles what clients of a listener for HTTPS prove. Without any CA nobody could, so that it is not served. While a CA was not read yet they prove what they did
-// before, be it nothing.
+// before, but never less than they are to.
 func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[world.ObjectRef]) {
 	now, unread := resolved{}, false
 	if want := validation(g, v.listener.Port); want != nil {
@@ -89,7 +89,7 @@ func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[wo
 		now.clients.CAs, now.refs, unread = x.anchors(g.Ref(), "tls.frontend: caCertificateRefs", want.CAs, wanted,
 			string(gatewayv1.ListenerReasonInvalidCACertificateRef), string(gatewayv1.ListenerReasonInvalidCACertificateKind))
 	}
-	found := x.settle(referrer{g.Ref(), "clients of " + v.name()}, now, unread)
+	found := x.settle(referrer{g.Ref(), fmt.Sprintf("clients of %s at port %d", v.name(), v.listener.Port)}, now, unread)
 	if found.refs.reason != "" {
 		v.refs.add(found.refs.reason, "%s", found.refs.message)
 	}

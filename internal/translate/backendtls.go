@@ -28,7 +28,8 @@ type policyVerdict struct {
 	reason   string          // of Accepted=False; empty: accepted
 	message  string
 	refs     trouble
-	unread   bool // something that it refers to was not read yet: what was in force counts
+	unread   bool // something that it refers to was not read yet
+	awaited  bool // and what was in force counts
 }
 
 // judgePolicies looks at the BackendTLSPolicies of which a Service is referred to by a route: no others are in force anywhere.
@@ -54,6 +55,7 @@ func (x *index) judgePolicy(p *world.BackendTLSPolicy, wanted set[world.ObjectRe
 	}
 	v.settings.CAs, v.refs, v.unread = x.anchors(p.Ref(), "validation.caCertificateRefs", p.CAs, wanted,
 		string(gatewayv1.BackendTLSPolicyReasonInvalidCACertificateRef), string(gatewayv1.BackendTLSPolicyReasonInvalidKind))
+	v.awaited = x.awaits(p, v.unread) && v.unread
 	system := p.WellKnown == string(gatewayv1.WellKnownCACertificatesSystem)
 	invalid := string(gatewayv1.PolicyReasonInvalid)
 	switch {
@@ -162,6 +164,10 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 			for g := range gs {
 				if v.unread {
 					waits := fmt.Sprintf("BackendTLSPolicy %s/%s: what it refers to was not read yet", p.Namespace, p.Name)
+					if !v.awaited {
+						g.backendTLS = append(g.backendTLS, mesh.BackendTLS{Service: settings.Service, Port: settings.Port, Problem: waits})
+						continue
+					}
 					if was, some := x.unreadAt(g, settings.Service, settings.Port, waits); some {
 						g.backendTLS = append(g.backendTLS, was)
 					}

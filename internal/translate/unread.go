@@ -17,16 +17,24 @@ import (
 // referrer is what refers to Secrets or ConfigMaps, and goes by all of them or by none.
 type referrer struct {
 	owner world.ObjectRef
-	place string // a listener and a field of it
+	place string // a listener, its port, and a field of it
 }
 
 // resolved is what the references of a referrer led to when all of them had been read.
 type resolved struct {
 	from         []world.SecretRef
+	read         []any // what each of them led to
 	certificates []mesh.Certificate
 	clients      *mesh.ClientValidation
 	refs         trouble
+
+	awaited []world.SecretRef // what it stands in for; nil: it was read itself
+	changes int               // how often that became something else
 }
+
+// maxAwaited is for how many different lists of references in a row, none of which was read when the next one came, something older stands in. Whoever changed them
+// all the time would keep in force what is long gone.
+const maxAwaited = 2
 
 // memory holds what was resolved, for the time in which something else is not read yet.
 type memory struct {
@@ -41,19 +49,70 @@ func (m *memory) begin() { m.now = map[referrer]resolved{} }
 // keep has the next look fall back to what this one gives.
 func (m *memory) keep(said gateways) { m.before, m.now, m.said = m.now, nil, said }
 
-// settle remembers what a referrer's references lead to. If something was not read yet, it gives what they led to before, as far as that may be referred to still.
+// settle remembers what a referrer's references lead to. If something was not read yet, it gives what they led to before, as far as that is still what it was and may be referred to.
 func (x *index) settle(by referrer, now resolved, unread bool) resolved {
-	if unread {
-		was, known := x.memory.before[by]
-		if !known || slices.ContainsFunc(was.from, func(ref world.SecretRef) bool {
-			return !x.granted(by.owner.Key, by.owner.Kind, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace)
-		}) {
-			return now // not remembered: it is nothing to fall back to
-		}
+	if !unread {
+		now.read = x.objects(by, now.from)
+	} else if was, stands := x.standIn(by, now); stands {
 		now = was
+	} else {
+		return now // not remembered: it is nothing to fall back to
 	}
 	x.memory.now[by] = now
 	return now
+}
+
+// standIn is what counts instead of references that were not read yet, if anything may.
+func (x *index) standIn(by referrer, now resolved) (resolved, bool) {
+	was, known := x.memory.before[by]
+	if !known || laxer(was.clients, now.clients) {
+		return now, false
+	}
+	for i, o := range x.objects(by, was.from) {
+		ref := was.from[i]
+		// Of what is not referred to any more nothing is heard.
+		if o != nil && o != was.read[i] || !x.granted(by.owner.Key, by.owner.Kind, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace) {
+			return now, false
+		}
+	}
+	if !slices.Equal(was.awaited, now.from) {
+		was.awaited, was.changes = now.from, was.changes+1
+	}
+	return was, was.changes <= maxAwaited
+}
+
+// laxer says whether clients prove less by one validation than by another one.
+func laxer(was, now *mesh.ClientValidation) bool {
+	return now != nil && !now.Insecure && (was == nil || was.Insecure)
+}
+
+// objects are what references lead to; nil for what was not read. The state never changes an object in place.
+func (x *index) objects(by referrer, from []world.SecretRef) []any {
+	out := make([]any, len(from))
+	for i, ref := range from {
+		k := by.owner.In(ref.Namespace, ref.Name)
+		if s := x.state.Secrets[k]; s != nil && ref.Kind == string(world.KindSecret) {
+			out[i] = s
+		} else if a := x.state.Anchors[k]; a != nil && ref.Kind == string(world.KindAnchors) {
+			out[i] = a
+		}
+	}
+	return out
+}
+
+// awaits says whether a policy of which something was not read yet may leave in force what was. One that is new leaves things as if it came a moment later, but its references count from then on.
+func (x *index) awaits(p *world.BackendTLSPolicy, unread bool) bool {
+	by, now := referrer{p.Ref(), "backends"}, resolved{from: p.CAs}
+	if _, known := x.memory.before[by]; unread && !known {
+		x.memory.now[by] = resolved{awaited: p.CAs, changes: 1}
+		return true
+	}
+	x.settle(by, now, unread)
+	_, stands := x.memory.now[by]
+	if !stands {
+		x.memory.now[by] = resolved{awaited: p.CAs, changes: maxAwaited + 1} // it is not new at the next look
+	}
+	return stands
 }
 
 // unread says whether an object that is wanted was not read yet.

@@ -131,7 +131,7 @@ func TestReferencesToWhatIsNotReadYet(t *testing.T) {
 	s.want("back", "web chain b")
 
 	s.put(s.gateway("b", "x"))
-	s.want("clients are to prove themselves", "web chain b; unread")
+	s.want("clients are to prove themselves, and nobody is let in before it is known how", "Gateway ListenersNotResolved; unread")
 	s.put(casOf("x"))
 	s.want("by a CA that was read", "web chain b clients=CA x")
 	s.put(s.gateway("b", "y"))
@@ -199,4 +199,59 @@ func TestRevokedReferenceIsNotKept(t *testing.T) {
 	d.Delete(grant.Ref())
 	s.Apply(d)
 	s.want("the first one is revoked", "web; Gateway ListenersNotResolved; unread")
+}
+
+// What is gone, or is something else now, is not kept, and nothing is kept for ever because something else is always not read yet.
+func TestWhatIsGoneIsNotKept(t *testing.T) {
+	for what, change := range map[string]world.Object{
+		"web; Gateway ListenersNotResolved; unread":       world.NewAbsent(secretOf("a").Ref()),
+		"web other; Gateway ListenersNotResolved; unread": &world.Secret{Key: inDemo("a"), Chain: "other", PrivateKey: "key"},
+	} {
+		s := newUnreadScene(t)
+		two := s.gateway("a", "")
+		two.Listeners[0].Certificates = append(two.Listeners[0].Certificates, world.SecretRef{Kind: "Secret", Namespace: "demo", Name: "n"})
+		s.put(s.gateway("a", ""), secretOf("a"))
+		s.put(two)
+		s.want("another one is not read yet", "web chain a; unread")
+		s.put(change)
+		s.want("the first one changes", what)
+	}
+
+	s := newUnreadScene(t)
+	s.put(s.gateway("a", "x"), secretOf("a"), casOf("x"), s.policy("cart", "x"))
+	s.want("at first", "web chain a clients=CA x; cart CA x")
+	for i := range 5 {
+		s.put(s.gateway("a", fmt.Sprint("n", i)), s.policy("cart", fmt.Sprint("n", i)))
+	}
+	if says := s.says(); strings.Contains(says, "CA x") || !strings.Contains(says, "cart BackendTLSPolicy demo/policy-cart: what it refers to was not read yet") {
+		t.Errorf("after five CAs that were not read: %s", says)
+	}
+	s.put(casOf("n4"))
+	s.want("the last one was read", "web chain a clients=CA n4; cart CA n4")
+}
+
+// Clients never prove less than they are to because a CA was not read yet: where they proved nothing, or could, nobody is let in until it is.
+func TestClientsNeverProveLess(t *testing.T) {
+	insecure := func(s *unreadScene) *world.Gateway {
+		g := s.gateway("a", "x")
+		g.Clients.Insecure = true
+		return g
+	}
+	for what, before := range map[string]func(s *unreadScene) *world.Gateway{
+		"nothing": func(s *unreadScene) *world.Gateway { return s.gateway("a", "") }, "what they like": insecure,
+		"at another port": func(s *unreadScene) *world.Gateway {
+			g := s.gateway("a", "x")
+			g.Listeners[0].Port = 8443
+			return g
+		},
+	} {
+		s := newUnreadScene(t)
+		s.put(before(s), secretOf("a"), casOf("x"))
+		s.put(s.gateway("a", "y"))
+		for _, l := range s.Output().Mesh.Gateways[mesh.GatewayKey{Namespace: "demo", Name: "gw"}].Listeners {
+			t.Errorf("clients proved %s: port %d is served to clients of %v", what, l.Port, l.Clients)
+		}
+		s.put(casOf("y"))
+		s.want("it was read", "web chain a clients=CA y")
+	}
 }
