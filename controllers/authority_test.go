@@ -141,7 +141,7 @@ var _ = Describe("The authority", func() {
 			again, err := a.Reconcile(ctx, ctrl.Request{})
 			Expect(err).NotTo(HaveOccurred())
 			if len(*told) > 0 {
-				Expect(again.RequeueAfter).To(BeNumerically("~", 24*time.Hour+rootSlack, 2*time.Minute), "it looks again when a root may go")
+				Expect(again.RequeueAfter).To(BeNumerically("~", ca.MaxLifetime+rootSlack, 2*time.Minute), "it looks again when a root may go: nobody knows what was issued before it was remembered")
 			} else {
 				Expect(again.RequeueAfter).To(BeZero())
 			}

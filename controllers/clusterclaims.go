@@ -15,7 +15,7 @@ import (
 
 // Which id speaks for a cluster, if more than one leads to it, or says so: a remote API server can give any UID as its own. It is not for whoever answers first to have it, or
 // one that claims to be another could put that one out of use. The id has it that led there before, as its status says, and that holds over restarts and while it cannot be
-// reached; of those that never led anywhere, the one that was linked first.
+// reached, until it says itself that it leads elsewhere by now, as two do whose kubeconfigs were exchanged; of those that never led anywhere, the one that was linked first.
 
 // releaseClaims lets an id speak for no cluster but the one that a connection leads to, which may be nil. It needs mu.
 func (r *Remotes) releaseClaims(id world.Cluster, but *connection) {
@@ -43,11 +43,14 @@ func (r *Remotes) compareClaims(uid types.UID, a, b world.Cluster) int {
 			known = iota
 			new
 			elsewhere // it led to another cluster before
+			left      // it led there before, and its kubeconfig leads to another one by now
 			nobody
 		)
 		switch e := r.entries[id]; {
 		case e == nil:
 			return nobody, time.Time{}
+		case e.known == uid && e.found != "" && e.found != uid:
+			return left, e.linked
 		case e.known == uid:
 			return known, e.linked
 		case e.known == "":
@@ -73,12 +76,16 @@ func (r *Remotes) claimCluster(id world.Cluster, uid types.UID) (reason, message
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[id]
+	// What the connection in use says again of the cluster that it reads is no news of a newer kubeconfig's.
+	if e != nil && (e.live == nil || e.next == nil || e.live.health().uid != uid) {
+		e.found = uid
+	}
 	owner, taken := r.owners[uid]
 	switch {
 	case uid == r.localUID:
 		reason, message = v1alpha1.ReasonSelf, fmt.Sprintf("the kubeconfig leads to this very cluster (%q)", r.config.LocalCluster)
 	case taken && owner != id && r.compareClaims(uid, owner, id) <= 0:
-		reason, message = v1alpha1.ReasonDuplicate, fmt.Sprintf("the kubeconfig leads to the cluster that is already read as %q", owner)
+		reason, message = v1alpha1.ReasonDuplicate, fmt.Sprintf("the kubeconfig leads to the cluster that is already read as %q: delete one of the two, or give one a kubeconfig of another cluster", owner)
 	case e != nil:
 		r.owners[uid], e.refused = id, ""
 	}

@@ -71,6 +71,30 @@ func TestAClusterThatCannotBeReachedIsNotForOthers(t *testing.T) {
 	}
 }
 
+// TestKubeconfigsThatAreExchanged: two ids that lead to each other's cluster by now have them, whichever is older, also after a restart.
+func TestKubeconfigsThatAreExchanged(t *testing.T) {
+	for _, older := range []int64{0, 2} {
+		r := testRemotes()
+		west, south := entry{linked: time.Unix(1, 0), known: "uid-1"}, entry{linked: time.Unix(older, 0), known: "uid-2"}
+		r.entries["west"], r.entries["south"] = &west, &south
+		r.holdKnown("west", &west)
+		r.holdKnown("south", &south)
+		if reason, message := r.claimCluster("west", "uid-2"); reason != v1alpha1.ReasonDuplicate || !strings.Contains(message, "delete") {
+			t.Errorf("before it is known that the other one leads elsewhere: %q %s", reason, message)
+		}
+		if reason, message := r.claimCluster("south", "uid-1"); reason != "" {
+			t.Errorf("west is known to lead elsewhere: %s", message)
+		}
+		for range 2 { // as they are asked again
+			for id, uid := range map[world.Cluster]types.UID{"west": "uid-2", "south": "uid-1"} {
+				if reason, message := r.claimCluster(id, uid); reason != "" {
+					t.Errorf("%s as %s: %s", id, uid, message)
+				}
+			}
+		}
+	}
+}
+
 // TestTheBudgetIsTheClusters: whoever has us connect anew, or is linked anew, has no more read for it.
 func TestTheBudgetIsTheClusters(t *testing.T) {
 	r := testRemotes()

@@ -86,6 +86,7 @@ type entry struct {
 	told    bool             // all of that was translated
 	linked  time.Time        // as the wish says
 	known   types.UID        // the same
+	found   types.UID        // the cluster that the newest kubeconfig was found to lead to; empty: not known yet
 	refused types.UID        // the cluster that the id was last refused to speak for
 }
 
@@ -153,7 +154,7 @@ func (r *Remotes) wish(id world.Cluster, w Wish) {
 	if e.digest == digest {
 		return
 	}
-	e.digest = digest
+	e.digest, e.found = digest, ""
 	kubeconfig, err := ParseKubeconfig(w.Kubeconfig, time.Now())
 	if err != nil {
 		if !errors.As(err, &e.refusal) {
