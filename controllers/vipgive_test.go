@@ -180,6 +180,30 @@ func TestAClusterThatChangesAllTheTimeCostsLittle(t *testing.T) {
 	}
 }
 
+// TestWhatWasNotWrittenCostsNothing: of a pass that failed, a cluster pays for the ConfigMaps that were written.
+func TestWhatWasNotWrittenCostsNothing(t *testing.T) {
+	b, now := newVIPBudget(), time.Unix(100, 0)
+	left := func() float64 { return b.clusters["west"].TokensAt(now) }
+	b.pass(now)
+	for shard := range 3 {
+		if !b.spend([]string{"west"}, shard, now) {
+			t.Fatal("a full account does not suffice")
+		}
+	}
+	if left() != vipBurst-3 {
+		t.Errorf("%v are left of %d after three", left(), vipBurst)
+	}
+	b.giveBack(func(shard int) bool { return shard == 2 }, now)
+	if left() != vipBurst-1 {
+		t.Errorf("%v are left of %d after one was written", left(), vipBurst)
+	}
+	b.giveBack(func(int) bool { return false }, now)
+	b.giveBack(func(int) bool { return false }, now)
+	if left() != vipBurst {
+		t.Errorf("%v are left of %d after none was written", left(), vipBurst)
+	}
+}
+
 // TestShortageIsTold: in the condition of the cluster, and in the counter.
 func TestShortageIsTold(t *testing.T) {
 	for want, short := range map[string]vipShort{

@@ -185,6 +185,30 @@ var _ = Describe("Addresses of services that exist elsewhere only", func() {
 		}
 	}
 
+	It("puts on a cluster's account what was written, and nothing else", func() {
+		g := newGivers("vips-account", 2)
+		v := g.all[1]
+		v.budget, v.wants["a"] = newVIPBudget(), true
+		spent := func() float64 {
+			if limit := v.budget.clusters[clusterMark("far")[:exporterMark]]; limit != nil {
+				return vipBurst - limit.TokensAt(time.Now())
+			}
+			return 0
+		}
+		Expect(g.reconcile(v)).To(Succeed())
+		Expect(spent()).To(BeZero(), "it does not lead")
+		g.leader = v
+		Expect(g.reconcile(v)).To(Succeed())
+		Expect(spent()).To(BeNumerically(">", 0.1))
+		v.budget, v.wants["b"] = newVIPBudget(), true
+		v.before = func() { // so that the versions that were read are no more
+			g.leader = g.all[0]
+			Expect(g.reconcile(g.leader)).To(Succeed())
+		}
+		Expect(g.reconcile(v)).NotTo(Succeed())
+		Expect(spent()).To(BeZero(), "nothing was written")
+	})
+
 	It("are not given out by who was leader until a moment ago", func() {
 		g := newGivers("vips-stale", 2)
 		a, b := g.all[0], g.all[1]

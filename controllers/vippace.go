@@ -24,8 +24,8 @@ const (
 // vipBudget is what of the API server's time clusters may take by changes of what they have. One pass writes a ConfigMap once, however much changes in it. Nil
 // is without bound.
 type vipBudget struct {
-	clusters map[string]*rate.Limiter // by what stands for a cluster in lease.By; none that is full
-	spent    map[vipSpending]bool     // in this pass
+	clusters map[string]*rate.Limiter          // by what stands for a cluster in lease.By; none that is full
+	spent    map[vipSpending]*rate.Reservation // in this pass
 }
 
 // vipSpending is a ConfigMap that a cluster has written in a pass.
@@ -41,7 +41,7 @@ func (b *vipBudget) pass(now time.Time) {
 	if b == nil {
 		return
 	}
-	b.spent = map[vipSpending]bool{}
+	b.spent = map[vipSpending]*rate.Reservation{}
 	for c, limit := range b.clusters {
 		if limit.TokensAt(now) >= vipBurst {
 			delete(b.clusters, c)
@@ -56,7 +56,7 @@ func (b *vipBudget) spend(clusters []string, shard int, now time.Time) bool {
 	}
 	var due []vipSpending
 	for _, c := range clusters {
-		if s := (vipSpending{c, shard}); !b.spent[s] {
+		if s := (vipSpending{c, shard}); b.spent[s] == nil {
 			if b.clusters[c] == nil {
 				b.clusters[c] = rate.NewLimiter(vipWrites, vipBurst)
 			}
@@ -67,10 +67,22 @@ func (b *vipBudget) spend(clusters []string, shard int, now time.Time) bool {
 		}
 	}
 	for _, s := range due {
-		b.clusters[s.cluster].AllowN(now, 1)
-		b.spent[s] = true
+		b.spent[s] = b.clusters[s.cluster].ReserveN(now, 1)
 	}
 	return true
+}
+
+// giveBack takes off the clusters' accounts what was spent in this pass for ConfigMaps that were not written.
+func (b *vipBudget) giveBack(written func(shard int) bool, now time.Time) {
+	if b == nil {
+		return
+	}
+	for s, spent := range b.spent {
+		if !written(s.shard) {
+			spent.CancelAt(now)
+			delete(b.spent, s)
+		}
+	}
 }
 
 // next is when somebody who may not spend may look again: some tokens later, so that what came meanwhile is written at once.

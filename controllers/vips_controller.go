@@ -119,6 +119,20 @@ func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leas
 	before := r.heard()
 	want := r.want()
 	unheard := unheardNow(before, r.heard()) // whoever was heard of before and after it was when we were told what it has
+	if len(*current) == 0 && len(want) == 0 && !shards.exist() {
+		r.refuse(given{})
+		return 0, nil
+	}
+	if !shards.claimed(r.identity) {
+		// Asked after everything was read: whoever leads after us has not given out anything that we do not know, and once they have their
+		// name in a ConfigMap we cannot write it. And before anything is on a cluster's account.
+		if leads, err := r.leads(ctx); err != nil || !leads {
+			return vipLookAgain, err
+		}
+		if err := shards.write(ctx, r.client, *current, r.identity); err != nil {
+			return 0, err
+		}
+	}
 	now := time.Now()
 	r.budget.pass(now)
 	out := giving{want: want, unheard: unheard, budget: r.budget, now: now}.to(*current)
@@ -127,20 +141,9 @@ func (r *VIPReconciler) lead(ctx context.Context, shards *vipMaps, current *leas
 	if out.kept {
 		wait = vipLookAgain
 	}
-	if len(after) == 0 && !shards.exist() {
-		return wait, nil
-	}
-	if !shards.claimed(r.identity) {
-		// Asked after everything was read: whoever leads after us has not given out anything that we do not know, and once they have their
-		// name in a ConfigMap we cannot write it.
-		if leads, err := r.leads(ctx); err != nil || !leads {
-			return vipLookAgain, err
-		}
-		if err := shards.write(ctx, r.client, *current, r.identity); err != nil {
-			return 0, err
-		}
-	}
 	if err := shards.write(ctx, r.client, after, r.identity); err != nil {
+		data := after.encode()
+		r.budget.giveBack(func(shard int) bool { return maps.Equal(data[shard], shards[shard].Data) }, now)
 		return 0, err
 	}
 	r.tell(found)
