@@ -81,7 +81,7 @@ func (t *turns) wanted(given *turn, moving bool) bool {
 		return false
 	}
 	return slices.ContainsFunc(t.waiting, func(w *turn) bool {
-		return !(doubted && t.isDoubted(w.of, now)) && t.fits(w.of, others, now)
+		return (!doubted || !t.isDoubted(w.of, now)) && t.fits(w.of, others, now)
 	})
 }
 
