@@ -121,18 +121,26 @@ var _ = Describe("A remote cluster in trouble", Ordered, func() {
 		Expect(remoteVerdict("troubled", "Ready")()).To(And(HavePrefix("False/Unreachable"), ContainSubstring("stays in use")))
 		untouched()
 		By("our own cluster's changes arrive meanwhile")
-		east.runApp("default", "meanwhile", "10.244.0.9", nil)
-		Eventually(func() int {
+		ours := func() int {
 			return proxy.endpoints(mesh.ServiceKey{Namespace: "default", Hostname: "meanwhile.default.svc.cluster.local"})
-		}).Should(Equal(1))
+		}
+		// That it leaves is counted, too: it is over before the next part begins to count.
+		DeferCleanup(func() { Eventually(proxy.removals).Should(Equal(begun + 1)) })
+		east.runApp("default", "meanwhile", "10.244.0.9", nil)
+		Eventually(ours).Should(Equal(1))
 		well()
 	})
 
 	It("flapping: comes back each time", func() {
 		begun = proxy.removals()
+		// Every other request of each path: counted over all paths, those that find out whether the cluster
+		// answers may happen to be the ones that are answered, each time.
 		var n atomic.Int64
-		far.misbehave(func(http.ResponseWriter, *http.Request) bool {
-			if n.Add(1)%2 == 0 {
+		var asked sync.Map // path → *atomic.Int64
+		far.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+			n.Add(1)
+			of, _ := asked.LoadOrStore(r.URL.Path, new(atomic.Int64))
+			if of.(*atomic.Int64).Add(1)%2 == 0 {
 				panic(http.ErrAbortHandler)
 			}
 			return false
