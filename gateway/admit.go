@@ -44,7 +44,7 @@ func (s *Server) allow(st *stream, t target) (target, *Refusal) {
 		if refusal := s.authorize(c, st, t); refusal != nil {
 			return t, refusal
 		}
-		if s.streams.admit(st, admission{t, c}); s.config.Load() == c {
+		if s.streams.admit(st, c, t); s.config.Load() == c {
 			return t, nil
 		}
 	}

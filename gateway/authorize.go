@@ -14,36 +14,59 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// policies are those of one generation of the configuration. Each list is indexed when it is first asked.
-type policies struct {
-	ofAll func() *authz.Index
-	of    map[mesh.ServiceKey]func() *authz.Index
-	later map[mesh.ServiceKey]func() *authz.Index // the same, of a stream whose requests a waypoint judges
+// warden is a list of policies, indexed when it is first asked. As long as the list stays the same, over any number of configurations, so does its warden.
+type warden struct {
+	list  []*mesh.Policy
+	index func() *authz.Index
+	later func() *authz.Index // the same, of a stream whose requests a waypoint judges
 }
 
-func newPolicies(g *mesh.Gateway) policies {
-	index := func(list []*mesh.Policy) func() *authz.Index {
-		return sync.OnceValue(func() *authz.Index { return authz.NewIndex(list) })
+func newWarden(list []*mesh.Policy) *warden {
+	index := sync.OnceValue(func() *authz.Index { return authz.NewIndex(list) })
+	return &warden{list, index, sync.OnceValue(func() *authz.Index { return index().Later() })}
+}
+
+// policies are the wardens of one generation of the configuration.
+type policies struct {
+	ofAll *warden
+	of    map[mesh.ServiceKey]*warden
+}
+
+// newPolicies makes wardens of the lists that are not in before, the policies of the former configuration.
+func newPolicies(g *mesh.Gateway, before policies) policies {
+	wardenOf := func(list []*mesh.Policy, was *warden) *warden {
+		if was != nil && mesh.SamePolicies(was.list, list) {
+			return was
+		}
+		return newWarden(list)
 	}
-	p := policies{ofAll: index(g.Policies), of: make(map[mesh.ServiceKey]func() *authz.Index, len(g.ServicePolicies)), later: make(map[mesh.ServiceKey]func() *authz.Index, len(g.ServicePolicies))}
+	p := policies{ofAll: wardenOf(g.Policies, before.ofAll), of: make(map[mesh.ServiceKey]*warden, len(g.ServicePolicies))}
 	for _, of := range g.ServicePolicies {
-		p.of[of.Service] = index(of.Policies)
-		p.later[of.Service] = sync.OnceValue(func() *authz.Index { return p.of[of.Service]().Later() })
+		p.of[of.Service] = wardenOf(of.Policies, before.of[of.Service])
 	}
 	return p
+}
+
+// wardens are those that judge what goes to a target: the gateway's, and that of the service, if there is one.
+func (p policies) wardens(t target) [2]*warden {
+	key := t.named
+	if !t.plain {
+		key = t.key()
+	}
+	return [2]*warden{p.ofAll, p.of[key]}
 }
 
 // judge asks the policies of the gateway, and of the service if there is one, about a caller, whose destination it adds, and what it asks; nil: bytes. All that counts is what the peer proved by
 // TLS, from where it is connected, and what it asks for. Where a stream goes on to a waypoint, that one judges the requests inside by the policies of the service.
 func (c *config) judge(caller authz.Caller, r *gatewayhttp.Asked, t target) authz.Verdict {
-	indexes := [2]*authz.Index{c.policies.ofAll()}
+	indexes := [2]*authz.Index{c.policies.ofAll.index()}
 	if t.service != nil {
-		of := c.policies.of
-		if t.service.Waypoint != nil && !c.isWaypoint() {
-			of = c.policies.later
-		}
-		if index := of[t.service.Key()]; index != nil {
-			indexes[1] = index()
+		switch of := c.policies.of[t.service.Key()]; {
+		case of == nil:
+		case t.service.Waypoint != nil && !c.isWaypoint():
+			indexes[1] = of.later()
+		default:
+			indexes[1] = of.index()
 		}
 	}
 	caller.Destination = netip.AddrPortFrom(t.vip, t.port)
@@ -62,21 +85,29 @@ func judgeBy(indexes []*authz.Index, caller authz.Caller, r *gatewayhttp.Asked) 
 // service about the service's.
 func (c *config) judgePlain(from netip.Addr, t target) authz.Verdict {
 	v := c.judge(authz.Caller{Source: from}, nil, target{port: t.entry})
-	index := c.policies.of[t.named]
-	if !v.Allowed || index == nil {
+	warden := c.policies.of[t.named]
+	if !v.Allowed || warden == nil {
 		return v
 	}
-	of := authz.Judge([]*authz.Index{index()}, authz.Caller{Source: from, Destination: netip.AddrPortFrom(t.vip, t.port)})
+	of := authz.Judge([]*authz.Index{warden.index()}, authz.Caller{Source: from, Destination: netip.AddrPortFrom(t.vip, t.port)})
 	if v.DryAllowed != v.Allowed && of.Allowed {
 		return v
 	}
 	return of
 }
 
+// admits decides whether a peer may use the gateway at all.
+func (c *config) admits(peer mesh.Identity) *Refusal {
+	if _, ok := c.domains[peer.TrustDomain]; !ok && !peer.IsZero() { // without an identity it came by a port that asks for none
+		return &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", peer)}
+	}
+	return nil
+}
+
 // authorize decides whether a stream may be, by a configuration. A stream that runs is asked again when the configuration changes.
 func (s *Server) authorize(c *config, st *stream, t target) *Refusal {
-	if _, ok := c.domains[st.peer.TrustDomain]; !ok && !st.peer.IsZero() { // without an identity it came by a port that asks for none
-		return &Refusal{http.StatusUnauthorized, ReasonTrustDomain, fmt.Errorf("peer %s", st.peer)}
+	if refusal := c.admits(st.peer); refusal != nil {
+		return refusal
 	}
 	if t.carries != opaque {
 		return nil // each request is judged for itself, or else what turns out to be inside

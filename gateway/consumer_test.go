@@ -17,13 +17,13 @@ func TestWaypointForConsumers(t *testing.T) {
 	c := newConfig(&mesh.Gateway{
 		Namespace: thiefID.Namespace, Name: "isthmus-waypoint", Service: mesh.ServiceKey{Namespace: thiefID.Namespace, Hostname: "isthmus-waypoint"},
 		Fronts: []mesh.ServiceKey{cartKey}, Consumed: []mesh.ServiceKey{cartKey},
-	}, "west", clientID.TrustDomain)
+	}, "west", clientID.TrustDomain, nil)
 	stranger := thiefID
 	stranger.TrustDomain = "elsewhere"
 	c.domains[stranger.TrustDomain] = struct{}{}
 	left := partings{}
 	left.note(c.gateway, &mesh.Gateway{Namespace: c.gateway.Namespace, Service: c.gateway.Service}, s.server.o.Now())
-	leaving := newConfig(left.with(&mesh.Gateway{Namespace: c.gateway.Namespace, Service: c.gateway.Service}), "west", clientID.TrustDomain)
+	leaving := newConfig(left.with(&mesh.Gateway{Namespace: c.gateway.Namespace, Service: c.gateway.Service}), "west", clientID.TrustDomain, nil)
 	for _, test := range []struct {
 		name   string
 		config *config

@@ -8,8 +8,8 @@
 // endpoint's. Before the 200 it may try another endpoint; after it, never.
 //
 // It forwards services that its configuration exports, to peers of trust domains that its configuration names and whom its policies
-// allow, and nothing else. Who a peer is, the outer connection's TLS proved; no header has a say in it. When the configuration changes, what
-// runs is judged again, and ends if it is not allowed any more (streams.go). A refusal has a status, a reason (also sent as
+// allow, and nothing else. Who a peer is, the outer connection's TLS proved; no header has a say in it. When policies change, or who may
+// come, what runs and was judged by others is judged again, beside what follows the configuration, and ends if it is not allowed any more (streams.go). A refusal has a status, a reason (also sent as
 // x-isthmus-reason), a counter, and a line in the access log.
 //
 // Configuration is a directory.Live. A Server follows it: listeners that appear are bound before listeners that are gone are

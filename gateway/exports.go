@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -35,11 +36,17 @@ type config struct {
 	exported   map[mesh.ServiceKey]struct{}
 	domains    map[string]struct{}
 	policies   policies
-	tables     sync.Map // tableKey → *gatewayhttp.Table, of a waypoint
+	// laws counts the configurations that differ in what streams and requests are judged by: two with the same number judge alike.
+	laws   uint64
+	tables sync.Map // tableKey → *gatewayhttp.Table, of a waypoint
 }
 
-// newConfig indexes g. Without trust domains in g, only our own is allowed; without a network, network is.
-func newConfig(g *mesh.Gateway, network, own string) *config {
+// newConfig indexes g. Without trust domains in g, only our own is allowed; without a network, network is. before is the configuration that it comes after, or nil.
+func newConfig(g *mesh.Gateway, network, own string, before *config) *config {
+	var policiesBefore policies
+	if before != nil {
+		policiesBefore = before.policies
+	}
 	c := &config{
 		gateway:    g,
 		told:       g,
@@ -49,7 +56,7 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 		byHostname: make(map[string]mesh.ServiceKey, len(g.Exports)),
 		exported:   make(map[mesh.ServiceKey]struct{}, len(g.Exports)),
 		domains:    map[string]struct{}{},
-		policies:   newPolicies(g),
+		policies:   newPolicies(g, policiesBefore),
 	}
 	if g.Network != "" {
 		c.network = g.Network
@@ -72,7 +79,22 @@ func newConfig(g *mesh.Gateway, network, own string) *config {
 	if len(g.TrustDomains) == 0 {
 		c.domains[own] = struct{}{}
 	}
+	switch {
+	case before == nil:
+		c.laws = 1
+	case c.judgesAs(before):
+		c.laws = before.laws
+	default:
+		c.laws = before.laws + 1
+	}
 	return c
+}
+
+// judgesAs says whether nobody who was let in by before is to be judged anew.
+func (c *config) judgesAs(before *config) bool {
+	g, was := c.gateway, before.gateway
+	return c.policies.ofAll == before.policies.ofAll && maps.Equal(c.policies.of, before.policies.of) && maps.Equal(c.domains, before.domains) &&
+		c.network == before.network && g.Namespace == was.Namespace && g.Service == was.Service && maps.Equal(c.exported, before.exported) && slices.Equal(g.Consumed, was.Consumed)
 }
 
 // target is what a CONNECT asked for, understood.

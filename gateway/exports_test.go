@@ -48,7 +48,7 @@ func exporting(workloads ...*mesh.Workload) (*directory.View, *config) {
 			{Namespace: "shop", Hostname: "till.shop.svc.cluster.local"}, {Namespace: "shop", Hostname: "vanished.shop.svc.cluster.local"},
 		},
 		TrustDomains: []string{"cluster.local", "friend.example"},
-	}, "ignored", "cluster.local")
+	}, "ignored", "cluster.local", nil)
 }
 
 func TestResolve(t *testing.T) {
@@ -123,7 +123,7 @@ func TestResolveAlias(t *testing.T) {
 }
 
 func TestConfigDefaults(t *testing.T) {
-	c := newConfig(&mesh.Gateway{}, "north", "own.example")
+	c := newConfig(&mesh.Gateway{}, "north", "own.example", nil)
 	if _, ok := c.domains["own.example"]; !ok || len(c.domains) != 1 || c.network != "north" {
 		t.Errorf("domains %v, network %q", c.domains, c.network)
 	}

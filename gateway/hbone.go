@@ -216,7 +216,7 @@ func (s *Server) decide(authority string, st *stream) (*config, target, *Refusal
 		if refusal != nil {
 			return nil, target{}, refusal
 		}
-		if s.streams.admit(st, admission{t, c}); s.config.Load() == c {
+		if s.streams.admit(st, c, t); s.config.Load() == c {
 			return c, t, nil
 		}
 	}

@@ -126,7 +126,7 @@ func (s *scene) configure(change func(*mesh.Gateway)) {
 	})
 	s.until("configuration is applied", func() bool {
 		c := s.server.config.Load()
-		return c != nil && c.told == g
+		return c != nil && c.told == s.live.Load().Gateway(g.Key())
 	})
 }
 

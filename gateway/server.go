@@ -91,6 +91,7 @@ type Server struct {
 	clients     *quota[netip.Addr]      // of ports for UDP, by address
 	crowd       crowd
 	streams     *streams
+	rejudged    chan struct{} // there is something if streams are to be judged anew
 
 	hard context.Context // ends when what still runs is to be cut
 	cut  context.CancelFunc
@@ -146,6 +147,7 @@ func NewServer(o Options) (*Server, error) {
 		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),
 		services:    newQuota[mesh.ServiceKey](o.Limits.Streams, o.Limits.StreamsPerService),
 		streams:     newStreams(),
+		rejudged:    make(chan struct{}, 1),
 		partings:    partings{},
 		listeners:   map[uint16]*listener{},
 		doors:       map[uint16]*door{},
@@ -181,7 +183,13 @@ func (s *Server) Run(ctx context.Context) {
 	defer s.tunnels.Close() //nolint:errcheck // it says how tunnels ended, of which nobody needs to know any more
 	defer s.web.Close()
 	defer s.wait.Wait()
+	judging := make(chan struct{})
+	defer func() { <-judging }()
 	defer s.cut()
+	go func() {
+		defer close(judging)
+		s.judgeStreams()
+	}()
 	s.o.Source.Prefetch(s.o.Identity)
 	told := ctx.Done()
 	var settled <-chan time.Time
@@ -224,15 +232,17 @@ func (s *Server) follow(view *directory.View) {
 		s.partings.note(before.told, g, s.o.Now())
 	}
 	if s.part(before) || changed {
-		c := newConfig(s.partings.with(g), s.o.Network, s.o.Identity.TrustDomain)
+		c := newConfig(s.partings.with(g), s.o.Network, s.o.Identity.TrustDomain, before)
 		c.told = g
 		c.late, c.lateToOthers = s.partings.late(s.o.Now(), s.o.Parting)
 		c.strayed = func(uid string) bool { return s.strays.has(c, uid, s.o.Now(), s.o.Parting) }
 		c.canonical = s.o.Source.Canonical
 		s.secureBackends(c.gateway)
 		s.config.Store(c)
-		s.rejudge(c)
-		s.web.Rejudge()
+		if before != nil && c.laws != before.laws {
+			s.rejudge()
+			s.web.Rejudge()
+		}
 		s.o.Log.Info("configuration applied", "exports", len(g.Exports), "listeners", len(g.Listeners), "network", c.network,
 			"policies", len(g.Policies), "guardedServices", len(g.ServicePolicies))
 	} else if before == nil {

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -29,10 +31,11 @@ func (st *stream) revoked() *Refusal {
 	return nil
 }
 
-// admission is what a stream was let in to, and the configuration that it was judged by last.
+// admission is what a stream was let in to, and what it was judged by last.
 type admission struct {
-	target target
-	by     *config
+	target  target
+	laws    uint64 // 0: it was not admitted yet
+	wardens [2]*warden
 }
 
 // streams knows those that run or are being set up, and ends those that a new configuration does not allow.
@@ -57,38 +60,71 @@ func (s *streams) remove(st *stream) {
 
 // admit notes what a stream was judged by. Whoever calls it looks afterwards whether that is still the configuration: a newer one that
 // was published before did not find the stream admitted, and one that comes later does.
-func (s *streams) admit(st *stream, a admission) {
+func (s *streams) admit(st *stream, by *config, t target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open[st] = a
+	s.open[st] = admission{t, by.laws, by.policies.wardens(t)}
 }
 
-// due collects the admitted streams that were not judged by a configuration yet, and marks them as judged.
-func (s *streams) due(by *config) map[*stream]target {
+// all are the streams of the moment.
+func (s *streams) all() []*stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[*stream]target{}
-	for st, a := range s.open {
-		if a.by != nil && a.by != by {
-			s.open[st] = admission{a.target, by}
-			out[st] = a.target
-		}
-	}
-	return out
+	return slices.Collect(maps.Keys(s.open))
 }
 
-// rejudge ends the streams that a new configuration does not allow.
-func (s *Server) rejudge(c *config) {
-	for st, t := range s.streams.due(c) {
-		refusal := s.authorize(c, st, t)
-		if c.isWaypoint() && !c.serves(t) {
-			refusal = &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, fmt.Errorf("%s", t.key())} // whose policies are not known here any more
+// due says whether a stream was admitted, and is not judged by a configuration yet; if so, it is from now on. It gives what it was judged by before.
+func (s *streams) due(st *stream, by *config) (admission, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, open := s.open[st]
+	if !open || a.laws == 0 || a.laws == by.laws {
+		return admission{}, false
+	}
+	s.open[st] = admission{a.target, by.laws, by.policies.wardens(a.target)}
+	return a, true
+}
+
+// rejudge has streams ended that the configuration does not allow any more. It does not wait: the configuration, and the next one, count for new streams at once.
+func (s *Server) rejudge() {
+	select {
+	case s.rejudged <- struct{}{}:
+	default: // who will look does not look yet
+	}
+}
+
+// judgeStreams judges streams whenever it is told to, each by the configuration of when its turn comes, until all are cut.
+func (s *Server) judgeStreams() {
+	for {
+		select {
+		case <-s.rejudged:
+		case <-s.hard.Done():
+			return
 		}
-		if c.isWaypoint() && t.service != nil && c.foreign(t.key(), c.namespaceOf(st.peer)) {
-			refusal = &Refusal{http.StatusUnauthorized, ReasonNotConsumer, fmt.Errorf("%s", t.key())}
-		}
-		if refusal != nil {
-			st.end(&Refusal{refusal.Status, ReasonRevoked, refusal.Err})
+		for _, st := range s.streams.all() {
+			c := s.config.Load()
+			was, due := s.streams.due(st, c)
+			if !due {
+				continue
+			}
+			if refusal := s.judgeAgain(c, st, was); refusal != nil {
+				st.end(&Refusal{refusal.Status, ReasonRevoked, refusal.Err})
+			}
 		}
 	}
+}
+
+// judgeAgain says why a stream that was let in is not allowed any more; nil: it is. Policies that are the same have decided already.
+func (s *Server) judgeAgain(c *config, st *stream, was admission) *Refusal {
+	t := was.target
+	if c.isWaypoint() && t.service != nil && c.foreign(t.key(), c.namespaceOf(st.peer)) {
+		return &Refusal{http.StatusUnauthorized, ReasonNotConsumer, fmt.Errorf("%s", t.key())}
+	}
+	if c.isWaypoint() && !c.serves(t) {
+		return &Refusal{http.StatusServiceUnavailable, ReasonNotBehind, fmt.Errorf("%s", t.key())} // whose policies are not known here any more
+	}
+	if was.wardens == c.policies.wardens(t) {
+		return c.admits(st.peer)
+	}
+	return s.authorize(c, st, t)
 }

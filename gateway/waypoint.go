@@ -195,7 +195,7 @@ func (l *listener) inside(request *hbone.Request, c *config, t target, st *strea
 		return l.visits.Serve(st.ctx, &counting{Conn: client, stats: &r.stats}, s.visit(st.peer, st.from, t))
 	}
 	if to == nil {
-		s.streams.admit(st, admission{t, c})
+		s.streams.admit(st, c, t)
 		refusal := s.authorize(s.config.Load(), st, t)
 		if refusal != nil {
 			return refusal
@@ -246,8 +246,8 @@ func (s *Server) visit(peer mesh.Identity, from netip.Addr, t target) *gatewayht
 // count as if the caller had asked for that service.
 func (s *Server) admitOn(c *config, caller authz.Caller, to mesh.ServiceKey, r *gatewayhttp.Asked, strange bool) error {
 	var of *authz.Index
-	if index := c.policies.of[to]; index != nil {
-		of = index()
+	if warden := c.policies.of[to]; warden != nil {
+		of = warden.index()
 		if err := s.verdict(judgeBy([]*authz.Index{of}, caller, r)); err != nil {
 			return err
 		}
@@ -255,7 +255,7 @@ func (s *Server) admitOn(c *config, caller authz.Caller, to mesh.ServiceKey, r *
 	if _, behind := c.exported[to]; !strange || !behind {
 		return nil
 	}
-	return s.verdict(judgeBy([]*authz.Index{c.policies.ofAll(), of}, caller, r))
+	return s.verdict(judgeBy([]*authz.Index{c.policies.ofAll.index(), of}, caller, r))
 }
 
 // counting counts the bytes of a connection.

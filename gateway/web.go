@@ -122,11 +122,11 @@ func (s *Server) admitRequest(from netip.Addr, port uint16, r *gatewayhttp.Asked
 // admitRequestTo asks the policies of a service about a client of a listener for HTTP. Those of the gateway have been asked, about the listener's port.
 func (s *Server) admitRequestTo(from netip.Addr, key mesh.ServiceKey, port uint16, r *gatewayhttp.Asked) error {
 	c := s.config.Load()
-	index := c.policies.of[key]
-	if index == nil {
+	of := c.policies.of[key]
+	if of == nil {
 		return nil
 	}
-	return s.verdict(judgeBy([]*authz.Index{index()}, authz.Caller{Source: from, Destination: s.destination(c, key, port)}, r))
+	return s.verdict(judgeBy([]*authz.Index{of.index()}, authz.Caller{Source: from, Destination: s.destination(c, key, port)}, r))
 }
 
 // destination is where in our network a service is.

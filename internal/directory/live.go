@@ -52,7 +52,8 @@ func (v *View) with(d mesh.Delta) *View {
 		if g == nil {
 			gateways.remove(key)
 		} else {
-			gateways.put(key, g)
+			was, _ := gateways.get(key)
+			gateways.put(key, g.Keeping(was))
 		}
 	}
 	next.gateways = gateways.done()
