@@ -55,7 +55,7 @@ func (x *index) setMember(k world.Key, now member, counts bool, t *touched) {
 	for s := range x.slicesNaming.of(k) {
 		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
 		if places := x.members[service].set(k.Name, now, counts); places {
-			t.membersOf(x, service)
+			t.membersOf(service)
 		} else {
 			t.countOf(x, service)
 		}

@@ -87,7 +87,7 @@ func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlic
 		delete(x.members, service)
 	}
 	if places {
-		t.membersOf(x, service)
+		t.membersOf(service)
 	} else {
 		t.countOf(x, service)
 	}

@@ -57,6 +57,9 @@ type index struct {
 	inForce            map[world.Cluster][]rules     // those of them that are asked at all: of other clusters the first few
 	limits             map[world.Cluster]*world.RemoteCluster
 	networks           map[world.Cluster]*networkClaims // what pods' labels say
+	namedBy            multi[string, world.Key]         // network → namespaces of our own cluster whose label names it, but for the system namespace
+	gatesOn            multi[string, world.Key]         // network → Gateways of our own system namespace whose label names it
+	further            set[string]                      // networks that our own cluster has by these labels
 	imports            map[world.Cluster]*imports
 	burdens            map[serviceName]burden // of the services in guardsOf
 	crowded            crowdedOut
@@ -99,7 +102,7 @@ func newIndex(c world.Config) *index {
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{}, consumed: multi[world.Key, serviceName]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
-		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
+		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, namedBy: multi[string, world.Key]{}, gatesOn: multi[string, world.Key]{}, further: set[string]{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
 		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
 	}
@@ -144,6 +147,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
 		t.gateways = true
 		x.foldFront(k, was, now)
+		x.foldGateNetwork(k, was, now)
 		if k.Cluster == x.config.LocalCluster {
 			t.waypointOf(x, k)
 			t.targeting(x, k.Namespace)
@@ -183,6 +187,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 			t.names.add(n)
 		}
 	})
+	x.settleFurther(t)
 	x.settleCrowd(t)
 }
 

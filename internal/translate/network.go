@@ -49,12 +49,12 @@ func (x *index) networkClaim(p *world.Pod) string {
 	return x.namespaceLabels(p.Cluster, p.Namespace)[world.LabelNetwork]
 }
 
-// networkFor is where a pod or Gateway of a cluster is that claims to be on a network; false if it may not be there. Where our own cluster does
-// not name its network, it has one.
+// networkFor is where a pod or Gateway of a cluster is that claims to be on a network; false if it may not be there. One of our own cluster that claims a network which the
+// cluster has not claims nothing.
 func (x *index) networkFor(c world.Cluster, claim string) (string, bool) {
 	own, known := x.network(c)
 	switch {
-	case claim == "" || claim == own || c == x.config.LocalCluster && own == "":
+	case claim == "" || claim == own || c == x.config.LocalCluster && !x.isFurther(claim):
 		return own, known
 	case c == x.config.LocalCluster:
 		return claim, true
@@ -72,21 +72,19 @@ func (x *index) networkOfPod(p *world.Pod) (string, bool) {
 	return x.networkFor(p.Cluster, x.networkClaim(p))
 }
 
-// near says whether pods of our own cluster are on a network.
+// near says whether a network is one of our own cluster's.
 func (x *index) near(network string) bool {
 	own, _ := x.network(x.config.LocalCluster)
-	return network == own || own != "" && x.claimants(x.config.LocalCluster, network) > 0
+	return network == own || x.isFurther(network)
 }
 
-// networksHere are the networks of our own cluster's pods, sorted.
+// networksHere are our own cluster's networks, sorted.
 func (x *index) networksHere() []string {
 	own, _ := x.network(x.config.LocalCluster)
 	out := []string{own}
-	if claims := x.networks[x.config.LocalCluster]; claims != nil && own != "" {
-		for n := range claims.pods {
-			if n != own {
-				out = append(out, n)
-			}
+	for n := range x.further {
+		if x.isFurther(n) {
+			out = append(out, n)
 		}
 	}
 	slices.Sort(out)
@@ -96,11 +94,7 @@ func (x *index) networksHere() []string {
 // several says whether there are more of these than one.
 func (x *index) several() bool {
 	own, _ := x.network(x.config.LocalCluster)
-	claims := x.networks[x.config.LocalCluster]
-	if own == "" || claims == nil {
-		return false
-	}
-	return len(claims.pods) > 1 || len(claims.pods) == 1 && claims.pods[own] == 0
+	return own != "" && (len(x.further) > 1 || len(x.further) == 1 && !x.further.has(own))
 }
 
 // across says whether a network is another one for some of our own cluster's pods.
@@ -122,10 +116,13 @@ func (x *index) mayHavePodsOn(c world.Cluster, network string) bool {
 
 // meets says whether a cluster may have pods on a network of our own one.
 func (x *index) meets(c world.Cluster) bool {
-	if own, _ := x.network(c); x.near(own) {
-		return true
-	}
-	return x.networks[c] != nil && slices.ContainsFunc(x.networksHere(), func(n string) bool { return x.mayHavePodsOn(c, n) })
+	own, _ := x.network(c)
+	return x.meetsFrom(c, own)
+}
+
+// meetsFrom is meets for a cluster whose own network has a name.
+func (x *index) meetsFrom(c world.Cluster, own string) bool {
+	return x.near(own) || x.networks[c] != nil && slices.ContainsFunc(x.networksHere(), func(n string) bool { return x.claimants(c, n) > 0 })
 }
 
 // fileNetwork counts a pod's claim (by 1) or takes it back (by -1).
@@ -138,16 +135,11 @@ func (x *index) fileNetwork(c world.Cluster, claim string, by int, t *touched) {
 		claims = &networkClaims{pods: map[string]int{}}
 		x.networks[c] = claims
 	}
-	_, had := claims.pods[claim]
 	if claims.pods[claim] += by; claims.pods[claim] == 0 {
 		delete(claims.pods, claim)
 	}
 	_, has := claims.pods[claim]
-	if c == x.config.LocalCluster {
-		if had != has {
-			t.networkOf(x, c) // what is near is another now
-		}
-	} else {
+	if c != x.config.LocalCluster {
 		if x.refuses(c, claim) {
 			claims.refused += by
 			if at, ok := slices.BinarySearch(claims.names, claim); has && !ok {
@@ -191,10 +183,15 @@ func (x *index) foldNamespaceNetwork(k world.Key, before, after string, t *touch
 	if before == after {
 		return
 	}
-	if k.Name == x.config.SystemNamespace {
+	switch {
+	case k.Name == x.config.SystemNamespace && k.Cluster == x.config.LocalCluster:
 		t.networkOf(x, k.Cluster)
 		return
+	case k.Name == x.config.SystemNamespace:
+		t.farNetworkOf(x, k.Cluster, before, after)
+		return
 	}
+	x.foldNamedNetwork(k, before, after)
 	for pod := range x.podsIn[k] {
 		p := x.state.Pods[pod]
 		if p.Labels[world.LabelNetwork] != "" {

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -72,6 +73,12 @@ func (g generator) moves(step int, before []move) []move {
 			}
 		}
 	}
+	if g.chance(10) {
+		if m, ok := g.relabel(before); ok {
+			m.step = step
+			return []move{m}
+		}
+	}
 	for range 1 + g.IntN(5) {
 		m := move{step: step}
 		o := g.object()
@@ -82,6 +89,42 @@ func (g generator) moves(step int, before []move) []move {
 		out = append(out, m)
 	}
 	return out
+}
+
+// relabel has a pod, Gateway or namespace that was put before name another network, or none.
+func (g generator) relabel(before []move) (move, bool) {
+	if len(before) == 0 {
+		return move{}, false
+	}
+	label := func(was map[string]string) map[string]string {
+		now := maps.Clone(was)
+		delete(now, world.LabelNetwork)
+		if g.chance(70) {
+			if now == nil {
+				now = map[string]string{}
+			}
+			now[world.LabelNetwork] = g.network()
+		}
+		return now
+	}
+	for range 10 {
+		m := before[g.IntN(len(before))]
+		switch o := m.put.(type) {
+		case *world.Pod:
+			now := *o
+			now.Labels, m.put = label(o.Labels), &now
+			return m, true
+		case *world.Namespace:
+			now := *o
+			now.Labels, m.put = label(o.Labels), &now
+			return m, true
+		case *world.Gateway:
+			now := *o
+			now.Network, m.put = pick(g, []string{"", g.network()}), &now
+			return m, true
+		}
+	}
+	return move{}, false
 }
 
 func (g generator) object() world.Object {

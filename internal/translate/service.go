@@ -44,7 +44,9 @@ func (x *index) answer(n serviceName) *answer {
 			}
 			return out
 		}
-		out.findings = distributionFinding(own)
+		if out.findings = distributionFinding(own); out.findings == nil {
+			out.findings = x.strayFinding(own)
+		}
 		if out.decided.verdict == global {
 			out.exported = true
 			remotes = x.offers(n, nil)

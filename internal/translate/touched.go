@@ -66,15 +66,11 @@ func (t *touched) networkOf(x *index, c world.Cluster) {
 	}
 }
 
-// membersOf notes that the pods behind a service are others now. Our own cluster's pods are told one by one, so only other
-// clusters' add to what is said of the service, unless some of ours are on another network than others.
-func (t *touched) membersOf(x *index, service world.Key) {
-	if service.Cluster != x.config.LocalCluster || x.several() {
-		t.names.add(nameOf(service))
-	}
-}
+// membersOf notes that there are other service accounts or networks behind a service now.
+func (t *touched) membersOf(service world.Key) { t.names.add(nameOf(service)) }
 
-// countOf notes that there are more or fewer pods behind a service, or healthy ones, of the same service accounts and networks as before.
+// countOf notes that there are more or fewer pods behind a service, or healthy ones, of the same service accounts and networks as before. Our own cluster's pods are told one by
+// one, so only other clusters' add to what is said of the service, unless some of ours are on another network than others.
 func (t *touched) countOf(x *index, service world.Key) {
 	if service.Cluster != x.config.LocalCluster || x.several() {
 		t.counts.add(service)
