@@ -23,7 +23,6 @@ func (p *pod) servePlaintext(ctx context.Context, nc *net.TCPConn) {
 		Source: addrPort(nc.RemoteAddr()), Destination: target, pod: p, abort: abort,
 		span: p.proxy.o.Tracer.Start(tracing.Server, spanInbound, ""),
 	}
-	defer p.proxy.sockets.captured.hold(flow{p.namespace.id, conn.Source, target})()
 	refusal := p.relayPlaintext(ctx, conn, nc)
 	if refusal != nil {
 		nc.SetLinger(0) //nolint:errcheck // the client is to see a failure, not an orderly end

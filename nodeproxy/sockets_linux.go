@@ -60,7 +60,6 @@ func (n *Namespace) Close() error { return n.file.Close() }
 type sockets struct {
 	own         *os.File // the namespace to return to
 	callerPorts ports    // see dialAs
-	captured    flows    // the same
 }
 
 // newSockets also tries out whether this process may do what is needed, to fail early rather than at the first pod.
@@ -69,7 +68,7 @@ func newSockets() (*sockets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open own network namespace: %w", err)
 	}
-	s := &sockets{own: own, callerPorts: ports{first: firstCallerPort, last: lastCallerPort}, captured: flows{open: map[flow]int{}}}
+	s := &sockets{own: own, callerPorts: ports{first: firstCallerPort, last: lastCallerPort}}
 	s.callerPorts.given.Store(rand.Uint32()) // or two processes in an upgrade choose the same
 	fd, err := s.socket(&Namespace{file: own}, unix.AF_INET, unix.SOCK_STREAM)
 	if err != nil {

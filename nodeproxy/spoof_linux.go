@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +18,7 @@ import (
 // ends first is there for a minute: at 470 connections a second from one caller there are none left. A port that is asked for by number is taken again all the same, if the connection before had
 // timestamps by which its stray packets are told apart (RFC 6191; tcp_twsk_unique in the kernel). So we choose: one after the other, so that each rests for as long as it can.
 const (
-	// firstCallerPort and lastCallerPort are below those that callers choose from by default (net.ipv4.ip_local_port_range), so that ours seldom meet their own connections to the same
-	// port, and above most of those that applications listen on: who listens without SO_REUSEADDR cannot have a port that a connection of ours holds, at whatever address.
+	// firstCallerPort and lastCallerPort are below those that the kernel chooses from by default (net.ipv4.ip_local_port_range), so that there are more, and above most of those that applications listen on: who listens without SO_REUSEADDR cannot have a port that a connection of ours holds, at whatever address.
 	firstCallerPort, lastCallerPort = 24576, 32767
 	// callerPortTries is how many are tried before the kernel is asked: of those that are chosen one may be listened on in the pod, be kept for that, or have a connection to the same port that lives.
 	callerPortTries = 8
@@ -34,48 +32,16 @@ type ports struct {
 
 func (p *ports) next() uint16 { return p.first + uint16(p.given.Add(1)%uint32(p.last-p.first+1)) }
 
-// flow is a connection as the kernel of a namespace tells it from others: two with the same would be one, and both be lost.
-type flow struct {
-	namespace NamespaceID
-	from, to  netip.AddrPort
-}
-
-// flows are the captured connections that are open. Callers choose their own ports, and may have been told to choose from ours.
-type flows struct {
-	mu   sync.Mutex
-	open map[flow]int
-}
-
-// hold keeps a flow from being made a second time until release is called.
-func (f *flows) hold(one flow) (release func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.open[one]++
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.open[one]--; f.open[one] == 0 {
-			delete(f.open, one)
-		}
-	}
-}
-
-func (f *flows) has(one flow) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.open[one] > 0
-}
-
 var errOtherFamily = errors.New("the caller's address is of another family")
 
-// dialAs connects from another's address. It chooses no port that is reserved (nil: none is), and none from which a captured connection came to the same place.
+// dialAs connects from another's address. It chooses no port that is reserved (nil: none is). That the caller may use the same one is no matter: the pod's rules keep the two apart (z1).
 func (s *sockets) dialAs(ctx context.Context, n *Namespace, to netip.AddrPort, source netip.Addr, reserved func(port uint16) bool) (net.Conn, error) {
 	if source.Is4() != to.Addr().Is4() {
 		return nil, errOtherFamily
 	}
 	for range callerPortTries {
 		from := netip.AddrPortFrom(source, s.callerPorts.next())
-		if reserved != nil && reserved(from.Port()) || s.captured.has(flow{n.id, from, to}) {
+		if reserved != nil && reserved(from.Port()) {
 			continue
 		}
 		nc, err := s.dialFrom(ctx, n, to, from)

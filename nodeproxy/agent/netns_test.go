@@ -152,7 +152,7 @@ func TestRunningPodJoinsAndLeaves(t *testing.T) {
 	if _, err := n.client.CoreV1().Pods("shop").Patch(t.Context(), pod.Name, types.MergePatchType, options, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	n.until("the rules without DNS", func() bool { return tables(t, sandbox) == "isthmus-nat isthmus-mangle" })
+	n.until("the rules without DNS", func() bool { return tables(t, sandbox) == "isthmus-mangle isthmus-nat isthmus-zone" })
 	if !p.served(pod) {
 		t.Error("changing the rules ended the pod's service")
 	}

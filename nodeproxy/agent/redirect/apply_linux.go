@@ -23,6 +23,9 @@ func Apply(pod *os.File, o Options) error {
 	if err := applyRoutes(pod, o.IPv6); err != nil {
 		return err
 	}
+	if err := applyZone(pod); err != nil {
+		return err
+	}
 	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
@@ -53,12 +56,14 @@ func replaceTable(c *nftables.Conn, want Table) {
 }
 
 func addRule(c *nftables.Conn, table *nftables.Table, chain *nftables.Chain, r Rule) {
-	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.expressions(), UserData: userdata.AppendString(nil, userdata.TypeComment, r.Name)})
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.expressions(), UserData: comment(r.Name)})
 }
 
+func comment(text string) []byte { return userdata.AppendString(nil, userdata.TypeComment, text) }
+
 // Release ends the capture of a pod that goes on running, and spares what was captured before. New connections go their own way. Those
-// that are open still need three things, which stay in the pod until it ends or is captured again: chains of type nat, without which the
-// kernel translates no address any more; the marks; and the routes for them. None of it touches a connection that the proxy has
+// that are open still need four things, which stay in the pod until it ends or is captured again: chains of type nat, without which the
+// kernel translates no address any more; the marks; the routes for them; and the zone, without which they would not be found. None of it touches a connection that the proxy has
 // no part in. It succeeds when nothing was applied.
 func Release(pod *os.File) error {
 	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
@@ -93,7 +98,7 @@ func Remove(pod *os.File) error {
 	if err != nil {
 		return fmt.Errorf("list tables: %w", err)
 	}
-	ours := []string{tableNAT, tableMangle, tableRaw}
+	ours := []string{tableNAT, tableMangle, tableRaw, tableZone}
 	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return slices.Contains(ours, t.Name) }) {
 		return nil
 	}
@@ -107,7 +112,7 @@ func Remove(pod *os.File) error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("remove redirection rules: %w", err)
 	}
-	return nil
+	return removeZone(pod)
 }
 
 // routing is what one address family needs: a rule for marked packets and a table in which every address is local.

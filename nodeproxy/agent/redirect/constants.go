@@ -40,5 +40,6 @@ const (
 	tableNAT    = "isthmus-nat"
 	tableMangle = "isthmus-mangle"
 	tableRaw    = "isthmus-raw"
+	tableZone   = "isthmus-zone"
 	tableProbes = "isthmus-probes"
 )

@@ -23,7 +23,10 @@ func Damage(pod *os.File, o Options) (string, error) {
 	if what != "" || err != nil {
 		return what, err
 	}
-	return tablesDamage(pod, Rules(o))
+	if what, err := tablesDamage(pod, append(Rules(o), zoneTable)); what != "" || err != nil {
+		return what, err
+	}
+	return zoneRulesDamage(pod)
 }
 
 // Captured says whether a namespace's traffic is captured, be it not as it should be.
@@ -55,6 +58,9 @@ func Captured(netns *os.File) (bool, error) {
 // transaction, and connections that are open go on.
 func Repair(pod *os.File, o Options) error {
 	if err := applyRoutes(pod, o.IPv6); err != nil {
+		return err
+	}
+	if err := applyZone(pod); err != nil {
 		return err
 	}
 	c, err := nftables.New(nftables.WithNetNSFd(int(pod.Fd())))
@@ -130,6 +136,9 @@ func tableDamage(c *nftables.Conn, want Table, tables []*nftables.Table, chains 
 		}
 		if !sameChain(w, chain) {
 			return fmt.Sprintf("chain %s of table %s is another one", w.Name, want.Name), nil
+		}
+		if want.Name == tableZone {
+			continue // its rule is more than the library can read
 		}
 		rules, err := c.GetRules(table, chain)
 		if err != nil {

@@ -99,6 +99,13 @@ func TestDamage(t *testing.T) {
 			nft(t, ns, "replace rule inet isthmus-nat output handle "+ruleHandle(t, ns, tableNAT, "output", "o6")+
 				` meta l4proto tcp ip daddr != 127.0.0.1 meta mark & 0xfff != 0x538 redirect to :15001 comment "o6"`)
 		}, "rule o6 (4 of 4) is missing or changed in chain output of table isthmus-nat"},
+		{"zone deleted", Options{}, commands("delete table inet isthmus-zone"), "table isthmus-zone is missing"},
+		{"zone's rule deleted", Options{}, commands("flush table inet isthmus-zone"), "rule z1 (1 of 1) is missing or changed in chain output of table isthmus-zone"},
+		{"zone of both directions", Options{}, commands("flush table inet isthmus-zone", `add rule inet isthmus-zone output oifname "lo" meta l4proto tcp meta mark & 0xfff == 0x539 ct zone set 2`), "rule z1 (1 of 1) is missing or changed in chain output of table isthmus-zone"},
+		{"zone of the other direction", Options{}, commands("flush table inet isthmus-zone", `add rule inet isthmus-zone output oifname "lo" meta l4proto tcp meta mark & 0xfff == 0x539 ct reply zone set 2`), "rule z1 (1 of 1) is missing or changed in chain output of table isthmus-zone"},
+		{"zone of more", Options{}, commands("flush table inet isthmus-zone", `add rule inet isthmus-zone output oifname "lo" meta l4proto tcp meta mark & 0xff == 0x539 ct original zone set 2`), "rule z1 (1 of 1) is missing or changed in chain output of table isthmus-zone"},
+		{"zone's rule written by nft", Options{}, commands("flush table inet isthmus-zone", `add rule inet isthmus-zone output oifname "lo" meta l4proto tcp meta mark & 0xfff == 0x539 ct original zone set 2`), ""},
+		{"rule too many in the zone's", Options{}, commands("add rule inet isthmus-zone output counter"), "1 rules too many in chain output of table isthmus-zone"},
 		{"policy rule", Options{}, func(t *testing.T, ns *os.File) {
 			inNetlink(t, ns, func(h *netlink.Handle) error { return h.RuleDel(routings(false)[0].rule) })
 		}, "the IPv4 rule for mark 0x111 is missing"},
@@ -142,7 +149,7 @@ func TestRepairSparesWhatIsOpen(t *testing.T) {
 				"inbound":                  dial(t, s.node, net.Dialer{}, join(family.pod, 9090)),
 				"proxy to the application": dial(t, s.pod, net.Dialer{Control: socketOptions(t), LocalAddr: &net.TCPAddr{IP: net.ParseIP(family.node)}}, join(family.pod, 8080)),
 			}
-			for _, damage := range []string{"", "flush table inet isthmus-nat", "delete table inet isthmus-mangle"} {
+			for _, damage := range []string{"", "flush table inet isthmus-nat", "delete table inet isthmus-mangle", "delete table inet isthmus-zone"} {
 				if damage != "" {
 					nft(t, s.pod, damage)
 				}
