@@ -3,7 +3,6 @@
 package authz
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -49,11 +48,32 @@ func (s *subject) hostFits(in []mesh.StringMatch, wide bool) bool {
 	if len(h.forms) == 0 {
 		return wide
 	}
-	if slices.ContainsFunc(h.forms, func(form string) bool { return anyFits(in, form) }) {
-		return true
+	for i := range in {
+		m := &in[i]
+		for at, form := range h.forms {
+			if fits(m, form) && (at > 0 || m.Kind != mesh.MatchSuffix || strings.IndexByte(form, ':') < 0) { // the end of an address without brackets would be a port
+				return true
+			}
+		}
+		if wide && h.bare != "" && h.mayBeAt(m) {
+			return true
+		}
 	}
-	return wide && h.bare != "" && slices.ContainsFunc(in, func(m mesh.StringMatch) bool { // who names no port may mean the one that is not meant
+	return false
+}
+
+// mayBeAt says whether a host that was asked for without a port would fit with one: who names none may mean the one that is meant.
+func (h *hostForms) mayBeAt(m *mesh.StringMatch) bool {
+	switch m.Kind {
+	case mesh.MatchExact, mesh.MatchPrefix:
 		port, named := strings.CutPrefix(m.Value, h.bare)
-		return named && m.Kind == mesh.MatchExact && strings.HasPrefix(port, ":")
-	})
+		return named && strings.HasPrefix(port, ":")
+	case mesh.MatchSuffix:
+		at := strings.LastIndexByte(m.Value, ':')
+		if at < 0 || strings.IndexByte(m.Value[at:], ']') >= 0 {
+			return false
+		}
+		return strings.HasSuffix(h.bare, m.Value[:at])
+	}
+	return false
 }

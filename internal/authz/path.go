@@ -5,6 +5,7 @@ package authz
 import (
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -122,7 +123,18 @@ func (s *subject) costOf(m *mesh.StringMatch) int {
 // foldings are what those behind us do to a path, in any order, besides decoding it.
 var foldings = [...]func(string) string{
 	func(path string) string { return strings.ReplaceAll(path, `\`, "/") },
-	withoutEnd, withoutParameters, withoutDots, oneSlash,
+	withoutEnd, withoutParameters, withoutDots, oneSlash, withoutControls, trimmed,
+}
+
+// onlyOne says whether nobody reads a path in more than one way, but for what may be left out at its end.
+func onlyOne(path string) bool {
+	for i := range len(path) {
+		switch c := path[i]; {
+		case c <= ' ', c >= 0x7f, c == '%', c == '\\', c == ';', c == '?', c == '#', (c == '/' || c == '.') && i > 0 && path[i-1] == '/':
+			return false
+		}
+	}
+	return true
 }
 
 // readPath gives the ways in which a path may be read by those behind us, each at most once: all that foldings and, at most twice, decoding make of it in any order and number. Who
@@ -133,7 +145,7 @@ func readPath(path string) pathReadings {
 	case !strings.HasPrefix(path, "/"):
 		out.odd = true
 		return out
-	case !strings.ContainsAny(path, "%\\;?#\x00") && !strings.Contains(path, "//") && !strings.Contains(path, "/."):
+	case onlyOne(path):
 		if bare := bared(path); bare != path {
 			out.bared = []string{bare}
 		}
@@ -185,9 +197,9 @@ func readPath(path string) pathReadings {
 	return out
 }
 
-// bared takes from a path what may be left out at its end: many give the same for it with a slash, and some with white space.
+// bared takes from a path what may be left out at its end: many give the same for it with a slash.
 func bared(path string) string {
-	if end := strings.TrimRight(path, "/ \t\r\n"); end != "" {
+	if end := strings.TrimRight(path, "/"); end != "" {
 		return end
 	}
 	return "/"
@@ -238,6 +250,35 @@ func withoutParameters(path string) string {
 	return b.String()
 }
 
+func isControl(c rune) bool { return c < ' ' || c == 0x7f }
+
+// withoutControls takes away what cannot be printed, as readers of URLs do with some of it.
+func withoutControls(path string) string {
+	if strings.IndexFunc(path, isControl) < 0 {
+		return path
+	}
+	b := make([]byte, 0, len(path))
+	for i := range len(path) {
+		if !isControl(rune(path[i])) {
+			b = append(b, path[i])
+		}
+	}
+	return string(b)
+}
+
+// trimmed takes white space, and what cannot be printed, from both ends of each element.
+func trimmed(path string) string {
+	cut := func(c rune) bool { return isControl(c) || unicode.IsSpace(c) }
+	if strings.IndexFunc(path, cut) < 0 {
+		return path
+	}
+	elements := strings.Split(path, "/")
+	for i, e := range elements {
+		elements[i] = strings.TrimFunc(e, cut)
+	}
+	return strings.Join(elements, "/")
+}
+
 // withoutDots resolves "." and "..", and keeps everything else, such as empty elements.
 func withoutDots(path string) string {
 	if !strings.Contains(path, "/.") {
@@ -282,6 +323,8 @@ func decode(path string) string {
 				out = append(out[:n-2], lead<<6|c&0x3f)
 			case n > 2 && out[n-3] == 0xe0 && lead&0xfe == 0x80:
 				out = append(out[:n-3], lead<<6|c&0x3f)
+			case n > 3 && out[n-4] == 0xf0 && out[n-3] == 0x80 && lead&0xfe == 0x80:
+				out = append(out[:n-4], lead<<6|c&0x3f)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ package translate
 
 import (
 	"fmt"
-	"net/netip"
 	"net/textproto"
 	"strconv"
 	"strings"
@@ -21,7 +20,7 @@ func (t *ruleTranslator) request(o world.PolicyOperation, at string) *mesh.Reque
 		return nil
 	}
 	return &mesh.RequestMatch{
-		Hosts: t.wanted(t.texts(hostForms(o.Hosts), at+".hosts"), o.Hosts), NotHosts: t.texts(hostForms(o.NotHosts), at+".notHosts"),
+		Hosts: t.wanted(t.hosts(o.Hosts, at+".hosts"), o.Hosts), NotHosts: t.hosts(o.NotHosts, at+".notHosts"),
 		Methods: t.wanted(t.texts(o.Methods, at+".methods"), o.Methods), NotMethods: t.texts(o.NotMethods, at+".notMethods"),
 		Paths: t.wanted(t.paths(o.Paths, at+".paths"), o.Paths), NotPaths: t.paths(o.NotPaths, at+".notPaths"),
 	}
@@ -33,42 +32,6 @@ func (t *ruleTranslator) wanted(kept []mesh.StringMatch, all []string) []mesh.St
 		return nil
 	}
 	return kept
-}
-
-// hostForms gives hosts as requests are compared by them (mesh.PlainAuthority), and so the ends of hosts.
-func hostForms(in []string) []string {
-	out := make([]string, len(in))
-	for i, s := range in {
-		out[i] = hostForm(strings.ToLower(s))
-	}
-	return out
-}
-
-func hostForm(s string) string {
-	if address, err := netip.ParseAddr(s); err == nil {
-		return address.Unmap().WithZone("").String()
-	}
-	if host, port, ok := mesh.PlainAuthority(s); ok {
-		switch {
-		case port == "":
-			return host
-		case strings.IndexByte(host, ':') >= 0:
-			return "[" + host + "]:" + port
-		}
-		return host + ":" + port
-	}
-	end, some := strings.CutPrefix(s, "*")
-	if !some || end == "" {
-		return strings.TrimSuffix(s, ".")
-	}
-	at := strings.LastIndexByte(end, ':')
-	if at < 0 {
-		return "*" + strings.TrimSuffix(end, ".")
-	}
-	if port, ok := mesh.PlainPort(end[at:]); ok && port != "" {
-		return "*" + strings.TrimSuffix(end[:at], ".") + ":" + port
-	}
-	return s
 }
 
 // paths reads patterns of paths, and templates, in the form that requests have (mesh.PlainEscapes).
@@ -112,11 +75,11 @@ func (t *ruleTranslator) condition(w world.PolicyCondition, at string) *mesh.Req
 		t.lose(key + " is about a header that belongs to a connection, and not to a request")
 		return nil
 	}
-	in, notIn := w.Values, w.NotValues
+	read := t.texts
 	if header == "Host" {
-		in, notIn = hostForms(in), hostForms(notIn)
+		read = t.hosts
 	}
-	values, notValues := t.wanted(t.texts(in, at+".values"), in), t.texts(notIn, at+".notValues")
+	values, notValues := t.wanted(read(w.Values, at+".values"), w.Values), read(w.NotValues, at+".notValues")
 	if len(values)+len(notValues) == 0 {
 		return nil // as with the other keys, it says nothing
 	}
