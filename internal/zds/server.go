@@ -83,7 +83,7 @@ func (s *Server) Keep(uid string) error { return s.Stage(Workload{UID: uid}, nil
 // Add puts a pod into the snapshot and sends it to every proxy, in the order in which they connected: the first one serves it, and whoever comes after knows that.
 // It succeeds if one of them has acknowledged; a proxy that did not has the pod to itself to retry, or will get it with the next snapshot, or, if it was busy until ctx ended,
 // as soon as it is not. netns is
-// duplicated and stays the caller's. ErrNoProxy, a *RefusedError and a lost connection leave the pod in the snapshot.
+// duplicated and stays the caller's. ErrNoProxy, also when the last one goes meanwhile, and a *RefusedError leave the pod in the snapshot.
 func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	if netns == nil {
 		return fmt.Errorf("add %s/%s: no network namespace", w.Namespace, w.Name)
@@ -95,15 +95,20 @@ func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	sessions := slices.Clone(s.sessions)
 	s.mu.Unlock()
 	var errs []error
+	asked := 0
 	for _, c := range sessions {
-		if err := c.send(ctx, kindAdd, w.UID); err != nil {
+		err := c.send(ctx, kindAdd, w.UID)
+		if errors.Is(err, ErrNoProxy) {
+			continue
+		}
+		if asked++; err != nil {
 			errs = append(errs, err)
 		}
 	}
 	switch failed := errors.Join(errs...); {
-	case len(sessions) == 0:
+	case asked == 0:
 		return ErrNoProxy
-	case len(errs) == len(sessions):
+	case len(errs) == asked:
 		return failed
 	case failed != nil:
 		s.log.Error(failed, "pod not taken by every node proxy", "workload", w.Namespace+"/"+w.Name)

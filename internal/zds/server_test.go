@@ -262,6 +262,39 @@ func TestServerDropsBadProxies(t *testing.T) {
 	}
 }
 
+// A proxy that goes while it is being told of a pod is no proxy: the pod waits for the next one, and nobody hears of a broken pipe.
+func TestServerProxyGoesMeanwhile(t *testing.T) {
+	for _, proxies := range []int{1, 2} {
+		t.Run(fmt.Sprint(proxies), func(t *testing.T) {
+			path := socket(t)
+			s := startServer(t, path)
+			var peers []*peer
+			for range proxies {
+				p := dialPeer(t, path)
+				p.write(encodeHello(versionV1))
+				p.readRequest(kindSnapshot, "", &ack{})
+				peers = append(peers, p)
+			}
+			until(t, "the proxies", func() bool { return s.Connected() == proxies })
+			added := make(chan error, 1)
+			go func() { added <- s.Add(t.Context(), pod("a"), aFile(t)) }()
+			for i, p := range peers {
+				if i > 0 {
+					p.readRequest(kindAdd, "a", &ack{err: "no"})
+					continue
+				}
+				p.readRequest(kindAdd, "a", nil)
+				p.conn.Close()
+			}
+			err := <-added
+			_, refused := errors.AsType[*RefusedError](err)
+			if errors.Is(err, ErrNoProxy) != (proxies == 1) || refused != (proxies == 2) {
+				t.Errorf("add gave %v", err)
+			}
+		})
+	}
+}
+
 func TestServerTakesOverStaleSocket(t *testing.T) {
 	path := socket(t)
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

@@ -46,7 +46,7 @@ func newServerSession(s *Server, conn *net.UnixConn) *serverSession {
 }
 
 // send hands a message about a pod to the session and waits for the proxy's acknowledgement. If ctx ends while the session is busy, its proxy is told how things are with the
-// pod as soon as it is not.
+// pod as soon as it is not. A proxy that goes before it has answered is as good as none: ErrNoProxy.
 func (c *serverSession) send(ctx context.Context, k kind, uid string) error {
 	o := order{kind: k, uid: uid, result: make(chan error, 1)}
 	select {
@@ -58,7 +58,11 @@ func (c *serverSession) send(ctx context.Context, k kind, uid string) error {
 		return fmt.Errorf("wait for the node proxy: %w", context.Cause(ctx))
 	}
 	// From here on the session answers within answerTimeout, so ctx is not asked: the outcome is worth knowing.
-	return <-o.result
+	err := <-o.result
+	if gone(err) {
+		return ErrNoProxy
+	}
+	return err
 }
 
 // owe notes a pod for settle. What is noted is bounded by what a busy session lets its callers wait for, and is one uid for each pod.
