@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
@@ -44,12 +42,16 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 	tried := map[string]struct{}{}
 	var failures error
 	reason := ReasonConnect
-	for view := s.live.Load(); ; view = s.live.Load() {
-		candidates := c.candidates(view, t, s.own(view, c))
+	var seen *directory.View
+	var candidates []candidate
+	for {
+		if view := s.live.Load(); view != seen {
+			seen, candidates = view, c.candidates(view, t, s.own(view, c))
+		}
 		if len(candidates) == 0 && failures == nil {
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonNoEndpoint, fmt.Errorf("service %s in network %q", t.service.Key(), c.network)}
 		}
-		pick, id, ok := s.balancer.begin(attempt{c.network, t.service.Key(), candidates, tried, avoid, t.tls.Out(s.o.Now())})
+		pick, id, ok := s.balancer.begin(attempt{c.network, entry{t.service.Key(), t.port}, candidates, tried, avoid, t.tls.Out(s.o.Now())})
 		if !ok {
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, reason, failures}
 		}
@@ -116,7 +118,7 @@ func (s *Server) connect(ctx context.Context, to candidate, others bool, setting
 		}
 		conn = &encrypted{secure, conn}
 	}
-	return &endpointConn{Conn: conn}, nil
+	return &endpointConn{Conn: conn, answered: func() { s.balancer.succeeded(to.uid) }}, nil
 }
 
 // eject leaves an endpoint out for a while. It is logged when it begins, not each time that an endpoint is tried for want of a better one.
@@ -148,69 +150,9 @@ func dialTCP(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
 	return conn.(*net.TCPConn), nil
 }
 
-// endpointConn remembers whether the endpoint said anything, and whether it left before it did.
-type endpointConn struct {
-	relay.Conn
-	received atomic.Int64
-	spoken   atomic.Bool // something was written, or is being written: the answer may overtake the end of Write
-	left     atomic.Bool // the client ended its side, so that the endpoint may well end the rest
-	mute     atomic.Bool // the endpoint ended its side after it was spoken to and before it said anything
-}
-
-// Read counts.
-func (c *endpointConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.received.Add(int64(n))
-	c.note(err)
-	return n, err
-}
-
-// Write takes note.
-func (c *endpointConn) Write(p []byte) (int, error) {
-	c.spoken.Store(true)
-	n, err := c.Conn.Write(p)
-	c.note(err)
-	return n, err
-}
-
-// note looks whether an error is the endpoint's leaving. Errors that we cause ourselves by ending the connection are not.
-func (c *endpointConn) note(err error) {
-	ours := err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || c.left.Load()
-	if !ours && c.received.Load() == 0 && c.spoken.Load() {
-		c.mute.Store(true)
-	}
-}
-
-// encrypted says whether TLS is spoken with the endpoint.
-func (c *endpointConn) encrypted() bool {
-	_, yes := c.Conn.(*encrypted)
-	return yes
-}
-
-// CloseWrite ends the client's direction.
-func (c *endpointConn) CloseWrite() error {
-	c.left.Store(true)
-	return c.Conn.CloseWrite()
-}
-
-// Reset ends the connection so that the endpoint sees an error and takes a broken stream for no complete one.
-func (c *endpointConn) Reset(code uint32) error {
-	if r, ok := c.Conn.(interface{ Reset(code uint32) error }); ok {
-		return r.Reset(code)
-	}
-	if tcp, ok := c.Conn.(interface{ SetLinger(seconds int) error }); ok {
-		_ = tcp.SetLinger(0) // fails only on a connection that is over
-	}
-	return c.Conn.Close()
-}
-
-// judge tells the balancer how the endpoint did: a proxy that ends a connection before its first byte has not even begun a
-// handshake, so it is not there, whatever accepted the connection. A client that leaves first says nothing of the endpoint.
+// judge tells the balancer that a stream is over, and what its end says of the endpoint: see endpointConn.mute.
 func (s *Server) judge(d dialled) {
-	switch {
-	case d.conn.received.Load() > 0:
-		s.balancer.succeeded(d.candidate.uid)
-	case d.conn.mute.Load() && !d.conn.encrypted(): // which may be about what we proved
+	if d.conn.mute() {
 		s.eject(d.candidate, errors.New("ended before its first byte"))
 	}
 	s.balancer.end(d.candidate.uid)

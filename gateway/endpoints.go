@@ -35,12 +35,18 @@ type balancer struct {
 
 	mu      sync.Mutex // hold for all below
 	known   map[string]*endpointState
-	last    map[mesh.ServiceKey]turn
+	last    map[entry]turn
 	turns   uint64 // how many begins there were
 	sweepAt int
 }
 
-// turn is the last one of a service.
+// entry is a port of a service: pods that lack one of a service's ports are nevertheless there for its others.
+type entry struct {
+	service mesh.ServiceKey
+	port    uint16
+}
+
+// turn is the last one of an entry.
 type turn struct {
 	uid string // that had it
 	at  uint64 // the balancer's turns then
@@ -58,7 +64,7 @@ type endpointState struct {
 }
 
 func newBalancer(now func() time.Time) *balancer {
-	return &balancer{now: now, slow: slowStart, known: map[string]*endpointState{}, last: map[mesh.ServiceKey]turn{}, sweepAt: sweepAt}
+	return &balancer{now: now, slow: slowStart, known: map[string]*endpointState{}, last: map[entry]turn{}, sweepAt: sweepAt}
 }
 
 // endpointID is the name under which a peer learns of an endpoint: the same at every replica of a network's gateways, and for a pod that comes back under
@@ -88,7 +94,7 @@ func parseAvoid(value string) map[string]struct{} {
 // attempt is a question to begin.
 type attempt struct {
 	network    string
-	service    mesh.ServiceKey
+	entry      entry
 	candidates []candidate // sorted by UID
 	tried      map[string]struct{}
 	avoid      map[string]struct{} // opaque ids
@@ -121,7 +127,7 @@ func (a standing) before(b standing) bool {
 func (b *balancer) begin(a attempt) (candidate, string, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now, last := b.now(), b.last[a.service]
+	now, last := b.now(), b.last[a.entry]
 	b.turns++
 	total := uint64(0)
 	for _, c := range a.candidates {
@@ -159,7 +165,7 @@ func (b *balancer) begin(a attempt) (candidate, string, bool) {
 	}
 	best.active++
 	best.credit = max(best.credit-1, 0)
-	b.last[a.service] = turn{pick.uid, b.turns}
+	b.last[a.entry] = turn{pick.uid, b.turns}
 	return pick, best.id, true
 }
 
@@ -172,8 +178,8 @@ func (b *balancer) out(a attempt, uid string, now time.Time) bool {
 	return s != nil && now.Before(s.ejected)
 }
 
-// meet finds what is known of a candidate. One that was none when the service last had a turn is new, or comes back: it begins slowly. At a
-// service's first turn there is nobody to go on in its place. It needs mu.
+// meet finds what is known of a candidate. One that was none when the entry last had a turn is new, or comes back: it begins slowly. At an
+// entry's first turn there is nobody to go on in its place. It needs mu.
 func (b *balancer) meet(network, uid string, lastTurn uint64, now time.Time) *endpointState {
 	s := b.known[uid]
 	if s == nil {
@@ -201,7 +207,7 @@ func prefer(a candidate, as *endpointState, b candidate, bs *endpointState, ejec
 	return b.uid <= last && a.uid > last
 }
 
-// succeeded clears the endpoint's record: it took a connection, or answered on one.
+// succeeded clears the endpoint's record: it has just answered.
 func (b *balancer) succeeded(uid string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -254,9 +260,9 @@ func (b *balancer) sweep(alive func(uid string) bool) {
 	if len(b.known) < b.sweepAt {
 		return
 	}
-	for service, turn := range b.last {
+	for entry, turn := range b.last {
 		if !alive(turn.uid) {
-			delete(b.last, service)
+			delete(b.last, entry)
 		}
 	}
 	for uid, s := range b.known {

@@ -21,7 +21,7 @@ func some(capacities ...uint32) (out []candidate) {
 
 func pick(t *testing.T, b *balancer, a attempt) string {
 	t.Helper()
-	a.service = cartKey
+	a.entry.service = cartKey
 	c, id, ok := b.begin(a)
 	if !ok {
 		return ""
@@ -235,7 +235,7 @@ func TestBalancerPanicsByCapacity(t *testing.T) {
 	} {
 		now := time.Unix(1000, 0)
 		b := newBalancer(func() time.Time { return now })
-		a := attempt{network: "west", service: cartKey, distrusted: map[string]struct{}{}}
+		a := attempt{network: "west", entry: entry{service: cartKey}, distrusted: map[string]struct{}{}}
 		for i, capacity := range tc.capacities {
 			a.candidates = append(a.candidates, candidate{uid: fmt.Sprintf("pod-%02d", i), capacity: capacity})
 			if i < tc.near {

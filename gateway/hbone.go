@@ -188,6 +188,9 @@ func (s *Server) admit(request *hbone.Request, o *outer, st *stream) (dialled, *
 	defer cancel()
 	defer context.AfterFunc(st.ctx, cancel)()
 	d, refusal := s.dial(ctx, c, t, parseAvoid(request.Header.Get(headerAvoid)))
+	if refusal == nil {
+		d.conn.owe(s.o.Now)
+	}
 	if revoked := st.revoked(); revoked != nil {
 		if refusal == nil {
 			d.conn.Close()

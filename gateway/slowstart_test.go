@@ -106,3 +106,26 @@ func TestSlowStartCanBeTurnedOff(t *testing.T) {
 		t.Errorf("%s gets the next stream, and b has none", uid)
 	}
 }
+
+// TestPodsWithoutAPortWarmUp: streams to a port that some pods of a service lack do not make them new.
+func TestPodsWithoutAPortWarmUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBalancer(time.Now)
+		got := map[string]int{}
+		for i := range 4000 {
+			a := attempt{candidates: some(1, 1, 1, 1), entry: entry{port: 80}}
+			if i%2 == 1 {
+				a = attempt{candidates: some(1, 1), entry: entry{port: 9090}} // which c and d lack
+			}
+			uid := pick(t, b, a)
+			b.end(uid)
+			if i%2 == 0 {
+				got[uid]++
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if got["c"] < 480 || got["d"] < 480 {
+			t.Errorf("of 2000 streams to the port that all have %v, want 500 each", got)
+		}
+	})
+}
