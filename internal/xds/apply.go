@@ -99,7 +99,9 @@ func (c *Client) read(response *discovery.DeltaDiscoveryResponse) (delta mesh.De
 			if len(reasons) < maxReasons {
 				reasons = append(reasons, fmt.Sprintf("%s: %v", clip(r.GetName()), err))
 			}
-			continue
+			if v == (value{}) {
+				continue
+			}
 		}
 		if h, ok := c.known[url][r.GetName()]; ok && h.kind != k {
 			forget(&delta, h.kind, r.GetName()) // a workload became a service of that name, or the other way round
@@ -110,7 +112,7 @@ func (c *Client) read(response *discovery.DeltaDiscoveryResponse) (delta mesh.De
 	return delta, holdings, reasons, bad
 }
 
-// readOne decodes one resource and checks that it is what its envelope says.
+// readOne decodes one resource and checks that it is what its envelope says. What it gives together with an error is good but for parts (decodeGateway).
 func (c *Client) readOne(url string, r *discovery.Resource) (value, kind, error) {
 	if r.GetResource() == nil {
 		return value{}, 0, fmt.Errorf("resource has no content")
@@ -126,7 +128,7 @@ func (c *Client) readOne(url string, r *discovery.Resource) (value, kind, error)
 	} else {
 		v, err = decode(url, r.GetResource().GetValue())
 	}
-	if err != nil {
+	if v == (value{}) {
 		return value{}, 0, err
 	}
 	if v.name() != r.GetName() {
@@ -135,7 +137,7 @@ func (c *Client) readOne(url string, r *discovery.Resource) (value, kind, error)
 	if routes != nil {
 		c.routes[r.GetName()] = routes
 	}
-	return v, v.kind(), nil
+	return v, v.kind(), err
 }
 
 // include adds a value to a delta.

@@ -14,16 +14,18 @@ import (
 // What one resource may hold. A resource beyond a bound is rejected: the bounds are far above what clusters hold, and keep
 // one bad resource from costing every proxy its memory.
 const (
-	maxName       = 253     // bytes of a Kubernetes name or a DNS name (RFC 1035 §2.3.4, 255 with length bytes)
-	maxUID        = 2048    // bytes of a workload uid, which joins several names
-	maxIdentity   = 2048    // bytes of a SPIFFE id (SPIFFE-ID §2.3)
-	maxLabelValue = 1024    // bytes of strings that are only told, such as canonical names
-	maxAddresses  = 256     // addresses of one workload; VIPs of one service are bounded by maxMembers
-	maxListener   = 571     // bytes of a listener's name, or of "namespace/set/listener": 63 + 253 + 253, and what is between them
-	maxMembers    = 65536   // ports, SANs, VIPs or exports of one resource
-	maxServices   = 16384   // services that one workload belongs to
-	maxPolicies   = 4096    // policies that one workload names
-	maxMatches    = 1 << 20 // values in all matches of one policy together
+	maxName       = mesh.MaxName
+	maxUID        = 2048 // bytes of a workload uid, which joins several names
+	maxIdentity   = mesh.MaxIdentity
+	maxValue      = mesh.MaxValue
+	maxPEM        = mesh.MaxPEM
+	maxLabelValue = 1024            // bytes of strings that are only told, such as canonical names
+	maxAddresses  = 256             // addresses of one workload; VIPs of one service are bounded by maxMembers
+	maxListener   = 571             // bytes of a listener's name, or of "namespace/set/listener": 63 + 253 + 253, and what is between them
+	maxMembers    = mesh.MaxMembers // ports, SANs, VIPs or exports of one resource
+	maxServices   = 16384           // services that one workload belongs to
+	maxPolicies   = 4096            // policies that one workload names
+	maxMatches    = 1 << 20         // values in all matches of one policy together
 )
 
 // checkHeld bounds how many names a subscriber, of everything or on demand, may say that it holds.

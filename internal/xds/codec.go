@@ -81,7 +81,7 @@ func (v value) kind() kind {
 }
 
 // decode reads one resource of a type. It believes nothing: lengths, counts, ports and addresses are checked, and the
-// error says which field is wrong.
+// error says which field is wrong. Of gateways there may be both (decodeGateway).
 func decode(typeURL string, body []byte) (value, error) {
 	switch typeURL {
 	case addressURL:

@@ -45,26 +45,38 @@ func policiesToProto(in []*mesh.Policy) []*securitypb.Authorization {
 	return out
 }
 
-// policies reads the policies of a gateway. One that cannot be read spoils the whole, for without it more would be let in.
-func (r *reader) policies(field string, in []*securitypb.Authorization) []*mesh.Policy {
-	if len(in) == 0 || !r.count(field, len(in), maxMembers) {
+// policies reads the policies of a gateway. One that cannot be read, or is one too many, is taken for one that keeps everybody out of what it guards: for without it more would be let in.
+func (r *gatewayReader) policies(field string, in []*securitypb.Authorization) []*mesh.Policy {
+	if len(in) == 0 {
 		return nil
+	}
+	if len(in) > maxMembers {
+		r.part("%s has %d entries, at most %d are accepted", field, len(in), maxMembers)
+		return []*mesh.Policy{shut(in[0])}
 	}
 	out := make([]*mesh.Policy, 0, len(in))
 	for _, p := range in {
 		policy, err := policyFromProto(p)
 		if err != nil {
-			r.fail("%s: policy %s/%s: %w", field, r.text("namespace", p.GetNamespace(), maxName), r.text("name", p.GetName(), maxName), err)
-			return nil
+			policy = shut(p)
+			r.part("%s: policy %s: %v", field, clip(policy.Key()), err)
 		}
 		out = append(out, policy)
 	}
 	return out
 }
 
-// gatewayFromProto reads a Gateway whose routes were read before.
-func gatewayFromProto(g *gatewaypb.Gateway, routes []*mesh.HTTPRoute) (*mesh.Gateway, error) {
-	var r reader
+// shut stands in for a policy that could not be read: it denies everything.
+func shut(p *securitypb.Authorization) *mesh.Policy {
+	out := &mesh.Policy{Namespace: p.GetNamespace(), Name: p.GetName(), Action: mesh.Deny, DryRun: p.GetDryRun(), Rules: []mesh.PolicyRule{{}}}
+	if _, _, ok := splitName(out.Key()); !ok || max(len(out.Namespace), len(out.Name)) > maxName {
+		out.Namespace, out.Name = "unreadable", "unreadable"
+	}
+	return out
+}
+
+// gateway reads a Gateway whose routes were read before. It is worth nothing once the reader has an error.
+func (r *gatewayReader) gateway(g *gatewaypb.Gateway, routes []*mesh.HTTPRoute) *mesh.Gateway {
 	out := &mesh.Gateway{
 		Namespace:      r.must("namespace", g.GetNamespace(), maxName),
 		Name:           r.must("name", g.GetName(), maxName),
@@ -101,8 +113,5 @@ func gatewayFromProto(g *gatewaypb.Gateway, routes []*mesh.HTTPRoute) (*mesh.Gat
 			}
 		}
 	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	return out, nil
+	return out
 }

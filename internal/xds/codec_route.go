@@ -3,17 +3,12 @@
 package xds
 
 import (
+	"math"
 	"strconv"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
-)
-
-// Bounds on the parts of routes. The API's own are lower, or say nothing.
-const (
-	maxValue = 8192    // bytes of a header's value, a path, or a query parameter
-	maxPEM   = 1 << 20 // bytes of a certificate's chain or key: a Secret holds no more
 )
 
 // routeTable gives each route of a gateway one place on the wire, however many listeners it attaches to.
@@ -174,31 +169,20 @@ func (r *reader) places(of string, in []uint32, routes []*mesh.HTTPRoute) []*mes
 	return out
 }
 
+// route reads a route, as far as the wire says more than a route can be; what of it is not taken is for HTTPRoute.Fault to say.
 func (r *reader) route(in *gatewaypb.HTTPRoute) *mesh.HTTPRoute {
 	out := &mesh.HTTPRoute{
-		Namespace: r.must("route namespace", in.GetNamespace(), maxName),
-		Name:      r.must("route name", in.GetName(), maxName),
-		Created:   in.GetCreated(),
-		GRPC:      in.GetGrpc(),
-		Hostnames: r.texts("route hostnames", in.GetHostnames(), maxName),
+		Namespace: in.GetNamespace(), Name: in.GetName(), Created: in.GetCreated(), GRPC: in.GetGrpc(), Hostnames: in.GetHostnames(),
 	}
 	for _, from := range in.GetRules() {
 		rule := mesh.HTTPRule{
-			Name:           r.text("rule name", from.GetName(), maxName),
-			Filters:        r.filters(from.GetFilters(), 0),
-			Problem:        r.text("rule problem", from.GetProblem(), maxValue),
-			RequestTimeout: r.duration("request_timeout", from.GetRequestTimeout()),
-			BackendTimeout: r.duration("backend_timeout", from.GetBackendTimeout()),
-			Retry:          r.retry(from.GetRetry()),
+			Name: from.GetName(), Filters: r.filters(from.GetFilters(), 0), Problem: from.GetProblem(),
+			RequestTimeout: time.Duration(from.GetRequestTimeout()), BackendTimeout: time.Duration(from.GetBackendTimeout()), Retry: retryFromProto(from.GetRetry()),
 		}
 		for _, m := range from.GetMatches() {
 			rule.Matches = append(rule.Matches, mesh.HTTPMatch{
-				Path: r.path(m.GetPath()), Exact: m.GetExact(), Method: r.text("method", m.GetMethod(), maxName), RPC: r.text("rpc", m.GetRpc(), maxValue),
-				Headers: r.pairs("match headers", m.GetHeaders()), Query: r.pairs("match query", m.GetQuery()),
+				Path: m.GetPath(), Exact: m.GetExact(), Method: m.GetMethod(), RPC: m.GetRpc(), Headers: pairs(m.GetHeaders()), Query: pairs(m.GetQuery()),
 			})
-		}
-		if len(rule.Matches) == 0 {
-			r.fail("route %s/%s has a rule without a match", out.Namespace, out.Name)
 		}
 		for _, b := range from.GetBackends() {
 			rule.Backends = append(rule.Backends, r.backend(b, 0))
@@ -206,15 +190,6 @@ func (r *reader) route(in *gatewaypb.HTTPRoute) *mesh.HTTPRoute {
 		out.Rules = append(out.Rules, rule)
 	}
 	return out
-}
-
-// path reads the path of a match, which the data plane looks up by whole elements.
-func (r *reader) path(p string) string {
-	if p == "" || p[0] != '/' {
-		r.fail("path %q does not begin with a slash", p[:min(len(p), 64)])
-		return ""
-	}
-	return r.text("path", p, maxValue)
 }
 
 func (r *reader) texts(field string, in []string, limit int) []string {
@@ -227,30 +202,16 @@ func (r *reader) texts(field string, in []string, limit int) []string {
 	return in
 }
 
-func (r *reader) pairs(field string, in []*gatewaypb.NameValue) []mesh.NameValue {
-	if len(in) == 0 || !r.count(field, len(in), maxMembers) {
-		return nil
-	}
-	out := make([]mesh.NameValue, 0, len(in))
+func pairs(in []*gatewaypb.NameValue) []mesh.NameValue {
+	var out []mesh.NameValue
 	for _, p := range in {
-		out = append(out, mesh.NameValue{Name: r.must(field, p.GetName(), maxValue), Value: r.text(field, p.GetValue(), maxValue)})
+		out = append(out, mesh.NameValue{Name: p.GetName(), Value: p.GetValue()})
 	}
 	return out
 }
 
-func (r *reader) duration(field string, d int64) time.Duration {
-	if d < 0 {
-		r.fail("%s is negative", field)
-		return 0
-	}
-	return time.Duration(d)
-}
-
-func (r *reader) change(h *gatewaypb.HeaderChange) mesh.HeaderChange {
-	return mesh.HeaderChange{
-		Set: r.pairs("headers to set", h.GetSet()), Add: r.pairs("headers to add", h.GetAdd()),
-		Remove: r.texts("headers to remove", h.GetRemove(), maxValue),
-	}
+func headerChange(h *gatewaypb.HeaderChange) mesh.HeaderChange {
+	return mesh.HeaderChange{Set: pairs(h.GetSet()), Add: pairs(h.GetAdd()), Remove: h.GetRemove()}
 }
 
 func (r *reader) pathChange(p *gatewaypb.PathChange) mesh.PathChange {
@@ -258,7 +219,7 @@ func (r *reader) pathChange(p *gatewaypb.PathChange) mesh.PathChange {
 		r.fail("path change has the kind %d, which is not known", k)
 		return mesh.PathChange{}
 	}
-	return mesh.PathChange{Kind: mesh.PathChangeKind(p.GetKind()), Value: r.text("path change", p.GetValue(), maxValue)}
+	return mesh.PathChange{Kind: mesh.PathChangeKind(p.GetKind()), Value: p.GetValue()}
 }
 
 // maxNesting is how deep filters hold backends that have filters: a rule's mirror's backend, and no more.
@@ -268,24 +229,17 @@ func (r *reader) filters(f *gatewaypb.HTTPFilters, depth int) mesh.HTTPFilters {
 	if f == nil {
 		return mesh.HTTPFilters{}
 	}
-	out := mesh.HTTPFilters{Request: r.change(f.GetRequest()), Response: r.change(f.GetResponse()), CORS: r.cors(f.GetCors())}
+	out := mesh.HTTPFilters{Request: headerChange(f.GetRequest()), Response: headerChange(f.GetResponse()), CORS: corsFromProto(f.GetCors())}
 	if in := f.GetRedirect(); in != nil {
 		out.Redirect = &mesh.HTTPRedirect{
-			Scheme: r.text("redirect scheme", in.GetScheme(), maxName), Hostname: r.text("redirect hostname", in.GetHostname(), maxName),
-			Path: r.pathChange(in.GetPath()), Port: r.port("redirect port", in.GetPort(), true), Status: uint16(in.GetStatus()),
-		}
-		if s := in.GetStatus(); s < 300 || s > 399 {
-			r.fail("redirect has the status %d", s)
+			Scheme: in.GetScheme(), Hostname: in.GetHostname(), Path: r.pathChange(in.GetPath()),
+			Port: r.port("redirect port", in.GetPort(), true), Status: uint16(min(in.GetStatus(), math.MaxUint16)),
 		}
 	}
 	if in := f.GetRewrite(); in != nil {
-		out.Rewrite = &mesh.HTTPRewrite{Hostname: r.text("rewrite hostname", in.GetHostname(), maxName), Path: r.pathChange(in.GetPath())}
+		out.Rewrite = &mesh.HTTPRewrite{Hostname: in.GetHostname(), Path: r.pathChange(in.GetPath())}
 	}
 	for _, m := range f.GetMirrors() {
-		if m.GetDenominator() == 0 {
-			r.fail("mirror has no denominator")
-			break
-		}
 		out.Mirrors = append(out.Mirrors, mesh.HTTPMirror{
 			Backend: r.backend(m.GetBackend(), depth+1), Numerator: m.GetNumerator(), Denominator: m.GetDenominator(),
 		})
@@ -300,10 +254,8 @@ func (r *reader) backend(b *gatewaypb.HTTPBackend, depth int) mesh.HTTPBackend {
 	if r.err != nil {
 		return mesh.HTTPBackend{}
 	}
-	out := mesh.HTTPBackend{Weight: b.GetWeight(), HTTP2: b.GetHttp2(), Problem: r.text("backend problem", b.GetProblem(), maxValue), Filters: r.filters(b.GetFilters(), depth)}
-	out.Port = r.port("backend port", b.GetPort(), out.Problem != "")
-	if s := b.GetService(); s != nil || out.Problem == "" {
-		out.Service = r.serviceKey("backend service", s.GetNamespace(), s.GetHostname())
+	return mesh.HTTPBackend{
+		Service: mesh.ServiceKey{Namespace: b.GetService().GetNamespace(), Hostname: b.GetService().GetHostname()}, Port: r.port("backend port", b.GetPort(), true),
+		Weight: b.GetWeight(), HTTP2: b.GetHttp2(), Problem: b.GetProblem(), Filters: r.filters(b.GetFilters(), depth),
 	}
-	return out
 }

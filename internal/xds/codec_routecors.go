@@ -14,13 +14,11 @@ func corsToProto(in *mesh.CORS) *gatewaypb.CORS {
 	return &gatewaypb.CORS{Origins: in.Origins, Credentials: in.Credentials, Methods: in.Methods, Headers: in.Headers, Expose: in.Expose, MaxAge: in.MaxAge}
 }
 
-func (r *reader) cors(in *gatewaypb.CORS) *mesh.CORS {
+func corsFromProto(in *gatewaypb.CORS) *mesh.CORS {
 	if in == nil {
 		return nil
 	}
 	return &mesh.CORS{
-		Origins: r.texts("CORS origins", in.GetOrigins(), maxName), Credentials: in.GetCredentials(),
-		Methods: r.texts("CORS methods", in.GetMethods(), maxName), Headers: r.texts("CORS headers", in.GetHeaders(), maxValue),
-		Expose: r.texts("CORS headers to expose", in.GetExpose(), maxValue), MaxAge: in.GetMaxAge(),
+		Origins: in.GetOrigins(), Credentials: in.GetCredentials(), Methods: in.GetMethods(), Headers: in.GetHeaders(), Expose: in.GetExpose(), MaxAge: in.GetMaxAge(),
 	}
 }

@@ -3,12 +3,12 @@
 package xds
 
 import (
+	"math"
+	"time"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds/pb/gatewaypb"
 )
-
-// maxRetryCodes is how many statuses from 400 to 599 there are.
-const maxRetryCodes = 200
 
 func retryToProto(in *mesh.HTTPRetry) *gatewaypb.HTTPRetry {
 	if in == nil {
@@ -21,17 +21,13 @@ func retryToProto(in *mesh.HTTPRetry) *gatewaypb.HTTPRetry {
 	return out
 }
 
-func (r *reader) retry(in *gatewaypb.HTTPRetry) *mesh.HTTPRetry {
-	if in == nil || !r.count("retry codes", len(in.GetCodes()), maxRetryCodes) {
+func retryFromProto(in *gatewaypb.HTTPRetry) *mesh.HTTPRetry {
+	if in == nil {
 		return nil
 	}
-	out := &mesh.HTTPRetry{Attempts: in.GetAttempts(), Backoff: r.duration("retry backoff", in.GetBackoff())}
+	out := &mesh.HTTPRetry{Attempts: in.GetAttempts(), Backoff: time.Duration(in.GetBackoff())}
 	for _, c := range in.GetCodes() {
-		if c < 400 || c > 599 {
-			r.fail("retry has the code %d", c)
-			return nil
-		}
-		out.Codes = append(out.Codes, uint16(c))
+		out.Codes = append(out.Codes, uint16(min(c, math.MaxUint16)))
 	}
 	return out
 }

@@ -3,7 +3,9 @@
 package xds
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -54,6 +56,8 @@ func encodeGateway(g *mesh.Gateway, before encodedRoutes) (body []byte, routes e
 type decodedRoutes map[string]*mesh.HTTPRoute
 
 // decodeGateway reads a Gateway resource, and gives its routes for the next time. Those that are as one of before, the last time's (or nil), are the same values.
+// A gateway together with an error is one of which single routes or policies could not be read: others stand in for them, so that nobody's object stops what is
+// told of the others. The error names them.
 func decodeGateway(body []byte, before decodedRoutes) (*mesh.Gateway, decodedRoutes, error) {
 	rest, texts, err := splitRoutes(body)
 	if err != nil {
@@ -63,7 +67,7 @@ func decodeGateway(body []byte, before decodedRoutes) (*mesh.Gateway, decodedRou
 	if err := proto.Unmarshal(rest, &g); err != nil {
 		return nil, nil, err
 	}
-	var r reader
+	var r gatewayReader
 	if !r.count("http_routes", len(texts), maxMembers) {
 		return nil, nil, r.err
 	}
@@ -72,19 +76,58 @@ func decodeGateway(body []byte, before decodedRoutes) (*mesh.Gateway, decodedRou
 	for _, text := range texts {
 		route := before[string(text)]
 		if route == nil {
-			var in gatewaypb.HTTPRoute
-			if err := proto.Unmarshal(text, &in); err != nil {
-				return nil, nil, err
-			}
-			if route = r.route(&in); r.err != nil {
-				return nil, nil, r.err
+			var fault error
+			if route, fault = decodeRoute(text); fault != nil {
+				r.part("route %s: %v", clip(route.Key().String()), fault)
+				routes = append(routes, route)
+				continue // and is not remembered: it is told of each time
 			}
 		}
 		now[string(text)] = route
 		routes = append(routes, route)
 	}
-	gateway, err := gatewayFromProto(&g, routes)
-	return gateway, now, err
+	gateway := r.gateway(&g, routes)
+	if r.err != nil {
+		return nil, nil, r.err
+	}
+	if len(r.parts) > 0 {
+		return gateway, now, errors.New(strings.Join(r.parts, "; "))
+	}
+	return gateway, now, nil
+}
+
+// decodeRoute reads a route. With an error it gives what stands in for it: of its hostnames, if they could be read, everything that no other route takes is answered with 500.
+func decodeRoute(text []byte) (*mesh.HTTPRoute, error) {
+	var in gatewaypb.HTTPRoute
+	if err := proto.Unmarshal(text, &in); err != nil {
+		return &mesh.HTTPRoute{}, err
+	}
+	var r reader
+	route := r.route(&in)
+	if fault := route.Fault(); r.err == nil && fault != "" {
+		r.fail("%s", fault)
+	}
+	if r.err == nil {
+		return route, nil
+	}
+	route.Rules = []mesh.HTTPRule{{Matches: []mesh.HTTPMatch{{Path: "/"}}, Problem: "the gateway could not read the route"}}
+	if route.Fault() != "" { // not even whose it is, and for whom
+		route = &mesh.HTTPRoute{}
+	}
+	return route, r.err
+}
+
+// gatewayReader reads a gateway, and keeps what was wrong with single parts of it.
+type gatewayReader struct {
+	reader
+	parts []string
+}
+
+// part notes that something stands in for a part of the gateway.
+func (r *gatewayReader) part(format string, args ...any) {
+	if len(r.parts) < maxReasons {
+		r.parts = append(r.parts, fmt.Sprintf(format, args...))
+	}
 }
 
 // splitRoutes takes the routes out of a Gateway's bytes. They are parts of body; what is left is not.

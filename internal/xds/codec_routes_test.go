@@ -79,20 +79,6 @@ func TestOtherRoutesAreKept(t *testing.T) {
 	}
 }
 
-// Of a route that cannot be read nothing is remembered.
-func TestBadRouteIsNotRemembered(t *testing.T) {
-	g := routedGateway("a", "")
-	body, _, err := encodeGateway(g, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if _, routes, err := decodeGateway(body, nil); err == nil || routes != nil {
-			t.Errorf("a route without a name: %v, %d remembered", err, len(routes))
-		}
-	}
-}
-
 func BenchmarkOneRouteAmongMany(b *testing.B) {
 	var names []string
 	for i := range 5000 {

@@ -466,7 +466,7 @@ func TestDecodeRejects(t *testing.T) {
 		"relative path": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
 			Matches: []*gatewaypb.HTTPMatch{{Path: "a"}}}}}), "slash"},
 		"backend without service": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
-			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Backends: []*gatewaypb.HTTPBackend{{Port: 80}}}}}), "backend service"},
+			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Backends: []*gatewaypb.HTTPBackend{{Port: 80}}}}}), "backend 0: service"},
 		"code of a retry": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{
 			Matches: []*gatewaypb.HTTPMatch{{Path: "/"}}, Retry: &gatewaypb.HTTPRetry{Codes: []uint32{200}}}}}), "code 200"},
 		"status of a redirect": {gatewayURL, routed(&gatewaypb.HTTPRoute{Namespace: "n", Name: "r", Rules: []*gatewaypb.HTTPRule{{

@@ -13,7 +13,8 @@
 // unacknowledged response per subscriber and type.
 //
 // The client applies what it receives in order, one response at a time, and acknowledges it after it was applied. A
-// resource that cannot be believed is rejected alone; what was known under its name before stays. Names and versions are
+// resource that cannot be believed is rejected alone; what was known under its name before stays. A gateway's routes and policies are so each for itself: a route
+// that cannot be read answers 500 in its own place, a policy keeps everybody out of what it guards, and the rest of the gateway is taken. Names and versions are
 // kept over reconnects, so that only differences travel, and nothing is forgotten while no server can be reached.
 //
 // What a client knows can be kept in a file, so that its process may end and begin again while no server can be reached: SaveSnapshot and Client.Restore.
