@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,6 +45,7 @@ type Authority struct {
 	events    eventRecorder
 	changed   func()        // another signer; must not call back
 	longest   time.Duration // how long a certificate may last that is issued here
+	used      *prometheus.GaugeVec
 
 	signer atomic.Pointer[ca.Signer]
 	once   sync.Once
@@ -65,7 +67,7 @@ type eventRecorder interface {
 
 // NewAuthority makes an authority that has no signer yet.
 func NewAuthority(c client.Client, reader client.Reader, namespace, trustDomain string, log logr.Logger, events eventRecorder, changed func()) *Authority {
-	return &Authority{longest: ca.DefaultLifetime, client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
+	return &Authority{longest: ca.DefaultLifetime, used: newUsedUntil(), client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
 }
 
 // Signer is the present signer; nil before Loaded is closed.
@@ -130,6 +132,7 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 		return ctrl.Result{}, err
 	}
 	used = used.issuing(signer, max(a.longest, ca.DefaultLifetime), now, remove)
+	a.showUsed(used)
 	signer = a.keep(name, signer, used.missing(signer))
 	if before := a.Signer(); before != nil && (!before.Accepts(signer) || !signer.Accepts(before)) {
 		a.tell(name, corev1.EventTypeWarning, "RootChangedAtOnce",

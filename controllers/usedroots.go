@@ -4,16 +4,17 @@ package controllers
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 )
@@ -59,7 +60,7 @@ func decodeUsedRoots(data map[string][]byte) usedRoots {
 		}
 		var err error
 		if u.parsed, err = x509.ParseCertificate(block.Bytes); err == nil && u.parsed.IsCA {
-			out[rootKey(u.parsed)] = u
+			out[ca.RootName(u.parsed)] = u
 		}
 	}
 	return out
@@ -75,12 +76,6 @@ func (r usedRoots) encode() map[string][]byte {
 		data[key] = text
 	}
 	return data
-}
-
-// rootKey is a valid key of a Secret.
-func rootKey(root *x509.Certificate) string {
-	sum := sha256.Sum256(root.Raw)
-	return hex.EncodeToString(sum[:16])
 }
 
 // issuing is what is remembered when a signer issues certificates that last so long at most. Nil is that nobody ever remembered any: then a version of ours that did not, which may have
@@ -105,8 +100,8 @@ func (r usedRoots) issuing(by *ca.Signer, longest time.Duration, now time.Time, 
 	if r == nil {
 		longest = ca.MaxLifetime
 	}
-	seconds := max(r[rootKey(top)].Longest, int64(longest/time.Second))
-	out[rootKey(top)] = usedRoot{
+	seconds := max(r[ca.RootName(top)].Longest, int64(longest/time.Second))
+	out[ca.RootName(top)] = usedRoot{
 		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: top.Raw})), Longest: seconds, parsed: top,
 	}
 	return out
@@ -124,6 +119,26 @@ func (r usedRoots) missing(by *ca.Signer) []usedRoot {
 		return cmp.Or(a.Until.Compare(*b.Until), cmp.Compare(a.Certificate, b.Certificate))
 	})
 	return out
+}
+
+// newUsedUntil is the metric of what is remembered: an operator who rotates a root sees there, over restarts and replicas, when no certificate below the old one lives on.
+func newUsedUntil() *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "isthmus_ca_root_used_until_timestamp_seconds",
+		Help: "When the last certificate that was issued in this cluster below a root has ended; +Inf while they are issued.",
+	}, []string{"root"})
+}
+
+// showUsed brings the metric up to date.
+func (a *Authority) showUsed(used usedRoots) {
+	a.used.Reset()
+	for name, u := range used {
+		until := math.Inf(1)
+		if u.Until != nil {
+			until = float64(u.Until.Unix())
+		}
+		a.used.WithLabelValues(name).Set(until)
+	}
 }
 
 // describeRoots says for how long which roots are needed.

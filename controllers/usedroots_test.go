@@ -4,9 +4,13 @@ package controllers
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 )
@@ -118,8 +122,46 @@ func TestARootFromBeforeRootsWereRemembered(t *testing.T) {
 	if len(missing) != 1 || missing[0].Until.Sub(now.Add(ca.MaxLifetime+rootSlack)).Abs() > time.Second {
 		t.Errorf("missing: %s", describeRoots(missing))
 	}
-	if got := used[rootKey(second.Top())].Longest; got != int64(day/time.Second) {
+	if got := used[ca.RootName(second.Top())].Longest; got != int64(day/time.Second) {
 		t.Errorf("certificates of the second last %d s", got)
+	}
+}
+
+// TestUsedRootsAreShown: by a metric, as they are now.
+func TestUsedRootsAreShown(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Now()
+	first, second := authorityOf(t, selfSignedFiles(t)), authorityOf(t, selfSignedFiles(t))
+	a := NewAuthority(nil, nil, "isthmus-system", "cluster.local", logr.Discard(), nil, func() {})
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(a.used)
+	shown := func() map[string]float64 {
+		families, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.Metric {
+				out[m.Label[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+		return out
+	}
+	used := usedRoots{}.issuing(first, day, now, false)
+	a.showUsed(used)
+	if got := shown(); len(got) != 1 || !math.IsInf(got[ca.RootName(first.Top())], 1) {
+		t.Errorf("while it issues: %v", got)
+	}
+	used = used.issuing(second, day, now, false)
+	a.showUsed(used)
+	until := now.Add(day + rootSlack).Unix()
+	if got := shown(); len(got) != 2 || got[ca.RootName(first.Top())] != float64(until) || !math.IsInf(got[ca.RootName(second.Top())], 1) {
+		t.Errorf("after the issuer changed: %v, want %d for the first", got, until)
+	}
+	a.showUsed(used.issuing(second, day, now.Add(2*day), false))
+	if got := shown(); len(got) != 1 {
+		t.Errorf("after the last leaf ended: %v", got)
 	}
 }
 

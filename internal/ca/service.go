@@ -51,6 +51,7 @@ type Service struct {
 	options  ServiceOptions
 	underWay chan struct{}
 	answers  *prometheus.CounterVec
+	signed   *signed
 }
 
 // NewService makes a service.
@@ -63,9 +64,10 @@ func NewService(o ServiceOptions) *Service {
 		underWay: make(chan struct{}, maxUnderWay),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_ca_answers_total", Help: "Requests for certificates, by the gRPC code of the answer."}, []string{"code"}),
+		signed: newSigned(time.Now),
 	}
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(s.answers)
+		o.Registerer.MustRegister(s.answers, s.signed)
 	}
 	return s
 }
@@ -124,13 +126,15 @@ func (c *call) answer(ctx context.Context, stream grpc.ServerStream) error {
 			}
 		}
 	}
-	chain, err := c.service.options.Signer().Sign(c.id, []byte(request.GetCsr()), c.service.lifetime(request.GetValidityDuration()))
+	signer, lifetime := c.service.options.Signer(), c.service.lifetime(request.GetValidityDuration())
+	chain, err := signer.Sign(c.id, []byte(request.GetCsr()), lifetime)
 	if bad := (*RequestError)(nil); errors.As(err, &bad) {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	if err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
+	c.service.signed.add(signer.Top(), signer.end(lifetime))
 	return stream.SendMsg(&authpb.IstioCertificateResponse{CertChain: chain})
 }
 

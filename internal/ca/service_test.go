@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr/testr"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -66,6 +67,12 @@ func serve(t *testing.T) (addr string, signer *ca.Signer) { return serveFor(t, 0
 // serveFor is serve with a longest lifetime.
 func serveFor(t *testing.T, longest time.Duration) (addr string, signer *ca.Signer) {
 	t.Helper()
+	return serveCounted(t, longest, nil)
+}
+
+// serveCounted is serveFor with metrics.
+func serveCounted(t *testing.T, longest time.Duration, metrics prometheus.Registerer) (addr string, signer *ca.Signer) {
+	t.Helper()
 	files, err := ca.SelfSigned("cluster.local")
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +85,7 @@ func serveFor(t *testing.T, longest time.Duration) (addr string, signer *ca.Sign
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := ca.NewService(ca.ServiceOptions{Log: testr.New(t), Signer: get, Authorize: authorize, MaxLifetime: longest})
+	service := ca.NewService(ca.ServiceOptions{Log: testr.New(t), Signer: get, Authorize: authorize, MaxLifetime: longest, Registerer: metrics})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- xds.Serve(ctx, l, ca.ServerConfig(get, "controller.test"), service) }()
@@ -116,6 +123,36 @@ func csr(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+}
+
+// TestIssuedLeavesAreCounted: those that were given out, by their root.
+func TestIssuedLeavesAreCounted(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	addr, signer := serveCounted(t, 0, metrics)
+	good := client(t, addr, "proxy", "east", signer.Roots())
+	for _, id := range []mesh.Identity{proxy, cart} {
+		if _, err := good.Issue(t.Context(), id, csr(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := good.Issue(t.Context(), admin, csr(t)); err == nil {
+		t.Fatal("a certificate for an identity that runs elsewhere")
+	}
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if m.Label[0].GetValue() == ca.RootName(signer.Top()) {
+				told[f.GetName()] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	if told["isthmus_ca_leaves_signed_total"] != 2 || told["isthmus_ca_leaves_alive"] != 2 {
+		t.Errorf("two certificates were given out, and the metrics say %v", told)
+	}
 }
 
 func TestIssue(t *testing.T) {

@@ -173,21 +173,26 @@ var errIssuerEnded = errors.New("the issuing certificate has ended")
 
 // issue completes a template and signs it.
 func (s *Signer) issue(template *x509.Certificate, key crypto.PublicKey, lifetime time.Duration) ([]byte, error) {
-	if lifetime <= 0 {
-		lifetime = DefaultLifetime
-	}
 	now := s.now()
 	template.NotBefore = now.Add(-backdate)
-	template.NotAfter = now.Add(min(lifetime, MaxLifetime))
-	if template.NotAfter.After(s.notAfter) {
-		template.NotAfter = s.notAfter
-	}
+	template.NotAfter = s.end(lifetime)
 	if !template.NotAfter.After(now) {
 		return nil, errIssuerEnded
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.BasicConstraintsValid = true
 	return x509.CreateCertificate(rand.Reader, template, s.cert, key, s.key) // a nil serial number makes it random
+}
+
+// end is when a certificate ends that is issued now.
+func (s *Signer) end(lifetime time.Duration) time.Time {
+	if lifetime <= 0 {
+		lifetime = DefaultLifetime
+	}
+	if end := s.now().Add(min(lifetime, MaxLifetime)); end.Before(s.notAfter) {
+		return end
+	}
+	return s.notAfter
 }
 
 func encodeCertificate(der []byte) string {
