@@ -97,6 +97,9 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 	}
 	what, err := redirect.Damage(netns, options)
 	if what != "" && err == nil {
+		if pod.Annotations[annotationRedirection] == "" {
+			e.spare(w, netns)
+		}
 		err = redirect.Repair(netns, options)
 	}
 	if err != nil {
@@ -115,6 +118,17 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 	}
 	e.unprobe(former, addrs)
 	return e.zds.Stage(w, netns)
+}
+
+// spare leaves a pod that joins what it has open. One that was captured before, and whose rules were damaged, is not spared: what it opened
+// since then has passed by the mesh.
+func (e *enrolment) spare(w zds.Workload, netns *os.File) {
+	switch n, err := redirect.Spare(netns); {
+	case err != nil:
+		e.log.Error(err, "connections that a pod has open are reset as it joins the mesh", "workload", w.Namespace+"/"+w.Name)
+	case n > 0:
+		e.log.Info("connections that a pod has open stay outside of the mesh until they end", "workload", w.Namespace+"/"+w.Name, "connections", n)
+	}
 }
 
 // keep lets proxies that serve a pod go on with it, although its network namespace has not been found. Its probes go on as well.
