@@ -28,18 +28,35 @@ func (x *index) told(config *mesh.Gateway, exports []mesh.ServiceKey, guards []m
 	return &out
 }
 
-// gatewayPolicies are those by which one of our Gateways judges every stream: they target it or its class, or they apply to its pods as
-// to any other workload: by selector, by namespace, or as policies of the whole mesh.
+// gatewayPolicies are those by which one of our Gateways judges every stream, or what stands for those that are too many; sorted.
 func (x *index) gatewayPolicies(g *world.Gateway) []*mesh.Policy {
-	keys := maps.Clone(x.policiesIn[g.Namespace])
-	if g.Namespace != x.config.SystemNamespace {
-		if keys == nil {
-			keys = set[world.Key]{}
+	within, beyond := x.gatePolicies(g)
+	var out []*mesh.Policy
+	for _, p := range within {
+		if c := x.compile(p); c.policy != nil {
+			out = append(out, c.policy)
 		}
-		maps.Copy(keys, x.policiesIn[x.config.SystemNamespace])
 	}
+	for namespace := range x.policyNamespaces(g) {
+		out = append(out, standIns(slices.DeleteFunc(slices.Clone(beyond), func(p *world.AuthorizationPolicy) bool { return p.Namespace != namespace }))...)
+	}
+	slices.SortFunc(out, func(a, b *mesh.Policy) int { return strings.Compare(a.Key(), b.Key()) })
+	return out
+}
+
+// policyNamespaces are those whose policies may be about all that comes to a Gateway.
+func (x *index) policyNamespaces(g *world.Gateway) set[string] {
+	out := set[string]{}
+	out.add(g.Namespace)
+	out.add(x.config.SystemNamespace)
+	return out
+}
+
+// gatePolicies are the policies about all that comes to one of our Gateways: they target it or its class, or they apply to its pods as
+// to any other workload: by selector, by namespace, or as policies of the whole mesh. Of each namespace's those that are beyond the bound are apart.
+func (x *index) gatePolicies(g *world.Gateway) (within, beyond []*world.AuthorizationPolicy) {
 	var pod map[string]string
-	return x.compiledOf(keys, func(p *world.AuthorizationPolicy) bool {
+	fits := func(p *world.AuthorizationPolicy) bool {
 		if p.HasTargets {
 			return slices.ContainsFunc(p.Targets, func(t world.PolicyTarget) bool {
 				return t.Group == gatewayv1.GroupName &&
@@ -52,7 +69,22 @@ func (x *index) gatewayPolicies(g *world.Gateway) []*mesh.Policy {
 			pod = GatewayPodLabels(g.Name, g.Class, cmp.Or(g.Network, network), g.InfraLabels)
 		}
 		return len(p.Selector) == 0 || selects(p.Selector, pod)
-	})
+	}
+	for namespace := range x.policyNamespaces(g) {
+		var of []*world.AuthorizationPolicy
+		for k := range x.policiesIn[namespace] {
+			if p := x.state.AuthorizationPolicies[k]; fits(p) {
+				of = append(of, p)
+			}
+		}
+		if x.heavy(namespace) {
+			var more []*world.AuthorizationPolicy
+			of, more = x.bounded(of)
+			beyond = append(beyond, more...)
+		}
+		within = append(within, of...)
+	}
+	return within, beyond
 }
 
 // exportPolicies are those by which all of our east-west gateways judge streams to single services: not to those that they lead to by way of another controller's
@@ -87,7 +119,7 @@ func (x *index) servicePolicies(names iter.Seq[serviceName], fits func(serviceNa
 		}
 		policies := []*mesh.Policy{closed(n)}
 		if !x.shuts(n) {
-			policies = x.compiledOf(keys, func(*world.AuthorizationPolicy) bool { return true })
+			policies = x.compiledOf(keys)
 		}
 		if len(policies) > 0 {
 			out = append(out, mesh.ServicePolicies{Service: x.serviceKey(n), Policies: policies})
@@ -97,14 +129,12 @@ func (x *index) servicePolicies(names iter.Seq[serviceName], fits func(serviceNa
 	return out
 }
 
-// compiledOf gives those of some policies that fit and can be decided, sorted.
-func (x *index) compiledOf(keys set[world.Key], fits func(*world.AuthorizationPolicy) bool) []*mesh.Policy {
+// compiledOf gives those of some policies that can be decided, sorted.
+func (x *index) compiledOf(keys set[world.Key]) []*mesh.Policy {
 	var out []*mesh.Policy
 	for k := range keys {
-		if p := x.state.AuthorizationPolicies[k]; fits(p) {
-			if c := x.compile(p); c.policy != nil {
-				out = append(out, c.policy)
-			}
+		if c := x.compile(x.state.AuthorizationPolicies[k]); c.policy != nil {
+			out = append(out, c.policy)
 		}
 	}
 	slices.SortFunc(out, func(a, b *mesh.Policy) int { return strings.Compare(a.Key(), b.Key()) })

@@ -18,7 +18,7 @@ const (
 	maxGuards      = 256
 	maxGuardValues = 8192      // rules, and values in them
 	maxGuardBytes  = 256 << 10 // on the wire
-	maxGuardLoad   = 48 << 20  // of all Services, on the wire: beside maxWaypointLoad and maxGatewayCAs, and within what is taken in one answer
+	maxGuardLoad   = 40 << 20  // of all Services, on the wire: beside maxWaypointLoad, maxGatewayCAs and maxGatePolicies, and within what is taken in one answer
 	guardedLoad    = 1 << 10   // what a Service weighs besides its policies: its name, or what says that it is closed
 )
 

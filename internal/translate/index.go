@@ -63,6 +63,7 @@ type index struct {
 	imports            map[world.Cluster]*imports
 	burdens            map[serviceName]burden // of the services in guardsOf
 	crowded            crowdedOut
+	gateLoads          gateLoads
 	compiled           map[world.Key]compiled     // AuthorizationPolicies that were asked for since they changed
 	serving            map[mesh.GatewayKey]string // local Gateways that are served, or were and go on → class
 	unprovable         set[world.Cluster]         // remote clusters whose trust domain is none
@@ -95,6 +96,7 @@ type index struct {
 func newIndex(c world.Config) *index {
 	return &index{
 		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, crowded: crowdedOut{most: maxGuardLoad},
+		gateLoads:    gateLoads{most: maxGatePolicies, sizes: map[world.Key]int{}, of: map[string]int{}},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},
@@ -158,6 +160,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.AuthorizationPolicies, d.AuthorizationPolicies, func(k world.Key, was, now *world.AuthorizationPolicy) {
 		x.foldPolicy(k, x.policiesIn, now != nil, was != nil && len(was.Selector) > 0 || now != nil && len(now.Selector) > 0, t)
 		x.foldGuard(k, was, now, t)
+		x.foldGateLoad(k, now)
 	})
 	foldInto(x.state.PeerAuthentications, d.PeerAuthentications, func(k world.Key, was, now *world.PeerAuthentication) {
 		x.foldPolicy(k, x.peersIn, now != nil, true, t)
@@ -189,6 +192,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	})
 	x.settleFurther(t)
 	x.settleCrowd(t)
+	x.settleGates(t)
 }
 
 // foldInto applies one kind's changes; what is equal is no change.

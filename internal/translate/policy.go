@@ -103,6 +103,9 @@ func (x *index) policy(k world.Key, exported func(serviceName) bool) (*mesh.Poli
 		policy = policy.BelowL7()
 	}
 	reason, message := c.lost()
+	if beyond := x.beyondGate(p); beyond != "" {
+		reason, message = ReasonTooMany, strings.Join(slices.DeleteFunc([]string{beyond, message}, func(s string) bool { return s == "" }), "; ")
+	}
 	if reason == "" {
 		return policy, nil
 	}

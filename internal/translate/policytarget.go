@@ -19,7 +19,7 @@ const (
 	ReasonEnforced       = "Enforced"       // True: our gateways judge by it
 	ReasonTargetNotFound = "TargetNotFound" // nobody does: there is no such object
 	ReasonNotEnforced    = "NotEnforced"    // nobody does
-	ReasonTooMany        = "TooMany"        // the Service is closed, as its policies are more than gateways take; or one policy is more than any proxy takes
+	ReasonTooMany        = "TooMany"        // the Service is closed, as its policies are more than gateways take; or one policy is more than any proxy takes, or beyond what a Gateway takes
 )
 
 // Kinds that a policy may target, with the group of Gateway API or none.
@@ -90,6 +90,9 @@ func (x *index) enforcement(p *world.AuthorizationPolicy, t world.PolicyTarget, 
 	}
 	ours := func(requests bool, format string, args ...any) enforcement {
 		return enforcement{ours: true, requests: requests, message: fmt.Sprintf(format, args...)}
+	}
+	if beyond := x.beyondGate(p); beyond != "" && t.Group == gatewayv1.GroupName {
+		return enforcement{reason: ReasonTooMany, message: beyond}
 	}
 	switch {
 	case t.Group == gatewayv1.GroupName && t.Kind == targetGateway:
