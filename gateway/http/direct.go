@@ -13,14 +13,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 )
 
-// directBody is how large a request's body may be to be written before the answer is read, in bytes. So much fits into the buffers of both sockets, so
-// that a backend that answers early and reads no more does not keep the answer from being read.
+// directBody is how large a request's body may be, in bytes, of a request that a direct carries.
 const directBody = 64 << 10
 
 // errStale means that a backend had closed a connection that was kept, before it had seen anything of a request.
 var errStale = errors.New("the connection was closed by the endpoint while it was kept")
 
-// direct carries requests over HTTP/1.1 connections that it keeps, each driven by the goroutine of the request that has it: what a Transport's two
+// direct carries requests over HTTP/1.1 connections that it keeps, each driven by the goroutine of the request that has it, and a second one while there is a body to write: what a Transport's two
 // goroutines per connection, and handing over between them, cost most of the time of a small request.
 type direct struct {
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
@@ -28,7 +27,7 @@ type direct struct {
 	idle      idleConns
 }
 
-// takes says whether a request is of the plain kind, which is nearly every one: asked and then answered. What may need both directions at once is not.
+// takes says whether a request is of the plain kind, which is nearly every one: asked and then answered. What is a conversation in both directions is not.
 func (d *direct) takes(r *http.Request) bool {
 	return r.ContentLength >= 0 && r.ContentLength <= directBody && len(r.TransferEncoding) == 0 && len(r.Trailer) == 0 &&
 		r.Header["Upgrade"] == nil && r.Header["Expect"] == nil && r.Method != http.MethodConnect && (r.ContentLength > 0 || r.Body == nil || r.Body == http.NoBody)

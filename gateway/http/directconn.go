@@ -4,6 +4,7 @@ package http
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -35,6 +36,8 @@ type directConn struct {
 	left  int64 // bytes that may still be read; bounds an answer's headers
 	since time.Time
 	used  bool // for a request before this one
+
+	sending *sending // the body of the request that has it; nil: that has none
 
 	expire func()    // ends who reads and writes
 	secure *tls.Conn // nc, if it is one
@@ -118,17 +121,22 @@ func (c *directConn) exchange(r *http.Request) (*http.Response, error) {
 
 func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 	c.left = answerHeaderBytes
-	broken, err := c.write(r)
-	if broken != nil {
-		return nil, broken
-	}
-	if err == nil {
+	var err error
+	if r.ContentLength > 0 {
+		c.sending = c.send(r)
+	} else if err = writeRequest(c.w, r); err == nil {
 		err = c.w.Flush()
 	}
 	if err == nil {
 		_, err = c.r.Peek(1)
+		c.sending.answered()
 	}
 	if err != nil {
+		broken, refused := c.sending.failed()
+		if broken != nil {
+			return nil, broken
+		}
+		err = cmp.Or(refused, err)
 		if c.used && c.left == answerHeaderBytes {
 			return nil, fmt.Errorf("%w: %w", errStale, err)
 		}
@@ -156,33 +164,6 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return nil, fmt.Errorf("more than %d answers of 1xx", maxInformational)
-}
-
-// write writes a request. broken is why its body could not be read, which err hides.
-func (c *directConn) write(r *http.Request) (broken, err error) {
-	if r.ContentLength == 0 {
-		return nil, writeRequest(c.w, r)
-	}
-	body := &watchedBody{ReadCloser: r.Body}
-	r.Body = body
-	err = writeRequest(c.w, r)
-	r.Body = body.ReadCloser
-	return body.err, err
-}
-
-// watchedBody remembers why a request's body could not be read, which is no fault of the endpoint.
-type watchedBody struct {
-	io.ReadCloser
-	err error
-}
-
-// Read gives what the client sent.
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = err
-	}
-	return n, err
 }
 
 // directBodyReader is an answer's body. When it ends, its connection is kept for the next request.
@@ -217,8 +198,8 @@ func (b *directBodyReader) finish(whole bool) {
 	c := b.conn
 	b.conn = nil
 	// Once stop says false, a deadline is being set.
-	if b.stop() && whole && b.keep && c.raw != nil && c.r.Buffered() == 0 {
-		c.used = true
+	if b.stop() && whole && b.keep && c.raw != nil && c.r.Buffered() == 0 && c.sending.whole() {
+		c.used, c.sending = true, nil
 		c.idle.put(c)
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,9 @@ func refusing(t *testing.T) *scene {
 
 // An answer that comes while its request's body is on its way is sent at once, and whole, whatever the client goes on to send. The connection ends after it.
 func TestEarlyAnswer(t *testing.T) {
-	for name, head := range map[string]string{"of known length": "Content-Length: 1000000\r\n\r\n", "in chunks": "Transfer-Encoding: chunked\r\n\r\n40000\r\n"} {
+	for name, head := range map[string]string{
+		"of known length": "Content-Length: 1000000\r\n\r\n", "small": "Content-Length: 60000\r\n\r\n", "in chunks": "Transfer-Encoding: chunked\r\n\r\n40000\r\n",
+	} {
 		for _, goesOn := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, the client goes on: %v", name, goesOn), func(t *testing.T) {
 				s := refusing(t)
@@ -44,7 +47,7 @@ func TestEarlyAnswer(t *testing.T) {
 					if _, err := reader.Peek(1); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := io.WriteString(conn, strings.Repeat("x", 200_000)); err != nil {
+					if _, err := io.WriteString(conn, strings.Repeat("x", 50_000)); err != nil {
 						t.Errorf("what the client still sends is refused: %v", err)
 					}
 				}
@@ -101,5 +104,42 @@ func TestEarlyAnswerInHTTP2(t *testing.T) {
 	}
 	if second, text := s.ask(client, http.MethodGet, "http://x/", ""); second.StatusCode != http.StatusUnauthorized || text != "who are you?" {
 		t.Errorf("the connection is of no use any more: %s %q", second.Status, text)
+	}
+}
+
+// An answer to be tried again for does not wait for the rest of a small body either, and the next attempt has it whole.
+func TestEarlyAnswerIsTriedAgain(t *testing.T) {
+	s := newScene(t, Limits{StallTime: time.Hour}, listener("web", "", route("r", nil, with(rule("a", prefix("/")), func(r *mesh.HTTPRule) {
+		r.Backends, r.Retry = []mesh.HTTPBackend{to("a")}, &mesh.HTTPRetry{Attempts: 2, Codes: []uint16{503}, Backoff: time.Millisecond}
+	}))))
+	var attempts atomic.Int32
+	s.backend("a", mesh.AppUnknown, func(w http.ResponseWriter, r *http.Request) {
+		if attempts.Add(1) < 3 {
+			http.NewResponseController(w).EnableFullDuplex()
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s, %v", body, err)
+	})
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	reader := bufio.NewReader(conn)
+	for round := range 2 { // the connection stays, as the body was read in the end
+		attempts.Store(0)
+		io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nbegin")
+		s.until("there was a third attempt", func() bool { return attempts.Load() == 3 })
+		io.WriteString(conn, " end")
+		response, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, s.logs)
+		}
+		if body, err := io.ReadAll(response.Body); string(body) != "begin end, <nil>" || err != nil || response.Close {
+			t.Errorf("round %d: %s %q, %v, close %v", round, response.Status, body, err, response.Close)
+		}
 	}
 }
