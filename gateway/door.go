@@ -137,13 +137,13 @@ func (d *door) accept() {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		if !s.takeStranger() {
+		if !s.takeStranger(nc.RemoteAddr()) {
 			nc.Close()
 			continue
 		}
 		if !d.lead(nc) {
 			nc.Close()
-			s.giveStranger()
+			s.giveStranger(nc.RemoteAddr())
 		}
 	}
 }

@@ -47,6 +47,7 @@ func (l *listener) serve(nc net.Conn) {
 	defer s.peers.give(o.peer)
 	l.add(o.conn)
 	defer l.remove(o.conn)
+	defer s.idlers.add(o)()
 	defer s.o.Source.Guard(o.conn)()
 	defer o.drainInTime(s.o.Now())()
 	for {
@@ -93,7 +94,7 @@ func (l *listener) handshake(nc net.Conn) (*outer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &outer{hbone.NewServer(secure, s.o.HBONE), peer, state.PeerCertificates[0].NotAfter, nc.RemoteAddr()}, nil
+	return &outer{conn: hbone.NewServer(secure, s.o.HBONE), peer: peer, proved: state.PeerCertificates[0].NotAfter, address: nc.RemoteAddr()}, nil
 }
 
 func (s *Server) handshakeFailed(nc net.Conn, err error) {
@@ -130,6 +131,7 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 		r.refused(refusal, err)
 		return
 	}
+	defer s.idlers.carry(o)()
 	defer s.streamQuota.give(peer)
 	defer s.services.give(d.service)
 	defer s.judge(d)

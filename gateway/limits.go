@@ -19,11 +19,14 @@ type Limits struct {
 	HandshakesPerAddress int
 	// HandshakeTimeout ends a handshake that takes longer; 10 s.
 	HandshakeTimeout time.Duration
-	// Connections is how many outer connections there may be; 16384, at about 60 KiB each 1 GiB.
+	// Connections is how many outer connections there may be; 16384, at about 60 KiB each 1 GiB. One more has one drained that carries nothing.
 	Connections int
 	// ConnectionsPerPeer is the same for one identity; half of Connections, so that no identity can use all of them. Each pod has its own, so
 	// this is also how many pods of one service account may be connected.
 	ConnectionsPerPeer int
+	// ConnectionsPerAddress is the same for one address (one /64 network of IPv6) and the ports whose clients prove no identity, which together have half of Connections; a quarter of
+	// Connections, as all of a cluster behind NAT may come from one.
+	ConnectionsPerAddress int
 	// Streams is how many streams there may be; 65536, about as many as one address has ports towards one pod.
 	Streams int
 	// StreamsPerPeer is the same for one identity; half of Streams.
@@ -54,6 +57,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.HandshakeTimeout, 10*time.Second)
 	setDefault(&l.Connections, 16384)
 	setDefault(&l.ConnectionsPerPeer, max(l.Connections/2, 1))
+	setDefault(&l.ConnectionsPerAddress, max(l.Connections/4, 1))
 	setDefault(&l.Streams, 65536)
 	setDefault(&l.StreamsPerPeer, max(l.Streams/2, 1))
 	setDefault(&l.StreamsPerService, max(l.Streams/2, 1))
@@ -98,6 +102,14 @@ func (q *quota[K]) take(k K) bool {
 	q.total++
 	q.byKey[k]++
 	return true
+}
+
+// force counts one more for k in any case. It is followed by one give.
+func (q *quota[K]) force(k K) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.total++
+	q.byKey[k]++
 }
 
 func (q *quota[K]) give(k K) {

@@ -125,7 +125,10 @@ func TestStrangersHoldNobodyUp(t *testing.T) {
 func TestConnectionLimit(t *testing.T) {
 	s := newScene(t, func(o *Options) { o.Limits.Connections, o.Limits.ConnectionsPerPeer = 2, 2 })
 	s.configure(nil)
-	a, _ := s.outer(15008, clientID), s.outer(15008, clientID)
+	s.add(s.echoPod(1))
+	a, b := s.outer(15008, clientID), s.outer(15008, clientID)
+	s.open(a)
+	s.open(b)
 	if _, err := s.tryOuter(s.address(15008), clientID); err == nil {
 		t.Error("a third connection was let in")
 	}

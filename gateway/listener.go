@@ -71,8 +71,11 @@ func (l *listener) accept() {
 		pause = 5 * time.Millisecond
 		if !s.connections.take(struct{}{}) {
 			s.metrics.limited.WithLabelValues("connections").Inc()
-			nc.Close()
-			continue
+			if !s.idlers.giveWay() {
+				nc.Close()
+				continue
+			}
+			s.connections.force(struct{}{}) // one too many, until the other one has ended
 		}
 		l.wait.Go(func() {
 			defer s.connections.give(struct{}{})

@@ -3,6 +3,7 @@
 package gateway
 
 import (
+	"container/list"
 	"net"
 	"time"
 
@@ -16,6 +17,9 @@ type outer struct {
 	peer    mesh.Identity
 	proved  time.Time // end of the certificate that the peer showed: a proof counts no longer than what it rests on
 	address net.Addr
+
+	idle    *list.Element // of idlers, if it carries nothing
+	running int           // streams that were admitted; -1: the connection is over
 }
 
 // maxLead is how long before the end of its peer's certificate a connection is drained, at most; a tenth of what is left, if that is less. It is the

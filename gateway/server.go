@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -82,8 +83,10 @@ type Server struct {
 	strays      strays
 	backends    atomic.Pointer[backendtls.Table] // written by Run
 	balancer    *balancer
+	idlers      idlers
 	strangers   *stranger.Room
-	turns       stranger.Turns // of handshakes
+	addresses   *quota[netip.Prefix] // of connections that prove no identity
+	turns       stranger.Turns       // of handshakes
 	connections *quota[struct{}]
 	peers       *quota[mesh.Identity] // connections of each identity
 	streamQuota *quota[mesh.Identity]
@@ -140,10 +143,11 @@ func NewServer(o Options) (*Server, error) {
 		live:        o.Directory,
 		tls:         o.Source.Server(o.Identity),
 		balancer:    newBalancer(o.Now),
+		addresses:   newQuota[netip.Prefix](math.MaxInt, o.Limits.ConnectionsPerAddress),
 		strangers:   stranger.NewRoom(o.Limits.Handshakes, o.Limits.HandshakesPerAddress),
 		turns:       stranger.NewTurns(handshakeTurns),
 		connections: newQuota[struct{}](o.Limits.Connections, o.Limits.Connections),
-		peers:       newQuota[mesh.Identity](o.Limits.Connections, o.Limits.ConnectionsPerPeer),
+		peers:       newQuota[mesh.Identity](math.MaxInt, o.Limits.ConnectionsPerPeer),
 		streamQuota: newQuota[mesh.Identity](o.Limits.Streams, o.Limits.StreamsPerPeer),
 		services:    newQuota[mesh.ServiceKey](o.Limits.Streams, o.Limits.StreamsPerService),
 		streams:     newStreams(),

@@ -48,7 +48,7 @@ func (p *streamPort) take(nc net.Conn) bool {
 			return // somebody else has it now
 		}
 		nc.Close()
-		p.server.giveStranger()
+		p.server.giveStranger(nc.RemoteAddr())
 	})
 	return true
 }

@@ -151,6 +151,7 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 		r.refused(refusal, request.Reject(refusal.Status, hbone.Header{{Name: headerReason, Value: string(refusal.Reason)}}))
 		return
 	}
+	defer s.idlers.carry(o)()
 	defer s.streamQuota.give(peer)
 	defer s.services.give(t.key())
 	t.far = c.far(request)

@@ -74,14 +74,21 @@ func (b *brought) Close() error {
 // Addr is that of the socket by which they came.
 func (b *brought) Addr() net.Addr { return b.address }
 
-// takeStranger counts a connection that will prove no identity. All of these together are one peer: they must not keep those out that prove one.
-func (s *Server) takeStranger() bool {
+// takeStranger counts a connection that will prove no identity. All of these together are one peer: they must not keep those out that prove one. Nor must those of one address keep
+// out those of others.
+func (s *Server) takeStranger(from net.Addr) bool {
+	if !s.addresses.take(placeOfAddress(from)) {
+		s.metrics.limited.WithLabelValues("connections_per_address").Inc()
+		return false
+	}
 	if !s.connections.take(struct{}{}) {
+		s.addresses.give(placeOfAddress(from))
 		s.metrics.limited.WithLabelValues("connections").Inc()
 		return false
 	}
 	if !s.peers.take(mesh.Identity{}) {
 		s.connections.give(struct{}{})
+		s.addresses.give(placeOfAddress(from))
 		s.metrics.limited.WithLabelValues("connections_per_peer").Inc()
 		return false
 	}
@@ -89,9 +96,21 @@ func (s *Server) takeStranger() bool {
 }
 
 // giveStranger gives the place back.
-func (s *Server) giveStranger() {
+func (s *Server) giveStranger(from net.Addr) {
+	s.addresses.give(placeOfAddress(from))
 	s.peers.give(mesh.Identity{})
 	s.connections.give(struct{}{})
+}
+
+// placeOfAddress is what shares one address's places: the network, for IPv6, of which a host has as many addresses as it likes.
+func placeOfAddress(a net.Addr) netip.Prefix {
+	host := addressOf(a)
+	bits := 32
+	if host.Is6() {
+		bits = 64
+	}
+	p, _ := host.Prefix(bits) // fails for the zero address only: one place for all that are not known
+	return p
 }
 
 type countedConn struct {
@@ -103,7 +122,7 @@ type countedConn struct {
 // Close gives the place back.
 func (c *countedConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { c.s.giveStranger() })
+	c.once.Do(func() { c.s.giveStranger(c.RemoteAddr()) })
 	return err
 }
 
