@@ -216,6 +216,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	office.news.set(events)
 	discovery := xds.NewServer(xds.ServerOptions{
 		Log: o.Log.WithName("xds"), Authenticate: callers.Authenticate, Rejected: newRejections(o.World, events, o.Proxies).tell, Registerer: o.Registerer,
+		Proxies: func(c xds.Caller) bool { return slices.Contains(o.Proxies, c.Namespace+"/"+c.ServiceAccount) },
 	})
 	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), events, p.rootChanged)
 	p.authority.longest = cmp.Or(o.MaxCertificateLifetime, ca.DefaultLifetime)

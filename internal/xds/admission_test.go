@@ -60,6 +60,90 @@ func TestTooManySubscribers(t *testing.T) {
 	}
 }
 
+// TestOneTenantLeavesPlaces: whoever has a token of the mesh may ask, and keeps nobody from asking.
+func TestOneTenantLeavesPlaces(t *testing.T) {
+	gw := sampleGateway()
+	callers := map[string]Caller{
+		"proxy":   {Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy", PodUID: "np", Node: "node-7"},
+		"gateway": {Namespace: gw.Namespace, ServiceAccount: gw.ServiceAccount, PodUID: "gw", Node: "node-7"},
+		"tenant":  {Namespace: "tenant", ServiceAccount: "default", PodUID: "u", Node: "node-7"},
+		"second":  {Namespace: "tenant", ServiceAccount: "default", PodUID: "v", Node: "node-8"},
+		"other":   {Namespace: "other", ServiceAccount: "default", PodUID: "w", Node: "node-7"},
+	}
+	server := start(t, "", ready(t, ServerOptions{
+		MaxSubscribers: 16,
+		Proxies:        func(c Caller) bool { return c.ServiceAccount == "isthmus-nodeproxy" },
+		Authenticate: func(ctx context.Context) (Caller, error) {
+			token, _, err := Credentials(ctx)
+			return callers[token], err
+		},
+	}))
+	server.Update(mesh.Delta{Gateways: map[mesh.GatewayKey]*mesh.Gateway{gw.Key(): gw}})
+	server.Update(workloads(pod("a", "", "")))
+	ask := func(as string) *script {
+		c := dialScript(t, server.addr, as)
+		c.say(wildcard(addressURL))
+		return c
+	}
+	answered := func(as string) *script {
+		t.Helper()
+		c := ask(as)
+		wantResponse(t, c.hear(), "+a")
+		return c
+	}
+	refused := func(as string) {
+		t.Helper()
+		if err := ask(as).end(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("%s: the stream ended with %v", as, err)
+		}
+	}
+	held := answered("tenant")
+	answered("second")
+	refused("tenant")
+	for range 2 {
+		answered("other")
+	}
+	refused("other")
+	for _, as := range []string{"proxy", "gateway", "proxy", "gateway"} {
+		answered(as)
+	}
+	if err := held.stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); server.Subscribers() > 7; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d streams after one of 8 has ended", server.Subscribers())
+		}
+	}
+	answered("tenant")
+}
+
+func TestPlacesOfOneOwner(t *testing.T) {
+	p := newPlaces(20_000)
+	proxy := Caller{Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy", PodUID: "np", Node: "node-7"}.owner()
+	for range maxOwnStreams {
+		if err := p.take(proxy, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.take(proxy, false); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more: %v", err)
+	}
+	for range maxOwnStreams {
+		p.give(proxy, false)
+	}
+	if p.taken != 0 || len(p.owners) != 0 || len(p.namespaces) != 0 {
+		t.Errorf("something is left: %+v", *p)
+	}
+}
+
+func TestStreamThatAsksNothingEnds(t *testing.T) {
+	server := start(t, "", ready(t, ServerOptions{FirstRequest: 20 * time.Millisecond}))
+	if err := dialScript(t, server.addr, "good").end(); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("stream ended with %v", err)
+	}
+}
+
 func TestNobodyIsAnsweredBeforeReady(t *testing.T) {
 	s := NewServer(ServerOptions{Log: logs(t), Authenticate: authenticateAs(Caller{})})
 	server := start(t, "", s)

@@ -55,6 +55,10 @@ type ServerOptions struct {
 	// MaxSubscribers bounds the streams; more are refused, and try again, perhaps at another replica. 0 means 20 000,
 	// four times the nodes that Kubernetes supports in one cluster.
 	MaxSubscribers int
+	// FirstRequest is how long a stream may take to ask for something before it is ended. 0 means 20 s.
+	FirstRequest time.Duration
+	// Proxies says of which callers it is known that they are node proxies: of the places for streams, half are kept for them and for gateways. nil means of none.
+	Proxies func(Caller) bool
 }
 
 // Server tells subscribers about the mesh. Its methods may be called from anywhere; Update from one goroutine at a time
@@ -83,7 +87,9 @@ type Server struct {
 	mu          sync.RWMutex // before subscriber.mu
 	tables      map[string]*table
 	subscribers map[*subscriber]struct{}
-	closing     bool // no more subscribers, nor receivers
+	places      *places
+	gateways    map[account]int // how many run as each
+	closing     bool            // no more subscribers, nor receivers
 }
 
 // NewServer makes a server that knows nothing yet and answers nobody before SetReady.
@@ -103,6 +109,9 @@ func NewServer(o ServerOptions) *Server {
 	if o.MaxSubscribers == 0 {
 		o.MaxSubscribers = 20_000
 	}
+	if o.FirstRequest == 0 {
+		o.FirstRequest = 20 * time.Second
+	}
 	return &Server{
 		options:   o,
 		log:       o.Log,
@@ -116,6 +125,8 @@ func NewServer(o ServerOptions) *Server {
 			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(), bundleURL: newTable(),
 		},
 		subscribers: map[*subscriber]struct{}{},
+		places:      newPlaces(o.MaxSubscribers),
+		gateways:    map[account]int{},
 		routes:      map[mesh.GatewayKey]encodedRoutes{},
 	}
 }
@@ -214,6 +225,10 @@ func (s *Server) Update(d mesh.Delta) {
 	for _, e := range c.puts {
 		url := e.kind.url()
 		edges[url] = append(edges[url], edge{s.tables[url].put(e), e})
+	}
+	for _, e := range edges[gatewayURL] {
+		s.count(e.before, -1)
+		s.count(e.after, 1)
 	}
 	for url, t := range s.tables {
 		s.metrics.resources.WithLabelValues(short(url)).Set(float64(len(t.entries)))

@@ -22,6 +22,9 @@ var errTooManyNames = status.Errorf(codes.ResourceExhausted, "too many names in 
 var errTooManyKnown = status.Errorf(codes.ResourceExhausted,
 	"too many names in initial_resource_versions: at most %d are accepted, or %d with a subscription to everything", maxHeldNames, maxKnownNames)
 
+// errSilent ends the stream of a caller that asks for nothing.
+var errSilent = status.Error(codes.DeadlineExceeded, "nothing was asked for")
+
 // errLongName ends the stream of a subscriber that writes a name, or a version, which nothing has.
 var errLongName = status.Errorf(codes.InvalidArgument, "a name has more than %d bytes, or a version more than %d", maxUID, maxName)
 
@@ -36,6 +39,7 @@ type subscriber struct {
 	wake   chan struct{} // capacity 1: something may be due
 	// connection counts what was written to the subscriber, or nil.
 	connection *countedAddr
+	stranger   bool // to places; written once, by enlist
 
 	// Owned by serve.
 	turn    *turn            // to send a large response, waited for or held; nil if none is
@@ -119,8 +123,9 @@ func (s *Server) enlist(sub *subscriber) error {
 	if s.closing {
 		return errClosing
 	}
-	if len(s.subscribers) >= s.options.MaxSubscribers {
-		return status.Error(codes.ResourceExhausted, "too many subscribers")
+	sub.stranger = s.stranger(sub.caller)
+	if err := s.places.take(sub.caller.owner(), sub.stranger); err != nil {
+		return err
 	}
 	s.receivers.Add(2)
 	s.subscribers[sub] = struct{}{}
@@ -132,6 +137,7 @@ func (s *Server) dismiss(sub *subscriber) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.subscribers, sub)
+	s.places.give(sub.caller.owner(), sub.stranger)
 	s.metrics.subscribers.Set(float64(len(s.subscribers)))
 	s.receivers.Done()
 }
@@ -155,6 +161,8 @@ func (sub *subscriber) serve() error {
 	defer sub.endTurn()
 	patience := time.NewTicker(sub.server.options.AckTimeout / 4)
 	defer patience.Stop()
+	first := time.NewTimer(sub.server.options.FirstRequest)
+	defer first.Stop()
 	for {
 		select {
 		case err := <-received:
@@ -177,12 +185,23 @@ func (sub *subscriber) serve() error {
 			if sub.outstays() {
 				return sub.abandon(sub.turnFor)
 			}
+		case <-first.C:
+			if sub.silent() {
+				return errSilent
+			}
 		case now := <-patience.C:
 			if url := sub.overdue(now); url != "" {
 				return sub.abandon(url)
 			}
 		}
 	}
+}
+
+// silent says whether nothing was asked for yet.
+func (sub *subscriber) silent() bool {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return len(sub.types) == 0
 }
 
 // overdue gives the type of a response that waits for its acknowledgement too long, or "".

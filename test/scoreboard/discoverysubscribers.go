@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -118,11 +119,12 @@ func newWatched(ctx context.Context) (*watched, error) {
 		return nil, err
 	}
 	w := &watched{registry: prometheus.NewRegistry(), address: listener.Addr().String(), signer: signer, applied: make(chan moment, subscribers)}
+	var nodes atomic.Int64
 	w.server = xds.NewServer(xds.ServerOptions{
 		Log: logr.Discard(), Registerer: w.registry,
 		Authenticate: func(ctx context.Context) (xds.Caller, error) {
 			_, _, err := xds.Credentials(ctx)
-			return xds.Caller{Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy"}, err
+			return xds.Caller{Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy", Node: fmt.Sprintf("node-%d", nodes.Add(1))}, err
 		},
 	})
 	d := mesh.Delta{Workloads: map[string]*mesh.Workload{}}
