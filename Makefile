@@ -91,6 +91,7 @@ vuln: ## Look for known vulnerabilities in what we depend on (needs the vulnerab
 test: lab-tools ## All tests but the lab's own: units under the race detector, real API servers, network namespaces (needs root)
 	@[ "$$(id -u)" = 0 ] || { echo "tests that make network namespaces need root: run as root, or run 'go test ./...' for the rest" >&2; exit 1; }
 	@CGO_ENABLED=1 go test -race -tags netns -timeout 20m ./...
+	@CGO_ENABLED=1 go test -race ./gateway/http -args -library
 
 .PHONY: test-lab
 test-lab: lab-tools ## The lab's own tests: real clusters come up, are broken, and go without a trace (needs root)

@@ -7,6 +7,8 @@
 // maps and without allocations. A new configuration is one pointer that is swapped: connections stay, requests that run go on by the
 // rules that they began with.
 //
+// Plain requests, which nearly all are, are read and answered by a loop of our own; it judges nothing, but leaves what is not plain to net/http, with its connection (see plainconn.go).
+//
 // An [Inside] serves the requests that come in tunnels of the mesh, each by the table and the policies of its [Visit].
 //
 // A request that is not carried is answered with a status, a reason (also sent as x-isthmus-reason), a counter, and a line in the access log.

@@ -15,7 +15,7 @@ type Limits struct {
 	// StallTime is how long a client may take to send or to take the next piece of a body; 1 min. An upgraded connection may be silent for
 	// any time.
 	StallTime time.Duration
-	// IdleTime is how long a connection without a request is kept; 2 min.
+	// IdleTime is how long a connection without a request is kept, or an eighth longer; 2 min.
 	IdleTime time.Duration
 	// PingAfter is how long a connection of HTTP/2 may be silent before its client is asked whether it is there; 30 s. PingWait is how long the client may take to say so; 15 s. Calls may be
 	// silent for any time, so nothing else would find out that a client has vanished. A client in the middle of headers that do not end counts as silent, however much it sends of

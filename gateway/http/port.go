@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +23,14 @@ type Port struct {
 	http    *http.Server
 	current atomic.Pointer[generation]
 	running inflight // upgraded ones too
+	inside  bool     // its connections come in tunnels
 	leaving *leaving
+	ctx     context.Context // of all requests
 	cut     context.CancelCauseFunc
+
+	plain  plainConns
+	handed *Arrivals // connections that were among them
+	once   sync.Once // begins to take those
 }
 
 // generation is what a Port serves, by one configuration.
@@ -39,7 +46,7 @@ type generation struct {
 // never come here, keep requests for their hosts from wider ones.
 func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 	ctx, cut := context.WithCancelCause(context.Background())
-	p := &Port{server: s, cut: cut, leaving: newLeaving()}
+	p := &Port{server: s, ctx: ctx, cut: cut, leaving: newLeaving(), handed: NewArrivals()}
 	p.Configure(listeners)
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
@@ -49,7 +56,7 @@ func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 		Handler: p, Protocols: protocols, ErrorLog: quietLog(s.o.Log),
 		ReadHeaderTimeout: s.o.Limits.HeaderTime, IdleTimeout: s.o.Limits.IdleTime, MaxHeaderBytes: s.o.Limits.HeaderBytes,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.o.Limits.Streams, SendPingTimeout: s.o.Limits.PingAfter, PingTimeout: s.o.Limits.PingWait},
-		BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.leaving.state,
+		BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.state,
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) },
 	}
 	return p
@@ -73,6 +80,7 @@ func (p *Port) Configure(listeners []mesh.Listener) {
 
 // Serve serves the connections of a socket, with TLS if the listeners want it, until the socket is closed or the port drains.
 func (p *Port) Serve(socket net.Listener) {
+	p.once.Do(func() { go func() { _ = p.http.Serve(p.handed) }() }) // until the port drains
 	err := p.http.Serve(&tlsIfWanted{socket, p, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetConfigForClient: p.configFor}})
 	if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		p.server.o.Log.Error(err, "serving ended")
@@ -82,16 +90,20 @@ func (p *Port) Serve(socket net.Listener) {
 // Drain tells clients to go elsewhere, for a moment, then takes no more connections and requests, waits for those that run, and cuts what is left when ctx ends.
 func (p *Port) Drain(ctx context.Context) {
 	p.leaving.begin(ctx, p.server.o.Limits.LeaveTime)
+	p.plain.leave(ctx)       // first: they may have something to hand over
 	_ = p.http.Shutdown(ctx) // its error is ctx's, which ends what follows too
 	select {
 	case <-p.running.none():
 	case <-ctx.Done():
 		p.cut(errCut)
 		p.http.Close()
+		p.plain.close()
 		<-p.running.none()
 	}
 	p.cut(nil)
 	p.http.Close()
+	p.plain.close()
+	p.plain.wait.Wait()
 }
 
 // configFor finds the TLS side of the listener that a client's name belongs to.
@@ -103,7 +115,7 @@ func (p *Port) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return nil, errNoCertificate
 }
 
-// tlsIfWanted wraps connections in TLS if the listeners of the moment want it.
+// tlsIfWanted wraps connections in TLS if the listeners of the moment want it. Those without it the library gets only if they bring more than plain requests.
 type tlsIfWanted struct {
 	net.Listener
 	port   *Port
@@ -112,11 +124,26 @@ type tlsIfWanted struct {
 
 // Accept waits for the next connection.
 func (l *tlsIfWanted) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err == nil && l.port.current.Load().isTLS {
-		conn = tls.Server(conn, l.config)
+	for {
+		conn, err := l.Listener.Accept()
+		switch {
+		case err != nil:
+			return nil, err
+		case l.port.current.Load().isTLS:
+			return tls.Server(conn, l.config), nil
+		case l.port.server.library || l.port.inside:
+			return conn, nil
+		}
+		l.port.plain.serve(l.port, conn)
 	}
-	return conn, err
+}
+
+// state follows the library's connections.
+func (p *Port) state(nc net.Conn, s http.ConnState) {
+	p.leaving.state(nc, s)
+	if h, ok := nc.(*handed); ok && s == http.StateNew {
+		close(h.taken)
+	}
 }
 
 // ServeHTTP answers one request.
@@ -132,6 +159,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.span = s.o.Tracer.Start(caller, "gateway request", r.Header.Get(headerTrace))
 	a := &t.answer
 	*a = answer{ResponseWriter: w, control: *http.NewResponseController(w), stall: s.o.Limits.StallTime, now: s.o.Now}
+	if plain, ok := w.(*plainAnswer); ok {
+		a.until = plain.conn.writeUntil // it is still in force
+	}
 	if r.ProtoMajor == 1 {
 		if r.Header["Expect"] != nil { // the library will write before we do
 			a.begin()

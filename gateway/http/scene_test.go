@@ -5,6 +5,7 @@ package http
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
+
+// library has net/http read all requests: what plain requests have to do with it, all others must, too.
+var library = flag.Bool("library", false, "have net/http read all requests")
 
 // patience is for things that take milliseconds.
 const patience = 20 * time.Second
@@ -64,6 +68,7 @@ func newScene(t *testing.T, limits Limits, listeners ...mesh.Listener) *scene {
 	s.server = NewServer(Options{
 		Log: log, Access: log, Directory: s.live, Network: func() string { return "east" }, Limits: limits, Metrics: s.metrics,
 	})
+	s.server.library = *library
 	s.port = s.server.NewPort(listeners)
 	socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -56,6 +56,7 @@ type Server struct {
 	budgets  budgets
 	standing standing
 	backends atomic.Pointer[backendtls.Table]
+	library  bool // net/http reads all requests, which tests compare with
 }
 
 // SetBackends has backends from now on spoken to by another table, and gives up what is kept for settings that are gone with it. Requests that run are not touched.

@@ -70,6 +70,7 @@ func (s *Server) NewInside() *Inside { return &Inside{server: s, door: s.newDoor
 // newDoor opens a door, whose connections stay for more than one request or do not.
 func (s *Server) newDoor(stay bool) *door {
 	d := &door{port: s.NewPort([]mesh.Listener{{Name: "waypoint", Protocol: mesh.ListenerHTTP}}), arrived: &arrivals{conns: make(chan net.Conn), closed: make(chan struct{})}, ended: make(chan struct{})}
+	d.port.inside = true
 	d.port.http.SetKeepAlivesEnabled(stay)
 	d.port.http.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, visitKey{}, conn.(*visiting).visit)
