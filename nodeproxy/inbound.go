@@ -31,10 +31,19 @@ const statusDenied = http.StatusUnauthorized
 // handshakeTimeout is for a peer's TLS handshake, including the wait for our own certificate.
 const handshakeTimeout = 10 * time.Second
 
+// arrival is a tunnel from a peer, who has proved who it is.
+type arrival struct {
+	peer mesh.Identity
+	nc   *net.TCPConn
+	// confined is what alone may be asked for, by the word of whoever led the tunnel here; "": it said nothing.
+	confined string
+}
+
 // serveTunnel serves one tunnel from a peer: a proxy, a waypoint, or the inner tunnel of a double one.
 func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 	tune(nc)
-	secured, peer, err := p.handshake(ctx, nc)
+	from := arrival{nc: nc}
+	secured, err := p.handshake(ctx, &from)
 	if err != nil {
 		shut(nc)
 		p.refuseTunnel(nc, err)
@@ -56,7 +65,7 @@ func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 			}
 			return
 		}
-		running.Go(func() { p.serveRequest(ctx, request, peer, nc) })
+		running.Go(func() { p.serveRequest(ctx, request, from) })
 	}
 }
 
@@ -78,19 +87,19 @@ func (p *pod) refuseTunnel(nc *net.TCPConn, err error) {
 	}, 0, refusal)
 }
 
-// handshake proves the local pod to a peer, and learns who the peer is. How many are computed at once is bounded for each pod, for each costs a
+// handshake proves the local pod to a peer, and learns who the peer is and what it is confined to. How many are computed at once is bounded for each pod, for each costs a
 // millisecond of a CPU. A turn is taken only when our side is prepared and the peer has begun, and is not held while it is silent, so that neither a missing
 // certificate nor silent peers keep others waiting.
-func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.Identity, error) {
+func (p *pod) handshake(ctx context.Context, from *arrival) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	unknown, err := p.proxy.strangers.Enter(nc, p.handshakes)
+	unknown, err := p.proxy.strangers.Enter(from.nc, p.handshakes)
 	if err != nil {
-		return nil, mesh.Identity{}, err
+		return nil, err
 	}
 	defer unknown.Leave()
-	if err := unknown.Hello(ctx); err != nil {
-		return nil, mesh.Identity{}, fmt.Errorf("waiting for the peer to speak: %w", err)
+	if from.confined, err = unknown.ConfinedHello(ctx); err != nil {
+		return nil, fmt.Errorf("waiting for the peer to speak: %w", err)
 	}
 	var self *mesh.Workload
 	if err := unknown.Prepare(ctx, func(ctx context.Context) error {
@@ -104,20 +113,20 @@ func (p *pod) handshake(ctx context.Context, nc *net.TCPConn) (*tls.Conn, mesh.I
 		}
 		return nil
 	}); err != nil {
-		return nil, mesh.Identity{}, err
+		return nil, err
 	}
 	if err := unknown.Turn(ctx); err != nil {
-		return nil, mesh.Identity{}, fmt.Errorf("waiting for a turn: %w", err)
+		return nil, fmt.Errorf("waiting for a turn: %w", err)
 	}
-	transport := hbone.NewTransport(nc)
+	transport := hbone.NewTransport(from.nc)
 	transport.Conn = unknown
 	secured := tls.Server(transport, p.proxy.o.Certificates.Server(self.Identity()))
 	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, mesh.Identity{}, reach.TLSError(err)
+		return nil, reach.TLSError(err)
 	}
-	transport.Conn = nc
-	peer, err := mtls.Peer(secured.ConnectionState())
-	return secured, peer, err
+	transport.Conn = from.nc
+	from.peer, err = mtls.Peer(secured.ConnectionState())
+	return secured, err
 }
 
 func reasonOf(err error) Reason {
@@ -128,18 +137,18 @@ func reasonOf(err error) Reason {
 }
 
 // serveRequest carries one stream of a tunnel to the local application.
-func (p *pod) serveRequest(ctx context.Context, request *hbone.Request, peer mesh.Identity, nc *net.TCPConn) {
+func (p *pod) serveRequest(ctx context.Context, request *hbone.Request, from arrival) {
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	conn := &Connection{
-		Direction: Inbound, Tunnel: reach.HBONE.String(), Opened: time.Now(), Pod: p.String(), Peer: peer, Service: request.Authority,
-		Source: addrPort(nc.RemoteAddr()), pod: p, abort: abort, span: p.proxy.o.Tracer.Start(tracing.Server, spanInbound, request.Header.Get(headerTrace)),
+		Direction: Inbound, Tunnel: reach.HBONE.String(), Opened: time.Now(), Pod: p.String(), Peer: from.peer, Service: request.Authority,
+		Source: addrPort(from.nc.RemoteAddr()), pod: p, abort: abort, span: p.proxy.o.Tracer.Start(tracing.Server, spanInbound, request.Header.Get(headerTrace)),
 	}
 	// Only the inner tunnel of a double one says where its source is.
 	if network := forwardedNetwork(request.Header.Get(reach.HeaderNetwork)); network != "" {
 		conn.Network, conn.Tunnel = network, reach.DoubleHBONE.String()
 	}
-	status, refusal := p.relayInbound(ctx, conn, request, addrPort(nc.LocalAddr()).Addr())
+	status, refusal := p.relayInbound(ctx, conn, request, from)
 	if refusal != nil && status != http.StatusOK {
 		request.Reject(refusal.Status, nil) //nolint:errcheck // the peer is gone already
 		status = refusal.Status
@@ -148,7 +157,7 @@ func (p *pod) serveRequest(ctx context.Context, request *hbone.Request, peer mes
 }
 
 // relayInbound answers 200 when the application is connected, and then relays. It gives the status that was sent, 0 if none yet.
-func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone.Request, local netip.Addr) (int, *Refusal) {
+func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone.Request, from arrival) (int, *Refusal) {
 	self, refusal := p.workload(ctx)
 	if refusal != nil {
 		return 0, refusal
@@ -156,11 +165,14 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	conn.self = self
 	conn.remote = p.proxy.inboundParty(conn, request.Header)
 	view := p.proxy.o.View.Load()
-	target, refusal := resolveTarget(view, self, local, request.Authority)
+	target, refusal := resolveTarget(view, self, addrPort(from.nc.LocalAddr()).Addr(), request.Authority)
 	if refusal == nil {
 		refusal = beyond(view.Through(p.proxy.networkOf(self), conn.Source.Addr(), func(gateway mesh.Identity) bool {
 			return p.proxy.o.Certificates.Expected([]mesh.Identity{gateway}, conn.Peer)
 		}), target)
+	}
+	if refusal == nil {
+		refusal = outside(from.confined, target)
 	}
 	conn.Destination = target.At
 	if conn.meant = target.Service; conn.meant == nil {

@@ -36,6 +36,8 @@ const (
 	ReasonNotEndpoint Reason = "NOT_AN_ENDPOINT"
 	// ReasonNotExported: the connection came through a gateway, and is for something else than an exported service.
 	ReasonNotExported Reason = "NOT_EXPORTED"
+	// ReasonNotAdmitted: the connection came through a gateway that let it in for another service, or another port of it, and said so.
+	ReasonNotAdmitted Reason = "NOT_ADMITTED"
 	// ReasonOwnPort: the connection would lead back into the proxy's own listeners.
 	ReasonOwnPort Reason = "PROXY_PORT"
 	// ReasonCrowded: too many connections to tunnel ports are open whose other end has proved nothing, and this one was silent for longest, or one too many of its address.

@@ -84,6 +84,14 @@ func beyond(gateway *mesh.Workload, t target) *Refusal {
 	}
 }
 
+// outside says why a stream must not go to a target in a tunnel that is confined to something; nil: it may, or the tunnel is not.
+func outside(confined string, t target) *Refusal {
+	if confined == "" || t.Service != nil && reach.Confinement(t.Service.Key(), t.Meant.Port()) == confined {
+		return nil
+	}
+	return refuse(statusDenied, ReasonNotAdmitted, "what was asked for in a tunnel that the gateway before us let in for %q alone is something else", confined)
+}
+
 // servedPort finds the service of a name, and the pod's port for one of its ports.
 func servedPort(v *directory.View, self *mesh.Workload, host string, port uint16) (*mesh.Service, uint16, *Refusal) {
 	service := v.ServiceNamed(host, self.Namespace)

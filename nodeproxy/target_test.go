@@ -96,6 +96,38 @@ func FuzzResolveTarget(f *testing.F) {
 	})
 }
 
+// What a gateway let in for one port of one service reaches that, by its name, and nothing else.
+func TestOutside(t *testing.T) {
+	cart, other := shopService("cart", "10.96.0.1"), shopService("other", "10.96.0.2")
+	namesake := shopService("cart", "10.96.0.3", func(s *mesh.Service) { s.Namespace = "depot" })
+	at := func(s *mesh.Service, port uint16) target {
+		return target{Service: s, Meant: netip.AddrPortFrom(netip.MustParseAddr("10.96.0.1"), port), At: netip.MustParseAddrPort("10.0.0.1:8080")}
+	}
+	admitted := reach.Confinement(cart.Key(), 80)
+	if admitted != "shop/cart.shop.svc.cluster.local:80" {
+		t.Errorf("it is written %q", admitted)
+	}
+	for _, tc := range []struct {
+		name     string
+		confined string
+		target   target
+		refused  bool
+	}{
+		{"what was let in", admitted, at(cart, 80), false},
+		{"another service of the pod", admitted, at(other, 80), true},
+		{"another port", admitted, at(cart, 81), true},
+		{"one of another namespace with the same hostname", admitted, at(namesake, 80), true},
+		{"an address", admitted, at(nil, 80), true},
+		{"anything, where nothing was said", "", at(nil, 80), false},
+		{"anything, where what was said means nothing", "nonsense", at(cart, 80), true},
+	} {
+		refusal := outside(tc.confined, tc.target)
+		if (refusal != nil) != tc.refused || refusal != nil && (refusal.Status != 401 || refusal.Reason != ReasonNotAdmitted) {
+			t.Errorf("%s: %v", tc.name, refusal)
+		}
+	}
+}
+
 // TestTargetOfWaypoint is about pods that take what was meant for others.
 func TestTargetOfWaypoint(t *testing.T) {
 	byName := &mesh.GatewayAddress{Hostname: key("waypoint"), Port: 15008}

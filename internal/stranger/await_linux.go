@@ -23,6 +23,17 @@ var hellos = sync.Pool{New: func() any { return new([MaxHello]byte) }}
 // Hello waits until a whole ClientHello has arrived, HelloTime at most, and takes none of it. io.EOF means that the peer ended without a word. A connection that is no socket is
 // not waited for.
 func (c *Conn) Hello(ctx context.Context) error {
+	return c.hello(ctx, &await{least: 1, begun: true})
+}
+
+// ConfinedHello is Hello where a confinement may come before the ClientHello, one at most: it takes that, and gives what the connection is confined to; "": it is not.
+func (c *Conn) ConfinedHello(ctx context.Context) (to string, err error) {
+	a := await{least: 1}
+	err = c.hello(ctx, &a)
+	return a.confined, err
+}
+
+func (c *Conn) hello(ctx context.Context, a *await) error {
 	socket, ok := c.Conn.(syscall.Conn)
 	if !ok {
 		return nil
@@ -35,7 +46,6 @@ func (c *Conn) Hello(ctx context.Context) error {
 	defer cancel()
 	return c.waitFor(nil, func() error {
 		stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // a dead connection ends the wait, too
-		a := await{least: 1}
 		err := raw.Read(a.look)
 		if !stop() {
 			return context.Cause(ctx)
@@ -49,6 +59,8 @@ func (c *Conn) Hello(ctx context.Context) error {
 
 // await looks at what has arrived.
 type await struct {
+	begun    bool // nothing may come before the ClientHello any more
+	confined string
 	progress Progress
 	least    int // bytes below which the kernel does not wake us
 	err      error
@@ -86,9 +98,38 @@ func (a *await) peek(fd int) (need int, done bool) {
 		a.err = io.EOF
 		return 0, true
 	}
-	need, whole, err := a.progress.Look(buffer[:n])
+	sent := buffer[:n]
+	if !a.begun {
+		to, bytes, more, err := confinement(sent)
+		if more || err != nil {
+			a.err = err
+			return bytes, err != nil
+		}
+		if a.err = take(fd, bytes); a.err != nil {
+			return 0, true
+		}
+		a.begun, a.confined, sent = true, to, sent[bytes:]
+	}
+	need, whole, err := a.progress.Look(sent)
 	a.err = err
 	return need, whole || err != nil
+}
+
+// take reads bytes that were seen to be there.
+func take(fd, bytes int) error {
+	for taken := make([]byte, bytes); len(taken) > 0; {
+		n, _, err := unix.Recvfrom(fd, taken, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return os.NewSyscallError("recv", err)
+		case n == 0:
+			return io.ErrUnexpectedEOF
+		default:
+			taken = taken[n:]
+		}
+	}
+	return nil
 }
 
 func (a *await) wakeAt(fd, least int) {

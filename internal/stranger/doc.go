@@ -6,6 +6,8 @@
 //     as many connections as there are places in the time of a round trip, again and again. Those whose handshake has begun have places of their own, from which nobody drives them
 //     that has not sent a ClientHello, nor one of their own address before they stall.
 //   - Hello waits until a whole ClientHello has arrived, without taking any of it: nothing is prepared for who does not send one.
+//   - ConfinedHello does so where somebody who passes on a connection that it cannot read may have said first what may be asked for in it. Only the first bytes count, and whoever
+//     is inside sends none of them.
 //   - A turn is for work. It is held only between what the peer sends and our answer, never while we wait for the peer, so that turns bound the cryptography that runs at once, and
 //     whoever stops in the middle of a handshake keeps nobody waiting.
 //
