@@ -35,13 +35,15 @@ const (
 	protocolPause = time.Second
 )
 
-// Options say what a Proxy is part of. All fields but Drain, Ready and Registerer must be set.
+// Options say what a Proxy is part of. All fields but PodNamespace, PodName, Drain, Ready and Registerer must be set.
 type Options struct {
 	Log logr.Logger
 	// AccessLog takes one line for each connection.
 	AccessLog logr.Logger
 	// Network and Cluster are where this proxy's pods are. A pod of which the control plane says that it is on another network is there.
 	Network, Cluster string
+	// PodNamespace and PodName are where this proxy runs; empty: it is not known.
+	PodNamespace, PodName string
 	// ClusterDomain is the DNS domain of services, without a dot at the end.
 	ClusterDomain string
 	// View is kept current by somebody else.
@@ -132,7 +134,7 @@ func (x *Proxy) Run(ctx context.Context) {
 	}
 	x.running.Go(func() { x.succeed(ctx) })
 	for ctx.Err() == nil {
-		err := zds.Run(ctx, x.o.Socket, x.pods, x.o.Log.WithName("zds"))
+		err := zds.Run(ctx, x.o.Socket, zds.Proxy{Namespace: x.o.PodNamespace, Name: x.o.PodName, Confines: true}, x.pods, x.o.Log.WithName("zds"))
 		if err == nil {
 			break
 		}

@@ -48,14 +48,14 @@ type StateHandler interface {
 	Connected(up bool)
 }
 
-// Run is the proxy's side of the protocol: it connects to the agent's socket at path, serves its messages with h, and connects again
+// Run is the proxy's side of the protocol: it connects to the agent's socket at path, says who it is, serves its messages with h, and connects again
 // when the connection is lost, without touching what h serves in between. It returns nil when ctx ends, and a *ProtocolError when
 // the agent broke the protocol: then the two do not understand each other, and to call it again at once is of no use.
-func Run(ctx context.Context, path string, h Handler, log logr.Logger) error {
+func Run(ctx context.Context, path string, self Proxy, h Handler, log logr.Logger) error {
 	backoff := firstBackoff
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := connectAndServe(ctx, path, h, log)
+		err := connectAndServe(ctx, path, self, h, log)
 		if ctx.Err() != nil {
 			break
 		}
@@ -75,7 +75,7 @@ func Run(ctx context.Context, path string, h Handler, log logr.Logger) error {
 	return nil //nolint:nilerr // what ended the last connection is of no interest to who ended it all
 }
 
-func connectAndServe(ctx context.Context, path string, h Handler, log logr.Logger) error {
+func connectAndServe(ctx context.Context, path string, self Proxy, h Handler, log logr.Logger) error {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, network, path)
 	if err != nil {
@@ -89,7 +89,7 @@ func connectAndServe(ctx context.Context, path string, h Handler, log logr.Logge
 	if err := c.SetWriteDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err
 	}
-	if err := writePacket(c, encodeHello(versionV1), nil); err != nil {
+	if err := writePacket(c, encodeHello(hello{versionV1, self}), nil); err != nil {
 		return fmt.Errorf("say hello: %w", err)
 	}
 	log.Info("agent connected", "path", path)

@@ -27,8 +27,8 @@ func agentPeer(t *testing.T, l *net.UnixListener) *peer {
 	t.Cleanup(func() { conn.Close() })
 	p := &peer{t, conn}
 	packet, _ := p.read()
-	if v, err := decodeHello(packet); err != nil || v != versionV1 {
-		t.Fatalf("hello %x: version %d, %v", packet, v, err)
+	if v, err := decodeHello(packet); err != nil || v.version != versionV1 {
+		t.Fatalf("hello %x: version %d, %v", packet, v.version, err)
 	}
 	return p
 }
@@ -49,7 +49,7 @@ func startClient(t *testing.T, path string, h Handler) <-chan error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ended <- Run(ctx, path, h, testLogger(t))
+		ended <- Run(ctx, path, Proxy{}, h, testLogger(t))
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	return ended

@@ -123,14 +123,18 @@ func FuzzAgainstProtobuf(f *testing.F) {
 		if got, err := decodeAck(b); err != nil || got.err != name {
 			t.Fatalf("we read the error %q, %v; want %q", got.err, err, name)
 		}
-		hello := message("ZdsHello")
-		hello.Set(hello.Descriptor().Fields().ByName("version"), protoreflect.ValueOfEnum(versionV1))
-		same(t, "hello", encodeHello(versionV1), hello)
-		if b, err = proto.Marshal(hello); err != nil {
+		greeting := message("ZdsHello")
+		greeting.Set(greeting.Descriptor().Fields().ByName("version"), protoreflect.ValueOfEnum(versionV1))
+		same(t, "hello", encodeHello(hello{version: versionV1}), greeting)
+		theirs := message("ZdsHello")
+		if err := proto.Unmarshal(encodeHello(hello{versionV1, Proxy{"ns", "n", true}}), theirs.Interface()); err != nil || theirs.Get(theirs.Descriptor().Fields().ByName("version")).Enum() != versionV1 {
+			t.Fatalf("they read our hello as %v, %v", theirs, err)
+		}
+		if b, err = proto.Marshal(greeting); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := decodeHello(b); err != nil || got != versionV1 {
-			t.Fatalf("we read version %d, %v", got, err)
+		if got, err := decodeHello(b); err != nil || got != (hello{version: versionV1}) {
+			t.Fatalf("we read %+v, %v", got, err)
 		}
 	})
 }

@@ -16,6 +16,21 @@ const MaxPacket = 1024
 // versionV1 is the only protocol version there is (Version.V1 of zds.proto).
 const versionV1 = 1
 
+// Fields of our own in a hello, beyond what ZDS will ever have. Who does not know them skips them.
+const (
+	fieldConfines  protowire.Number = 1001
+	fieldName      protowire.Number = 1002
+	fieldNamespace protowire.Number = 1003
+)
+
+// Proxy is what a proxy says of itself. Others than ours say nothing.
+type Proxy struct {
+	// Namespace and Name are those of its pod; empty if it does not know.
+	Namespace, Name string
+	// Confines says that it takes a confinement before TLS (docs/hbone.md §13.9).
+	Confines bool
+}
+
 // Workload is a pod as the agent describes it. UID is the Kubernetes pod UID, not a discovery name; the proxy finds its discovery
 // entry by the other three.
 type Workload struct {
@@ -60,21 +75,40 @@ type ack struct{ err string }
 
 var errMalformed = errors.New("malformed message")
 
-func encodeHello(version uint64) []byte {
-	return appendVarint(nil, 1, version)
+// hello is a ZdsHello.
+type hello struct {
+	version uint64
+	proxy   Proxy
 }
 
-func decodeHello(b []byte) (version uint64, err error) {
+func encodeHello(h hello) []byte {
+	b := appendVarint(nil, 1, h.version)
+	if h.proxy.Confines {
+		b = appendVarint(b, fieldConfines, 1)
+	}
+	return appendString(appendString(b, fieldName, h.proxy.Name), fieldNamespace, h.proxy.Namespace)
+}
+
+func decodeHello(b []byte) (h hello, err error) {
 	err = eachField(b, func(n protowire.Number, t protowire.Type, v []byte, i uint64) error {
-		if n == 1 {
+		switch n {
+		case 1, fieldConfines:
 			if t != protowire.VarintType {
-				return fmt.Errorf("%w: hello version of wire type %d", errMalformed, t)
+				return fmt.Errorf("%w: field %d of a hello of wire type %d", errMalformed, n, t)
 			}
-			version = i
+			if n == 1 {
+				h.version = i
+			} else {
+				h.proxy.Confines = i != 0
+			}
+		case fieldName:
+			return setString(&h.proxy.Name, n, t, v)
+		case fieldNamespace:
+			return setString(&h.proxy.Namespace, n, t, v)
 		}
 		return nil
 	})
-	return version, err
+	return h, err
 }
 
 func encodeRequest(r request) []byte {

@@ -19,7 +19,8 @@ func TestWireBytes(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"hello v1", encodeHello(1), "0801"},
+		{"hello v1", encodeHello(hello{version: 1}), "0801"},
+		{"hello of ours", encodeHello(hello{1, Proxy{"ns", "n", true}}), "0801" + "c83e01" + "d23e016e" + "da3e026e73"},
 		{"snapshot sent", encodeRequest(request{kind: kindSnapshot}), "1a00"},
 		{"keep", encodeRequest(request{kind: kindKeep, workload: Workload{UID: "u"}}), "2a03" + "0a0175"},
 		{"del has its uid in field 2", encodeRequest(request{kind: kindDel, workload: Workload{UID: "u"}}), "1203" + "120175"},
@@ -97,7 +98,8 @@ func FuzzDecode(f *testing.F) {
 	} {
 		f.Add(encodeRequest(r))
 	}
-	f.Add(encodeHello(1))
+	f.Add(encodeHello(hello{version: 1}))
+	f.Add(encodeHello(hello{1, Proxy{"ns", "n", true}}))
 	f.Add(encodeAck(ack{err: "no"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := decodeRequest(b); err == nil {
@@ -116,7 +118,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		if v, err := decodeHello(b); err == nil {
 			if again, err := decodeHello(encodeHello(v)); err != nil || again != v {
-				t.Fatalf("own encoding of %d: %d, %v", v, again, err)
+				t.Fatalf("own encoding of %+v: %+v, %v", v, again, err)
 			}
 		}
 	})

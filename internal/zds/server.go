@@ -19,6 +19,10 @@ import (
 // acceptInterval limits how fast proxies may connect: 5 in a second, so that one in a crash loop does not eat the node.
 const acceptInterval = 200 * time.Millisecond
 
+// holdTime is how long one that takes no confinements is not told of pods beside one that does: until all gateways know that it is on the node. They hear of that within a second
+// or two of its pod's start (docs/hbone.md §13.9).
+const holdTime = 5 * time.Second
+
 // ErrNoProxy says that no proxy is connected. The pod stays in the snapshot, and the next proxy to connect will get it.
 var ErrNoProxy = errors.New("no node proxy is connected")
 
@@ -34,6 +38,7 @@ type Server struct {
 	path     string
 	log      logr.Logger
 	patience time.Duration // for one acknowledgement
+	holding  time.Duration // see hold
 
 	mu       sync.Mutex
 	pods     map[string]entry
@@ -50,7 +55,7 @@ type entry struct {
 // NewServer makes a server for the socket at path; Run opens it. The snapshot can be filled before, and should be: what the first
 // snapshot does not name, the proxy shuts down.
 func NewServer(path string, log logr.Logger) *Server {
-	return &Server{path: path, log: log, patience: answerTimeout, pods: map[string]entry{}, changed: make(chan struct{})}
+	return &Server{path: path, log: log, patience: answerTimeout, holding: holdTime, pods: map[string]entry{}, changed: make(chan struct{})}
 }
 
 // Stage puts a pod into the snapshot without sending it to the proxies that are connected now. It is what an agent does with the
@@ -145,6 +150,17 @@ func (s *Server) Connected() int {
 	return len(s.sessions)
 }
 
+// Proxies gives what those that are connected said of themselves, in the order in which they connected.
+func (s *Server) Proxies() []Proxy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]Proxy, 0, len(s.sessions))
+	for _, c := range s.sessions {
+		out = append(out, c.proxy)
+	}
+	return out
+}
+
 // Changed gives a channel that is closed at the next connection or disconnection of a proxy.
 func (s *Server) Changed() <-chan struct{} {
 	s.mu.Lock()
@@ -213,6 +229,28 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		s.log.Info("node proxy disconnected")
 	default:
 		s.log.Error(err, "node proxy connection ended")
+	}
+}
+
+// hold keeps a proxy that takes no confinements from being ready, and so from taking connections, while one that does serves and gateways still confine connections to the node's pods.
+func (s *Server) hold(ctx context.Context, newcomer Proxy) {
+	if newcomer.Confines {
+		return
+	}
+	over := time.NewTimer(s.holding)
+	defer over.Stop()
+	for {
+		changed := s.Changed()
+		if !slices.ContainsFunc(s.Proxies(), func(p Proxy) bool { return p.Confines }) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-over.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

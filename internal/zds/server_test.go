@@ -26,7 +26,7 @@ func TestServerSendsSnapshotThenIncrements(t *testing.T) {
 	}
 
 	p := dialPeer(t, path)
-	p.write(encodeHello(versionV1))
+	p.write(encodeHello(hello{version: versionV1}))
 	p.readRequest(kindAdd, "a", &ack{})
 	p.readRequest(kindKeep, "b", &ack{})
 	p.readRequest(kindSnapshot, "", &ack{})
@@ -73,7 +73,7 @@ func TestServerRefusedPodDoesNotStopTheSnapshot(t *testing.T) {
 		}
 	}
 	p := dialPeer(t, path)
-	p.write(encodeHello(versionV1))
+	p.write(encodeHello(hello{version: versionV1}))
 	p.readRequest(kindAdd, "a", &ack{err: "not now"})
 	p.readRequest(kindAdd, "b", &ack{})
 	p.readRequest(kindSnapshot, "", &ack{})
@@ -83,10 +83,10 @@ func TestServerTellsEveryProxy(t *testing.T) {
 	path := socket(t)
 	s := startServer(t, path)
 	older := dialPeer(t, path)
-	older.write(encodeHello(versionV1))
+	older.write(encodeHello(hello{version: versionV1}))
 	older.readRequest(kindSnapshot, "", &ack{})
 	newer := dialPeer(t, path)
-	newer.write(encodeHello(versionV1))
+	newer.write(encodeHello(hello{version: versionV1}))
 	newer.readRequest(kindSnapshot, "", &ack{})
 
 	done := make(chan error, 1)
@@ -152,11 +152,11 @@ func TestServerTellsABusyProxyLater(t *testing.T) {
 		}
 	}
 	older, newer := dialPeer(t, path), dialPeer(t, path)
-	older.write(encodeHello(versionV1))
+	older.write(encodeHello(hello{version: versionV1}))
 	older.readRequest(kindAdd, "first", &ack{})
 	older.readRequest(kindAdd, "second", &ack{})
 	older.readRequest(kindSnapshot, "", &ack{})
-	newer.write(encodeHello(versionV1))
+	newer.write(encodeHello(hello{version: versionV1}))
 	newer.readRequest(kindAdd, "first", nil)
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -200,7 +200,7 @@ func TestServerKeepsSlowProxyAndSkipsItsLateAnswer(t *testing.T) {
 	defer func() { cancel(); <-ended }()
 
 	p := dialPeer(t, path)
-	p.write(encodeHello(versionV1))
+	p.write(encodeHello(hello{version: versionV1}))
 	p.readRequest(kindSnapshot, "", &ack{})
 	until(t, "the proxy", func() bool { return s.Connected() == 1 })
 
@@ -225,7 +225,7 @@ func TestServerDropsBadProxies(t *testing.T) {
 		name   string
 		script func(*peer)
 	}{
-		{"wrong version", func(p *peer) { p.write(encodeHello(7)) }},
+		{"wrong version", func(p *peer) { p.write(encodeHello(hello{version: 7})) }},
 		{"noise for hello", func(p *peer) { p.write([]byte{0xff}) }},
 		{"packet too long", func(p *peer) {
 			if _, err := p.conn.Write(make([]byte, MaxPacket+1)); err != nil {
@@ -233,17 +233,17 @@ func TestServerDropsBadProxies(t *testing.T) {
 			}
 		}},
 		{"unasked acknowledgement", func(p *peer) {
-			p.write(encodeHello(versionV1))
+			p.write(encodeHello(hello{version: versionV1}))
 			p.readRequest(kindSnapshot, "", &ack{})
 			p.write(encodeAck(ack{}))
 		}},
 		{"noise for an acknowledgement", func(p *peer) {
-			p.write(encodeHello(versionV1))
+			p.write(encodeHello(hello{version: versionV1}))
 			p.readRequest(kindSnapshot, "", nil)
 			p.write([]byte{0x08, 0x01})
 		}},
 		{"acknowledgement with a descriptor", func(p *peer) {
-			p.write(encodeHello(versionV1))
+			p.write(encodeHello(hello{version: versionV1}))
 			p.readRequest(kindSnapshot, "", nil)
 			p.write(encodeAck(ack{}), aFile(p.t))
 		}},
@@ -271,7 +271,7 @@ func TestServerProxyGoesMeanwhile(t *testing.T) {
 			var peers []*peer
 			for range proxies {
 				p := dialPeer(t, path)
-				p.write(encodeHello(versionV1))
+				p.write(encodeHello(hello{version: versionV1}))
 				p.readRequest(kindSnapshot, "", &ack{})
 				peers = append(peers, p)
 			}
@@ -302,7 +302,7 @@ func TestServerTakesOverStaleSocket(t *testing.T) {
 	}
 	startServer(t, path)
 	p := dialPeer(t, path)
-	p.write(encodeHello(versionV1))
+	p.write(encodeHello(hello{version: versionV1}))
 	p.readRequest(kindSnapshot, "", &ack{})
 }
 
@@ -326,7 +326,7 @@ func TestServerLeaksNoDescriptors(t *testing.T) {
 	h := &recorder{}
 	clientCtx, stopClient := context.WithCancel(t.Context())
 	clientEnded := make(chan error, 1)
-	go func() { clientEnded <- Run(clientCtx, path, h, testLogger(t)) }()
+	go func() { clientEnded <- Run(clientCtx, path, Proxy{}, h, testLogger(t)) }()
 	until(t, "the snapshot", func() bool { return len(h.seen()) == 22 })
 	for i := range 10 {
 		if err := s.Del(t.Context(), fmt.Sprint(i)); err != nil {
@@ -344,4 +344,44 @@ func TestServerLeaksNoDescriptors(t *testing.T) {
 	if after := descriptors(t) - 1; after != before { // netns itself is one
 		t.Errorf("%d namespace descriptors open, %d before", after, before)
 	}
+}
+
+// A proxy that takes no confinements is told of pods beside one that does only when nobody confines connections any more, and says of itself what it is.
+func TestServerHoldsAPlainProxyBesideOneThatConfines(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	s.holding = time.Hour
+	confining := Proxy{"isthmus-system", "proxy-1", true}
+	older := dialPeer(t, path)
+	older.write(encodeHello(hello{versionV1, confining}))
+	older.readRequest(kindSnapshot, "", &ack{})
+	next := dialPeer(t, path)
+	next.write(encodeHello(hello{versionV1, Proxy{"isthmus-system", "proxy-2", true}}))
+	next.readRequest(kindSnapshot, "", &ack{})
+	if got := s.Proxies(); len(got) != 2 || got[0] != confining || got[1].Name != "proxy-2" {
+		t.Errorf("%+v are connected", got)
+	}
+	plain := dialPeer(t, path)
+	plain.write(encodeHello(hello{version: versionV1}))
+	plain.silent()
+	older.conn.Close()
+	plain.silent()
+	next.conn.Close()
+	plain.readRequest(kindSnapshot, "", &ack{})
+	another := dialPeer(t, path)
+	another.write(encodeHello(hello{version: versionV1}))
+	another.readRequest(kindSnapshot, "", &ack{})
+}
+
+// What is waited for ends in time.
+func TestServerHoldsNobodyForever(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	s.holding = time.Millisecond
+	older := dialPeer(t, path)
+	older.write(encodeHello(hello{versionV1, Proxy{Confines: true}}))
+	older.readRequest(kindSnapshot, "", &ack{})
+	plain := dialPeer(t, path)
+	plain.write(encodeHello(hello{version: versionV1}))
+	plain.readRequest(kindSnapshot, "", &ack{})
 }

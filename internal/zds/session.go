@@ -30,8 +30,9 @@ type serverSession struct {
 	mu    sync.Mutex
 	owed  map[string]struct{} // pods of which the proxy was not told something, because whoever ordered it waited no longer
 
-	// Owned by run:
-	late int // acknowledgements that timed out and may still come; acknowledgements match only by order
+	// Owned by run; proxy is read by others once the session has joined.
+	proxy Proxy
+	late  int // acknowledgements that timed out and may still come; acknowledgements match only by order
 }
 
 // order is one message that some goroutine waits for.
@@ -124,6 +125,7 @@ func (c *serverSession) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	defer stop()
 
+	c.server.hold(ctx, c.proxy)
 	snapshot := c.server.join(c)
 	c.log.Info("node proxy connected", "pods", len(snapshot))
 	if err := c.sendSnapshot(snapshot, acks); err != nil {
@@ -168,13 +170,14 @@ func (c *serverSession) hello(ctx context.Context) error {
 		return fmt.Errorf("wait for hello: %w", err)
 	}
 	closeAll(files)
-	version, err := decodeHello(packet)
+	said, err := decodeHello(packet)
 	if err != nil {
 		return protocolErrorf("hello: %v", err)
 	}
-	if version != versionV1 {
-		return protocolErrorf("hello of version %d, want %d", version, versionV1)
+	if said.version != versionV1 {
+		return protocolErrorf("hello of version %d, want %d", said.version, versionV1)
 	}
+	c.proxy = said.proxy
 	return c.conn.SetReadDeadline(time.Time{})
 }
 

@@ -295,6 +295,7 @@ func (n *node) until(what string, f func() bool) {
 
 // proxy is a node proxy that serves every pod and knows which ones it serves.
 type proxy struct {
+	self     zds.Proxy
 	mu       sync.Mutex
 	named    map[string]bool
 	serves   map[string]string // uid → name
@@ -364,11 +365,13 @@ func (p *proxy) setRefuse(err error) {
 	p.refuse = err
 }
 
-func (n *node) startProxy() (p *proxy, stop func()) {
-	p = &proxy{serves: map[string]string{}}
+func (n *node) startProxy() (p *proxy, stop func()) { return n.startProxyAs(zds.Proxy{}) }
+
+func (n *node) startProxyAs(self zds.Proxy) (p *proxy, stop func()) {
+	p = &proxy{self: self, serves: map[string]string{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- zds.Run(ctx, n.options.ZDSSocket, p, n.options.Log.WithName("proxy")) }()
+	go func() { ended <- zds.Run(ctx, n.options.ZDSSocket, p.self, p, n.options.Log.WithName("proxy")) }()
 	stop = sync.OnceFunc(func() { cancel(); <-ended })
 	n.t.Cleanup(stop)
 	return p, stop

@@ -206,10 +206,15 @@ func (p *pods) run(ctx context.Context) {
 	}
 }
 
-// watchProxies tries the pods again that wait for a proxy, when one connects.
+// watchProxies tries the pods again that wait for a proxy, when one connects, and writes down what that says of itself.
 func (p *pods) watchProxies(ctx context.Context) {
 	for {
 		changed := p.enrolment.zds.Changed()
+		for _, proxy := range p.enrolment.zds.Proxies() {
+			if proxy.Confines {
+				p.queue.Add(cache.ObjectName{Namespace: proxy.Namespace, Name: proxy.Name})
+			}
+		}
 		if p.enrolment.zds.Connected() > 0 {
 			for _, key := range p.enrolment.unserved() {
 				if name, err := cache.ParseObjectName(key); err == nil {
@@ -263,6 +268,9 @@ func (p *pods) reconcile(ctx context.Context, key cache.ObjectName) error {
 	if err := p.forgetOthers(ctx, key, pod); err != nil || pod == nil {
 		return err
 	}
+	if p.selection.isProxy(pod) {
+		return annotateProxy(ctx, p.client, pod, p.enrolment.zds.Proxies())
+	}
 	uid := string(pod.UID)
 	if ended(pod) {
 		return p.enrolment.forget(ctx, uid)
@@ -283,7 +291,7 @@ func (p *pods) reconcile(ctx context.Context, key cache.ObjectName) error {
 		}
 		p.metrics.enrolments.WithLabelValues("released").Inc()
 		p.log.Info("pod left the mesh", "workload", key.String())
-		return annotate(ctx, p.client, pod, "")
+		return annotateCapture(ctx, p.client, pod, "")
 	case pod.Annotations[annotationRedirection] != "", p.enrolment.keeps(uid):
 		return p.releaseForgotten(ctx, pod)
 	}
@@ -315,7 +323,7 @@ func (p *pods) settle(ctx context.Context, pod *corev1.Pod) error {
 	if waits := errors.Is(serveErr, zds.ErrNoProxy); serveErr != nil && ctx.Err() == nil && (!waits || pod.Annotations[annotationRedirection] == "") {
 		p.events.Eventf(pod, corev1.EventTypeWarning, reasonNotServed, "connections of the pod are refused until a node proxy serves it: %v", serveErr)
 	}
-	return errors.Join(serveErr, annotate(ctx, p.client, pod, redirection(pod.Annotations[annotationRedirection], isCaptured, isServed)))
+	return errors.Join(serveErr, annotateCapture(ctx, p.client, pod, redirection(pod.Annotations[annotationRedirection], isCaptured, isServed)))
 }
 
 // enrolRunning takes in a pod that runs without having been announced: its labels or its namespace's changed. A pod without an address
@@ -407,5 +415,5 @@ func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
 	if err := p.enrolment.forget(ctx, string(pod.UID)); err != nil {
 		return err
 	}
-	return annotate(ctx, p.client, pod, "")
+	return annotateCapture(ctx, p.client, pod, "")
 }

@@ -25,6 +25,9 @@ const (
 	redirectionEnabled    = "enabled"
 	redirectionPending    = "pending"
 
+	// annotationConfines is on pods of node proxies (docs/hbone.md §13.9).
+	annotationConfines = "isthmus.dev/confines"
+
 	annotationBypassInbound = "ambient.istio.io/bypass-inbound-capture"
 	annotationDNS           = "ambient.istio.io/dns-capture"
 	annotationVirtual       = "istio.io/reroute-virtual-interfaces"
@@ -48,7 +51,7 @@ func (s Selection) Wants(pod *corev1.Pod, namespace *corev1.Namespace) bool {
 		return false
 	case slices.Contains(s.ExcludeNamespaces, pod.Namespace):
 		return false
-	case pod.Namespace == s.SystemNamespace && pod.Labels[labelApp] == proxyApp:
+	case s.isProxy(pod):
 		return false
 	case pod.Annotations[sidecarStatus] != "":
 		return false
@@ -60,6 +63,11 @@ func (s Selection) Wants(pod *corev1.Pod, namespace *corev1.Namespace) bool {
 		return false
 	}
 	return namespace.Labels[labelMode] == modeAmbient
+}
+
+// isProxy says whether a pod is that of a node proxy.
+func (s Selection) isProxy(pod *corev1.Pod) bool {
+	return pod.Namespace == s.SystemNamespace && pod.Labels[labelApp] == proxyApp
 }
 
 func ended(pod *corev1.Pod) bool {

@@ -28,7 +28,7 @@ func TestOpenConnectionsOfWhoJoinsAreSpared(t *testing.T) {
 			pod, sandbox := n.pod(1, "10.1.0.1", nil), n.sandbox("10.1.0.1")
 			n.process(uidOf(1), sandbox)
 			port := openConnection(t, sandbox)
-			if err := annotate(t.Context(), n.client, pod, tt.annotation); err != nil {
+			if err := annotateCapture(t.Context(), n.client, pod, tt.annotation); err != nil {
 				t.Fatal(err)
 			}
 			n.label(pod, modeAmbient)

@@ -32,7 +32,7 @@ func Uninstall(ctx context.Context, o Options) error {
 		return errors.Join(append(errs, fmt.Errorf("list the node's pods: %w", err))...)
 	}
 	for i := range list.Items {
-		errs = append(errs, annotate(ctx, o.Client, &list.Items[i], ""))
+		errs = append(errs, annotateCapture(ctx, o.Client, &list.Items[i], ""))
 	}
 	return errors.Join(errs...)
 }
