@@ -93,7 +93,7 @@ func reduceForCache(in any) (any, error) {
 		o.Status = corev1.PodStatus{
 			Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs, Conditions: o.Status.Conditions,
 		}
-		o.Annotations = only(o.Annotations, world.AnnotationRedirection)
+		o.Annotations = only(o.Annotations, world.AnnotationRedirection, world.AnnotationConfines)
 	case *corev1.Node:
 		o.Spec, o.Status, o.Annotations = corev1.NodeSpec{}, corev1.NodeStatus{Addresses: o.Status.Addresses}, nil
 	case *corev1.Namespace:
@@ -104,12 +104,17 @@ func reduceForCache(in any) (any, error) {
 	return in, nil
 }
 
-// only keeps one annotation, if it is there.
-func only(annotations map[string]string, name string) map[string]string {
-	if v, ok := annotations[name]; ok {
-		return map[string]string{name: v}
+// only keeps some annotations, of those that are there.
+func only(annotations map[string]string, names ...string) (kept map[string]string) {
+	for _, name := range names {
+		if v, ok := annotations[name]; ok {
+			if kept == nil {
+				kept = map[string]string{}
+			}
+			kept[name] = v
+		}
 	}
-	return nil
+	return kept
 }
 
 // staticMapper finds the resource of a few core kinds without asking the server.

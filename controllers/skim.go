@@ -107,7 +107,7 @@ func podShape() *shape {
 	ready := keeps(messageWeight, 1, 2).about(string(corev1.PodReady)) // type, status
 	ips := keeps(messageWeight, 1)                                     // ip
 	return keeps(objectWeight).
-		with(1, metaShape(world.AnnotationRedirection)).
+		with(1, metaShape(world.AnnotationRedirection, world.AnnotationConfines)).
 		with(2, keeps(messageWeight, 8, 10, 11)).                        // spec: serviceAccountName, nodeName, hostNetwork
 		with(3, keeps(messageWeight, 1, 6).with(2, ready).with(12, ips)) // status: phase, podIP, conditions, podIPs
 }

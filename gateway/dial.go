@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/stranger"
 )
 
 // keepAlive notices an endpoint that vanished without a word while a stream is silent: after 180 s a probe each 180 s, nine times.
@@ -111,6 +112,12 @@ func (s *Server) connect(ctx context.Context, to candidate, others bool, setting
 		s.metrics.dialFailures.Inc()
 		return nil, fmt.Errorf("endpoint %s: %w", to.name, err)
 	}
+	if to.confined != "" {
+		if err := confine(ctx, conn, to.confined); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("endpoint %s: tell it what the peer was let in for: %w", to.name, err)
+		}
+	}
 	if settings != nil {
 		secure, err := settings.Client(ctx, conn, "", s.o.Limits.ConnectTimeout)
 		if err != nil {
@@ -119,6 +126,20 @@ func (s *Server) connect(ctx context.Context, to candidate, others bool, setting
 		conn = &encrypted{secure, conn}
 	}
 	return &endpointConn{Conn: conn, answered: func() { s.balancer.succeeded(to.uid) }}, nil
+}
+
+// confine has the endpoint's proxy refuse what the peer was not let in for, which we cannot read. It comes before the first byte of the peer's.
+func confine(ctx context.Context, conn relay.Conn, to string) error {
+	words, err := stranger.AppendConfinement(nil, to)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	_, err = conn.Write(words) // which fits into what the kernel buffers, so this does not wait
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // eject leaves an endpoint out for a while. It is logged when it begins, not each time that an endpoint is tried for want of a better one.

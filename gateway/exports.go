@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/reach"
 )
 
 // config is one generation of the gateway's configuration, indexed for lookups. It is never changed.
@@ -207,6 +208,8 @@ type candidate struct {
 	capacity uint32
 	// rank says how near it is, as far as the service cares: those with the highest come first.
 	rank int
+	// confined is what is told to its proxy that the peer was let in for; "": it would not understand.
+	confined string
 }
 
 // candidates are the endpoints of t in the gateway's own network that speak HBONE, or those of the waypoint that stands
@@ -248,7 +251,13 @@ func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []c
 		if !ok {
 			continue
 		}
-		out = append(out, candidate{w.UID, w.Namespace + "/" + w.Name, netip.AddrPortFrom(addr, dialPort), max(w.Capacity, 1), directory.Rank(service, c.network, own, w)})
+		found := candidate{
+			uid: w.UID, name: w.Namespace + "/" + w.Name, dial: netip.AddrPortFrom(addr, dialPort), capacity: max(w.Capacity, 1), rank: directory.Rank(service, c.network, own, w),
+		}
+		if !t.plain && w.Confines && dialPort == mesh.HBONEPort {
+			found.confined = reach.Confinement(t.service.Key(), t.port)
+		}
+		out = append(out, found)
 	}
 	return slices.Clip(out)
 }

@@ -100,6 +100,8 @@ type Workload struct {
 	AppTunnel *AppTunnel
 	// Gateway says that it is a Gateway's: what comes from its address may be somebody else's, whom only TLS inside tells.
 	Gateway bool
+	// Confines says that its node proxy is told, and minds, for which service a gateway let in a connection that it passes on.
+	Confines bool
 	// Policies are the "namespace/name" of workload-selector policies that apply.
 	Policies []string
 

@@ -24,6 +24,7 @@ func (x *index) foldNode(k world.Key, t *touched) {
 func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	t.pods.add(k)
 	x.placePod(k, was, now)
+	x.foldNodeProxy(k, was, now, t)
 	if before, after := x.networkClaim(was), x.networkClaim(now); before != after {
 		x.fileNetwork(k.Cluster, before, -1, t)
 		x.fileNetwork(k.Cluster, after, 1, t)
@@ -47,6 +48,30 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 	after, counts := x.memberOf(now)
 	if before != after || countedBefore != counts {
 		x.setMember(k, after, counts, t)
+	}
+}
+
+// foldNodeProxy notes a proxy that comes, goes or says something else. What it means for the node is what it means for each pod there.
+func (x *index) foldNodeProxy(k world.Key, was, now *world.Pod, t *touched) {
+	if k.Namespace != x.config.SystemNamespace || !isNodeProxy(was) && !isNodeProxy(now) {
+		return
+	}
+	if was != nil && now != nil && was.NodeProxy == now.NodeProxy && was.Node == now.Node {
+		return
+	}
+	for _, p := range []*world.Pod{was, now} {
+		if !isNodeProxy(p) {
+			continue
+		}
+		node := k.In("", p.Node)
+		if p == was {
+			x.proxiesOn.remove(node, k)
+		} else {
+			x.proxiesOn.add(node, k)
+		}
+		for on := range x.podsOn[node] {
+			t.pods.add(on)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type index struct {
 	slicesOf     few[world.Key, world.Key]         // service → slices
 	slicesOn     multi[world.Key, world.Key]       // node → slices with endpoints there that are no pods
 	podsOn       multi[world.Key, world.Key]       // node → pods
+	proxiesOn    multi[world.Key, world.Key]       // node → its proxies
 	podsIn       multi[world.Key, world.Key]       // namespace → pods
 	namesIn      multi[string, serviceName]        // namespace's name → services, in any cluster
 	clustersOf   multi[serviceName, world.Cluster] // service → clusters that have it
@@ -98,7 +99,7 @@ func newIndex(c world.Config) *index {
 		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, crowded: crowdedOut{most: maxGuardLoad},
 		gateLoads:    gateLoads{most: maxGatePolicies, sizes: map[world.Key]int{}, of: map[string]int{}},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
-		podsOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
+		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},

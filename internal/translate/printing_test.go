@@ -77,6 +77,9 @@ func printMesh(o Output) string {
 		if w.Tunnel == mesh.TunnelHBONE {
 			line += " hbone"
 		}
+		if w.Confines {
+			line += " confines"
+		}
 		if w.Unhealthy {
 			line += " unhealthy"
 		}

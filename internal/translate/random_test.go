@@ -201,6 +201,9 @@ func (g generator) pod() *world.Pod {
 		Key: g.key(somePods), Labels: g.labels(), Node: pick(g, []string{"n1", "n2"}), ServiceAccount: pick(g, []string{"default", "cart", "hello"}),
 		HostNetwork: g.chance(5), Ready: g.chance(70), Deleting: g.chance(10), Captured: g.chance(80), WorkloadName: "w",
 	}
+	if g.chance(15) {
+		p.Namespace, p.NodeProxy = pick(g, []string{testConfig.SystemNamespace, testConfig.SystemNamespace, p.Namespace}), world.NodeProxy(g.IntN(3))
+	}
 	if g.chance(95) {
 		p.Addresses = g.addresses()
 	}

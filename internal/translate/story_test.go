@@ -253,6 +253,12 @@ func pods(t *testing.T, c world.Cluster, data []byte, put func(world.Object)) {
 		if has("captured") {
 			p.Annotations = map[string]string{world.AnnotationRedirection: "enabled"}
 		}
+		if has("confines") {
+			p.Annotations = map[string]string{world.AnnotationConfines: "true"}
+		}
+		if has("pending") {
+			p.Status.Phase = corev1.PodPending
+		}
 		if has("ready") {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		}
@@ -262,6 +268,9 @@ func pods(t *testing.T, c world.Cluster, data []byte, put func(world.Object)) {
 		for _, flag := range flags {
 			if network, ok := strings.CutPrefix(flag, "network="); ok {
 				p.Labels[world.LabelNetwork] = network
+			}
+			if flag == "tunnel" {
+				p.Labels[world.LabelTunnel] = "http"
 			}
 			if gateway, ok := strings.CutPrefix(flag, "gateway="); ok {
 				p.Labels[LabelGatewayName] = gateway

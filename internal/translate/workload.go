@@ -41,12 +41,24 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		WorkloadName: p.WorkloadName, Kind: p.WorkloadKind, Gateway: p.Labels[LabelGatewayName] != "",
 	}
 	if p.Captured && !p.HostNetwork {
-		out.Tunnel = mesh.TunnelHBONE
+		out.Tunnel, out.Confines = mesh.TunnelHBONE, p.Labels[world.LabelTunnel] == "" && x.confines(k.In("", p.Node))
 	}
 	if k.Cluster == x.config.LocalCluster {
 		out.Policies, out.Waypoint, out.AppTunnel = x.policiesOf(p), x.podWaypoint(p), x.appTunnel(p)
 	}
 	return out
+}
+
+func isNodeProxy(p *world.Pod) bool { return p != nil && p.NodeProxy != world.NoNodeProxy }
+
+// confines says whether all proxies that may take a connection to a pod of the node understand what a gateway confines it to. During an upgrade there are two.
+func (x *index) confines(node world.Key) bool {
+	for proxy := range x.proxiesOn[node] {
+		if x.state.Pods[proxy].NodeProxy != world.NodeProxyConfines {
+			return false
+		}
+	}
+	return len(x.proxiesOn[node]) > 0
 }
 
 func (x *index) locality(node world.Key) mesh.Locality {

@@ -8,6 +8,18 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
+// NodeProxy says whether a pod looks like a node proxy that serves the pods of its node, or may begin to at any moment. Whether it is in the namespace where they are is not looked at.
+type NodeProxy uint8
+
+const (
+	// NoNodeProxy is none, or one that has not begun.
+	NoNodeProxy NodeProxy = iota
+	// NodeProxyPlain takes nothing on a tunnel port but TLS, as far as is known.
+	NodeProxyPlain
+	// NodeProxyConfines takes a confinement before it (docs/hbone.md §13.9), by the word of the agent of its node.
+	NodeProxyConfines
+)
+
 // Pod is an endpoint. Pods in a terminal phase are not put into the Store at all; see ReducePod.
 type Pod struct {
 	Key
@@ -19,6 +31,7 @@ type Pod struct {
 	Ready          bool
 	Deleting       bool // has a deletionTimestamp
 	Captured       bool // its traffic is redirected to the node proxy, so it can be reached by HBONE
+	NodeProxy      NodeProxy
 	// WorkloadName and WorkloadKind are the controller's (the Deployment's for a ReplicaSet's pod).
 	WorkloadName string
 	WorkloadKind mesh.WorkloadKind

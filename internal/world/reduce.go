@@ -28,6 +28,7 @@ const (
 	LabelNetwork                 = "topology.istio.io/network"
 	LabelSubzone                 = "topology.istio.io/subzone"
 	AnnotationRedirection        = "ambient.istio.io/redirection"
+	AnnotationConfines           = "isthmus.dev/confines"
 	AnnotationDistribution       = "networking.istio.io/traffic-distribution"
 	AnnotationServiceAccount     = "gateway.istio.io/service-account"
 	AnnotationServiceType        = "networking.istio.io/service-type"
@@ -41,6 +42,7 @@ const (
 	LabelDataplaneMode           = "istio.io/dataplane-mode"
 	labelPodTemplateHash         = "pod-template-hash"
 	redirectionEnabled           = "enabled"
+	labelApp, appNodeProxy       = "app", "isthmus-nodeproxy"
 	labelTunnelHTTP              = "http"
 	cronJobSuffixShort, longDate = 8, 10 // digits that a CronJob puts behind its name
 )
@@ -76,6 +78,11 @@ func ReducePod(c Cluster, p *corev1.Pod) *Pod {
 	for _, cond := range p.Status.Conditions {
 		if cond.Type == corev1.PodReady {
 			out.Ready = cond.Status == corev1.ConditionTrue
+		}
+	}
+	if p.Labels[labelApp] == appNodeProxy && p.Status.Phase == corev1.PodRunning {
+		if out.NodeProxy = NodeProxyPlain; p.Annotations[AnnotationConfines] == "true" {
+			out.NodeProxy = NodeProxyConfines
 		}
 	}
 	out.WorkloadName, out.WorkloadKind = owner(p)

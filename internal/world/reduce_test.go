@@ -58,6 +58,16 @@ func TestReducePod(t *testing.T) {
 		{"succeeded", pod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), nil},
 		{"not ready", pod(func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionUnknown }), func(p *Pod) { p.Ready = false }},
 		{"deleting", pod(func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }), func(p *Pod) { p.Deleting = true }},
+		{"node proxy", pod(func(p *corev1.Pod) { p.Labels["app"], p.Status.Phase = "isthmus-nodeproxy", corev1.PodRunning }), func(p *Pod) {
+			p.Labels["app"], p.NodeProxy = "isthmus-nodeproxy", NodeProxyPlain
+		}},
+		{"node proxy that confines", pod(func(p *corev1.Pod) {
+			p.Labels["app"], p.Status.Phase, p.Annotations = "isthmus-nodeproxy", corev1.PodRunning, map[string]string{AnnotationConfines: "true"}
+		}), func(p *Pod) { p.Labels["app"], p.NodeProxy = "isthmus-nodeproxy", NodeProxyConfines }},
+		{"node proxy that has not begun", pod(func(p *corev1.Pod) {
+			p.Labels["app"], p.Status.Phase, p.Annotations = "isthmus-nodeproxy", corev1.PodPending, map[string]string{AnnotationConfines: "true"}
+		}), func(p *Pod) { p.Labels["app"] = "isthmus-nodeproxy" }},
+		{"no node proxy, whatever it says", pod(func(p *corev1.Pod) { p.Annotations = map[string]string{AnnotationConfines: "true"} }), func(*Pod) {}},
 		{"captured", pod(func(p *corev1.Pod) { p.Annotations = map[string]string{AnnotationRedirection: "enabled"} }), func(p *Pod) { p.Captured = true }},
 		{"capture pending", pod(func(p *corev1.Pod) { p.Annotations = map[string]string{AnnotationRedirection: "pending"} }), func(*Pod) {}},
 		{"no account", pod(func(p *corev1.Pod) { p.Spec.ServiceAccountName = "" }), func(p *Pod) { p.ServiceAccount = "default" }},

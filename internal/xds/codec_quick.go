@@ -24,7 +24,7 @@ const (
 
 	workloadPolicies, workloadStatus, workloadCluster, workloadGateway, workloadUID = 16, 17, 18, 19, 20
 
-	workloadHostname, workloadServices, workloadAppTunnel, workloadLocality, workloadNetworkMode, workloadCapacity = 21, 22, 23, 24, 25, 27
+	workloadHostname, workloadServices, workloadAppTunnel, workloadLocality, workloadNetworkMode, workloadExtensions, workloadCapacity = 21, 22, 23, 24, 25, 26, 27
 )
 
 // quickWorkload reads an Address that holds a workload as usual encoders write it: no field of another's, no message in two parts, nothing wrong. It gives nil for
@@ -55,6 +55,7 @@ type quick struct {
 }
 
 func (q *quick) workload() *mesh.Workload {
+	extensions := 0
 	w := &mesh.Workload{Cluster: defaultCluster, TrustDomain: defaultTrustDomain, ServiceAccount: defaultServiceAccount, Capacity: defaultCapacity}
 	for q.next() {
 		switch q.number {
@@ -106,6 +107,9 @@ func (q *quick) workload() *mesh.Workload {
 			w.Locality = q.locality()
 		case workloadCapacity:
 			w.Capacity = q.wrapped()
+		case workloadExtensions:
+			extensions++
+			q.extension(w)
 		default:
 			q.bad = true
 		}
@@ -113,7 +117,7 @@ func (q *quick) workload() *mesh.Workload {
 			return nil
 		}
 	}
-	q.bad = q.bad || w.UID == "" || len(w.Addresses) > maxAddresses || len(w.Policies) > maxPolicies || len(w.Services) > maxServices
+	q.bad = q.bad || w.UID == "" || len(w.Addresses) > maxAddresses || len(w.Policies) > maxPolicies || len(w.Services) > maxServices || extensions > maxExtensions
 	return w
 }
 
@@ -205,6 +209,18 @@ func (q *quick) wrapped() (n uint32) {
 	}
 	q.end(&f)
 	return n
+}
+
+// extension reads one that holds nothing.
+func (q *quick) extension(w *mesh.Workload) {
+	f, name := fields{rest: q.bytes()}, ""
+	for f.next() {
+		name = f.str()
+		f.bad = f.bad || f.number != 1
+	}
+	q.end(&f)
+	w.Gateway = w.Gateway || name == extensionGateway
+	w.Confines = w.Confines || name == extensionConfines
 }
 
 func (q *quick) gateway() *mesh.GatewayAddress {

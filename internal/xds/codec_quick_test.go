@@ -12,7 +12,7 @@ import (
 
 // TestUsualWorkloadsAreReadQuickly says that what we encode is read without the generated code, to the same values.
 func TestUsualWorkloadsAreReadQuickly(t *testing.T) {
-	for _, w := range []value{{workload: samplePod()}, {workload: sampleSplitHorizon()}} {
+	for _, w := range []value{{workload: samplePod()}, {workload: sampleGatewayPod()}, {workload: sampleConfiningPod()}, {workload: sampleSplitHorizon()}} {
 		_, body, err := encodeValue(w)
 		if err != nil {
 			t.Fatal(err)
@@ -44,6 +44,8 @@ func TestUnusualWorkloadsAreNotReadQuickly(t *testing.T) {
 		"a gateway with two destinations": text(workloadGateway, string(append(text(1, string(append(text(1, "n"), text(2, "h")...))), text(2, string(text(2, "1234")))...))),
 		"a port out of range":             text(workloadServices, string(append(text(1, "n/h"), text(2, string(text(1, string(number(1, 65536)))))...))),
 		"a service without a namespace":   text(workloadServices, string(text(1, "h"))),
+		"an extension that holds more":    text(workloadExtensions, string(append(text(1, extensionGateway), text(2, "")...))),
+		"too many extensions":             []byte(strings.Repeat(string(text(workloadExtensions, "")), maxExtensions+1)),
 		"a length beyond the end":         {workloadName<<3 | 2, 5, 'x'},
 		"a number that does not end":      {workloadStatus<<3 | 0x80, 0xff},
 		"too large a body":                text(workloadNode, strings.Repeat("x", maxQuick)),
@@ -57,7 +59,7 @@ func TestUnusualWorkloadsAreNotReadQuickly(t *testing.T) {
 
 // FuzzQuickWorkload says that whatever is read quickly, the generated code reads as the same.
 func FuzzQuickWorkload(f *testing.F) {
-	for _, w := range []value{{workload: samplePod()}, {workload: sampleSplitHorizon()}} {
+	for _, w := range []value{{workload: samplePod()}, {workload: sampleGatewayPod()}, {workload: sampleSplitHorizon()}} {
 		_, body, err := encodeValue(w)
 		if err != nil {
 			f.Fatal(err)

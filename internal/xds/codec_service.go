@@ -17,7 +17,7 @@ func serviceToProto(s *mesh.Service) *workloadpb.Service {
 		Waypoint:        gatewayAddressToProto(s.Waypoint),
 		IpFamilies:      workloadpb.IPFamilies(s.Families),
 		Canonical:       s.Canonical,
-		Extensions:      extensionsToProto(extensionExported, s.Exported),
+		Extensions:      addExtension(nil, extensionExported, s.Exported),
 	}
 	for _, a := range s.Addresses {
 		out.Addresses = append(out.Addresses, networkAddressToProto(a))

@@ -43,6 +43,12 @@ func sampleGatewayPod() *mesh.Workload {
 	return w
 }
 
+func sampleConfiningPod() *mesh.Workload {
+	w := sampleGatewayPod()
+	w.UID, w.Confines = "west//Pod/shop/gateway-1", true
+	return w
+}
+
 func sampleSplitHorizon() *mesh.Workload {
 	return &mesh.Workload{
 		UID: "east/SplitHorizonWorkload/isthmus-system/gw/203.0.113.9/shop/cart.shop.svc.cluster.local", Name: "x", Namespace: "shop",
@@ -221,7 +227,7 @@ func encodeValue(v value) (string, []byte, error) {
 
 func TestDecodeGivesWhatWasEncoded(t *testing.T) {
 	for _, want := range []value{
-		{workload: samplePod()}, {workload: sampleGatewayPod()}, {workload: sampleSplitHorizon()}, {service: sampleService()},
+		{workload: samplePod()}, {workload: sampleGatewayPod()}, {workload: sampleConfiningPod()}, {workload: sampleSplitHorizon()}, {service: sampleService()},
 		{policy: samplePolicy()}, {gateway: sampleGateway()}, {bundle: sampleBundle()},
 		{service: &mesh.Service{Namespace: "n", Hostname: "headless"}},
 		{policy: &mesh.Policy{Name: "p", Namespace: "n"}},
@@ -274,7 +280,7 @@ func TestSamplesSetEveryField(t *testing.T) {
 			}
 		}
 	}
-	for _, sample := range []any{samplePod(), sampleGatewayPod(), sampleSplitHorizon(), sampleService(), samplePolicy(), sampleGateway(), sampleBundle()} {
+	for _, sample := range []any{samplePod(), sampleGatewayPod(), sampleConfiningPod(), sampleSplitHorizon(), sampleService(), samplePolicy(), sampleGateway(), sampleBundle()} {
 		walk(reflect.ValueOf(sample))
 	}
 	for field, ok := range set {

@@ -37,7 +37,7 @@ func workloadToProto(w *mesh.Workload) *workloadpb.Workload {
 		CanonicalRevision:     w.CanonicalRevision,
 		WorkloadName:          w.WorkloadName,
 		WorkloadType:          workloadpb.WorkloadType(w.Kind),
-		Extensions:            extensionsToProto(extensionGateway, w.Gateway),
+		Extensions:            addExtension(addExtension(nil, extensionGateway, w.Gateway), extensionConfines, w.Confines),
 	}
 	for _, a := range w.Addresses {
 		out.Addresses = append(out.Addresses, a.Unmap().AsSlice())
@@ -85,6 +85,7 @@ func workloadFromProto(w *workloadpb.Workload) (*mesh.Workload, error) {
 		CanonicalRevision: r.text("canonical_revision", w.GetCanonicalRevision(), maxLabelValue),
 		WorkloadName:      r.text("workload_name", w.GetWorkloadName(), maxLabelValue),
 		Gateway:           hasExtension(&r, extensionGateway, w.GetExtensions()),
+		Confines:          hasExtension(&r, extensionConfines, w.GetExtensions()),
 	}
 	switch t := w.GetTunnelProtocol(); t {
 	case workloadpb.TunnelProtocol_NONE, workloadpb.TunnelProtocol_HBONE:

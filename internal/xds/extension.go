@@ -10,15 +10,18 @@ const (
 	extensionExported = "isthmus.dev/exported"
 	// extensionGateway is on workloads that are a Gateway's.
 	extensionGateway = "isthmus.dev/gateway"
+	// extensionConfines is on workloads whose node proxy takes a confinement before TLS.
+	extensionConfines = "isthmus.dev/confines"
 	// maxExtensions bounds those of one resource.
 	maxExtensions = 64
 )
 
-func extensionsToProto(name string, has bool) []*workloadpb.Extension {
+// addExtension appends the extension of a name to those of a resource, if the resource has it.
+func addExtension(out []*workloadpb.Extension, name string, has bool) []*workloadpb.Extension {
 	if !has {
-		return nil
+		return out
 	}
-	return []*workloadpb.Extension{{Name: name}}
+	return append(out, &workloadpb.Extension{Name: name})
 }
 
 func hasExtension(r *reader, name string, in []*workloadpb.Extension) (has bool) {

@@ -9,8 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/world"
+	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
 
 // Proxy is one process of the node proxy, in a pod of its own, as a DaemonSet would have it.
@@ -22,7 +26,10 @@ type Proxy struct {
 	Log string
 
 	rig     *Rig
+	node    *Node
 	unserve func()
+	// pod is what its cluster says of it: with the next Publish after it was started that it runs, and with the next one after Ready what it said of itself.
+	pod *world.Pod
 }
 
 // ProxyOptions are what may be different from a DaemonSet's.
@@ -45,7 +52,7 @@ func (n *Node) StartProxy(ctx context.Context, o ProxyOptions) (_ *Proxy, err er
 	}
 	n.proxies++
 	name := fmt.Sprintf("%s-proxy-%d", n.Name, n.proxies)
-	p := &Proxy{rig: r, Log: filepath.Join(r.Dir, name+".log")}
+	p := &Proxy{rig: r, node: n, Log: filepath.Join(r.Dir, name+".log")}
 	if p.Space, err = r.NewSpace(); err != nil {
 		return nil, err
 	}
@@ -76,8 +83,12 @@ func (n *Node) StartProxy(ctx context.Context, o ProxyOptions) (_ *Proxy, err er
 	cmd := exec.CommandContext(r.alive, o.Program, args...)
 	cmd.Env = append(os.Environ(), o.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	p.Process, err = r.Start(p.Space, cmd)
-	return p, err
+	if p.Process, err = r.Start(p.Space, cmd); err != nil {
+		return nil, err
+	}
+	p.pod = &world.Pod{Key: n.Cluster.key(SystemNamespace, name), Node: n.Name, ServiceAccount: "isthmus-nodeproxy", NodeProxy: world.NodeProxyPlain}
+	r.Put(p.pod)
+	return p, nil
 }
 
 // readyURL is asked inside of the proxy's pod.
@@ -88,6 +99,7 @@ func (p *Proxy) Ready(ctx context.Context) error {
 	for {
 		_, err := p.Space.Get(ctx, readyURL)
 		if err == nil {
+			p.told()
 			return nil
 		}
 		select {
@@ -100,6 +112,16 @@ func (p *Proxy) Ready(ctx context.Context) error {
 	}
 }
 
+// told writes down what the proxy said of itself to the node's agent, as that would.
+func (p *Proxy) told() {
+	if slices.Contains(p.node.agent.server.Proxies(), zds.Proxy{Namespace: p.pod.Namespace, Name: p.pod.Name, Confines: true}) {
+		said := *p.pod
+		said.NodeProxy = world.NodeProxyConfines
+		p.pod = &said
+		p.rig.Put(p.pod)
+	}
+}
+
 // Stop tells the proxy to end, as the kubelet does. It drains, and Ended says when it is done.
 func (p *Proxy) Stop() error { return p.Signal(syscall.SIGTERM) }
 
@@ -107,5 +129,6 @@ func (p *Proxy) Stop() error { return p.Signal(syscall.SIGTERM) }
 func (p *Proxy) Release() error {
 	err := p.Wait()
 	p.unserve()
+	p.rig.Drop(p.pod.Ref())
 	return errors.Join(err, p.rig.release(p.Space))
 }
