@@ -133,7 +133,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 				if err := server.enlist(sub); err != nil {
 					t.Fatal(err)
 				}
-				if err := sub.take(client.hello(Addresses())); err != nil {
+				if _, err := sub.take(client.hello(Addresses())); err != nil {
 					t.Fatal(err)
 				}
 				exchange := func() {
@@ -153,7 +153,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 					if client.Partial() == knows {
 						t.Fatalf("the proxy holds that it was told a part: %t, and the server knows all: %t", client.Partial(), knows)
 					}
-					if err := sub.take(&discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, ResponseNonce: got.GetNonce()}); err != nil {
+					if _, err := sub.take(&discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, ResponseNonce: got.GetNonce()}); err != nil {
 						t.Fatal(err)
 					}
 				}

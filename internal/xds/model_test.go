@@ -36,7 +36,7 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, typ := range client.options.Types {
-					if err := sub.take(client.hello(typ)); err != nil {
+					if _, err := sub.take(client.hello(typ)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -58,7 +58,7 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 				if err != nil || refusal != nil {
 					t.Fatalf("apply: %v %v", refusal, err)
 				}
-				if err := sub.take(&discovery.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}); err != nil {
+				if _, err := sub.take(&discovery.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -56,7 +56,7 @@ func TestAChangeIsEncodedOnceForAll(t *testing.T) {
 		if err := s.enlist(sub); err != nil {
 			t.Fatal(err)
 		}
-		if err := sub.take(wildcard(addressURL)); err != nil {
+		if _, err := sub.take(wildcard(addressURL)); err != nil {
 			t.Fatal(err)
 		}
 		subs = append(subs, sub)

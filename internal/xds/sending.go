@@ -31,6 +31,7 @@ func (sub *subscriber) send() error {
 	switch {
 	case large && sub.turn == nil: // with a turn held for another type, its acknowledgement comes first
 		sub.turn = sub.server.large.ask(sub.caller.owner())
+		sub.inTurn.Store(true)
 	case !large && sub.turnFor == "": // what was large was changed back or dropped meanwhile
 		sub.endTurn()
 	}
@@ -56,6 +57,7 @@ func (sub *subscriber) endTurn() {
 	if sub.turn != nil {
 		sub.server.large.end(sub.turn)
 		sub.turn, sub.turnFor, sub.limit = nil, "", nil
+		sub.inTurn.Store(false)
 	}
 }
 

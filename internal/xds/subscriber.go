@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -46,6 +47,8 @@ type subscriber struct {
 	turnFor string           // type of the response that it is held for, or ""
 	limit   <-chan time.Time // when it is looked at whether others want it back; nil while none is held
 	pace    pace             // of that response
+
+	inTurn atomic.Bool // a turn is waited for or held, which a request may end
 
 	mu    sync.Mutex // after Server.mu
 	types map[string]*subscription
@@ -225,13 +228,36 @@ func (sub *subscriber) tell(url string) error {
 	if url == sub.turnFor {
 		sub.pace.begin(sub.written(), response.size())
 	}
-	if err := sub.deliver(url, response); err != nil {
+	deliver := sub.deliver
+	if sub.fits() {
+		deliver = sub.hand
+	}
+	if err := deliver(url, response); err != nil {
 		return err
 	}
 	sub.server.metrics.responses.WithLabelValues(short(url)).Inc()
 	sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.entries)))
 	sub.log.V(1).Info("told", "type", short(url), "resources", len(response.entries), "removed", len(response.removed))
 	return nil
+}
+
+// quota is how many bytes that a subscriber has not acknowledged the transport takes without waiting for it: half of what gRPC keeps of a call before it waits.
+const quota = 32 << 10
+
+// fits says whether the response that is in flight last, with all before it, is so small that handing it over cannot wait. What was acknowledged was read, so it is on nobody's way.
+func (sub *subscriber) fits() bool {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	unread := int64(0)
+	for _, s := range sub.types {
+		unread += s.unread
+	}
+	return unread <= quota && sub.turn == nil
+}
+
+// hand hands over a response that fits.
+func (sub *subscriber) hand(_ string, response *response) error {
+	return sub.stream.SendMsg(response)
 }
 
 // deliver hands a response to the transport, which takes it as fast as the subscriber reads. One that does not read is treated as one that does not
@@ -300,15 +326,18 @@ func (sub *subscriber) receive() error {
 		if err != nil {
 			return err
 		}
-		if err := sub.take(request); err != nil {
+		due, err := sub.take(request)
+		if err != nil {
 			return err
 		}
-		sub.notify()
+		if due || sub.inTurn.Load() { // most acknowledgements are the end of it
+			sub.notify()
+		}
 	}
 }
 
-// take notes what one request says.
-func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) error {
+// take notes what one request says, and says whether a response is due.
+func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err error) {
 	now := time.Now()
 	url := r.GetTypeUrl()
 	sub.server.mu.RLock()
@@ -320,7 +349,7 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) error {
 	if table == nil {
 		// Others' clients ask for more types than we have (ztunnel may get new ones): they are left without an answer.
 		sub.log.V(1).Info("type is not served", "type", url)
-		return nil
+		return false, nil
 	}
 	if n := r.GetNode(); n != nil && sub.node == "" {
 		sub.node = n.GetMetadata().GetFields()["NODE_NAME"].GetStringValue()
@@ -335,7 +364,8 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) error {
 		}
 		s = newSubscription(url, node)
 		sub.types[url] = s
-		return s.first(r, table, now)
+		err := s.first(r, table, now)
+		return s.due(), err
 	}
 	sent := s.sent
 	if s.acknowledge(r.GetResponseNonce()) {
@@ -349,7 +379,8 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) error {
 			}
 		}
 	}
-	return s.more(r, table, now)
+	err = s.more(r, table, now)
+	return s.due(), err
 }
 
 // clip bounds what a peer can write into our log.

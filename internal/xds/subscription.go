@@ -3,8 +3,8 @@
 package xds
 
 import (
+	"crypto/rand"
 	"slices"
-	"strconv"
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -45,10 +45,10 @@ type subscription struct {
 	since   time.Time           // when pending became non-empty
 	fresh   int                 // names asked for since the last response
 	owed    bool                // a response is due even if it says nothing
-	nonce   string              // of the response that is not acknowledged yet, or ""
+	nonce   string              // of the response that is not acknowledged yet, or ""; nobody can guess it, so that who acknowledges has read
 	sent    []*entry            // what that response carried
 	sentAt  time.Time           // when that response was handed to the transport
-	serial  uint64
+	unread  int64               // bytes of that response
 }
 
 func newSubscription(url, node string) *subscription {
@@ -257,7 +257,7 @@ func (s *subscription) acknowledge(nonce string) bool {
 	if nonce == "" || nonce != s.nonce {
 		return false
 	}
-	s.nonce, s.sent = "", nil
+	s.nonce, s.sent, s.unread = "", nil, 0
 	return true
 }
 
@@ -310,11 +310,10 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 		s.pending = map[string]struct{}{} // an emptied one would stay as large as it was, for as long as the stream lasts, and be walked for each response
 	}
 	s.owed, s.fresh = false, 0
-	s.serial++
 	s.partial = t.doubt != nil || len(s.pending) > 0
 	out.partial, out.more = s.partial, len(s.pending) > 0
-	s.nonce = strconv.FormatUint(s.serial, 10)
-	s.sent = out.entries
+	s.nonce = rand.Text()
+	s.sent, s.unread = out.entries, out.size()
 	out.nonce = s.nonce
 	return out
 }
