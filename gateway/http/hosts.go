@@ -88,6 +88,9 @@ func hostOf(hostport string) string {
 	return strings.ToLower(host) // does not allocate if it is lower case
 }
 
+// maxHost bounds the host that a request asks for, in bytes; a name of the DNS has at most 253 (RFC 1035, 2.3.4), and a dot at its end.
+const maxHost = 255
+
 // oneHost says whether a request names one host. HTTP/2 has it in :authority, and may repeat it in a header, which must then say the same (RFC 9113 section 8.3.1): what is
 // routed by the one must not reach a backend by the other.
 func oneHost(r *http.Request) bool {

@@ -6,54 +6,65 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // ejectMin and ejectMax bound how long an endpoint that could not be connected to is left alone; the time doubles with each failure in a row.
 const ejectMin, ejectMax = time.Second, 30 * time.Second
 
-// outliers are the endpoints that could not be connected to lately, by UID. While there are none, asking costs one load.
+// outliers are the endpoints that could not be connected to lately. While there are none, asking costs one load.
 type outliers struct {
 	now func() time.Time
 
 	some  atomic.Bool
 	mu    sync.Mutex // hold for known
-	known map[string]outlier
+	known map[portKey]outlier
 }
+
+// portKey is an endpoint as a port of a service has it: the others of the pod's ports, at which something else listens, may be well.
+type portKey struct {
+	service mesh.ServiceKey
+	port    uint16
+	uid     string
+}
+
+func keyOf(e Endpoint) portKey { return portKey{e.Service.Key(), e.Port, e.Workload.UID} }
 
 type outlier struct {
 	failures int
 	until    time.Time
 }
 
-func (o *outliers) failed(uid string) {
+func (o *outliers) failed(of portKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.known == nil {
-		o.known = map[string]outlier{}
+		o.known = map[portKey]outlier{}
 	}
-	was := o.known[uid]
+	was := o.known[of]
 	now := o.now()
 	if now.Before(was.until) {
 		return // out already: many requests find the same failure
 	}
 	out := min(ejectMax, ejectMin<<min(was.failures, 10))
-	o.known[uid] = outlier{was.failures + 1, now.Add(out)}
+	o.known[of] = outlier{was.failures + 1, now.Add(out)}
 	o.some.Store(true)
 }
 
 // succeeded forgets an endpoint's failures.
-func (o *outliers) succeeded(uid string) {
+func (o *outliers) succeeded(of portKey) {
 	if !o.some.Load() {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.known, uid)
+	delete(o.known, of)
 	o.some.Store(len(o.known) > 0)
 }
 
-// out are the endpoints to leave out; nil: none. Failures are forgotten a while after an endpoint was let in again.
-func (o *outliers) out() map[string]struct{} {
+// out are the UIDs of the endpoints of a service's port to leave out; nil: none. Failures are forgotten a while after an endpoint was let in again.
+func (o *outliers) out(service mesh.ServiceKey, port uint16) map[string]struct{} {
 	if !o.some.Load() {
 		return nil
 	}
@@ -61,15 +72,18 @@ func (o *outliers) out() map[string]struct{} {
 	defer o.mu.Unlock()
 	now := o.now()
 	var out map[string]struct{}
-	for uid, of := range o.known {
+	for of, known := range o.known {
 		switch {
-		case now.Before(of.until):
+		case now.Before(known.until):
+			if of.service != service || of.port != port {
+				continue
+			}
 			if out == nil {
 				out = map[string]struct{}{}
 			}
-			out[uid] = struct{}{}
-		case now.Sub(of.until) > 2*ejectMax:
-			delete(o.known, uid)
+			out[of.uid] = struct{}{}
+		case now.Sub(known.until) > 2*ejectMax:
+			delete(o.known, of)
 		}
 	}
 	o.some.Store(len(o.known) > 0)

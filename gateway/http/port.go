@@ -219,6 +219,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		table = v.Table()
 	}
 	if t.target, t.path, refusal = find(table, r); refusal != nil {
+		if refusal.Reason == ReasonMisdirected && (r.TLS != nil) != g.isTLS { // nothing will ever be found for this connection
+			a.Header().Set("Connection", "close")
+		}
 		s.refuse(t, a, refusal)
 		return
 	}

@@ -19,7 +19,14 @@ func find(table *Table, r *http.Request) (*Target, string, *Refusal) {
 		return nil, "", &Refusal{http.StatusNotImplemented, ReasonMethod, nil}
 	}
 	host := hostOf(r.Host)
+	if len(host) > maxHost {
+		return nil, "", &Refusal{http.StatusBadRequest, ReasonBadHost, nil}
+	}
 	at := table.listener(host)
+	if at != nil && visitOf(r.Context()) == nil && (at.listener.Protocol == mesh.ListenerHTTPS || at.listener.Protocol.TLS()) != (r.TLS != nil) {
+		// The port's protocol has changed since the connection was made.
+		return nil, "", &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}
+	}
 	if r.TLS != nil && at != nil && (at.listener.Protocol.TLS() || table.listener(serverName(r.TLS.ServerName)) != at) {
 		// The client shares a connection that was made for another listener, whose certificate happens to fit (RFC 9110, 15.5.20).
 		return nil, "", &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}

@@ -36,7 +36,7 @@ const (
 	ReasonRevoked Reason = "revoked"
 	// ReasonBadPath: the request's target is no path.
 	ReasonBadPath Reason = "bad_path"
-	// ReasonBadHost: the request names two hosts.
+	// ReasonBadHost: the request names two hosts, or one that is too long to be one.
 	ReasonBadHost Reason = "bad_host"
 	// ReasonMethod: CONNECT, which is not served.
 	ReasonMethod Reason = "method"

@@ -181,3 +181,21 @@ func BenchmarkNewTable(b *testing.B) {
 		NewTable([]mesh.Listener{l})
 	}
 }
+
+// TestHostThatIsNone: looking for a host costs a look a label, so none is looked for that is longer than any name.
+func TestHostThatIsNone(t *testing.T) {
+	table := NewTable([]mesh.Listener{listener("web", "", route("r", []string{"*.example.com"}, rule("x", prefix("/"))))})
+	for host, want := range map[string]Reason{
+		strings.Repeat("a.", (maxHost-len("example.com"))/2) + "example.com": "",
+		strings.Repeat("a.", maxHost/2) + "example.com":                      ReasonBadHost,
+	} {
+		r := httptest.NewRequest("GET", "http://"+host+"/", nil)
+		var got Reason
+		if _, _, refusal := find(table, r); refusal != nil {
+			got = refusal.Reason
+		}
+		if got != want {
+			t.Errorf("a host of %d bytes: %q, want %q", len(host), got, want)
+		}
+	}
+}

@@ -97,7 +97,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		}
 		response, err := carrier.Carry(to, r)
 		if err == nil {
-			s.outliers.succeeded(to.Workload.UID)
+			s.outliers.succeeded(keyOf(to))
 			secure.Agreed(to.Workload.UID)
 			return response, nil
 		}
@@ -109,7 +109,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 			s.metrics.tlsFailures.Inc()
 			failed = func(err error) *Refusal { return &Refusal{http.StatusBadGateway, ReasonBackendTLS, err} }
 		} else {
-			s.outliers.failed(to.Workload.UID)
+			s.outliers.failed(keyOf(to))
 			s.metrics.connectFailures.Inc()
 		}
 		failures = errors.Join(failures, fmt.Errorf("endpoint %s of %s: %w", to.Addr, to.Workload.Name, err))
@@ -136,7 +136,7 @@ func (s *Server) endpoint(v *Visit, b *mesh.HTTPBackend, avoid directory.Out, fa
 		return none(fmt.Errorf("service %s has no port %d", b.Service, b.Port))
 	}
 	want := directory.Want{
-		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(), failed)},
+		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(b.Service, b.Port), failed)},
 		LocalOnly: s.o.Tunnels == nil || v != nil && v.LocalOnly, Random: rand.Uint64N,
 	}
 	if s.o.Self != nil {
