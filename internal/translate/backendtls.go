@@ -132,22 +132,7 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 			}
 		}
 	}
-	order := slices.SortedFunc(maps.Keys(gates), world.Key.Compare)
-	for _, p := range policies {
-		if verdicts[p.Key].unread {
-			if said := x.memory.said.findings[p.Ref()]; len(said) > 0 {
-				findings[p.Ref()] = said
-			}
-			continue
-		}
-		var out []Finding
-		for _, k := range order {
-			out = append(out, x.atAncestor(p, verdicts[p.Key], gates[k], holders, reached)...)
-		}
-		if len(out) > 0 {
-			findings[p.Ref()] = out
-		}
-	}
+	told := map[*gate][]tlsInForce{}
 	for service, gs := range reached {
 		ports, _ := x.targetPorts(service)
 		for _, port := range ports {
@@ -165,43 +150,46 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 				if v.unread {
 					waits := fmt.Sprintf("BackendTLSPolicy %s/%s: what it refers to was not read yet", p.Namespace, p.Name)
 					if !v.awaited {
-						g.backendTLS = append(g.backendTLS, mesh.BackendTLS{Service: settings.Service, Port: settings.Port, Problem: waits})
+						told[g] = append(told[g], tlsInForce{mesh.BackendTLS{Service: settings.Service, Port: settings.Port, Problem: waits}, p})
 						continue
 					}
 					if was, some := x.unreadAt(g, settings.Service, settings.Port, waits); some {
-						g.backendTLS = append(g.backendTLS, was)
+						told[g] = append(told[g], tlsInForce{was, p})
 					}
 					continue
 				}
-				g.backendTLS = append(g.backendTLS, settings)
+				told[g] = append(told[g], tlsInForce{settings, p})
 			}
 		}
 	}
-	for _, g := range gates {
-		slices.SortFunc(g.backendTLS, mesh.CompareBackendTLS)
-		boundCAs(g.backendTLS)
+	crowded := map[*gate]set[world.Key]{}
+	for g, all := range told {
+		slices.SortFunc(all, func(a, b tlsInForce) int { return mesh.CompareBackendTLS(a.BackendTLS, b.BackendTLS) })
+		crowded[g] = boundCAs(all, x.maxCAs)
+		for _, of := range all {
+			g.backendTLS = append(g.backendTLS, of.BackendTLS)
+		}
 	}
-}
-
-// maxGatewayCAs is how many bytes of CA certificates one Gateway is told of, in all. What a gateway takes in one answer is 200 MiB, and beyond that it would be told of no changes at all.
-const maxGatewayCAs = 64 << 20
-
-// boundCAs leaves the CAs out of what is too much, so that those backends, and no others, are not connected to.
-func boundCAs(all []mesh.BackendTLS) {
-	sum := 0
-	for i, b := range all {
-		if sum+len(b.CAs) <= maxGatewayCAs {
-			sum += len(b.CAs)
+	order := slices.SortedFunc(maps.Keys(gates), world.Key.Compare)
+	for _, p := range policies {
+		if verdicts[p.Key].unread {
+			if said := x.memory.said.findings[p.Ref()]; len(said) > 0 {
+				findings[p.Ref()] = said
+			}
 			continue
 		}
-		all[i] = mesh.BackendTLS{
-			Service: b.Service, Port: b.Port, Problem: fmt.Sprintf("the CA certificates of all BackendTLSPolicies that this Gateway reaches are more than %d MiB", maxGatewayCAs>>20),
+		var out []Finding
+		for _, k := range order {
+			out = append(out, x.atAncestor(p, verdicts[p.Key], gates[k], holders, reached, crowded[gates[k]].has(p.Key))...)
+		}
+		if len(out) > 0 {
+			findings[p.Ref()] = out
 		}
 	}
 }
 
-// atAncestor says what became of a policy at a Gateway; nothing if the Gateway does not reach what it is for.
-func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate, holders map[target]*world.BackendTLSPolicy, reached map[world.Key]set[*gate]) []Finding {
+// atAncestor says what became of a policy at a Gateway; nothing if the Gateway does not reach what it is for. crowded says that it is told of no CAs of the policy at some port, as there are too many.
+func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate, holders map[target]*world.BackendTLSPolicy, reached map[world.Key]set[*gate], crowded bool) []Finding {
 	var lost, missing []string
 	relevant, won := false, false
 	for _, named := range p.Targets {
@@ -233,6 +221,8 @@ func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate,
 		reason, message = string(gatewayv1.PolicyReasonConflicted), strings.Join(append(lost, missing...), "; ")
 	case !won:
 		reason, message = string(gatewayv1.PolicyReasonTargetNotFound), strings.Join(missing, "; ")
+	case crowded:
+		reason, message = ReasonTooMany, tooManyCAs(p.Namespace)+": connections to backends of some ports are refused"
 	default:
 		message = strings.Join(append([]string{"backends are spoken to in TLS"}, append(lost, missing...)...), "; ")
 	}

@@ -92,11 +92,12 @@ type index struct {
 	// What waypoints are not told of, as last worked out, and how much one is told at most.
 	leftOut map[left]struct{}
 	maxLoad int
+	maxCAs  int // bytes of CA certificates at one Gateway
 }
 
 func newIndex(c world.Config) *index {
 	return &index{
-		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, crowded: crowdedOut{most: maxGuardLoad},
+		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, maxCAs: maxGatewayCAs, crowded: crowdedOut{most: maxGuardLoad},
 		gateLoads:    gateLoads{most: maxGatePolicies, sizes: map[world.Key]int{}, of: map[string]int{}},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
