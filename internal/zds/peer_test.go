@@ -132,6 +132,12 @@ func aFile(t *testing.T) *os.File {
 func startServer(t *testing.T, path string) *Server {
 	t.Helper()
 	s := NewServer(path, testLogger(t))
+	runServer(t, s)
+	return s
+}
+
+func runServer(t *testing.T, s *Server) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -144,7 +150,6 @@ func startServer(t *testing.T, path string) *Server {
 			t.Errorf("%d pods left after the end", n)
 		}
 	})
-	return s
 }
 
 func testLogger(t *testing.T) logr.Logger { return testr.New(t) }

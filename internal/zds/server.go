@@ -23,6 +23,9 @@ const acceptInterval = 200 * time.Millisecond
 // or two of its pod's start (docs/hbone.md §13.9).
 const holdTime = 5 * time.Second
 
+// headStart is more than a proxy that is well needs to serve a pod, so that the one after it knows that the pod is served. A start is held up by a proxy that hangs for no longer.
+const headStart = 500 * time.Millisecond
+
 // ErrNoProxy says that no proxy is connected. The pod stays in the snapshot, and the next proxy to connect will get it.
 var ErrNoProxy = errors.New("no node proxy is connected")
 
@@ -39,6 +42,8 @@ type Server struct {
 	log      logr.Logger
 	patience time.Duration // for one acknowledgement
 	holding  time.Duration // see hold
+	// headStart is how long a proxy has a new pod to itself before the one after it is told, too.
+	headStart time.Duration
 
 	mu       sync.Mutex
 	pods     map[string]entry
@@ -55,7 +60,7 @@ type entry struct {
 // NewServer makes a server for the socket at path; Run opens it. The snapshot can be filled before, and should be: what the first
 // snapshot does not name, the proxy shuts down.
 func NewServer(path string, log logr.Logger) *Server {
-	return &Server{path: path, log: log, patience: answerTimeout, holding: holdTime, pods: map[string]entry{}, changed: make(chan struct{})}
+	return &Server{path: path, log: log, patience: answerTimeout, holding: holdTime, headStart: headStart, pods: map[string]entry{}, changed: make(chan struct{})}
 }
 
 // Stage puts a pod into the snapshot without sending it to the proxies that are connected now. It is what an agent does with the
@@ -85,10 +90,10 @@ func (s *Server) Stage(w Workload, netns *os.File) error {
 // Keep stages a pod of which only the uid is known: proxies that have it shall go on with it.
 func (s *Server) Keep(uid string) error { return s.Stage(Workload{UID: uid}, nil) }
 
-// Add puts a pod into the snapshot and sends it to every proxy, in the order in which they connected: the first one serves it, and whoever comes after knows that.
-// It succeeds if one of them has acknowledged; a proxy that did not has the pod to itself to retry, or will get it with the next snapshot, or, if it was busy until ctx ended,
-// as soon as it is not. netns is
-// duplicated and stays the caller's. ErrNoProxy, also when the last one goes meanwhile, and a *RefusedError leave the pod in the snapshot.
+// Add puts a pod into the snapshot and sends it to every proxy. The first to have connected is told first, and the next when that one has refused, or has not answered for headStart, or at once
+// if it owes answers. Add returns with the first acknowledgement; the proxies that have not been told by then are, as soon as they are not busy, without anybody waiting for it. A proxy that
+// refused has the pod to itself to retry. netns is duplicated and stays the caller's.
+// ErrNoProxy, also when the last one goes meanwhile, and a *RefusedError leave the pod in the snapshot.
 func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	if netns == nil {
 		return fmt.Errorf("add %s/%s: no network namespace", w.Namespace, w.Name)
@@ -99,29 +104,53 @@ func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 	s.mu.Lock()
 	sessions := slices.Clone(s.sessions)
 	s.mu.Unlock()
-	var errs []error
-	asked := 0
-	for _, c := range sessions {
+	ctx, stopWaiting := context.WithCancel(ctx)
+	defer stopWaiting() // who has not been told by then is owed it
+	answers, returned := make(chan error), make(chan struct{})
+	defer close(returned)
+	ask := func(c *serverSession) {
 		err := c.send(ctx, kindAdd, w.UID)
-		if errors.Is(err, ErrNoProxy) {
-			continue
+		select {
+		case answers <- err:
+		case <-returned:
+			s.notTaken(w, err)
 		}
-		if asked++; err != nil {
+	}
+	asked, errs := 0, []error(nil)
+	for len(errs) < len(sessions) {
+		for hung := true; hung && asked < len(sessions); asked++ {
+			go ask(sessions[asked])
+			hung = sessions[asked].hung()
+		}
+		select {
+		case err := <-answers:
+			if err == nil {
+				for _, c := range sessions[asked:] {
+					c.owe(w.UID)
+				}
+				s.notTaken(w, errs...)
+				return nil
+			}
 			errs = append(errs, err)
+		case <-time.After(s.headStart):
 		}
 	}
-	switch failed := errors.Join(errs...); {
-	case asked == 0:
+	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ErrNoProxy) })
+	if len(errs) == 0 {
 		return ErrNoProxy
-	case len(errs) == asked:
-		return failed
-	case failed != nil:
-		s.log.Error(failed, "pod not taken by every node proxy", "workload", w.Namespace+"/"+w.Name)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// Del takes a pod out of the snapshot and tells every proxy; one that was busy until ctx ended, as soon as it is not. It returns the errors after all were tried.
+// notTaken logs the errors of proxies about a pod that another one has.
+func (s *Server) notTaken(w Workload, errs ...error) {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ErrNoProxy) || errors.Is(err, context.Canceled) })
+	if err := errors.Join(errs...); err != nil {
+		s.log.Error(err, "pod not taken by every node proxy", "workload", w.Namespace+"/"+w.Name)
+	}
+}
+
+// Del takes a pod out of the snapshot and tells every proxy. One that owes answers, or that is busy until ctx ends, is told as soon as it can be. It returns the errors after all were tried.
 func (s *Server) Del(ctx context.Context, uid string) error {
 	s.mu.Lock()
 	old, known := s.pods[uid]
@@ -134,12 +163,20 @@ func (s *Server) Del(ctx context.Context, uid string) error {
 	if !known {
 		return nil
 	}
-	var errs []error
-	for _, c := range sessions {
-		if err := c.send(ctx, kindDel, uid); err != nil && !errors.Is(err, ErrNoProxy) {
-			errs = append(errs, fmt.Errorf("del %s: %w", uid, err))
+	errs := make([]error, len(sessions))
+	var told sync.WaitGroup
+	for i, c := range sessions {
+		if c.hung() {
+			c.owe(uid)
+			continue
 		}
+		told.Go(func() {
+			if err := c.send(ctx, kindDel, uid); err != nil && !errors.Is(err, ErrNoProxy) {
+				errs[i] = fmt.Errorf("del %s: %w", uid, err)
+			}
+		})
 	}
+	told.Wait()
 	return errors.Join(errs...)
 }
 

@@ -220,6 +220,71 @@ func TestServerKeepsSlowProxyAndSkipsItsLateAnswer(t *testing.T) {
 	}
 }
 
+// A proxy that hangs while another one takes its place holds up no pod, and hears of all of them when it goes on.
+func TestServerDoesNotWaitForAProxyThatHangs(t *testing.T) {
+	for _, tt := range []struct {
+		name                string
+		patience, headStart time.Duration
+	}{
+		{"longer than its head start", time.Hour, 20 * time.Millisecond},
+		{"longer than an answer may take", 200 * time.Millisecond, time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := socket(t)
+			s := NewServer(path, testLogger(t))
+			s.patience, s.headStart = tt.patience, tt.headStart
+			runServer(t, s)
+			older, newer := dialPeer(t, path), dialPeer(t, path)
+			older.write(encodeHello(hello{version: versionV1}))
+			older.readRequest(kindSnapshot, "", &ack{})
+			newer.write(encodeHello(hello{version: versionV1}))
+			newer.readRequest(kindSnapshot, "", &ack{})
+			until(t, "two proxies", func() bool { return s.Connected() == 2 })
+			add := func(uid string) {
+				t.Helper()
+				done := make(chan error, 1)
+				go func() { done <- s.Add(context.Background(), pod(uid), aFile(t)) }()
+				newer.readRequest(kindAdd, uid, &ack{})
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Fatal(err)
+					}
+				case <-time.After(10 * time.Second):
+					t.Fatalf("%s waits, although one proxy has it", uid)
+				}
+			}
+			add("a")
+			if tt.headStart == time.Hour {
+				s.patience = time.Hour // that it hangs is known: nobody waits another time
+			}
+			add("b")
+			done := make(chan error, 1)
+			go func() { done <- s.Del(t.Context(), "a") }()
+			newer.readRequest(kindDel, "a", &ack{})
+
+			older.readRequest(kindAdd, "a", &ack{})
+			heard := map[string]kind{}
+			for len(heard) < 2 { // b, and that a is no more, in whichever order
+				packet, _ := older.read()
+				r, err := decodeRequest(packet)
+				if err != nil {
+					t.Fatal(err)
+				}
+				heard[r.workload.UID] = r.kind
+				older.write(encodeAck(ack{}))
+			}
+			if heard["a"] != kindDel || heard["b"] != kindAdd {
+				t.Errorf("heard %v", heard)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			older.silent()
+		})
+	}
+}
+
 func TestServerDropsBadProxies(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -349,8 +414,9 @@ func TestServerLeaksNoDescriptors(t *testing.T) {
 // A proxy that takes no confinements is told of pods beside one that does only when nobody confines connections any more, and says of itself what it is.
 func TestServerHoldsAPlainProxyBesideOneThatConfines(t *testing.T) {
 	path := socket(t)
-	s := startServer(t, path)
+	s := NewServer(path, testLogger(t))
 	s.holding = time.Hour
+	runServer(t, s)
 	confining := Proxy{"isthmus-system", "proxy-1", true}
 	older := dialPeer(t, path)
 	older.write(encodeHello(hello{versionV1, confining}))
@@ -376,8 +442,9 @@ func TestServerHoldsAPlainProxyBesideOneThatConfines(t *testing.T) {
 // What is waited for ends in time.
 func TestServerHoldsNobodyForever(t *testing.T) {
 	path := socket(t)
-	s := startServer(t, path)
+	s := NewServer(path, testLogger(t))
 	s.holding = time.Millisecond
+	runServer(t, s)
 	older := dialPeer(t, path)
 	older.write(encodeHello(hello{versionV1, Proxy{Confines: true}}))
 	older.readRequest(kindSnapshot, "", &ack{})

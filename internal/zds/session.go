@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -30,9 +31,8 @@ type serverSession struct {
 	mu    sync.Mutex
 	owed  map[string]struct{} // pods of which the proxy was not told something, because whoever ordered it waited no longer
 
-	// Owned by run; proxy is read by others once the session has joined.
-	proxy Proxy
-	late  int // acknowledgements that timed out and may still come; acknowledgements match only by order
+	proxy Proxy        // written by run until the session has joined
+	late  atomic.Int64 // acknowledgements that timed out and may still come; they match only by order. Written by run
 }
 
 // order is one message that some goroutine waits for.
@@ -65,6 +65,9 @@ func (c *serverSession) send(ctx context.Context, k kind, uid string) error {
 	}
 	return err
 }
+
+// hung says that the proxy has not acknowledged in time what it was told, and still has not. Nobody should wait for it.
+func (c *serverSession) hung() bool { return c.late.Load() > 0 }
 
 // owe notes a pod for settle. What is noted is bounded by what a busy session lets its callers wait for, and is one uid for each pod.
 func (c *serverSession) owe(uid string) {
@@ -150,8 +153,8 @@ func (c *serverSession) run(ctx context.Context) error {
 			switch {
 			case r.err != nil:
 				return r.err
-			case c.late > 0:
-				c.late--
+			case c.late.Load() > 0:
+				c.late.Add(-1)
 			default:
 				return protocolErrorf("acknowledgement of nothing")
 			}
@@ -265,8 +268,8 @@ func (c *serverSession) await(k kind, acks <-chan received) error {
 			switch {
 			case r.err != nil:
 				return r.err
-			case c.late > 0:
-				c.late--
+			case c.late.Load() > 0:
+				c.late.Add(-1)
 				continue
 			case r.ack.err != "":
 				return &RefusedError{Reason: r.ack.err}
@@ -274,7 +277,7 @@ func (c *serverSession) await(k kind, acks <-chan received) error {
 			return nil
 		case <-deadline.C:
 			// The connection is kept: the proxy may only be slow. Its answer, if it comes, is for this message.
-			c.late++
+			c.late.Add(1)
 			return &slowError{kind: k, after: c.server.patience}
 		}
 	}

@@ -21,10 +21,10 @@ func TestJoiningSparesWhatIsOpen(t *testing.T) {
 			echo(t, s.pod, join("::", 8080), false)
 			echo(t, s.node, join("::", 80), false)
 			open := map[string]net.Conn{
-				"outbound":     dial(t, s.pod, net.Dialer{}, join(family.node, 80)),
-				"inbound":      dial(t, s.node, net.Dialer{}, join(family.pod, 8080)),
-				"to itself":    dial(t, s.pod, net.Dialer{}, join(family.pod, 8080)),
-				"on loopback":  dial(t, s.pod, net.Dialer{}, join("localhost", 8080)),
+				"outbound":    dial(t, s.pod, net.Dialer{}, join(family.node, 80)),
+				"inbound":     dial(t, s.node, net.Dialer{}, join(family.pod, 8080)),
+				"to itself":   dial(t, s.pod, net.Dialer{}, join(family.pod, 8080)),
+				"on loopback": dial(t, s.pod, net.Dialer{}, join("localhost", 8080)),
 			}
 			goOn := func(when string) {
 				t.Helper()
