@@ -50,7 +50,9 @@ func (s *Server) forward(t *trip, w *answer, out *http.Request) {
 	}
 	withoutHops(response.Header)
 	s.changeAnswer(t, response.Header)
-	handOn(w.Header(), response.Header)
+	if plain, ok := w.ResponseWriter.(*plainAnswer); !ok || !plain.adopt(response.Header) {
+		handOn(w.Header(), response.Header)
+	}
 	if !t.upload.answered(w) {
 		s.answerWith(w, response)
 		return

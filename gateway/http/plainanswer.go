@@ -25,8 +25,8 @@ const sniffed = 512
 // plainAnswer is the ResponseWriter of a plain request: it promises what net/http's does in HTTP/1.1, and writes to its connection in the same words. It belongs to the request.
 type plainAnswer struct {
 	conn   *plainConn
-	header http.Header
-	head   bool // the request's method is HEAD: the body is only counted
+	header http.Header // nil: nobody has asked for it
+	head   bool        // the request's method is HEAD: the body is only counted
 
 	status   int
 	length   int64 // what the header says; -1: nothing
@@ -40,7 +40,21 @@ type plainAnswer struct {
 }
 
 // Header implements http.ResponseWriter.
-func (w *plainAnswer) Header() http.Header { return w.header }
+func (w *plainAnswer) Header() http.Header {
+	if w.header == nil {
+		w.header = http.Header{}
+	}
+	return w.header
+}
+
+// adopt makes a header the answer's, if that has none yet.
+func (w *plainAnswer) adopt(h http.Header) bool {
+	if len(w.header) > 0 {
+		return false
+	}
+	w.header = h
+	return true
+}
 
 // SetReadDeadline is for who ends the reading of a body, which there is none of.
 func (w *plainAnswer) SetReadDeadline(time.Time) error { return nil }

@@ -22,8 +22,8 @@ const plainBuffer = 4 << 10
 type plainConn struct {
 	port   *Port
 	nc     net.Conn
-	ctx    context.Context // of all its requests
-	client string
+	bare   *http.Request // what all its requests have in common: the context and the client
+	cancel func()        // ends that context, when nobody is there to be answered
 	began  time.Time
 
 	// Owned by the goroutine, and buffer and end by who listens to the client while somebody does (see clientWatch).
@@ -32,7 +32,6 @@ type plainConn struct {
 	out        *bufio.Writer
 	writeUntil time.Time // the deadline that was set last
 	broken     error     // why nothing can be written any more
-	cancel     func()    // ends the request that runs
 
 	leaving atomic.Bool // it is to end as soon as no request runs; set under mu
 
@@ -44,9 +43,13 @@ type plainConn struct {
 }
 
 func newPlainConn(p *Port, nc net.Conn) *plainConn {
-	c := &plainConn{port: p, nc: nc, ctx: withConnection(p.ctx), began: time.Now(), buffer: make([]byte, plainBuffer), out: bufio.NewWriterSize(nc, plainBuffer), reading: true}
+	ctx, cancel := context.WithCancel(withConnection(p.ctx))
+	c := &plainConn{
+		port: p, nc: nc, bare: new(http.Request).WithContext(ctx), cancel: cancel, began: time.Now(),
+		buffer: make([]byte, plainBuffer), out: bufio.NewWriterSize(nc, plainBuffer), reading: true,
+	}
 	if at := nc.RemoteAddr(); at != nil {
-		c.client = at.String()
+		c.bare.RemoteAddr = at.String()
 	}
 	c.readUntil = c.began.Add(p.server.o.Limits.HeaderTime)
 	_ = nc.SetReadDeadline(c.readUntil) // what cannot have one has none
@@ -62,9 +65,10 @@ func (c *plainConn) serve() {
 		}
 		c.settle()
 		c.unwatch()
+		c.cancel()
 	}()
 	for first := true; c.await(first); first = false {
-		r, size := plainRequest(c.buffer[c.start:c.end])
+		r, size := plainRequest(c.buffer[c.start:c.end], c.bare)
 		if r == nil {
 			ends = !c.handOver(first)
 			return
@@ -137,11 +141,7 @@ func (c *plainConn) answer(r *http.Request) (again bool) {
 	p.running.begin()
 	defer p.running.end()
 	c.settle()
-	ctx, cancel := context.WithCancel(c.ctx)
-	defer cancel()
-	c.cancel = cancel
-	r.RemoteAddr = c.client
-	c.attend(cancel)
+	c.attend()
 	defer c.unattend()
 	defer func() {
 		broken := recover()
@@ -150,11 +150,11 @@ func (c *plainConn) answer(r *http.Request) (again bool) {
 		}
 		again = false
 		if broken != http.ErrAbortHandler { //nolint:errorlint // it is what is panicked with
-			p.server.o.Log.Error(fmt.Errorf("panic: %v", broken), "serving a request failed", "client", c.client, "stack", string(debug.Stack()))
+			p.server.o.Log.Error(fmt.Errorf("panic: %v", broken), "serving a request failed", "client", r.RemoteAddr, "stack", string(debug.Stack()))
 		}
 	}()
-	w := &plainAnswer{conn: c, header: http.Header{}, head: r.Method == http.MethodHead}
-	p.ServeHTTP(w, r.WithContext(ctx))
+	w := &plainAnswer{conn: c, head: r.Method == http.MethodHead}
+	p.ServeHTTP(w, r)
 	return w.finish()
 }
 

@@ -20,8 +20,9 @@ var headEnd = []byte("\r\n\r\n")
 
 // plainRequest understands the request whose head is at the beginning of what came, if it is of the plain kind: HTTP/1.1, without a body, with nothing to agree on about its connection, and written in
 // the one way that everybody understands alike. All others are the library's to judge, whether they are wrong or only rare: what is accepted here net/http accepts too, and understands in the same way,
-// which a fuzz target compares. size is how much of what came the head is; r is nil if it is another kind, or not there whole.
-func plainRequest(came []byte) (r *http.Request, size int) {
+// which a fuzz target compares. size is how much of what came the head is; r is nil if it is another kind, or not there whole,
+// and has besides what a bare request has.
+func plainRequest(came []byte, bare *http.Request) (r *http.Request, size int) {
 	end := bytes.Index(came, headEnd)
 	if end < 0 {
 		return nil, 0
@@ -70,9 +71,11 @@ func plainRequest(came []byte) (r *http.Request, size int) {
 	if host == "" {
 		return nil, 0
 	}
-	return &http.Request{
-		Method: method, URL: u, RequestURI: target, Proto: protocol, ProtoMajor: 1, ProtoMinor: 1, Header: h, Host: host, Body: http.NoBody,
-	}, size
+	r = new(http.Request)
+	*r = *bare
+	r.Method, r.URL, r.RequestURI, r.Proto, r.ProtoMajor, r.ProtoMinor = method, u, target, protocol, 1, 1
+	r.Header, r.Host, r.Body = h, host, http.NoBody
+	return r, size
 }
 
 // plainHeader takes a line of a head apart. A name that says something about the body or the connection makes a request of another kind, as do a line that belongs to the one before it, and a byte that some take for

@@ -43,12 +43,12 @@ var (
 
 func TestPlainRequest(t *testing.T) {
 	for _, text := range plainTexts {
-		if r, _ := plainRequest([]byte(text)); r == nil {
+		if r, _ := plainRequest([]byte(text), new(http.Request)); r == nil {
 			t.Errorf("%q is not taken", text)
 		}
 	}
 	for _, text := range otherTexts {
-		if r, _ := plainRequest([]byte(text)); r != nil {
+		if r, _ := plainRequest([]byte(text), new(http.Request)); r != nil {
 			t.Errorf("%q is taken", text)
 		}
 	}
@@ -61,7 +61,7 @@ func FuzzPlainRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, before []byte) {
 		came := bytes.Clone(before)
-		got, size := plainRequest(came)
+		got, size := plainRequest(came, new(http.Request))
 		if got == nil {
 			return
 		}

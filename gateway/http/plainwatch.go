@@ -5,7 +5,7 @@ package http
 import "time"
 
 // watchAfter is how long a request runs before its client is listened to, who may leave. Most are answered before, and so cost nothing for it; a client that leaves is noticed after twice that at most.
-const watchAfter = 25 * time.Millisecond
+const watchAfter = 100 * time.Millisecond
 
 // clientWatch notices that the client of a request that runs has left. What it hears besides is kept for later. It belongs to a plainConn, under its lock.
 type clientWatch struct {
@@ -13,7 +13,7 @@ type clientWatch struct {
 	armed    bool
 	requests uint64        // that have begun
 	seen     uint64        // requests, when the timer was armed
-	gone     func()        // ends the request that runs; nil: none does
+	running  bool          // a request does
 	over     chan struct{} // closed by who listens, at its end; nil: nobody does
 }
 
@@ -29,11 +29,11 @@ func (c *plainConn) arm() {
 }
 
 // attend begins the watch for a request. The timer stays as it is, so that small requests do not have to touch it.
-func (c *plainConn) attend(gone func()) {
+func (c *plainConn) attend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.watch.requests++
-	c.watch.gone = gone
+	c.watch.running = true
 	if !c.watch.armed {
 		c.arm()
 	}
@@ -46,7 +46,7 @@ func (c *plainConn) look() {
 	w := &c.watch
 	w.armed = false
 	switch {
-	case w.gone == nil:
+	case !w.running:
 	case w.requests != w.seen:
 		c.arm()
 	case c.end < len(c.buffer): // else it has asked for so much more that it is there
@@ -64,8 +64,8 @@ func (c *plainConn) listen(over chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.end += n
-	if err != nil && c.watch.gone != nil {
-		c.watch.gone()
+	if err != nil && c.watch.running {
+		c.cancel()
 	}
 }
 
@@ -73,7 +73,7 @@ func (c *plainConn) listen(over chan struct{}) {
 func (c *plainConn) unattend() {
 	c.mu.Lock()
 	w := &c.watch
-	w.gone = nil
+	w.running = false
 	over := w.over
 	w.over = nil
 	if over != nil {
