@@ -30,14 +30,15 @@ type Want struct {
 	Random func(n uint64) uint64
 }
 
-// Out names endpoints that are passed over: by UID, and all that are behind a gateway.
+// Out names endpoints that are passed over: by UID, and all that are behind a gateway, or behind any of another network's.
 type Out struct {
 	Endpoints map[string]struct{}
 	Gateways  map[mesh.GatewayAddress]struct{}
+	Networks  map[string]struct{}
 }
 
 // Empty says that nothing is passed over.
-func (o Out) Empty() bool { return len(o.Endpoints)+len(o.Gateways) == 0 }
+func (o Out) Empty() bool { return len(o.Endpoints)+len(o.Gateways)+len(o.Networks) == 0 }
 
 func (o Out) has(w *mesh.Workload) bool {
 	if _, out := o.Endpoints[w.UID]; out {
@@ -48,8 +49,11 @@ func (o Out) has(w *mesh.Workload) bool {
 
 // behind says whether an endpoint is behind a gateway that is named.
 func (o Out) behind(w *mesh.Workload) bool {
-	if w.NetworkGateway == nil || len(o.Gateways) == 0 {
+	if w.NetworkGateway == nil || len(o.Gateways)+len(o.Networks) == 0 {
 		return false
+	}
+	if _, out := o.Networks[w.Network]; out {
+		return true
 	}
 	_, out := o.Gateways[*w.NetworkGateway]
 	return out
@@ -124,7 +128,7 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 
 // ejected gives which of want.Ejected are to be passed over indeed: nobody, if nobody else is left, and gateways alone, if too little of the rest is. What ranks higher than most is not to be
 // picked either: too little of it is left. What is behind a gateway that is down is not weighed at all: it failed by one cause, not by many, and connections that were sent there all the
-// same would only come back later, for it is asked all the time whether it is back.
+// same would only come back later, for it is asked all the time whether it is back. Nor is what stands for pods behind a gateway and failed: that gateway has tried several of them.
 func (want *Want) ejected(all []*mesh.Workload) (out Out, most int) {
 	if want.Ejected.Empty() {
 		return Out{}, math.MaxInt
@@ -147,7 +151,11 @@ func (want *Want) ejected(all []*mesh.Workload) (out Out, most int) {
 		if _, miss := want.usable(w); miss != Usable || want.Ejected.behind(w) {
 			return -1, 0, false
 		}
-		return want.rank(w), uint64(w.Capacity), want.Ejected.has(w)
+		out = want.Ejected.has(w)
+		if out && w.NetworkGateway != nil {
+			return -1, 0, false
+		}
+		return want.rank(w), uint64(w.Capacity), out
 	})
 	if !heed {
 		return Out{Gateways: want.Ejected.Gateways}, math.MaxInt

@@ -195,6 +195,15 @@ func avoidEndpoint(out directory.Out, uid string) directory.Out {
 	return out
 }
 
+// avoidNetwork adds to out, whose maps are the caller's own.
+func avoidNetwork(out directory.Out, network string) directory.Out {
+	if out.Networks == nil {
+		out.Networks = map[string]struct{}{}
+	}
+	out.Networks[network] = struct{}{}
+	return out
+}
+
 // avoidGateway adds to out, whose maps are the caller's own.
 func avoidGateway(out directory.Out, gateway mesh.GatewayAddress) directory.Out {
 	if out.Gateways == nil {

@@ -26,6 +26,9 @@ const (
 	rumouredTimeout = 2 * time.Second
 	// maxAttempts bounds how many endpoints one connection tries.
 	maxAttempts = 5
+	// doorsOfNetwork is how many gateways of a network a connection finds down before it tries what is elsewhere, if there is anything, rather than the others of that network: a cluster may
+	// have more addresses than there are attempts, and is more likely lost as a whole.
+	doorsOfNetwork = 2
 	// againAfter is when gateways that could not be connected are tried once more, if nothing else is left to try, and twice that when again: behind one address there may be
 	// several processes, of which one was just replaced.
 	againAfter = 100 * time.Millisecond
@@ -76,10 +79,17 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		failing    directory.Out // of what was tried, what failed itself and not its gateway
 		again      bool          // a gateway failed
 		pause      = againAfter
+		doors      = map[string]int{} // gateways that are down, by their networks; nil: they are not counted any more
 	)
 	for range maxAttempts {
 		// Health is asked each time: an attempt may take so long that others have found out about the next one. Who was held up once is not asked to find out about another one.
-		plan, refusal := a.Decide(Choice{Avoid: tried, Ejected: a.Health.out(dst, why != nil), Random: a.Random})
+		choice := Choice{Avoid: tried, Ejected: a.Health.out(dst, why != nil), Random: a.Random}
+		plan, refusal := a.Decide(choice)
+		if refusal != nil && plan.Picked == "" && len(tried.Networks) > 0 { // there is nothing elsewhere
+			tried.Networks, doors = nil, nil
+			choice.Avoid = tried
+			plan, refusal = a.Decide(choice)
+		}
 		if refusal != nil && (why != nil || plan.Picked == "") {
 			if why == nil {
 				return plan, none, refusal
@@ -112,6 +122,10 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		}
 		if again = again || failed.Gateway && !accusesUs(why); !failed.Gateway {
 			failing = avoidEndpoint(failing, plan.Picked)
+		} else if doors != nil && plan.Endpoint != nil {
+			if doors[plan.Endpoint.Network]++; doors[plan.Endpoint.Network] == doorsOfNetwork {
+				tried = avoidNetwork(tried, plan.Endpoint.Network)
+			}
 		}
 	}
 	return failedPlan, none, why

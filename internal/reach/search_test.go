@@ -5,6 +5,7 @@ package reach
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -436,4 +437,46 @@ func TestResolved(t *testing.T) {
 			t.Errorf("%s: %v, target %q, %v", tc.name, got.Dial, got.Target, err)
 		}
 	}
+}
+
+// doors are n gateways of another network, all of them down but for the last if it is well, each with a part of a service's pods behind it.
+func (s *searcher) doors(n int, wellAtLast bool) (values []any) {
+	for i := range n {
+		addr := fmt.Sprintf("192.0.2.%d", i+1)
+		gw := mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}
+		values = append(values, podWorkload("gw-"+addr, addr, inNetwork("west")), podWorkload("a-far-"+addr, "", behind(gw), serves("cart", 80, 8080)))
+		if i < n-1 || !wellAtLast {
+			s.behave[tunnel(addr)] = brokenGateway
+		}
+	}
+	return values
+}
+
+// TestLostNetworkLeavesAttempts: a cluster that is lost may have more gateways than there are attempts, and pods here are well.
+func TestLostNetworkLeavesAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher()
+		s.view = viewOf(append(s.doors(16, false), append(carts(0), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)))...)...)
+		conn, refusal := s.connect(t.Context(), "10.96.0.1:80")
+		if conn == nil {
+			t.Fatalf("refused after %v: %v", s.dialled, refusal)
+		}
+		if len(s.dialled) != doorsOfNetwork+1 {
+			t.Errorf("tried %v", s.dialled)
+		}
+	})
+}
+
+// TestNothingElsewhere: the others of that network are tried if there is nothing else.
+func TestNothingElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher()
+		s.view = viewOf(append(s.doors(5, true), carts(0)...)...)
+		if conn, refusal := s.connect(t.Context(), "10.96.0.1:80"); conn == nil {
+			t.Fatalf("refused after %v: %v", s.dialled, refusal)
+		}
+		if len(s.dialled) != 5 {
+			t.Errorf("tried %v", s.dialled)
+		}
+	})
 }
