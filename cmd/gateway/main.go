@@ -40,7 +40,7 @@ func main() {
 		}
 		os.Exit(2)
 	}
-	setMemory(o.collectAt, os.Getenv, cgroupLimit)
+	memory := setMemory(o.collectAt, os.Getenv, cgroupLimit)
 	level := slog.LevelInfo
 	if o.verbose {
 		level = slog.LevelDebug // logr's V(1) and above
@@ -49,21 +49,21 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from then on a signal does what it does to any process
-	if err := run(ctx, o, log); err != nil {
+	if err := run(ctx, o, memory, log); err != nil {
 		log.Error(err, "gateway ends")
 		os.Exit(1)
 	}
 }
 
 // run serves until ctx ends and the drain is over.
-func run(ctx context.Context, o options, log logr.Logger) error {
+func run(ctx context.Context, o options, memory memory, log logr.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	live := directory.NewLive()
 	certificateOptions := mtls.SourceOptions{Log: log.WithName("mtls")}
 	kept := keeper.New(keeper.Options{
 		Log: log.WithName("snapshot"), Path: keepIn(o.state, &certificateOptions, registry), Scope: xds.SnapshotScope{Cluster: o.cluster, Network: o.network},
-		MaxAge: o.stateAge, View: live, Registerer: registry,
+		MaxAge: o.stateAge, View: live, Registerer: registry, Sized: memory.without,
 	})
 	var source *mtls.Source // before the client runs
 	controller := xds.ClientOptions{

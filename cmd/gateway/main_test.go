@@ -54,7 +54,7 @@ func TestGatewayProcess(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, o, logr.Discard()) }()
+	go func() { ended <- run(ctx, o, memory{}, logr.Discard()) }()
 
 	get := func(port uint16, path string) (int, string) {
 		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))

@@ -29,12 +29,22 @@ func TestSetMemory(t *testing.T) {
 		if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		setMemory(400, func(name string) string { return tc.env[name] }, file)
+		m := setMemory(400, func(name string) string { return tc.env[name] }, file)
 		if got := debug.SetGCPercent(100); got != tc.wantPercent {
 			t.Errorf("%q, %v: %d %%, want %d %%", tc.text, tc.env, got, tc.wantPercent)
 		}
 		if got := debug.SetMemoryLimit(-1); got != tc.wantLimit {
 			t.Errorf("%q, %v: a limit of %d, want %d", tc.text, tc.env, got, tc.wantLimit)
+		}
+		bounded := tc.wantLimit != limit
+		for file, want := range map[int64]int64{0: 900_000_000, 100_000_000: 720_000_000, 400_000_000: 450_000_000, 1 << 60: 450_000_000} {
+			if !bounded {
+				want = limit
+			}
+			m.without(file)
+			if got := debug.SetMemoryLimit(-1); got != want {
+				t.Errorf("%q, %v, a file of %d bytes: a limit of %d, want %d", tc.text, tc.env, file, got, want)
+			}
 		}
 	}
 }

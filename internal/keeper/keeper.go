@@ -43,7 +43,9 @@ const (
 type Options struct {
 	Log logr.Logger
 	// Path is the file; empty keeps nothing.
-	Path  string
+	Path string
+	// Sized is told how large the file is, in bytes: at the start, if there is one, and after each write. nil: nobody is.
+	Sized func(bytes int64)
 	Scope xds.SnapshotScope
 	// MaxAge is how old a snapshot may be that is restored; 0 means DefaultMaxAge.
 	MaxAge time.Duration
@@ -183,7 +185,11 @@ func (k *Keeper) Follow(ctx context.Context, client *xds.Client) error {
 		return client.Run(ctx)
 	}
 	running.Go(func() { k.keep(ctx, client.Synced(), client.Connected) })
-	if _, err := os.Stat(k.o.Path); errors.Is(err, fs.ErrNotExist) { // nothing to fall back to: a controller that takes long is waited for
+	there, err := os.Stat(k.o.Path)
+	if err == nil {
+		k.sized(there.Size())
+	}
+	if errors.Is(err, fs.ErrNotExist) { // nothing to fall back to: a controller that takes long is waited for
 		k.o.Log.Info("there is no snapshot, a controller must say all first", "path", k.o.Path)
 		return client.Run(ctx)
 	}
@@ -297,9 +303,16 @@ func (k *Keeper) write() time.Duration {
 	}
 	k.writes.Inc()
 	k.size.Set(float64(size))
+	k.sized(size)
 	took := time.Since(begun)
 	k.o.Log.V(1).Info("snapshot written", "bytes", size, "took", took.Round(time.Millisecond).String())
 	return max(snapshotPause, snapshotShare*took, time.Duration(size)*time.Second/snapshotRate)
+}
+
+func (k *Keeper) sized(bytes int64) {
+	if k.o.Sized != nil {
+		k.o.Sized(bytes)
+	}
 }
 
 func (k *Keeper) save() (int64, error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,8 +138,14 @@ func nobody(apply func(mesh.Delta) error) *xds.Client {
 // TestKeeperRestores takes what a former process left, if it is good.
 func TestKeeperRestores(t *testing.T) {
 	former, view := newTestKeeper(t)
+	var size atomic.Int64
+	former.o.Sized = size.Store
 	told(view, former, "a")
 	former.write()
+	info, err := os.Stat(former.o.Path)
+	if err != nil || size.Swap(0) != info.Size() {
+		t.Errorf("of what was written another size is told: %v, %v", info, err)
+	}
 	follow := func(path string) (k *Keeper, v *directory.Live, stop func()) {
 		v = directory.NewLive()
 		o := former.o
@@ -161,6 +168,9 @@ func TestKeeperRestores(t *testing.T) {
 	case <-k.Usable():
 	case <-time.After(20 * time.Second):
 		t.Fatal("not restored")
+	}
+	if got := size.Load(); got != info.Size() {
+		t.Errorf("at the start %d bytes are told, want %d", got, info.Size())
 	}
 	if v.Load().Workload("a") == nil || !k.Restored() || k.Age() <= 0 {
 		t.Errorf("workload %v, restored %v, age %v", v.Load().Workload("a"), k.Restored(), k.Age())
