@@ -123,7 +123,7 @@ rows=()
 for run in $(seq "$runs"); do
 	began=$SECONDS
 	"$lab" exec --name "$name" -- env KUBECONFIG="$kubeconfig" "$out/conformance.test" -test.v -test.timeout 40m -test.run TestGatewayAPI -cleanup-base-resources=false \
-		-namespace-labels istio.io/dataplane-mode=ambient "${addresses[@]}" "${arguments[@]}" 2>&1 | tee "$log" || failed=1
+		-namespace-labels istio.io/dataplane-mode=ambient,isthmus.dev/eastwest-gateways=true "${addresses[@]}" "${arguments[@]}" 2>&1 | tee "$log" || failed=1
 	tally=$(sed -n 's/^tally: //p' "$log")
 	took=$((SECONDS - began))
 	summaries+=("run $run of $runs: $tally, $took s")

@@ -244,6 +244,7 @@ func TestServingNamespaces(t *testing.T) {
 		}
 	}
 	step([]string{"a"}, &world.GatewayClass{Key: key("", "eastwest"), Controller: translate.ControllerName},
+		&world.Namespace{Key: key("", "a"), Labels: map[string]string{world.LabelEastWestGateways: "true"}},
 		gateway("a", "HBONE"), gateway("never", "SMTP"))
 	step([]string{"a"}, &world.Service{Key: key("a", "gw"), Labels: map[string]string{gatewayNameLabel: "gw"}, Ports: []world.ServicePort{{Name: "mesh", Port: 15008}}})
 	step([]string{"a"}, gateway("a", "SMTP"))

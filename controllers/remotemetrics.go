@@ -60,7 +60,10 @@ func (m *remoteMetrics) translated(c world.Cluster, count *translate.RemoteCount
 	before := m.last[c]
 	m.last[c] = *count
 	m.add(c, refusedPods, count.RefusedPods-before.RefusedPods)
-	m.add(c, refusedDoors, count.RefusedDoors+count.TakenDoors-before.RefusedDoors-before.TakenDoors)
+	doors := func(r translate.RemoteCount) int {
+		return r.RefusedDoors + r.UnpermittedDoors + r.CrowdedDoors + r.TakenDoors
+	}
+	m.add(c, refusedDoors, doors(*count)-doors(before))
 	m.add(c, refusedScopes, count.RefusedScopes-before.RefusedScopes)
 	m.add(c, refusedNetworks, count.RefusedNetworks-before.RefusedNetworks)
 	m.add(c, refusedLimits, count.LeftOut+count.Strangers-before.LeftOut-before.Strangers)

@@ -123,8 +123,10 @@ func startCluster(without ...string) *cluster {
 	return &cluster{Server: server, Client: c, clientset: clientset}
 }
 
-// prepare makes what config/default would: the system namespace with the network's label.
+// prepare makes what config/default would: the system namespace with the network's label. Gateways of the namespace "default" may lead into the cluster, too.
 func (c *cluster) prepare(network string) {
+	ordinary := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	edit(c, ordinary, func(n *corev1.Namespace) { n.Labels[world.LabelEastWestGateways] = "true" })
 	c.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system, Labels: map[string]string{networkLabel: network}}})
 	c.apply("config", "rbac", "reader.yaml")
 	c.apply("config", "rbac", "controller.yaml")

@@ -25,9 +25,11 @@ type claims struct {
 
 // refusedDoors counts the gateway addresses of a cluster that are not used.
 type refusedDoors struct {
-	foreign int           // that it must not have at all
-	taken   int           // that a cluster has which is believed before it
-	holder  world.Cluster // the first of those
+	foreign     int           // that it must not have at all
+	unpermitted int           // of Gateways in namespaces that its own administrators did not label for it
+	crowded     int           // that are too many
+	taken       int           // that a cluster has which is believed before it
+	holder      world.Cluster // the first of those
 }
 
 // claim is an address that a cluster says is its own.
@@ -219,6 +221,12 @@ func (c RemoteCount) Refused() string {
 	}
 	if c.RefusedDoors > 0 {
 		parts = append(parts, fmt.Sprintf("%d addresses of Gateways are ones of this cluster, or of Gateways in namespaces that spec.import.namespaces, or on networks that spec.import.networks, does not allow", c.RefusedDoors))
+	}
+	if c.UnpermittedDoors > 0 {
+		parts = append(parts, fmt.Sprintf("%d addresses are of east-west Gateways in namespaces of the cluster that do not have the label %s: \"true\"", c.UnpermittedDoors, world.LabelEastWestGateways))
+	}
+	if c.CrowdedDoors > 0 {
+		parts = append(parts, fmt.Sprintf("%d addresses of Gateways come after the %d that are used of one network", c.CrowdedDoors, maxWaysIn))
 	}
 	if c.RefusedScopes > 0 {
 		parts = append(parts, fmt.Sprintf("%d ServiceScopes come after the %d entries that are asked of another cluster: what they alone call GLOBAL is not used", c.RefusedScopes, maxFarEntries))

@@ -93,6 +93,7 @@ func (x *index) gateways() gateways {
 	slices.SortFunc(ours, func(a, b *world.Gateway) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
 	})
+	x.settleWaysIn(ours)
 	gates, judged := map[world.Key]*gate{}, x.judgeAll(ours, out.wanted)
 	for _, g := range ours {
 		gates[g.Key] = newGate(g, judged.listeners[g.Key])
@@ -134,7 +135,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		network = g.Network
 	}
 	refuse := func(reason gatewayv1.GatewayConditionReason, message string) {
-		if listeners := x.lastListeners(at); len(listeners) > 0 || at.shuts() {
+		if listeners := x.lastListeners(at); len(listeners) > 0 || at.shuts() || x.shutOut(at) {
 			if len(listeners) > 0 {
 				message += "; what was accepted last keeps serving"
 			}
@@ -171,7 +172,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	case own < len(g.Listeners):
 		message := fmt.Sprintf("%d of %d listeners are valid and served; see the listeners' conditions", own, len(g.Listeners))
 		if own == 0 { // those of ListenerSets are, and must not stop what is the Gateway's own
-			if last := lastTunnels(g, x.made(g.Key)); len(last) > 0 {
+			if last := x.lastTunnels(g); len(last) > 0 {
 				message += "; the tunnels that were accepted last are served still"
 				listeners = append(last, listeners...)
 			}

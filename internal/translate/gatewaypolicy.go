@@ -23,7 +23,10 @@ func (x *index) told(config *mesh.Gateway, exports []mesh.ServiceKey, guards []m
 	if g.Class == ClassWaypoint {
 		x.toldWaypoint(&out, g)
 	} else {
-		out.Exports, out.ServicePolicies = exports, guards
+		out.ServicePolicies = guards
+		if x.isWayIn(g) {
+			out.Exports = exports
+		}
 	}
 	return &out
 }

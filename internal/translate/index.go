@@ -69,6 +69,7 @@ type index struct {
 	serving            map[mesh.GatewayKey]string // local Gateways that are served, or were and go on → class
 	unprovable         set[world.Cluster]         // remote clusters whose trust domain is none
 	doors              []door                     // other networks' gateways, sorted
+	crowdedWays        set[world.Key]             // our own Gateways that may not be ways in because there are too many
 	claims             claims                     // addresses that other clusters say are theirs
 	answerOf           func(serviceName) *answer  // what was worked out last; nil: nothing
 
@@ -231,6 +232,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if now != nil {
 		after, networkNow = wishOf(now.Labels, k.Cluster, k.Name), now.Labels[world.LabelNetwork]
 	}
+	t.gateways = t.gateways || leadsInByLabel(was) != leadsInByLabel(now)
 	foldWish(x.waypointNamespaces, k, before, after)
 	if k.Cluster == x.config.LocalCluster {
 		t.consumersOf(x, k.Name)

@@ -54,7 +54,7 @@ func (x *index) lastListeners(at *gate) []mesh.Listener {
 		}
 	}
 	if len(out) == 0 {
-		out = lastTunnels(at.gateway, made)
+		out = x.lastTunnels(at.gateway)
 	}
 	ours := out
 	for _, l := range listeners[own:valid] {
@@ -70,10 +70,11 @@ func (x *index) lastListeners(at *gate) []mesh.Listener {
 
 // lastTunnels are the listeners of a Gateway that was one for HBONE alone when it was accepted last, but for those of ListenerSets: its Service still has their ports. What
 // the ports of a Gateway with other listeners were for cannot be known.
-func lastTunnels(g *world.Gateway, made *world.Service) []mesh.Listener {
+func (x *index) lastTunnels(g *world.Gateway) []mesh.Listener {
+	made := x.made(g.Key)
 	other := func(l world.Listener) bool { p := protocolOf(l); return p != 0 && p != mesh.ListenerHBONE }
 	ownUDP := func(p world.ServicePort) bool { return !IsSetPort(p.Name) }
-	if made == nil || slices.ContainsFunc(made.UDPPorts, ownUDP) || slices.ContainsFunc(g.Listeners, other) {
+	if made == nil || g.Class != ClassWaypoint && !x.isWayIn(g) || slices.ContainsFunc(made.UDPPorts, ownUDP) || slices.ContainsFunc(g.Listeners, other) {
 		return nil
 	}
 	var out []mesh.Listener

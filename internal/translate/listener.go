@@ -74,6 +74,9 @@ func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []
 		if out[i].reason == "" {
 			out[i].reason, out[i].message = judgeListener(g, l)
 		}
+		if out[i].reason == "" && l.Protocol == protocolHBONE {
+			out[i].reason, out[i].message = x.judgeWayIn(g)
+		}
 		out[i].prove(x, g.Ref(), g, wanted)
 		out[i].judgeKinds()
 	}

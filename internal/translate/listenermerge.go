@@ -9,6 +9,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -39,8 +40,8 @@ type tenants struct {
 	names   map[string]*world.ListenerSet // whose it is, by hostname
 }
 
-// newMerge takes in a Gateway's own listeners, or, if none is valid, the tunnels that are served instead.
-func newMerge(g *world.Gateway, own []listenerVerdict, made *world.Service, most map[string]int) *merge {
+// newMerge takes in a Gateway's own listeners, or, if none is valid, the last tunnels that are served instead.
+func newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Listener, most map[string]int) *merge {
 	m := &merge{gateway: g, binds: map[bind]*tenants{}, of: map[string]int{}, most: most}
 	for i := range own {
 		if v := &own[i]; v.reason == "" {
@@ -48,7 +49,7 @@ func newMerge(g *world.Gateway, own []listenerVerdict, made *world.Service, most
 		}
 	}
 	if m.served == 0 {
-		for _, l := range lastTunnels(g, made) {
+		for _, l := range last {
 			m.admit(&listenerVerdict{listener: world.Listener{Port: l.Port, Protocol: protocolHBONE}})
 		}
 	}

@@ -72,11 +72,11 @@ func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[wo
 		}
 		return out
 	}
-	made := x.made(g.Key)
-	m := newMerge(g, own, made, nil)
+	last := x.lastTunnels(g)
+	m := newMerge(g, own, last, nil)
 	sets := judge(m)
 	if most := m.shares(); most != nil {
-		sets = judge(newMerge(g, own, made, most))
+		sets = judge(newMerge(g, own, last, most))
 	}
 	for i := range sets {
 		v := &sets[i]

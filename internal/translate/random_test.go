@@ -283,6 +283,9 @@ func (g generator) namespace() *world.Namespace {
 	} else if g.chance(20) {
 		n.Labels[world.LabelNetwork] = g.network()
 	}
+	if g.chance(70) {
+		n.Labels[world.LabelEastWestGateways] = pick(g, []string{"true", "true", "true", "yes"})
+	}
 	if g.chance(10) {
 		n.Distribution = preferClose
 	}
@@ -382,6 +385,7 @@ func (g generator) foundation() []move {
 	for _, c := range someClusters {
 		put(&world.Namespace{Key: world.Key{Cluster: c, Name: testConfig.SystemNamespace}, Labels: map[string]string{world.LabelNetwork: string(c)}})
 		put(&world.Namespace{Key: world.Key{Cluster: c, Name: "demo"}})
+		put(&world.Namespace{Key: world.Key{Cluster: c, Name: "shop"}, Labels: map[string]string{world.LabelEastWestGateways: "true"}})
 		put(&world.ServiceScope{Key: world.Key{Cluster: c, Name: "default"}, Entries: []world.ScopeEntry{{Scope: "GLOBAL"}}})
 		put(&world.Service{Key: world.Key{Cluster: c, Namespace: "demo", Name: "cart"}, Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 8080}}})
 		put(&world.EndpointSlice{Key: world.Key{Cluster: c, Namespace: "demo", Name: "odd"}, Service: "cart", Ports: []world.EndpointPort{{Name: "http", Port: 8080}},

@@ -55,7 +55,7 @@ func (r *revision) doors() {
 	}
 	// Where only the number of a gateway's pods is another, only weights are.
 	weightless := func(a, b door) bool {
-		a.pods, b.pods = 0, 0
+		a.pods, b.pods, a.spare, b.spare = 0, 0, false, false
 		return a == b
 	}
 	was, now := of(before), of(after)

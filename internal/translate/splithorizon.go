@@ -21,7 +21,8 @@ type door struct {
 	serviceAccount string
 	port           uint16
 	locality       mesh.Locality // of its pods
-	pods           int           // that take connections; 1 if nobody said
+	pods           int           // that take connections, in parts of podParts: its part of those that are behind other doors of the network, too
+	spare          bool          // others of the network take all that it could, with the same pods
 	trustDomain    string
 }
 
@@ -64,27 +65,46 @@ func (x *index) findDoors() []door {
 			keys = append(keys, k)
 		}
 	}
-	slices.SortFunc(keys, func(a, b world.Key) int { return cmp.Or(x.compareClusters(a.Cluster, b.Cluster), a.Compare(b)) })
+	slices.SortFunc(keys, func(a, b world.Key) int {
+		return cmp.Or(x.compareClusters(a.Cluster, b.Cluster), x.compareWaysIn(x.state.Gateways[a], x.state.Gateways[b]))
+	})
+	type side struct {
+		world.Cluster
+		network string
+	}
+	gates, addresses := map[side]int{}, map[side]int{} // that are used or could be
 	for _, k := range keys {
 		g := x.state.Gateways[k]
 		if _, known := x.network(k.Cluster); !known || g.Deleting || !x.leadsIn(g) {
 			continue
 		}
+		port, ok := x.tunnelPort(g)
+		if !ok {
+			continue
+		}
+		if !x.mayLeadIn(g) {
+			x.refuseDoors(k.Cluster, refusedDoors{unpermitted: len(g.Status)})
+			continue
+		}
 		network, ok := x.networkFor(k.Cluster, g.Network)
 		if !ok {
-			x.refuseDoor(k.Cluster, "") // a cluster speaks for its own networks only
+			x.refuseDoors(k.Cluster, refusedDoors{foreign: 1}) // a cluster speaks for its own networks only
 			continue
 		}
 		if !x.across(network) {
 			continue
 		}
-		port, ok := x.tunnelPort(g)
-		if !ok || !x.standing(k) {
+		at := side{k.Cluster, network}
+		if gates[at]++; gates[at] > maxWaysIn {
+			x.refuseDoors(k.Cluster, refusedDoors{crowded: len(g.Status)})
 			continue
 		}
-		locality, pods := x.gatewayLocality(k), x.gatewayPods(k)
+		if !x.standing(k) {
+			continue
+		}
+		locality := x.gatewayLocality(k)
 		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)), port: port, locality: locality, pods: pods, trustDomain: x.trustDomain(k.Cluster)}
+			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)), port: port, locality: locality, trustDomain: x.trustDomain(k.Cluster)}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)
@@ -101,20 +121,26 @@ func (x *index) findDoors() []door {
 				continue
 			}
 			if k.Cluster != x.config.LocalCluster && !x.mayOpen(&d) {
-				x.refuseDoor(k.Cluster, "")
+				x.refuseDoors(k.Cluster, refusedDoors{foreign: 1})
 				continue
 			}
-			at := entrance{network, d.address, port}
-			holder, taken := holders[at]
+			if addresses[at] == maxWaysIn {
+				x.refuseDoors(k.Cluster, refusedDoors{crowded: 1})
+				continue
+			}
+			place := entrance{network, d.address, port}
+			holder, taken := holders[place]
 			switch {
 			case !taken:
-				holders[at] = k.Cluster
+				holders[place] = k.Cluster
+				addresses[at]++
 				out = append(out, d)
 			case holder != k.Cluster:
-				x.refuseDoor(k.Cluster, holder)
+				x.refuseDoors(k.Cluster, refusedDoors{taken: 1, holder: holder})
 			}
 		}
 	}
+	x.countBehindDoors(out)
 	return out
 }
 
@@ -125,16 +151,17 @@ type entrance struct {
 	port             uint16
 }
 
-// refuseDoor counts an address that is not used because a cluster must not have it, or because the holder has it already.
-func (x *index) refuseDoor(c, holder world.Cluster) {
+// refuseDoors counts addresses that are not used.
+func (x *index) refuseDoors(c world.Cluster, more refusedDoors) {
 	refused := x.claims.doors[c]
-	if holder == "" {
-		refused.foreign++
-	} else {
-		refused.taken++
-		refused.holder = cmp.Or(refused.holder, holder)
+	refused.foreign += more.foreign
+	refused.unpermitted += more.unpermitted
+	refused.crowded += more.crowded
+	refused.taken += more.taken
+	refused.holder = cmp.Or(refused.holder, more.holder)
+	if refused != (refusedDoors{}) {
+		x.claims.doors[c] = refused
 	}
-	x.claims.doors[c] = refused
 }
 
 // tunnelPort is where a remote Gateway ends outer tunnels: its first HBONE listener, or, if it was broken since, the one that it
@@ -145,7 +172,7 @@ func (x *index) tunnelPort(g *world.Gateway) (uint16, bool) {
 			return l.Port, true
 		}
 	}
-	if last := lastTunnels(g, x.made(g.Key)); len(last) > 0 {
+	if last := x.lastTunnels(g); len(last) > 0 {
 		return last[0].Port, true
 	}
 	return 0, false
@@ -242,8 +269,8 @@ func (x *index) weigh(n serviceName, unhealthyToo bool, network string, definiti
 	return weight
 }
 
-// share spreads a count over doors, in proportion to the pods that each gateway has to take it. A door that leads to anything at all weighs at
-// least 1, or it could not be the fallback of the others; with more doors than pods a network thus weighs a little more than its pods.
+// share spreads a count over doors, in proportion to the pods that each has to take it. A door that leads to anything at all weighs at
+// least 1 if it is not spare, or it could not be the fallback of the others; with more doors than pods a network thus weighs a little more than its pods.
 func (x *index) share(weight map[int]int, doors []int, count int) {
 	if count == 0 {
 		return
@@ -256,8 +283,13 @@ func (x *index) share(weight map[int]int, doors []int, count int) {
 	for _, d := range doors {
 		passed += x.doors[d].pods
 		upTo := (count*passed + total - 1) / total // rounded up, so that the first get what cannot be divided
-		weight[d] += max(upTo-given, 1)
-		given = upTo
+		part := upTo - given
+		if given = upTo; !x.doors[d].spare {
+			part = max(part, 1)
+		}
+		if part > 0 {
+			weight[d] += part
+		}
 	}
 }
 

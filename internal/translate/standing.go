@@ -3,6 +3,8 @@
 package translate
 
 import (
+	"net/netip"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -59,18 +61,76 @@ func (x *index) gatewayLocality(gateway world.Key) mesh.Locality {
 	return out
 }
 
-// gatewayPods counts a Gateway's pods that take connections; at least 1.
-func (x *index) gatewayPods(gateway world.Key) int {
-	count := 0
+// podParts is what one pod counts for: it can be divided by all numbers up to 16. The pods of a service times those of all gateways of a network, 200,000 each, are far from what an int holds.
+const podParts = 720720
+
+// answering is what takes a Gateway's connections: a pod, or an address that is none's.
+type answering struct {
+	pod     world.Key // of one that is none's: its cluster alone
+	address netip.Addr
+}
+
+// countBehindDoors settles how many pods take the connections of each door, of which those of a cluster are together. A pod that is behind several doors into a network is divided among them: a
+// cluster has no more to take connections with for having several Services or Gateways before it. Gateways of which nobody says who takes their connections have no part in what others of
+// their cluster have, as they may well have nobody.
+func (x *index) countBehindDoors(doors []door) {
+	type side struct {
+		world.Cluster
+		network string
+	}
+	type entry struct {
+		doors int
+		first world.Key // Gateway
+	}
+	at := func(d door) side { return side{d.gateway.Cluster, d.network} }
+	behind := make([]set[answering], len(doors))
+	shared := map[side]map[answering]entry{}
+	for i, d := range doors {
+		if i > 0 && doors[i-1].gateway == d.gateway {
+			behind[i] = behind[i-1] // another address of the same
+		} else {
+			behind[i] = x.answering(d.gateway)
+		}
+		for a := range behind[i] {
+			if shared[at(d)] == nil {
+				shared[at(d)] = map[answering]entry{}
+			}
+			e := shared[at(d)][a]
+			if e.doors++; e.doors == 1 {
+				e.first = d.gateway
+			}
+			shared[at(d)][a] = e
+		}
+	}
+	for i := range doors {
+		d := &doors[i]
+		known := shared[at(*d)]
+		d.spare = known != nil
+		for a := range behind[i] {
+			d.pods += podParts / known[a].doors
+			d.spare = d.spare && known[a].first != d.gateway
+		}
+		d.pods = max(d.pods, 1)
+	}
+}
+
+// answering finds what takes a Gateway's connections.
+func (x *index) answering(gateway world.Key) set[answering] {
+	out := set[answering]{}
 	gateway = x.frontOf(gateway)
 	for slice := range x.slicesOf.of(gateway) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
-			if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; ep.Pod == "" && ep.Ready || ep.Pod != "" && p != nil && healthy(p) {
-				count++
+			if ep.Pod != "" {
+				k := slice.In(slice.Namespace, ep.Pod)
+				if p := x.state.Pods[k]; p != nil && healthy(p) {
+					out.add(answering{pod: k})
+				}
+			} else if ep.Ready && len(ep.Addresses) > 0 {
+				out.add(answering{world.Key{Cluster: gateway.Cluster}, ep.Addresses[0]})
 			}
 		}
 	}
-	return max(count, 1)
+	return out
 }
 
 // standingOf notes that the pods behind a Service are others now: if it is a Gateway's, the Gateway may stand or fall by it.

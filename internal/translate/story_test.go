@@ -187,7 +187,7 @@ func read(t *testing.T, archive *txtar.Archive) []world.Object {
 
 // ordinary is what every cluster of a story has.
 var ordinary = []byte(`
-{apiVersion: v1, kind: Namespace, metadata: {name: demo}}
+{apiVersion: v1, kind: Namespace, metadata: {name: demo, labels: {isthmus.dev/eastwest-gateways: "true"}}}
 ---
 {apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: eastwest}, spec: {controllerName: isthmus.dev/gateway-controller}}
 ---

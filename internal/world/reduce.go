@@ -36,6 +36,7 @@ const (
 	AnnotationDryRun             = "istio.io/dry-run"
 	LabelTunnel                  = "networking.istio.io/tunnel"
 	LabelGlobal                  = "istio.io/global"
+	LabelEastWestGateways        = "isthmus.dev/eastwest-gateways" // of a namespace: "true" lets its Gateways be ways into the cluster
 	LabelUseWaypoint             = "istio.io/use-waypoint"
 	LabelUseWaypointNamespace    = "istio.io/use-waypoint-namespace"
 	LabelWaypointFor             = "istio.io/waypoint-for"

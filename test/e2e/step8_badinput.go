@@ -67,6 +67,7 @@ func (d *demo) badInput(ctx context.Context) error {
 		{"bad-protocol", "listener Accepted", "UnsupportedProtocol", "CARRIER-PIGEON"},
 		{"bad-option", "listener Accepted", "UnsupportedValue", "gateway.istio.io/tls-terminate-mode"},
 		{"taken-address", "Programmed", "AddressNotUsable", "isthmus-system/eastwest"},
+		{"side-door", "listener Accepted", "NamespaceNotPermitted", "isthmus.dev/eastwest-gateways"},
 	} {
 		seen, ok := until(ctx, 20*time.Second, d.west.gatewayRefused(g.gateway, g.condition, g.reason, g.names))
 		d.Check(fmt.Sprintf("Gateway %s: %s=False %s", g.gateway, g.condition, g.reason), ok, "%s", seen)
