@@ -91,6 +91,13 @@ func (c *connections) count(d Direction) (n int) {
 	return n
 }
 
+// len is how many are open.
+func (c *connections) len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
+}
+
 // list gives what is open, oldest first.
 func (c *connections) list() []*Connection {
 	c.mu.Lock()

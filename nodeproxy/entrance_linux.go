@@ -203,6 +203,22 @@ func (es *entrances) shared(e *entrance) bool {
 	return len(e.leases) > 0 || e.loan != nil
 }
 
+// heirs says of how many entrances that pods use another process has the sockets, too, and of how many none has.
+func (es *entrances) heirs() (some, none int) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	for _, e := range es.open {
+		switch {
+		case e.pods == 0:
+		case len(e.leases) > 0 || e.loan != nil:
+			some++
+		default:
+			none++
+		}
+	}
+	return some, none
+}
+
 // lend gives the sockets of a namespace to another process, by answer, for as long as lease is open. answer must not wait: the sockets may be closed when it has returned.
 func (es *entrances) lend(n *Namespace, lease *net.UnixConn, answer func(e *entrance, served bool) error) (*entrance, error) {
 	es.mu.Lock()

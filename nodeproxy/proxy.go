@@ -123,8 +123,8 @@ func New(o Options) (*Proxy, error) {
 	return x, nil
 }
 
-// Run serves until ctx ends, and then drains: it stops accepting, tells peers to go elsewhere, and waits for connections until they
-// end or the drain time is over.
+// Run serves until ctx ends, and then drains: once there is another proxy to take what comes, it stops accepting, tells
+// peers to go elsewhere, and waits for connections until they end or the drain time is over.
 func (x *Proxy) Run(ctx context.Context) {
 	// What is open during the drain still is subject to policy.
 	watching, stopWatching := context.WithCancel(context.Background())
@@ -159,6 +159,8 @@ func (x *Proxy) drain() {
 	defer cancel()
 	x.pods.close()
 	pods := x.pods.list()
+	x.o.Log.Info("draining", "pods", len(pods), "connections", len(x.connections.list()), "deadline", x.o.Drain.String())
+	x.awaitSuccessor(x.o.Drain)
 	graces := map[*pod]time.Duration{}
 	for _, p := range pods { // before the next one becomes the elder: from then on nobody knows any more who has what
 		if !x.entrances.shared(p.entrance) {
@@ -167,7 +169,6 @@ func (x *Proxy) drain() {
 	}
 	x.succession.resign()
 	x.entrances.end()
-	x.o.Log.Info("draining", "pods", len(pods), "connections", len(x.connections.list()), "deadline", x.o.Drain.String())
 	var draining sync.WaitGroup
 	for _, p := range pods {
 		draining.Go(func() { p.drain(ctx, graces[p]) })

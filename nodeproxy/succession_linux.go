@@ -27,6 +27,9 @@ const (
 	loanTimeout = time.Second
 	// loanPatience is how long an elder that did not answer is not asked again: each question holds up all pods of the node.
 	loanPatience = 30 * time.Second
+	// lastTurns is how long a proxy that was told to end, and had to wait for the next one, still takes connections beside that one, which should be ready by then; and for how long, at the end of
+	// its time to drain, it takes none any more if nobody has come.
+	lastTurns = 10 * time.Second
 	// loanVersion is the first byte of a question.
 	loanVersion = 1
 	// maxLoan bounds a packet of the loan's protocol, and maxLoanSockets the sockets in it.
@@ -343,6 +346,34 @@ func (x *Proxy) succeed(ctx context.Context) {
 		select {
 		case <-look.C:
 		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// awaitSuccessor is for a proxy that was told to end and has nobody to leave all of its sockets to: it goes on taking connections, and lending, until there is somebody. It has no need to when nothing
+// is open any more, as it ends at once then, and cannot when the time to drain is nearly over.
+func (x *Proxy) awaitSuccessor(drain time.Duration) {
+	over := time.After(drain - min(lastTurns, drain/4))
+	look := time.NewTicker(successionLook)
+	defer look.Stop()
+	var came time.Time
+	for {
+		some, none := x.entrances.heirs()
+		if none == 0 && came.IsZero() || x.connections.len() == 0 {
+			return
+		}
+		if some > 0 && came.IsZero() {
+			came = time.Now()
+			x.o.Log.Info("the next proxy has come")
+		}
+		if !came.IsZero() && time.Since(came) >= min(lastTurns, drain/4) {
+			return
+		}
+		x.succession.claim(x.lend) // the one before may have ended meanwhile
+		select {
+		case <-look.C:
+		case <-over:
 			return
 		}
 	}
