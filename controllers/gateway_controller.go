@@ -116,6 +116,11 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 	if err := r.dropForeignPorts(ctx, plan); err != nil {
 		errs = append(errs, err)
 	}
+	if err := r.reclaim(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Name}); apierrors.IsConflict(err) {
+		return err // somebody was faster
+	} else if err != nil {
+		errs = append(errs, err)
+	}
 	var now appsv1.Deployment
 	if err := r.client.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}, &now); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("look for %T: %w", &now, err)

@@ -13,6 +13,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -134,6 +135,43 @@ var _ = Describe("Gateways", func() {
 		edit(east, g, func(g *gatewayv1.Gateway) { g.Spec.Listeners[0].Protocol = "SMTP" })
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/ListenersNotValid"))
 		Consistently(func() error { return east.Get(ctx, key, deployment) }, "300ms").Should(Succeed())
+	})
+
+	It("lose what others add to them", func() {
+		g := eastwest("default", "added")
+		deployment, service, _ := east.made(g)
+		east.with(g)
+		Eventually(get(east, deployment)).Should(HaveField("OwnerReferences", HaveLen(1)))
+		Eventually(get(east, service)).Should(HaveField("OwnerReferences", HaveLen(1)))
+		edit(east, deployment, func(d *appsv1.Deployment) {
+			d.Spec.Paused = true
+			d.Spec.Template.Annotations = map[string]string{"kubectl.kubernetes.io/restartedAt": "now"}
+			pod := &d.Spec.Template.Spec
+			pod.NodeSelector = map[string]string{"no": "such-node"}
+			pod.HostNetwork = true
+			pod.Containers[0].Env = append(pod.Containers[0].Env, corev1.EnvVar{Name: "SSLKEYLOGFILE", Value: "/tmp/keys"})
+			pod.Containers = append(pod.Containers, corev1.Container{Name: "extra", Image: "extra", SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)}})
+		})
+		edit(east, service, func(s *corev1.Service) {
+			s.Spec.ExternalIPs = []string{"203.0.113.66"}
+			s.Spec.PublishNotReadyAddresses = true
+			s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+			s.Annotations = map[string]string{"cloud.example.com/load-balancer": "lb-1"}
+			s.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/24"}
+		})
+		Eventually(get(east, deployment)).Should(HaveField("Spec", SatisfyAll(
+			HaveField("Paused", false),
+			HaveField("Template.Annotations", HaveKey("kubectl.kubernetes.io/restartedAt")),
+			HaveField("Template.Spec", SatisfyAll(
+				HaveField("NodeSelector", BeEmpty()), HaveField("HostNetwork", false),
+				HaveField("Containers", ConsistOf(HaveField("Env", Not(ContainElement(HaveField("Name", "SSLKEYLOGFILE")))))),
+			)),
+		)))
+		Eventually(get(east, service)).Should(HaveField("Spec", SatisfyAll(
+			HaveField("ExternalIPs", BeEmpty()), HaveField("PublishNotReadyAddresses", false), HaveField("SessionAffinity", corev1.ServiceAffinityNone),
+			HaveField("LoadBalancerSourceRanges", HaveLen(1)),
+		)))
+		Expect(service.Annotations).To(HaveKey("cloud.example.com/load-balancer"))
 	})
 
 	It("do not take over what was not made for them", func(ctx SpecContext) {
