@@ -20,36 +20,10 @@ func pathOf(u *url.URL) (string, bool) {
 	if p[0] != '/' {
 		return "", false
 	}
-	if strings.IndexByte(p, '%') >= 0 {
-		p = mesh.PlainEscapes(p)
-	}
-	if strings.Contains(p, "/.") {
-		p = withoutDots(p)
+	if strings.IndexByte(p, '%') >= 0 || strings.Contains(p, "/.") {
+		p = mesh.PlainPath(p)
 	}
 	return p, true
-}
-
-// withoutDots resolves "." and "..", and keeps everything else, such as empty elements.
-func withoutDots(p string) string {
-	elements := strings.Split(p[1:], "/")
-	out := make([]string, 0, len(elements))
-	for i, e := range elements {
-		last := i == len(elements)-1
-		switch e {
-		case ".":
-		case "..":
-			if len(out) > 0 {
-				out = out[:len(out)-1]
-			}
-		default:
-			out = append(out, e)
-			continue
-		}
-		if last {
-			out = append(out, "")
-		}
-	}
-	return "/" + strings.Join(out, "/")
 }
 
 // replacePrefix puts something else in place of the prefix that a rule matched; what follows begins with a slash or is nothing.

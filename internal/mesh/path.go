@@ -31,6 +31,39 @@ func PlainEscapes(path string) string {
 	return b.String()
 }
 
+// PlainPath gives the one form of a path in which requests and rules are compared: with plain escapes, and without "." and ".." (RFC 3986, 6.2.2.3). An escaped slash
+// stays escaped: it is none.
+func PlainPath(path string) string {
+	path = PlainEscapes(path)
+	if !strings.Contains(path, "/.") {
+		return path
+	}
+	return withoutDots(path)
+}
+
+// withoutDots resolves "." and "..", and keeps everything else, such as empty elements.
+func withoutDots(p string) string {
+	elements := strings.Split(strings.TrimPrefix(p, "/"), "/")
+	out := make([]string, 0, len(elements))
+	for i, e := range elements {
+		last := i == len(elements)-1
+		switch e {
+		case ".":
+		case "..":
+			if len(out) > 0 {
+				out = out[:len(out)-1]
+			}
+		default:
+			out = append(out, e)
+			continue
+		}
+		if last {
+			out = append(out, "")
+		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
 func unreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }

@@ -46,7 +46,7 @@ func (t *ruleTranslator) underEachName(m mesh.StringMatch) []mesh.StringMatch {
 	}
 	out := make([]mesh.StringMatch, 0, len(t.names))
 	for _, name := range t.names {
-		if each := name + "/" + rest; len(each) <= longestIdentity {
+		if each := name + "/" + rest; len(each) <= mesh.MaxIdentity {
 			out = append(out, mesh.StringMatch{Kind: m.Kind, Value: each})
 		}
 	}

@@ -11,17 +11,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Longest values that mean something, in bytes; the wire takes no longer ones, so that one policy's cannot cost the others.
-const (
-	longestIdentity = 2048 // of a SPIFFE id (SPIFFE-ID §2.3)
-	longestName     = 253  // of a Kubernetes name
-)
-
 // texts reads Istio's patterns: "*", "prefix*", "*suffix", or the string itself.
 func (t *ruleTranslator) texts(patterns []string, what string) []mesh.StringMatch {
 	var out []mesh.StringMatch
 	for _, p := range patterns {
-		if len(p) > longestIdentity {
+		if len(p) > mesh.MaxIdentity {
 			t.lose(fmt.Sprintf("%s: a value of %d bytes is longer than any identity", what, len(p)))
 			continue
 		}
@@ -51,7 +45,7 @@ func (t *ruleTranslator) accounts(in []string, what string) []mesh.ServiceAccoun
 		if !ok {
 			namespace, account = t.namespace, s
 		}
-		if len(namespace) > longestName || len(account) > longestName {
+		if len(namespace) > mesh.MaxName || len(account) > mesh.MaxName {
 			t.lose(fmt.Sprintf("%s: a value of %d bytes is longer than any service account", what, len(s)))
 			continue
 		}
@@ -67,11 +61,16 @@ func (t *ruleTranslator) prefixes(in []string, what string) []netip.Prefix {
 		if addr, notPrefix := netip.ParseAddr(s); err != nil && notPrefix == nil {
 			p, err = addr.Prefix(addr.BitLen())
 		}
-		if err != nil {
-			t.lose(fmt.Sprintf("%s: %q is no IP address or CIDR", what, s))
-			continue
+		switch {
+		case err != nil:
+			t.lose(fmt.Sprintf("%s: %.100q is no IP address or CIDR", what, s))
+		case p.Addr().Is4In6() && p.Bits() < 96: // all of IPv4, and what is beside it
+			out = append(out, netip.PrefixFrom(netip.IPv4Unspecified(), 0), p.Masked())
+		case p.Addr().Is4In6(): // an IPv4 address in IPv6 form is taken for what it is
+			out = append(out, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96))
+		default:
+			out = append(out, p)
 		}
-		out = append(out, p)
 	}
 	return out
 }

@@ -123,6 +123,9 @@ func (t *ruleTranslator) domains(patterns []string, what string) (out []mesh.Str
 		case m.Kind == mesh.MatchSuffix:
 			t.lose(fmt.Sprintf("%s: \"*%s\": how a trust domain ends cannot be decided below L7", what, m.Value))
 			all = false
+		case m.Kind == mesh.MatchExact && len(m.Value) == mesh.MaxIdentity:
+			t.lose(fmt.Sprintf("%s: a value of %d bytes is longer than any trust domain", what, len(m.Value)))
+			all = false
 		case m.Kind == mesh.MatchExact:
 			out = append(out, t.underEachName(mesh.StringMatch{Kind: mesh.MatchPrefix, Value: m.Value + "/"})...)
 		default: // neither "*" nor a prefix without a slash can reach beyond the trust domain

@@ -26,6 +26,15 @@ func (t *ruleTranslator) request(o world.PolicyOperation, at string) *mesh.Reque
 	}
 }
 
+// keep adds a pattern of a path, in its form: escapes may have made it longer than it was.
+func (t *ruleTranslator) keep(out []mesh.StringMatch, m mesh.StringMatch, what string) []mesh.StringMatch {
+	if len(m.Value) > mesh.MaxIdentity {
+		t.lose(fmt.Sprintf("%s: a path of %d bytes, with its escapes, is longer than any that counts", what, len(m.Value)))
+		return out
+	}
+	return append(out, m)
+}
+
 // wanted are the values of which one must fit. If one was lost, a DENY rule goes without all of them: one less would be a rule that denies less.
 func (t *ruleTranslator) wanted(kept []mesh.StringMatch, all []string) []mesh.StringMatch {
 	if t.deny && len(kept) < len(all) {
@@ -40,16 +49,13 @@ func (t *ruleTranslator) paths(in []string, what string) []mesh.StringMatch {
 	for _, p := range in {
 		switch {
 		case strings.ContainsAny(p, "?#"):
-			t.lose(fmt.Sprintf("%s: %q is more than a path: queries and fragments are none of it", what, p))
+			t.lose(fmt.Sprintf("%s: %.100q is more than a path: queries and fragments are none of it", what, p))
 		case !strings.Contains(p, "{*}") && !strings.Contains(p, "{**}"):
-			for _, m := range t.texts([]string{p}, what) {
-				m.Value = mesh.PlainEscapes(m.Value)
-				out = append(out, m)
-			}
-		case len(p) > longestIdentity:
-			t.lose(fmt.Sprintf("%s: a value of %d bytes is longer than any that counts", what, len(p)))
+			m := stringMatch(p)
+			m.Value = mesh.PlainEscapes(m.Value)
+			out = t.keep(out, m, what)
 		case !mesh.ValidTemplate(p):
-			t.lose(fmt.Sprintf("%s: %q is no template: {*} and {**} stand for whole elements, {**} for the last one, and no other star or brace may be there", what, p))
+			t.lose(fmt.Sprintf("%s: %.100q is no template: {*} and {**} stand for whole elements, {**} for the last one, and no other star or brace may be there", what, p))
 		default:
 			elements := strings.Split(p, "/")
 			for i, e := range elements {
@@ -57,7 +63,7 @@ func (t *ruleTranslator) paths(in []string, what string) []mesh.StringMatch {
 					elements[i] = mesh.PlainEscapes(e)
 				}
 			}
-			out = append(out, mesh.StringMatch{Kind: mesh.MatchTemplate, Value: strings.Join(elements, "/")})
+			out = t.keep(out, mesh.StringMatch{Kind: mesh.MatchTemplate, Value: strings.Join(elements, "/")}, what)
 		}
 	}
 	return out
@@ -97,7 +103,7 @@ func headerOf(key string) (string, bool) {
 		return "", false
 	}
 	name, ok = strings.CutSuffix(name, "]")
-	if !ok || len(name) > longestName || !httpguts.ValidHeaderFieldName(name) {
+	if !ok || len(name) > mesh.MaxName || !httpguts.ValidHeaderFieldName(name) {
 		return "", false
 	}
 	return textproto.CanonicalMIMEHeaderKey(name), true

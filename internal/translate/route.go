@@ -182,6 +182,11 @@ func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule, matches []mesh.HTTPMatch)
 	if t := r.Timeouts; t != nil {
 		out.RequestTimeout, out.BackendTimeout = world.Duration(t.Request), world.Duration(t.BackendRequest)
 	}
+	out.Retry = retry(r.Retry)
+	if fault := out.Fault(); fault != "" { // what gateways do not take is not told
+		problem.add(string(gatewayv1.RouteReasonUnsupportedValue), "%s: %s", b.at, fault)
+		out = mesh.HTTPRule{Matches: matches}
+	}
 	if problem.reason != "" {
 		// A filter must not be left away: what it was to do (or to prevent) would not be done.
 		out.Problem = shorten(problem.message)
@@ -189,7 +194,6 @@ func (b *ruleBuilder) rule(r *gatewayv1.HTTPRouteRule, matches []mesh.HTTPMatch)
 	} else {
 		b.out.left++
 	}
-	out.Retry = retry(r.Retry)
 	b.out.route.Rules = append(b.out.route.Rules, out)
 }
 
@@ -200,7 +204,7 @@ func (b *ruleBuilder) backend(at string, ref gatewayv1.BackendObjectReference) m
 	if problem.reason != "" {
 		message := at + ": " + problem.message
 		b.out.refs.add(problem.reason, "%s", message)
-		return mesh.HTTPBackend{Problem: message}
+		return mesh.HTTPBackend{Problem: shorten(message)}
 	}
 	return mesh.HTTPBackend{Service: service, Port: port, HTTP2: b.out.route.GRPC}
 }

@@ -21,6 +21,9 @@ func matchesOf[M any](in []M, read func(*M) (mesh.HTTPMatch, string)) ([]mesh.HT
 	var out []mesh.HTTPMatch
 	for i := range in {
 		m, problem := read(&in[i])
+		if problem == "" {
+			problem = m.Fault()
+		}
 		if problem != "" {
 			return nil, fmt.Sprintf("matches[%d].%s", i, problem)
 		}
@@ -37,7 +40,7 @@ func match(m *gatewayv1.HTTPRouteMatch) (out mesh.HTTPMatch, problem string) {
 	out.Path = "/"
 	if p := m.Path; p != nil {
 		if p.Value != nil && *p.Value != "" {
-			out.Path = *p.Value
+			out.Path = mesh.PlainPath(*p.Value) // the one form that requests have, too
 		}
 		kind := gatewayv1.PathMatchPathPrefix
 		if p.Type != nil {

@@ -27,5 +27,6 @@ func retry(r *gatewayv1.HTTPRouteRetry) *mesh.HTTPRetry {
 		}
 	}
 	slices.Sort(out.Codes)
+	out.Codes = slices.Compact(out.Codes)
 	return out
 }

@@ -136,7 +136,7 @@ func (x *index) streamBackends(r world.ObjectRef, rules [][]gatewayv1.BackendRef
 			}
 			var problem trouble
 			if b.Service, b.Port, problem = x.backendOf(r, ref.BackendObjectReference, nil); problem.reason != "" {
-				b.Problem = fmt.Sprintf("rules[%d].backendRefs[%d]: %s", i, j, problem.message)
+				b.Problem = shorten(fmt.Sprintf("rules[%d].backendRefs[%d]: %s", i, j, problem.message))
 				refs.add(problem.reason, "%s", b.Problem)
 			} else if r.Kind == world.KindUDPRoute {
 				namespace := r.Namespace

@@ -4,11 +4,14 @@ package world
 
 import (
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // maxCertificateRefs is Gateway API's own limit of a listener's certificates.
@@ -88,12 +91,30 @@ func ReduceSecret(c Cluster, s *corev1.Secret) *Secret {
 	default:
 		if _, err := tls.X509KeyPair(chain, key); err != nil {
 			out.Problem = fmt.Sprintf("%s and %s are no certificate and its key: %v", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, err)
+			break
+		}
+		if chain, key := blocks(chain, "CERTIFICATE"), blocks(key, "PRIVATE KEY"); max(len(chain), len(key)) > mesh.MaxPEM {
+			out.Problem = fmt.Sprintf("%s or %s is longer than %d bytes", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, mesh.MaxPEM)
 		} else {
-			out.Chain, out.PrivateKey = string(chain), string(key)
+			out.Chain, out.PrivateKey = chain, key
 		}
 	}
 	out.Anchors, out.AnchorsProblem = anchorsIn(s.Data[KeyAnchors])
 	return out
+}
+
+// blocks are the blocks of PEM whose type ends so, and nothing of what may be around them: a Secret holds any bytes, and what is told to gateways is text.
+func blocks(data []byte, kind string) string {
+	var out strings.Builder
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return out.String()
+		}
+		if strings.HasSuffix(block.Type, kind) {
+			out.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
+		}
+	}
 }
 
 func reduceCertificateRefs(namespace string, refs []gatewayv1.SecretObjectReference) []SecretRef {
