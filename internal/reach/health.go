@@ -78,9 +78,11 @@ type ejection struct {
 	until    time.Time
 	// trial says that until is as it is because somebody tries it at the moment.
 	trial bool
-	// probed says that somebody finds out by himself whether it is back (Tunnels.Watch): no connection has to.
-	probed bool
+	// prober finds out whether it is back (Tunnels.Watch), so that no connection has to; nil: nobody does.
+	prober *probe
 }
+
+func (e ejection) probed() bool { return e.prober != nil }
 
 // NewHealth is for a process that is one source.
 func NewHealth(now func() time.Time, random func() float64) *Health {
@@ -122,7 +124,7 @@ func (h *Health) trying(plan Plan, dst netip.AddrPort) {
 	}
 	now := h.now()
 	for _, key := range keysOf(plan, dst) {
-		if e, known := h.ejected[key]; known && !e.probed && !now.Before(e.until) {
+		if e, known := h.ejected[key]; known && !e.probed() && !now.Before(e.until) {
 			e.until, e.trial = now.Add(attemptTimeout), true
 			h.set(key, e)
 		}
@@ -162,7 +164,7 @@ func (h *Health) out(dst netip.AddrPort, suspects bool) directory.Out {
 	now := h.now()
 	h.tidy(now) // or each connection from now on would look at all that ever failed
 	for key, e := range h.ejected {
-		if (suspects || e.probed || now.Before(e.until)) && (key.dst == dst || !key.dst.IsValid()) {
+		if (suspects || e.probed() || now.Before(e.until)) && (key.dst == dst || !key.dst.IsValid()) {
 			if key.isGateway() {
 				out = avoidGateway(out, key.gateway)
 			} else {
@@ -180,7 +182,7 @@ func (h *Health) tidy(now time.Time) {
 	}
 	h.swept = now
 	for key, e := range h.ejected {
-		if !e.probed && now.After(e.until.Add(lastEjection)) {
+		if !e.probed() && now.After(e.until.Add(lastEjection)) {
 			h.drop(key)
 		}
 	}

@@ -50,12 +50,12 @@ func (t *Tunnels) gatewaySettings(via ejected) hbone.Settings {
 // Watch finds out when a gateway that could not be connected is back, or an endpoint's own proxy, so that no connection has to wait for that. It returns at once, and looks until the
 // tunnels drain.
 func (t *Tunnels) Watch(source mesh.Identity, plan Plan) {
-	p := probe{health: t.o.Health, away: gatewayOf(plan), dial: func(ctx context.Context) error { return t.knock(ctx, source, plan) }}
+	p := &probe{health: t.o.Health, away: gatewayOf(plan), dial: func(ctx context.Context) error { return t.knock(ctx, source, plan) }}
 	if plan.Via == HBONE {
 		p.away, p.admit = ejected{uid: plan.Picked}, true
 		p.dial = func(ctx context.Context) error { return t.greet(ctx, source, plan) }
 	}
-	if p.health.probe(p.away) {
+	if p.health.probe(p) {
 		t.watches.Go(func() { p.run(t.watching) })
 	}
 }
@@ -113,9 +113,9 @@ type probe struct {
 
 // run asks each time that the ejection is over, until it has answered, somebody else has found it well, it was asked in vain for long, or ctx ends.
 func (g *probe) run(ctx context.Context) {
-	defer g.health.unprobe(g.away)
+	defer g.health.unprobe(g)
 	for asked := 0; asked < maxProbes; {
-		pause, still := g.health.left(g.away)
+		pause, still := g.health.left(g)
 		switch {
 		case !still:
 			return
@@ -151,39 +151,43 @@ func (h *Health) admit(key ejected) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e, known := h.ejected[key]; known {
-		e.until, e.probed, e.trial = h.now(), false, false
+		e.until, e.prober, e.trial = h.now(), nil, false
 		h.set(key, e)
 		h.tell(key, h, e.until)
 	}
 }
 
-// probe says whether the caller is to find out when something is back: if it is passed over, and nobody else does. Whoever is told so calls unprobe in the end.
-func (h *Health) probe(key ejected) bool {
+// probe says whether g is to find out when something is back: if it is passed over, and nobody else does. Whoever is told so calls unprobe in the end.
+func (h *Health) probe(g *probe) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e, known := h.ejected[key]
-	if !known || e.probed {
+	e, known := h.ejected[g.away]
+	if !known || e.probed() {
 		return false
 	}
-	e.probed = true
-	h.set(key, e)
+	e.prober = g
+	h.set(g.away, e)
 	return true
 }
 
 // unprobe ends what probe began.
-func (h *Health) unprobe(gateway ejected) {
+func (h *Health) unprobe(g *probe) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if e, known := h.ejected[gateway]; known {
-		e.probed = false
-		h.set(gateway, e)
+	if e, known := h.ejected[g.away]; known && e.prober == g {
+		e.prober = nil
+		h.set(g.away, e)
 	}
 }
 
-// left says how long something is passed over from now on, and whether it is at all.
-func (h *Health) left(key ejected) (time.Duration, bool) {
+// left says how long what g probes is passed over from now on, and whether it is still for g to find out. It is not if it was well and has failed again, and somebody else does by now.
+func (h *Health) left(g *probe) (time.Duration, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e, known := h.ejected[key]
-	return e.until.Sub(h.now()), known
+	e, known := h.ejected[g.away]
+	if known && !e.probed() {
+		e.prober = g
+		h.set(g.away, e)
+	}
+	return e.until.Sub(h.now()), known && e.prober == g
 }

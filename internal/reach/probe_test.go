@@ -37,7 +37,7 @@ func TestProbesSpareConnections(t *testing.T) {
 		var knocks atomic.Int32
 		ended := make(chan struct{})
 		s.watch = func(plan Plan) {
-			g := probe{health: s.health, away: gatewayOf(plan), dial: func(ctx context.Context) error {
+			g := &probe{health: s.health, away: gatewayOf(plan), dial: func(ctx context.Context) error {
 				knocks.Add(1)
 				if up.Load() {
 					return nil
@@ -45,7 +45,7 @@ func TestProbesSpareConnections(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			}}
-			if s.health.probe(g.away) {
+			if s.health.probe(g) {
 				go func() { defer close(ended); g.run(t.Context()) }()
 			}
 		}
@@ -88,14 +88,14 @@ func TestProbesSpareConnectionsToEndpoints(t *testing.T) {
 			if plan.Via != HBONE || plan.Picked == "" {
 				t.Errorf("watch %+v", plan)
 			}
-			g := probe{health: s.health, away: ejected{uid: plan.Picked}, admit: true, dial: func(ctx context.Context) error {
+			g := &probe{health: s.health, away: ejected{uid: plan.Picked}, admit: true, dial: func(ctx context.Context) error {
 				if up.Load() {
 					return nil
 				}
 				<-ctx.Done()
 				return ctx.Err()
 			}}
-			if s.health.probe(g.away) {
+			if s.health.probe(g) {
 				go g.run(t.Context())
 			}
 		}
@@ -133,15 +133,15 @@ func TestProbesGiveUp(t *testing.T) {
 		gate, _ := westGate("203.0.113.1")
 		key := ejected{gateway: gate}
 		h := NewHealth(time.Now, noChance)
-		if h.probe(key) {
+		asked := 0
+		g := &probe{health: h, away: key, dial: func(context.Context) error { asked++; return errors.New("away") }}
+		if h.probe(g) {
 			t.Error("a gateway that is well is probed")
 		}
 		h.gatewayFailed(gate)
-		if !h.probe(key) || h.probe(key) {
+		if !h.probe(g) || h.probe(&probe{health: h, away: key}) {
 			t.Error("want one who probes")
 		}
-		asked := 0
-		g := probe{health: h, away: key, dial: func(context.Context) error { asked++; return errors.New("away") }}
 		g.run(t.Context())
 		if asked != maxProbes {
 			t.Errorf("asked %d times", asked)
@@ -153,14 +153,52 @@ func TestProbesGiveUp(t *testing.T) {
 
 		// It ends with its pod.
 		h.gatewayFailed(gate)
-		h.probe(key)
+		h.probe(g)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); g.run(ctx) }()
 		cancel()
 		<-done
-		if h.ejected[key].probed {
+		if h.ejected[key].probed() {
 			t.Error("nobody probes it, and it is kept from connections")
+		}
+	})
+}
+
+// Who fails again, after a connection has found it well, is still probed by one alone.
+func TestOneProbesAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, _ := westGate("203.0.113.1")
+		h := NewHealth(time.Now, noChance)
+		asking, most := 0, 0
+		watch := func() {
+			g := &probe{health: h, away: ejected{gateway: gate}, dial: func(ctx context.Context) error {
+				asking++
+				most = max(most, asking)
+				<-ctx.Done()
+				asking--
+				return ctx.Err()
+			}}
+			if h.probe(g) {
+				go g.run(t.Context())
+			}
+		}
+		for range 5 {
+			h.gatewayFailed(gate)
+			watch()
+			time.Sleep(10 * time.Millisecond)
+			h.worked(Plan{Gateway: gate}, netip.AddrPort{})
+		}
+		h.gatewayFailed(gate)
+		watch()
+		time.Sleep(5 * lastEjection)
+		if most != 1 {
+			t.Errorf("%d probe it at once", most)
+		}
+		h.worked(Plan{Gateway: gate}, netip.AddrPort{})
+		time.Sleep(2 * lastEjection)
+		if len(h.ejected) != 0 {
+			t.Errorf("remembered: %v", h.ejected)
 		}
 	})
 }

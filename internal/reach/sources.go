@@ -60,7 +60,7 @@ func (hs *Healths) Counts() (endpoints, gateways int) {
 	for _, h := range hs.list() {
 		h.mu.Lock()
 		for key, e := range h.ejected {
-			if e.probed || now.Before(e.until) {
+			if e.probed() || now.Before(e.until) {
 				seen[key] = struct{}{}
 			}
 		}
