@@ -44,7 +44,7 @@ func (p *streamPort) take(nc net.Conn) bool {
 		client, w := relay.AsConn(nc), p.ways.Load()
 		if w.tcp {
 			p.serveTCP(client, w)
-		} else if p.serveTLS(client, w) {
+		} else if p.serveTLS(client) {
 			return // somebody else has it now
 		}
 		nc.Close()
@@ -95,6 +95,9 @@ func (p *streamPort) serveTCP(client relay.Conn, w *ways) {
 
 // refuseTCP ends a connection so that its client sees that it was refused, and takes it for no empty answer.
 func refuseTCP(client net.Conn) {
+	if again, ok := client.(*replayed); ok {
+		client = again.Conn
+	}
 	if tcp, ok := client.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0) // fails only on a connection that is over
 	}

@@ -17,11 +17,16 @@ import (
 )
 
 // serveTLS carries one connection until it ends, as it is or without its TLS. It is true if the connection was left to the port's listeners for HTTPS instead, which
-// end it.
-func (p *streamPort) serveTLS(client relay.Conn, w *ways) (left bool) {
+// end it. What the client asks for counts for the listeners that there are by then.
+func (p *streamPort) serveTLS(client relay.Conn) (left bool) {
 	name, hello, err := p.hello(client)
 	if errors.Is(err, stranger.ErrCrowded) {
 		return false // counted
+	}
+	w := p.ways.Load()
+	if err == nil && w.tcp {
+		p.serveTCP(&replayed{client, hello}, w)
+		return false
 	}
 	if err == nil && w.requests(name) {
 		return w.web.take(&replayed{client, hello})
