@@ -58,9 +58,14 @@ func servedAs(g *world.Gateway, l world.Listener) mesh.ListenerProtocol {
 func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []listenerVerdict {
 	listeners := g.Listeners
 	out := make([]listenerVerdict, len(listeners))
+	at := make(map[uint16][]int, len(listeners)) // port → those there: no others clash
+	for i := range listeners {
+		at[listeners[i].Port] = append(at[listeners[i].Port], i)
+	}
 	for i, l := range listeners {
 		out[i] = listenerVerdict{listener: l}
-		for j, other := range listeners {
+		for _, j := range at[l.Port] {
+			other := listeners[j]
 			if i == j || !clash(l, other) {
 				continue
 			}
