@@ -50,6 +50,8 @@ type ConnectionState struct {
 	LastChange time.Time
 	// Refused sums up what is malformed.
 	Refused refusedFacts
+	// PutOff says that news of the cluster wait, because taking in those before took too long.
+	PutOff bool
 }
 
 // Remotes keeps one connection for every remote cluster that is wished for. A changed kubeconfig is connected and read before the old
@@ -292,7 +294,7 @@ func (r *Remotes) State(id world.Cluster) (ConnectionState, bool) {
 	if e == nil {
 		return ConnectionState{}, false
 	}
-	s := ConnectionState{InUse: e.live != nil, Stale: e.stale}
+	s := ConnectionState{InUse: e.live != nil, Stale: e.stale, PutOff: r.store.PutOff(id) > 0}
 	shown := e.live
 	if e.next != nil {
 		s.Expiry = e.next.config.Expiry

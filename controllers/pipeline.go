@@ -197,6 +197,7 @@ func inDoubt(unheard []world.Cluster) func(name string) bool {
 
 func (p *Pipeline) apply(delta world.Delta) {
 	change := p.engine.Apply(delta)
+	p.store.Spent(change.Translated)
 	p.publish.Update(change.Mesh)
 	p.mu.Lock()
 	r := &p.results

@@ -162,6 +162,9 @@ func claimsCondition(f remoteFacts) metav1.Condition {
 	if f.state.Health.flooding {
 		parts = append(parts, fmt.Sprintf("the cluster sends more than %d MiB and then %d MiB a second: the rest waits there, so what is known may be old", intakeBurst>>20, intakeRate>>20))
 	}
+	if f.state.PutOff {
+		parts = append(parts, "the cluster changes again and again what concerns all of it, such as its network or what it shares: that waits, so what is known may be old")
+	}
 	if claims := f.count.Refused(); claims != "" {
 		parts = append(parts, claims)
 	}

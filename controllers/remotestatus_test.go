@@ -116,6 +116,7 @@ func TestRefusedClaimsAreInStatus(t *testing.T) {
 		want  string
 	}{
 		{"none", remoteFacts{state: &ConnectionState{}}, "True/ClaimsAccepted: nothing that"},
+		{"what takes too long", remoteFacts{state: &ConnectionState{PutOff: true}}, "False/ClaimsRefused: the cluster changes again and again"},
 		{"malformed", remoteFacts{state: &ConnectionState{Refused: refusedFacts{count: 2, example: "Pod a/b: spec.nodeName: x"}}}, "False/ClaimsRefused: 2 objects are malformed, such as Pod a/b: spec.nodeName: x; the rest is in use"},
 		{"more than are kept", remoteFacts{state: &ConnectionState{Refused: refusedFacts{count: 1000, more: true, example: "x"}}}, "False/ClaimsRefused: at least 1000 objects"},
 		{"addresses", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedPods: 3}}, "False/ClaimsRefused: 3 pods claim addresses"},

@@ -26,9 +26,6 @@ type Engine struct {
 	routed  multi[string, serviceName]          // namespace → services that need its automatic waypoint
 	limits  map[world.Cluster]world.ObjectRef   // RemoteCluster on which a cluster's findings are
 	out     Output
-
-	// translated is how many objects (services, pods, slices, policies) the last Apply looked at.
-	translated int
 }
 
 // NewEngine is an engine for an empty state.
@@ -101,6 +98,6 @@ func (e *Engine) Apply(d world.Delta) Change {
 		r.gateways(before)
 	}
 	r.statuses()
-	e.translated = len(t.names) + len(t.counts) + len(t.pods) + len(t.slices) + len(t.policies)
+	r.change.Translated = len(t.names) + len(t.counts) + len(t.pods) + len(t.slices) + len(t.policies)
 	return r.change
 }

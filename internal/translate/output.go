@@ -134,6 +134,8 @@ type Change struct {
 	AttachedSets     map[world.Key]*int
 	Objects          map[world.ObjectRef]bool // true: wanted now, false: wanted no longer
 	Waypoints        map[string]bool          // the same of namespaces' automatic waypoints
+	// Translated is how many objects (services, pods, slices, policies) were looked at for it, whether they changed or not.
+	Translated int
 }
 
 // Empty says that nothing changed.

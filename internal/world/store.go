@@ -28,7 +28,8 @@ type Store struct {
 	// patience is whose news alone end the wait of a TakeGathered that holds back what is pending; empty if none does.
 	patience Cluster
 	// gathered is when what other clusters said was handed out last.
-	gathered time.Time
+	gathered   time.Time
+	allowances allowances
 }
 
 // Mark is a point in what the feeds said.
@@ -41,6 +42,8 @@ func NewStore() *Store {
 		pending: map[Cluster]map[ObjectRef]Mark{},
 		inHand:  map[Cluster]Mark{},
 		changed: make(chan struct{}, 1),
+
+		allowances: newAllowances(),
 	}
 }
 
@@ -75,6 +78,9 @@ func (s *Store) DropCluster(c Cluster) {
 	defer s.mu.Unlock()
 	for ref := range s.objects[c] {
 		s.remove(ref)
+	}
+	if len(s.pending[c]) > 0 {
+		s.allowances.dropped[c] = struct{}{}
 	}
 }
 
@@ -127,6 +133,7 @@ func (s *Store) comeBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.inHand)
+	s.allowances.cameBack(time.Now())
 }
 
 // Take waits until something changed and hands out all that did. The Delta belongs to the caller. An error is ctx's.
@@ -146,7 +153,8 @@ func (s *Store) Take(ctx context.Context) (Delta, error) {
 }
 
 // TakeGathered is Take for whom each Delta costs something, however little is in it. What cluster near says is handed out at once, and so is what others say after a
-// quiet time. While others change, what they say comes at most once in every so long, with all that came meanwhile.
+// quiet time. While others change, what they say comes at most once in every so long, with all that came meanwhile. What one of them says that is much work
+// for the taker (Spent), again and again, is put off; see PutOff.
 func (s *Store) TakeGathered(ctx context.Context, near Cluster, every time.Duration) (Delta, error) {
 	s.comeBack()
 	for {
@@ -171,17 +179,21 @@ func (s *Store) takeDue(near Cluster, every time.Duration) (Delta, time.Duration
 	defer s.mu.Unlock()
 	d, now := NewDelta(), time.Now()
 	s.takeFrom(near, d)
+	own := d.Len() > 0
+	defer func() { s.allowances.handedOut(own) }()
 	wait := every - now.Sub(s.gathered)
 	if len(s.pending) == 0 {
 		return d, 0
 	}
 	if wait <= 0 {
-		if s.takeSome(d); len(s.pending) > 0 {
+		if s.takeSome(d, now) {
 			s.wake() // the rest is due as well, after what near says meanwhile
-		} else {
-			s.gathered = now
+			return d, 0
 		}
-		return d, 0
+		s.gathered, wait = now, every
+		if len(s.pending) == 0 {
+			return d, 0
+		}
 	}
 	if d.Len() > 0 {
 		s.wake() // the token was for what is left as well
@@ -221,19 +233,35 @@ func (s *Store) take() Delta {
 	return d
 }
 
-// takeSome takes maxGathered of what is pending, beside what is in the delta.
-func (s *Store) takeSome(d Delta) {
+// takeSome takes maxGathered of what is pending and not put off, beside what is in the delta. It says whether there is more.
+func (s *Store) takeSome(d Delta, now time.Time) (more bool) {
 	most := d.Len() + maxGathered
+	a := &s.allowances
 	for cluster, refs := range s.pending {
+		alone := a.alone(cluster)
+		switch {
+		case a.wait(cluster, now) > 0:
+			continue
+		case d.Len() >= most || alone && d.Len() > 0 || !alone && a.handsOneAlone():
+			more = true
+			continue
+		}
+		a.hand[cluster] = struct{}{}
 		for ref, at := range refs {
 			if d.Len() >= most {
-				return
+				break
 			}
 			s.takeOne(ref, at, d)
 			delete(refs, ref)
 		}
+		if len(refs) > 0 {
+			more = true
+			continue
+		}
 		delete(s.pending, cluster)
+		delete(a.dropped, cluster)
 	}
+	return more
 }
 
 func (s *Store) takeFrom(cluster Cluster, d Delta) {
