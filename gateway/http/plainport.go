@@ -21,13 +21,13 @@ type plainConns struct {
 
 // serve serves a connection of a port without TLS.
 func (p *plainConns) serve(port *Port, nc net.Conn) {
-	c := newPlainConn(port, nc)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over {
 		nc.Close()
 		return
 	}
+	c := newPlainConn(port, nc)
 	if p.of == nil {
 		p.of = map[*plainConn]struct{}{}
 	}
