@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -19,6 +20,9 @@ func (x *index) certificates(by referrer, field string, from []world.SecretRef, 
 	var out []mesh.Certificate
 	var refs trouble
 	for i, ref := range from {
+		if slices.Contains(from[:i], ref) {
+			continue // told once: a Secret may have a MiB
+		}
 		at := field
 		if strings.HasSuffix(field, "Refs") {
 			at = fmt.Sprintf("%s[%d]", field, i)
