@@ -5,6 +5,7 @@ package nodeproxy
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -74,6 +75,7 @@ type Options struct {
 // Proxy serves the pods of one node.
 type Proxy struct {
 	o           Options
+	access      slog.Handler // of o.AccessLog
 	sockets     *sockets
 	pods        *pods
 	connections *connections
@@ -112,7 +114,7 @@ func New(o Options) (*Proxy, error) {
 		more = localityLabels
 	}
 	x := &Proxy{
-		o: o, sockets: sockets, connections: newConnections(), health: reach.NewHealths(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
+		o: o, access: logr.ToSlogHandler(o.AccessLog), sockets: sockets, connections: newConnections(), health: reach.NewHealths(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
 		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		strangers: stranger.NewRoom(maxStrangers, maxStrangersPerAddress), judge: NewJudge(o.Log.WithName("authorization")),
 	}

@@ -3,7 +3,7 @@
 package nodeproxy
 
 import (
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,27 +33,46 @@ type series struct {
 type usedSeries struct {
 	labels []string
 	last   time.Time
+	// counters are those of series.counters with these labels; nil until there was something to count.
+	counters []prometheus.Counter
 }
 
-// admit gives the labels under which a connection is counted.
-func (s *series) admit(labels []string) []string {
-	key := strings.Join(labels, "\x00")
+// amount is what one of series.counters grows by.
+type amount struct {
+	counter int
+	by      float64
+}
+
+// count counts a connection under its labels, which it does not keep. It is called twice for each connection, so it makes nothing anew for label sets that are known.
+func (s *series) count(labels []string, amounts ...amount) {
+	var space [1024]byte
+	key := space[:0]
+	for _, l := range labels {
+		key = append(append(key, l...), 0)
+	}
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.used[key]; known != nil {
-		known.last = now
-		return labels
+	one := s.used[string(key)]
+	if one == nil {
+		if len(s.used) >= maxSeries {
+			s.sweep(now)
+		}
+		if len(s.used) < maxSeries {
+			one = &usedSeries{labels: slices.Clone(labels), counters: make([]prometheus.Counter, len(s.counters))}
+			s.used[string(key)] = one
+		} else {
+			s.overflow.Inc()
+			one = &usedSeries{labels: anonymous(labels), counters: make([]prometheus.Counter, len(s.counters))}
+		}
 	}
-	if len(s.used) >= maxSeries {
-		s.sweep(now)
+	one.last = now
+	for _, a := range amounts {
+		if one.counters[a.counter] == nil {
+			one.counters[a.counter] = s.counters[a.counter].WithLabelValues(one.labels...)
+		}
+		one.counters[a.counter].Add(a.by)
 	}
-	if len(s.used) >= maxSeries {
-		s.overflow.Inc()
-		return anonymous(labels)
-	}
-	s.used[key] = &usedSeries{labels, now}
-	return labels
 }
 
 // sweep forgets what nobody has used for long. mu is held.

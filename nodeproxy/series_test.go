@@ -141,7 +141,7 @@ func TestLocalityLabels(t *testing.T) {
 				t.Errorf("requested %v: %s=%q", requested, name, v)
 			}
 		}
-		if labels := anonymous(conn(1).labels(ReasonNone)); labels[1] != "unknown" || labels[0] != "destination" {
+		if labels := anonymous(conn(1).labels(nil, ReasonNone)); labels[1] != "unknown" || labels[0] != "destination" {
 			t.Errorf("together: %q", labels)
 		}
 		if !requested {

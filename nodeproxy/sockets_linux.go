@@ -287,10 +287,9 @@ func established(ctx context.Context, file *os.File) error {
 	return errors.Join(err, result)
 }
 
-// tune sets what every connection of ours has: no delay for small writes, and keep-alives.
+// tune sets what every connection of ours has beside what package net sets (no delay for small writes): keep-alives.
 func tune(c *net.TCPConn) {
-	c.SetNoDelay(true)              //nolint:errcheck // only ever fails on a dead connection, which shows at its first use
-	c.SetKeepAliveConfig(keepAlive) //nolint:errcheck // the same
+	c.SetKeepAliveConfig(keepAlive) //nolint:errcheck // only ever fails on a dead connection, which shows at its first use
 }
 
 // originalDst is where a redirected connection was meant to go; its local address if it was not redirected.

@@ -2,7 +2,11 @@
 
 package nodeproxy
 
-import "github.com/isthmus-mesh/isthmus/internal/tracing"
+import (
+	"log/slog"
+
+	"github.com/isthmus-mesh/isthmus/internal/tracing"
+)
 
 // The names of spans: few, for collectors count by them.
 const (
@@ -11,10 +15,16 @@ const (
 )
 
 // endSpan ends a connection's span with what its line of the access log says.
-func endSpan(span *tracing.Span, refusal *Refusal, line []any) {
+func endSpan(span *tracing.Span, refusal *Refusal, line []slog.Attr) {
 	problem := ""
 	if refusal != nil {
 		problem = refusal.Error()
 	}
-	span.End(problem, line...)
+	var pairs []any
+	if span.Kept() {
+		for _, a := range line {
+			pairs = append(pairs, a.Key, a.Value.Any())
+		}
+	}
+	span.End(problem, pairs...)
 }

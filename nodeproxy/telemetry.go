@@ -4,6 +4,8 @@ package nodeproxy
 
 import (
 	"cmp"
+	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -107,17 +109,16 @@ var localityLabels = []string{"source_region", "source_zone", "destination_regio
 
 func known(s string) string { return cmp.Or(s, "unknown") }
 
-func (p party) labels() []string {
-	return []string{
+func (p party) labels(to []string) []string {
+	return append(to,
 		known(p.workload), known(p.service), known(p.revision), known(p.namespace), known(p.principal.String()),
 		known(p.service), known(p.revision), known(p.cluster),
-	}
+	)
 }
 
 // metrics are the proxy's counters.
 type metrics struct {
-	openedTotal, closedTotal, failedTotal, sent, received *prometheus.CounterVec
-	// labels are those five's, and series bounds them.
+	// labels are those of the counters of connections, and series has and bounds these.
 	labels []string
 	series *series
 
@@ -129,6 +130,15 @@ type metrics struct {
 	dnsRefused                                              *prometheus.CounterVec
 	dnsDuration                                             prometheus.Histogram
 }
+
+// The counters of connections, as places in series.counters.
+const (
+	openedTotal = iota
+	closedTotal
+	failedTotal
+	sentBytes
+	receivedBytes
+)
 
 // newMetrics makes them with more labels than Istio's for connections, if there are more.
 func newMetrics(r prometheus.Registerer, more ...string) *metrics {
@@ -144,12 +154,7 @@ func newMetrics(r prometheus.Registerer, more ...string) *metrics {
 		return c
 	}
 	m := &metrics{
-		labels:      labels,
-		openedTotal: vec("istio_tcp_connections_opened_total", "Connections that were established.", labels...),
-		closedTotal: vec("istio_tcp_connections_closed_total", "Established connections that ended.", labels...),
-		failedTotal: vec("istio_tcp_connections_failed_total", "Connections that were refused before they were established.", labels...),
-		sent:        vec("istio_tcp_sent_bytes_total", "Bytes from destinations to sources.", labels...),
-		received:    vec("istio_tcp_received_bytes_total", "Bytes from sources to destinations.", labels...),
+		labels: labels,
 
 		attemptsFailed:    vec("isthmus_connect_attempts_failed_total", "Attempts to connect an endpoint or gateway that failed before any byte was sent.", "reason", "tunnel"),
 		handshakes:        vec("isthmus_outbound_handshakes_total", "TLS handshakes begun with next hops (outer) and, through them, with last hops (inner).", "tunnel"),
@@ -175,7 +180,14 @@ func newMetrics(r prometheus.Registerer, more ...string) *metrics {
 	}
 	r.MustRegister(m.dnsDuration)
 	m.series = &series{
-		counters: []*prometheus.CounterVec{m.openedTotal, m.closedTotal, m.failedTotal, m.sent, m.received}, used: map[string]*usedSeries{},
+		counters: []*prometheus.CounterVec{
+			openedTotal:   vec("istio_tcp_connections_opened_total", "Connections that were established.", labels...),
+			closedTotal:   vec("istio_tcp_connections_closed_total", "Established connections that ended.", labels...),
+			failedTotal:   vec("istio_tcp_connections_failed_total", "Connections that were refused before they were established.", labels...),
+			sentBytes:     vec("istio_tcp_sent_bytes_total", "Bytes from destinations to sources.", labels...),
+			receivedBytes: vec("istio_tcp_received_bytes_total", "Bytes from sources to destinations.", labels...),
+		},
+		used:     map[string]*usedSeries{},
 		overflow: counter("isthmus_traffic_series_overflow_total", "Times that a connection was counted without its ends, because there are too many different ones."),
 	}
 	return m
@@ -210,8 +222,11 @@ func (conn *Connection) ends() (source, destination party) {
 	return partyOf(conn.self), conn.remote
 }
 
-// labels are one connection's, in the order of trafficLabels.
-func (conn *Connection) labels(reason Reason) []string {
+// maxLabels is how many a connection has with localityLabels.
+const maxLabels = 28
+
+// labels appends one connection's, in the order of trafficLabels.
+func (conn *Connection) labels(to []string, reason Reason) []string {
 	source, destination := conn.ends()
 	reporter := "source"
 	if conn.Direction == Inbound {
@@ -225,24 +240,26 @@ func (conn *Connection) labels(reason Reason) []string {
 	if conn.Tunnel != reach.Direct.String() {
 		security = "mutual_tls"
 	}
-	out := append([]string{reporter}, source.labels()...)
-	out = append(out, destination.labels()...)
-	return append(out, service, namespace, name, "tcp", string(reason), security)
+	to = append(to, reporter)
+	to = source.labels(to)
+	to = destination.labels(to)
+	return append(to, service, namespace, name, "tcp", string(reason), security)
 }
 
-// admit gives the labels under which a connection is counted.
-func (m *metrics) admit(conn *Connection, reason Reason) []string {
-	out := conn.labels(reason)
+// count adds to counters of a connection.
+func (m *metrics) count(conn *Connection, reason Reason, amounts ...amount) {
+	var space [maxLabels]string
+	labels := conn.labels(space[:0], reason)
 	if len(m.labels) > len(trafficLabels) {
 		source, destination := conn.ends()
-		out = append(out, known(source.region), known(source.zone), known(destination.region), known(destination.zone))
+		labels = append(labels, known(source.region), known(source.zone), known(destination.region), known(destination.zone))
 	}
-	return m.series.admit(out)
+	m.series.count(labels, amounts...)
 }
 
 func (m *metrics) opened(conn *Connection) {
 	conn.established = true
-	m.openedTotal.WithLabelValues(m.admit(conn, ReasonNone)...).Inc()
+	m.count(conn, ReasonNone, amount{openedTotal, 1})
 }
 
 // began registers an outbound connection that was established.
@@ -261,32 +278,37 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 		x.metrics.revoked.Inc()
 	}
 	received, sent := conn.Stats.Sent.Load(), conn.Stats.Received.Load()
-	labels := x.metrics.admit(conn, reason)
 	if conn.established {
-		x.metrics.closedTotal.WithLabelValues(labels...).Inc()
-		x.metrics.received.WithLabelValues(labels...).Add(float64(received))
-		x.metrics.sent.WithLabelValues(labels...).Add(float64(sent))
+		x.metrics.count(conn, reason, amount{closedTotal, 1}, amount{receivedBytes, float64(received)}, amount{sentBytes, float64(sent)})
 	} else {
-		x.metrics.failedTotal.WithLabelValues(labels...).Inc()
+		x.metrics.count(conn, reason, amount{failedTotal, 1})
 	}
 	source, destination := conn.ends()
 	if conn.Direction == Outbound {
 		destination.principal = conn.Peer // what it proved, not what it should have been
 	}
-	line := []any{
-		"direction", string(conn.Direction), "tunnel", conn.Tunnel, "peer", conn.Peer.String(), "service", conn.Service,
-		"workload", conn.Pod, "source", conn.Source.String(), "destination", text(conn), "network", conn.Network,
-		"source_cluster", source.cluster, "source_namespace", source.namespace, "source_workload", source.workload, "source_identity", source.principal.String(),
-		"destination_cluster", destination.cluster, "destination_namespace", destination.namespace, "destination_workload", destination.workload,
-		"destination_identity", destination.principal.String(),
-		"source_region", source.region, "source_zone", source.zone, "destination_region", destination.region, "destination_zone", destination.zone,
-		"bytes_sent", sent, "bytes_received", received, "duration_ms", time.Since(conn.Opened).Milliseconds(),
-		"status", status, "reason", string(reason),
-	}
+	line := make([]slog.Attr, 0, 28)
+	line = append(line,
+		slog.String("direction", string(conn.Direction)), slog.String("tunnel", conn.Tunnel), slog.String("peer", conn.Peer.String()), slog.String("service", conn.Service),
+		slog.String("workload", conn.Pod), slog.String("source", conn.Source.String()), slog.String("destination", text(conn)), slog.String("network", conn.Network),
+		slog.String("source_cluster", source.cluster), slog.String("source_namespace", source.namespace), slog.String("source_workload", source.workload),
+		slog.String("source_identity", source.principal.String()),
+		slog.String("destination_cluster", destination.cluster), slog.String("destination_namespace", destination.namespace), slog.String("destination_workload", destination.workload),
+		slog.String("destination_identity", destination.principal.String()),
+		slog.String("source_region", source.region), slog.String("source_zone", source.zone),
+		slog.String("destination_region", destination.region), slog.String("destination_zone", destination.zone),
+		slog.Int64("bytes_sent", sent), slog.Int64("bytes_received", received), slog.Int64("duration_ms", time.Since(conn.Opened).Milliseconds()),
+		slog.Int("status", status), slog.String("reason", string(reason)),
+	)
 	if refusal != nil {
-		line = append(line, "error", refusal.Err.Error())
+		line = append(line, slog.String("error", refusal.Err.Error()))
 	}
-	x.o.AccessLog.Info("connection", line...)
+	// As a record, not by the logger's own method: that looks for the place in the source, which is always this one and is not in the line.
+	if ctx := context.Background(); x.access.Enabled(ctx, slog.LevelInfo) {
+		record := slog.NewRecord(time.Now(), slog.LevelInfo, "connection", 0)
+		record.AddAttrs(line...)
+		x.access.Handle(ctx, record) //nolint:errcheck // there is nobody to tell: it is the log that fails
+	}
 	endSpan(conn.span, refusal, line)
 }
 

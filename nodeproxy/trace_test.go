@@ -87,7 +87,7 @@ func FuzzHeaders(f *testing.F) {
 		if again := ParseBaggage(b.String()); len(b.String()) <= maxHeader && again != b {
 			t.Fatalf("%+v became %+v", b, again)
 		}
-		for _, label := range (party{workload: b.Workload, service: b.Service, revision: b.Revision, namespace: b.Namespace, cluster: b.Cluster}).labels() {
+		for _, label := range (party{workload: b.Workload, service: b.Service, revision: b.Revision, namespace: b.Namespace, cluster: b.Cluster}).labels(nil) {
 			if !utf8.ValidString(label) || len(label) > maxMember {
 				t.Fatalf("metrics cannot be labelled %q", label)
 			}

@@ -210,7 +210,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	defer tracer.Shutdown()
 
 	proxy, err := nodeproxy.New(nodeproxy.Options{
-		Log: log, AccessLog: log.WithName("access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
+		Log: log, AccessLog: log.WithValues("logger", "access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
 		PodNamespace: f.namespace, PodName: f.pod,
 		View: view, Certificates: certificates, Socket: f.socket, Succession: f.state, Nameservers: nodeproxy.Nameservers(f.resolv),
 		Drain: f.drain, Synced: kept.Usable(), Keeper: kept, Tracer: tracer, LocalityLabels: f.localities, Registerer: registry,

@@ -117,7 +117,7 @@ func changeZone(pod *os.File, changes ...zoneChange) error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // all was said
 	boundary := func(kind netlink.HeaderType) netlink.Message {
 		return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request}, Data: []byte{0, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}}
 	}
@@ -161,7 +161,7 @@ func zoneRulesDamage(pod *os.File) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("nftables: %w", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // it was only read from
 	question, err := zoneChange{unix.NFT_MSG_GETRULE, netlink.Dump, func(e *netlink.AttributeEncoder) { e.String(unix.NFTA_RULE_TABLE, tableZone) }}.message(0)
 	if err != nil {
 		return "", err
