@@ -27,7 +27,7 @@ func (c *config) workloadBehind(v workloads, at netip.Addr) *mesh.Workload {
 	if !c.isWaypoint() || !at.IsValid() {
 		return nil
 	}
-	w := v.WorkloadAt(c.network, at)
+	w := v.OwnerAt(c.network, at)
 	if w == nil || !c.behind(v, w) && (c.strayed == nil || !c.strayed(w.UID)) {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (c *config) serves(t target) bool {
 
 // workloads is what a directory knows about addresses.
 type workloads interface {
-	WorkloadAt(network string, at netip.Addr) *mesh.Workload
+	OwnerAt(network string, at netip.Addr) *mesh.Workload
 	ServiceAt(network string, at netip.Addr, namespace string) *mesh.Service
 }
 

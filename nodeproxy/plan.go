@@ -42,7 +42,7 @@ func Decide(v *directory.View, src Source, dst netip.AddrPort, choice Choice) (P
 	if s := v.ServiceAt(src.Network, d.dst.Addr(), src.Workload.Namespace); s != nil {
 		return d.toService(s)
 	}
-	if w := v.WorkloadAt(src.Network, d.dst.Addr()); w != nil {
+	if w := v.OwnerAt(src.Network, d.dst.Addr()); w != nil {
 		if waypoint := d.waypoint(w.Waypoint, nil); waypoint.exists() {
 			return d.throughWaypoint(waypoint, nil) // row 5
 		}

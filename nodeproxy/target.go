@@ -121,7 +121,7 @@ func standsAt(v *directory.View, self *mesh.Workload, addr netip.Addr) bool {
 		_, endpoint := self.Services[s.Key()]
 		return fronts(v, self, s) || told && endpoint
 	}
-	if w := v.WorkloadAt(self.Network, addr); w != nil {
+	if w := v.OwnerAt(self.Network, addr); w != nil {
 		return isWaypoint(v, self, w.Waypoint)
 	}
 	return told

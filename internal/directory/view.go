@@ -46,6 +46,14 @@ func (v *View) Workload(uid string) *mesh.Workload {
 	return w
 }
 
+// OwnerAt finds who has an address to itself, or nil: the address of a node is none of its host network pods' own, and what is connected to there may be any of them, or the node.
+func (v *View) OwnerAt(network string, addr netip.Addr) *mesh.Workload {
+	if w := v.WorkloadAt(network, addr); w != nil && !w.HostNetwork {
+		return w
+	}
+	return nil
+}
+
 // WorkloadAt finds who lives at an address, or nil. When several do (pods on the host network), the one with an address of its
 // own comes first, then the first by UID.
 func (v *View) WorkloadAt(network string, addr netip.Addr) *mesh.Workload {

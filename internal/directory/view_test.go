@@ -268,3 +268,24 @@ func TestFormer(t *testing.T) {
 		t.Errorf("%s is former to itself", w.UID)
 	}
 }
+
+// A node's address belongs to none of its host network pods, although they are found there.
+func TestOwnerAt(t *testing.T) {
+	node, own := netip.MustParseAddr("192.168.0.10"), netip.MustParseAddr("10.0.0.9")
+	live := NewLive()
+	all := map[string]*mesh.Workload{}
+	for _, w := range []*mesh.Workload{
+		{UID: "a", Network: "east", Addresses: []netip.Addr{node}, HostNetwork: true},
+		{UID: "b", Network: "east", Addresses: []netip.Addr{own}},
+	} {
+		all[w.UID] = w
+	}
+	live.Apply(mesh.Delta{Workloads: all})
+	v := live.Load()
+	if got := v.OwnerAt("east", node); got != nil {
+		t.Errorf("%s owns its node's address", got.UID)
+	}
+	if v.WorkloadAt("east", node) != all["a"] || v.OwnerAt("east", own) != all["b"] {
+		t.Error("not found")
+	}
+}

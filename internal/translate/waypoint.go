@@ -125,8 +125,11 @@ func (x *index) frontedBy(gateway world.Key) []serviceName {
 	return slices.SortedFunc(maps.Keys(x.behind[gateway]), compareNames)
 }
 
-// podWaypoint is the waypoint in front of a pod of our own cluster, for connections to its address.
+// podWaypoint is the waypoint in front of a pod of our own cluster, for connections to its address. One on the host network has none: all that is at its node's address would be behind it.
 func (x *index) podWaypoint(p *world.Pod) *mesh.GatewayAddress {
+	if p.HostNetwork {
+		return nil
+	}
 	w, _ := x.wishFor(p.Labels, p.Cluster, p.Namespace)
 	if !w.wanted() {
 		return nil
