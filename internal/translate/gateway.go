@@ -143,8 +143,10 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
 				Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
 			}
-			for _, a := range x.serviceAddresses(g) {
-				out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
+			if len(listeners) > 0 || at.shuts() { // else nobody is to come
+				for _, a := range x.serviceAddresses(g) {
+					out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
+				}
 			}
 		}
 		add("", accepted, false, string(reason), message)
