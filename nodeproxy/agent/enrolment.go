@@ -244,19 +244,16 @@ func (e *enrolment) serve(ctx context.Context, uid string) error {
 	return nil
 }
 
-// release lets a pod that goes on running out of the mesh: first the rules go, then the proxy is told, so that no connection is
-// captured for which nobody listens. The proxy carries on with what is open for a while, and takes what peers send before they know.
-func (e *enrolment) release(ctx context.Context, uid string) error {
+// release takes the rules of a pod away that goes on running and leaves the mesh; forget comes last, so that no connection is captured for which nobody listens. The proxy carries on with
+// what is open for a while, and takes what peers send before they know.
+func (e *enrolment) release(uid string) error {
 	e.mu.Lock()
 	c, ok := e.pods[uid]
 	e.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	if err := redirect.Release(c.netns); err != nil {
-		return err
-	}
-	return e.forget(ctx, uid)
+	return redirect.Release(c.netns)
 }
 
 // forget takes a pod that is gone out of the set and tells the proxies; its rules went with its namespace.

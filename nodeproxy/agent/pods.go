@@ -286,12 +286,19 @@ func (p *pods) reconcile(ctx context.Context, key cache.ObjectName) error {
 	case wants:
 		return p.enrolRunning(ctx, pod)
 	case isCaptured:
-		if err := p.enrolment.release(ctx, uid); err != nil {
+		// Others stop tunnelling to the pod with the annotation, which comes before its proxy stops listening for them.
+		if err := p.enrolment.release(uid); err != nil {
+			return err
+		}
+		if err := annotateCapture(ctx, p.client, pod, ""); err != nil {
+			return err
+		}
+		if err := p.enrolment.forget(ctx, uid); err != nil {
 			return err
 		}
 		p.metrics.enrolments.WithLabelValues("released").Inc()
 		p.log.Info("pod left the mesh", "workload", key.String())
-		return annotateCapture(ctx, p.client, pod, "")
+		return nil
 	case pod.Annotations[annotationRedirection] != "", p.enrolment.keeps(uid):
 		return p.releaseForgotten(ctx, pod)
 	}
@@ -412,8 +419,8 @@ func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
 		}
 		p.log.Info("pod left the mesh", "workload", pod.Namespace+"/"+pod.Name)
 	}
-	if err := p.enrolment.forget(ctx, string(pod.UID)); err != nil {
+	if err := annotateCapture(ctx, p.client, pod, ""); err != nil {
 		return err
 	}
-	return annotateCapture(ctx, p.client, pod, "")
+	return p.enrolment.forget(ctx, string(pod.UID))
 }
