@@ -24,7 +24,8 @@ func reclaimed(o client.Object) func(path []string) bool {
 	switch o.(type) {
 	case *appsv1.Deployment:
 		return func(path []string) bool {
-			return path[0] != "f:replicas" && !(path[0] == "f:template" && len(path) > 1 && path[1] == "f:metadata")
+			metadata := path[0] == "f:template" && len(path) > 1 && path[1] == "f:metadata"
+			return path[0] != "f:replicas" && !metadata
 		}
 	case *corev1.Service:
 		return func(path []string) bool {

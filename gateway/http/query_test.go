@@ -4,6 +4,7 @@ package http
 
 import (
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func TestJoinedAre(t *testing.T) {
 
 func TestMatchingAQueryDoesNotAllocate(t *testing.T) {
 	s, _ := NewTable([]mesh.Listener{listener("web", "", asking(4))}).listeners.best("a.example.com")
-	r := httptest.NewRequest("GET", "http://a.example.com/?a=1&b=2&v15=1", nil)
+	r := httptest.NewRequest(http.MethodGet, "http://a.example.com/?a=1&b=2&v15=1", nil)
 	if s.Match(r, "a.example.com", "/") == nil {
 		t.Fatal("nothing takes it")
 	}
@@ -96,7 +97,7 @@ func asking(n int) *mesh.HTTPRoute {
 // BenchmarkLongQuery is the worst that a request of 64 KiB can ask of a route with all the matches that the API allows.
 func BenchmarkLongQuery(b *testing.B) {
 	s, _ := NewTable([]mesh.Listener{listener("web", "", asking(32))}).listeners.best("a.example.com")
-	r := httptest.NewRequest("GET", "http://a.example.com/?"+strings.Repeat("%41&", 15<<10), nil)
+	r := httptest.NewRequest(http.MethodGet, "http://a.example.com/?"+strings.Repeat("%41&", 15<<10), nil)
 	for b.Loop() {
 		s.Match(r, "a.example.com", "/")
 	}

@@ -189,7 +189,7 @@ func TestHostThatIsNone(t *testing.T) {
 		strings.Repeat("a.", (maxHost-len("example.com"))/2) + "example.com": "",
 		strings.Repeat("a.", maxHost/2) + "example.com":                      ReasonBadHost,
 	} {
-		r := httptest.NewRequest("GET", "http://"+host+"/", nil)
+		r := httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil)
 		var got Reason
 		if _, _, refusal := find(table, r); refusal != nil {
 			got = refusal.Reason

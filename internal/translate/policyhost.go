@@ -84,10 +84,10 @@ func portBegin(s string) bool {
 
 // hostEnd is how a host ends: with a part of itself, with its port if it has one.
 func hostEnd(s string) (string, bool) {
-	host, port, more := s, "", ""
+	host, more := s, ""
 	if at := strings.LastIndexByte(s, ':'); at >= 0 && strings.IndexByte(s[at:], ']') < 0 {
-		var ok bool
-		if port, ok = mesh.PlainPort(s[at:]); !ok || port == "" {
+		port, ok := mesh.PlainPort(s[at:])
+		if !ok || port == "" {
 			return "", false
 		}
 		host, more = s[:at], ":"+port

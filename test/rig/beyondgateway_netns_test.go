@@ -168,8 +168,9 @@ func TestNothingThroughTheGatewayButWhatItLetIn(t *testing.T) {
 	}
 	settle := func(what, authority string, want int) {
 		t.Helper()
-		for status, end := 0, time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-			if status = through(authority); status == want {
+		for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			status := through(authority)
+			if status == want {
 				return
 			}
 			if time.Now().After(end) {
