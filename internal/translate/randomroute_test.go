@@ -261,6 +261,7 @@ func routeMoves(seed uint64, steps int) []move {
 		return &world.Gateway{Key: east(namespace, name), UID: "u", Class: ClassEastWest, SetsFrom: "All", Listeners: []world.Listener{
 			{Name: "l0", Port: 80, Protocol: protocolHTTP, RoutesFrom: "All"},
 			{Name: "l1", Port: 443, Protocol: protocolTLS, HasTLS: true, TLSMode: tlsPassthrough, RoutesFrom: "All"},
+			{Name: "l2", Port: 8443, Protocol: protocolHTTPS, HasTLS: true, TLSMode: tlsTerminate, RoutesFrom: "All", Certificates: []world.SecretRef{{Kind: "Secret", Namespace: namespace, Name: "cert"}}},
 		}}
 	}
 	put(front("shop", "gw"))
