@@ -166,6 +166,7 @@ func verdict(text string, kind expr.VerdictKind) Action {
 
 var (
 	verdictAccept = verdict("accept", expr.VerdictAccept)
+	verdictDrop   = verdict("drop", expr.VerdictDrop)
 	verdictReturn = verdict("return", expr.VerdictReturn)
 )
 

@@ -44,10 +44,17 @@ func probeSets(table *nftables.Table) (v4, v6 *nftables.Set) {
 
 // table is what the node should have, beside the sets.
 func (p *Probes) table(v4, v6 *nftables.Set) Table {
-	return Table{tableProbes, []Chain{{"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, []Rule{
-		{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v4, false)}, translateSource(ProbeSourceV4)},
-		{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v6, true)}, translateSource(ProbeSourceV6)},
-	}}}}
+	return Table{tableProbes, []Chain{
+		{"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, []Rule{
+			{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v4, false)}, translateSource(ProbeSourceV4)},
+			{"h1", []Match{tcp, ownSocket(p.uid), destinationIn(v6, true)}, translateSource(ProbeSourceV6)},
+		}},
+		// The node sends from the probe source, and lets nobody else send from there, to it or through it or, where bridges ask these rules, over it.
+		{"prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, []Rule{
+			{"h2", []Match{source(ProbeSourceV4)}, verdictDrop},
+			{"h2", []Match{source(ProbeSourceV6)}, verdictDrop},
+		}},
+	}}
 }
 
 // Reset makes the rules, and the set of pods exactly these addresses, in one transaction.
