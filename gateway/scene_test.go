@@ -32,7 +32,7 @@ import (
 const (
 	hostname  = "cart.shop.svc.cluster.local"
 	authority = hostname + ":80"
-	patience  = 10 * time.Second // for things that take milliseconds
+	patience  = 20 * time.Second // for things that take milliseconds
 )
 
 var (
