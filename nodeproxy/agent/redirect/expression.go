@@ -120,6 +120,14 @@ func address(r relation, field string, offset4, offset6 uint32, a netip.Addr) Ma
 func source(a netip.Addr) Match                  { return address(equal, "saddr", 12, 8, a) }
 func destination(r relation, a netip.Addr) Match { return address(r, "daddr", 16, 24, a) }
 
+// toLinkLocal matches what goes to an IPv6 address that means something on one link only (RFC 4291 section 2.5.6).
+var toLinkLocal Match = term{"ip6 daddr fe80::/10", []expr.Any{
+	&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register}, compare(equal, []byte{unix.NFPROTO_IPV6}),
+	&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16},
+	&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 16, Mask: append([]byte{0xff, 0xc0}, make([]byte, 14)...), Xor: make([]byte, 16)},
+	compare(equal, append([]byte{0xfe, 0x80}, make([]byte, 14)...)),
+}}
+
 // transportPort compares a port, and matches the protocol.
 func transportPort(p term, r relation, field string, offset uint32, number uint16) Match {
 	return term{fmt.Sprintf("%s %s %s%d", strings.TrimPrefix(p.text, "meta l4proto "), field, r.sign(), number), append(slices.Clone(p.code),

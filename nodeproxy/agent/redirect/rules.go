@@ -119,6 +119,10 @@ func natOutput(o Options) []Rule {
 	for _, lo := range o.loopbacks() {
 		rules = append(rules, Rule{"o5", []Match{output(equal, "lo"), destination(notEqual, lo)}, verdictAccept})
 	}
+	if o.IPv6 {
+		// The proxy is not told which link was meant, and nobody of the mesh is known by such an address.
+		rules = append(rules, Rule{"o7", []Match{tcp, toLinkLocal}, verdictAccept})
+	}
 	for _, lo := range o.loopbacks() {
 		rules = append(rules, Rule{"o6", []Match{tcp, destination(notEqual, lo), mark(notEqual, MarkProxy)}, redirectTo(PortOutbound)})
 	}
