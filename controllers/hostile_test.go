@@ -390,7 +390,7 @@ func TestHostileClaims(t *testing.T) {
 		}
 	}
 	pods := func(c translate.RemoteCount) int { return c.RefusedPods }
-	doors := func(c translate.RemoteCount) int { return c.RefusedDoors }
+	doors := func(c translate.RemoteCount) int { return c.RefusedDoors + c.UnpermittedDoors }
 	out := func(c translate.RemoteCount) int { return c.LeftOut }
 	strangers := func(c translate.RemoteCount) int { return c.Strangers }
 	networks := func(c translate.RemoteCount) int { return c.RefusedNetworks }
