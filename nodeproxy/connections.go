@@ -51,6 +51,10 @@ type Connection struct {
 	abort  context.CancelCauseFunc
 	// established says that bytes could flow; until then the connection only failed.
 	established bool
+
+	telling                sync.Mutex
+	told                   bool // of its bytes, as they come, between opened and ended
+	toldReceived, toldSent float64
 }
 
 // judgement is what the last verdict on an inbound connection was made from; the same again needs no second look.

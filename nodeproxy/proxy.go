@@ -131,6 +131,7 @@ func (x *Proxy) Run(ctx context.Context) {
 	// What is open during the drain still is subject to policy.
 	watching, stopWatching := context.WithCancel(context.Background())
 	x.running.Go(func() { x.watch(watching) })
+	x.running.Go(func() { x.countBytes(watching) })
 	if x.succession.claim(x.lend) {
 		x.take(true) // before there are pods, which need not wait then
 	}

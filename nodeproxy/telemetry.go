@@ -260,6 +260,42 @@ func (m *metrics) count(conn *Connection, reason Reason, amounts ...amount) {
 func (m *metrics) opened(conn *Connection) {
 	conn.established = true
 	m.count(conn, ReasonNone, amount{openedTotal, 1})
+	conn.telling.Lock()
+	defer conn.telling.Unlock()
+	conn.told = true
+}
+
+// bytesPause is how old the counted bytes of open connections may be: less than anybody waits between two scrapes.
+const bytesPause = 5 * time.Second
+
+// countBytes counts what open connections carry, until ctx ends.
+func (x *Proxy) countBytes(ctx context.Context) {
+	look := time.NewTicker(bytesPause)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, conn := range x.connections.list() {
+			conn.telling.Lock()
+			if conn.told {
+				if received, sent := conn.untold(); received+sent > 0 {
+					x.metrics.count(conn, ReasonNone, amount{receivedBytes, received}, amount{sentBytes, sent})
+				}
+			}
+			conn.telling.Unlock()
+		}
+	}
+}
+
+// untold gives the bytes that were carried since it was asked last. telling is held.
+func (conn *Connection) untold() (received, sent float64) {
+	r, s := float64(conn.Stats.Sent.Load()), float64(conn.Stats.Received.Load())
+	received, sent = r-conn.toldReceived, s-conn.toldSent
+	conn.toldReceived, conn.toldSent = r, s
+	return received, sent
 }
 
 // began registers an outbound connection that was established.
@@ -279,7 +315,11 @@ func (x *Proxy) ended(conn *Connection, status int, refusal *Refusal) {
 	}
 	received, sent := conn.Stats.Sent.Load(), conn.Stats.Received.Load()
 	if conn.established {
-		x.metrics.count(conn, reason, amount{closedTotal, 1}, amount{receivedBytes, float64(received)}, amount{sentBytes, float64(sent)})
+		conn.telling.Lock()
+		conn.told = false
+		lastReceived, lastSent := conn.untold()
+		conn.telling.Unlock()
+		x.metrics.count(conn, reason, amount{closedTotal, 1}, amount{receivedBytes, lastReceived}, amount{sentBytes, lastSent})
 	} else {
 		x.metrics.count(conn, reason, amount{failedTotal, 1})
 	}
