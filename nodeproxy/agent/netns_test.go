@@ -100,7 +100,7 @@ func TestStartingPodFailsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer own.Close()
-	if code, text := n.announce(pod, own, "10.1.0.1"); code != http.StatusInternalServerError || !strings.Contains(text, "node's own") || tables(t, own) != "" {
+	if code, text := n.announce(pod, own, "10.1.0.1"); code != http.StatusInternalServerError || !strings.Contains(text, "node's own") || tables(t, own) != "isthmus-probes" {
 		t.Errorf("the node's namespace: %d: %s, tables %q", code, text, tables(t, own))
 	}
 }
