@@ -122,7 +122,7 @@ func (x *index) proofOf(g *world.Gateway, wanted set[world.ObjectRef]) proof {
 	if g.ClientCertificate != nil {
 		from = append(from, *g.ClientCertificate)
 	}
-	found, refs := x.certificates(referrer{g.Ref(), "to backends"}, "tls.backend.clientCertificateRef", from, wanted, string(gatewayv1.GatewayReasonInvalidClientCertificateRef))
+	found, refs, _ := x.certificates(referrer{g.Ref(), "to backends"}, "tls.backend.clientCertificateRef", from, wanted, string(gatewayv1.GatewayReasonInvalidClientCertificateRef))
 	if len(found) == 0 {
 		return proof{refs: refs}
 	}

@@ -14,11 +14,10 @@ import (
 )
 
 // certificates finds what a Gateway, or a listener of one or of a ListenerSet, proves by; invalid is the reason if there is none. Secrets that it may refer to are noted as
-// wanted, whether they are known yet or not; while one of them is not, it gives what was found last.
-func (x *index) certificates(by referrer, field string, from []world.SecretRef, wanted set[world.ObjectRef], invalid string) ([]mesh.Certificate, trouble) {
-	owner, unread := by.owner, false
+// wanted, whether they are known yet or not; while one of them is unread, it gives what was found last.
+func (x *index) certificates(by referrer, field string, from []world.SecretRef, wanted set[world.ObjectRef], invalid string) (found []mesh.Certificate, refs trouble, unread bool) {
+	owner := by.owner
 	var out []mesh.Certificate
-	var refs trouble
 	for i, ref := range from {
 		if slices.Contains(from[:i], ref) {
 			continue // told once: a Secret may have a MiB
@@ -55,6 +54,6 @@ func (x *index) certificates(by referrer, field string, from []world.SecretRef, 
 			out = append(out, mesh.Certificate{Chain: s.Chain, Key: s.PrivateKey})
 		}
 	}
-	found := x.settle(by, resolved{from: from, certificates: out, refs: refs}, unread)
-	return found.certificates, found.refs
+	settled := x.settle(by, resolved{from: from, certificates: out, refs: refs}, unread)
+	return settled.certificates, settled.refs, unread
 }

@@ -27,6 +27,7 @@ type listenerVerdict struct {
 	certificates []mesh.Certificate
 	clients      *mesh.ClientValidation // nil: they prove nothing
 	unproved     bool                   // none of the certificates that it needs can be had
+	unread       bool                   // it is unproved, and only as one of them was not read yet
 	kinds        []string               // of routes that may attach
 	attached     int
 }

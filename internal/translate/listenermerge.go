@@ -35,9 +35,9 @@ type bind struct {
 // tenants are the listeners that are served from one: all have the same port, and protocols that may share it.
 type tenants struct {
 	port    uint16
-	example world.Listener                // the first one
-	first   *world.ListenerSet            // whose is the first one; nil: the Gateway's
-	names   map[string]*world.ListenerSet // whose it is, by hostname
+	example world.Listener              // the first one
+	first   *world.ListenerSet          // whose is the first one; nil: the Gateway's
+	names   map[string]*listenerVerdict // whose it is, by hostname
 }
 
 // newMerge takes in a Gateway's own listeners, or, if none is valid, the last tunnels that are served instead.
@@ -63,22 +63,22 @@ func (m *merge) admit(v *listenerVerdict) {
 	l := v.listener
 	t := m.binds[bindFor(l)]
 	if t == nil {
-		t = &tenants{port: l.Port, example: l, first: v.set, names: map[string]*world.ListenerSet{}}
+		t = &tenants{port: l.Port, example: l, first: v.set, names: map[string]*listenerVerdict{}}
 		m.binds[bindFor(l)] = t
 	}
-	t.names[l.Hostname] = v.set
+	t.names[l.Hostname] = v
 	if m.served++; v.set != nil {
 		m.of[v.set.Namespace]++
 	}
 }
 
 // meet finds what keeps a set's listener from standing beside those that are served. Whose they are is said, and nothing else of them: the one who reads it may not be
-// the one who may read them.
-func (m *merge) meet(v *listenerVerdict) {
+// the one who may read them. What is in its place may be the listener of a set that cannot prove its hostname: then it is not kept out yet, but has to contend with that one.
+func (m *merge) meet(v *listenerVerdict) (unproved *listenerVerdict) {
 	l := v.listener
 	t := m.binds[bindFor(l)]
 	if t == nil {
-		return
+		return nil
 	}
 	whose := func(other *world.ListenerSet) string {
 		switch other {
@@ -93,19 +93,52 @@ func (m *merge) meet(v *listenerVerdict) {
 	if l.Port != t.port {
 		v.reason = gatewayv1.ListenerReasonPortUnavailable
 		v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, t.port, bindOf(l.Port), whose(t.first))
-		return
+		return nil
 	}
 	if !together(l, t.example) {
 		v.conflict = gatewayv1.ListenerReasonProtocolConflict
 		v.message = fmt.Sprintf("port %d: a listener of %s has a protocol that cannot share a port with %s", l.Port, whose(t.first), l.Protocol)
 	} else if other, taken := t.names[l.Hostname]; taken {
-		v.conflict = gatewayv1.ListenerReasonHostnameConflict
-		v.message = fmt.Sprintf("port %d: a listener of %s has the same protocol and hostname", l.Port, whose(other))
-		if l.Protocol == protocolHTTPS || l.Protocol == protocolTLS { // either may share a port with the other
-			v.message = fmt.Sprintf("port %d: a listener of %s has the same hostname", l.Port, whose(other))
+		if other.set != nil && other.unproved {
+			return other
 		}
+		v.sameHost(whose(other.set))
 	}
 	v.reason = v.conflict
+	return nil
+}
+
+// contend settles which one has a hostname: a listener that is proved, or that needs no proof, or the one of a set that came before it and is not proved. Those of the Gateway
+// itself never contend: whom it lets in must not have its hostnames while it changes its certificates.
+func (m *merge) contend(v, unproved *listenerVerdict) {
+	winner, loser := unproved, v
+	if !v.unproved {
+		winner, loser = v, unproved
+		m.served--
+		m.of[unproved.set.Namespace]--
+	}
+	switch {
+	case loser.unread:
+		loser.reason, loser.message = gatewayv1.ListenerReasonPending, loser.refs.message
+		return
+	case winner.set == loser.set:
+		loser.sameHost("this ListenerSet")
+	default:
+		loser.sameHost("another ListenerSet")
+	}
+	if loser == unproved {
+		loser.message += ", and a certificate, which this one lacks"
+	}
+	loser.reason = loser.conflict
+}
+
+// sameHost notes that somebody else has the listener's hostname.
+func (v *listenerVerdict) sameHost(whose string) {
+	v.conflict = gatewayv1.ListenerReasonHostnameConflict
+	v.message = fmt.Sprintf("port %d: a listener of %s has the same protocol and hostname", v.listener.Port, whose)
+	if p := v.listener.Protocol; p == protocolHTTPS || p == protocolTLS { // either may share a port with the other
+		v.message = fmt.Sprintf("port %d: a listener of %s has the same hostname", v.listener.Port, whose)
+	}
 }
 
 // count finds whether a set's listener is one too many.

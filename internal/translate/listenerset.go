@@ -49,43 +49,54 @@ func (x *index) setsOf(g *world.Gateway) (in, out []*world.ListenerSet) {
 	return in, out
 }
 
-// judgeSets looks at the listeners of a Gateway's sets, after its own ones: in a conflict the first counts. If more would be served than may be, it does so again
-// with a share for each namespace. What is wanted is as in judgeListeners.
+// judgeSets looks at the listeners of a Gateway's sets, after its own ones: in a conflict the first counts, or the first that can prove what it is. If more would be served than
+// may be, it does so again with a share for each namespace. What is wanted is as in judgeListeners.
 func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[world.ObjectRef]) []listenerVerdict {
 	in, _ := x.setsOf(g)
-	judge := func(m *merge) []listenerVerdict {
-		var out []listenerVerdict
-		for _, s := range in {
-			for _, l := range s.Listeners {
-				v := listenerVerdict{listener: l, set: s}
-				if m.meet(&v); v.reason == "" {
-					v.reason, v.message = x.judgeSetListener(g, l)
-				}
-				if v.reason == "" {
-					m.count(&v)
-				}
-				if v.reason == "" {
-					m.admit(&v)
-				}
-				out = append(out, v)
-			}
+	var sets []listenerVerdict
+	for _, s := range in {
+		for _, l := range s.Listeners {
+			sets = append(sets, listenerVerdict{listener: l, set: s})
 		}
-		return out
+	}
+	judge := func(m *merge) {
+		for i := range sets { // which stay where they are: others are told of them
+			x.judgeSet(g, m, &sets[i], wanted)
+		}
 	}
 	last := x.lastTunnels(g)
 	m := newMerge(g, own, last, nil)
-	sets := judge(m)
+	judge(m)
 	if most := m.shares(); most != nil {
-		sets = judge(newMerge(g, own, last, most))
+		for i := range sets {
+			sets[i] = listenerVerdict{listener: sets[i].listener, set: sets[i].set}
+		}
+		judge(newMerge(g, own, last, most))
 	}
 	for i := range sets {
-		v := &sets[i]
-		if v.reason == "" { // nothing is read for the others
-			v.prove(x, v.set.Ref(), g, wanted)
-		}
-		v.judgeKinds()
+		sets[i].judgeKinds()
 	}
 	return append(own, sets...)
+}
+
+// judgeSet looks at one of them. Certificates are read for those alone that nobody who is served keeps out.
+func (x *index) judgeSet(g *world.Gateway, m *merge, v *listenerVerdict, wanted set[world.ObjectRef]) {
+	unproved := m.meet(v)
+	if v.reason == "" {
+		v.reason, v.message = x.judgeSetListener(g, v.listener)
+	}
+	if v.reason == "" {
+		m.count(v)
+	}
+	if v.reason == "" {
+		v.prove(x, v.set.Ref(), g, wanted)
+	}
+	if v.reason == "" && unproved != nil {
+		m.contend(v, unproved)
+	}
+	if v.reason == "" {
+		m.admit(v)
+	}
 }
 
 // judgeSetListener is judgeListener for one of a set. Tunnels end at listeners of the Gateway itself, where other clusters read of them.
@@ -222,8 +233,9 @@ func (v *listenerVerdict) prove(x *index, owner world.ObjectRef, g *world.Gatewa
 	if !v.needsProof() {
 		return
 	}
-	v.certificates, v.refs = x.certificates(referrer{owner, "listener " + v.name()}, "tls.certificateRefs", v.listener.Certificates, wanted, string(gatewayv1.ListenerReasonInvalidCertificateRef))
+	v.certificates, v.refs, v.unread = x.certificates(referrer{owner, "listener " + v.name()}, "tls.certificateRefs", v.listener.Certificates, wanted, string(gatewayv1.ListenerReasonInvalidCertificateRef))
 	v.unproved = len(v.certificates) == 0
+	v.unread = v.unread && v.unproved
 	if v.listener.Protocol == protocolHTTPS {
 		x.judgeClients(g, v, wanted)
 	}
