@@ -10,6 +10,9 @@ func (r *HTTPRoute) Size() int { return sizeOf(reflect.ValueOf(r).Elem()) }
 // Size is about how many bytes the policy takes on the wire, and never less than it does.
 func (p *Policy) Size() int { return sizeOf(reflect.ValueOf(p).Elem()) }
 
+// Size is about how many bytes the listener takes on the wire with all that it has, and never less than it does.
+func (l *Listener) Size() int { return sizeOf(reflect.ValueOf(l).Elem()) }
+
 // What goes with a value on the wire, in bytes: a tag and a length of up to 2 MiB, or a tag and a number.
 const (
 	framed   = 6

@@ -4,8 +4,6 @@ package translate
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -13,17 +11,14 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// maxMergedListeners is how many listeners of a Gateway are served together with those of its ListenerSets: its own 64, and as many as seven full sets have.
-// Each port is one of the Service.
-const maxMergedListeners = 512
-
 // merge takes in listeners one by one: those of a Gateway, and then those of its ListenerSets. Only who is served keeps others out, or counts.
 type merge struct {
 	gateway *world.Gateway
 	binds   map[bind]*tenants
 	served  int
-	of      map[string]int // how many of sets are served, by the sets' namespace
-	most    map[string]int // how many of them may be; nil: any number
+	ports   set[bind]          // that sets alone have
+	of      map[string]*demand // by namespace
+	most    *shares            // nil: there is room for all
 }
 
 // bind is what the process listens on.
@@ -41,11 +36,13 @@ type tenants struct {
 }
 
 // newMerge takes in a Gateway's own listeners, or, if none is valid, the last tunnels that are served instead.
-func newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Listener, most map[string]int) *merge {
-	m := &merge{gateway: g, binds: map[bind]*tenants{}, of: map[string]int{}, most: most}
+func newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Listener, most *shares) *merge {
+	m := &merge{gateway: g, binds: map[bind]*tenants{}, ports: set[bind]{}, of: map[string]*demand{}, most: most}
 	for i := range own {
 		if v := &own[i]; v.reason == "" {
-			m.admit(v)
+			if m.weigh(v); v.reason == "" {
+				m.admit(v)
+			}
 		}
 	}
 	if m.served == 0 {
@@ -64,12 +61,13 @@ func (m *merge) admit(v *listenerVerdict) {
 	t := m.binds[bindFor(l)]
 	if t == nil {
 		t = &tenants{port: l.Port, example: l, first: v.set, names: map[string]*listenerVerdict{}}
-		m.binds[bindFor(l)] = t
+		if m.binds[bindFor(l)] = t; v.set != nil {
+			m.ports.add(bindFor(l))
+			m.demand(v).added++
+		}
 	}
 	t.names[l.Hostname] = v
-	if m.served++; v.set != nil {
-		m.of[v.set.Namespace]++
-	}
+	m.take(v)
 }
 
 // meet finds what keeps a set's listener from standing beside those that are served. Whose they are is said, and nothing else of them: the one who reads it may not be
@@ -114,8 +112,7 @@ func (m *merge) contend(v, unproved *listenerVerdict) {
 	winner, loser := unproved, v
 	if !v.unproved {
 		winner, loser = v, unproved
-		m.served--
-		m.of[unproved.set.Namespace]--
+		m.release(unproved)
 	}
 	switch {
 	case loser.unread:
@@ -139,34 +136,4 @@ func (v *listenerVerdict) sameHost(whose string) {
 	if p := v.listener.Protocol; p == protocolHTTPS || p == protocolTLS { // either may share a port with the other
 		v.message = fmt.Sprintf("port %d: a listener of %s has the same hostname", v.listener.Port, whose)
 	}
-}
-
-// count finds whether a set's listener is one too many.
-func (m *merge) count(v *listenerVerdict) {
-	if m.most == nil {
-		return
-	}
-	if most := m.most[v.set.Namespace]; m.of[v.set.Namespace] >= most || m.served >= maxMergedListeners {
-		v.reason = gatewayv1.ListenerConditionReason(gatewayv1.ListenerEntryReasonTooManyListeners)
-		v.message = fmt.Sprintf("Gateway %s/%s has more than the %d listeners that it may have with those of its ListenerSets, of which those of namespace %s may have %d",
-			m.gateway.Namespace, m.gateway.Name, maxMergedListeners, v.set.Namespace, most)
-	}
-}
-
-// shares are how many listeners of its sets each namespace may have, by what was served without any limit; nil: any number, as all together are few enough. A namespace
-// that has less than others leaves the rest to them, and none can have so many that another one has less than its share: not even one whose sets come first.
-func (m *merge) shares() map[string]int {
-	room := maxMergedListeners - m.served
-	for _, n := range m.of {
-		room += n
-	}
-	each := fairShare(slices.Collect(maps.Values(m.of)), room)
-	if each == 0 {
-		return nil
-	}
-	most := make(map[string]int, len(m.of))
-	for namespace, n := range m.of {
-		most[namespace] = min(n, each)
-	}
-	return most
 }

@@ -91,6 +91,9 @@ func (x *index) judgeSet(g *world.Gateway, m *merge, v *listenerVerdict, wanted 
 	if v.reason == "" {
 		v.prove(x, v.set.Ref(), g, wanted)
 	}
+	if v.reason == "" {
+		m.weigh(v)
+	}
 	if v.reason == "" && unproved != nil {
 		m.contend(v, unproved)
 	}

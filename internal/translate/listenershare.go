@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// What the listeners of one Gateway may be with those of its ListenerSets. Whose sets it lets in must neither make what its process is told larger than that takes, nor its Service one
+// that no load balancer makes.
+const (
+	maxMergedListeners = 512      // that are served: its own 64, and as many as seven full sets have
+	maxSetPorts        = 64       // ports of the Service that are for sets alone
+	maxNamespacePorts  = 16       // those of them that the sets of one namespace have
+	maxListenerLoad    = 16 << 20 // bytes on the wire, most of which are certificates: what else Gateways are told leaves room for it
+)
+
+const tooManyListeners = gatewayv1.ListenerConditionReason(gatewayv1.ListenerEntryReasonTooManyListeners)
+
+// demand is what the listeners of one namespace take that are served.
+type demand struct {
+	listeners int       // of sets
+	ports     set[bind] // that sets alone have
+	added     int       // those of ports that nobody else's sets had before
+	bytes     int       // with the Gateway's own
+}
+
+// shares are how much of each a namespace may have, as there is not room for all; nil: there is.
+type shares struct{ listeners, ports, bytes map[string]int }
+
+// demand is that of a listener's namespace.
+func (m *merge) demand(v *listenerVerdict) *demand {
+	namespace := v.home(m.gateway).Namespace
+	of := m.of[namespace]
+	if of == nil {
+		of = &demand{ports: set[bind]{}}
+		m.of[namespace] = of
+	}
+	return of
+}
+
+// take notes what a listener takes that is served.
+func (m *merge) take(v *listenerVerdict) {
+	of := m.demand(v)
+	m.served++
+	if of.bytes += v.size(); v.set != nil {
+		of.listeners++
+		if b := bindFor(v.listener); m.ports.has(b) {
+			of.ports.add(b)
+		}
+	}
+}
+
+// release takes a set's listener back. Its port stays, as another one has it.
+func (m *merge) release(v *listenerVerdict) {
+	of := m.demand(v)
+	m.served--
+	of.listeners--
+	of.bytes -= v.size()
+}
+
+// count finds whether a set's listener is one too many, or its port.
+func (m *merge) count(v *listenerVerdict) {
+	of, namespace, b := m.demand(v), v.set.Namespace, bindFor(v.listener)
+	most := m.most
+	if most == nil {
+		most = &shares{}
+	}
+	_, open := m.binds[b]
+	switch {
+	case most.listeners != nil && (of.listeners >= most.listeners[namespace] || m.served >= maxMergedListeners):
+		v.reason = tooManyListeners
+		v.message = fmt.Sprintf("Gateway %s/%s has more than the %d listeners that it may have with those of its ListenerSets, of which those of namespace %s may have %d",
+			m.gateway.Namespace, m.gateway.Name, maxMergedListeners, namespace, most.listeners[namespace])
+	case (!open || m.ports.has(b)) && !of.ports.has(b) && len(of.ports) >= maxNamespacePorts:
+		v.reason = gatewayv1.ListenerReasonPortUnavailable
+		v.message = fmt.Sprintf("port %d: the ListenerSets of namespace %s have %d ports at Gateway %s/%s besides its own, which is as many as may be", v.listener.Port, namespace, maxNamespacePorts,
+			m.gateway.Namespace, m.gateway.Name)
+	case most.ports != nil && !open && (of.added >= most.ports[namespace] || len(m.ports) >= maxSetPorts):
+		v.reason = gatewayv1.ListenerReasonPortUnavailable
+		v.message = fmt.Sprintf("port %d: the ListenerSets of Gateway %s/%s have more than %d ports besides its own, of which those of namespace %s may add %d", v.listener.Port,
+			m.gateway.Namespace, m.gateway.Name, maxSetPorts, namespace, most.ports[namespace])
+	}
+}
+
+// weigh finds whether a listener, of the Gateway or of a set, is too large to be told.
+func (m *merge) weigh(v *listenerVerdict) {
+	if m.most == nil || m.most.bytes == nil {
+		return
+	}
+	namespace := v.home(m.gateway).Namespace
+	if share := m.most.bytes[namespace]; m.demand(v).bytes+v.size() > share {
+		v.reason = tooManyListeners
+		v.message = fmt.Sprintf("the listeners of Gateway %s/%s and of its ListenerSets are more than %d MiB with their certificates, which are told for each of them, and this one is beyond the %d KiB of namespace %s",
+			m.gateway.Namespace, m.gateway.Name, maxListenerLoad>>20, share>>10, namespace)
+	}
+}
+
+// size is what the listener takes on the wire without its routes.
+func (v *listenerVerdict) size() int {
+	l := mesh.Listener{Name: v.name(), Port: v.listener.Port, Bind: v.listener.Port, Protocol: protocolOf(v.listener), Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients}
+	return l.Size()
+}
+
+// shares are what each namespace may have, by what was served without any limit; nil: there is room for that. One that has less than others leaves the rest to them, and none can
+// have so much that another one has less than its share: not even one whose sets come first.
+func (m *merge) shares() *shares {
+	room := maxMergedListeners - m.served
+	for _, of := range m.of {
+		room += of.listeners
+	}
+	divide := func(of func(*demand) int, most int) map[string]int {
+		wanted := make([]int, 0, len(m.of))
+		for _, d := range m.of {
+			wanted = append(wanted, of(d))
+		}
+		each := fairShare(wanted, most)
+		if each == 0 {
+			return nil
+		}
+		out := make(map[string]int, len(m.of))
+		for namespace, d := range m.of {
+			out[namespace] = min(of(d), each)
+		}
+		return out
+	}
+	out := shares{
+		listeners: divide(func(d *demand) int { return d.listeners }, room),
+		bytes:     divide(func(d *demand) int { return d.bytes }, maxListenerLoad),
+	}
+	if len(m.ports) > maxSetPorts {
+		out.ports = divide(func(d *demand) int { return len(d.ports) }, maxSetPorts)
+	}
+	if out.listeners == nil && out.bytes == nil && out.ports == nil {
+		return nil
+	}
+	return &out
+}
