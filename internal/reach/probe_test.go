@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -170,13 +171,19 @@ func TestOneProbesAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate, _ := westGate("203.0.113.1")
 		h := NewHealth(time.Now, noChance)
+		var mu sync.Mutex // hold for both below
 		asking, most := 0, 0
+		note := func(by int) {
+			mu.Lock()
+			defer mu.Unlock()
+			asking += by
+			most = max(most, asking)
+		}
 		watch := func() {
 			g := &probe{health: h, away: ejected{gateway: gate}, dial: func(ctx context.Context) error {
-				asking++
-				most = max(most, asking)
+				note(1)
 				<-ctx.Done()
-				asking--
+				note(-1)
 				return ctx.Err()
 			}}
 			if h.probe(g) {
@@ -192,11 +199,14 @@ func TestOneProbesAtATime(t *testing.T) {
 		h.gatewayFailed(gate)
 		watch()
 		time.Sleep(5 * lastEjection)
+		mu.Lock()
 		if most != 1 {
 			t.Errorf("%d probe it at once", most)
 		}
+		mu.Unlock()
 		h.worked(Plan{Gateway: gate}, netip.AddrPort{})
 		time.Sleep(2 * lastEjection)
+		synctest.Wait()
 		if len(h.ejected) != 0 {
 			t.Errorf("remembered: %v", h.ejected)
 		}
