@@ -32,7 +32,8 @@ type Limits struct {
 	MirrorBytes int64
 	// RetryBytes is how much of a body is kept for another attempt, in bytes; 64 KiB. A request of which more was sent is not sent again.
 	RetryBytes int64
-	// BodyMemory is how much of bodies requests that run may keep together for either, in bytes; 64 MiB. Beyond it no copy is made, and no second attempt with a body.
+	// BodyMemory is how much of bodies requests that run may keep together for copies, and as much for other attempts, in bytes; 32 MiB. It counts what has come. Beyond it no copy is made,
+	// and no second attempt with a body. Of this, and of Mirrors, requests to the routes of one namespace have no more than is left to the others, so at most half.
 	BodyMemory int64
 	// Mirrors is how many copies may be under way at once; 256.
 	Mirrors int
@@ -50,7 +51,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.ConnectTime, 5*time.Second)
 	setDefault(&l.MirrorBytes, 1<<20)
 	setDefault(&l.RetryBytes, 64<<10)
-	setDefault(&l.BodyMemory, 64<<20)
+	setDefault(&l.BodyMemory, 32<<20)
 	setDefault(&l.Mirrors, 256)
 	return l
 }

@@ -16,8 +16,8 @@ var errTurnOver = errors.New("the attempt was given up")
 type replay struct {
 	src  io.Reader
 	most int
-	// give gives back the memory that is reserved for kept, once; nil: none is.
-	give func()
+	// memory is for kept; nil: it is somebody else's.
+	memory *portion
 
 	reading sync.Mutex // hold while reading, for kept and err
 	kept    []byte
@@ -28,7 +28,8 @@ type replay struct {
 	lost    bool // more was read than is kept, or the client's end of it broke, or no other attempt will come
 }
 
-// replayOf keeps a request's body for other attempts. It is nil for one that has none, and keeps nothing of one that is too large, or while others keep too much.
+// replayOf keeps a request's body for other attempts. It is nil for one that has none, and keeps nothing of one that is too large. Memory is taken as the bytes come; of a body for which
+// there is no more while others keep much, nothing is kept.
 func (s *Server) replayOf(t *trip, r *http.Request) *replay {
 	size, most := r.ContentLength, s.o.Limits.RetryBytes
 	switch {
@@ -40,15 +41,9 @@ func (s *Server) replayOf(t *trip, r *http.Request) *replay {
 		return &replay{src: r.Body}
 	case size >= 0:
 		most = size + 1 // after all of it is read comes the end, which nothing is lost by
-	default:
-		size = most
 	}
-	if s.kept.Add(size) > s.o.Limits.BodyMemory {
-		s.kept.Add(-size)
-		return &replay{src: r.Body}
-	}
-	t.give = sync.OnceFunc(func() { s.kept.Add(-size) })
-	return &replay{src: r.Body, most: int(most), give: t.give}
+	t.forRetries = &portion{pool: s.replayed, namespace: t.target.Route.Namespace}
+	return &replay{src: r.Body, most: int(most), memory: t.forRetries}
 }
 
 // settle says that there will be no other attempt: what is kept is given up once the present one has read it.
@@ -71,9 +66,7 @@ func (p *replay) tidy() {
 		return
 	}
 	p.kept = nil
-	if p.give != nil {
-		p.give()
-	}
+	p.memory.giveBack()
 }
 
 // turn gives the body, from its beginning or from where it was read to if it was not rewound.
@@ -128,6 +121,12 @@ func (t *turn) Read(b []byte) (int, error) {
 		return 0, p.err
 	}
 	n, err := p.src.Read(b)
+	if keep && n > 0 && !p.memory.grow(int64(n)) {
+		p.mu.Lock()
+		p.lost = true
+		keep = p.current != t // the next attempt has begun, and has nobody else to get this from
+		p.mu.Unlock()
+	}
 	if keep {
 		p.kept = append(p.kept, b[:n]...)
 		t.at += n

@@ -7,11 +7,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// What is reserved for another attempt is as much as the body may have, and nothing any more once no other attempt can come, however long the answer takes.
+// What is reserved for another attempt is as much as has come of the body, and nothing any more once no other attempt can come, however long the answer takes.
 func TestReplayReserves(t *testing.T) {
 	for name, tc := range map[string]struct {
 		body     io.Reader
@@ -20,7 +21,7 @@ func TestReplayReserves(t *testing.T) {
 		reserved int64 // while the backend has the request
 	}{
 		"a body of known length":      {strings.NewReader("hello"), mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 2}, 0, 5},
-		"one of unknown length":       {struct{ io.Reader }{strings.NewReader("hello")}, mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 2}, 0, 1000},
+		"one of unknown length":       {struct{ io.Reader }{strings.NewReader("hello")}, mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 2}, 0, 5},
 		"one that is sent once more":  {strings.NewReader("hello"), mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 2}, 1, 5},
 		"one for the last time":       {strings.NewReader("hello"), mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 1}, 1, 0},
 		"one that is never sent anew": {strings.NewReader("hello"), mesh.HTTPRetry{Codes: []uint16{503}}, 0, 0},
@@ -59,19 +60,55 @@ func TestReplayReserves(t *testing.T) {
 			if n := <-asked; tc.body != nil && n != 5 {
 				t.Errorf("%d bytes came", n)
 			}
-			s.until("as much is reserved as is needed", func() bool { return s.server.kept.Load() == tc.reserved })
+			s.until("as much is reserved as is needed", func() bool { return s.server.replayed.inUse() == tc.reserved })
 			close(answer)
 			response := <-began
-			s.until("nothing is reserved while the answer comes", func() bool { return s.server.kept.Load() == 0 })
+			s.until("nothing is reserved while the answer comes", func() bool { return s.server.replayed.inUse() == 0 })
 			close(end)
 			if response != nil {
 				_, _ = io.Copy(io.Discard, response.Body)
 				response.Body.Close()
 			}
 			s.drain()
-			if n := s.server.kept.Load(); n != 0 {
+			if n := s.server.replayed.inUse(); n != 0 {
 				t.Errorf("%d bytes are reserved in the end", n)
 			}
 		})
 	}
+}
+
+// What an attempt that is over still reads is the next one's, also if there is no memory for it; for a third there is nothing then.
+func TestReplayWithoutMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, into := io.Pipe()
+		p := &replay{src: from, most: 100, memory: &portion{pool: newPool(10)}}
+		first := p.turn()
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			_, _ = io.ReadAll(first)
+		}()
+		_, _ = io.WriteString(into, "hello") // as much as one namespace may have
+		synctest.Wait()                      // it waits for more
+		if !p.rewind() {
+			t.Fatal("what was kept cannot be sent again")
+		}
+		second := p.turn()
+		_, _ = io.WriteString(into, " world")
+		<-read
+		go func() {
+			_, _ = io.WriteString(into, " and more")
+			into.Close()
+		}()
+		if got, err := io.ReadAll(second); err != nil || string(got) != "hello world and more" {
+			t.Errorf("the second attempt gets %q, %v", got, err)
+		}
+		if p.rewind() {
+			t.Error("a third attempt would lack what was not kept")
+		}
+		p.memory.giveBack()
+		if n := p.memory.pool.inUse(); n != 0 {
+			t.Errorf("%d bytes are not given back", n)
+		}
+	})
 }

@@ -78,7 +78,7 @@ func TestRetries(t *testing.T) {
 			if n := s.counted("isthmus_gateway_http_retries_total", "sent"); n != float64(tc.asked-1) {
 				t.Errorf("%v retries are counted", n)
 			}
-			if n := s.server.kept.Load(); n != 0 {
+			if n := s.server.replayed.inUse(); n != 0 {
 				t.Errorf("%d bytes of memory were not given back", n)
 			}
 		})
@@ -288,14 +288,14 @@ func TestBackoff(t *testing.T) {
 
 // A body that ends badly is not sent again.
 func TestReplayOfBrokenBody(t *testing.T) {
-	p := &replay{src: io.MultiReader(strings.NewReader("half"), brokenReader{}), most: 100}
+	p := &replay{src: io.MultiReader(strings.NewReader("half"), brokenReader{}), most: 100, memory: &portion{pool: newPool(1000)}}
 	if text, err := io.ReadAll(p.turn()); string(text) != "half" || !errors.Is(err, errBroken) {
 		t.Errorf("%q, %v", text, err)
 	}
 	if p.rewind() {
 		t.Error("it would be sent again")
 	}
-	p = &replay{src: strings.NewReader("whole"), most: 100}
+	p = &replay{src: strings.NewReader("whole"), most: 100, memory: &portion{pool: newPool(1000)}}
 	old := p.turn()
 	one := make([]byte, 2)
 	old.Read(one)

@@ -49,10 +49,11 @@ type Server struct {
 	buffers  *buffers
 	outliers outliers
 	metrics  *metrics
-	mirrors  chan struct{} // one token per copy under way
+	mirrors  *pool // copies under way
 	copies   sync.WaitGroup
 	judges   sync.WaitGroup // of requests that run
-	kept     atomic.Int64   // bytes of bodies that are kept for copies and other attempts by requests that run
+	copied   *pool          // bytes of bodies that are kept for copies by requests that run
+	replayed *pool          // the same for other attempts
 	budgets  budgets
 	standing standing
 	backends atomic.Pointer[backendtls.Table]
@@ -79,7 +80,10 @@ func NewServer(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), mirrors: make(chan struct{}, o.Limits.Mirrors), buffers: newBuffers()}
+	s := &Server{
+		o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), buffers: newBuffers(),
+		mirrors: newPool(int64(o.Limits.Mirrors)), copied: newPool(o.Limits.BodyMemory), replayed: newPool(o.Limits.BodyMemory),
+	}
 	s.proxy = &httputil.ReverseProxy{
 		Rewrite: s.rewrite, Transport: roundTripper{s}, ModifyResponse: s.answered, ErrorHandler: s.failed,
 		BufferPool: s.buffers, ErrorLog: quietLog(o.Log),

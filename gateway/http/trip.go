@@ -34,10 +34,10 @@ type trip struct {
 	grpc       bool       // the client speaks gRPC, and is answered in it
 	origin     string     // of the script that sends it; empty: none says so
 	mirrors    []*mesh.HTTPBackend
-	body       []byte // of a request that is mirrored
-	kept       int64  // memory that is reserved for what is kept of it for copies
-	give       func() // gives back what is reserved for other attempts, once; nil: nothing is
-	attempts   int    // at backends; connections that could not be made are part of one
+	body       []byte   // of a request that is mirrored
+	forCopies  *portion // of the memory for what is kept of it; nil: nothing is
+	forRetries *portion // the same for other attempts
+	attempts   int      // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool  // the client did
 	late       func() bool  // whether the client's time for the next piece of its body is over; nil: it has no body
