@@ -13,6 +13,12 @@ func (p *Policy) Size() int { return sizeOf(reflect.ValueOf(p).Elem()) }
 // Size is about how many bytes the listener takes on the wire with all that it has, and never less than it does.
 func (l *Listener) Size() int { return sizeOf(reflect.ValueOf(l).Elem()) }
 
+// Size is about how many bytes the route takes on the wire at one listener, and never less than it does.
+func (r *TLSRoute) Size() int { return sizeOf(reflect.ValueOf(r).Elem()) }
+
+// Size is about how many bytes the route takes on the wire at one listener, and never less than it does.
+func (r *StreamRoute) Size() int { return sizeOf(reflect.ValueOf(r).Elem()) }
+
 // What goes with a value on the wire, in bytes: a tag and a length of up to 2 MiB, or a tag and a number.
 const (
 	framed   = 6

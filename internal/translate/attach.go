@@ -54,12 +54,34 @@ type gate struct {
 	rivals     rivals
 	proof      proof
 	backendTLS []mesh.BackendTLS // once policies are settled
+
+	load    int                            // about what the routes take on the wire, and never less
+	loads   map[world.ObjectRef]*routeLoad // the same of each; nil: nobody asks
+	tooMany map[world.ObjectRef]string     // those that are left out, as all of them are too large, and what to say of it
 }
 
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
 func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
 	x.settleRivals(gates)
 	carriedAt := map[enforcedFor]carried{}
+	x.attachEach(gates, findings, carriedAt)
+	if x.unburden(gates, func() { x.attachEach(gates, findings, carriedAt) }) {
+		x.attachEach(gates, findings, carriedAt)
+	}
+	for _, g := range gates {
+		for i := range g.routes {
+			slices.SortFunc(g.routes[i], compareRoutes)
+			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
+			var claims, streams int
+			g.tlsRoutes[i], claims = settleNames(g.claims[i])
+			g.stream[i], streams = inForce(g.streams[i])
+			g.verdicts[i].attached = len(g.routes[i]) + claims + streams
+		}
+	}
+}
+
+// attachEach attaches each route to the listeners that it fits, but for those of a gate that are left out.
+func (x *index) attachEach(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding, carriedAt map[enforcedFor]carried) {
 	each := func(ref world.ObjectRef, parents []world.RouteParent, attach func(world.RouteParent, *gate) []Finding) {
 		if ref.Cluster != x.config.LocalCluster {
 			return
@@ -88,16 +110,6 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	}
 	for _, r := range x.state.UDPRoutes {
 		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachStream(r.Ref(), &r.StreamRoute, p, g) })
-	}
-	for _, g := range gates {
-		for i := range g.routes {
-			slices.SortFunc(g.routes[i], compareRoutes)
-			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
-			var claims, streams int
-			g.tlsRoutes[i], claims = settleNames(g.claims[i])
-			g.stream[i], streams = inForce(g.streams[i])
-			g.verdicts[i].attached = len(g.routes[i]) + claims + streams
-		}
 	}
 }
 
@@ -147,8 +159,11 @@ func (x *index) attach(ref world.ObjectRef, r *world.HTTPRoute, p world.RoutePar
 		}
 	}
 	if reason == "" {
-		for _, i := range at {
-			g.routes[i] = append(g.routes[i], c.route)
+		if reason, message = g.beyond(ref, message); reason == "" {
+			g.carry(ref, r.Created, c.weight(), placeAtListener*len(at))
+			for _, i := range at {
+				g.routes[i] = append(g.routes[i], c.route)
+			}
 		}
 	}
 	return c.say(p, r.Generation, reason, message)

@@ -19,7 +19,7 @@ const (
 	ReasonEnforced       = "Enforced"       // True: our gateways judge by it
 	ReasonTargetNotFound = "TargetNotFound" // nobody does: there is no such object
 	ReasonNotEnforced    = "NotEnforced"    // nobody does
-	ReasonTooMany        = "TooMany"        // the Service is closed, as its policies are more than gateways take; or one policy is more than any proxy takes, or beyond what a Gateway takes, as CA certificates may be
+	ReasonTooMany        = "TooMany"        // the Service is closed, as its policies are more than gateways take; or one policy is more than any proxy takes, or beyond what a Gateway takes, as CA certificates and routes may be
 )
 
 // Kinds that a policy may target, with the group of Gateway API or none.

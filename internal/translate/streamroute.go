@@ -107,8 +107,17 @@ func inForce(all []candidate) (*mesh.StreamRoute, int) {
 func (x *index) attachStream(ref world.ObjectRef, r *world.StreamRoute, p world.RouteParent, g *gate) []Finding {
 	backends, refs := x.streamBackends(ref, r.Rules)
 	at, reason, message := x.fitting(ref, nil, p, g)
-	for _, i := range at {
-		g.streams[i] = append(g.streams[i], candidate{r.Created, &mesh.StreamRoute{Namespace: r.Namespace, Name: r.Name, Backends: backends}})
+	if reason == "" {
+		if reason, message = g.beyond(ref, ""); reason != "" {
+			at = nil
+		}
+	}
+	if len(at) > 0 {
+		route := &mesh.StreamRoute{Namespace: r.Namespace, Name: r.Name, Backends: backends}
+		g.carry(ref, r.Created, 0, route.Size()*len(at))
+		for _, i := range at {
+			g.streams[i] = append(g.streams[i], candidate{r.Created, route})
+		}
 	}
 	return streamFindings(p, r.Generation, reason, message, refs)
 }

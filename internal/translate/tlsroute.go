@@ -51,8 +51,15 @@ type claimedName struct{ common, own string }
 func (x *index) attachTLS(r *world.TLSRoute, p world.RouteParent, g *gate) []Finding {
 	backends, refs := x.streamBackends(r.Ref(), tlsRules(r))
 	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
+	if reason == "" {
+		if reason, message = g.beyond(r.Ref(), ""); reason != "" {
+			at = nil
+		}
+	}
 	for _, i := range at {
-		g.claims[i] = append(g.claims[i], claimant{r.Created, r.Namespace, r.Name, claimedNames(g.verdicts[i].listener.Hostname, r.Hostnames), backends})
+		c := claimant{r.Created, r.Namespace, r.Name, claimedNames(g.verdicts[i].listener.Hostname, r.Hostnames), backends}
+		g.carry(r.Ref(), r.Created, 0, c.weight())
+		g.claims[i] = append(g.claims[i], c)
 	}
 	return streamFindings(p, r.Generation, reason, message, refs)
 }

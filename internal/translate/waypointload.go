@@ -106,11 +106,15 @@ func (x *index) lightenOne(waypoint world.Key) {
 
 // load is what a route weighs at a Service.
 func (x *index) load(a *attachment) int {
-	c := x.compileAt(a)
+	return x.compileAt(a).weight() + placeLoad*len(a.ports)
+}
+
+// weight is what the route takes on the wire.
+func (c *compiledRoute) weight() int {
 	if c.size == 0 {
 		c.size = c.route.Size()
 	}
-	return c.size + placeLoad*len(a.ports)
+	return c.size
 }
 
 // compareAttachments orders routes at Services: the oldest first, then by name, then by what they say of the Service.

@@ -37,6 +37,31 @@ func TestRouteSize(t *testing.T) {
 	}
 }
 
+// TestListenerSize: the same of listeners and of what each has for itself, by which what a Gateway is told is bounded.
+func TestListenerSize(t *testing.T) {
+	full := mesh.Listener{Name: "shop/set/full", Port: 443, Bind: 20443, Protocol: mesh.ListenerHTTPS, Hostname: strings.Repeat("h", 253), Clients: &mesh.ClientValidation{CAs: strings.Repeat("c", 4096)}}
+	wide := &mesh.TLSRoute{Namespace: "shop", Name: "wide", Backends: []mesh.StreamBackend{{Port: 1, Weight: 1 << 31, Problem: strings.Repeat("p", 300)}}}
+	endpoints := mesh.StreamBackend{Service: mesh.ServiceKey{Namespace: "shop", Hostname: "dns.shop.svc.cluster.local"}, Port: 53, Weight: 1}
+	for i := range 100 {
+		full.Certificates = append(full.Certificates, mesh.Certificate{Chain: strings.Repeat("c", 2000), Key: "k"})
+		wide.Hostnames = append(wide.Hostnames, strings.Repeat("h", 1+i))
+		endpoints.Endpoints = append(endpoints.Endpoints, netip.AddrPortFrom(netip.AddrFrom16([16]byte{0xfd, 15: byte(i)}), 65535))
+	}
+	for _, l := range append(sampleListeners(), mesh.Listener{}, full) {
+		table := routeTable{places: map[*mesh.HTTPRoute]uint32{}}
+		if wire := proto.Size(table.listener(l)); l.Size() < wire {
+			t.Errorf("listener %s takes %d bytes, and says %d", l.Name, wire, l.Size())
+		}
+	}
+	if wire := proto.Size(tlsRouteToProto(wide)); wide.Size() < wire || wide.Size() > 2*wire {
+		t.Errorf("TLSRoute takes %d bytes, and says %d", wire, wide.Size())
+	}
+	stream := &mesh.StreamRoute{Namespace: "shop", Name: "dns", Backends: []mesh.StreamBackend{endpoints}}
+	if wire := proto.Size(streamRouteToProto(stream)); stream.Size() < wire || stream.Size() > 6*wire {
+		t.Errorf("UDPRoute takes %d bytes, and says %d", wire, stream.Size())
+	}
+}
+
 // TestPolicySize: the same of policies, which are a part of what gateways are told.
 func TestPolicySize(t *testing.T) {
 	large := &mesh.Policy{Namespace: "shop", Name: "large", Scope: mesh.PolicyWorkloads, Action: mesh.Deny, DryRun: true}
