@@ -7,6 +7,10 @@ import (
 	"sync"
 )
 
+// leaving is which part of all connections, as one in so much and one more, may be on its way out while others have their places already: a peer that does not answer takes its time, and what
+// all cost together stays bounded.
+const leaving = 16
+
 // idlers are the outer connections that carry nothing that was admitted. When there is no place for one more, one of them gives way: first those that never carried anything, as
 // those of a peer that may do nothing, then the one that carries nothing for longest. A client that is there at all has then always a place, and one that is not needed keeps none.
 type idlers struct {

@@ -56,3 +56,25 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 		t.Errorf("one that carries a stream gave way: %v", err)
 	}
 }
+
+// TestPlacesOfThoseThatLeave: connections that take their time to give way have no more places than a few.
+func TestPlacesOfThoseThatLeave(t *testing.T) {
+	s := newScene(t, func(o *Options) { o.Limits.Connections, o.Limits.ConnectionsPerPeer = 2, 2 })
+	s.configure(nil)
+	idle := s.outer(15008, clientID)
+	s.until("it is counted", func() bool { return s.server.peers.used() == 1 })
+	for range 2 { // as if of peers that do not end theirs
+		s.server.connections.force(struct{}{})
+	}
+	if conn, err := s.tryOuter(s.address(15008), clientID); err == nil {
+		conn.Close()
+		t.Error("a fourth connection has a place, of two")
+	}
+	if idle.Draining() {
+		t.Error("one gave way to a connection that has no place")
+	}
+	s.server.connections.give(struct{}{})
+	if _, err := s.tryOuter(s.address(15008), clientID); err != nil {
+		t.Errorf("one gives way, and the next one has no place: %v", err)
+	}
+}

@@ -71,7 +71,7 @@ func (l *listener) accept() {
 		pause = 5 * time.Millisecond
 		if !s.connections.take(struct{}{}) {
 			s.metrics.limited.WithLabelValues("connections").Inc()
-			if !s.idlers.giveWay() {
+			if s.connections.used() > s.o.Limits.Connections+s.o.Limits.Connections/leaving || !s.idlers.giveWay() {
 				nc.Close()
 				continue
 			}
