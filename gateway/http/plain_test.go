@@ -293,11 +293,12 @@ func TestPlainConnsLeaveNothingUnserved(t *testing.T) {
 func TestPlainClientIsWatched(t *testing.T) {
 	onlyOurs(t)
 	s := newScene(t, Limits{}, toA())
-	ended := make(chan struct{})
+	came, ended := make(chan struct{}), make(chan struct{})
 	goes := make(chan struct{})
 	s.backend("a", mesh.AppUnknown, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/gone":
+			close(came)
 			<-r.Context().Done()
 			close(ended)
 		case "/slow":
@@ -327,6 +328,7 @@ func TestPlainClientIsWatched(t *testing.T) {
 		}
 	}
 	io.WriteString(nc, "GET /gone HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-came // a request whose client leaves before reaches no backend
 	nc.Close()
 	select {
 	case <-ended:
