@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -285,4 +286,27 @@ func (c *config) left(key mesh.ServiceKey, namespace string) bool {
 	}
 	_, consumed := slices.BinarySearchFunc(c.told.Consumed, key, mesh.CompareServiceKeys)
 	return consumed && namespace != c.told.Namespace
+}
+
+// routes names all routes that requests may be taken by.
+func (c *config) routes(yield func(mesh.RouteKey) bool) {
+	lists := make([][]*mesh.HTTPRoute, 0, len(c.gateway.Listeners)+len(c.gateway.ServiceRoutes))
+	for i := range c.gateway.Listeners {
+		lists = append(lists, c.gateway.Listeners[i].Routes)
+	}
+	for i := range c.gateway.ServiceRoutes {
+		lists = append(lists, c.gateway.ServiceRoutes[i].Routes)
+	}
+	for _, list := range lists {
+		for _, route := range list {
+			if !yield(route.Key()) {
+				return
+			}
+		}
+	}
+	for key := range c.exported {
+		if c.isWaypoint() && !yield(gatewayhttp.Unrouted(key.Namespace)) {
+			return
+		}
+	}
 }

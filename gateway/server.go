@@ -242,6 +242,7 @@ func (s *Server) follow(view *directory.View) {
 		c.strayed = func(uid string) bool { return s.strays.has(c, uid, s.o.Now(), s.o.Parting) }
 		c.canonical = s.o.Source.Canonical
 		s.secureBackends(c.gateway)
+		s.web.SetRoutes(c.routes)
 		s.config.Store(c)
 		if before != nil && c.laws != before.laws {
 			s.rejudge()

@@ -13,7 +13,7 @@ const maxLogged = 512
 // done counts a request that is over, and writes its line.
 func (s *Server) done(t *trip, a *answer, r *http.Request) {
 	took := s.o.Now().Sub(t.began)
-	route, rule, listener, backend, endpoint := "-", "", "", "", ""
+	route, rule, listener, backend, endpoint := noRoute, "", "", "", ""
 	if t.target != nil {
 		route, rule, listener = t.target.route, t.target.Rule.Name, t.target.Listener.Name
 	}

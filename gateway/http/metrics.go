@@ -3,17 +3,43 @@
 package http
 
 import (
+	"iter"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// maxRouteLabels bounds how many routes have series of their own; the requests of all others count as those of otherRoutes.
-const maxRouteLabels, otherRoutes = 500, "other"
+// maxRouteLabels bounds how many routes have series of their own; the requests of all others, and of routes that have gone meanwhile, count as those of otherRoutes. What no
+// route takes counts as noRoute's. Names of routes have a slash.
+const maxRouteLabels, otherRoutes, noRoute = 500, "other", "-"
 
-// metrics are what a server counts. No label's values come from clients: statuses are those of HTTP's classes but for the common ones.
+// commonStatuses have series of their own; all others are counted by their class, as "4xx".
+var commonStatuses = []int{101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 413, 421, 422, 429, 431, 500, 501, 502, 503, 504}
+
+// codeLabels are the labels of statuses below 600; empty: it is none.
+var codeLabels = func() (out [600]string) {
+	for status := 100; status < len(out); status++ {
+		out[status] = strconv.Itoa(status/100) + "xx"
+	}
+	for _, status := range commonStatuses {
+		out[status] = strconv.Itoa(status)
+	}
+	return out
+}()
+
+// codeOf is the label of a status. A backend may say anything of three digits.
+func codeOf(status int) string {
+	if status < 100 || status >= len(codeLabels) {
+		return "other"
+	}
+	return codeLabels[status]
+}
+
+// metrics are what a server counts. No label's values come from clients or backends, and those of a route end with it.
 type metrics struct {
 	requests        *prometheus.CounterVec // route, code, reason
 	seconds         *prometheus.HistogramVec
@@ -23,7 +49,8 @@ type metrics struct {
 	mirrors         *prometheus.CounterVec // outcome
 	retries         *prometheus.CounterVec // outcome
 
-	mu     sync.RWMutex // hold for both: what was looked up once, as the library looks labels up slowly
+	mu     sync.RWMutex        // hold for all below: what was looked up once, as the library looks labels up slowly
+	known  map[string]struct{} // the routes that there are; nil: nobody has said
 	routes map[string]prometheus.Observer
 	counts map[outcome]prometheus.Counter
 }
@@ -31,7 +58,7 @@ type metrics struct {
 // outcome is what requests are counted by.
 type outcome struct {
 	route  string
-	status int
+	code   string
 	reason Reason
 }
 
@@ -60,42 +87,76 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
+// keep drops the series of all routes but those, which are the ones that may have series from now on.
+func (m *metrics) keep(routes iter.Seq[mesh.RouteKey]) {
+	known := map[string]struct{}{}
+	for key := range routes {
+		known[key.String()] = struct{}{}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known = known
+	for route := range m.routes {
+		if !m.may(route) {
+			delete(m.routes, route)
+			m.seconds.DeleteLabelValues(route)
+		}
+	}
+	for o := range m.counts {
+		if !m.may(o.route) {
+			delete(m.counts, o)
+			m.requests.DeleteLabelValues(o.route, o.code, string(o.reason))
+		}
+	}
+}
+
+// may says whether there is such a route, or it stands for others. Hold mu.
+func (m *metrics) may(route string) bool {
+	_, known := m.known[route]
+	return known || m.known == nil || route == otherRoutes || route == noRoute
+}
+
+// under is what a route's requests are counted under: itself, if it has series or there is room for them. Hold mu.
+func (m *metrics) under(route string) string {
+	if _, has := m.routes[route]; has || route == noRoute || m.may(route) && len(m.routes) < maxRouteLabels+m.standIns() {
+		return route
+	}
+	return otherRoutes
+}
+
+// standIns is how many have series that are no routes. Hold mu.
+func (m *metrics) standIns() (n int) {
+	for _, name := range [...]string{otherRoutes, noRoute} {
+		if _, has := m.routes[name]; has {
+			n++
+		}
+	}
+	return n
+}
+
 // of gives what counts the requests of a route, which is the route's own while there is room.
 func (m *metrics) of(o outcome) (prometheus.Counter, prometheus.Observer) {
 	m.mu.RLock()
-	seconds, known := m.routes[o.route]
-	if !known && len(m.routes) >= maxRouteLabels {
-		o.route = otherRoutes
-		seconds, known = m.routes[o.route]
-	}
-	count := m.counts[o]
+	o.route = m.under(o.route)
+	seconds, count := m.routes[o.route], m.counts[o]
 	m.mu.RUnlock()
-	if known && count != nil {
+	if seconds != nil && count != nil {
 		return count, seconds
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if seconds, known = m.routes[o.route]; !known {
-		if len(m.routes) >= maxRouteLabels {
-			o.route = otherRoutes
-		}
+	o.route = m.under(o.route) // anything may have come or gone
+	if seconds = m.routes[o.route]; seconds == nil {
 		seconds = m.seconds.WithLabelValues(o.route)
 		m.routes[o.route] = seconds
 	}
-	code := "other"
-	if o.status >= 100 && o.status <= 599 { // a backend may say anything of three digits
-		code = strconv.Itoa(o.status)
-	}
-	count = m.requests.WithLabelValues(o.route, code, string(o.reason))
+	count = m.requests.WithLabelValues(o.route, o.code, string(o.reason))
 	m.counts[o] = count
 	return count, seconds
 }
 
 func (m *metrics) done(route string, status int, reason Reason, took time.Duration) {
-	if status < 100 || status > 599 {
-		status = 0
-	}
-	count, seconds := m.of(outcome{route, status, reason})
+	count, seconds := m.of(outcome{route, codeOf(status), reason})
 	count.Inc()
 	seconds.Observe(took.Seconds())
 }

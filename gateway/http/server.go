@@ -3,6 +3,7 @@
 package http
 
 import (
+	"iter"
 	"net/http/httputil"
 	"net/netip"
 	"sync"
@@ -70,6 +71,9 @@ func (s *Server) SetBackends(t *backendtls.Table, gone []*backendtls.Settings) {
 		}
 	}
 }
+
+// SetRoutes says which routes there are, of all ports and services. Only they have series from now on: those of others end, and requests that run by a route that has gone count as "other".
+func (s *Server) SetRoutes(routes iter.Seq[mesh.RouteKey]) { s.metrics.keep(routes) }
 
 // NewServer makes a Server; Port makes what is served.
 func NewServer(o Options) *Server {

@@ -40,10 +40,15 @@ func visitOf(ctx context.Context) *Visit {
 	return v
 }
 
+// Unrouted names what stands in ServiceTable for routes of a namespace's service that has none. No route is called so.
+func Unrouted(namespace string) mesh.RouteKey {
+	return mesh.RouteKey{Namespace: namespace, Name: "(none)"}
+}
+
 // ServiceTable routes what is sent to a port of a service; without routes everything goes to the service itself.
 func ServiceTable(service mesh.ServiceKey, port uint16, routes []*mesh.HTTPRoute, routed bool) *Table {
 	if !routed {
-		routes = []*mesh.HTTPRoute{{Namespace: service.Namespace, Name: "(none)", Rules: []mesh.HTTPRule{{
+		routes = []*mesh.HTTPRoute{{Namespace: service.Namespace, Name: Unrouted(service.Namespace).Name, Rules: []mesh.HTTPRule{{
 			Matches: []mesh.HTTPMatch{{Path: "/"}}, Backends: []mesh.HTTPBackend{{Service: service, Port: port, Weight: 1}},
 		}}}}
 	}
