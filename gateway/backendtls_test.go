@@ -17,7 +17,7 @@ func TestTLSIsMadeAnew(t *testing.T) {
 	own := httptest.NewTLSServer(nil) // its certificate, for example.com, is that of all such pods
 	defer own.Close()
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate().Raw}))
-	other := s.certificate("example.com")
+	other := certificateFor(t, "example.com")
 	mixed := func(b mesh.BackendTLS) {
 		s.configure(func(g *mesh.Gateway) {
 			b.Service, b.Port = cartKey, 80

@@ -30,7 +30,7 @@ func TestEndpointsThatFailTheirHandshake(t *testing.T) {
 	} {
 		t.Run(way, func(t *testing.T) {
 			s := newScene(t, frozen)
-			good, wrong := s.certificate("example.com"), s.certificate("example.com")
+			good, wrong := certificateFor(t, "example.com"), certificateFor(t, "example.com")
 			speaking := func(n int, proves mesh.Certificate, began *atomic.Int32) *mesh.Workload {
 				pair, err := tls.X509KeyPair([]byte(proves.Chain), []byte(proves.Key))
 				if err != nil {
@@ -103,7 +103,7 @@ func TestEndpointsThatFailTheirHandshake(t *testing.T) {
 				t.Errorf("by other settings: %v", seen)
 			}
 			// Nobody proves what is expected: all are asked, and none is left out for good.
-			expecting(s.certificate("example.com").Chain)
+			expecting(certificateFor(t, "example.com").Chain)
 			before := began[1].Load()
 			for range 3 {
 				if _, said, err := s.dialTLS("here.example.com"); err == nil {

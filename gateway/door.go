@@ -82,7 +82,7 @@ func (d *door) configure(listeners []mesh.Listener) {
 		}
 	}
 	if now.streams != nil {
-		ways, err := newWays(listeners, now.web)
+		ways, err := newWays(listeners, now.web, now.streams.ways.Load())
 		if err != nil {
 			s.o.Log.Error(err, "certificates cannot be used")
 		}

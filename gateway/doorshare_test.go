@@ -23,7 +23,7 @@ func (s *scene) secureListeners() (https, streams []mesh.Listener) {
 	s.t.Helper()
 	web := func(name, hostname string) mesh.Listener {
 		return mesh.Listener{
-			Name: name, Port: 6443, Bind: 6443, Protocol: mesh.ListenerHTTPS, Hostname: hostname, Certificates: []mesh.Certificate{s.certificate(hostname)},
+			Name: name, Port: 6443, Bind: 6443, Protocol: mesh.ListenerHTTPS, Hostname: hostname, Certificates: []mesh.Certificate{certificateFor(s.t, hostname)},
 			Routes: []*mesh.HTTPRoute{{Namespace: "shop", Name: name, Rules: []mesh.HTTPRule{{
 				Matches: []mesh.HTTPMatch{{Path: "/"}}, Backends: []mesh.HTTPBackend{{Service: webKey, Port: 80, Weight: 1}},
 			}}}},
@@ -32,7 +32,7 @@ func (s *scene) secureListeners() (https, streams []mesh.Listener) {
 	https = []mesh.Listener{web("web", "web.example.com"), web("wide", "*.example.com")}
 	streams = []mesh.Listener{
 		{Name: "past", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLS, Hostname: "there.example.com", TLSRoutes: []*mesh.TLSRoute{cartRoute()}},
-		{Name: "ends", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLSTerminate, Hostname: "here.example.com", Certificates: []mesh.Certificate{s.certificate("here.example.com")}, TLSRoutes: []*mesh.TLSRoute{cartRoute()}},
+		{Name: "ends", Port: 6443, Bind: 6443, Protocol: mesh.ListenerTLSTerminate, Hostname: "here.example.com", Certificates: []mesh.Certificate{certificateFor(s.t, "here.example.com")}, TLSRoutes: []*mesh.TLSRoute{cartRoute()}},
 	}
 	return https, streams
 }

@@ -20,21 +20,21 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// certificate is one for a name, signed by itself.
-func (s *scene) certificate(name string) mesh.Certificate {
-	s.t.Helper()
+// certificateFor is one for a name, signed by itself.
+func certificateFor(t *testing.T, name string) mesh.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{name}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	text := func(kind string, der []byte) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
@@ -57,7 +57,7 @@ func (s *scene) mixed(certificates ...mesh.Certificate) {
 // TestTLSEndsHere: what is inside is passed on, both ways, with each side ending for itself.
 func TestTLSEndsHere(t *testing.T) {
 	s := newScene(t, nil)
-	s.mixed(s.certificate("here.example.com"))
+	s.mixed(certificateFor(t, "here.example.com"))
 	s.add(s.plainPod(1))
 	conn, said, err := s.dialTLS("here.example.com")
 	if err != nil || said != "pod 1" {
@@ -86,7 +86,7 @@ func TestTLSEndsHere(t *testing.T) {
 // TestTLSIsMixed: of listeners that share a port, the one whose hostname fits takes the connection.
 func TestTLSIsMixed(t *testing.T) {
 	s := newScene(t, nil)
-	s.mixed(s.certificate("here.example.com"))
+	s.mixed(certificateFor(t, "here.example.com"))
 	s.add(s.tlsPod(1))
 	if _, said, err := s.dialTLS("there.example.com"); err != nil || said != "pod 1 for there.example.com" {
 		t.Errorf("passed on: %q, %v", said, err)
@@ -111,7 +111,7 @@ func TestTLSThatDoesNotEnd(t *testing.T) {
 		t.Error("a handshake without a certificate")
 	}
 	s.until("it is counted", func() bool { return refused() == 1 })
-	s.mixed(s.certificate("here.example.com"))
+	s.mixed(certificateFor(t, "here.example.com"))
 	nc, err := net.Dial("tcp", s.address(6443))
 	if err != nil {
 		t.Fatal(err)

@@ -5,8 +5,8 @@ package gateway
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 
+	gatewayhttp "github.com/isthmus-mesh/isthmus/gateway/http"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -20,6 +20,7 @@ type ways struct {
 	web *webPort
 	// hosts are the listeners for TLS and HTTPS, by their hostnames: the one that fits best takes a connection, and no other one does.
 	hosts names[*tlsHost]
+	pairs *gatewayhttp.KeyPairs // of what ends here
 }
 
 // tlsHost is a listener for TLS, or for HTTPS.
@@ -32,9 +33,14 @@ type tlsHost struct {
 	requests bool
 }
 
-// newWays joins listeners that share a port; web serves those for HTTPS among them. Certificates that cannot be used are left out, and an error says why.
-func newWays(listeners []mesh.Listener, web *webPort) (*ways, error) {
+// newWays joins listeners that share a port; web serves those for HTTPS among them. before is what there was so far, or nil. Certificates that cannot be used are left out, and
+// an error says why.
+func newWays(listeners []mesh.Listener, web *webPort, before *ways) (*ways, error) {
 	w := &ways{port: listeners[0].Port, web: web}
+	if before != nil {
+		w.pairs = before.pairs
+	}
+	w.pairs = w.pairs.Next(listeners, func(l mesh.Listener) bool { return l.Protocol == mesh.ListenerTLSTerminate })
 	var problems error
 	for _, l := range listeners {
 		if l.Protocol == mesh.ListenerTCP {
@@ -48,7 +54,7 @@ func newWays(listeners []mesh.Listener, web *webPort) (*ways, error) {
 		host := &tlsHost{passes: l.Protocol == mesh.ListenerTLS}
 		if !host.passes {
 			var err error
-			if host.ends, err = ending(l); err != nil {
+			if host.ends, err = ending(&l, w.pairs); err != nil {
 				problems = errors.Join(problems, err)
 			}
 		}
@@ -72,21 +78,12 @@ func (w *ways) requests(name string) bool {
 }
 
 // ending is the TLS side of a listener that ends it; nil without a certificate that can be used.
-func ending(l mesh.Listener) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	var problems error
-	for _, c := range l.Certificates {
-		pair, err := tls.X509KeyPair([]byte(c.Chain), []byte(c.Key))
-		if err != nil {
-			problems = errors.Join(problems, fmt.Errorf("listener %q: %w", l.Name, err))
-			continue
-		}
-		config.Certificates = append(config.Certificates, pair)
-	}
-	if len(config.Certificates) == 0 {
+func ending(l *mesh.Listener, pairs *gatewayhttp.KeyPairs) (*tls.Config, error) {
+	usable, problems := pairs.Of(l)
+	if len(usable) == 0 {
 		return nil, problems
 	}
-	return config, problems
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: usable}, problems
 }
 
 // pickBackend chooses one by weight; random gives a number in [0, n). It is false if none has any.

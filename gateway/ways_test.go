@@ -16,7 +16,7 @@ func TestTLSRouteOfAName(t *testing.T) {
 		{Protocol: mesh.ListenerTLS, Hostname: "*.com", TLSRoutes: []*mesh.TLSRoute{route("wide", "*.com"), route("exact", "api.example.com"), route("hidden", "a.there.com")}},
 		{Protocol: mesh.ListenerTLS, Hostname: "*.example.com", TLSRoutes: []*mesh.TLSRoute{route("narrow", "*.example.com"), route("twice", "twice.example.com", "two.example.com")}},
 		{Protocol: mesh.ListenerTLSTerminate, Hostname: "*.there.com", TLSRoutes: []*mesh.TLSRoute{route("there", "b.there.com")}},
-	}, nil)
+	}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestTLSRouteOfAName(t *testing.T) {
 			t.Errorf("%q goes to %q, want %q", name, got, want)
 		}
 	}
-	all, err := newWays([]mesh.Listener{{Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{route("all"), route("exact", "a.org")}}}, nil)
+	all, err := newWays([]mesh.Listener{{Protocol: mesh.ListenerTLS, TLSRoutes: []*mesh.TLSRoute{route("all"), route("exact", "a.org")}}}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,5 +67,28 @@ func TestPickBackend(t *testing.T) {
 	}
 	if _, ok := pickBackend(backends[1:2], nil); ok {
 		t.Error("one without weight was picked")
+	}
+}
+
+// What ends TLS keeps its certificate over configurations that have the same one, and it is not parsed again.
+func TestWaysKeepCertificates(t *testing.T) {
+	web := certificateFor(t, "web.example.com")
+	ends := func(l mesh.Listener, before *ways) (*ways, *byte) {
+		t.Helper()
+		l.Protocol = mesh.ListenerTLSTerminate
+		w, err := newWays([]mesh.Listener{l}, nil, before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, _ := w.hosts.find("web.example.com")
+		return w, &host.ends.Certificates[0].Certificate[0][0]
+	}
+	one, was := ends(mesh.Listener{Hostname: "web.example.com", Certificates: []mesh.Certificate{web}}, nil)
+	two, is := ends(mesh.Listener{Hostname: "*.example.com", Certificates: []mesh.Certificate{web}}, one)
+	if is != was {
+		t.Error("the certificate was parsed anew")
+	}
+	if _, is = ends(mesh.Listener{Certificates: []mesh.Certificate{certificateFor(t, "web.example.com")}}, two); is == was {
+		t.Error("the certificate from before is still there")
 	}
 }

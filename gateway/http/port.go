@@ -40,6 +40,7 @@ type generation struct {
 	// clients are the listeners whose clients prove something.
 	clients map[*mesh.Listener]*clientCheck
 	isTLS   bool
+	pairs   *KeyPairs
 }
 
 // NewPort makes a port that serves listeners, of which there is at least one. Configure changes them, Serve begins. Those for TLS among them, whose connections
@@ -65,13 +66,19 @@ func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 // endsTLS says whether requests come to a listener in TLS.
 func endsTLS(l mesh.Listener) bool { return l.Protocol == mesh.ListenerHTTPS }
 
-// Configure has requests and handshakes from now on judged by other listeners. Connections stay, and requests that run are not touched.
+// Configure has requests and handshakes from now on judged by other listeners. Connections stay, and requests that run are not touched. It is
+// called by one goroutine at a time.
 func (p *Port) Configure(listeners []mesh.Listener) {
 	g := &generation{table: NewTable(listeners), isTLS: slices.ContainsFunc(listeners, endsTLS)}
 	if g.isTLS {
+		var before *KeyPairs
+		if was := p.current.Load(); was != nil {
+			before = was.pairs
+		}
+		g.pairs = before.Next(listeners, endsTLS)
 		var err error
 		g.clients = map[*mesh.Listener]*clientCheck{}
-		if g.tls, err = tlsConfigs(listeners, g.clients); err != nil {
+		if g.tls, err = tlsConfigs(listeners, g.pairs, g.clients); err != nil {
 			p.server.o.Log.Error(err, "certificates cannot be used")
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,13 +59,21 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
+// count is how many lines have a text.
+func (l *lines) count(text string) int { return strings.Count(l.String(), text) }
+
+// newLog writes all there is.
+func newLog(to *lines) slog.Handler {
+	return slog.NewJSONHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug})
+}
+
 func newScene(t *testing.T, limits Limits, listeners ...mesh.Listener) *scene {
 	t.Helper()
 	if limits.LeaveTime == 0 {
 		limits.LeaveTime = time.Millisecond // clients that are idle are not waited for
 	}
 	s := &scene{t: t, live: directory.NewLive(), metrics: prometheus.NewRegistry(), logs: &lines{}}
-	log := logr.FromSlogHandler(slog.NewJSONHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := logr.FromSlogHandler(newLog(s.logs))
 	s.server = NewServer(Options{
 		Log: log, Access: log, Directory: s.live, Network: func() string { return "east" }, Limits: limits, Metrics: s.metrics,
 	})

@@ -15,8 +15,8 @@ import (
 var errNoCertificate = errors.New("no listener has a certificate for this name")
 
 // tlsConfigs makes the TLS side of listeners that share a port. A listener whose certificates cannot be used is left out, and an
-// error says why; its handshakes fail. What clients prove is noted in checks.
-func tlsConfigs(listeners []mesh.Listener, checks map[*mesh.Listener]*clientCheck) (hosts[*tls.Config], error) {
+// error says why; its handshakes fail. The certificates are in pairs. What clients prove is noted in checks.
+func tlsConfigs(listeners []mesh.Listener, pairs *KeyPairs, checks map[*mesh.Listener]*clientCheck) (hosts[*tls.Config], error) {
 	out := newHosts[*tls.Config]()
 	var problems error
 	for i := range listeners {
@@ -26,14 +26,9 @@ func tlsConfigs(listeners []mesh.Listener, checks map[*mesh.Listener]*clientChec
 			out.put(l.Hostname, nil) // its connections are served elsewhere
 			continue
 		}
-		for _, c := range l.Certificates {
-			pair, err := tls.X509KeyPair([]byte(c.Chain), []byte(c.Key))
-			if err != nil {
-				problems = errors.Join(problems, fmt.Errorf("listener %q: %w", l.Name, err))
-				continue
-			}
-			config.Certificates = append(config.Certificates, pair)
-		}
+		var err error
+		config.Certificates, err = pairs.Of(l)
+		problems = errors.Join(problems, err)
 		if l.Clients != nil {
 			check, err := newClientCheck(l.Clients)
 			if err != nil {

@@ -21,7 +21,7 @@ import (
 )
 
 // certificate is one that proves itself, for names.
-func certificate(t *testing.T, names ...string) mesh.Certificate {
+func certificate(t testing.TB, names ...string) mesh.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
