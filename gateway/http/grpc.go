@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // Codes of gRPC, as in its grpc-status.
@@ -30,6 +32,23 @@ func isGRPC(r *http.Request) bool {
 	}
 	rest, ok := strings.CutPrefix(r.Header.Get("Content-Type"), "application/grpc")
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// converses says whether the client of a request may be silent for any time: that it is there is for pings to tell. That it speaks gRPC is only its own word for it, so its route has to be
+// a GRPCRoute, or the backend's port for gRPC. In the mesh there may be no route, and who is silent has proved who it is.
+func (s *Server) converses(t *trip) bool {
+	switch route := t.target.Route; {
+	case !t.grpc:
+		return false
+	case route.GRPC, route.Key() == Unrouted(route.Namespace):
+		return true
+	}
+	service := s.o.Directory.Load().Service(t.backend.Service)
+	if service == nil {
+		return false
+	}
+	port, _ := service.Port(t.backend.Port)
+	return port.App == mesh.AppGRPC
 }
 
 // calls says whether a path is "/service/method" with a method.
@@ -72,7 +91,10 @@ func refuseRPC(w http.ResponseWriter, refusal *Refusal) {
 // abortRPC ends an answer that has begun and cannot go on: with trailers that say so, as half an answer of gRPC without them would be.
 func abortRPC(w http.ResponseWriter, t *trip) {
 	refusal := &Refusal{http.StatusBadGateway, ReasonUpstream, t.err}
-	if t.timeUp() {
+	switch {
+	case t.stalled.Load():
+		refusal = &Refusal{http.StatusRequestTimeout, ReasonStalled, t.err}
+	case t.timeUp():
 		refusal = &Refusal{http.StatusGatewayTimeout, ReasonTimeout, errTimeUp}
 	}
 	w.Header().Set(http.TrailerPrefix+"Grpc-Status", strconv.Itoa(grpcCode(refusal)))

@@ -24,8 +24,10 @@ import (
 func echo(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	asked, _ := metadata.FromIncomingContext(stream.Context())
-	if err := stream.SendHeader(metadata.Pairs("x-method", method)); err != nil {
-		return err
+	if len(asked.Get("x-late")) == 0 { // else headers come with the end
+		if err := stream.SendHeader(metadata.Pairs("x-method", method)); err != nil {
+			return err
+		}
 	}
 	for _, text := range asked.Get("x-seen") {
 		stream.SetTrailer(metadata.Pairs("x-seen", text))
@@ -48,6 +50,12 @@ func echo(_ any, stream grpc.ServerStream) error {
 // grpcBackend starts a server of gRPC that answers with echo, and makes it an endpoint of a service whose port says nothing of HTTP/2.
 func (s *scene) grpcBackend(name string) {
 	s.t.Helper()
+	s.grpcBackendFor(name, mesh.AppUnknown)
+}
+
+// grpcBackendFor is grpcBackend, for a port that says something.
+func (s *scene) grpcBackendFor(name string, app mesh.AppProtocol) {
+	s.t.Helper()
 	socket, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
@@ -55,7 +63,7 @@ func (s *scene) grpcBackend(name string) {
 	server := grpc.NewServer(grpc.UnknownServiceHandler(echo))
 	go server.Serve(socket)
 	s.t.Cleanup(server.Stop)
-	s.endpoint(name, mesh.AppUnknown, socket.Addr().(*net.TCPAddr).AddrPort())
+	s.endpoint(name, app, socket.Addr().(*net.TCPAddr).AddrPort())
 }
 
 func (s *scene) grpcClient() *grpc.ClientConn {
@@ -124,6 +132,49 @@ func TestGRPCConversation(t *testing.T) {
 	}
 	if got := stream.Trailer().Get("x-seen"); len(got) != 1 || got[0] != "filter" {
 		t.Errorf("trailers: %v", stream.Trailer())
+	}
+}
+
+// The media type of gRPC alone, which is the client's word, lets nobody be silent: the route has to be a GRPCRoute, or the backend has to say that it speaks gRPC, or there are no routes, as
+// in the mesh, where who is silent has proved who it is.
+func TestOnlyCallsMayBeSilent(t *testing.T) {
+	const stall = 50 * time.Millisecond
+	plain := route("r", nil, over("echo", mesh.HTTPFilters{}, prefix("/")))
+	for name, tc := range map[string]struct {
+		table *Table
+		app   mesh.AppProtocol
+		want  codes.Code
+	}{
+		"a GRPCRoute":                         {NewTable([]mesh.Listener{listener("l", "", grpcRoute(over("echo", mesh.HTTPFilters{}, prefix("/"))))}), mesh.AppUnknown, codes.DataLoss},
+		"an HTTPRoute":                        {NewTable([]mesh.Listener{listener("l", "", plain)}), mesh.AppUnknown, codes.Canceled},
+		"an HTTPRoute to a backend for HTTP2": {NewTable([]mesh.Listener{listener("l", "", plain)}), mesh.AppHTTP2, codes.Canceled},
+		"an HTTPRoute to a backend for gRPC":  {NewTable([]mesh.Listener{listener("l", "", plain)}), mesh.AppGRPC, codes.DataLoss},
+		"a service without routes":            {ServiceTable(key("echo"), 80, nil, false), mesh.AppHTTP2, codes.DataLoss},
+		"a service with an HTTPRoute":         {ServiceTable(key("echo"), 80, []*mesh.HTTPRoute{plain}, true), mesh.AppHTTP2, codes.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, Limits{StallTime: stall}, listener("l", ""))
+			s.port.current.Store(&generation{table: tc.table})
+			s.grpcBackendFor("echo", tc.app)
+			conn := s.grpcClient()
+			begun, late := s.call(conn, "/shop.Cart/Watch"), s.call(conn, "/shop.Cart/Watch", "x-late", "1")
+			if _, err := begun.Header(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * stall) // silence is what is tested: longer than a body may stall
+			for when, stream := range map[string]grpc.ClientStream{"has begun": begun, "has not begun": late} {
+				if tc.want == codes.DataLoss {
+					_ = stream.CloseSend() // fails if the stream is over, as its end tells
+				}
+				if err := stream.RecvMsg(new(wrapperspb.StringValue)); status.Code(err) != tc.want {
+					t.Errorf("a silent stream whose answer %s ends with %v, want %s\n%s", when, err, tc.want, s.logs)
+				}
+			}
+			if tc.want != codes.DataLoss {
+				s.until("it is counted", func() bool { return s.counted("isthmus_gateway_http_requests_total", string(ReasonStalled)) == 2 })
+			}
+		})
 	}
 }
 

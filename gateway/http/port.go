@@ -189,6 +189,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if t.timeUp() {
 				t.reason = ReasonTimeout
 			}
+			if t.stalled.Load() {
+				t.reason = ReasonStalled
+			}
 			if t.revoked() {
 				t.reason, t.err = ReasonRevoked, errRevoked
 			}

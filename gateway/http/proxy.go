@@ -141,7 +141,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		if most := s.o.Limits.BodyBytes; most > 0 {
 			r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, most)
 		}
-		if !t.grpc { // a conversation may be silent: that the client is there is for pings to tell
+		if !s.converses(t) {
 			body := &patientBody{body: r.Body, close: r.Body.Close, control: &w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled, invited: r.Header.Get("Expect") != ""}
 			if r.Body = body; r.ProtoMajor == 1 {
 				t.cut, t.late, t.upload = body.cut, body.late, body
