@@ -120,7 +120,7 @@ func (s *Server) authorize(c *config, st *stream, t target) *Refusal {
 	} else if t.service != nil {
 		what = fmt.Sprintf("%s:%d", t.service.Key(), t.port)
 	}
-	if v.DryAllowed != v.Allowed {
+	if st.turns(v) {
 		s.metrics.dryRun.Inc()
 		s.o.Log.Info("policies in dry run would decide otherwise", "peer", st.peer.String(), "service", what,
 			"allowed", v.Allowed, "dryRunAllowed", v.DryAllowed, "policy", v.DryPolicy)

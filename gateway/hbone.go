@@ -122,7 +122,7 @@ func (l *listener) handle(request *hbone.Request, o *outer) {
 	// The stream ends with the gateway's life, or when a policy turns against it. It is known before it is judged.
 	ctx, end := context.WithCancelCause(s.hard)
 	defer end(nil)
-	st := &stream{peer, addressOf(o.address), ctx, end}
+	st := &stream{peer: peer, from: addressOf(o.address), ctx: ctx, end: end}
 	s.streams.add(st)
 	defer s.streams.remove(st)
 	d, refusal := s.admit(request, o, st)

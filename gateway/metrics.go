@@ -41,7 +41,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		limited:           prometheus.NewCounterVec(counter("limited_total", "Connections and streams turned away because of a limit."), []string{"limit"}),
 		handshakeFailures: prometheus.NewCounterVec(counter("handshake_failures_total", "Outer TLS handshakes that failed, by reason."), []string{"reason"}),
 		events:            prometheus.NewCounterVec(counter("hbone_events_total", "What peers did wrong on outer connections."), []string{"event"}),
-		dryRun:            prometheus.NewCounter(counter("policy_dry_run_total", "Verdicts on streams that policies in dry run would have turned around.")),
+		dryRun:            prometheus.NewCounter(counter("policy_dry_run_total", "Verdicts on streams and requests that policies in dry run would have turned around, once for a stream as long as they would do the same.")),
 		ejections:         prometheus.NewCounter(counter("endpoint_ejections_total", "Endpoints left out for a while after a failure.")),
 		tlsFailures:       prometheus.NewCounter(counter("endpoint_tls_failures_total", "Connections to endpoints that were not taken for what a BackendTLSPolicy wants.")),
 		dialFailures:      prometheus.NewCounter(counter("endpoint_connect_failures_total", "Attempts to connect to an endpoint that failed.")),

@@ -126,3 +126,39 @@ func TestNoStreamSlipsBetweenPolicies(t *testing.T) {
 		s.until("all have ended", func() bool { return s.count("isthmus_gateway_streams") == 0 })
 	}
 }
+
+// What policies in dry run would do to a stream is told once, however often it is judged, until they would do something else.
+func TestDryRunIsToldOnce(t *testing.T) {
+	s := newGuarded(t, nil, nil)
+	guards := func(name string, denied ...*mesh.Policy) []mesh.ServicePolicies {
+		return guard(cartKey, append(denied, dryRun(policyOn(name, mesh.Deny, principal(clientID))))...)
+	}
+	told := func(want int, when string) {
+		t.Helper()
+		if n := strings.Count(s.logs.text(), "policies in dry run"); n != want || s.count("isthmus_gateway_policy_dry_run_total") != float64(want) {
+			t.Errorf("%s: told %d times, counted %v, want %d", when, n, s.count("isthmus_gateway_policy_dry_run_total"), want)
+		}
+	}
+	s.guards(nil, guards("d"))
+	st := s.open(s.outer(15008, clientID))
+	if err := echo(st, "x"); err != nil {
+		t.Fatal(err)
+	}
+	told(1, "when it came")
+	for i := range 3 { // the end of the next round's thief says that the round before is over
+		s.open(s.outer(15008, thiefID))
+		s.guards(nil, guards("d", policyOn(fmt.Sprint("thieves", i), mesh.Deny, principal(thiefID))))
+		s.until("the thief's stream has ended", func() bool { return s.counted("isthmus_gateway_streams_closed_total", ReasonRevoked) == float64(i+1) })
+		s.guards(nil, guards("d"))
+	}
+	told(1, "after changes that change nothing for it")
+	s.guards(nil, guards("e"))
+	s.until("another policy is told of", func() bool { return s.count("isthmus_gateway_policy_dry_run_total") == 2 })
+	s.guards(nil, nil)
+	s.guards(nil, guards("f")) // which follows e or nothing, as the judge has it
+	s.until("and another one", func() bool { return s.count("isthmus_gateway_policy_dry_run_total") == 3 })
+	told(3, "at the end")
+	if err := echo(st, "y"); err != nil {
+		t.Errorf("a policy in dry run has ended the stream: %v", err)
+	}
+}

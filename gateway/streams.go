@@ -11,7 +11,9 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
+	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -21,6 +23,18 @@ type stream struct {
 	from netip.Addr    // the outer connection's peer
 	ctx  context.Context
 	end  context.CancelCauseFunc
+	// dry is what policies in dry run would have turned around when it was judged last; nil: nothing.
+	dry atomic.Pointer[authz.Verdict]
+}
+
+// turns says whether policies in dry run would turn a verdict around, and otherwise than when the stream was judged before.
+func (st *stream) turns(v authz.Verdict) bool {
+	if v.DryAllowed == v.Allowed {
+		st.dry.Store(nil)
+		return false
+	}
+	before := st.dry.Swap(&v)
+	return before == nil || *before != v
 }
 
 // revoked is the refusal for which the stream was ended, or nil.

@@ -190,7 +190,7 @@ func (p *udpPort) take(from netip.AddrPort) *udpClient {
 		return nil
 	}
 	ctx, end := context.WithCancelCause(p.ctx)
-	st := &stream{mesh.Identity{}, from.Addr(), ctx, end}
+	st := &stream{from: from.Addr(), ctx: ctx, end: end}
 	s.streams.add(st)
 	c := &udpClient{port: p, from: from, st: st}
 	refusal := c.begin()

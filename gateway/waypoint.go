@@ -143,7 +143,7 @@ func (l *listener) receive(request *hbone.Request, o *outer) {
 	r := s.begin(peer, o.address, request.Authority, request.Header)
 	ctx, end := context.WithCancelCause(s.hard)
 	defer end(nil)
-	st := &stream{peer, addressOf(o.address), ctx, end}
+	st := &stream{peer: peer, from: addressOf(o.address), ctx: ctx, end: end}
 	s.streams.add(st)
 	defer s.streams.remove(st)
 	c, t, refusal := s.enter(request, o, st, true)
