@@ -13,23 +13,35 @@ import (
 // ejectMin and ejectMax bound how long an endpoint that could not be connected to is left alone; the time doubles with each failure in a row.
 const ejectMin, ejectMax = time.Second, 30 * time.Second
 
-// outliers are the endpoints that could not be connected to lately. While there are none, asking costs one load.
+// outliers are the endpoints that could not be connected to lately. While there are none, asking costs one load; what is asked about one port of a service costs nothing that grows with the endpoints of others.
 type outliers struct {
 	now func() time.Time
 
 	some  atomic.Bool
-	mu    sync.Mutex // hold for known
-	known map[portKey]outlier
+	swept atomic.Int64 // when those of all ports were looked at last, in nanoseconds of Unix time
+	mu    sync.RWMutex // hold for known, and to read for all below
+	known map[portOf]*portOutliers
 }
 
-// portKey is an endpoint as a port of a service has it: the others of the pod's ports, at which something else listens, may be well.
-type portKey struct {
+// portOf is a port of a service.
+type portOf struct {
 	service mesh.ServiceKey
 	port    uint16
-	uid     string
 }
 
-func keyOf(e Endpoint) portKey { return portKey{e.Service.Key(), e.Port, e.Workload.UID} }
+// portOutliers are those of one port of a service: the others of the pod's ports, at which something else listens, may be well.
+type portOutliers struct {
+	mu sync.Mutex // hold for of
+	of map[string]outlier
+}
+
+// portKey is an endpoint as a port of a service has it.
+type portKey struct {
+	portOf
+	uid string
+}
+
+func keyOf(e Endpoint) portKey { return portKey{portOf{e.Service.Key(), e.Port}, e.Workload.UID} }
 
 type outlier struct {
 	failures int
@@ -37,19 +49,35 @@ type outlier struct {
 }
 
 func (o *outliers) failed(of portKey) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.known == nil {
-		o.known = map[portKey]outlier{}
+	if !o.fail(of) {
+		o.mu.Lock()
+		if o.known == nil {
+			o.known = map[portOf]*portOutliers{}
+		}
+		if o.known[of.portOf] == nil {
+			o.known[of.portOf] = &portOutliers{of: map[string]outlier{}}
+			o.some.Store(true)
+		}
+		o.mu.Unlock()
+		o.fail(of) // whoever has swept it meanwhile has this failure too: another will come
 	}
-	was := o.known[of]
-	now := o.now()
-	if now.Before(was.until) {
-		return // out already: many requests find the same failure
+}
+
+// fail counts a failure if any are known of the port.
+func (o *outliers) fail(of portKey) bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	p := o.known[of.portOf]
+	if p == nil {
+		return false
 	}
-	out := min(ejectMax, ejectMin<<min(was.failures, 10))
-	o.known[of] = outlier{was.failures + 1, now.Add(out)}
-	o.some.Store(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := p.of[of.uid]
+	if now := o.now(); !now.Before(was.until) { // else it is out already: many requests find the same failure
+		p.of[of.uid] = outlier{was.failures + 1, now.Add(min(ejectMax, ejectMin<<min(was.failures, 10)))}
+	}
+	return true
 }
 
 // succeeded forgets an endpoint's failures.
@@ -57,35 +85,59 @@ func (o *outliers) succeeded(of portKey) {
 	if !o.some.Load() {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.known, of)
-	o.some.Store(len(o.known) > 0)
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if p := o.known[of.portOf]; p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.of, of.uid)
+	}
 }
 
-// out are the UIDs of the endpoints of a service's port to leave out; nil: none. Failures are forgotten a while after an endpoint was let in again.
-func (o *outliers) out(service mesh.ServiceKey, port uint16) map[string]struct{} {
+// out are the UIDs of the endpoints of a service's port to leave out, in a set of the caller's own; nil: none.
+func (o *outliers) out(of portOf) map[string]struct{} {
 	if !o.some.Load() {
 		return nil
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	now := o.now()
+	o.sweep(now)
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	p := o.known[of]
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var out map[string]struct{}
-	for of, known := range o.known {
-		switch {
-		case now.Before(known.until):
-			if of.service != service || of.port != port {
-				continue
-			}
+	for uid, known := range p.of {
+		if now.Before(known.until) {
 			if out == nil {
 				out = map[string]struct{}{}
 			}
-			out[of.uid] = struct{}{}
-		case now.Sub(known.until) > 2*ejectMax:
+			out[uid] = struct{}{}
+		}
+	}
+	return out
+}
+
+// sweep forgets failures a while after their endpoint was let in again, for all ports at once and not more often than that matters.
+func (o *outliers) sweep(now time.Time) {
+	last := o.swept.Load()
+	if now.UnixNano()-last < int64(ejectMax) || !o.swept.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for of, p := range o.known {
+		for uid, known := range p.of {
+			if now.Sub(known.until) > 2*ejectMax {
+				delete(p.of, uid)
+			}
+		}
+		if len(p.of) == 0 {
 			delete(o.known, of)
 		}
 	}
 	o.some.Store(len(o.known) > 0)
-	return out
 }

@@ -136,7 +136,7 @@ func (s *Server) endpoint(v *Visit, b *mesh.HTTPBackend, avoid directory.Out, fa
 		return none(fmt.Errorf("service %s has no port %d", b.Service, b.Port))
 	}
 	want := directory.Want{
-		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(b.Service, b.Port), failed)},
+		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(portOf{b.Service, b.Port}), failed)},
 		LocalOnly: s.o.Tunnels == nil || v != nil && v.LocalOnly, Random: rand.Uint64N,
 	}
 	if s.o.Self != nil {
