@@ -171,7 +171,7 @@ func NewServer(o Options) (*Server, error) {
 	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
 		Tunnels: newTunnelCarrier(s), Self: s.webSelf,
 		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest, AdmitTo: s.admitRequestTo,
-		Limits: o.HTTP, Metrics: o.Metrics, Tracer: o.Tracer, Now: o.Now,
+		Limits: o.HTTP, Metrics: o.Metrics, Tracer: o.Tracer, Now: o.Now, Name: o.Identity.String() + " " + o.Gateway.String(),
 	})
 	s.hard, s.cut = context.WithCancel(context.Background())
 	return s, nil

@@ -46,6 +46,7 @@ func (a *Asked) look() {
 		if a.copied != nil {
 			changeRequest(out, &a.copied.Backend.Filters.Request)
 		}
+		a.server.sign(out, a.came)
 		path = mesh.PlainEscapes(out.URL.EscapedPath())
 	}
 	a.is = authz.Request{Authority: out.Host, Method: out.Method, Path: path, Header: out.Header}

@@ -33,6 +33,7 @@ func (s *Server) forward(t *trip, w *answer, out *http.Request) {
 		out.Header["Te"] = []string{"trailers"}
 	}
 	s.filterRequest(t, out)
+	s.sign(out, t.asked.came)
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = []string{""} // or the library would say its own
 	}

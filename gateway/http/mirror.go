@@ -109,6 +109,7 @@ func (s *Server) mirror(t *trip, r *http.Request) {
 		ctx = context.WithValue(ctx, tripKey{}, (*trip)(nil))
 		out := r.Clone(ctx)
 		changeRequest(out, &b.Filters.Request)
+		out.Header[headerVia] = r.Header[headerVia]
 		if out.Body = http.NoBody; len(t.body) > 0 {
 			out.Body = io.NopCloser(bytes.NewReader(t.body))
 		}

@@ -216,6 +216,10 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(t, a, &Refusal{http.StatusBadRequest, ReasonBadHost, nil})
 		return
 	}
+	if s.loops(r) {
+		s.refuse(t, a, &Refusal{http.StatusLoopDetected, ReasonLoop, nil})
+		return
+	}
 	if r.ProtoMajor == 2 {
 		trimValues(r.Header)
 	}

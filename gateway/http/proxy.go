@@ -237,6 +237,7 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 		withoutUnproved(out.Header)
 	}
 	s.filterRequest(t, out)
+	s.sign(out, p.In)
 }
 
 // filterRequest does to what a backend is sent what the rule's filters say.

@@ -38,6 +38,8 @@ const (
 	ReasonBadPath Reason = "bad_path"
 	// ReasonBadHost: the request names two hosts, or one that is too long to be one.
 	ReasonBadHost Reason = "bad_host"
+	// ReasonLoop: the request has come through this gateway too often: a route, or an address of a service, leads back to it.
+	ReasonLoop Reason = "loop"
 	// ReasonMethod: CONNECT, which is not served.
 	ReasonMethod Reason = "method"
 	// ReasonInvalidRule: the rule holds something that is not served.

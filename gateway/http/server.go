@@ -35,6 +35,8 @@ type Options struct {
 	Tunnels Carrier
 	Self    func() *mesh.Workload
 	Limits  Limits
+	// Name is what all pods of the gateway have in common and other gateways have not: requests that have come through it before are known by it. Empty: each Server is one of its own.
+	Name string
 	Metrics prometheus.Registerer
 	// Tracer makes a span of each request; nil: none. Backends are told of it, or else of what the client said.
 	Tracer *tracing.Tracer
@@ -58,6 +60,7 @@ type Server struct {
 	budgets  budgets
 	standing standing
 	backends atomic.Pointer[backendtls.Table]
+	via      []string // what the gateway calls itself to others, one value
 	library  bool // net/http reads all requests, which tests compare with
 }
 
@@ -85,7 +88,7 @@ func NewServer(o Options) *Server {
 		o.Now = time.Now
 	}
 	s := &Server{
-		o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), buffers: newBuffers(),
+		o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), buffers: newBuffers(), via: viaOf(o.Name),
 		mirrors: newPool(int64(o.Limits.Mirrors)), copied: newPool(o.Limits.BodyMemory), replayed: newPool(o.Limits.BodyMemory),
 	}
 	s.proxy = &httputil.ReverseProxy{
