@@ -107,8 +107,8 @@ func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		a.status = status
 	}
-	if status < http.StatusOK && a.watch == nil {
-		a.hurry() // it is sent at once
+	if a.watch == nil {
+		a.hurry() // it may be sent at once
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
