@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -63,6 +64,31 @@ func (x *index) serviceAddresses(g *world.Gateway) []string {
 		}
 	}
 	return out
+}
+
+// allAddresses are the same as a status has them.
+func (x *index) allAddresses(g *world.Gateway) []world.GatewayAddress {
+	var out []world.GatewayAddress
+	for _, a := range x.serviceAddresses(g) {
+		out = append(out, world.GatewayAddress{Type: addressType(a), Value: a})
+	}
+	return out
+}
+
+// holding are the addresses of a Gateway, which would be these. A waypoint that had any never has none: connections would go past what may enforce a policy. They come to what its
+// Service has, whatever was asked for. Of one without a Service the address may be somebody else's by now: it has the Service's name, by which nobody else is found.
+func (x *index) holding(g *world.Gateway, addresses []world.GatewayAddress) []world.GatewayAddress {
+	if len(addresses) > 0 || g.Class != ClassWaypoint || len(g.Status) == 0 {
+		return addresses
+	}
+	if all := x.allAddresses(g); len(all) > 0 {
+		return all
+	}
+	front := x.front(g)
+	if front.Name == "" { // it names no Service that it could have
+		return slices.Clone(g.Status)
+	}
+	return []world.GatewayAddress{{Type: addressHostname, Value: fmt.Sprintf("%s.%s.svc.%s", front.Name, front.Namespace, x.config.ClusterDomain)}}
 }
 
 // nodeAddresses are those of the nodes on which pods behind a Service take connections, sorted.

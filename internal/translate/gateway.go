@@ -89,7 +89,7 @@ func (x *index) gateways() gateways {
 			ours = append(ours, g)
 		}
 	}
-	// The oldest first: it keeps an address that a younger one asks for too.
+	// The oldest first: it keeps an address that a younger one has too.
 	slices.SortFunc(ours, func(a, b *world.Gateway) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
 	})
@@ -144,11 +144,10 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 				Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
 			}
 			if len(listeners) > 0 || at.shuts() { // else nobody is to come
-				for _, a := range x.serviceAddresses(g) {
-					out.addresses[g.Key] = append(out.addresses[g.Key], world.GatewayAddress{Type: addressType(a), Value: a})
-				}
+				out.addresses[g.Key] = x.allAddresses(g)
 			}
 		}
+		out.addresses[g.Key] = x.holding(g, out.addresses[g.Key])
 		add("", accepted, false, string(reason), message)
 		add("", programmed, false, string(gatewayv1.GatewayReasonInvalid), "the Gateway is not accepted: "+message)
 	}
@@ -192,7 +191,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	plan.Listeners = portsOf(listeners)
 	addresses, failure := x.gatewayAddresses(g, plan, taken)
 	out.plans[g.Key] = plan
-	out.addresses[g.Key] = addresses
+	out.addresses[g.Key] = x.holding(g, addresses)
 	out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 		Namespace: g.Namespace, Name: g.Name, Network: plan.Network, ServiceAccount: plan.ServiceAccount,
 		Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
@@ -328,7 +327,9 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		}
 	}
 	for _, a := range wanted {
-		taken[a] = g.Key
+		if slices.Contains(has, a) { // who only asks for it keeps it from nobody
+			taken[a] = g.Key
+		}
 	}
 	plan.Addresses = wanted
 	var lost *gatewayProblem
