@@ -308,6 +308,9 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		}
 	}
 	kind, front := x.serviceKind(g), x.front(g)
+	exclusive := func(a string) bool { // nodes serve each Gateway at ports of its own
+		return kind != typeNodePort && addressType(a) == addressIP
+	}
 	var wanted []string
 	for _, a := range g.Addresses {
 		if ip, err := netip.ParseAddr(a.Value); err == nil && a.Type == addressIP && !slices.Contains(wanted, ip.String()) {
@@ -315,7 +318,7 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		}
 	}
 	for _, a := range wanted {
-		if owner, ok := taken[a]; ok {
+		if owner, ok := taken[a]; ok && exclusive(a) {
 			return nil, &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("address %s is in use by Gateway %s/%s", a, owner.Namespace, owner.Name)}
 		}
 		if !slices.Contains(has, a) {
@@ -327,7 +330,7 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		}
 	}
 	for _, a := range wanted {
-		if slices.Contains(has, a) { // who only asks for it keeps it from nobody
+		if slices.Contains(has, a) && exclusive(a) { // who only asks for it keeps it from nobody
 			taken[a] = g.Key
 		}
 	}
@@ -338,8 +341,7 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		if len(wanted) > 0 && !slices.Contains(wanted, a) {
 			continue // not what was asked for
 		}
-		kind := addressType(a)
-		if kind == addressIP {
+		if exclusive(a) {
 			if owner, ok := taken[a]; !ok {
 				taken[a] = g.Key
 			} else if owner != g.Key {
@@ -347,7 +349,7 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 				continue
 			}
 		}
-		addresses = append(addresses, world.GatewayAddress{Type: kind, Value: a})
+		addresses = append(addresses, world.GatewayAddress{Type: addressType(a), Value: a})
 	}
 	for _, a := range wanted {
 		if !slices.ContainsFunc(addresses, func(has world.GatewayAddress) bool { return has.Value == a }) {
