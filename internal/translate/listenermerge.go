@@ -11,11 +11,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// merge takes in listeners one by one: those of a Gateway, and then those of its ListenerSets. Only who is served keeps others out, or counts.
+// merge takes in listeners one by one: those of a Gateway, and then those of its ListenerSets. Only who is served counts, or keeps others out, but for those of the Gateway that hold
+// their places.
 type merge struct {
 	gateway *world.Gateway
 	binds   map[bind]*tenants
 	served  int
+	own     int                // bytes of the Gateway's own listeners that are served
 	ports   set[bind]          // that sets alone have
 	of      map[string]*demand // by namespace
 	most    *shares            // nil: there is room for all
@@ -27,7 +29,7 @@ type bind struct {
 	udp  bool
 }
 
-// tenants are the listeners that are served from one: all have the same port, and protocols that may share it.
+// tenants are the listeners that are served from one, or hold their places there: all have the same port, and protocols that may share it.
 type tenants struct {
 	port    uint16
 	example world.Listener              // the first one
@@ -39,10 +41,15 @@ type tenants struct {
 func newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Listener, most *shares) *merge {
 	m := &merge{gateway: g, binds: map[bind]*tenants{}, ports: set[bind]{}, of: map[string]*demand{}, most: most}
 	for i := range own {
-		if v := &own[i]; v.reason == "" {
-			if m.weigh(v); v.reason == "" {
-				m.admit(v)
-			}
+		v := &own[i]
+		if v.reason == "" {
+			m.weighOwn(v)
+		}
+		switch {
+		case v.reason == "":
+			m.admit(v)
+		case v.holds:
+			m.place(v)
 		}
 	}
 	if m.served == 0 {
@@ -57,6 +64,12 @@ func bindFor(l world.Listener) bind { return bind{bindOf(l.Port), l.Protocol == 
 
 // admit notes that a listener is served.
 func (m *merge) admit(v *listenerVerdict) {
+	m.place(v)
+	m.take(v)
+}
+
+// place notes that nobody else may have a listener's place.
+func (m *merge) place(v *listenerVerdict) {
 	l := v.listener
 	t := m.binds[bindFor(l)]
 	if t == nil {
@@ -67,7 +80,6 @@ func (m *merge) admit(v *listenerVerdict) {
 		}
 	}
 	t.names[l.Hostname] = v
-	m.take(v)
 }
 
 // meet finds what keeps a set's listener from standing beside those that are served. Whose they are is said, and nothing else of them: the one who reads it may not be

@@ -65,7 +65,7 @@ func (c crowd) served(t *testing.T, numbered func(int) world.Listener, reason ga
 	}
 	x.fold(d, newTouched())
 	served, tooMany = make([]int, len(c)), make([]int, len(c))
-	all, bytes, ports := 0, 0, set[uint16]{}
+	all, mine, bytes, ports := 0, 0, 0, set[uint16]{}
 	for _, v := range x.judgeAll([]*world.Gateway{g}, set[world.ObjectRef]{}).listeners[g.Key] {
 		if v.reason == "" {
 			all++
@@ -77,6 +77,9 @@ func (c crowd) served(t *testing.T, numbered func(int) world.Listener, reason ga
 			}
 		}
 		if v.set == nil {
+			if v.reason == "" {
+				mine++
+			}
 			continue
 		}
 		switch i := of[v.set.Name]; v.reason {
@@ -88,6 +91,9 @@ func (c crowd) served(t *testing.T, numbered func(int) world.Listener, reason ga
 	}
 	if all > maxMergedListeners || bytes > maxListenerLoad || len(ports) > maxSetPorts {
 		t.Errorf("%d listeners are served at %d ports of sets, with %d bytes of certificates", all, len(ports), bytes)
+	}
+	if want := min(1+len(own), 1+maxListenerLoad>>20); mine != want { // heavy ones, if any
+		t.Errorf("%d of the Gateway's own listeners are served, want %d", mine, want)
 	}
 	return served, tooMany
 }
@@ -145,7 +151,7 @@ func TestShareOfPorts(t *testing.T) {
 	}
 }
 
-// Certificates are told for each listener that has them: those of a namespace's listeners, and the Gateway's own ones, take no more than its share.
+// Certificates are told for each listener that has them: the Gateway's own ones come first, and those of a namespace's sets take no more than its share of what they leave.
 func TestShareOfCertificates(t *testing.T) {
 	for name, tc := range map[string]struct {
 		crowd           crowd
@@ -155,7 +161,9 @@ func TestShareOfCertificates(t *testing.T) {
 		"few":                             {crowd{{"a", 2000, 10}, {"b", 3000, 5}}, 0, []int{10, 5}, []int{0, 0}},
 		"the old one has many":            {crowd{{"a", 2000, 60}, {"b", 3000, 5}}, 0, []int{11, 5}, []int{49, 0}},
 		"the Gateway's namespace as well": {crowd{{"demo", 2000, 60}, {"b", 3000, 5}}, 4, []int{7, 5}, []int{53, 0}},
-		"its own alone are too many":      {crowd{{"demo", 2000, 2}, {"b", 3000, 5}}, 40, []int{0, 5}, []int{2, 0}},
+		"its own alone are too many":      {crowd{{"demo", 2000, 2}, {"b", 3000, 5}}, 40, []int{0, 0}, []int{2, 5}},
+		"another namespace has many":      {crowd{{"b", 2000, 60}}, 14, []int{2}, []int{58}},
+		"what is too large has its place": {crowd{{"b", 38, 4}}, 40, []int{0}, []int{2}}, // h38 and h39 are the Gateway's
 	} {
 		var own []world.Listener
 		for i := range tc.own {

@@ -21,20 +21,20 @@ const (
 
 const tooManyListeners = gatewayv1.ListenerConditionReason(gatewayv1.ListenerEntryReasonTooManyListeners)
 
-// demand is what the listeners of one namespace take that are served.
+// demand is what the listeners of one namespace's sets take that are served.
 type demand struct {
-	listeners int       // of sets
+	listeners int
 	ports     set[bind] // that sets alone have
 	added     int       // those of ports that nobody else's sets had before
-	bytes     int       // with the Gateway's own
+	bytes     int
 }
 
 // shares are how much of each a namespace may have, as there is not room for all; nil: there is.
 type shares struct{ listeners, ports, bytes map[string]int }
 
-// demand is that of a listener's namespace.
+// demand is that of the namespace of a set's listener.
 func (m *merge) demand(v *listenerVerdict) *demand {
-	namespace := v.home(m.gateway).Namespace
+	namespace := v.set.Namespace
 	of := m.of[namespace]
 	if of == nil {
 		of = &demand{ports: set[bind]{}}
@@ -45,13 +45,16 @@ func (m *merge) demand(v *listenerVerdict) *demand {
 
 // take notes what a listener takes that is served.
 func (m *merge) take(v *listenerVerdict) {
-	of := m.demand(v)
 	m.served++
-	if of.bytes += v.size(); v.set != nil {
-		of.listeners++
-		if b := bindFor(v.listener); m.ports.has(b) {
-			of.ports.add(b)
-		}
+	if v.set == nil {
+		m.own += v.size()
+		return
+	}
+	of := m.demand(v)
+	of.listeners++
+	of.bytes += v.size()
+	if b := bindFor(v.listener); m.ports.has(b) {
+		of.ports.add(b)
 	}
 }
 
@@ -87,12 +90,20 @@ func (m *merge) count(v *listenerVerdict) {
 	}
 }
 
-// weigh finds whether a listener, of the Gateway or of a set, is too large to be told.
+// weighOwn finds whether a listener of the Gateway itself is too large to be told. What sets want is nothing to it.
+func (m *merge) weighOwn(v *listenerVerdict) {
+	if m.own+v.size() > maxListenerLoad {
+		v.reason, v.holds = tooManyListeners, true
+		v.message = fmt.Sprintf("the Gateway's own listeners are more than %d MiB with their certificates, which are told for each of them, and this one is beyond them", maxListenerLoad>>20)
+	}
+}
+
+// weigh finds whether a set's listener is too large to be told.
 func (m *merge) weigh(v *listenerVerdict) {
 	if m.most == nil || m.most.bytes == nil {
 		return
 	}
-	namespace := v.home(m.gateway).Namespace
+	namespace := v.set.Namespace
 	if share := m.most.bytes[namespace]; m.demand(v).bytes+v.size() > share {
 		v.reason = tooManyListeners
 		v.message = fmt.Sprintf("the listeners of Gateway %s/%s and of its ListenerSets are more than %d MiB with their certificates, which are told for each of them, and this one is beyond the %d KiB of namespace %s",
@@ -106,7 +117,7 @@ func (v *listenerVerdict) size() int {
 	return l.Size()
 }
 
-// shares are what each namespace may have, by what was served without any limit; nil: there is room for that. One that has less than others leaves the rest to them, and none can
+// shares are what each namespace may have of what the Gateway's own listeners leave, by what was served without any limit; nil: there is room for that. One that has less than others leaves the rest to them, and none can
 // have so much that another one has less than its share: not even one whose sets come first.
 func (m *merge) shares() *shares {
 	room := maxMergedListeners - m.served
@@ -130,7 +141,7 @@ func (m *merge) shares() *shares {
 	}
 	out := shares{
 		listeners: divide(func(d *demand) int { return d.listeners }, room),
-		bytes:     divide(func(d *demand) int { return d.bytes }, maxListenerLoad),
+		bytes:     divide(func(d *demand) int { return d.bytes }, maxListenerLoad-m.own),
 	}
 	if len(m.ports) > maxSetPorts {
 		out.ports = divide(func(d *demand) int { return len(d.ports) }, maxSetPorts)
