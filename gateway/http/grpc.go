@@ -69,7 +69,7 @@ func grpcCode(r *Refusal) int {
 		return grpcDeadlineExceeded
 	case ReasonDenied:
 		return grpcPermissionDenied
-	case ReasonTooLarge:
+	case ReasonTooLarge, ReasonHeaderMemory:
 		return grpcResourceExhausted
 	case ReasonStalled, ReasonClientGone:
 		return grpcCancelled

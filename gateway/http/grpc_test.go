@@ -103,7 +103,7 @@ func over(service string, filters mesh.HTTPFilters, matches ...mesh.HTTPMatch) m
 
 // A conversation passes both ways while it goes on, headers before it and trailers after it, and silence does not end it.
 func TestGRPCConversation(t *testing.T) {
-	const stall = 50 * time.Millisecond
+	const stall = 200 * time.Millisecond
 	s := newScene(t, Limits{StallTime: stall}, listener("l", "", grpcRoute(over("echo",
 		mesh.HTTPFilters{
 			Request: mesh.HeaderChange{Set: []mesh.NameValue{{Name: "X-Seen", Value: "filter"}}}, Response: mesh.HeaderChange{Add: []mesh.NameValue{{Name: "X-More", Value: "1"}}},
@@ -138,7 +138,7 @@ func TestGRPCConversation(t *testing.T) {
 // The media type of gRPC alone, which is the client's word, lets nobody be silent: the route has to be a GRPCRoute, or the backend has to say that it speaks gRPC, or there are no routes, as
 // in the mesh, where who is silent has proved who it is.
 func TestOnlyCallsMayBeSilent(t *testing.T) {
-	const stall = 50 * time.Millisecond
+	const stall = 500 * time.Millisecond // which a busy machine does not need for what is short
 	plain := route("r", nil, over("echo", mesh.HTTPFilters{}, prefix("/")))
 	for name, tc := range map[string]struct {
 		table *Table

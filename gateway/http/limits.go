@@ -8,6 +8,10 @@ import "time"
 type Limits struct {
 	// HeaderBytes is how much a request's line and headers may hold; 64 KiB. Beyond it the answer is 431.
 	HeaderBytes int
+	// HeaderMemory is how much the lines and headers of all requests that run may hold together, in bytes, at 32 more for each header and 32 KiB for each request in HTTP/2, which is what one costs;
+	// 512 MiB. Without it they could hold 16 MiB for each connection of HTTP/2, Streams times HeaderBytes, and 128 GiB for 8192 of them. One client, by the identity that it has proved or else
+	// by its address, has no more than is left to the others, so at most half. Beyond it the answer is 503.
+	HeaderMemory int64
 	// HeaderTime is how long they, and a TLS handshake before them, may take; 10 s.
 	HeaderTime time.Duration
 	// BodyBytes is how much a request's body may hold; 0: any. Beyond it the answer is 413.
@@ -41,6 +45,7 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.HeaderBytes, 64<<10)
+	setDefault(&l.HeaderMemory, 512<<20)
 	setDefault(&l.HeaderTime, 10*time.Second)
 	setDefault(&l.StallTime, time.Minute)
 	setDefault(&l.IdleTime, 2*time.Minute)

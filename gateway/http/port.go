@@ -208,6 +208,14 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.done(t, a, r)
 	}()
+	t.from = clientOf(r)
+	who, size := askerOf(t), headSize(r)
+	if !s.heads.take(who, size) {
+		dropHead(r)
+		s.refuse(t, a, &Refusal{http.StatusServiceUnavailable, ReasonHeaderMemory, nil})
+		return
+	}
+	defer s.heads.give(who, size)
 	var refusal *Refusal
 	g := p.current.Load()
 	table := g.table

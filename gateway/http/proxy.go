@@ -75,7 +75,7 @@ func choose(rule *mesh.HTTPRule) (*mesh.HTTPBackend, *Refusal) {
 // serve answers one request that a table has a target for.
 func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 	rule := t.target.Rule
-	t.origin, t.from = r.Header.Get("Origin"), clientOf(r)
+	t.origin = r.Header.Get("Origin")
 	if t.visit == nil { // of a visit that was asked before its routes
 		if err := s.admit(t); err != nil {
 			s.refuse(t, w, &Refusal{http.StatusForbidden, ReasonDenied, err})

@@ -34,6 +34,8 @@ const (
 	ReasonDenied Reason = "denied"
 	// ReasonRevoked: a policy that came later does not let the client in.
 	ReasonRevoked Reason = "revoked"
+	// ReasonHeaderMemory: the requests of the client that run hold as much in their headers as they may together.
+	ReasonHeaderMemory Reason = "header_memory"
 	// ReasonBadPath: the request's target is no path.
 	ReasonBadPath Reason = "bad_path"
 	// ReasonBadHost: the request names two hosts, or one that is too long to be one.

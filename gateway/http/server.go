@@ -52,11 +52,12 @@ type Server struct {
 	buffers  *buffers
 	outliers outliers
 	metrics  *metrics
-	mirrors  *pool // copies under way
+	mirrors  *pool[string] // copies under way
 	copies   sync.WaitGroup
 	judges   sync.WaitGroup // of requests that run
-	copied   *pool          // bytes of bodies that are kept for copies by requests that run
-	replayed *pool          // the same for other attempts
+	copied   *pool[string]  // bytes of bodies that are kept for copies by requests that run
+	replayed *pool[string]  // the same for other attempts
+	heads    *pool[asker]   // bytes of what requests that run hold, but for bodies
 	budgets  budgets
 	standing standing
 	backends atomic.Pointer[backendtls.Table]
@@ -89,7 +90,7 @@ func NewServer(o Options) *Server {
 	}
 	s := &Server{
 		o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), buffers: newBuffers(), via: viaOf(o.Name),
-		mirrors: newPool(int64(o.Limits.Mirrors)), copied: newPool(o.Limits.BodyMemory), replayed: newPool(o.Limits.BodyMemory),
+		mirrors: newPool[string](int64(o.Limits.Mirrors)), copied: newPool[string](o.Limits.BodyMemory), replayed: newPool[string](o.Limits.BodyMemory), heads: newPool[asker](o.Limits.HeaderMemory),
 	}
 	s.proxy = &httputil.ReverseProxy{
 		Rewrite: s.rewrite, Transport: roundTripper{s}, ModifyResponse: s.answered, ErrorHandler: s.failed,

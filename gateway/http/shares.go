@@ -4,50 +4,50 @@ package http
 
 import "sync"
 
-// pool is an amount of something that the routes of all namespaces share. A namespace may have no more of it than what is left to the others: half of it if it is the only one, a third if
+// pool is an amount of something that is shared, by the routes of all namespaces or by all clients. Nobody may have more of it than what is left to the others: half of it who is the only one, a third if
 // another one wants as much, and so on. So nobody takes all of it, however many there are that try.
-type pool struct {
+type pool[K comparable] struct {
 	most int64
 
 	mu    sync.Mutex // hold for all below, and for what is taken by portions of it
 	taken int64
-	of    map[string]int64 // by namespace; those that have something
+	of    map[K]int64 // those that have something
 }
 
-func newPool(most int64) *pool { return &pool{most: most, of: map[string]int64{}} }
+func newPool[K comparable](most int64) *pool[K] { return &pool[K]{most: most, of: map[K]int64{}} }
 
-// take takes n for a namespace, and says whether there was so much for it. Who has taken something gives it back.
-func (p *pool) take(namespace string, n int64) bool {
+// take takes n for somebody, and says whether there was so much left. Who has taken something gives it back.
+func (p *pool[K]) take(who K, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.takes(namespace, n)
+	return p.takes(who, n)
 }
 
 // takes is take for who holds the lock.
-func (p *pool) takes(namespace string, n int64) bool {
-	if p.of[namespace]+n > p.most-p.taken-n {
+func (p *pool[K]) takes(who K, n int64) bool {
+	if p.of[who]+n > p.most-p.taken-n {
 		return false
 	}
 	p.taken += n
-	p.of[namespace] += n
+	p.of[who] += n
 	return true
 }
 
-func (p *pool) give(namespace string, n int64) {
+func (p *pool[K]) give(who K, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gives(namespace, n)
+	p.gives(who, n)
 }
 
-func (p *pool) gives(namespace string, n int64) {
+func (p *pool[K]) gives(who K, n int64) {
 	p.taken -= n
-	if p.of[namespace] -= n; p.of[namespace] == 0 {
-		delete(p.of, namespace)
+	if p.of[who] -= n; p.of[who] == 0 {
+		delete(p.of, who)
 	}
 }
 
 // inUse is how much of it is taken.
-func (p *pool) inUse() int64 {
+func (p *pool[K]) inUse() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.taken
@@ -55,7 +55,7 @@ func (p *pool) inUse() int64 {
 
 // portion is what one request has of a pool. It grows as it is needed, and is given back as a whole.
 type portion struct {
-	pool      *pool
+	pool      *pool[string]
 	namespace string
 	size      int64
 	over      bool

@@ -18,7 +18,7 @@ import (
 
 // However many namespaces take what they can, there is something for the next one, and all of it is there again in the end.
 func TestPool(t *testing.T) {
-	p := newPool(1000)
+	p := newPool[string](1000)
 	taken := map[string]int64{}
 	for i, want := range []int64{500, 250, 125, 62} {
 		ns := fmt.Sprint(i)
