@@ -15,7 +15,7 @@ func (s *Server) done(t *trip, a *answer, r *http.Request) {
 	took := s.o.Now().Sub(t.began)
 	route, rule, listener, backend, endpoint := noRoute, "", "", "", ""
 	if t.target != nil {
-		route, rule, listener = t.target.route, t.target.Rule.Name, t.target.Listener.Name
+		route, rule, listener = t.target.route, t.target.Rule.Name, t.listener.Name
 	}
 	s.metrics.done(route, a.status, t.reason, took)
 	if t.span == nil && !s.o.Access.Enabled() {

@@ -50,13 +50,13 @@ func newPath(p string, c mesh.PathChange, prefix string) string {
 	}
 }
 
-// location is where a redirect sends a request with a path.
-func location(r *http.Request, t *Target, d *mesh.HTTPRedirect, path string) string {
+// location is where a redirect sends a request.
+func location(r *http.Request, at found, d *mesh.HTTPRedirect) string {
 	u := url.URL{Scheme: "http", RawQuery: r.URL.RawQuery}
 	if r.TLS != nil {
 		u.Scheme = "https"
 	}
-	port := t.Listener.Port
+	port := at.listener.Port
 	if d.Scheme != "" {
 		u.Scheme = strings.ToLower(d.Scheme)
 		port = wellKnown(u.Scheme, port)
@@ -75,7 +75,7 @@ func location(r *http.Request, t *Target, d *mesh.HTTPRedirect, path string) str
 	} else {
 		u.Host = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	}
-	setPath(&u, newPath(path, d.Path, t.Prefix))
+	setPath(&u, newPath(at.path, d.Path, at.target.Prefix))
 	return u.String()
 }
 

@@ -59,7 +59,7 @@ func TestLocation(t *testing.T) {
 			r.TLS = &tls.ConnectionState{}
 		}
 		path, _ := pathOf(r.URL)
-		if got := location(r, &Target{Listener: &mesh.Listener{Port: tc.port}, Prefix: "/old"}, &tc.d, path); got != tc.want {
+		if got := location(r, found{&Target{Prefix: "/old"}, &mesh.Listener{Port: tc.port}, path}, &tc.d); got != tc.want {
 			t.Errorf("%s at port %d by %+v leads to %s, want %s", tc.url, tc.port, tc.d, got, tc.want)
 		}
 	}

@@ -240,14 +240,14 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		table = v.Table()
 	}
-	if t.target, t.path, refusal = find(table, r); refusal != nil {
+	if t.found, refusal = find(table, r); refusal != nil {
 		if refusal.Reason == ReasonMisdirected && (r.TLS != nil) != g.isTLS { // nothing will ever be found for this connection
 			a.Header().Set("Connection", "close")
 		}
 		s.refuse(t, a, refusal)
 		return
 	}
-	if err := g.clients[t.target.Listener].admits(r); err != nil {
+	if err := g.clients[t.listener].admits(r); err != nil {
 		a.Header().Set("Connection", "close") // another one may prove more
 		s.refuse(t, a, &Refusal{http.StatusMisdirectedRequest, ReasonClientCertificate, err})
 		return

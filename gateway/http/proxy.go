@@ -13,39 +13,47 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
+// found is where a request belongs, as far as that is known.
+type found struct {
+	target   *Target
+	listener *mesh.Listener // that it is for; nil if there is no target
+	path     string         // see pathOf
+}
+
 // find decides what takes a request: pure, but for the table that it asks.
-func find(table *Table, r *http.Request) (*Target, string, *Refusal) {
+func find(table *Table, r *http.Request) (found, *Refusal) {
 	if r.Method == http.MethodConnect {
-		return nil, "", &Refusal{http.StatusNotImplemented, ReasonMethod, nil}
+		return found{}, &Refusal{http.StatusNotImplemented, ReasonMethod, nil}
 	}
 	host := hostOf(r.Host)
 	if len(host) > maxHost {
-		return nil, "", &Refusal{http.StatusBadRequest, ReasonBadHost, nil}
+		return found{}, &Refusal{http.StatusBadRequest, ReasonBadHost, nil}
 	}
 	at := table.listener(host)
 	if at != nil && visitOf(r.Context()) == nil && (at.listener.Protocol == mesh.ListenerHTTPS || at.listener.Protocol.TLS()) != (r.TLS != nil) {
 		// The port's protocol has changed since the connection was made.
-		return nil, "", &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}
+		return found{}, &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}
 	}
 	if r.TLS != nil && at != nil && (at.listener.Protocol.TLS() || table.listener(serverName(r.TLS.ServerName)) != at) {
 		// The client shares a connection that was made for another listener, whose certificate happens to fit (RFC 9110, 15.5.20).
-		return nil, "", &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}
+		return found{}, &Refusal{http.StatusMisdirectedRequest, ReasonMisdirected, nil}
 	}
 	if at == nil {
-		return nil, "", &Refusal{http.StatusNotFound, ReasonNoListener, nil}
+		return found{}, &Refusal{http.StatusNotFound, ReasonNoListener, nil}
 	}
 	path, ok := pathOf(r.URL)
 	if !ok {
-		return nil, "", &Refusal{http.StatusBadRequest, ReasonBadPath, nil}
+		return found{}, &Refusal{http.StatusBadRequest, ReasonBadPath, nil}
 	}
 	target := at.Match(r, host, path)
 	if target == nil {
-		return nil, path, &Refusal{http.StatusNotFound, ReasonNoRoute, nil}
+		return found{path: path}, &Refusal{http.StatusNotFound, ReasonNoRoute, nil}
 	}
+	out := found{target, at.listener, path}
 	if target.Rule.Problem != "" {
-		return target, path, &Refusal{http.StatusInternalServerError, ReasonInvalidRule, fmt.Errorf("%s", target.Rule.Problem)}
+		return out, &Refusal{http.StatusInternalServerError, ReasonInvalidRule, fmt.Errorf("%s", target.Rule.Problem)}
 	}
-	return target, path, nil
+	return out, nil
 }
 
 // choose draws one of a rule's backends by weight.
@@ -170,7 +178,7 @@ func (s *Server) admit(t *trip) error {
 	case t.visit != nil:
 		return t.visit.Admit(&t.asked)
 	case s.o.Admit != nil:
-		return s.o.Admit(t.from, t.target.Listener.Port, &t.asked)
+		return s.o.Admit(t.from, t.listener.Port, &t.asked)
 	}
 	return nil
 }
@@ -199,7 +207,7 @@ func clientOf(r *http.Request) netip.Addr {
 
 func (s *Server) redirect(t *trip, w *answer, r *http.Request, d *mesh.HTTPRedirect) {
 	t.reason = ReasonRedirect
-	w.Header().Set("Location", location(r, t.target, d, t.path))
+	w.Header().Set("Location", location(r, t.found, d))
 	change(w.Header(), &t.target.Rule.Filters.Response)
 	share(w.Header(), t)
 	w.WriteHeader(int(d.Status))

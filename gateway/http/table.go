@@ -30,45 +30,52 @@ type ruleset struct {
 	longest, deepest int
 }
 
-// candidate is one match of one rule.
+// candidate is one match of one rule. It is the same one for all hostnames of its route, at all listeners.
 type candidate struct {
 	match  *mesh.HTTPMatch
 	target Target
-	order  [3]int // of the route, of the rule, of the match
 }
 
 // Target is what takes a request.
 type Target struct {
-	Listener *mesh.Listener
-	Route    *mesh.HTTPRoute
-	Rule     *mesh.HTTPRule
+	Route *mesh.HTTPRoute
+	Rule  *mesh.HTTPRule
 	// Prefix is the part of the path that the rule matched; of an exact match it is all of it.
 	Prefix string
 
 	route string // what the route is called in metrics and logs
 }
 
-// NewTable makes the table for listeners that share a port.
+// NewTable makes the table for listeners that share a port. What each route takes of it is what mesh.HTTPRoute.AtListener says of it at each of them.
 func NewTable(listeners []mesh.Listener) *Table {
 	t := &Table{listeners: newHosts[*site]()}
+	candidates := map[*mesh.HTTPRoute][]candidate{}
 	for i := range listeners {
 		l := &listeners[i]
 		s := &site{listener: l, hosts: newHosts[*ruleset]()}
 		s.hosts.exact = make(map[string]*ruleset, len(l.Routes)) // most have a host of their own
 		all := make([]*ruleset, 0, len(l.Routes))
-		for at, route := range l.Routes {
+		for _, route := range l.Routes {
 			names := route.Hostnames
 			if len(names) == 0 {
 				names = []string{""}
 			}
 			for _, name := range names {
+				if !mesh.HostnamesMeet(l.Hostname, name) {
+					continue
+				}
 				set, ok := s.hosts.get(name)
 				if !ok {
 					set = &ruleset{}
 					s.hosts.put(name, set)
 					all = append(all, set)
 				}
-				set.add(l, route, at)
+				of, ok := candidates[route]
+				if !ok {
+					of = candidatesOf(route)
+					candidates[route] = of
+				}
+				set.add(of)
 			}
 		}
 		for _, set := range all {
@@ -79,20 +86,30 @@ func NewTable(listeners []mesh.Listener) *Table {
 	return t
 }
 
-func (s *ruleset) add(l *mesh.Listener, route *mesh.HTTPRoute, at int) {
+// candidatesOf are all matches of a route, in the order in which it has them.
+func candidatesOf(route *mesh.HTTPRoute) []candidate {
 	name := route.Key().String()
+	out := make([]candidate, 0, route.Matches())
 	for i := range route.Rules {
 		rule := &route.Rules[i]
 		for j := range rule.Matches {
 			m := &rule.Matches[j]
-			c := &candidate{match: m, target: Target{l, route, rule, m.Path, name}, order: [3]int{at, i, j}}
-			if m.Exact {
-				file(&s.exact, m.Path, c)
-				continue
-			}
-			file(&s.prefix, m.Path, c)
-			s.longest, s.deepest = max(s.longest, len(m.Path)), max(s.deepest, strings.Count(m.Path, "/"))
+			out = append(out, candidate{match: m, target: Target{route, rule, m.Path, name}})
 		}
+	}
+	return out
+}
+
+func (s *ruleset) add(all []candidate) {
+	for i := range all {
+		c := &all[i]
+		m := c.match
+		if m.Exact {
+			file(&s.exact, m.Path, c)
+			continue
+		}
+		file(&s.prefix, m.Path, c)
+		s.longest, s.deepest = max(s.longest, len(m.Path)), max(s.deepest, strings.Count(m.Path, "/"))
 	}
 }
 
@@ -107,13 +124,13 @@ func file(under *map[string][]*candidate, path string, c *candidate) {
 func (s *ruleset) sort() {
 	for _, lists := range []map[string][]*candidate{s.exact, s.prefix} {
 		for _, list := range lists {
-			slices.SortFunc(list, compareCandidates)
+			slices.SortStableFunc(list, compareCandidates)
 		}
 	}
 }
 
-// compareCandidates orders matches of the same path: one with a gRPC method first, one with a method, then more headers, more query parameters, and then the
-// order of routes and in them.
+// compareCandidates orders matches of the same path: one with a gRPC method first, one with a method, then more headers, more query parameters. Of what is the same in that, what
+// was added first is first.
 func compareCandidates(a, b *candidate) int {
 	named := func(c *candidate) int { return min(len(c.match.Method), 1) }
 	called := func(c *candidate) int { return min(len(c.match.RPC), 1) }
@@ -122,14 +139,13 @@ func compareCandidates(a, b *candidate) int {
 		cmp.Compare(named(b), named(a)),
 		cmp.Compare(len(b.match.Headers), len(a.match.Headers)),
 		cmp.Compare(len(b.match.Query), len(a.match.Query)),
-		slices.Compare(a.order[:], b.order[:]),
 	)
 }
 
 // Find is what takes a request; nil: nothing does. It is what Port asks for each.
 func (t *Table) Find(r *http.Request) *Target {
-	target, _, _ := find(t, r)
-	return target
+	found, _ := find(t, r)
+	return found.target
 }
 
 // listener is the one that takes requests for a host; nil: none.

@@ -104,7 +104,7 @@ func TestPrecedence(t *testing.T) {
 			r.Header.Add(name, value)
 		}
 		got := ""
-		if target, _, _ := find(table, r); target != nil {
+		if target := table.Find(r); target != nil {
 			got = target.Rule.Name
 		}
 		if got != tc.want {
@@ -135,7 +135,7 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 	table := manyRules()
 	r := httptest.NewRequest(http.MethodGet, "http://h123.example.com/service/7/items/42?x=1", nil)
 	if allocations := testing.AllocsPerRun(100, func() {
-		if target, _, _ := find(table, r); target == nil || target.Rule.Name != "123/7" {
+		if target := table.Find(r); target == nil || target.Rule.Name != "123/7" {
 			t.Fatal("not found")
 		}
 	}); allocations != 0 {
@@ -151,7 +151,7 @@ func TestManySlashes(t *testing.T) {
 		t.Errorf("the search begins at %d", end)
 	}
 	r := httptest.NewRequest(http.MethodGet, "http://x"+strings.Repeat("/", 1<<12), nil)
-	if target, _, _ := find(table, r); target == nil || target.Rule.Name != "root" {
+	if target := table.Find(r); target == nil || target.Rule.Name != "root" {
 		t.Errorf("taken by %+v", target)
 	}
 }
@@ -161,7 +161,7 @@ func BenchmarkMatch(b *testing.B) {
 	r := httptest.NewRequest(http.MethodGet, "http://h123.example.com/service/7/items/42?x=1", nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if target, _, _ := find(table, r); target == nil {
+		if target := table.Find(r); target == nil {
 			b.Fatal("not found")
 		}
 	}
@@ -191,7 +191,7 @@ func TestHostThatIsNone(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil)
 		var got Reason
-		if _, _, refusal := find(table, r); refusal != nil {
+		if _, refusal := find(table, r); refusal != nil {
 			got = refusal.Reason
 		}
 		if got != want {

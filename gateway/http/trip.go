@@ -25,9 +25,8 @@ type trip struct {
 	generation uint64 // of what it was judged by
 	began      time.Time
 	span       *tracing.Span // nil: it is not traced
-	target     *Target
+	found
 	backend    *mesh.HTTPBackend
-	path       string
 	from       netip.Addr // the client's
 	asked      Asked      // as it came
 	sent       Asked      // as the backend gets it

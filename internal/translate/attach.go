@@ -55,7 +55,7 @@ type gate struct {
 	proof      proof
 	backendTLS []mesh.BackendTLS // once policies are settled
 
-	load    int                            // about what the routes take on the wire, and never less
+	load    int                            // about what the routes take, and on the wire never less
 	loads   map[world.ObjectRef]*routeLoad // the same of each; nil: nobody asks
 	tooMany map[world.ObjectRef]string     // those that are left out, as all of them are too large, and what to say of it
 }
@@ -160,8 +160,9 @@ func (x *index) attach(ref world.ObjectRef, r *world.HTTPRoute, p world.RoutePar
 	}
 	if reason == "" {
 		if reason, message = g.beyond(ref, message); reason == "" {
-			g.carry(ref, r.Created, c.weight(), placeAtListener*len(at))
+			g.carry(ref, r.Created, c.weight(), 0)
 			for _, i := range at {
+				g.carry(ref, r.Created, 0, c.route.AtListener(g.verdicts[i].listener.Hostname))
 				g.routes[i] = append(g.routes[i], c.route)
 			}
 		}
@@ -262,20 +263,8 @@ func anyMeets(listener string, route []string) bool {
 	return slices.ContainsFunc(route, func(h string) bool { return meets(listener, h) })
 }
 
-// meets says whether two hostnames, of which each may have a wildcard in front, have one in common.
-func meets(a, b string) bool {
-	wildA, wildB := strings.HasPrefix(a, "*."), strings.HasPrefix(b, "*.")
-	switch {
-	case wildA && wildB:
-		return strings.HasSuffix(a[1:], b[1:]) || strings.HasSuffix(b[1:], a[1:])
-	case wildA:
-		return strings.HasSuffix(b, a[1:]) && len(b) > len(a)-1
-	case wildB:
-		return strings.HasSuffix(a, b[1:]) && len(a) > len(b)-1
-	default:
-		return a == b
-	}
-}
+// meets is mesh.HostnamesMeet.
+func meets(a, b string) bool { return mesh.HostnamesMeet(a, b) }
 
 // meshListeners are what a Gateway's process is told of its valid listeners.
 func (x *index) meshListeners(g *gate) []mesh.Listener {

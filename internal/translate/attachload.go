@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// maxGatewayRoutes is how many bytes, on the wire, the process of one Gateway is told of routes at its listeners. With maxListenerLoad it is as much as maxWaypointLoad, which those
-	// that have no such listeners are told instead. What is more than is taken in one answer would be refused as a whole, and no later change would be heard of.
+	// maxGatewayRoutes is how many bytes the process of one Gateway takes for routes at its listeners: on the wire, and to find HTTPRoutes and GRPCRoutes by their hostnames and paths. With
+	// maxListenerLoad it is as much as maxWaypointLoad, which those that have no such listeners are told instead. What is more than is taken in one answer would be refused as a whole, and no
+	// later change would be heard of; and one large route at hundreds of listeners would take all memory of a Gateway that namespaces share.
 	maxGatewayRoutes = 48 << 20
-	// placeAtListener is what an HTTPRoute or a GRPCRoute takes at each listener besides itself, which is told once.
-	placeAtListener = 8
 	// aroundName is what goes with each hostname of a TLSRoute.
 	aroundName = 16
 )
 
-// routeLoad is what one route takes on the wire at a gate.
+// routeLoad is what one route takes at a gate.
 type routeLoad struct {
 	created int64
 	once    int // however many listeners it is at
@@ -105,7 +104,7 @@ func (x *index) leaveOut(g *gate) map[world.ObjectRef]string {
 		return out
 	}
 	for namespace, all := range of {
-		beyond := fmt.Sprintf("the routes at Gateway %s/%s are more than %d MiB, with TLSRoutes, TCPRoutes and UDPRoutes counted at each listener, and those of namespace %s more than its share: its oldest are served, which this one is not among",
+		beyond := fmt.Sprintf("the routes at Gateway %s/%s are more than %d MiB, with what each takes at each listener, and those of namespace %s more than its share: its oldest are served, which this one is not among",
 			g.gateway.Namespace, g.gateway.Name, maxGatewayRoutes>>20, namespace)
 		slices.SortFunc(all, func(a, b world.ObjectRef) int {
 			return cmp.Or(cmp.Compare(g.loads[a].created, g.loads[b].created), a.Compare(b))

@@ -5,6 +5,7 @@ package translate
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ func wide(namespace, name string, created int64) *world.TLSRoute {
 
 // What routes take of what a Gateway is told is bounded, TLSRoutes as often as they are told: the youngest of a namespace that has more than its share are left out, and nobody else's.
 func TestRoutesOfAGatewayAreBounded(t *testing.T) {
-	const most = 1 << 20
+	const most = 1<<20 + 1<<10
 	s := newUnreadScene(t)
 	s.x.maxRoutes = most
 	var all []world.Object
@@ -109,4 +110,53 @@ func TestRoutesOfAGatewayAreBounded(t *testing.T) {
 	if got, want := served(), "b/plain a/r6 a/r7 b/tls"; got != want {
 		t.Errorf("afterwards: %s, want %s", got, want)
 	}
+}
+
+// A route takes of its Gateway what finding its matches by its hostnames takes there, at each listener: a large one at many is left out, and at few it is not.
+func TestWhatHTTPRoutesTakeAtListenersIsBounded(t *testing.T) {
+	s := newUnreadScene(t)
+	s.x.maxRoutes = 1 << 20
+	g := &world.Gateway{Key: inDemo("gw"), Class: ClassEastWest}
+	for i := range 20 {
+		g.Listeners = append(g.Listeners, world.Listener{Name: fmt.Sprint("l", i), Port: 80, Protocol: protocolHTTP, Hostname: fmt.Sprintf("h%d.example.com", i), RoutesFrom: string(gatewayv1.NamespacesFromAll)})
+	}
+	path := gatewayv1.PathMatchPathPrefix
+	large := s.route("large", "cart")
+	large.Namespace, large.Parents, large.Created, large.Hostnames = "mallory", atLaden(), 1, []string{"*.example.com"}
+	for i := range 15 {
+		large.Hostnames = append(large.Hostnames, fmt.Sprintf("x%d.example.com", i)) // which no listener has
+	}
+	large.Rules = []gatewayv1.HTTPRouteRule{{}}
+	for i := range 128 {
+		value := fmt.Sprint("/", i)
+		large.Rules[0].Matches = append(large.Rules[0].Matches, gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &path, Value: &value}})
+	}
+	small := s.route("small", "cart")
+	small.Namespace, small.Parents, small.Created = "b", atLaden(), 2
+	s.put(g, large, small)
+	said := func(want string) {
+		t.Helper()
+		if got := s.Output().Findings[large.Ref()][0]; got.Status != isTrue || want != "" {
+			if got.Status != isTrue && want == got.Reason {
+				return
+			}
+			t.Errorf("the large route is told %+v, want the reason %q", got, want)
+		}
+	}
+	said("")
+	if got := s.Output().Mesh.Gateways[mesh.GatewayKey{Namespace: "demo", Name: "gw"}].Listeners[19].Routes; !slices.ContainsFunc(got, func(r *mesh.HTTPRoute) bool { return r.Name == "large" }) {
+		t.Error("it is not at a listener whose hostname it has")
+	}
+	wide := *g
+	wide.Listeners = nil
+	for i := range 100 {
+		wide.Listeners = append(wide.Listeners, world.Listener{Name: fmt.Sprint("l", i), Port: uint16(1000 + i), Protocol: protocolHTTP, RoutesFrom: string(gatewayv1.NamespacesFromAll)})
+	}
+	s.put(&wide)
+	said(ReasonTooMany)
+	if got := s.Output().Findings[small.Ref()][0]; got.Status != isTrue {
+		t.Errorf("the small route is told %+v", got)
+	}
+	s.put(g)
+	said("")
 }

@@ -15,7 +15,7 @@ const (
 	// maxWaypointLoad is how much one waypoint is told of routes at Services, in bytes on the wire: a third of what it takes in one answer, of which policies are a part as well. What is more would
 	// be refused as a whole, and the waypoint hear of no later change.
 	maxWaypointLoad = 64 << 20
-	// placeLoad is what a route weighs at each port of a Service besides itself: no more than 32768 places fit, half of what the wire takes in one list.
+	// placeLoad is what a route weighs at least at each port of a Service besides itself: no more than 32768 places fit, half of what the wire takes in one list.
 	placeLoad = 2 << 10
 )
 
@@ -106,7 +106,8 @@ func (x *index) lightenOne(waypoint world.Key) {
 
 // load is what a route weighs at a Service.
 func (x *index) load(a *attachment) int {
-	return x.compileAt(a).weight() + placeLoad*len(a.ports)
+	c := x.compileAt(a)
+	return c.weight() + max(placeLoad, c.route.AtListener(""))*len(a.ports)
 }
 
 // weight is what the route takes on the wire.
@@ -131,7 +132,7 @@ func (x *index) overload(a *attachment) (out trouble) {
 	n := serviceName{a.parent.Namespace, a.parent.Name}
 	for _, waypoint := range []world.Key{x.takingIn(n), x.consumerGateway(a.ref.Namespace)} {
 		if _, is := x.leftOut[left{waypoint, a}]; is && out.reason == "" {
-			out.add(ReasonTooMany, "waypoint %s/%s is told of %d MiB of routes at Services, with %d KiB for each port that one is at: those of the Services' own namespaces come first, and the oldest of each namespace",
+			out.add(ReasonTooMany, "waypoint %s/%s is told of %d MiB of routes at Services, with %d KiB or more for each port that one is at: those of the Services' own namespaces come first, and the oldest of each namespace",
 				waypoint.Namespace, waypoint.Name, maxWaypointLoad>>20, placeLoad>>10)
 		}
 	}
