@@ -42,8 +42,8 @@ func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.S
 			known[name] = h
 		}
 	}
-	c.metrics.applied.WithLabelValues(short(url)).Add(float64(delta.Len()))
-	c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(known)))
+	c.metrics.of[url].applied.Add(float64(delta.Len()))
+	c.metrics.of[url].resources.Set(float64(len(known)))
 	says := response.GetSystemVersionInfo()
 	if url == addressURL {
 		c.notePartial(says == saysPartial || says == saysMore)

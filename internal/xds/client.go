@@ -107,7 +107,7 @@ func NewClient(o ClientOptions) *Client {
 	c := &Client{
 		options: o,
 		log:     o.Log.WithValues("controller", o.Target),
-		metrics: newClientMetrics(o.Registerer),
+		metrics: newClientMetrics(o.Registerer, o.Types),
 		synced:  make(chan struct{}),
 		known:   map[string]map[string]holding{},
 		heard:   map[string]bool{},
@@ -203,7 +203,7 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		if err != nil {
 			return good, fmt.Errorf("receive: %w", err)
 		}
-		c.metrics.received(response.GetTypeUrl(), c.subscribed(response.GetTypeUrl()), proto.Size(response))
+		c.metrics.received(response.GetTypeUrl(), proto.Size(response))
 		c.metrics.connected.Set(1)
 		c.connected.Store(true)
 		refusal, err := c.apply(response)

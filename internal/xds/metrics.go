@@ -25,6 +25,14 @@ type serverMetrics struct {
 	encoded      *prometheus.CounterVec
 	unencodable  *prometheus.CounterVec
 	acknowledged *prometheus.HistogramVec
+
+	of map[string]typeMetrics // by type URL: what is counted for each response, and need not be looked up for it
+}
+
+// typeMetrics are those of the responses of one type.
+type typeMetrics struct {
+	responses, sent prometheus.Counter
+	acknowledged    prometheus.Observer
 }
 
 func newServerMetrics(r prometheus.Registerer) *serverMetrics {
@@ -48,6 +56,10 @@ func newServerMetrics(r prometheus.Registerer) *serverMetrics {
 			Name: "isthmus_xds_acknowledge_seconds", Help: "From sending a discovery response to its acknowledgement.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}, []string{"type"}),
 	}
+	m.of = map[string]typeMetrics{}
+	for _, url := range order {
+		m.of[url] = typeMetrics{m.responses.WithLabelValues(short(url)), m.sent.WithLabelValues(short(url)), m.acknowledged.WithLabelValues(short(url))}
+	}
 	if r != nil {
 		r.MustRegister(m.subscribers, m.resources, m.refused, m.responses, m.sent, m.rejected, m.abandoned, m.encoded, m.unencodable, m.acknowledged)
 	}
@@ -66,9 +78,17 @@ type clientMetrics struct {
 	// Named as ztunnel's are.
 	terminations    *prometheus.CounterVec
 	messages, bytes *prometheus.CounterVec
+
+	of map[string]clientTypeMetrics // by type URL, of those that are asked for: what is counted for each response, and need not be looked up for it
 }
 
-func newClientMetrics(r prometheus.Registerer) *clientMetrics {
+// clientTypeMetrics are those of the responses of one type.
+type clientTypeMetrics struct {
+	applied, messages, bytes prometheus.Counter
+	resources                prometheus.Gauge
+}
+
+func newClientMetrics(r prometheus.Registerer, types []Type) *clientMetrics {
 	m := &clientMetrics{
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "isthmus_xds_client_connected", Help: "1 while a discovery stream is open, else 0."}),
@@ -89,6 +109,13 @@ func newClientMetrics(r prometheus.Registerer) *clientMetrics {
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "istio_xds_message_bytes_total", Help: "Bytes of discovery responses received."}, []string{"url"}),
 	}
+	m.of = make(map[string]clientTypeMetrics, len(types))
+	for _, t := range types {
+		m.of[t.url] = clientTypeMetrics{
+			applied: m.applied.WithLabelValues(short(t.url)), resources: m.resources.WithLabelValues(short(t.url)),
+			messages: m.messages.WithLabelValues(t.url), bytes: m.bytes.WithLabelValues(t.url),
+		}
+	}
 	if r != nil {
 		r.MustRegister(m.connected, m.partial, m.streams, m.applied, m.rejected, m.resources, m.terminations, m.messages, m.bytes)
 	}
@@ -96,12 +123,14 @@ func newClientMetrics(r prometheus.Registerer) *clientMetrics {
 }
 
 // received counts a response. Its type is a label only if it was asked for: there are few of those.
-func (m *clientMetrics) received(url string, asked bool, size int) {
-	if !asked {
-		url = "unknown"
+func (m *clientMetrics) received(url string, size int) {
+	if of, asked := m.of[url]; asked {
+		of.messages.Inc()
+		of.bytes.Add(float64(size))
+		return
 	}
-	m.messages.WithLabelValues(url).Inc()
-	m.bytes.WithLabelValues(url).Add(float64(size))
+	m.messages.WithLabelValues("unknown").Inc()
+	m.bytes.WithLabelValues("unknown").Add(float64(size))
 }
 
 // ended counts the end of a stream. good says that something had been applied.

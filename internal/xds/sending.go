@@ -18,12 +18,8 @@ func (sub *subscriber) granted() <-chan struct{} {
 
 // send sends the responses that are due, one of each type at most. A large one waits for its turn; others pass it.
 func (sub *subscriber) send() error {
-	large := false
-	for _, url := range order {
-		if sub.size(url) >= sub.server.largeFrom {
-			large = true
-			continue
-		}
+	large := sub.find()
+	for _, url := range sub.small {
 		if err := sub.tell(url); err != nil {
 			return err
 		}
@@ -36,6 +32,23 @@ func (sub *subscriber) send() error {
 		sub.endTurn()
 	}
 	return nil
+}
+
+// find notes the types of which small responses are due, and says whether large ones are, too.
+func (sub *subscriber) find() (large bool) {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	sub.small = sub.small[:0]
+	for _, url := range order {
+		switch s := sub.types[url]; {
+		case s == nil || !s.due():
+		case len(s.pending) >= sub.server.largeFrom:
+			large = true
+		default:
+			sub.small = append(sub.small, url)
+		}
+	}
+	return large
 }
 
 // takeTurn sends the large response that waited for its turn, which has come.

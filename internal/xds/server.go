@@ -165,9 +165,22 @@ func (s *Server) SetDoubt(doubt func(name string) bool) {
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closing = true
-	s.mu.Unlock()
 	s.closeOnce.Do(func() { close(s.closed) })
+	for sub := range s.subscribers {
+		sub.notify()
+	}
+	s.mu.Unlock()
 	s.receivers.Wait()
+}
+
+// isClosed says whether Close was called.
+func (s *Server) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // Subscribers counts the streams that are being served.

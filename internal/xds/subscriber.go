@@ -37,18 +37,20 @@ type subscriber struct {
 	stream deltaStream
 	caller Caller
 	log    logr.Logger
-	wake   chan struct{} // capacity 1: something may be due
+	wake   chan struct{} // capacity 1: something may be due, or serve is to look at something else
 	// connection counts what was written to the subscriber, or nil.
 	connection *countedAddr
 	stranger   bool // to places; written once, by enlist
 
 	// Owned by serve.
+	small   []string         // types of small responses that are due; only while they are sent
 	turn    *turn            // to send a large response, waited for or held; nil if none is
 	turnFor string           // type of the response that it is held for, or ""
 	limit   <-chan time.Time // when it is looked at whether others want it back; nil while none is held
 	pace    pace             // of that response
 
-	inTurn atomic.Bool // a turn is waited for or held, which a request may end
+	inTurn  atomic.Bool // a turn is waited for or held, which a request may end
+	looking atomic.Bool // it is time to look whether the peer is there
 
 	mu    sync.Mutex // after Server.mu
 	types map[string]*subscription
@@ -155,49 +157,84 @@ func (sub *subscriber) notify() {
 
 // serve sends what is due, whenever it is due, until the stream ends. The receiver ends after it: gRPC ends the stream,
 // and with it Recv, only when the handler returns.
+//
+// All that concerns it wakes it by one channel: with thousands of streams, to wait on five, two of them timers, takes more than to send.
 func (sub *subscriber) serve() error {
 	received := make(chan error, 1)
 	go func() {
 		defer sub.server.receivers.Done()
 		received <- sub.receive()
+		sub.notify()
 	}()
 	defer sub.endTurn()
-	patience := time.NewTicker(sub.server.options.AckTimeout / 4)
-	defer patience.Stop()
-	first := time.NewTimer(sub.server.options.FirstRequest)
-	defer first.Stop()
+	began, o := time.Now(), &sub.server.options
+	look := time.AfterFunc(min(o.FirstRequest, o.AckTimeout/4), func() {
+		sub.looking.Store(true)
+		sub.notify()
+	})
+	defer look.Stop()
 	for {
+		if sub.turn == nil {
+			<-sub.wake
+		} else if woken, err := sub.waitInTurn(); err != nil {
+			return err
+		} else if !woken {
+			continue
+		}
 		select {
 		case err := <-received:
 			return err
-		case <-sub.server.closed:
+		default:
+		}
+		if sub.server.isClosed() {
 			return errClosing
-		case <-sub.granted():
-			if err := sub.takeTurn(); err != nil {
+		}
+		if sub.looking.Swap(false) {
+			again, err := sub.look(time.Now(), began)
+			if err != nil {
 				return err
 			}
-		case <-sub.wake:
-			if sub.turnFor != "" && sub.acknowledged(sub.turnFor) {
-				sub.server.large.trust(sub.turn.of)
-				sub.endTurn()
-			}
-			if err := sub.send(); err != nil {
-				return err
-			}
-		case <-sub.limit:
-			if sub.outstays() {
-				return sub.abandon(sub.turnFor)
-			}
-		case <-first.C:
-			if sub.silent() {
-				return errSilent
-			}
-		case now := <-patience.C:
-			if url := sub.overdue(now); url != "" {
-				return sub.abandon(url)
-			}
+			look.Reset(again)
+		}
+		if sub.turnFor != "" && sub.acknowledged(sub.turnFor) {
+			sub.server.large.trust(sub.turn.of)
+			sub.endTurn()
+		}
+		if err := sub.send(); err != nil {
+			return err
 		}
 	}
+}
+
+// waitInTurn is how serve waits while a turn is waited for or held. It says whether serve was woken; else what concerns the turn was done.
+func (sub *subscriber) waitInTurn() (woken bool, err error) {
+	select {
+	case <-sub.wake:
+		return true, nil
+	case <-sub.granted():
+		return false, sub.takeTurn()
+	case <-sub.limit:
+		if sub.outstays() {
+			return false, sub.abandon(sub.turnFor)
+		}
+		return false, nil
+	}
+}
+
+// look gives the error that ends the stream of a peer that asks for nothing, or does not acknowledge; else how long it may take until the next look.
+func (sub *subscriber) look(now, began time.Time) (again time.Duration, err error) {
+	again = sub.server.options.AckTimeout / 4
+	if sub.silent() {
+		left := sub.server.options.FirstRequest - now.Sub(began)
+		if left <= 0 {
+			return 0, errSilent
+		}
+		again = min(again, left)
+	}
+	if url := sub.overdue(now); url != "" {
+		return 0, sub.abandon(url)
+	}
+	return again, nil
 }
 
 // silent says whether nothing was asked for yet.
@@ -235,9 +272,12 @@ func (sub *subscriber) tell(url string) error {
 	if err := deliver(url, response); err != nil {
 		return err
 	}
-	sub.server.metrics.responses.WithLabelValues(short(url)).Inc()
-	sub.server.metrics.sent.WithLabelValues(short(url)).Add(float64(len(response.entries)))
-	sub.log.V(1).Info("told", "type", short(url), "resources", len(response.entries), "removed", len(response.removed))
+	of := sub.server.metrics.of[url]
+	of.responses.Inc()
+	of.sent.Add(float64(len(response.entries)))
+	if log := sub.log.V(1); log.Enabled() {
+		log.Info("told", "type", short(url), "resources", len(response.entries), "removed", len(response.removed))
+	}
 	return nil
 }
 
@@ -369,7 +409,7 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 	}
 	sent := s.sent
 	if s.acknowledge(r.GetResponseNonce()) {
-		sub.server.metrics.acknowledged.WithLabelValues(short(url)).Observe(now.Sub(s.sentAt).Seconds())
+		sub.server.metrics.of[url].acknowledged.Observe(now.Sub(s.sentAt).Seconds())
 		if d := r.GetErrorDetail(); d != nil {
 			sub.server.metrics.rejected.WithLabelValues(short(url)).Inc()
 			said := Rejection{sub.caller, short(url), rejected(sent, d.GetMessage()), clip(d.GetMessage())}

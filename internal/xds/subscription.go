@@ -173,7 +173,7 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 			return errTooManyNames
 		}
 		s.asked[name] = struct{}{}
-		found := t.find(name)
+		found := t.find(nil, name)
 		if len(found) == 0 {
 			s.missing(name, t, now)
 		} else if e := t.entries[name]; e == nil || !sameVersion(known, e) {
@@ -195,7 +195,7 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 		}
 		delete(s.asked, name)
 		delete(s.held, name)
-		for _, e := range t.find(name) { // it may be an alias of what is held
+		for _, e := range t.find(nil, name) { // it may be an alias of what is held
 			if !s.names(e) {
 				delete(s.held, e.name)
 				delete(s.follows, e.name)
@@ -270,8 +270,12 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 	if !s.due() {
 		return nil
 	}
-	out := &response{url: s.url}
-	told := map[string]struct{}{} // not for a wildcard, for which names are told once anyway
+	out := &response{url: s.url, entries: make([]*entry, 0, len(s.pending))}
+	var told map[string]struct{} // not for a wildcard, for which names are told once anyway
+	if !s.wildcard {
+		told = map[string]struct{}{}
+	}
+	var found []*entry
 	size := 0
 	tell := func(e *entry) {
 		if !s.wildcard {
@@ -294,7 +298,7 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 				break
 			}
 			delete(s.pending, name)
-			found := slices.DeleteFunc(t.find(name), func(e *entry) bool { return !sees(e) })
+			found = slices.DeleteFunc(t.find(found[:0], name), func(e *entry) bool { return !sees(e) })
 			for _, e := range found {
 				tell(e)
 			}

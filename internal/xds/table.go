@@ -204,12 +204,11 @@ func (t *table) remove(name string) *entry {
 	return old
 }
 
-// find gives the entries that go by a name: the one of that name, or those of which it is an alias.
-func (t *table) find(name string) []*entry {
+// find appends the entries that go by a name to those that are given: the one of that name, or those of which it is an alias.
+func (t *table) find(out []*entry, name string) []*entry {
 	if e := t.entries[name]; e != nil {
-		return []*entry{e}
+		return append(out, e)
 	}
-	var out []*entry
 	for _, n := range t.aliases[name] {
 		out = append(out, t.entries[n])
 	}
