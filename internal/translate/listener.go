@@ -22,6 +22,7 @@ type listenerVerdict struct {
 	reason   gatewayv1.ListenerConditionReason // of Accepted=False; empty: accepted
 	message  string
 	conflict gatewayv1.ListenerConditionReason // of Conflicted=True; empty: none
+	overlaps string                            // with what, see noteOverlaps; empty: with nothing
 	refs     trouble                           // why ResolvedRefs=False
 
 	certificates []mesh.Certificate
@@ -89,7 +90,9 @@ func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []
 		out[i].holds = valid && out[i].reason != ""
 		out[i].judgeKinds()
 	}
-	return x.judgeSets(g, out, wanted)
+	out = x.judgeSets(g, out, wanted)
+	noteOverlaps(g, out)
+	return out
 }
 
 // clash says whether two listeners cannot share a port.
@@ -236,5 +239,8 @@ func (v listenerVerdict) report(add func(listener, kind string, holds bool, reas
 		add(name, conflicted, false, string(gatewayv1.ListenerReasonNoConflicts), "no listener clashes with this one")
 	} else {
 		add(name, conflicted, true, string(v.conflict), v.message)
+	}
+	if v.overlaps != "" { // the API wants it said only while it is so
+		add(name, overlapping, true, string(gatewayv1.ListenerReasonOverlappingHostnames), v.overlaps)
 	}
 }
