@@ -122,18 +122,62 @@ func TestPlacesOfOneOwner(t *testing.T) {
 	p := newPlaces(20_000)
 	proxy := Caller{Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy", PodUID: "np", Node: "node-7"}.owner()
 	for range maxOwnStreams {
-		if err := p.take(proxy, false); err != nil {
+		if err := p.take(proxy, ofNode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.take(proxy, false); status.Code(err) != codes.ResourceExhausted {
+	if err := p.take(proxy, ofNode); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("one more: %v", err)
 	}
 	for range maxOwnStreams {
-		p.give(proxy, false)
+		p.give(proxy, ofNode)
 	}
-	if p.taken != 0 || len(p.owners) != 0 || len(p.namespaces) != 0 {
+	if p.taken != 0 || p.by[ofNode] != 0 || len(p.owners) != 0 || len(p.namespaces) != 0 {
 		t.Errorf("something is left: %+v", *p)
+	}
+}
+
+// TestGatewaysLeavePlaces: whoever may write Gateways has as many accounts that are gateways' as there are, on every node, and takes no place of another namespace's gateways with them;
+// nor do the gateways of all namespaces take those of node proxies.
+func TestGatewaysLeavePlaces(t *testing.T) {
+	const most = 20_000
+	p := newPlaces(most)
+	// fill takes as many as there are for accounts of a namespace.
+	fill := func(namespace string, as standing) (taken int) {
+		for account := 0; ; account++ {
+			for n := range maxOwnStreams {
+				of := Caller{Namespace: namespace, ServiceAccount: fmt.Sprint("gw-", account), PodUID: "p", Node: "node-7"}.owner()
+				if err := p.take(of, as); err != nil {
+					if status.Code(err) != codes.ResourceExhausted {
+						t.Fatal(err)
+					}
+					return taken + n
+				}
+			}
+			taken += maxOwnStreams
+		}
+	}
+	if n := fill("mallory", ofGateway); n != most/8 {
+		t.Errorf("gateways of one namespace took %d places of %d", n, most)
+	}
+	if n := fill("mallory", strange); n != 0 {
+		t.Errorf("others of the namespace took %d more", n)
+	}
+	all := most / 8
+	for i := range 8 {
+		all += fill(fmt.Sprint("other-", i), ofGateway)
+	}
+	if all != most*3/4 {
+		t.Errorf("gateways took %d places of %d", all, most)
+	}
+	if n := fill("strangers", strange); n != 0 {
+		t.Errorf("others took %d more", n)
+	}
+	for i := range most / 4 {
+		proxy := Caller{Namespace: "isthmus-system", ServiceAccount: "isthmus-nodeproxy", PodUID: "np", Node: fmt.Sprint("node-", i)}.owner()
+		if err := p.take(proxy, ofNode); err != nil {
+			t.Fatalf("node proxy %d: %v", i, err)
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ type ServerOptions struct {
 	MaxSubscribers int
 	// FirstRequest is how long a stream may take to ask for something before it is ended. 0 means 20 s.
 	FirstRequest time.Duration
-	// Proxies says of which callers it is known that they are node proxies: of the places for streams, half are kept for them and for gateways. nil means of none.
+	// Proxies says of which callers it is known that they are node proxies: of the places for streams a quarter is kept for them, and another one for them and gateways. nil means of none.
 	Proxies func(Caller) bool
 }
 

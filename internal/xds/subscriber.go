@@ -40,7 +40,7 @@ type subscriber struct {
 	wake   chan struct{} // capacity 1: something may be due, or serve is to look at something else
 	// connection counts what was written to the subscriber, or nil.
 	connection *countedAddr
-	stranger   bool // to places; written once, by enlist
+	standing   standing // in places; written once, by enlist
 
 	// Owned by serve.
 	small   []string         // types of small responses that are due; only while they are sent
@@ -128,8 +128,8 @@ func (s *Server) enlist(sub *subscriber) error {
 	if s.closing {
 		return errClosing
 	}
-	sub.stranger = s.stranger(sub.caller)
-	if err := s.places.take(sub.caller.owner(), sub.stranger); err != nil {
+	sub.standing = s.standing(sub.caller)
+	if err := s.places.take(sub.caller.owner(), sub.standing); err != nil {
 		return err
 	}
 	s.receivers.Add(2)
@@ -142,7 +142,7 @@ func (s *Server) dismiss(sub *subscriber) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.subscribers, sub)
-	s.places.give(sub.caller.owner(), sub.stranger)
+	s.places.give(sub.caller.owner(), sub.standing)
 	s.metrics.subscribers.Set(float64(len(s.subscribers)))
 	s.receivers.Done()
 }
