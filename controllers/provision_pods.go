@@ -24,9 +24,9 @@ const (
 	gatewayGrace = gatewayDrain + 30
 	// gatewayState is where a gateway keeps its configuration and its certificates, for as long as its pod lives: over a restart of its container while no
 	// controller answers. In memory, for there are keys among them. The room is for two configurations, the new one and the one that it replaces, of
-	// 100,000 workloads (30 MiB each).
+	// 100,000 workloads (30 MiB each) and of a Gateway with as many routes, certificates and CAs as it may be told of (48, 16 and 64 MiB).
 	gatewayState     = "/var/run/isthmus"
-	gatewayStateRoom = "96Mi"
+	gatewayStateRoom = "320Mi"
 	// gatewayUser is whom a gateway's process runs as.
 	gatewayUser = 65532
 )

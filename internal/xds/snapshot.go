@@ -29,8 +29,8 @@ const (
 	snapshotEnd = "end"
 	// snapshotChunk is how many bytes of resources go into one message, more or less.
 	snapshotChunk = 256 << 10
-	// maxSnapshotMessage bounds one message that is read, in bytes. Resources of more than half of it are not written: whoever restores asks for them again.
-	maxSnapshotMessage = 8 << 20
+	// maxSnapshotMessage bounds one message that is read, in bytes: the largest resource that a control plane can have told, behind others that are one chunk at most.
+	maxSnapshotMessage = maxResponseMessage + snapshotChunk
 	// maxSnapshotResources bounds what is read altogether: ten times the 100,000 workloads that a proxy is built for.
 	maxSnapshotResources = 1_000_000
 	// maxSnapshotHead bounds the line at the beginning, in bytes: two names and a time.
@@ -61,7 +61,7 @@ type Contents struct {
 
 // writeSnapshot writes a snapshot of what v gives.
 func writeSnapshot(to io.Writer, head snapshotHead, v Contents) error {
-	s := snapshotWriter{w: bufio.NewWriterSize(to, 64<<10)}
+	s := snapshotWriter{w: bufio.NewWriterSize(to, 64<<10), most: maxSnapshotMessage}
 	s.err = json.NewEncoder(s.w).Encode(head) // one line
 	writeAll(&s, addressURL, v.Workloads, workloadEntry)
 	writeAll(&s, addressURL, v.Services, serviceEntry)
@@ -80,8 +80,9 @@ func writeSnapshot(to io.Writer, head snapshotHead, v Contents) error {
 
 // snapshotWriter keeps the first error.
 type snapshotWriter struct {
-	w   *bufio.Writer
-	err error
+	w    *bufio.Writer
+	most int // bytes of a message
+	err  error
 }
 
 func writeAll[V any](s *snapshotWriter, url string, values iter.Seq[V], encode func(V) (*entry, error)) {
@@ -96,9 +97,6 @@ func writeAll[V any](s *snapshotWriter, url string, values iter.Seq[V], encode f
 		}
 		if s.err != nil {
 			return
-		}
-		if e.wire.Len() > maxSnapshotMessage/2 {
-			continue
 		}
 		chunk.entries = append(chunk.entries, e)
 		if size += e.wire.Len(); size >= snapshotChunk {
@@ -118,6 +116,10 @@ func (s *snapshotWriter) message(r *response) {
 	parts, err := r.buffers()
 	if err != nil {
 		s.err = err
+		return
+	}
+	if parts.Len() > s.most { // it is never read
+		s.err = fmt.Errorf("a message of %d bytes, at most %d are read", parts.Len(), s.most)
 		return
 	}
 	if _, s.err = s.w.Write(protowire.AppendVarint(nil, uint64(parts.Len()))); s.err != nil {
@@ -150,10 +152,11 @@ func readSnapshotHead(in *bufio.Reader) (head snapshotHead, err error) {
 }
 
 // readSnapshot gives what follows the first line, message by message.
-func readSnapshot(in *bufio.Reader, take func(*discovery.DeltaDiscoveryResponse)) error {
+func readSnapshot(in snapshotBody, take func(*discovery.DeltaDiscoveryResponse)) error {
+	most := min(in.size, maxSnapshotMessage) // what is longer than the file is not made room for
 	for n := 0; ; {
 		var m discovery.DeltaDiscoveryResponse
-		if err := (protodelim.UnmarshalOptions{MaxSize: maxSnapshotMessage}).UnmarshalFrom(in, &m); err != nil {
+		if err := (protodelim.UnmarshalOptions{MaxSize: most}).UnmarshalFrom(in, &m); err != nil {
 			return fmt.Errorf("behind %d resources: %w", n, whole(err))
 		}
 		if m.GetTypeUrl() == "" && m.GetNonce() == snapshotEnd {

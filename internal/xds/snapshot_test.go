@@ -3,13 +3,16 @@
 package xds
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +143,42 @@ func TestRestoreGateway(t *testing.T) {
 	awaitSynced(t, c)
 	if n := m.count(); n != before {
 		t.Errorf("told again: %v", m.deltas[before:])
+	}
+}
+
+// TestRestoreLargeGateway: what a gateway was told in one large resource is kept as well.
+func TestRestoreLargeGateway(t *testing.T) {
+	g := sampleGateway()
+	g.Listeners = []mesh.Listener{{Name: "http", Port: 80, Bind: 20080, Protocol: mesh.ListenerHTTP}}
+	long := "/" + strings.Repeat("p", mesh.MaxValue-1)
+	for i := range 9 << 20 / mesh.MaxValue {
+		g.Listeners[0].Routes = append(g.Listeners[0].Routes, &mesh.HTTPRoute{
+			Namespace: "shop", Name: fmt.Sprint("route-", i), Rules: []mesh.HTTPRule{{Matches: []mesh.HTTPMatch{{Path: long}}}},
+		})
+	}
+	s := mesh.NewSnapshot()
+	s.Gateways[g.Key()] = g
+	var got *mesh.Gateway
+	c := NewClient(ClientOptions{Log: logr.Discard(), Types: []Type{Gateway(g.Key())}, Apply: func(d mesh.Delta) error {
+		got = d.Gateways[g.Key()]
+		return nil
+	}})
+	if _, err := c.Restore(saved(t, s), here, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if got == nil || len(got.Listeners[0].Routes) != len(g.Listeners[0].Routes) {
+		t.Error("the Gateway is not in what was kept, or not all of it")
+	}
+}
+
+// TestSnapshotThatCannotBeRead: what would be refused when it is read is an error of who writes it, and not left out.
+func TestSnapshotThatCannotBeRead(t *testing.T) {
+	for most, fits := range map[int]bool{16: false, 1 << 20: true} {
+		s := snapshotWriter{w: bufio.NewWriter(io.Discard), most: most}
+		writeAll(&s, addressURL, slices.Values([]*mesh.Workload{pod("a", "10.0.0.1", "node-1")}), workloadEntry)
+		if (s.err == nil) != fits {
+			t.Errorf("of %d bytes: %v", most, s.err)
+		}
 	}
 }
 

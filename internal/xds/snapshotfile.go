@@ -138,18 +138,18 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 // openSnapshot opens the file and checks all of it that can be checked without decoding it. It gives when the control plane confirmed it last. The error is
 // a *SnapshotError, or fs.ErrNotExist.
-func openSnapshot(path string, want SnapshotScope, maxAge time.Duration) (in *bufio.Reader, confirmed time.Time, shut func(), err error) {
+func openSnapshot(path string, want SnapshotScope, maxAge time.Duration) (in snapshotBody, confirmed time.Time, shut func(), err error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, confirmed, nil, err
+		return in, confirmed, nil, err
 	}
 	if err != nil {
-		return nil, confirmed, nil, refuseSnapshot(RefusedUnreadable, "%w", err)
+		return in, confirmed, nil, refuseSnapshot(RefusedUnreadable, "%w", err)
 	}
 	shut = func() { _ = file.Close() } // it was only read
-	refused := func(e *SnapshotError) (*bufio.Reader, time.Time, func(), error) {
+	refused := func(e *SnapshotError) (snapshotBody, time.Time, func(), error) {
 		shut()
-		return nil, confirmed, nil, e
+		return snapshotBody{}, confirmed, nil, e
 	}
 	info, err := file.Stat()
 	if err != nil {
@@ -171,7 +171,7 @@ func openSnapshot(path string, want SnapshotScope, maxAge time.Duration) (in *bu
 		}
 		return refused(refuseSnapshot(RefusedUnreadable, "%w", err))
 	}
-	head, err := readSnapshotHead(in)
+	head, err := readSnapshotHead(in.Reader)
 	if err != nil {
 		return refused(refuseSnapshot(RefusedDamaged, "%w", err))
 	}
@@ -195,32 +195,38 @@ func checkOwner(info fs.FileInfo) *SnapshotError {
 	return nil
 }
 
+// snapshotBody is what a file holds between its first line and its checksum.
+type snapshotBody struct {
+	*bufio.Reader
+	size int64
+}
+
 // sealed checks the format and the checksum of a file of size bytes, and gives what is between.
-func sealed(file io.ReaderAt, size int64) (*bufio.Reader, error) {
+func sealed(file io.ReaderAt, size int64) (snapshotBody, error) {
 	magic := make([]byte, min(size, int64(len(snapshotMagic))))
 	if _, err := file.ReadAt(magic, 0); err != nil {
-		return nil, err
+		return snapshotBody{}, err
 	}
 	if !bytes.Equal(magic, []byte(snapshotMagic)) {
 		if bytes.HasPrefix(magic, []byte(snapshotMagic[:len("isthmus snapshot ")])) {
-			return nil, refuseSnapshot(RefusedVersion, "its format is %q, this program knows %q", magic, snapshotMagic)
+			return snapshotBody{}, refuseSnapshot(RefusedVersion, "its format is %q, this program knows %q", magic, snapshotMagic)
 		}
-		return nil, refuseSnapshot(RefusedDamaged, "it does not begin as a snapshot does")
+		return snapshotBody{}, refuseSnapshot(RefusedDamaged, "it does not begin as a snapshot does")
 	}
 	body := size - sha256.Size
 	if body < int64(len(snapshotMagic)) {
-		return nil, refuseSnapshot(RefusedDamaged, "it has only %d bytes", size)
+		return snapshotBody{}, refuseSnapshot(RefusedDamaged, "it has only %d bytes", size)
 	}
 	want, sum := make([]byte, sha256.Size), sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, body)); err != nil {
-		return nil, err
+		return snapshotBody{}, err
 	}
 	if _, err := file.ReadAt(want, body); err != nil {
-		return nil, err
+		return snapshotBody{}, err
 	}
 	if !bytes.Equal(want, sum.Sum(nil)) {
-		return nil, refuseSnapshot(RefusedDamaged, "its checksum is wrong")
+		return snapshotBody{}, refuseSnapshot(RefusedDamaged, "its checksum is wrong")
 	}
 	start := int64(len(snapshotMagic))
-	return bufio.NewReaderSize(io.NewSectionReader(file, start, body-start), 64<<10), nil
+	return snapshotBody{bufio.NewReaderSize(io.NewSectionReader(file, start, body-start), 64<<10), body - start}, nil
 }
