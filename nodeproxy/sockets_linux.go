@@ -36,8 +36,10 @@ type NamespaceID struct{ Device, Inode uint64 }
 // Namespace is a network namespace in which sockets are made. A socket stays in the namespace in which it was made, so a thread
 // enters only for the moment of making it.
 type Namespace struct {
-	file *os.File // nil for the process's own
+	file *os.File
 	id   NamespaceID
+	// stock4 and stock6 are sockets of each family for connections to come.
+	stock4, stock6 stock
 }
 
 // NewNamespace takes a file of /proc/*/ns/net or of a mount of one. It owns the file, also when it fails.
@@ -53,8 +55,12 @@ func NewNamespace(file *os.File) (*Namespace, error) {
 // ID identifies the namespace for as long as somebody holds it open.
 func (n *Namespace) ID() NamespaceID { return n.id }
 
-// Close lets go of the namespace; sockets in it stay.
-func (n *Namespace) Close() error { return n.file.Close() }
+// Close lets go of the namespace; sockets that are in use there stay.
+func (n *Namespace) Close() error {
+	n.stock4.close()
+	n.stock6.close()
+	return n.file.Close()
+}
 
 // sockets makes sockets in namespaces.
 type sockets struct {
@@ -115,19 +121,19 @@ func enter(file *os.File) error {
 
 // socket makes a marked, non-blocking socket.
 func (s *sockets) socket(n *Namespace, domain, kind int) (fd int, err error) {
-	err = s.within(n, func() error {
-		var err error
-		fd, err = unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		return os.NewSyscallError("socket", err)
-	})
+	fds, err := s.batch(n, domain, kind, 1)
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, packetMark); err != nil {
-		discard(fd)
-		return -1, os.NewSyscallError("setsockopt SO_MARK", err)
+	return fds[0], nil
+}
+
+// stocked gives a TCP socket to connect with, of the namespace's stock.
+func (s *sockets) stocked(n *Namespace, domain int) (fd int, err error) {
+	if domain == unix.AF_INET {
+		return n.stock4.take(s, n, domain)
 	}
-	return fd, nil
+	return n.stock6.take(s, n, domain)
 }
 
 // listen opens a TCP socket that listens on all addresses of both families, or of IPv4 alone where the namespace has no IPv6. Two processes may
@@ -202,7 +208,7 @@ func (s *sockets) dial(ctx context.Context, n *Namespace, to netip.AddrPort, sou
 	}
 	if nc == nil && (err == nil || unspoofed != nil) {
 		var fd int
-		if fd, err = s.socket(n, domain(to.Addr()), unix.SOCK_STREAM); err == nil {
+		if fd, err = s.stocked(n, domain(to.Addr())); err == nil {
 			nc, err = connect(ctx, fd, to)
 		}
 	}
@@ -245,18 +251,34 @@ func freeBind(fd int, addr netip.Addr) error {
 // connect finishes what socket began; it owns fd. net.Dialer cannot be used, for it makes its sockets on any thread.
 func connect(ctx context.Context, fd int, to netip.AddrPort) (net.Conn, error) {
 	err := unix.Connect(fd, sockaddr(to))
-	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		discard(fd)
-		return nil, os.NewSyscallError("connect", err)
+	if errors.Is(err, unix.EINPROGRESS) {
+		err = outcome(fd) // who listens on this host, as the application does, has answered already
 	}
 	file := os.NewFile(uintptr(fd), to.String())
 	defer file.Close()
-	if err != nil {
+	if errors.Is(err, unix.EINPROGRESS) {
 		if err := established(ctx, file); err != nil {
 			return nil, err
 		}
+	} else if err != nil {
+		return nil, os.NewSyscallError("connect", err)
 	}
 	return net.FileConn(file)
+}
+
+// outcome says what became of a connect: EINPROGRESS as long as nothing has.
+func outcome(fd int) error {
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return unix.Errno(code)
+	}
+	if _, err = unix.Getpeername(fd); errors.Is(err, unix.ENOTCONN) {
+		return unix.EINPROGRESS
+	}
+	return err
 }
 
 // established waits for the end of a connect in progress.
@@ -268,15 +290,9 @@ func established(ctx context.Context, file *os.File) error {
 	defer context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })() //nolint:errcheck // a dead socket ends the wait, too
 	var result error
 	err = raw.Write(func(fd uintptr) bool {
-		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && code != 0 {
-			err = unix.Errno(code)
-		}
-		if err == nil {
-			_, err = unix.Getpeername(int(fd))
-			if errors.Is(err, unix.ENOTCONN) {
-				return false // nothing happened yet
-			}
+		err := outcome(int(fd))
+		if errors.Is(err, unix.EINPROGRESS) {
+			return false
 		}
 		result = os.NewSyscallError("connect", err)
 		return true

@@ -54,7 +54,7 @@ func (s *sockets) dialAs(ctx context.Context, n *Namespace, to netip.AddrPort, s
 
 // dialFrom connects from an address that need not be ours, and from a port of the kernel's choice if it is 0.
 func (s *sockets) dialFrom(ctx context.Context, n *Namespace, to, from netip.AddrPort) (net.Conn, error) {
-	fd, err := s.socket(n, domain(to.Addr()), unix.SOCK_STREAM)
+	fd, err := s.stocked(n, domain(to.Addr()))
 	if err != nil {
 		return nil, err
 	}
