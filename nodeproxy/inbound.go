@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -66,6 +67,7 @@ func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 			return
 		}
 		running.Go(func() { p.serveRequest(ctx, request, from) })
+		runtime.Gosched() // that comes before the look for another one
 	}
 }
 
@@ -138,6 +140,7 @@ func reasonOf(err error) Reason {
 
 // serveRequest carries one stream of a tunnel to the local application.
 func (p *pod) serveRequest(ctx context.Context, request *hbone.Request, from arrival) {
+	relay.GrowStack()
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	conn := &Connection{

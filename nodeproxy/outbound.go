@@ -23,7 +23,7 @@ func (p *pod) serveOutbound(ctx context.Context, app *net.TCPConn) {
 	defer shut(app)
 	connected := sync.OnceFunc(p.connecting.Done)
 	defer connected()
-	tune(app)
+	relay.GrowStack()
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 
@@ -74,6 +74,7 @@ func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPC
 	}
 	defer upstream.Finish()
 	defer upstream.Close()
+	tune(app)
 	conn.Peer = upstream.Peer
 	if plan.Via == reach.DoubleHBONE {
 		// Behind the gateway is one pod of many; only it can say which workload it is of.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -163,6 +164,7 @@ func (p *pod) accept(l *net.TCPListener, begun func(), serve func(context.Contex
 			defer func() { <-slots }()
 			serve(p.carrying, nc)
 		})
+		runtime.Gosched() // the connection comes before the look for another one
 	}
 }
 

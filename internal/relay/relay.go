@@ -62,6 +62,7 @@ func Copy(ctx context.Context, a, b Conn, s *Stats) error {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
+		GrowStack()
 		r.direction("b to a", a, b, &s.Received)
 	}()
 	r.direction("a to b", b, a, &s.Sent)
