@@ -271,7 +271,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 func (p *plane) addControllers(mgr ctrl.Manager) error {
 	c, o := mgr.GetClient(), p.options
 	gateways := &GatewayReconciler{
-		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events,
+		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events, obstacles: &obstacles{}, status: p.inboxes.gateways,
 		settings: ProvisionSettings{
 			Image: o.GatewayImage, Traces: o.GatewayTraces, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
 		},
@@ -290,7 +290,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		roots.SetupWithManager(mgr, p.inboxes.roots),
 		optional(&gatewayv1.GatewayClass{}, newGatewayClassStatus(c), newInbox()),
 		optional(&gatewayv1.Gateway{}, &classKeeper{c}, newInbox()),
-		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline), p.inboxes.gateways),
+		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline, gateways.obstacles), p.inboxes.gateways),
 		optional(&gatewayv1.ListenerSet{}, newListenerSetStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.sets),
 		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.routes),
 		optional(&gatewayv1.GRPCRoute{}, newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.grpcRoutes),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -39,6 +40,9 @@ type GatewayReconciler struct {
 	reader   client.Reader // sees objects that the cache leaves out because they are not ours
 	settings ProvisionSettings
 	events   events.EventRecorder // nil: tells nobody
+	// obstacles are noted, and status is told when they change.
+	obstacles *obstacles
+	status    *inbox
 }
 
 // provisioned makes an empty object of each kind that is made for a Gateway.
@@ -76,26 +80,53 @@ var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bo
 func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var gateway gatewayv1.Gateway
 	if err := r.client.Get(ctx, req.NamespacedName, &gateway); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.obstacles.forget(req.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	plan := r.plan(req.Namespace, req.Name)
 	if plan == nil {
+		r.found(&gateway)
 		return ctrl.Result{}, r.releaseUnlessOurs(ctx, &gateway)
 	}
 	if plan.UID != string(gateway.UID) {
 		return ctrl.Result{}, nil // about an earlier Gateway of this name; news of this one are on their way
 	}
 	if plan.Unmanaged {
+		r.found(&gateway)
 		return ctrl.Result{}, r.release(ctx, &gateway, provisioned()...)
 	}
-	err := r.provision(ctx, &gateway, plan)
+	scaled, inTheWay, err := r.foreign(ctx, &gateway, plan)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if r.found(&gateway, inTheWay...); len(inTheWay) > 0 {
+		return ctrl.Result{RequeueAfter: obstacleWait}, nil
+	}
+	err = r.provision(ctx, &gateway, plan, scaled)
 	if apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: conflictWait}, nil // the autoscaler was faster, or the cache is behind
 	}
 	if err != nil && ctx.Err() == nil && r.events != nil {
-		r.events.Eventf(&gateway, nil, corev1.EventTypeWarning, "NotProvisioned", "Provision", "%s", bounded(err.Error()))
+		r.tell(&gateway, err.Error())
 	}
 	return ctrl.Result{}, err
+}
+
+// found notes what is in the way of a Gateway, and has it said if it is something else than before.
+func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, inTheWay ...string) {
+	if !r.obstacles.note(gateway, inTheWay...) {
+		return
+	}
+	r.status.add(client.ObjectKeyFromObject(gateway))
+	if len(inTheWay) > 0 && r.events != nil {
+		r.tell(gateway, strings.Join(inTheWay, "; "))
+	}
+}
+
+func (r *GatewayReconciler) tell(gateway *gatewayv1.Gateway, what string) {
+	r.events.Eventf(gateway, nil, corev1.EventTypeWarning, "NotProvisioned", "Provision", "%s", bounded(what))
 }
 
 // bounded cuts what becomes the note of an event, which may have 1024 bytes.
@@ -107,11 +138,7 @@ func bounded(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) error {
-	scaled, err := r.refuseForeign(ctx, gateway, plan)
-	if err != nil {
-		return err
-	}
+func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan, scaled bool) error {
 	var errs []error
 	if err := r.dropForeignPorts(ctx, plan); err != nil {
 		errs = append(errs, err)
@@ -149,10 +176,10 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 	return conflict
 }
 
-// refuseForeign fails if an object that the Gateway needs exists and is somebody else's: applying would take it over, and it would go
+// foreign says which objects that the Gateway needs exist and are somebody else's: applying would take it over, and it would go
 // with the Gateway. An object without an owner that has our labels was left behind by an earlier Gateway of the name, and is taken.
 // An autoscaler of somebody else's is no obstacle: scaled says that it scales the gateway, as `kubectl autoscale` has it.
-func (r *GatewayReconciler) refuseForeign(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) (scaled bool, _ error) {
+func (r *GatewayReconciler) foreign(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) (scaled bool, inTheWay []string, _ error) {
 	var errs []error
 	for _, object := range provisioned() {
 		if _, account := object.(*corev1.ServiceAccount); account && plan.ServiceAccount != plan.Name {
@@ -171,10 +198,10 @@ func (r *GatewayReconciler) refuseForeign(ctx context.Context, gateway *gatewayv
 		case isScaler(object):
 			scaled = true
 		default:
-			errs = append(errs, fmt.Errorf("%T %s/%s exists and was not made for Gateway %s: rename one of them", object, key.Namespace, key.Name, gateway.Name))
+			inTheWay = append(inTheWay, fmt.Sprintf("%s %s/%s exists and was not made for this Gateway: rename one of them", reflect.TypeOf(object).Elem().Name(), key.Namespace, key.Name))
 		}
 	}
-	return scaled, errors.Join(errs...)
+	return scaled, inTheWay, errors.Join(errs...)
 }
 
 func isScaler(object client.Object) bool {

@@ -199,6 +199,33 @@ var _ = Describe("Gateways", func() {
 		}
 	})
 
+	DescribeTable("say which object of their name is in the way",
+		func(ctx SpecContext, kind string, theirs client.Object) {
+			g := eastwest("default", theirs.GetName())
+			east.with(theirs)
+			east.with(g)
+			Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/Invalid"))
+			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/Invalid"))
+			Expect(message(g.Status.Conditions, "Accepted")).To(ContainSubstring("metadata.name: " + kind + " default/" + theirs.GetName()))
+			Expect(east.Get(ctx, client.ObjectKeyFromObject(theirs), theirs)).To(Succeed())
+			Expect(theirs.GetOwnerReferences()).To(BeEmpty())
+
+			By("taking its place once it is gone")
+			Expect(east.Delete(ctx, theirs)).To(Succeed())
+			Eventually(east.gatewayVerdict(g, "Accepted"), "30s").Should(Equal("True/Accepted"))
+			meta := metav1.ObjectMeta{Namespace: "default", Name: theirs.GetName()}
+			made := []client.Object{
+				&corev1.Service{ObjectMeta: meta}, &appsv1.Deployment{ObjectMeta: meta}, &corev1.ServiceAccount{ObjectMeta: meta}, &policyv1.PodDisruptionBudget{ObjectMeta: meta},
+			}
+			for _, o := range made {
+				Eventually(get(east, o)).Should(HaveField("OwnerReferences", HaveLen(1)))
+				east.removeLater(o)
+			}
+		},
+		Entry("a ServiceAccount", "ServiceAccount", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "account"}}),
+		Entry("a PodDisruptionBudget", "PodDisruptionBudget", &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "budget"}}),
+	)
+
 	DescribeTable("that cannot be served say so",
 		func(ctx SpecContext, change func(*gatewayv1.Gateway), gateway, listener, field string) {
 			g := eastwest("default", "bad")

@@ -84,11 +84,11 @@ type findings interface {
 	AttachedSets(namespace, name string) (int, bool)
 }
 
-func newGatewayStatus(c client.Client, p findings) *statusWriter {
+func newGatewayStatus(c client.Client, p findings, inTheWay *obstacles) *statusWriter {
 	return &statusWriter{
 		name: "gateway-status", client: c, empty: func() client.Object { return &gatewayv1.Gateway{} },
 		fill: func(o client.Object) time.Duration {
-			fillGateway(o.(*gatewayv1.Gateway), p)
+			fillGateway(o.(*gatewayv1.Gateway), p, inTheWay)
 			return 0
 		},
 	}
@@ -100,12 +100,13 @@ var (
 	listenerTypes = []string{string(gatewayv1.ListenerConditionAccepted), string(gatewayv1.ListenerConditionProgrammed), string(gatewayv1.ListenerConditionResolvedRefs), string(gatewayv1.ListenerConditionConflicted), string(gatewayv1.ListenerConditionOverlappingTLSConfig)}
 )
 
-func fillGateway(g *gatewayv1.Gateway, p findings) {
+func fillGateway(g *gatewayv1.Gateway, p findings, inTheWay *obstacles) {
 	all := p.Findings(world.KindGateway, g.Namespace, g.Name)
 	if len(all) == 0 {
 		return // of a class that is not ours, or not looked at yet
 	}
 	applyFindings(&g.Status.Conditions, all, g.Generation, gatewayTypes...)
+	inTheWay.fill(g)
 
 	addresses, _ := p.Addresses(g.Namespace, g.Name)
 	var status []gatewayv1.GatewayStatusAddress

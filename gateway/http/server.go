@@ -36,7 +36,7 @@ type Options struct {
 	Self    func() *mesh.Workload
 	Limits  Limits
 	// Name is what all pods of the gateway have in common and other gateways have not: requests that have come through it before are known by it. Empty: each Server is one of its own.
-	Name string
+	Name    string
 	Metrics prometheus.Registerer
 	// Tracer makes a span of each request; nil: none. Backends are told of it, or else of what the client said.
 	Tracer *tracing.Tracer
@@ -62,7 +62,7 @@ type Server struct {
 	standing standing
 	backends atomic.Pointer[backendtls.Table]
 	via      []string // what the gateway calls itself to others, one value
-	library  bool // net/http reads all requests, which tests compare with
+	library  bool     // net/http reads all requests, which tests compare with
 }
 
 // SetBackends has backends from now on spoken to by another table, and gives up what is kept for settings that are gone with it. Requests that run are not touched.

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// obstacleWait is how soon it is looked again whether what stood in a Gateway's way has gone: nobody tells us of objects that are not ours.
+const obstacleWait = 10 * time.Second
+
+// obstacles are the objects of somebody else's that keep Gateways from being provisioned. Who provisions notes them, and who writes the status says so.
+type obstacles struct {
+	mu sync.Mutex
+	of map[types.NamespacedName]obstacle
+}
+
+type obstacle struct {
+	uid  types.UID // of the Gateway
+	text string
+}
+
+// note says whether something else than before is in a Gateway's way; no texts: nothing is.
+func (o *obstacles) note(gateway client.Object, texts ...string) (changed bool) {
+	now := obstacle{gateway.GetUID(), strings.Join(texts, "; ")}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	name := client.ObjectKeyFromObject(gateway)
+	was, had := o.of[name]
+	if now.text == "" {
+		delete(o.of, name)
+		return had
+	}
+	if o.of == nil {
+		o.of = map[types.NamespacedName]obstacle{}
+	}
+	o.of[name] = now
+	return was != now
+}
+
+// forget is for a Gateway that is gone.
+func (o *obstacles) forget(name types.NamespacedName) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.of, name)
+}
+
+// fill has the conditions of a Gateway say what is in its way, if something is.
+func (o *obstacles) fill(g *gatewayv1.Gateway) {
+	o.mu.Lock()
+	found := o.of[client.ObjectKeyFromObject(g)]
+	o.mu.Unlock()
+	if found.text == "" || found.uid != g.UID {
+		return
+	}
+	for _, c := range []gatewayv1.GatewayConditionType{gatewayv1.GatewayConditionAccepted, gatewayv1.GatewayConditionProgrammed} {
+		setCondition(&g.Status.Conditions, metav1.Condition{
+			Type: string(c), Status: metav1.ConditionFalse, Reason: string(gatewayv1.GatewayReasonInvalid), Message: "metadata.name: " + found.text,
+		}, g.Generation)
+	}
+}
