@@ -65,7 +65,14 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	x.settleRivals(gates)
 	carriedAt := map[enforcedFor]carried{}
 	x.attachEach(gates, findings, carriedAt)
-	if x.unburden(gates, func() { x.attachEach(gates, findings, carriedAt) }) {
+	count := func() { // whoever is kept out by a rival that is left out takes its place
+		for _, g := range gates {
+			g.rivals = nil
+		}
+		x.attachEach(gates, findings, carriedAt)
+	}
+	if x.unburden(gates, count) {
+		x.settleRivals(gates)
 		x.attachEach(gates, findings, carriedAt)
 	}
 	for _, g := range gates {

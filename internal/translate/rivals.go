@@ -25,7 +25,7 @@ type contender struct {
 	hostnames []string // in common with the listener; none: every one
 }
 
-// settleRivals finds, at each listener that both kinds of route fit, whom the older routes of the other kind keep out.
+// settleRivals finds, at each listener that both kinds of route fit, whom the older routes of the other kind keep out. Those that are left out as they are too many keep nobody out.
 func (x *index) settleRivals(gates map[world.Key]*gate) {
 	fields := map[*gate][][]contender{}
 	enter := func(ref world.ObjectRef, r *world.HTTPRoute) {
@@ -38,6 +38,9 @@ func (x *index) settleRivals(gates map[world.Key]*gate) {
 		for i, p := range r.Parents {
 			g := x.gateOf(ref, p, gates)
 			if g == nil || slices.Contains(r.Parents[:i], p) {
+				continue
+			}
+			if _, is := g.tooMany[ref]; is {
 				continue
 			}
 			at, _, _ := x.fitting(ref, r.Hostnames, p, g)

@@ -3,9 +3,12 @@
 package translate
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -48,5 +51,33 @@ func TestHostOwnersAgreeWithComparison(t *testing.T) {
 	}
 	if met < 500 || apart < 500 {
 		t.Errorf("%d had hostnames in common and %d had not: too few to show anything", met, apart)
+	}
+}
+
+// A GRPCRoute that is left out, as the routes of its namespace are too many, keeps no HTTPRoute of another namespace from its hostname: nobody would serve it.
+func TestRouteThatIsLeftOutIsNobodysRival(t *testing.T) {
+	s := newUnreadScene(t)
+	s.x.maxRoutes = 1 << 16
+	s.put(laden())
+	d := world.NewDelta()
+	d.Delete((&world.HTTPRoute{Key: inDemo("r")}).Ref()) // which has every hostname
+	s.Apply(d)
+	old := &world.GRPCRoute{HTTPRoute: *s.route("old", "cart")}
+	old.Namespace, old.Parents, old.Created, old.Hostnames = "mallory", atLaden(), 2, []string{"shop.example.com"}
+	old.Rules, old.Matches = make([]gatewayv1.HTTPRouteRule, 300), make([][]gatewayv1.GRPCRouteMatch, 300)
+	shop := s.route("shop", "cart")
+	shop.Namespace, shop.Parents, shop.Created, shop.Hostnames = "shop", atLaden(), 9, []string{"shop.example.com"}
+	s.put(old, shop)
+	said := func(of world.ObjectRef) string { return s.Output().Findings[of][0].Reason }
+	if a, b := said(old.Ref()), said(shop.Ref()); a != string(gatewayv1.RouteReasonAccepted) || b != routeConflicted {
+		t.Fatalf("with room for both the older route is %s and the younger one %s", a, b)
+	}
+	for i := range 6 { // older, and at 20 listeners each: the namespace's share is taken
+		r := wide("mallory", fmt.Sprint("fills", i), 1)
+		r.Hostnames = r.Hostnames[:10]
+		s.put(r)
+	}
+	if a, b := said(old.Ref()), said(shop.Ref()); a != ReasonTooMany || b != string(gatewayv1.RouteReasonAccepted) {
+		t.Errorf("without room the older route is %s and the younger one %s", a, b)
 	}
 }
