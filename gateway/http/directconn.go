@@ -150,7 +150,7 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 			}
 			return nil, err
 		}
-		if response.StatusCode >= http.StatusOK {
+		if response.StatusCode >= http.StatusOK || response.StatusCode < http.StatusContinue { // what is below is none of 1xx, and whoever asked judges it
 			c.left = math.MaxInt64
 			return response, nil
 		}

@@ -50,6 +50,8 @@ var told = map[string]string{
 	"early":           "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
 	"other status":    "HTTP/1.1 299 Whatever\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
 	"error":           "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\nContent-Type: text/plain\r\nRetry-After: 1\r\n\r\nhello",
+	"early hops":      "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
+	"no status":       "HTTP/1.1 099 What\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
 	"short":           "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Type: text/plain\r\n\r\nhello",
 	"short chunks":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n5\r\nhello\r\n5\r\n",
 	"events":          "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 5\r\n\r\nhello",

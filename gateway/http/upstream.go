@@ -99,6 +99,10 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if err == nil {
 			s.outliers.succeeded(keyOf(to))
 			secure.Agreed(to.Workload.UID)
+			if status := response.StatusCode; status < 100 || status > 999 { // nobody could be answered with it
+				response.Body.Close()
+				return nil, fmt.Errorf("the status of the answer is %d, which is none", status)
+			}
 			return response, nil
 		}
 		if r.Context().Err() != nil || !errors.Is(err, ErrNotSent) {
