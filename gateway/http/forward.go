@@ -29,6 +29,7 @@ func (s *Server) forward(t *trip, w *answer, out *http.Request) {
 	trailers := httpguts.HeaderValuesContainsToken(out.Header["Te"], "trailers")
 	out.Header = maps.Clone(out.Header) // policies may look at what came for as long as the request runs
 	settle(out, t.visit != nil)
+	settleTrailers(out, t.visit != nil)
 	if trailers {
 		out.Header["Te"] = []string{"trailers"}
 	}

@@ -177,9 +177,12 @@ func (a *arrivals) Close() error {
 // Addr is nowhere.
 func (a *arrivals) Addr() net.Addr { return &net.TCPAddr{} }
 
+// forwarded are the headers by which proxies tell what a client is.
+var forwarded = [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+
 // keepForwarded puts back what proxies before this one said of the client: inside the mesh the one before is no stranger.
 func keepForwarded(out, in http.Header) {
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+	for _, name := range forwarded {
 		if values := in[name]; values != nil {
 			out[name] = values
 		}
