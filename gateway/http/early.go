@@ -24,6 +24,7 @@ func (e *early) tell(status int, header textproto.MIMEHeader) error {
 	if e.over {
 		return nil
 	}
+	withoutHops(http.Header(header))
 	h := e.w.Header()
 	before := h.Clone()
 	handOn(h, http.Header(header))
@@ -50,10 +51,18 @@ func earlyOf(ctx context.Context) func(status int, header textproto.MIMEHeader) 
 	return nil
 }
 
-// withEarly has a request tell of 1xx in the library's way.
+// withEarly has a request tell of 1xx in the library's way. Those of one that asks for another protocol the library's proxy hands on, when we have seen them.
 func withEarly(r *http.Request) *http.Request {
-	if t := tripOf(r.Context()); t != nil && t.early != nil {
-		return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: t.early.tell}))
+	t := tripOf(r.Context())
+	if t == nil {
+		return r
 	}
-	return r
+	tell := func(_ int, header textproto.MIMEHeader) error {
+		withoutHops(http.Header(header))
+		return nil
+	}
+	if t.early != nil {
+		tell = t.early.tell
+	}
+	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: tell}))
 }
