@@ -54,7 +54,7 @@ func (s *Server) NewPort(listeners []mesh.Listener) *Port {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	p.http = &http.Server{
-		Handler: p, Protocols: protocols, ErrorLog: quietLog(s.o.Log),
+		Handler: p, Protocols: protocols, ErrorLog: quietLog(s.o.Log), DisableGeneralOptionsHandler: true, // what the library answers nobody judges, logs or counts
 		ReadHeaderTimeout: s.o.Limits.HeaderTime, IdleTimeout: s.o.Limits.IdleTime, MaxHeaderBytes: s.o.Limits.HeaderBytes,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.o.Limits.Streams, SendPingTimeout: s.o.Limits.PingAfter, PingTimeout: s.o.Limits.PingWait},
 		BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.state,
