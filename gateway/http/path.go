@@ -13,14 +13,17 @@ import (
 // other spelling of a path slips past the rule for it. Characters that need no escape have none (RFC 3986, 6.2.2.2), and there is no "." and
 // ".." (6.2.2.3). An escaped slash stays escaped: it is none. The answer is false for what is no path, such as "*".
 func pathOf(u *url.URL) (string, bool) {
-	p := u.EscapedPath()
+	p := u.RawPath // as the client wrote it, with what should have been escaped: EscapedPath would take an escaped slash beside that for a slash
+	if p == "" {
+		p = u.EscapedPath()
+	}
 	if p == "" {
 		return "/", true
 	}
 	if p[0] != '/' {
 		return "", false
 	}
-	if strings.IndexByte(p, '%') >= 0 || strings.Contains(p, "/.") {
+	if u.RawPath != "" || strings.IndexByte(p, '%') >= 0 || strings.Contains(p, "/.") {
 		p = mesh.PlainPath(p)
 	}
 	return p, true
