@@ -182,8 +182,8 @@ var errCutBody = errors.New("the request is over")
 func (b *patientBody) Read(p []byte) (int, error) {
 	b.turn.Lock()
 	defer b.turn.Unlock()
-	if !b.begin() {
-		return 0, errCutBody
+	if err := b.begin(); err != nil {
+		return 0, err
 	}
 	n, err := b.body.Read(p)
 	b.mu.Lock()
@@ -202,18 +202,21 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// begin gives the client time for the next piece, unless the body is cut.
-func (b *patientBody) begin() bool {
+// begin gives the client time for the next piece, unless the body is cut, or has ended: transports ask again then, but the server, which closes it when the answer begins, would call that a mistake.
+func (b *patientBody) begin() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.isCut || b.lingering {
-		return false
+	switch {
+	case b.ended:
+		return io.EOF
+	case b.isCut, b.lingering:
+		return errCutBody
 	}
 	if now := b.now(); b.until.Sub(now) < b.stall*7/8 {
 		b.until = now.Add(b.stall)
 		_ = b.control.SetReadDeadline(b.until) // what cannot have one has none
 	}
-	return true
+	return nil
 }
 
 // late says whether the client's time for the next piece is over.
