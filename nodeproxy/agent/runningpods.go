@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
+)
+
+// scanAge is how old a scan of the process table may be and still be asked. A namespace whose pods all join at once costs a scan a second
+// this way, and not one for each pod. What is found is checked by its address, whatever its age.
+const scanAge = time.Second
+
+// captureFound captures a pod by a recent scan of the process table, or by a new one if it is not in that.
+func (p *pods) captureFound(pod *corev1.Pod) error {
+	running, fresh, err := p.processes(scanAge)
+	if err != nil {
+		return err
+	}
+	err = p.captureRunning(pod, running)
+	if fresh || !errors.Is(err, errNoNamespace) {
+		return err
+	}
+	if running, _, err = p.processes(0); err != nil {
+		return err
+	}
+	return p.captureRunning(pod, running)
+}
+
+// processes gives a scan that is not older than age, and says whether it was made for the caller.
+func (p *pods) processes(age time.Duration) (found processes, fresh bool, err error) {
+	p.scanning.Lock()
+	defer p.scanning.Unlock()
+	if time.Since(p.scannedAt) < age {
+		return p.scanned, false, nil
+	}
+	if p.scanned, err = scanProcesses(p.proc); err != nil {
+		return processes{}, true, err
+	}
+	p.scannedAt = time.Now()
+	return p.scanned, true, nil
+}
+
+func (p *pods) captureRunning(pod *corev1.Pod, running processes) error {
+	netns, err := running.of(pod)
+	if err != nil {
+		return err
+	}
+	addrs := podAddresses(pod)
+	if len(addrs) == 0 {
+		if addrs, err = redirect.Addresses(netns); err != nil {
+			netns.Close()
+			return err
+		}
+	}
+	return p.enrolment.capture(pod, netns, addrs)
+}
+
+// of opens the network namespace of a pod that runs, by its addresses or, while they are not posted, by its rules.
+func (p processes) of(pod *corev1.Pod) (*os.File, error) {
+	if addrs := podAddresses(pod); len(addrs) > 0 {
+		return p.namespace(nodeUID(pod), addrs)
+	}
+	return p.captured(nodeUID(pod))
+}
+
+// releaseForgotten lets go a pod that an earlier agent captured, and that stopped wanting it while no agent ran.
+func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
+	running, err := scanProcesses(p.proc)
+	if err != nil {
+		return err
+	}
+	netns, err := running.of(pod)
+	if err != nil && !errors.Is(err, errNoNamespace) {
+		return err
+	}
+	if err == nil {
+		defer netns.Close()
+		if err := redirect.Release(netns); err != nil {
+			return err
+		}
+		p.log.Info("pod left the mesh", "workload", pod.Namespace+"/"+pod.Name)
+	}
+	if err := annotateCapture(ctx, p.client, pod, ""); err != nil {
+		return err
+	}
+	return p.enrolment.forget(ctx, string(pod.UID))
+}
