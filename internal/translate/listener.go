@@ -80,7 +80,7 @@ func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []
 			break
 		}
 		if out[i].reason == "" {
-			out[i].reason, out[i].message = judgeListener(g, l)
+			out[i].reason, out[i].message = x.judgeListener(g, l, i)
 		}
 		if out[i].reason == "" && l.Protocol == protocolHBONE {
 			out[i].reason, out[i].message = x.judgeWayIn(g)
@@ -109,20 +109,27 @@ func together(a, b world.Listener) bool {
 	return a.Protocol == b.Protocol || p != 0 && p.Together(servedProtocols[b.Protocol])
 }
 
-func judgeListener(g *world.Gateway, l world.Listener) (gatewayv1.ListenerConditionReason, string) {
+// judgeListener looks at a listener alone, and at where it is served. before is how many of the Gateway's own listeners come before it in a conflict about that: whose port it is comes first
+// in any case.
+func (x *index) judgeListener(g *world.Gateway, l world.Listener, before int) (gatewayv1.ListenerConditionReason, string) {
 	if g.Class == ClassWaypoint && l.Protocol != protocolHBONE {
 		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, a waypoint takes HBONE only", l.Protocol)
 	}
 	if servedProtocols[l.Protocol] == 0 {
 		return gatewayv1.ListenerReasonUnsupportedProtocol, fmt.Sprintf("protocol %q is not supported, only HBONE, HTTP, HTTPS, TLS, TCP and UDP are", l.Protocol)
 	}
-	if purpose, ok := reservedPorts[l.Port]; ok && l.Protocol != protocolUDP {
-		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is the gateway's own, for %s", l.Port, purpose)
+	at := x.bindFor(g, l)
+	if purpose, ok := reservedPorts[at.port]; ok && !at.udp {
+		message := fmt.Sprintf("port %d is the gateway's own, for %s", at.port, purpose)
+		if at.port != l.Port {
+			message = fmt.Sprintf("port %d is served from port %d: %s", l.Port, at.port, message)
+		}
+		return gatewayv1.ListenerReasonPortUnavailable, message
 	}
-	if b := bindOf(l.Port); b != l.Port && slices.ContainsFunc(g.Listeners, func(o world.Listener) bool {
-		return o.Port == b && (o.Protocol == protocolUDP) == (l.Protocol == protocolUDP)
-	}) {
-		return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is served from port %d, which another listener has", l.Port, b)
+	for i, o := range g.Listeners {
+		if at.port != l.Port && o.Port != l.Port && (i < before || o.Port == at.port) && x.bindFor(g, o) == at {
+			return gatewayv1.ListenerReasonPortUnavailable, fmt.Sprintf("port %d is served from port %d, which another listener has", l.Port, at.port)
+		}
 	}
 	unsupported := gatewayv1.ListenerReasonUnsupportedValue
 	switch {

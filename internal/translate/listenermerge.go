@@ -15,6 +15,7 @@ import (
 // their places.
 type merge struct {
 	gateway *world.Gateway
+	bindFor func(world.Listener) bind
 	binds   map[bind]*tenants
 	served  int
 	own     int                // bytes of the Gateway's own listeners that are served
@@ -38,8 +39,8 @@ type tenants struct {
 }
 
 // newMerge takes in a Gateway's own listeners, or, if none is valid, the last tunnels that are served instead.
-func newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Listener, most *shares) *merge {
-	m := &merge{gateway: g, binds: map[bind]*tenants{}, ports: set[bind]{}, of: map[string]*demand{}, most: most}
+func (x *index) newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Listener, most *shares) *merge {
+	m := &merge{gateway: g, bindFor: func(l world.Listener) bind { return x.bindFor(g, l) }, binds: map[bind]*tenants{}, ports: set[bind]{}, of: map[string]*demand{}, most: most}
 	for i := range own {
 		v := &own[i]
 		if v.reason == "" {
@@ -60,7 +61,10 @@ func newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Listener, mos
 	return m
 }
 
-func bindFor(l world.Listener) bind { return bind{bindOf(l.Port), l.Protocol == protocolUDP} }
+// bindFor is where a listener of a Gateway is served, or would be.
+func (x *index) bindFor(g *world.Gateway, l world.Listener) bind {
+	return bind{x.bindAt(g, l), l.Protocol == protocolUDP}
+}
 
 // admit notes that a listener is served.
 func (m *merge) admit(v *listenerVerdict) {
@@ -71,11 +75,11 @@ func (m *merge) admit(v *listenerVerdict) {
 // place notes that nobody else may have a listener's place.
 func (m *merge) place(v *listenerVerdict) {
 	l := v.listener
-	t := m.binds[bindFor(l)]
+	t := m.binds[m.bindFor(l)]
 	if t == nil {
 		t = &tenants{port: l.Port, example: l, first: v.set, names: map[string]*listenerVerdict{}}
-		if m.binds[bindFor(l)] = t; v.set != nil {
-			m.ports.add(bindFor(l))
+		if m.binds[m.bindFor(l)] = t; v.set != nil {
+			m.ports.add(m.bindFor(l))
 			m.demand(v).added++
 		}
 	}
@@ -86,7 +90,7 @@ func (m *merge) place(v *listenerVerdict) {
 // the one who may read them. What is in its place may be the listener of a set that cannot prove its hostname: then it is not kept out yet, but has to contend with that one.
 func (m *merge) meet(v *listenerVerdict) (unproved *listenerVerdict) {
 	l := v.listener
-	t := m.binds[bindFor(l)]
+	t := m.binds[m.bindFor(l)]
 	if t == nil {
 		return nil
 	}
@@ -102,7 +106,7 @@ func (m *merge) meet(v *listenerVerdict) (unproved *listenerVerdict) {
 	}
 	if l.Port != t.port {
 		v.reason = gatewayv1.ListenerReasonPortUnavailable
-		v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, t.port, bindOf(l.Port), whose(t.first))
+		v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, t.port, m.bindFor(l).port, whose(t.first))
 		return nil
 	}
 	if !together(l, t.example) {

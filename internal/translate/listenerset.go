@@ -65,13 +65,13 @@ func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[wo
 		}
 	}
 	last := x.lastTunnels(g)
-	m := newMerge(g, own, last, nil)
+	m := x.newMerge(g, own, last, nil)
 	judge(m)
 	if most := m.shares(); most != nil {
 		for i := range sets {
 			sets[i] = listenerVerdict{listener: sets[i].listener, set: sets[i].set}
 		}
-		judge(newMerge(g, own, last, most))
+		judge(x.newMerge(g, own, last, most))
 	}
 	for i := range sets {
 		sets[i].judgeKinds()
@@ -107,7 +107,7 @@ func (x *index) judgeSetListener(g *world.Gateway, l world.Listener) (gatewayv1.
 	if l.Protocol == protocolHBONE {
 		return gatewayv1.ListenerReasonUnsupportedProtocol, "protocol HBONE is for listeners of a Gateway itself: other clusters read of no ListenerSet"
 	}
-	if reason, message := judgeListener(g, l); reason != "" {
+	if reason, message := x.judgeListener(g, l, 0); reason != "" {
 		return reason, message
 	}
 	if s := x.state.Services[x.front(g)]; unmanaged(g) && s != nil {

@@ -53,7 +53,7 @@ func (m *merge) take(v *listenerVerdict) {
 	of := m.demand(v)
 	of.listeners++
 	of.bytes += v.size()
-	if b := bindFor(v.listener); m.ports.has(b) {
+	if b := m.bindFor(v.listener); m.ports.has(b) {
 		of.ports.add(b)
 	}
 }
@@ -68,7 +68,7 @@ func (m *merge) release(v *listenerVerdict) {
 
 // count finds whether a set's listener is one too many, or its port.
 func (m *merge) count(v *listenerVerdict) {
-	of, namespace, b := m.demand(v), v.set.Namespace, bindFor(v.listener)
+	of, namespace, b := m.demand(v), v.set.Namespace, m.bindFor(v.listener)
 	most := m.most
 	if most == nil {
 		most = &shares{}
