@@ -58,10 +58,13 @@ type gate struct {
 	load    int                            // about what the routes take, and on the wire never less
 	loads   map[world.ObjectRef]*routeLoad // the same of each; nil: nobody asks
 	tooMany map[world.ObjectRef]string     // those that are left out, as all of them are too large, and what to say of it
+
+	unlooked map[world.ObjectRef]string // those that are not looked for at its listeners, and what to say of it
 }
 
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
 func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
+	x.boundLooks(gates)
 	x.settleRivals(gates)
 	carriedAt := map[enforcedFor]carried{}
 	x.attachEach(gates, findings, carriedAt)
@@ -186,12 +189,12 @@ type said struct {
 }
 
 // say gives the findings about a route at a parent, where it is accepted if there is no reason. They are those of the last time if nothing is another: there may be
-// thousands of routes, and all are looked at for a change of one.
+// thousands of routes, and all are looked at for a change of one. What is said of a route that is one too many is kept beside what is said of it before that is known.
 func (c *compiledRoute) say(p world.RouteParent, generation int64, reason, message string) []Finding {
-	at := slices.IndexFunc(c.said, func(s said) bool { return s.parent == p })
+	at := slices.IndexFunc(c.said, func(s said) bool { return s.parent == p && (s.reason == ReasonTooMany) == (reason == ReasonTooMany) })
 	if at < 0 {
 		at = len(c.said)
-		c.said = append(c.said, said{parent: p})
+		c.said = append(c.said, said{parent: p, reason: reason})
 	}
 	s := &c.said[at]
 	if s.findings != nil && s.generation == generation && s.reason == reason && s.message == message {
@@ -224,6 +227,9 @@ func findingAt(p world.RouteParent, generation int64) func(kind string, holds bo
 
 // fitting are the listeners that a route attaches to by one of its parents, or why there are none.
 func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RouteParent, g *gate) (at []int, reason, message string) {
+	if why, is := g.unlooked[r]; is {
+		return nil, ReasonTooMany, why
+	}
 	named, allowed := 0, 0
 	of := g.homes[world.ObjectRef{Kind: world.Kind(p.Kind), Key: r.In(p.Namespace, p.Name)}]
 	for i := of.from; i < of.to; i++ {

@@ -96,11 +96,12 @@ type index struct {
 	maxCAs  int // bytes of CA certificates at one Gateway
 
 	maxRoutes int // bytes of routes at one Gateway
+	maxLooks  int // listeners of one Gateway at which the routes of one namespace are looked for
 }
 
 func newIndex(c world.Config) *index {
 	return &index{
-		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, maxCAs: maxGatewayCAs, maxRoutes: maxGatewayRoutes, crowded: crowdedOut{most: maxGuardLoad},
+		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, maxCAs: maxGatewayCAs, maxRoutes: maxGatewayRoutes, maxLooks: maxLooks, crowded: crowdedOut{most: maxGuardLoad},
 		gateLoads:    gateLoads{most: maxGatePolicies, sizes: map[world.Key]int{}, of: map[string]int{}},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
