@@ -141,7 +141,7 @@ func drop(response *http.Response) {
 	}
 }
 
-// attempt sends a request once, within the rule's time for a backend. A connection that cannot be made is tried at another endpoint, and counts as one of the tries.
+// attempt sends a request once, within the rule's time for a backend, which is over when the answer's body is closed. What follows an upgrade has any time. A connection that cannot be made is tried at another endpoint, and counts as one of the tries.
 func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Response, error) {
 	t.attempts++
 	limit := t.target.Rule.BackendTimeout
@@ -149,6 +149,7 @@ func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Res
 		return rt.s.carry(r, t.backend, left)
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
+	t.attempt = ctx
 	last := (t.target.Rule.Retry == nil || left.left <= 0) && t.cut != nil
 	timer := time.AfterFunc(limit, func() {
 		if cancel(errAttemptTimeUp); last {
@@ -156,16 +157,22 @@ func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Res
 		}
 	})
 	response, err := rt.s.carry(r.WithContext(ctx), t.backend, left)
-	if !timer.Stop() && errors.Is(context.Cause(ctx), errAttemptTimeUp) {
+	end := func() {
+		timer.Stop()
+		cancel(nil)
+	}
+	switch {
+	case errors.Is(context.Cause(ctx), errAttemptTimeUp):
 		if err == nil {
 			response.Body.Close()
 		}
 		return nil, errAttemptTimeUp
-	}
-	if err != nil {
-		cancel(nil)
+	case err != nil:
+		end()
 		return nil, err
+	case response.StatusCode == http.StatusSwitchingProtocols:
+		timer.Stop()
 	}
-	response.Body = endingBody(response.Body, func() { cancel(nil) })
+	response.Body = endingBody(response.Body, end)
 	return response, nil
 }

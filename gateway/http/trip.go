@@ -44,9 +44,10 @@ type trip struct {
 	cut        func()       // ends reading of the request's body; nil: it has none
 	upload     *patientBody // the request's body as it comes in HTTP/1; nil: it has none, or comes otherwise
 
-	ctx    context.Context // of what is asked of backends; nil: nothing was
-	reason Reason
-	err    error
+	ctx     context.Context // of what is asked of backends; nil: nothing was
+	attempt context.Context // of the last attempt; nil: attempts have no time of their own
+	reason  Reason
+	err     error
 
 	// What every request has is allocated with it.
 	answer answer
@@ -54,9 +55,9 @@ type trip struct {
 	hands  early
 }
 
-// timeUp says whether the time that the request had is over.
+// timeUp says whether the time that the request had is over, or that of the backend which answers it.
 func (t *trip) timeUp() bool {
-	return t.ctx != nil && errors.Is(context.Cause(t.ctx), errTimeUp)
+	return t.ctx != nil && errors.Is(context.Cause(t.ctx), errTimeUp) || t.attempt != nil && errors.Is(context.Cause(t.attempt), errAttemptTimeUp)
 }
 
 // revoked says whether the request was ended because policies have turned against it.

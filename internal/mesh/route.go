@@ -37,7 +37,7 @@ type HTTPRule struct {
 	Problem string
 	// Backends share the requests by weight. None, or no weight at all: requests are answered with 500.
 	Backends []HTTPBackend
-	// RequestTimeout bounds a whole exchange, BackendTimeout one attempt at one endpoint, until its response has begun; 0: no bound.
+	// RequestTimeout bounds a whole exchange, BackendTimeout one attempt at one endpoint, until its response has come whole; 0: no bound.
 	RequestTimeout, BackendTimeout time.Duration
 	// Retry says what is tried again; nil: connections that cannot be made, and nothing else.
 	Retry *HTTPRetry
