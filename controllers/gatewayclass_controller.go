@@ -14,7 +14,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
@@ -24,18 +29,52 @@ import (
 // defaultsName is the ConfigMap that remembers which objects were made once: whoever deletes one of those does not get it back.
 const defaultsName = "isthmus-defaults"
 
-// newGatewayClassStatus accepts every class that names us, unless it has parameters, of which we know no kind, and says what classes support.
-func newGatewayClassStatus(c client.Client) *statusWriter {
-	return &statusWriter{
-		name: "gatewayclass", client: c, empty: func() client.Object { return &gatewayv1.GatewayClass{} },
+// gatewayClassStatus accepts every class that names us, unless it has parameters, of which we know no kind, and says what classes support, and whether the cluster's Gateway API is the
+// one that we know.
+type gatewayClassStatus struct{ client client.Client }
+
+// everyClass is asked for when CRDs have changed.
+var everyClass = ctrl.Request{}
+
+// SetupWithManager follows classes, and the CRDs whose versions they are judged by.
+func (w *gatewayClassStatus) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
+	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{everyClass} })
+	return ctrl.NewControllerManagedBy(mgr).Named("gatewayclass").For(&gatewayv1.GatewayClass{}).
+		Watches(definition(), all, builder.WithPredicates(predicate.NewPredicateFuncs(ofGatewayAPI))).
+		WatchesRawSource(news.source()).Complete(w)
+}
+
+// Reconcile writes the status of one class, or of all of them.
+func (w *gatewayClassStatus) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Result, error) {
+	supported, err := installedVersion(ctx, w.client)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	writer := &statusWriter{
+		client: w.client, empty: func() client.Object { return &gatewayv1.GatewayClass{} },
 		fill: func(o client.Object) time.Duration {
-			fillGatewayClass(o.(*gatewayv1.GatewayClass))
+			fillGatewayClass(o.(*gatewayv1.GatewayClass), supported)
 			return 0
 		},
 	}
+	if r != everyClass {
+		return writer.Reconcile(ctx, r)
+	}
+	var classes gatewayv1.GatewayClassList
+	if err := w.client.List(ctx, &classes); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list GatewayClasses: %w", err)
+	}
+	var again ctrl.Result
+	var errs []error
+	for i := range classes.Items {
+		result, err := writer.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(&classes.Items[i])})
+		again.RequeueAfter = max(again.RequeueAfter, result.RequeueAfter)
+		errs = append(errs, err)
+	}
+	return again, errors.Join(errs...)
 }
 
-func fillGatewayClass(class *gatewayv1.GatewayClass) {
+func fillGatewayClass(class *gatewayv1.GatewayClass, supported metav1.Condition) {
 	if class.Spec.ControllerName != translate.ControllerName {
 		return
 	}
@@ -44,6 +83,7 @@ func fillGatewayClass(class *gatewayv1.GatewayClass) {
 		accepted = condition(accepted.Type, false, string(gatewayv1.GatewayClassReasonInvalidParameters), "spec.parametersRef: no kind of parameters is supported")
 	}
 	setCondition(&class.Status.Conditions, accepted, class.Generation)
+	setCondition(&class.Status.Conditions, supported, class.Generation)
 	class.Status.SupportedFeatures = nil
 	if class.Name != translate.ClassWaypoint { // waypoints are not for clients outside the mesh, as which the suite judges
 		class.Status.SupportedFeatures = slices.Clone(supportedFeatures)

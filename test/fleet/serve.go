@@ -18,7 +18,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,8 +25,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/isthmus-mesh/isthmus/controllers"
 )
 
 // initialEventsEnd marks the bookmark after which a watch that began with everything has told everything.
@@ -124,22 +121,11 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, t target) {
 		answerError(w, err)
 		return
 	}
-	kind := t.table.resource.kind
-	kind.Kind += "List"
-	list, err := controllers.Scheme().New(kind)
+	list, err := t.table.resource.list(objects)
 	if err != nil {
 		answerError(w, err)
 		return
 	}
-	items := make([]runtime.Object, len(objects))
-	for i, o := range objects {
-		items[i] = o
-	}
-	if err := meta.SetList(list, items); err != nil {
-		answerError(w, err)
-		return
-	}
-	list.GetObjectKind().SetGroupVersionKind(kind)
 	list.(metav1.ListInterface).SetResourceVersion(strconv.FormatUint(version, 10))
 	list.(metav1.ListInterface).SetContinue(more)
 	answer(w, r, http.StatusOK, list)
@@ -269,12 +255,11 @@ func (f *frames) send(e *event) error {
 
 // bookmark says that everything that was there has been told.
 func (f *frames) bookmark(r served, version uint64) error {
-	made, err := controllers.Scheme().New(r.kind)
+	o, err := r.object()
 	if err != nil {
 		return err
 	}
-	o := made.(client.Object)
-	o.GetObjectKind().SetGroupVersionKind(r.kind)
+	o.GetObjectKind().SetGroupVersionKind(r.shape())
 	o.SetResourceVersion(strconv.FormatUint(version, 10))
 	o.SetAnnotations(map[string]string{initialEventsEnd: "true"})
 	return f.send(&event{what: watch.Bookmark, object: o})
