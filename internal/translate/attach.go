@@ -92,17 +92,18 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 
 // attachEach attaches each route to the listeners that it fits, but for those of a gate that are left out.
 func (x *index) attachEach(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding, carriedAt map[enforcedFor]carried) {
+	var parts [][]Finding
 	each := func(ref world.ObjectRef, parents []world.RouteParent, attach func(world.RouteParent, *gate) []Finding) {
 		if ref.Cluster != x.config.LocalCluster {
 			return
 		}
-		var out []Finding
+		parts = parts[:0]
 		for i, p := range parents {
 			if g := x.gateOf(ref, p, gates); g != nil && !slices.Contains(parents[:i], p) {
-				out = joined(out, attach(p, g))
+				parts = append(parts, attach(p, g))
 			}
 		}
-		if out = joined(out, x.atServices(ref, parents, carriedAt)); len(out) > 0 {
+		if out := joined(append(parts, x.atServices(ref, parents, carriedAt))); len(out) > 0 {
 			findings[ref] = out
 		}
 	}
@@ -123,15 +124,16 @@ func (x *index) attachEach(gates map[world.Key]*gate, findings map[world.ObjectR
 	}
 }
 
-// joined is what is in both, of which neither is changed: findings about routes are remembered.
-func joined(a, b []Finding) []Finding {
-	switch {
-	case len(a) == 0:
-		return b
-	case len(b) == 0:
-		return a
+// joined is what is in all parts, of which none is changed: findings about routes are remembered.
+func joined(parts [][]Finding) []Finding {
+	parts = slices.DeleteFunc(parts, func(part []Finding) bool { return len(part) == 0 })
+	switch len(parts) {
+	case 0:
+		return nil
+	case 1:
+		return parts[0]
 	default:
-		return slices.Concat(a, b)
+		return slices.Concat(parts...)
 	}
 }
 
