@@ -13,16 +13,26 @@ const (
 
 // AtListener is about how many bytes a gateway takes, besides the route itself, to find its rules at a listener of a hostname: each match by each hostname that both have in common.
 func (r *HTTPRoute) AtListener(hostname string) int {
-	common := 0
-	for _, name := range r.Hostnames {
-		if HostnamesMeet(hostname, name) {
-			common++
+	return r.AtListeners(1, HostnamesInCommon(hostname, r.Hostnames))
+}
+
+// AtListeners is the same for several listeners, with which the route has so many hostnames in common, those with each counted.
+func (r *HTTPRoute) AtListeners(listeners, common int) int {
+	return listeners*routeAtListener + common*(hostnameAtListener+matchAtHostname*r.Matches())
+}
+
+// HostnamesInCommon is how many of a route's hostnames meet a listener's; one, if the route has none.
+func HostnamesInCommon(listener string, route []string) int {
+	if len(route) == 0 {
+		return 1
+	}
+	n := 0
+	for _, name := range route {
+		if HostnamesMeet(listener, name) {
+			n++
 		}
 	}
-	if len(r.Hostnames) == 0 {
-		common = 1
-	}
-	return routeAtListener + common*(hostnameAtListener+matchAtHostname*r.Matches())
+	return n
 }
 
 // Matches is how many its rules have together.

@@ -55,32 +55,28 @@ type gate struct {
 	proof      proof
 	backendTLS []mesh.BackendTLS // once policies are settled
 
-	load    int                            // about what the routes take, and on the wire never less
-	loads   map[world.ObjectRef]*routeLoad // the same of each; nil: nobody asks
-	tooMany map[world.ObjectRef]string     // those that are left out, as all of them are too large, and what to say of it
-
-	unlooked map[world.ObjectRef]string // those that are not looked for at its listeners, and what to say of it
+	load int // about what the routes take, and on the wire never less
 }
 
 // attachAll finds which routes attach to which listeners, and what to say of it on the routes.
 func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) {
-	x.boundLooks(gates)
-	x.settleRivals(gates)
+	all := x.applicants(gates)
+	x.boundLooks(all)
+	x.unburden(gates, all)
+	x.settleRivals(all)
 	carriedAt := map[enforcedFor]carried{}
-	x.attachEach(gates, findings, carriedAt)
-	count := func() { // whoever is kept out by a rival that is left out takes its place
-		for _, g := range gates {
-			g.rivals = nil
+	var parts [][]Finding
+	for _, a := range all {
+		parts = parts[:0]
+		for i := range a.fits {
+			parts = append(parts, a.attach(&a.fits[i]))
 		}
-		x.attachEach(gates, findings, carriedAt)
-	}
-	if x.unburden(gates, count) {
-		x.settleRivals(gates)
-		x.attachEach(gates, findings, carriedAt)
+		if out := a.joined(append(parts, x.atServices(a.ref, a.parents, carriedAt))); len(out) > 0 {
+			findings[a.ref] = out
+		}
 	}
 	for _, g := range gates {
 		for i := range g.routes {
-			slices.SortFunc(g.routes[i], compareRoutes)
 			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
 			var claims, streams int
 			g.tlsRoutes[i], claims = settleNames(g.claims[i])
@@ -90,51 +86,19 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	}
 }
 
-// attachEach attaches each route to the listeners that it fits, but for those of a gate that are left out.
-func (x *index) attachEach(gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding, carriedAt map[enforcedFor]carried) {
-	var parts [][]Finding
-	each := func(ref world.ObjectRef, parents []world.RouteParent, attach func(world.RouteParent, *gate) []Finding) {
-		if ref.Cluster != x.config.LocalCluster {
-			return
-		}
-		parts = parts[:0]
-		for i, p := range parents {
-			if g := x.gateOf(ref, p, gates); g != nil && !slices.Contains(parents[:i], p) {
-				parts = append(parts, attach(p, g))
-			}
-		}
-		if out := joined(append(parts, x.atServices(ref, parents, carriedAt))); len(out) > 0 {
-			findings[ref] = out
-		}
-	}
-	for _, r := range x.state.HTTPRoutes {
-		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attach(r.Ref(), r, p, g) })
-	}
-	for _, r := range x.state.GRPCRoutes {
-		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attach(r.Ref(), &r.HTTPRoute, p, g) })
-	}
-	for _, r := range x.state.TLSRoutes {
-		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachTLS(r, p, g) })
-	}
-	for _, r := range x.state.TCPRoutes {
-		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachStream(r.Ref(), &r.StreamRoute, p, g) })
-	}
-	for _, r := range x.state.UDPRoutes {
-		each(r.Ref(), r.Parents, func(p world.RouteParent, g *gate) []Finding { return x.attachStream(r.Ref(), &r.StreamRoute, p, g) })
-	}
-}
-
-// joined is what is in all parts, of which none is changed: findings about routes are remembered.
-func joined(parts [][]Finding) []Finding {
+// joined is what is in all parts, of which none is changed: findings about routes are remembered, and so are these.
+func (a *applicant) joined(parts [][]Finding) []Finding {
 	parts = slices.DeleteFunc(parts, func(part []Finding) bool { return len(part) == 0 })
 	switch len(parts) {
 	case 0:
 		return nil
 	case 1:
 		return parts[0]
-	default:
-		return slices.Concat(parts...)
 	}
+	if !slices.EqualFunc(parts, a.told, func(now, last []Finding) bool { return len(now) == len(last) && &now[0] == &last[0] }) {
+		a.told, a.all = slices.Clone(parts), slices.Concat(parts...)
+	}
+	return a.all
 }
 
 // gateOf is the Gateway of ours that is a route's parent, or whose ListenerSet is; nil: the parent is something else.
@@ -155,63 +119,75 @@ func (x *index) gateOf(ref world.ObjectRef, p world.RouteParent, gates map[world
 }
 
 // attach judges a route at one of its parents, and attaches it to the listeners that it fits.
-func (x *index) attach(ref world.ObjectRef, r *world.HTTPRoute, p world.RouteParent, g *gate) []Finding {
-	c := x.compileRoute(ref)
-	at, reason, message := x.fitting(ref, r.Hostnames, p, g)
-	at, lost := g.withoutRivals(ref, at)
+func (a *applicant) attach(f *fit) []Finding {
+	s := &a.stays[f.stay]
+	if s.unlooked != "" {
+		return a.say(f, ReasonTooMany, s.unlooked)
+	}
+	at, lost := s.gate.withoutRivals(a.ref, f.at)
+	reason, message := f.reason, f.message
 	switch {
 	case reason == "" && len(at) == 0:
 		reason, message = routeConflicted, lost
-	case reason == "" && c.left == 0 && c.dropped.reason != "":
-		reason, message = c.dropped.reason, c.dropped.message
+	case reason == "" && a.void():
+		reason, message = a.compiled.dropped.reason, a.compiled.dropped.message
+	case reason == "" && s.tooMany != "":
+		reason, message = ReasonTooMany, s.tooMany
 	case reason == "":
 		message = "the route is served"
 		if lost != "" {
 			message += "; not at every listener: " + lost
 		}
+		a.take(s.gate, at)
 	}
-	if reason == "" {
-		if reason, message = g.beyond(ref, message); reason == "" {
-			g.carry(ref, r.Created, c.weight(), 0)
-			for _, i := range at {
-				g.carry(ref, r.Created, 0, c.route.AtListener(g.verdicts[i].listener.Hostname))
-				g.routes[i] = append(g.routes[i], c.route)
-			}
+	return a.say(f, reason, message)
+}
+
+// take attaches a route to listeners of a gate.
+func (a *applicant) take(g *gate, at []int) {
+	switch a.ref.Kind {
+	case world.KindTLSRoute:
+		for _, i := range at {
+			g.claims[i] = append(g.claims[i], a.claim(g.verdicts[i].listener.Hostname))
+		}
+	case world.KindTCPRoute, world.KindUDPRoute:
+		route := a.stream()
+		for _, i := range at {
+			g.streams[i] = append(g.streams[i], candidate{a.created, route})
+		}
+	default:
+		for _, i := range at {
+			g.routes[i] = append(g.routes[i], a.compiled.route)
 		}
 	}
-	return c.say(p, r.Generation, reason, message)
 }
 
 // said is what was found about a route at one of its parents, and for what outcome.
 type said struct {
-	parent          world.RouteParent
-	generation      int64
 	reason, message string
+	refs, dropped   trouble
 	findings        []Finding
 }
 
-// say gives the findings about a route at a parent, where it is accepted if there is no reason. They are those of the last time if nothing is another: there may be
-// thousands of routes, and all are looked at for a change of one. What is said of a route that is one too many is kept beside what is said of it before that is known.
-func (c *compiledRoute) say(p world.RouteParent, generation int64, reason, message string) []Finding {
-	at := slices.IndexFunc(c.said, func(s said) bool { return s.parent == p && (s.reason == ReasonTooMany) == (reason == ReasonTooMany) })
-	if at < 0 {
-		at = len(c.said)
-		c.said = append(c.said, said{parent: p, reason: reason})
+// say gives the findings about a route at a parent, where it is accepted if there is no reason. They are those of the last time if nothing is another.
+func (a *applicant) say(f *fit, reason, message string) []Finding {
+	s := &a.said[f.parent]
+	refs, dropped := a.refs, trouble{}
+	if a.compiled != nil {
+		refs, dropped = a.compiled.refs, a.compiled.dropped
 	}
-	s := &c.said[at]
-	if s.findings != nil && s.generation == generation && s.reason == reason && s.message == message {
+	if s.findings != nil && s.reason == reason && s.message == message && s.refs == refs && s.dropped == dropped {
 		return s.findings
 	}
-	s.generation, s.reason, s.message = generation, reason, message
-	finding := findingAt(p, generation)
-	s.findings = []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
-	if c.refs.reason == "" {
+	finding := findingAt(a.parents[f.parent], a.generation)
+	*s = said{reason, message, refs, dropped, []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}}
+	if refs.reason == "" {
 		s.findings = append(s.findings, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
 	} else {
-		s.findings = append(s.findings, finding(routeResolved, false, c.refs.reason, c.refs.message))
+		s.findings = append(s.findings, finding(routeResolved, false, refs.reason, refs.message))
 	}
-	if reason == "" && c.dropped.reason != "" {
-		s.findings = append(s.findings, finding(partiallyInvalid, true, c.dropped.reason, c.dropped.message))
+	if reason == "" && dropped.reason != "" {
+		s.findings = append(s.findings, finding(partiallyInvalid, true, dropped.reason, dropped.message))
 	}
 	return s.findings
 }
@@ -229,9 +205,6 @@ func findingAt(p world.RouteParent, generation int64) func(kind string, holds bo
 
 // fitting are the listeners that a route attaches to by one of its parents, or why there are none.
 func (x *index) fitting(r world.ObjectRef, hostnames []string, p world.RouteParent, g *gate) (at []int, reason, message string) {
-	if why, is := g.unlooked[r]; is {
-		return nil, ReasonTooMany, why
-	}
 	named, allowed := 0, 0
 	of := g.homes[world.ObjectRef{Kind: world.Kind(p.Kind), Key: r.In(p.Namespace, p.Name)}]
 	for i := of.from; i < of.to; i++ {
@@ -275,11 +248,8 @@ func anyMeets(listener string, route []string) bool {
 	if listener == "" || len(route) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(route, func(h string) bool { return meets(listener, h) })
+	return slices.ContainsFunc(route, func(h string) bool { return mesh.HostnamesMeet(listener, h) })
 }
-
-// meets is mesh.HostnamesMeet.
-func meets(a, b string) bool { return mesh.HostnamesMeet(a, b) }
 
 // meshListeners are what a Gateway's process is told of its valid listeners.
 func (x *index) meshListeners(g *gate) []mesh.Listener {

@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,35 +20,6 @@ const (
 	aroundName = 16
 )
 
-// routeLoad is what one route takes at a gate.
-type routeLoad struct {
-	created int64
-	once    int // however many listeners it is at
-	each    int // at all listeners together
-}
-
-// carry notes what a route that attaches takes: once, and at its listeners.
-func (g *gate) carry(ref world.ObjectRef, created int64, once, each int) {
-	g.load += once + each
-	if g.loads == nil {
-		return
-	}
-	l := g.loads[ref]
-	if l == nil {
-		l = &routeLoad{created: created, once: once}
-		g.loads[ref] = l
-	}
-	l.each += each
-}
-
-// beyond is why a route that would attach is left out; no reason, and the message that there was: it is not.
-func (g *gate) beyond(ref world.ObjectRef, message string) (reason, why string) {
-	if why, is := g.tooMany[ref]; is {
-		return ReasonTooMany, why
-	}
-	return "", message
-}
-
 // weight is what a TLSRoute takes at a listener, if it has all names there that it would have.
 func (c *claimant) weight() int {
 	n := (&mesh.TLSRoute{Namespace: c.namespace, Name: c.name, Backends: c.backends}).Size()
@@ -59,65 +29,76 @@ func (c *claimant) weight() int {
 	return n
 }
 
-// unburden finds the routes that are left out at gates where all of them are too large: each namespace of routes has a share, which those that want less leave to others, and in it
-// the oldest count. If there are any, nothing is attached afterwards. attach attaches all routes once more, to see what each takes.
-func (x *index) unburden(gates map[world.Key]*gate, attach func()) bool {
-	heavy := false
-	for _, g := range gates {
-		if g.load > x.maxRoutes {
-			heavy, g.loads = true, map[world.ObjectRef]*routeLoad{}
+// load is what an applicant takes at a gate where it fits: once, and at its listeners.
+func (a *applicant) load(f *fit, g *gate) (once, each int) {
+	switch a.ref.Kind {
+	case world.KindTLSRoute:
+		for _, i := range f.at {
+			c := a.claim(g.verdicts[i].listener.Hostname)
+			each += c.weight()
 		}
+	case world.KindTCPRoute, world.KindUDPRoute:
+		each = a.stream().Size() * len(f.at)
+	default:
+		return a.compiled.weight(), a.compiled.route.AtListeners(len(f.at), f.common)
 	}
-	if !heavy {
-		return false
-	}
-	detach := func() {
-		for _, g := range gates {
-			g.load = 0
-			clear(g.routes)
-			clear(g.claims)
-			clear(g.streams)
-		}
-	}
-	detach()
-	attach()
-	detach()
-	for _, g := range gates {
-		if g.loads != nil {
-			g.tooMany = x.leaveOut(g)
-			g.loads = nil
-		}
-	}
-	return true
+	return 0, each
 }
 
-// leaveOut divides the routes of a gate by namespace, and says of those that are beyond its share that they are.
-func (x *index) leaveOut(g *gate) map[world.ObjectRef]string {
-	of, sums := map[string][]world.ObjectRef{}, map[string]int{}
-	for ref, l := range g.loads {
-		of[ref.Namespace] = append(of[ref.Namespace], ref)
-		sums[ref.Namespace] += l.once + l.each
-	}
-	out := map[world.ObjectRef]string{}
-	share := fairShare(slices.Collect(maps.Values(sums)), x.maxRoutes)
-	if share == 0 {
-		return out
-	}
-	for namespace, all := range of {
-		beyond := fmt.Sprintf("the routes at Gateway %s/%s are more than %d MiB, with what each takes at each listener, and those of namespace %s more than its share: its oldest are served, which this one is not among",
-			g.gateway.Namespace, g.gateway.Name, maxGatewayRoutes>>20, namespace)
-		slices.SortFunc(all, func(a, b world.ObjectRef) int {
-			return cmp.Or(cmp.Compare(g.loads[a].created, g.loads[b].created), a.Compare(b))
-		})
-		mine := 0
-		for _, ref := range all {
-			load := g.loads[ref].once + g.loads[ref].each
-			if mine+load > share {
-				out[ref] = beyond
+// unburden finds the routes that are left out at gates where all of them are too large: each namespace of routes has a share, which those that want less leave to others, and in it
+// the oldest count. What those want counts, too, that rivals keep out: they are in their places as soon as the rivals are left out.
+func (x *index) unburden(gates map[world.Key]*gate, all []*applicant) {
+	for _, a := range all {
+		for i := range a.fits {
+			f := &a.fits[i]
+			s := &a.stays[f.stay]
+			if s.unlooked != "" {
 				continue
 			}
-			mine += load
+			if x.find(a, f); len(f.at) == 0 || a.void() {
+				continue
+			}
+			once, each := a.load(f, s.gate)
+			if s.load == 0 {
+				s.load += once
+			}
+			s.load += each
+		}
+		for i := range a.stays {
+			a.stays[i].gate.load += a.stays[i].load
 		}
 	}
-	return out
+	for _, g := range gates {
+		if g.load > x.maxRoutes {
+			x.leaveOut(g, all)
+		}
+	}
+}
+
+// leaveOut divides what the routes of a gate may take by namespace, and says of those that are beyond its share that they are.
+func (x *index) leaveOut(g *gate, all []*applicant) {
+	each := func(f func(namespace string, s *stay)) {
+		for _, a := range all {
+			for i := range a.stays {
+				if s := &a.stays[i]; s.gate == g && s.load > 0 {
+					f(a.ref.Namespace, s)
+				}
+			}
+		}
+	}
+	sums := map[string]int{}
+	each(func(namespace string, s *stay) { sums[namespace] += s.load })
+	share := fairShare(slices.Collect(maps.Values(sums)), x.maxRoutes)
+	taken, why := map[string]int{}, map[string]string{}
+	each(func(namespace string, s *stay) {
+		if taken[namespace]+s.load <= share {
+			taken[namespace] += s.load
+			return
+		}
+		if why[namespace] == "" {
+			why[namespace] = fmt.Sprintf("the routes at Gateway %s/%s are more than %d MiB, with what each takes at each listener, and those of namespace %s more than its share: its oldest are served, which this one is not among",
+				g.gateway.Namespace, g.gateway.Name, maxGatewayRoutes>>20, namespace)
+		}
+		s.tooMany = why[namespace]
+	})
 }

@@ -74,16 +74,19 @@ type index struct {
 	answerOf           func(serviceName) *answer  // what was worked out last; nil: nothing
 
 	// HTTPRoutes and GRPCRoutes, all of our own cluster.
-	routesTo   multi[world.Key, world.ObjectRef]   // Service, which may not be there → routes that refer to it
-	routesInto multi[string, world.ObjectRef]      // namespace's name → routes of others that refer to something in it
-	routesFrom multi[string, world.ObjectRef]      // namespace's name → routes in it
-	routesAt   multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
-	attached   map[serviceName]*attachments        // of the Services that were asked for since they or those routes changed
-	streams    streams                             // those that look at connections or datagrams only
-	setsFor    multi[world.Key, world.Key]         // Gateway, which may not be there → ListenerSets for it
-	setsIn     multi[string, world.Key]            // namespace's name → ListenerSets in it
-	grantsIn   multi[string, world.Key]            // namespace's name → ReferenceGrants in it
-	routes     map[world.ObjectRef]*compiledRoute  // those that were asked for since they changed
+	routesTo    multi[world.Key, world.ObjectRef]   // Service, which may not be there → routes that refer to it
+	routesInto  multi[string, world.ObjectRef]      // namespace's name → routes of others that refer to something in it
+	routesFrom  multi[string, world.ObjectRef]      // namespace's name → routes in it
+	routesAt    multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
+	attached    map[serviceName]*attachments        // of the Services that were asked for since they or those routes changed
+	streams     streams                             // those that look at connections or datagrams only
+	setsFor     multi[world.Key, world.Key]         // Gateway, which may not be there → ListenerSets for it
+	setsIn      multi[string, world.Key]            // namespace's name → ListenerSets in it
+	grantsIn    multi[string, world.Key]            // namespace's name → ReferenceGrants in it
+	routes      map[world.ObjectRef]*compiledRoute  // those that were asked for since they changed
+	applied     map[world.ObjectRef]*applicant      // routes of any kind that did not change since, nor the labels of their namespaces
+	grounds     map[world.Key]ground                // by Gateway, of the last translation
+	groundsSeen int                                 // how often these were others, or other ListenerSets were there
 
 	// How many Secrets Gateways refer to, as last worked out, and how many are read at most.
 	demand     *secretDemand
@@ -112,7 +115,7 @@ func newIndex(c world.Config) *index {
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, namedBy: multi[string, world.Key]{}, gatesOn: multi[string, world.Key]{}, further: set[string]{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
-		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{},
+		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{}, applied: map[world.ObjectRef]*applicant{},
 	}
 }
 
@@ -240,6 +243,11 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if k.Cluster == x.config.LocalCluster {
 		t.consumersOf(x, k.Name)
 		t.everythingIn(x, k) // its labels may name a waypoint, or be what a waypoint lets in
+		for _, refs := range []set[world.ObjectRef]{x.routesFrom[k.Name], x.streams.from[k.Name]} {
+			for ref := range refs {
+				delete(x.applied, ref) // listeners may let in its routes by its labels
+			}
+		}
 		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.streams.from[k.Name])+len(x.setsIn[k.Name]) > 0
 	}
 	for n := range x.namesIn[k.Name] {

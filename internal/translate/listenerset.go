@@ -23,6 +23,7 @@ func (x *index) foldListenerSet(k world.Key, was, now *world.ListenerSet, t *tou
 		return
 	}
 	t.routes = true
+	x.forgetFits() // whose set it is may be another
 	if was != nil {
 		x.setsFor.remove(was.Gateway, k)
 		x.setsIn.remove(k.Namespace, k)

@@ -3,9 +3,7 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -21,48 +19,45 @@ type rivals []map[world.ObjectRef]world.ObjectRef // by listener: loser → winn
 // contender is a route that fits a listener.
 type contender struct {
 	ref       world.ObjectRef
-	created   int64
 	hostnames []string // in common with the listener; none: every one
 }
 
 // settleRivals finds, at each listener that both kinds of route fit, whom the older routes of the other kind keep out. Those that are left out as they are too many keep nobody out.
-func (x *index) settleRivals(gates map[world.Key]*gate) {
-	fields := map[*gate][][]contender{}
-	enter := func(ref world.ObjectRef, r *world.HTTPRoute) {
-		if ref.Cluster != x.config.LocalCluster {
-			return
-		}
-		if c := x.compileRoute(ref); c.left == 0 && c.dropped.reason != "" {
-			return // it is not accepted anyway
-		}
-		for i, p := range r.Parents {
-			g := x.gateOf(ref, p, gates)
-			if g == nil || slices.Contains(r.Parents[:i], p) {
+func (x *index) settleRivals(all []*applicant) {
+	each := func(kind world.Kind, visit func(a *applicant, g *gate, listener int)) {
+		for _, a := range all {
+			if a.compiled == nil || a.void() || kind != "" && a.ref.Kind != kind {
 				continue
 			}
-			if _, is := g.tooMany[ref]; is {
-				continue
-			}
-			at, _, _ := x.fitting(ref, r.Hostnames, p, g)
-			if len(at) > 0 && fields[g] == nil {
-				fields[g] = make([][]contender, len(g.verdicts))
-			}
-			for _, l := range at {
-				fields[g][l] = append(fields[g][l], contender{ref, r.Created, common(g.verdicts[l].listener.Hostname, r.Hostnames)})
+			for i := range a.fits {
+				if s := &a.stays[a.fits[i].stay]; s.unlooked == "" && s.tooMany == "" {
+					for _, l := range a.fits[i].at {
+						visit(a, s.gate, l)
+					}
+				}
 			}
 		}
 	}
-	for _, r := range x.state.GRPCRoutes {
-		enter(r.Ref(), &r.HTTPRoute)
-	}
-	if len(fields) == 0 {
+	both := map[*gate][]bool{} // listeners that a GRPCRoute fits
+	each(world.KindGRPCRoute, func(_ *applicant, g *gate, listener int) {
+		if both[g] == nil {
+			both[g] = make([]bool, len(g.verdicts))
+		}
+		both[g][listener] = true
+	})
+	if len(both) == 0 {
 		return
 	}
-	for _, r := range x.state.HTTPRoutes {
-		if slices.ContainsFunc(r.Parents, func(p world.RouteParent) bool { return fields[x.gateOf(r.Ref(), p, gates)] != nil }) {
-			enter(r.Ref(), r)
+	fields := map[*gate][][]contender{}
+	each("", func(a *applicant, g *gate, listener int) {
+		if both[g] == nil || !both[g][listener] {
+			return
 		}
-	}
+		if fields[g] == nil {
+			fields[g] = make([][]contender, len(g.verdicts))
+		}
+		fields[g][listener] = append(fields[g][listener], contender{a.ref, common(g.verdicts[listener].listener.Hostname, a.hostnames)})
+	})
 	for g, field := range fields {
 		g.rivals = make(rivals, len(field))
 		for l := range field {
@@ -71,11 +66,8 @@ func (x *index) settleRivals(gates map[world.Key]*gate) {
 	}
 }
 
-// settle goes through a listener's routes by age, and then by name. Who has a hostname in common with one of the other kind that is in is out.
+// settle goes through a listener's routes, which are in order: by age, and then by name. Who has a hostname in common with one of the other kind that is in is out.
 func settle(field []contender) map[world.ObjectRef]world.ObjectRef {
-	slices.SortFunc(field, func(a, b contender) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.ref.Namespace, b.ref.Namespace), strings.Compare(a.ref.Name, b.ref.Name), cmp.Compare(a.ref.Kind, b.ref.Kind))
-	})
 	taken := map[world.Kind]*hostOwners{world.KindHTTPRoute: newHostOwners(), world.KindGRPCRoute: newHostOwners()}
 	out := map[world.ObjectRef]world.ObjectRef{}
 	for _, c := range field {

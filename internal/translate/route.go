@@ -22,7 +22,6 @@ type compiledRoute struct {
 	left    int     // rules in force
 	crosses bool    // it refers to other namespaces
 	size    int     // of the route, once it was asked for
-	said    []said  // what was found last at each of its parents
 	// inMesh is what it means at Services, as far as that is something else and was asked for: by the Service, or under none for all where its own namespace does what it says.
 	inMesh map[serviceName]*compiledRoute
 }
@@ -45,6 +44,7 @@ func (x *index) foldRoute(k world.ObjectRef, was, now *world.HTTPRoute, t *touch
 		return
 	}
 	delete(x.routes, k)
+	delete(x.applied, k)
 	t.routes = true
 	x.foldServiceParents(k, parentsOf(was), parentsOf(now), t)
 	for _, to := range backendsOf(was) {

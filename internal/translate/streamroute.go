@@ -73,6 +73,7 @@ func (x *index) foldStream(r world.ObjectRef, was, now *world.StreamRoute, t *to
 		return
 	}
 	t.routes = true
+	delete(x.applied, r)
 	var before, after [][]gatewayv1.BackendRef
 	if was != nil {
 		before = was.Rules
@@ -103,36 +104,9 @@ func inForce(all []candidate) (*mesh.StreamRoute, int) {
 	return all[0].route, len(all)
 }
 
-// attachStream is attach for a TCPRoute or a UDPRoute. One that is in the shadow of an older one is accepted all the same, as the API has it.
-func (x *index) attachStream(ref world.ObjectRef, r *world.StreamRoute, p world.RouteParent, g *gate) []Finding {
-	backends, refs := x.streamBackends(ref, r.Rules)
-	at, reason, message := x.fitting(ref, nil, p, g)
-	if reason == "" {
-		if reason, message = g.beyond(ref, ""); reason != "" {
-			at = nil
-		}
-	}
-	if len(at) > 0 {
-		route := &mesh.StreamRoute{Namespace: r.Namespace, Name: r.Name, Backends: backends}
-		g.carry(ref, r.Created, 0, route.Size()*len(at))
-		for _, i := range at {
-			g.streams[i] = append(g.streams[i], candidate{r.Created, route})
-		}
-	}
-	return streamFindings(p, r.Generation, reason, message, refs)
-}
-
-// streamFindings are what there is to say of a route at one of its parents.
-func streamFindings(p world.RouteParent, generation int64, reason, message string, refs trouble) []Finding {
-	finding := findingAt(p, generation)
-	if reason == "" {
-		message = "the route is served"
-	}
-	out := []Finding{finding(routeAccepted, reason == "", cmp.Or(reason, string(gatewayv1.RouteReasonAccepted)), message)}
-	if refs.reason == "" {
-		return append(out, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
-	}
-	return append(out, finding(routeResolved, false, refs.reason, refs.message))
+// stream is a TCPRoute or a UDPRoute as gateways are told. One that is in the shadow of an older one is accepted all the same, as the API has it.
+func (a *applicant) stream() *mesh.StreamRoute {
+	return &mesh.StreamRoute{Namespace: a.ref.Namespace, Name: a.ref.Name, Backends: a.backends}
 }
 
 // streamBackends are where what a route takes goes: the backends of all its rules, which match the same.

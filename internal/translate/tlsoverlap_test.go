@@ -10,6 +10,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -41,7 +42,7 @@ func TestOverlapsAreThoseOfPairs(t *testing.T) {
 		for i, v := range all {
 			want := inForce(v) && slices.ContainsFunc(all, func(o listenerVerdict) bool {
 				return inForce(o) && o.listener.Port == v.listener.Port && o.listener.Hostname != v.listener.Hostname &&
-					(o.listener.Hostname == "" || v.listener.Hostname == "" || meets(o.listener.Hostname, v.listener.Hostname))
+					(o.listener.Hostname == "" || v.listener.Hostname == "" || mesh.HostnamesMeet(o.listener.Hostname, v.listener.Hostname))
 			})
 			if got := v.overlaps != ""; got != want {
 				t.Fatalf("listener %d of %s overlaps: %t, want %t", i, listed(all), got, want)

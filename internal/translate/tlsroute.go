@@ -20,6 +20,7 @@ func (x *index) foldTLSRoute(k world.Key, was, now *world.TLSRoute, t *touched) 
 	}
 	t.routes = true
 	ref := world.ObjectRef{Kind: world.KindTLSRoute, Key: k}
+	delete(x.applied, ref)
 	x.foldServiceParents(ref, tlsParents(was), tlsParents(now), t)
 	x.streams.fold(ref, tlsRules(was), tlsRules(now), now != nil)
 }
@@ -47,21 +48,9 @@ type claimant struct {
 // claimedName is a hostname that a route and its listener have in common, "" for every one, and what the route says for it.
 type claimedName struct{ common, own string }
 
-// attachTLS is attach for a TLSRoute.
-func (x *index) attachTLS(r *world.TLSRoute, p world.RouteParent, g *gate) []Finding {
-	backends, refs := x.streamBackends(r.Ref(), tlsRules(r))
-	at, reason, message := x.fitting(r.Ref(), r.Hostnames, p, g)
-	if reason == "" {
-		if reason, message = g.beyond(r.Ref(), ""); reason != "" {
-			at = nil
-		}
-	}
-	for _, i := range at {
-		c := claimant{r.Created, r.Namespace, r.Name, claimedNames(g.verdicts[i].listener.Hostname, r.Hostnames), backends}
-		g.carry(r.Ref(), r.Created, 0, c.weight())
-		g.claims[i] = append(g.claims[i], c)
-	}
-	return streamFindings(p, r.Generation, reason, message, refs)
+// claim is a TLSRoute at a listener of a hostname.
+func (a *applicant) claim(hostname string) claimant {
+	return claimant{a.created, a.ref.Namespace, a.ref.Name, claimedNames(hostname, a.hostnames), a.backends}
 }
 
 // common are the hostnames that a listener and a route have in common, none for every one. There is one, or the route did not attach.
@@ -82,7 +71,7 @@ func claimedNames(listener string, route []string) []claimedName {
 	}
 	var out []claimedName
 	for _, h := range route {
-		if listener != "" && !meets(listener, h) {
+		if listener != "" && !mesh.HostnamesMeet(listener, h) {
 			continue
 		}
 		both := h
