@@ -267,14 +267,19 @@ var _ = Describe("Gateways", func() {
 		first, second := eastwest("default", "first"), eastwest("default", "second")
 		first.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &kind, Value: "10.89.101.7"}}
 		second.Spec.Addresses = first.Spec.Addresses
-		east.with(first)
-		Eventually(east.gatewayVerdict(first, "Programmed")).Should(Equal("False/AddressNotUsable"), "nobody gives it an address here")
-		east.with(second)
-		Eventually(east.gatewayVerdict(second, "Programmed")).Should(Equal("False/AddressNotUsable"))
+		_, service, _ := east.made(first)
+		east.with(first, second)
+		for _, g := range []*gatewayv1.Gateway{first, second} {
+			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotUsable"), "nobody gives it an address here")
+			Expect(message(g.Status.Conditions, "Programmed")).To(ContainSubstring("does not have it"), "who only asks keeps it from nobody")
+		}
+		editStatus(east, service, func(s *corev1.Service) { s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.89.101.7"}} })
 		Eventually(func() string {
 			east.gatewayVerdict(second, "Programmed")()
 			return message(second.Status.Conditions, "Programmed")
-		}).Should(ContainSubstring("default/first"))
+		}).Should(ContainSubstring("in use by Gateway default/first"))
+		Expect(east.gatewayVerdict(second, "Programmed")()).To(Equal("False/AddressNotUsable"))
+		Eventually(east.gatewayVerdict(first, "Programmed")).ShouldNot(Equal("False/AddressNotUsable"))
 	})
 
 	It("of another controller are left alone", func(ctx SpecContext) {
