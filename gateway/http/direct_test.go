@@ -20,7 +20,7 @@ import (
 // rawBackend gives each connection, with its number from 1 on, to f, which closes it by returning.
 func (s *scene) rawBackend(name string, f func(n int, in *bufio.Reader, out net.Conn)) {
 	s.t.Helper()
-	socket, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", "127.0.0.1:0")
+	socket, err := s.network.listen(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}

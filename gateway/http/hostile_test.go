@@ -85,28 +85,34 @@ func TestSmuggling(t *testing.T) {
 }
 
 // Who sends nothing, or too slowly, is not waited for.
-func TestSlowClients(t *testing.T) {
-	s := newScene(t, Limits{HeaderTime: 50 * time.Millisecond, StallTime: 50 * time.Millisecond},
-		listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
+func TestSlowClients(t *testing.T) { inMemory(t, testSlowClients) }
+
+func testSlowClients(t *testing.T, in network) {
+	const limit = 50 * time.Millisecond
+	s := newSceneIn(t, in, Limits{HeaderTime: limit, StallTime: limit}, toA())
 	s.backend("a", mesh.AppUnknown, says("a"))
-	for name, request := range map[string]string{
-		"headers": "GET / HTTP/1.1\r\nHost: x\r\nX-A: ",
-		"body":    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf",
+	for name, tc := range map[string]struct{ request, answer string }{
+		"nothing": {"", ""},
+		"headers": {"GET / HTTP/1.1\r\nHost: x\r\nX-A: ", ""},
+		"body":    {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf", "HTTP/1.1 408 Request Timeout"},
 	} {
-		conn, err := net.Dial("tcp", s.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn.SetDeadline(time.Now().Add(patience))
-		io.WriteString(conn, request)
-		if text, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 408 ") && len(text) > 0 {
+		began := time.Now()
+		conn, from := s.dial()
+		conn.SetDeadline(began.Add(patience))
+		io.WriteString(conn, tc.request)
+		_, _ = from.Peek(1) // the answer, or the end
+		took := time.Since(began)
+		text, err := io.ReadAll(from)
+		if first, _, _ := strings.Cut(string(text), "\r\n"); err != nil || first != tc.answer {
 			t.Errorf("%s: answered %q, and then %v", name, text, err)
 		}
-		conn.Close()
+		if took != limit {
+			t.Errorf("%s: was waited for %v, want %v", name, took, limit)
+		}
 	}
 	// An answer that takes longer than that is waited for, as the client is not to blame.
 	s.backend("slow", mesh.AppUnknown, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(150 * time.Millisecond)
+		time.Sleep(3 * limit)
 		io.Copy(w, r.Body)
 	})
 	s.port.Configure([]mesh.Listener{listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("slow")} })))})

@@ -177,7 +177,7 @@ func (s *scene) asks(nc net.Conn, in *bufio.Reader, text string) (*http.Response
 
 func (s *scene) dial() (net.Conn, *bufio.Reader) {
 	s.t.Helper()
-	nc, err := net.Dial("tcp", s.address)
+	nc, err := s.network.dial(s.t.Context(), "tcp", s.address)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -341,8 +341,11 @@ func TestPlainClientIsWatched(t *testing.T) {
 }
 
 // A connection that brings nothing ends after the time for a head; one that was used stays for longer, and then ends.
-func TestPlainConnsEnd(t *testing.T) {
-	s := newScene(t, Limits{HeaderTime: 50 * time.Millisecond, IdleTime: 300 * time.Millisecond}, toA())
+func TestPlainConnsEnd(t *testing.T) { inMemory(t, testPlainConnsEnd) }
+
+func testPlainConnsEnd(t *testing.T, network network) {
+	const head, idle = 50 * time.Millisecond, 300 * time.Millisecond
+	s := newSceneIn(t, network, Limits{HeaderTime: head, IdleTime: idle}, toA())
 	s.backend("a", mesh.AppUnknown, says("a"))
 	ends := func(nc net.Conn) time.Duration {
 		began := time.Now()
@@ -353,10 +356,12 @@ func TestPlainConnsEnd(t *testing.T) {
 		return time.Since(began)
 	}
 	silent, _ := s.dial()
-	ends(silent)
+	if took := ends(silent); took != head {
+		t.Errorf("a connection that brings nothing was kept for %v, want %v", took, head)
+	}
 	used, in := s.dial()
 	s.asks(used, in, "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
-	if took := ends(used); took < 250*time.Millisecond {
-		t.Errorf("a connection that was used was kept for %v", took)
+	if took := ends(used); took < idle || took > idle+idle/8 {
+		t.Errorf("a connection that was used was kept for %v, want %v or an eighth longer", took, idle)
 	}
 }

@@ -30,9 +30,10 @@ var library = flag.Bool("library", false, "have net/http read all requests")
 // patience is for things that take milliseconds.
 const patience = 20 * time.Second
 
-// scene is a port, a directory, and backends, over the loopback.
+// scene is a port, a directory, and backends, over a network.
 type scene struct {
 	t       *testing.T
+	network network
 	live    *directory.Live
 	server  *Server
 	port    *Port
@@ -67,19 +68,25 @@ func newLog(to *lines) slog.Handler {
 	return slog.NewJSONHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug})
 }
 
+// newScene makes one over the loopback.
 func newScene(t *testing.T, limits Limits, listeners ...mesh.Listener) *scene {
+	t.Helper()
+	return newSceneIn(t, loopback{}, limits, listeners...)
+}
+
+func newSceneIn(t *testing.T, in network, limits Limits, listeners ...mesh.Listener) *scene {
 	t.Helper()
 	if limits.LeaveTime == 0 {
 		limits.LeaveTime = time.Millisecond // clients that are idle are not waited for
 	}
-	s := &scene{t: t, live: directory.NewLive(), metrics: prometheus.NewRegistry(), logs: &lines{}}
+	s := &scene{t: t, network: in, live: directory.NewLive(), metrics: prometheus.NewRegistry(), logs: &lines{}}
 	log := logr.FromSlogHandler(newLog(s.logs))
 	s.server = NewServer(Options{
-		Log: log, Access: log, Directory: s.live, Network: func() string { return "east" }, Limits: limits, Metrics: s.metrics,
+		Log: log, Access: log, Directory: s.live, Network: func() string { return "east" }, Limits: limits, Metrics: s.metrics, Carrier: NewTransports(limits, in.dial),
 	})
 	s.server.library = *library
 	s.port = s.server.NewPort(listeners)
-	socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	socket, err := in.listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +120,7 @@ func to(name string) mesh.HTTPBackend {
 // backend starts a server and makes it an endpoint of a service.
 func (s *scene) backend(name string, app mesh.AppProtocol, h http.HandlerFunc) *http.Server {
 	s.t.Helper()
-	socket, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", "127.0.0.1:0")
+	socket, err := s.network.listen(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -156,7 +163,7 @@ func says(text string) http.HandlerFunc {
 // client asks the port, whatever the URL's host.
 func (s *scene) client() *http.Client {
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, s.address)
+		return s.network.dial(ctx, network, s.address)
 	}}
 	s.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+)
+
+// network is where the connections of a scene are.
+type network interface {
+	listen(context.Context) (net.Listener, error)
+	dial(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// loopback is the system's.
+type loopback struct{}
+
+func (loopback) listen(ctx context.Context) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+}
+
+func (loopback) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+// inMemory runs a test where time passes only while all wait, with a network of that kind: how fast the machine is makes no difference to what is bounded by time.
+func inMemory(t *testing.T, f func(*testing.T, network)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, &memoryNet{sockets: map[netip.AddrPort]*memorySocket{}}) })
+}
+
+// memoryNet is a network in memory.
+type memoryNet struct {
+	mu      sync.Mutex
+	ports   uint16
+	sockets map[netip.AddrPort]*memorySocket
+}
+
+// address gives one that nobody has.
+func (n *memoryNet) address() netip.AddrPort {
+	n.ports++
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1024+n.ports)
+}
+
+func (n *memoryNet) listen(context.Context) (net.Listener, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := &memorySocket{at: n.address(), arrive: make(chan net.Conn), closed: make(chan struct{})}
+	s.close = sync.OnceFunc(func() { close(s.closed) })
+	n.sockets[s.at] = s
+	return s, nil
+}
+
+func (n *memoryNet) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	from, s := n.address(), n.sockets[to]
+	n.mu.Unlock()
+	refused := &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	if s == nil {
+		return nil, refused
+	}
+	there, back := newDirection(), newDirection()
+	select {
+	case s.arrive <- &memoryConn{in: there, out: back, local: to, remote: from}:
+		return &memoryConn{in: back, out: there, local: from, remote: to}, nil
+	case <-s.closed:
+		return nil, refused
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+type memorySocket struct {
+	at     netip.AddrPort
+	arrive chan net.Conn
+	closed chan struct{}
+	close  func()
+}
+
+func (s *memorySocket) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.arrive:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (s *memorySocket) Close() error { s.close(); return nil }
+
+func (s *memorySocket) Addr() net.Addr { return net.TCPAddrFromAddrPort(s.at) }
