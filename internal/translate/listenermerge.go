@@ -21,7 +21,7 @@ type merge struct {
 	own     int                // bytes of the Gateway's own listeners that are served
 	ports   set[bind]          // that sets alone have
 	of      map[string]*demand // by namespace
-	most    *shares            // nil: there is room for all
+	most    *shares            // nil: nobody knows yet whether there is room for all
 }
 
 // bind is what the process listens on.

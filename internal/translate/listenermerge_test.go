@@ -177,3 +177,40 @@ func TestShareOfCertificates(t *testing.T) {
 		}
 	}
 }
+
+// What comes into the place of a listener that is one too many may be larger than it in another respect, or need more places: all bounds hold for it, whichever of them was passed before it came.
+func TestShareOfWhatComesInstead(t *testing.T) {
+	// 500 that pass TLS on want most places, and their youngest keep heavy ones of another namespace out.
+	light := func(n int) world.Listener {
+		if n >= 5000 {
+			return heavyNumbered(n - 3000)
+		}
+		return world.Listener{Port: 443, Protocol: protocolTLS, HasTLS: true, TLSMode: tlsPassthrough, Hostname: hostNumbered(n).Hostname}
+	}
+	served, _ := (crowd{{"a", 2000, 500}, {"b", 5420, 25}, {"b", 4000, 100}}).served(t, light, tooManyListeners)
+	if want := []int{411, 8, 92}; fmt.Sprint(served) != fmt.Sprint(want) {
+		t.Errorf("heavy ones instead of many: served are %v, want %v", served, want)
+	}
+	// 16 heavy ones, each at a port of its own, keep 600 of another protocol out.
+	heavy := func(n int) world.Listener {
+		l := heavyNumbered(n)
+		switch {
+		case n < 2016:
+			l.Port = uint16(n)
+		case n >= 3000:
+			l = hostNumbered(n)
+			l.Port = uint16(2008 + n%8)
+		}
+		return l
+	}
+	var own []world.Listener
+	for i := range 8 {
+		l := heavyNumbered(i)
+		l.Name = fmt.Sprint("own", i)
+		own = append(own, l)
+	}
+	served, _ = (crowd{{"a", 2000, 16}, {"b", 3000, 600}, {"b", 2900, 1}}).served(t, heavy, tooManyListeners, own...)
+	if want := []int{7, 244, 0}; fmt.Sprint(served) != fmt.Sprint(want) {
+		t.Errorf("many instead of heavy ones: served are %v, want %v", served, want)
+	}
+}

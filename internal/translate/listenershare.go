@@ -29,7 +29,7 @@ type demand struct {
 	bytes     int
 }
 
-// shares are how much of each a namespace may have, as there is not room for all; nil: there is.
+// shares are how much of each a namespace may have, as there is not room for all of one of them.
 type shares struct{ listeners, ports, bytes map[string]int }
 
 // demand is that of the namespace of a set's listener.
@@ -69,24 +69,20 @@ func (m *merge) release(v *listenerVerdict) {
 // count finds whether a set's listener is one too many, or its port.
 func (m *merge) count(v *listenerVerdict) {
 	of, namespace, b := m.demand(v), v.set.Namespace, m.bindFor(v.listener)
-	most := m.most
-	if most == nil {
-		most = &shares{}
-	}
 	_, open := m.binds[b]
 	switch {
-	case most.listeners != nil && (of.listeners >= most.listeners[namespace] || m.served >= maxMergedListeners):
+	case m.most != nil && (of.listeners >= m.most.listeners[namespace] || m.served >= maxMergedListeners):
 		v.reason = tooManyListeners
 		v.message = fmt.Sprintf("Gateway %s/%s has more than the %d listeners that it may have with those of its ListenerSets, of which those of namespace %s may have %d",
-			m.gateway.Namespace, m.gateway.Name, maxMergedListeners, namespace, most.listeners[namespace])
+			m.gateway.Namespace, m.gateway.Name, maxMergedListeners, namespace, m.most.listeners[namespace])
 	case (!open || m.ports.has(b)) && !of.ports.has(b) && len(of.ports) >= maxNamespacePorts:
 		v.reason = gatewayv1.ListenerReasonPortUnavailable
 		v.message = fmt.Sprintf("port %d: the ListenerSets of namespace %s have %d ports at Gateway %s/%s besides its own, which is as many as may be", v.listener.Port, namespace, maxNamespacePorts,
 			m.gateway.Namespace, m.gateway.Name)
-	case most.ports != nil && !open && (of.added >= most.ports[namespace] || len(m.ports) >= maxSetPorts):
+	case m.most != nil && !open && (of.added >= m.most.ports[namespace] || len(m.ports) >= maxSetPorts):
 		v.reason = gatewayv1.ListenerReasonPortUnavailable
 		v.message = fmt.Sprintf("port %d: the ListenerSets of Gateway %s/%s have more than %d ports besides its own, of which those of namespace %s may add %d", v.listener.Port,
-			m.gateway.Namespace, m.gateway.Name, maxSetPorts, namespace, most.ports[namespace])
+			m.gateway.Namespace, m.gateway.Name, maxSetPorts, namespace, m.most.ports[namespace])
 	}
 }
 
@@ -100,7 +96,7 @@ func (m *merge) weighOwn(v *listenerVerdict) {
 
 // weigh finds whether a set's listener is too large to be told.
 func (m *merge) weigh(v *listenerVerdict) {
-	if m.most == nil || m.most.bytes == nil {
+	if m.most == nil {
 		return
 	}
 	namespace := v.set.Namespace
@@ -118,35 +114,41 @@ func (v *listenerVerdict) size() int {
 }
 
 // shares are what each namespace may have of what the Gateway's own listeners leave, by what was served without any limit; nil: there is room for that. One that has less than others leaves the rest to them, and none can
-// have so much that another one has less than its share: not even one whose sets come first.
+// have so much that another one has less than its share: not even one whose sets come first. What there is room for has shares, too: in the places of those that are refused others come, which may take more of it. Nobody has
+// less of that than was served, and all may have equal parts of the rest.
 func (m *merge) shares() *shares {
-	room := maxMergedListeners - m.served
+	room, ports := maxMergedListeners-m.served, 0
 	for _, of := range m.of {
 		room += of.listeners
+		ports += len(of.ports)
 	}
+	short := false
 	divide := func(of func(*demand) int, most int) map[string]int {
-		wanted := make([]int, 0, len(m.of))
+		wanted, rest := make([]int, 0, len(m.of)), most
 		for _, d := range m.of {
 			wanted = append(wanted, of(d))
+			rest -= of(d)
 		}
 		each := fairShare(wanted, most)
-		if each == 0 {
-			return nil
-		}
 		out := make(map[string]int, len(m.of))
 		for namespace, d := range m.of {
-			out[namespace] = min(of(d), each)
+			if out[namespace] = min(of(d), each); each == 0 {
+				out[namespace] = of(d) + rest/len(m.of)
+			}
 		}
+		short = short || each > 0
 		return out
 	}
 	out := shares{
 		listeners: divide(func(d *demand) int { return d.listeners }, room),
 		bytes:     divide(func(d *demand) int { return d.bytes }, maxListenerLoad-m.own),
 	}
-	if len(m.ports) > maxSetPorts {
-		out.ports = divide(func(d *demand) int { return len(d.ports) }, maxSetPorts)
+	most := maxSetPorts
+	if len(m.ports) <= maxSetPorts {
+		most = max(most, ports) // of several namespaces that have one, none is to lose it
 	}
-	if out.listeners == nil && out.bytes == nil && out.ports == nil {
+	out.ports = divide(func(d *demand) int { return len(d.ports) }, most)
+	if !short {
 		return nil
 	}
 	return &out
