@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -18,15 +19,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// from gives a client of an address of the loopback.
+// from gives a client of an address.
 func (s *scene) from(address string, h2 bool) *http.Client {
 	client := s.client()
 	transport := client.Transport.(*http.Transport)
 	transport.Protocols = new(http.Protocols)
 	transport.Protocols.SetHTTP1(!h2)
 	transport.Protocols.SetUnencryptedHTTP2(h2)
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).DialContext(ctx, network, s.address)
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return s.network.dialFrom(ctx, netip.MustParseAddr(address), s.address)
 	}
 	return client
 }
@@ -36,80 +37,82 @@ func TestHeadersOfRunningRequestsAreBounded(t *testing.T) {
 	onlyHeaders := strings.Repeat("x", 20<<10)
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
-			limit := int64(400 << 10) // half of it is nine requests, or three in HTTP/2, which cost 32 KiB more
-			s := newScene(t, Limits{HeaderMemory: limit}, byPath("slow", "good"))
-			var waiting atomic.Int64
-			free := make(chan struct{})
-			s.backend("slow", mesh.AppUnknown, func(_ http.ResponseWriter, r *http.Request) {
-				waiting.Add(1)
-				select {
-				case <-free:
-				case <-r.Context().Done():
-				}
-			})
-			s.backend("good", mesh.AppUnknown, says("good"))
-			one, other := s.from("127.0.0.1", h2), s.from("127.0.0.2", h2)
-			ask := func(client *http.Client, path string, headers ...string) (int, string) {
-				t.Helper()
-				response, body := s.ask(client, http.MethodGet, "http://x/"+path, "", headers...)
-				return response.StatusCode, response.Header.Get(headerReason) + body
-			}
-			held := 0
-			for refused := false; !refused; {
-				done := make(chan bool, 1)
-				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/slow", http.NoBody)
-				if err != nil {
-					t.Fatal(err)
-				}
-				r.Header.Set("X-Large", onlyHeaders)
-				go func() {
-					response, err := one.Do(r)
-					if err == nil {
-						response.Body.Close()
-					}
-					done <- err == nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get(headerReason) == string(ReasonHeaderMemory)
-				}()
-				s.until("it waits or is refused", func() bool {
+			inMemory(t, func(t *testing.T, in network) { // where clients wait for any time
+				limit := int64(400 << 10) // half of it is nine requests, or three in HTTP/2, which cost 32 KiB more
+				s := newSceneIn(t, in, Limits{HeaderMemory: limit}, byPath("slow", "good"))
+				var waiting atomic.Int64
+				free := make(chan struct{})
+				s.backend("slow", mesh.AppUnknown, func(_ http.ResponseWriter, r *http.Request) {
+					waiting.Add(1)
 					select {
-					case refused = <-done:
-						if !refused {
-							t.Fatal("a request is neither served nor refused for its headers")
-						}
-						return true
-					default:
-						return waiting.Load() > int64(held)
+					case <-free:
+					case <-r.Context().Done():
 					}
 				})
-				if held = int(waiting.Load()); held > 12 {
-					t.Fatalf("%d requests with %d bytes of headers each wait, of %d that may be", held, len(onlyHeaders), limit)
+				s.backend("good", mesh.AppUnknown, says("good"))
+				one, other := s.from("127.0.0.1", h2), s.from("127.0.0.2", h2)
+				ask := func(client *http.Client, path string, headers ...string) (int, string) {
+					t.Helper()
+					response, body := s.ask(client, http.MethodGet, "http://x/"+path, "", headers...)
+					return response.StatusCode, response.Header.Get(headerReason) + body
 				}
-			}
-			if want := map[bool]int{false: 9, true: 3}[h2]; held != want {
-				t.Errorf("%d requests of one client wait, want %d", held, want)
-			}
-			if inUse := s.server.heads.inUse(); inUse > limit/2 || inUse < int64(held*len(onlyHeaders)) {
-				t.Errorf("%d bytes are counted", inUse)
-			}
-			if n := s.counted("isthmus_gateway_http_requests_total", string(ReasonHeaderMemory)); n != 1 {
-				t.Errorf("%v refusals are counted", n)
-			}
-			if h2 {
-				response, _ := s.ask(one, http.MethodPost, "http://x/slow", "", "X-Large", onlyHeaders, "Content-Type", "application/grpc")
-				if got := response.Header.Get("Grpc-Status"); got != "8" {
-					t.Errorf("a call of gRPC is answered %q, %v", got, response.Header)
+				held := 0
+				for refused := false; !refused; {
+					done := make(chan bool, 1)
+					r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/slow", http.NoBody)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Header.Set("X-Large", onlyHeaders)
+					go func() {
+						response, err := one.Do(r)
+						if err == nil {
+							response.Body.Close()
+						}
+						done <- err == nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get(headerReason) == string(ReasonHeaderMemory)
+					}()
+					s.until("it waits or is refused", func() bool {
+						select {
+						case refused = <-done:
+							if !refused {
+								t.Fatal("a request is neither served nor refused for its headers")
+							}
+							return true
+						default:
+							return waiting.Load() > int64(held)
+						}
+					})
+					if held = int(waiting.Load()); held > 12 {
+						t.Fatalf("%d requests with %d bytes of headers each wait, of %d that may be", held, len(onlyHeaders), limit)
+					}
 				}
-			}
-			if status, text := ask(other, "good", "X-Large", onlyHeaders); status != http.StatusOK || text != "good" {
-				t.Errorf("another client is answered %d %q", status, text)
-			}
-			close(free)
-			s.until("what was held is given back", func() bool { return s.server.heads.inUse() == 0 })
-			if status, text := ask(one, "good", "X-Large", onlyHeaders); status != http.StatusOK || text != "good" {
-				t.Errorf("the client whose requests have ended is answered %d %q", status, text)
-			}
-			if !strings.Contains(s.logs.String(), `"path":"/slow","protocol":"`+name) {
-				t.Error("the refusal is not in the log")
-			}
+				if want := map[bool]int{false: 9, true: 3}[h2]; held != want {
+					t.Errorf("%d requests of one client wait, want %d", held, want)
+				}
+				if inUse := s.server.heads.inUse(); inUse > limit/2 || inUse < int64(held*len(onlyHeaders)) {
+					t.Errorf("%d bytes are counted", inUse)
+				}
+				if n := s.counted("isthmus_gateway_http_requests_total", string(ReasonHeaderMemory)); n != 1 {
+					t.Errorf("%v refusals are counted", n)
+				}
+				if h2 {
+					response, _ := s.ask(one, http.MethodPost, "http://x/slow", "", "X-Large", onlyHeaders, "Content-Type", "application/grpc")
+					if got := response.Header.Get("Grpc-Status"); got != "8" {
+						t.Errorf("a call of gRPC is answered %q, %v", got, response.Header)
+					}
+				}
+				if status, text := ask(other, "good", "X-Large", onlyHeaders); status != http.StatusOK || text != "good" {
+					t.Errorf("another client is answered %d %q", status, text)
+				}
+				close(free)
+				s.until("what was held is given back", func() bool { return s.server.heads.inUse() == 0 })
+				if status, text := ask(one, "good", "X-Large", onlyHeaders); status != http.StatusOK || text != "good" {
+					t.Errorf("the client whose requests have ended is answered %d %q", status, text)
+				}
+				if !strings.Contains(s.logs.String(), `"path":"/slow","protocol":"`+name) {
+					t.Error("the refusal is not in the log")
+				}
+			})
 		})
 	}
 }

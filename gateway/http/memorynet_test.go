@@ -16,6 +16,7 @@ import (
 type network interface {
 	listen(context.Context) (net.Listener, error)
 	dial(ctx context.Context, network, address string) (net.Conn, error)
+	dialFrom(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 }
 
 // loopback is the system's.
@@ -27,6 +28,10 @@ func (loopback) listen(ctx context.Context) (net.Listener, error) {
 
 func (loopback) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+func (loopback) dialFrom(ctx context.Context, from netip.Addr, address string) (net.Conn, error) {
+	return (&net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}).DialContext(ctx, "tcp", address)
 }
 
 // inMemory runs a test where time passes only while all wait, with a network of that kind: how fast the machine is makes no difference to what is bounded by time.
@@ -42,30 +47,37 @@ type memoryNet struct {
 	sockets map[netip.AddrPort]*memorySocket
 }
 
-// address gives one that nobody has.
-func (n *memoryNet) address() netip.AddrPort {
+// localhost is who has an address in memory, unless it says otherwise.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// port gives one that nobody has. Hold mu.
+func (n *memoryNet) port(of netip.Addr) netip.AddrPort {
 	n.ports++
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1024+n.ports)
+	return netip.AddrPortFrom(of, 1024+n.ports)
 }
 
 func (n *memoryNet) listen(context.Context) (net.Listener, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := &memorySocket{at: n.address(), arrive: make(chan net.Conn), closed: make(chan struct{})}
+	s := &memorySocket{at: n.port(localhost), arrive: make(chan net.Conn), closed: make(chan struct{})}
 	s.close = sync.OnceFunc(func() { close(s.closed) })
 	n.sockets[s.at] = s
 	return s, nil
 }
 
-func (n *memoryNet) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (n *memoryNet) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	return n.dialFrom(ctx, localhost, address)
+}
+
+func (n *memoryNet) dialFrom(ctx context.Context, client netip.Addr, address string) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
-	from, s := n.address(), n.sockets[to]
+	from, s := n.port(client), n.sockets[to]
 	n.mu.Unlock()
-	refused := &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	if s == nil {
 		return nil, refused
 	}

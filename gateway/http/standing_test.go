@@ -118,9 +118,9 @@ func TestRejudge(t *testing.T) {
 func TestRejudgeMeanwhile(t *testing.T) {
 	s := newScene(t, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
 	s.backend("a", mesh.AppUnknown, says("a"))
-	asked := 0
+	var asked atomic.Int32
 	s.server.o.Admit = func(netip.Addr, uint16, *Asked) error {
-		if asked++; asked > 1 {
+		if asked.Add(1) > 1 {
 			return errors.New("closed")
 		}
 		s.server.Rejudge() // after this was asked, and before the request is known to run
