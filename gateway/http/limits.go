@@ -11,6 +11,10 @@ type Limits struct {
 	// HeaderMemory is how much the lines and headers of all requests that run may hold together, in bytes, at 32 more for each header and 32 KiB for each request in HTTP/2, which is what one costs;
 	// 512 MiB. Without it they could hold 16 MiB for each connection of HTTP/2, Streams times HeaderBytes, and 128 GiB for 8192 of them. One client, by the identity that it has proved or else
 	// by its address, has no more than is left to the others, so at most half. Beyond it the answer is 503.
+	// It counts from when a request is whole until it has been answered. Headers that are still being read it does not know: of those each connection has one request's at a time, HeaderBytes,
+	// 4 KiB more and at most 500 values, for HeaderTime in HTTP/1.1, and in HTTP/2 until its client is found to be gone (PingAfter); 8192 connections have 544 MiB at most. Nor does it know
+	// requests in HTTP/2 whose client gave them up before they ran: they wait, at most four times Streams of a connection, until those before them, which then end, have ended. What a request
+	// in HTTP/1.1 has besides its headers is its connection's. So how many connections there are has to be bounded by who hands them to a Port.
 	HeaderMemory int64
 	// HeaderTime is how long they, and a TLS handshake before them, may take; 10 s.
 	HeaderTime time.Duration

@@ -17,13 +17,13 @@ import (
 // route takes counts as noRoute's. Names of routes have a slash.
 const maxRouteLabels, otherRoutes, noRoute = 500, "other", "-"
 
-// commonStatuses have series of their own; all others are counted by their class, as "4xx".
+// commonStatuses have series of their own; all others are counted by their class, as "4xx", and so is all that broke off (ReasonAborted).
 var commonStatuses = []int{101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 413, 421, 422, 429, 431, 500, 501, 502, 503, 504}
 
 // codeLabels are the labels of statuses below 600; empty: it is none.
 var codeLabels = func() (out [600]string) {
 	for status := 100; status < len(out); status++ {
-		out[status] = strconv.Itoa(status/100) + "xx"
+		out[status] = classOf(status)
 	}
 	for _, status := range commonStatuses {
 		out[status] = strconv.Itoa(status)
@@ -31,10 +31,15 @@ var codeLabels = func() (out [600]string) {
 	return out
 }()
 
+// codeOther is the label of what is no status.
+const codeOther = "other"
+
+func classOf(status int) string { return strconv.Itoa(status/100) + "xx" }
+
 // codeOf is the label of a status. A backend may say anything of three digits.
 func codeOf(status int) string {
 	if status < 100 || status >= len(codeLabels) {
-		return "other"
+		return codeOther
 	}
 	return codeLabels[status]
 }
@@ -156,7 +161,11 @@ func (m *metrics) of(o outcome) (prometheus.Counter, prometheus.Observer) {
 }
 
 func (m *metrics) done(route string, status int, reason Reason, took time.Duration) {
-	count, seconds := m.of(outcome{route, codeOf(status), reason})
+	code := codeOf(status)
+	if reason == ReasonAborted && code != codeOther { // the backend chooses both, and each would have a series with each
+		code = classOf(status)
+	}
+	count, seconds := m.of(outcome{route, code, reason})
 	count.Inc()
 	seconds.Observe(took.Seconds())
 }

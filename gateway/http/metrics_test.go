@@ -72,6 +72,19 @@ func TestMetricsCodes(t *testing.T) {
 	}
 }
 
+// What breaks off is counted by class: a backend chooses the status and whether it breaks off, and has no series for each of both.
+func TestMetricsOfWhatBreaksOff(t *testing.T) {
+	r := prometheus.NewRegistry()
+	m := newMetrics(r)
+	for status := range 1100 {
+		m.done("n/r", status, ReasonAborted, 0)
+	}
+	want := []string{"n/r 1xx 100", "n/r 2xx 100", "n/r 3xx 100", "n/r 4xx 100", "n/r 5xx 100", "n/r other 600", "n/r timed 1100"}
+	if got := countedRoutes(t, r); !slices.Equal(got, want) {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+}
+
 // The series of a route end with it, also if a request to it ends later, and begin anew when it comes back.
 func TestMetricsOfRoutesThatGo(t *testing.T) {
 	r := prometheus.NewRegistry()
