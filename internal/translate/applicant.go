@@ -32,6 +32,7 @@ type applicant struct {
 	compiled *compiledRoute       // of an HTTPRoute or a GRPCRoute
 	backends []mesh.StreamBackend // of the others
 	refs     trouble              // theirs
+	stream   *mesh.StreamRoute    // of a TCPRoute or a UDPRoute
 }
 
 // stay is a route at one Gateway, with all of its parents there.
@@ -52,6 +53,7 @@ type fit struct {
 	known  bool
 	at     []int // listeners that the route attaches to
 	common int   // hostnames that it has in common with each of these, all together
+	names  int   // bytes that those of a TLSRoute are
 
 	reason, message string // why there are none
 }
@@ -98,12 +100,12 @@ func (x *index) applicants(gates map[world.Key]*gate) []*applicant {
 	}
 	for _, r := range x.state.TCPRoutes {
 		if a := add(r.Ref(), r.Created, r.Generation, nil, r.Parents); a != nil {
-			a.backends, a.refs = x.streamBackends(a.ref, r.Rules)
+			x.streamOf(a, r.Rules)
 		}
 	}
 	for _, r := range x.state.UDPRoutes {
 		if a := add(r.Ref(), r.Created, r.Generation, nil, r.Parents); a != nil {
-			a.backends, a.refs = x.streamBackends(a.ref, r.Rules)
+			x.streamOf(a, r.Rules)
 		}
 	}
 	slices.SortFunc(out, compareApplicants)
@@ -178,7 +180,12 @@ func (x *index) find(a *applicant, f *fit) {
 	f.known = true
 	f.at, f.reason, f.message = x.fitting(a.ref, a.hostnames, a.parents[f.parent], g)
 	for _, i := range f.at {
-		f.common += mesh.HostnamesInCommon(g.verdicts[i].listener.Hostname, a.hostnames)
+		hostname := g.verdicts[i].listener.Hostname
+		if f.common += mesh.HostnamesInCommon(hostname, a.hostnames); a.ref.Kind == world.KindTLSRoute {
+			for _, name := range claimedNames(hostname, a.hostnames) {
+				f.names += aroundName + len(name.common)
+			}
+		}
 	}
 }
 

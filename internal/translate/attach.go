@@ -47,10 +47,10 @@ type gate struct {
 	verdicts   []listenerVerdict
 	homes      map[world.ObjectRef]span // where those of each object are among the verdicts
 	routes     [][]*mesh.HTTPRoute      // by listener
-	stream     []*mesh.StreamRoute      // the one in force, by listener
 	claims     [][]claimant             // TLSRoutes, by listener
-	streams    [][]candidate            // TCPRoutes and UDPRoutes, by listener
+	streams    [][]*mesh.StreamRoute    // by listener, of which the first is in force
 	tlsRoutes  [][]*mesh.TLSRoute       // by listener, once claims are settled
+	fields     [][]contender            // HTTPRoutes and GRPCRoutes by listener; nil where no GRPCRoute is
 	rivals     rivals
 	proof      proof
 	backendTLS []mesh.BackendTLS // once policies are settled
@@ -77,11 +77,10 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	}
 	for _, g := range gates {
 		for i := range g.routes {
-			g.routes[i] = slices.Compact(g.routes[i]) // a route may come by two of its parents
-			var claims, streams int
+			g.routes[i], g.streams[i] = slices.Compact(g.routes[i]), slices.Compact(g.streams[i]) // a route may come by two of its parents
+			var claims int
 			g.tlsRoutes[i], claims = settleNames(g.claims[i])
-			g.stream[i], streams = inForce(g.streams[i])
-			g.verdicts[i].attached = len(g.routes[i]) + claims + streams
+			g.verdicts[i].attached = len(g.routes[i]) + claims + len(g.streams[i])
 		}
 	}
 }
@@ -124,7 +123,7 @@ func (a *applicant) attach(f *fit) []Finding {
 	if s.unlooked != "" {
 		return a.say(f, ReasonTooMany, s.unlooked)
 	}
-	at, lost := s.gate.withoutRivals(a.ref, f.at)
+	at, lost := s.gate.withoutRivals(a, f.at)
 	reason, message := f.reason, f.message
 	switch {
 	case reason == "" && len(at) == 0:
@@ -151,9 +150,8 @@ func (a *applicant) take(g *gate, at []int) {
 			g.claims[i] = append(g.claims[i], a.claim(g.verdicts[i].listener.Hostname))
 		}
 	case world.KindTCPRoute, world.KindUDPRoute:
-		route := a.stream()
 		for _, i := range at {
-			g.streams[i] = append(g.streams[i], candidate{a.created, route})
+			g.streams[i] = append(g.streams[i], a.stream)
 		}
 	default:
 		for _, i := range at {
@@ -259,9 +257,13 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 		if v.reason != "" {
 			continue
 		}
+		var stream *mesh.StreamRoute
+		if len(g.streams[i]) > 0 {
+			stream = g.streams[i][0]
+		}
 		out = append(out, mesh.Listener{
 			Name: v.name(), Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
-			Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: g.stream[i],
+			Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: stream,
 		})
 	}
 	return out
@@ -272,7 +274,7 @@ func newGate(g *world.Gateway, verdicts []listenerVerdict) *gate {
 	n := len(verdicts)
 	return &gate{
 		gateway: g, verdicts: verdicts, homes: homesOf(g, verdicts), routes: make([][]*mesh.HTTPRoute, n),
-		claims: make([][]claimant, n), tlsRoutes: make([][]*mesh.TLSRoute, n), streams: make([][]candidate, n), stream: make([]*mesh.StreamRoute, n),
+		claims: make([][]claimant, n), tlsRoutes: make([][]*mesh.TLSRoute, n), streams: make([][]*mesh.StreamRoute, n),
 	}
 }
 

@@ -20,29 +20,17 @@ const (
 	aroundName = 16
 )
 
-// weight is what a TLSRoute takes at a listener, if it has all names there that it would have.
-func (c *claimant) weight() int {
-	n := (&mesh.TLSRoute{Namespace: c.namespace, Name: c.name, Backends: c.backends}).Size()
-	for _, name := range c.names {
-		n += aroundName + len(name.common)
-	}
-	return n
-}
-
 // load is what an applicant takes at a gate where it fits: once, and at its listeners.
-func (a *applicant) load(f *fit, g *gate) (once, each int) {
+func (a *applicant) load(f *fit) (once, each int) {
 	switch a.ref.Kind {
-	case world.KindTLSRoute:
-		for _, i := range f.at {
-			c := a.claim(g.verdicts[i].listener.Hostname)
-			each += c.weight()
-		}
+	case world.KindTLSRoute: // if it has all names there that it would have
+		size := (&mesh.TLSRoute{Namespace: a.ref.Namespace, Name: a.ref.Name, Backends: a.backends}).Size()
+		return 0, size*len(f.at) + f.names
 	case world.KindTCPRoute, world.KindUDPRoute:
-		each = a.stream().Size() * len(f.at)
+		return 0, a.stream.Size() * len(f.at)
 	default:
 		return a.compiled.weight(), a.compiled.route.AtListeners(len(f.at), f.common)
 	}
-	return 0, each
 }
 
 // unburden finds the routes that are left out at gates where all of them are too large: each namespace of routes has a share, which those that want less leave to others, and in it
@@ -58,7 +46,7 @@ func (x *index) unburden(gates map[world.Key]*gate, all []*applicant) {
 			if x.find(a, f); len(f.at) == 0 || a.void() {
 				continue
 			}
-			once, each := a.load(f, s.gate)
+			once, each := a.load(f)
 			if s.load == 0 {
 				s.load += once
 			}

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -14,11 +15,11 @@ import (
 const routeConflicted = "Conflicted"
 
 // rivals are the routes that lost each listener of a gate: a host at a listener has HTTPRoutes or GRPCRoutes, never both. nil: none.
-type rivals []map[world.ObjectRef]world.ObjectRef // by listener: loser → winner
+type rivals []map[*applicant]*applicant // by listener: loser → winner
 
 // contender is a route that fits a listener.
 type contender struct {
-	ref       world.ObjectRef
+	*applicant
 	hostnames []string // in common with the listener; none: every one
 }
 
@@ -38,66 +39,67 @@ func (x *index) settleRivals(all []*applicant) {
 			}
 		}
 	}
-	both := map[*gate][]bool{} // listeners that a GRPCRoute fits
+	var contested []*gate
 	each(world.KindGRPCRoute, func(_ *applicant, g *gate, listener int) {
-		if both[g] == nil {
-			both[g] = make([]bool, len(g.verdicts))
+		if g.fields == nil {
+			g.fields = make([][]contender, len(g.verdicts))
+			contested = append(contested, g)
 		}
-		both[g][listener] = true
+		if g.fields[listener] == nil {
+			g.fields[listener] = []contender{}
+		}
 	})
-	if len(both) == 0 {
+	if len(contested) == 0 {
 		return
 	}
-	fields := map[*gate][][]contender{}
 	each("", func(a *applicant, g *gate, listener int) {
-		if both[g] == nil || !both[g][listener] {
-			return
+		if g.fields != nil && g.fields[listener] != nil {
+			g.fields[listener] = append(g.fields[listener], contender{a, common(g.verdicts[listener].listener.Hostname, a.hostnames)})
 		}
-		if fields[g] == nil {
-			fields[g] = make([][]contender, len(g.verdicts))
-		}
-		fields[g][listener] = append(fields[g][listener], contender{a.ref, common(g.verdicts[listener].listener.Hostname, a.hostnames)})
 	})
-	for g, field := range fields {
-		g.rivals = make(rivals, len(field))
-		for l := range field {
-			g.rivals[l] = settle(field[l])
+	for _, g := range contested {
+		g.rivals = make(rivals, len(g.fields))
+		for l, field := range g.fields {
+			g.rivals[l] = settle(field)
 		}
 	}
 }
 
 // settle goes through a listener's routes, which are in order: by age, and then by name. Who has a hostname in common with one of the other kind that is in is out.
-func settle(field []contender) map[world.ObjectRef]world.ObjectRef {
+func settle(field []contender) map[*applicant]*applicant {
+	if !slices.ContainsFunc(field, func(c contender) bool { return c.ref.Kind != field[0].ref.Kind }) {
+		return nil
+	}
 	taken := map[world.Kind]*hostOwners{world.KindHTTPRoute: newHostOwners(), world.KindGRPCRoute: newHostOwners()}
-	out := map[world.ObjectRef]world.ObjectRef{}
+	out := map[*applicant]*applicant{}
 	for _, c := range field {
 		other := world.KindHTTPRoute
 		if c.ref.Kind == other {
 			other = world.KindGRPCRoute
 		}
 		if winner, ok := taken[other].first(c.hostnames); ok {
-			out[c.ref] = winner
+			out[c.applicant] = winner
 			continue
 		}
-		taken[c.ref.Kind].take(c.hostnames, c.ref)
+		taken[c.ref.Kind].take(c.hostnames, c.applicant)
 	}
 	return out
 }
 
 // withoutRivals leaves out the listeners that a route lost; lost says to whom.
-func (g *gate) withoutRivals(ref world.ObjectRef, at []int) (left []int, lost string) {
+func (g *gate) withoutRivals(a *applicant, at []int) (left []int, lost string) {
 	if g.rivals == nil {
 		return at, ""
 	}
 	for _, i := range at {
-		winner, ok := g.rivals[i][ref]
+		winner, ok := g.rivals[i][a]
 		if !ok {
 			left = append(left, i)
 			continue
 		}
 		if lost == "" {
 			lost = fmt.Sprintf("%s %s/%s, which is older or comes first by name, has a hostname of listener %s in common with it; a hostname is for HTTPRoutes or for GRPCRoutes",
-				winner.Kind, winner.Namespace, winner.Name, g.verdicts[i].name())
+				winner.ref.Kind, winner.ref.Namespace, winner.ref.Name, g.verdicts[i].name())
 		}
 	}
 	return left, lost
@@ -105,22 +107,22 @@ func (g *gate) withoutRivals(ref world.ObjectRef, at []int) (left []int, lost st
 
 // hostOwners say which route took a hostname first.
 type hostOwners struct {
-	exact, wild map[string]world.ObjectRef // wild by what follows the star
-	under       map[string]world.ObjectRef // a suffix of names that were taken, wildcards among them
-	some, every *world.ObjectRef
+	exact, wild map[string]*applicant // wild by what follows the star
+	under       map[string]*applicant // a suffix of names that were taken, wildcards among them
+	some, every *applicant
 }
 
 func newHostOwners() *hostOwners {
-	return &hostOwners{exact: map[string]world.ObjectRef{}, wild: map[string]world.ObjectRef{}, under: map[string]world.ObjectRef{}}
+	return &hostOwners{exact: map[string]*applicant{}, wild: map[string]*applicant{}, under: map[string]*applicant{}}
 }
 
 // take notes hostnames of a route; none are all.
-func (o *hostOwners) take(hostnames []string, by world.ObjectRef) {
+func (o *hostOwners) take(hostnames []string, by *applicant) {
 	if o.some == nil {
-		o.some = &by
+		o.some = by
 	}
 	if len(hostnames) == 0 && o.every == nil {
-		o.every = &by
+		o.every = by
 	}
 	for _, h := range hostnames {
 		if suffix, ok := strings.CutPrefix(h, "*"); ok {
@@ -136,17 +138,17 @@ func (o *hostOwners) take(hostnames []string, by world.ObjectRef) {
 }
 
 // first is a route that has a hostname in common with these.
-func (o *hostOwners) first(hostnames []string) (world.ObjectRef, bool) {
+func (o *hostOwners) first(hostnames []string) (*applicant, bool) {
 	if o.every != nil {
-		return *o.every, true
+		return o.every, true
 	}
 	if len(hostnames) == 0 && o.some != nil {
-		return *o.some, true
+		return o.some, true
 	}
 	for _, h := range hostnames {
 		suffix, wild := strings.CutPrefix(h, "*")
 		if wild {
-			for _, known := range []map[string]world.ObjectRef{o.wild, o.under} {
+			for _, known := range []map[string]*applicant{o.wild, o.under} {
 				if by, ok := known[suffix]; ok {
 					return by, true
 				}
@@ -161,10 +163,10 @@ func (o *hostOwners) first(hostnames []string) (world.ObjectRef, bool) {
 			}
 		}
 	}
-	return world.ObjectRef{}, false
+	return nil, false
 }
 
-func firstOf(m map[string]world.ObjectRef, name string, by world.ObjectRef) {
+func firstOf(m map[string]*applicant, name string, by *applicant) {
 	if _, ok := m[name]; !ok {
 		m[name] = by
 	}

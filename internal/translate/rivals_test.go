@@ -36,7 +36,7 @@ func TestHostOwnersAgreeWithComparison(t *testing.T) {
 		for range rng.IntN(4) {
 			hostnames := some()
 			taken = append(taken, hostnames)
-			owners.take(hostnames, world.ObjectRef{Kind: world.KindHTTPRoute})
+			owners.take(hostnames, &applicant{})
 		}
 		asked := some()
 		want := slices.ContainsFunc(taken, func(h []string) bool { return overlap(h, asked) })

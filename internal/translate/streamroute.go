@@ -3,11 +3,9 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -85,28 +83,10 @@ func (x *index) foldStream(r world.ObjectRef, was, now *world.StreamRoute, t *to
 	x.foldServiceParents(r, streamParents(was), streamParents(now), t)
 }
 
-// candidate is a route that attaches to a listener of which one route alone is in force.
-type candidate struct {
-	created int64
-	route   *mesh.StreamRoute
-}
-
-// inForce is the oldest of several, or else the first by name, and how many there are; a route may come by two of its parents.
-func inForce(all []candidate) (*mesh.StreamRoute, int) {
-	if len(all) == 0 {
-		return nil, 0
-	}
-	compare := func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.route.Namespace, b.route.Namespace), strings.Compare(a.route.Name, b.route.Name))
-	}
-	slices.SortFunc(all, compare)
-	all = slices.CompactFunc(all, func(a, b candidate) bool { return compare(a, b) == 0 })
-	return all[0].route, len(all)
-}
-
-// stream is a TCPRoute or a UDPRoute as gateways are told. One that is in the shadow of an older one is accepted all the same, as the API has it.
-func (a *applicant) stream() *mesh.StreamRoute {
-	return &mesh.StreamRoute{Namespace: a.ref.Namespace, Name: a.ref.Name, Backends: a.backends}
+// streamOf works out what a gateway is told of a TCPRoute or a UDPRoute. One that is in the shadow of an older one at its listener is accepted all the same, as the API has it.
+func (x *index) streamOf(a *applicant, rules [][]gatewayv1.BackendRef) {
+	a.backends, a.refs = x.streamBackends(a.ref, rules)
+	a.stream = &mesh.StreamRoute{Namespace: a.ref.Namespace, Name: a.ref.Name, Backends: a.backends}
 }
 
 // streamBackends are where what a route takes goes: the backends of all its rules, which match the same.

@@ -39,10 +39,8 @@ func tlsRules(r *world.TLSRoute) [][]gatewayv1.BackendRef {
 
 // claimant is a TLSRoute that attaches to a listener, before it is settled which names it has there.
 type claimant struct {
-	created         int64
-	namespace, name string
-	names           []claimedName
-	backends        []mesh.StreamBackend
+	*applicant
+	names []claimedName
 }
 
 // claimedName is a hostname that a route and its listener have in common, "" for every one, and what the route says for it.
@@ -50,11 +48,14 @@ type claimedName struct{ common, own string }
 
 // claim is a TLSRoute at a listener of a hostname.
 func (a *applicant) claim(hostname string) claimant {
-	return claimant{a.created, a.ref.Namespace, a.ref.Name, claimedNames(hostname, a.hostnames), a.backends}
+	return claimant{a, claimedNames(hostname, a.hostnames)}
 }
 
 // common are the hostnames that a listener and a route have in common, none for every one. There is one, or the route did not attach.
 func common(listener string, route []string) []string {
+	if len(route) == 0 && listener != "" {
+		return []string{listener}
+	}
 	var out []string
 	for _, n := range claimedNames(listener, route) {
 		if n.common != "" && !slices.Contains(out, n.common) {
@@ -85,14 +86,10 @@ func claimedNames(listener string, route []string) []claimedName {
 }
 
 // settleNames gives each hostname of a listener to one route: to that which says it most exactly itself, whatever the listener cuts away from it
-// (GatewayRouteHostnameIntersectionPrecedence), then to the oldest, then to the first by name. It says how many routes there are; those that are
+// (GatewayRouteHostnameIntersectionPrecedence), then to the oldest, then to the first by name, which is the order they come in. It says how many routes there are; those that are
 // left without a name attach, and get nothing.
 func settleNames(all []claimant) (out []*mesh.TLSRoute, attached int) {
-	compare := func(a, b claimant) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name))
-	}
-	slices.SortFunc(all, compare)
-	all = slices.CompactFunc(all, func(a, b claimant) bool { return compare(a, b) == 0 }) // a route may come by two of its parents
+	all = slices.CompactFunc(all, func(a, b claimant) bool { return a.applicant == b.applicant }) // a route may come by two of its parents
 	type holder struct {
 		route int
 		own   string
@@ -106,17 +103,19 @@ func settleNames(all []claimant) (out []*mesh.TLSRoute, attached int) {
 		}
 	}
 	for i, c := range all {
-		route, has := &mesh.TLSRoute{Namespace: c.namespace, Name: c.name, Backends: c.backends}, false
+		var route *mesh.TLSRoute
 		for _, n := range c.names {
 			if holders[n.common] != (holder{i, n.own}) {
 				continue
 			}
-			has = true
+			if route == nil {
+				route = &mesh.TLSRoute{Namespace: c.ref.Namespace, Name: c.ref.Name, Backends: c.backends}
+			}
 			if n.common != "" && !slices.Contains(route.Hostnames, n.common) {
 				route.Hostnames = append(route.Hostnames, n.common)
 			}
 		}
-		if has {
+		if route != nil {
 			out = append(out, route)
 		}
 	}
