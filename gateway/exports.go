@@ -297,8 +297,13 @@ func (c *config) routes(yield func(mesh.RouteKey) bool) {
 	for i := range c.gateway.ServiceRoutes {
 		lists = append(lists, c.gateway.ServiceRoutes[i].Routes)
 	}
+	seen := map[*mesh.HTTPRoute]struct{}{} // a route may be at hundreds of listeners
 	for _, list := range lists {
 		for _, route := range list {
+			if _, told := seen[route]; told {
+				continue
+			}
+			seen[route] = struct{}{}
 			if !yield(route.Key()) {
 				return
 			}

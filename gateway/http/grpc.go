@@ -34,13 +34,13 @@ func isGRPC(r *http.Request) bool {
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
-// converses says whether the client of a request may be silent for any time: that it is there is for pings to tell. That it speaks gRPC is only its own word for it, so its route has to be
-// a GRPCRoute, or the backend's port for gRPC. In the mesh there may be no route, and who is silent has proved who it is.
+// converses says whether the client of a request may be silent for any time: that it is there is for pings to tell. That it speaks gRPC is only its own word for it, so the route of a stranger has to be
+// a GRPCRoute, or the backend's port for gRPC. In the mesh who is silent has proved who it is.
 func (s *Server) converses(t *trip) bool {
-	switch route := t.target.Route; {
+	switch {
 	case !t.grpc:
 		return false
-	case route.GRPC, route.Key() == Unrouted(route.Namespace):
+	case t.target.Route.GRPC, t.visit != nil:
 		return true
 	}
 	service := s.o.Directory.Load().Service(t.backend.Service)

@@ -141,8 +141,7 @@ func testGRPCConversation(t *testing.T, in network) {
 	}
 }
 
-// The media type of gRPC alone, which is the client's word, lets nobody be silent: the route has to be a GRPCRoute, or the backend has to say that it speaks gRPC, or there are no routes, as
-// in the mesh, where who is silent has proved who it is.
+// The media type of gRPC alone, which is a stranger's word, lets nobody be silent: the route has to be a GRPCRoute, or the backend has to say that it speaks gRPC.
 func TestOnlyCallsMayBeSilent(t *testing.T) {
 	const stall = 500 * time.Millisecond
 	plain := route("r", nil, over("echo", mesh.HTTPFilters{}, prefix("/")))
@@ -155,8 +154,6 @@ func TestOnlyCallsMayBeSilent(t *testing.T) {
 		"an HTTPRoute":                        {NewTable([]mesh.Listener{listener("l", "", plain)}), mesh.AppUnknown, codes.Canceled},
 		"an HTTPRoute to a backend for HTTP2": {NewTable([]mesh.Listener{listener("l", "", plain)}), mesh.AppHTTP2, codes.Canceled},
 		"an HTTPRoute to a backend for gRPC":  {NewTable([]mesh.Listener{listener("l", "", plain)}), mesh.AppGRPC, codes.DataLoss},
-		"a service without routes":            {ServiceTable(key("echo"), 80, nil, false), mesh.AppHTTP2, codes.DataLoss},
-		"a service with an HTTPRoute":         {ServiceTable(key("echo"), 80, []*mesh.HTTPRoute{plain}, true), mesh.AppHTTP2, codes.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inMemory(t, func(t *testing.T, in network) {
@@ -182,6 +179,18 @@ func TestOnlyCallsMayBeSilent(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// In the mesh, where who is silent has proved who it is, any call may be, and nothing else.
+func TestCallsOfVisitorsMayBeSilent(t *testing.T) {
+	s := newScene(t, Limits{}, listener("l", ""))
+	at := found{target: &Target{Route: route("r", nil, over("echo", mesh.HTTPFilters{}, prefix("/")))}}
+	for _, grpc := range []bool{true, false} {
+		visitor := &trip{found: at, backend: &mesh.HTTPBackend{Service: key("echo"), Port: 80}, visit: &Visit{}, grpc: grpc}
+		if got := s.server.converses(visitor); got != grpc {
+			t.Errorf("grpc %v: may be silent: %v", grpc, got)
+		}
 	}
 }
 

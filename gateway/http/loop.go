@@ -15,8 +15,9 @@ import (
 // does not compress then (gzip_proxied).
 const headerVia = "Isthmus-Via"
 
-// maxTurns is how often a request may come through one gateway. Routes may send it back on purpose, and gateways of clusters that are made alike have the same name; a loop is cut after as many.
-const maxTurns = 4
+// maxTurns is how often a request may come through one gateway; a loop is cut after as many. Who passes requests on with their headers, as proxies do, makes a chain of them that may use a gateway for each of its links without going
+// in circles, and gateways of clusters that are made alike have the same name.
+const maxTurns = 16
 
 // viaOf is what a gateway of a name calls itself in headerVia: nobody learns the name by it. Without a name it is one that nobody else has.
 func viaOf(name string) []string {
