@@ -30,7 +30,7 @@ var capabilityNumbers = map[string]int{
 }
 
 // confine runs the process again as the container runtime would run the agent's container, if it is asked to: with the capabilities
-// named, on a root file system that is read-only but for /tmp, and without the system calls that no default profile allows.
+// named, on a root file system that is read-only but for /tmp, with a /proc/sys that is, too, and without the system calls that no default profile allows.
 func confine() error {
 	if os.Getenv(envCapabilities) == "" || os.Getenv(envConfined) != "" {
 		return nil
@@ -46,6 +46,8 @@ func confine() error {
 		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE},
 		{"", "/", "", unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY},
 		{"tmpfs", "/tmp", "tmpfs", 0},
+		{"/proc/sys", "/proc/sys", "", unix.MS_BIND},
+		{"", "/proc/sys", "", unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY},
 	} {
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)

@@ -32,6 +32,8 @@ type enrolment struct {
 	// disturbed is called, from any goroutine and without waiting for anything, when a pod's rules should be looked at after a while.
 	disturbed func(namespace, name string, after time.Duration)
 
+	long sync.Once // said that redirect.AcceptMarks cannot be had here
+
 	mu   sync.Mutex
 	pods map[string]captured // by pod uid
 	// kept are pods that an earlier agent may have captured, and that we have not found again. Of these only workload and addrs are set.
@@ -106,6 +108,7 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 		c.close()
 		return errors.Join(err, e.probes.Delete(addrs))
 	}
+	e.shorten(w, netns)
 	e.mu.Lock()
 	old, replaced := e.pods[w.UID]
 	e.pods[w.UID] = c
@@ -128,6 +131,15 @@ func (e *enrolment) spare(w zds.Workload, netns *os.File) {
 		e.log.Error(err, "connections that a pod has open are reset as it joins the mesh", "workload", w.Namespace+"/"+w.Name)
 	case n > 0:
 		e.log.Info("connections that a pod has open stay outside of the mesh until they end", "workload", w.Namespace+"/"+w.Name, "connections", n)
+	}
+}
+
+// shorten spares the kernel the detour of the application's answers. Where it cannot be had for one pod, it is so for all of the node.
+func (e *enrolment) shorten(w zds.Workload, netns *os.File) {
+	if err := redirect.AcceptMarks(netns); err != nil {
+		e.long.Do(func() {
+			e.log.Info("connections to applications take more processor time than they need", "workload", w.Namespace+"/"+w.Name, "cause", err.Error())
+		})
 	}
 }
 

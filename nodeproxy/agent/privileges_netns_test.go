@@ -24,6 +24,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
 )
 
 // envForeign is the id of a process that belongs to a pod and to another user than the agent's.
@@ -108,6 +110,18 @@ func TestWithinPrivileges(t *testing.T) {
 		n.start()
 		p, _ := n.startProxy()
 		n.until("the pod to be served", func() bool { return p.served(pod) && n.annotation(pod) == redirectionEnabled })
+		sandbox, err := os.Open("/proc/" + pid + "/ns/net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sandbox.Close()
+		var accept []byte
+		if err := redirect.Inside(sandbox, func() (err error) {
+			accept, err = os.ReadFile("/proc/sys/net/ipv4/tcp_fwmark_accept")
+			return err
+		}); err != nil || strings.TrimSpace(string(accept)) == "0" {
+			t.Errorf("what is accepted in the pod has no mark: %s, %v", accept, err)
+		}
 		return
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -77,7 +77,7 @@ func (a *agent) remove(ctx context.Context, p *Pod) error {
 func (n *Node) RestartAgent() error {
 	n.agent.stop()
 	for p := range n.agent.pods {
-		if err := redirect.Apply(p.File(), n.agent.capture); err != nil {
+		if err := p.Capture(); err != nil {
 			return err
 		}
 	}

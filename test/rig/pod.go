@@ -94,7 +94,12 @@ func (p *Pod) Label(labels map[string]string) {
 }
 
 // Capture leads the pod's traffic to the ports of a proxy, and gives it none.
-func (p *Pod) Capture() error { return redirect.Apply(p.File(), p.Node.agent.capture) }
+func (p *Pod) Capture() error {
+	if err := redirect.Apply(p.File(), p.Node.agent.capture); err != nil {
+		return err
+	}
+	return redirect.AcceptMarks(p.File())
+}
 
 // Enrol makes the pod part of the mesh: its traffic is captured, and the node's proxy is given its namespace, or will be when there is one. The control plane
 // knows of it with the next Publish.

@@ -84,7 +84,7 @@ func Release(pod *os.File) error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("release from redirection rules: %w", err)
 	}
-	return nil
+	return forgetMarks(pod)
 }
 
 // Remove takes away all that Apply has ever done, and breaks the connections that are captured: nobody serves them any more. A
@@ -103,7 +103,7 @@ func Remove(pod *os.File) error {
 		return nil
 	}
 	// Routes first: as long as they are not gone, the tables say so.
-	if err := removeRoutes(pod); err != nil {
+	if err := errors.Join(forgetMarks(pod), removeRoutes(pod)); err != nil {
 		return err
 	}
 	for _, t := range Rules(Options{}) {

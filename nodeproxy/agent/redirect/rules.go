@@ -57,6 +57,10 @@ func Rules(o Options) []Table {
 				// What the proxy opened toward the application is seen here on its way through lo.
 				{"m1", []Match{mark(equal, MarkProxy)}, setConnectionMark(MarkReply)},
 			}},
+			// Only behind p2, which takes the proxy's mark for its own sign: what is accepted has the mark that answers will be given, so that giving it changes nothing.
+			{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityMangle, []Rule{
+				{"m3", []Match{tcp, mark(equal, MarkProxy)}, restoreMark},
+			}},
 			// A chain of type route: when the mark changes, the packet is routed anew.
 			{"output", nftables.ChainTypeRoute, nftables.ChainHookOutput, nftables.ChainPriorityMangle, []Rule{
 				{"m2", []Match{connectionMark(MarkReply)}, restoreMark},
