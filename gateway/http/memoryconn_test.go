@@ -79,7 +79,7 @@ func (d *direction) wakeAt(t time.Time) {
 	}
 }
 
-func isOver(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
+func isPast(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 func (d *direction) read(p []byte) (int, error) {
 	d.mu.Lock()
@@ -88,7 +88,7 @@ func (d *direction) read(p []byte) (int, error) {
 		switch {
 		case d.left:
 			return 0, net.ErrClosed
-		case isOver(d.readBy):
+		case isPast(d.readBy):
 			return 0, os.ErrDeadlineExceeded
 		case len(d.data) > 0:
 			n := copy(p, d.data)
@@ -111,7 +111,7 @@ func (d *direction) write(p []byte) (n int, err error) {
 			return n, net.ErrClosed
 		case d.left:
 			return n, syscall.EPIPE
-		case isOver(d.writeBy):
+		case isPast(d.writeBy):
 			return n, os.ErrDeadlineExceeded
 		case n == len(p):
 			return n, nil

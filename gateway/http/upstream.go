@@ -3,6 +3,7 @@
 package http
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
@@ -105,7 +107,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 			}
 			return response, nil
 		}
-		if r.Context().Err() != nil || !errors.Is(err, ErrNotSent) {
+		if isOver(r.Context()) || !errors.Is(err, ErrNotSent) {
 			return nil, err
 		}
 		if errors.Is(err, backendtls.ErrHandshake) {
@@ -123,6 +125,14 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		avoid.Endpoints[to.Workload.UID] = struct{}{}
 	}
 	return nil, failed(failures)
+}
+
+// isOver says whether a context has ended. Dialers look at the clock themselves, and may find its time up a moment before it does, which is no fault of who was dialed.
+func isOver(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
 }
 
 // endpoint picks one of a backend's endpoints, in our own network or, if there are tunnels, in any, if it can one that has not failed.
