@@ -3,11 +3,14 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/version"
@@ -24,39 +27,53 @@ const (
 // definitionKind is the kind of CRDs, of which only the metadata are read: their schemas are half a MiB each.
 var definitionKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 
-// definition is the shape in which a CRD is read.
-func definition() *metav1.PartialObjectMetadata {
-	o := &metav1.PartialObjectMetadata{}
+// definitions names the CRDs of the Gateway API whose kinds we read, as config/rbac does.
+var definitions = []string{
+	"backendtlspolicies", "gatewayclasses", "gateways", "grpcroutes", "httproutes", "listenersets", "referencegrants", "tcproutes", "tlsroutes", "udproutes",
+}
+
+// versionsEvery is how soon the versions are read again. They are not watched: a watch that is refused, as by a ClusterRole that is older than the image, would end the process.
+var versionsEvery = 2 * time.Minute
+
+// definition is the shape in which the CRD of some resources of the Gateway API is read.
+func definition(resources string) *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: resources + "." + gatewayv1.GroupName}}
 	o.SetGroupVersionKind(definitionKind)
 	return o
 }
 
-// ofGatewayAPI says whether a CRD is one of the Gateway API's, of either of its groups. The API server has CRDs named by their group.
-func ofGatewayAPI(o client.Object) bool {
-	_, group, _ := strings.Cut(o.GetName(), ".")
-	return group == gatewayv1.GroupName || group == "gateway.networking.x-k8s.io"
+// installedVersion reads which Gateway API the cluster has, and says whether it is the one that we know; Unknown if that cannot be read.
+func installedVersion(ctx context.Context, reader client.Reader) metav1.Condition {
+	var installed []*metav1.PartialObjectMetadata
+	for _, resources := range definitions {
+		d := definition(resources)
+		err := reader.Get(ctx, client.ObjectKeyFromObject(d), d)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return unknownVersion(err)
+		default:
+			installed = append(installed, d)
+		}
+	}
+	return judgeVersions(installed)
 }
 
-// installedVersion reads which Gateway API the cluster has, and says whether it is the one that we know.
-func installedVersion(ctx context.Context, reader client.Reader) (metav1.Condition, error) {
-	var all metav1.PartialObjectMetadataList
-	all.SetGroupVersionKind(definitionKind.GroupVersion().WithKind(definitionKind.Kind + "List"))
-	if err := reader.List(ctx, &all); err != nil {
-		return metav1.Condition{}, fmt.Errorf("read the versions of the Gateway API's CRDs: %w", err)
+// unknownVersion is the condition SupportedVersion while CRDs cannot be read. It has no text of the error's: one that is another each time would have the status written without end.
+func unknownVersion(err error) metav1.Condition {
+	return metav1.Condition{
+		Type: string(gatewayv1.GatewayClassConditionStatusSupportedVersion), Status: metav1.ConditionUnknown, Reason: "NotReadable",
+		Message: fmt.Sprintf("the controller cannot read the CRDs of the Gateway API (%s), whose versions its ClusterRole lets it get: what is known of them is served",
+			cmp.Or(string(apierrors.ReasonForError(err)), "no answer of the API server's")),
 	}
-	return judgeVersions(all.Items), nil
 }
 
 // judgeVersions is the condition SupportedVersion of our classes: false as soon as one CRD of the Gateway API has no version, or one whose major and minor are not those of the API
 // that we were built with. It says nothing else, as what those CRDs have is served as far as it is known.
-func judgeVersions(definitions []metav1.PartialObjectMetadata) metav1.Condition {
+func judgeVersions(installed []*metav1.PartialObjectMetadata) metav1.Condition {
 	ours := version.MustParseSemantic(consts.BundleVersion)
 	var versions, unknown []string
-	for i := range definitions {
-		d := &definitions[i]
-		if !ofGatewayAPI(d) {
-			continue
-		}
+	for _, d := range installed {
 		is := d.Annotations[consts.BundleVersionAnnotation]
 		v, err := version.ParseSemantic(is)
 		if len(is) > maxVersion {

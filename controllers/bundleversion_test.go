@@ -4,10 +4,13 @@ package controllers
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -18,8 +21,8 @@ import (
 
 // TestJudgeVersions has CRDs of several versions, and of others, beside each other.
 func TestJudgeVersions(t *testing.T) {
-	of := func(name, version string) metav1.PartialObjectMetadata {
-		o := metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	of := func(name, version string) *metav1.PartialObjectMetadata {
+		o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if version != "" {
 			o.Annotations = map[string]string{consts.BundleVersionAnnotation: version}
 		}
@@ -28,20 +31,19 @@ func TestJudgeVersions(t *testing.T) {
 	gateways, routes := "gateways.gateway.networking.k8s.io", "httproutes.gateway.networking.k8s.io"
 	for _, tc := range []struct {
 		name    string
-		crds    []metav1.PartialObjectMetadata
+		crds    []*metav1.PartialObjectMetadata
 		want    metav1.ConditionStatus
 		message string
 	}{
-		{"the one that we know", []metav1.PartialObjectMetadata{of(gateways, "v1.7.0"), of(routes, "v1.7.0")}, "True", "the cluster has v1.7.0 of the Gateway API, and v1.7 is supported"},
-		{"another patch", []metav1.PartialObjectMetadata{of(gateways, "v1.7.0"), of(routes, "v1.7.3")}, "True", "the cluster has v1.7.0, v1.7.3 of the Gateway API, and v1.7 is supported"},
-		{"those of others", []metav1.PartialObjectMetadata{of(gateways, "v1.7.0"), of("gateways.networking.istio.io", ""), of("gateway.networking.k8s.io", "v0.1.0")}, "True", "the cluster has v1.7.0 of the Gateway API, and v1.7 is supported"},
-		{"an older one", []metav1.PartialObjectMetadata{of(routes, "v1.6.1"), of(gateways, "v1.7.0")}, "False",
+		{"the one that we know", []*metav1.PartialObjectMetadata{of(gateways, "v1.7.0"), of(routes, "v1.7.0")}, "True", "the cluster has v1.7.0 of the Gateway API, and v1.7 is supported"},
+		{"another patch", []*metav1.PartialObjectMetadata{of(gateways, "v1.7.0"), of(routes, "v1.7.3")}, "True", "the cluster has v1.7.0, v1.7.3 of the Gateway API, and v1.7 is supported"},
+		{"an older one", []*metav1.PartialObjectMetadata{of(routes, "v1.6.1"), of(gateways, "v1.7.0")}, "False",
 			"v1.7 is supported of the Gateway API, and the cluster has " + routes + " (v1.6.1) beside v1.7.0: what is known of these is served"},
-		{"a newer one", []metav1.PartialObjectMetadata{of(gateways, "v1.8.0")}, "False",
+		{"a newer one", []*metav1.PartialObjectMetadata{of(gateways, "v1.8.0")}, "False",
 			"v1.7 is supported of the Gateway API, and the cluster has " + gateways + " (v1.8.0) beside no other CRD of it: what is known of these is served"},
-		{"none", []metav1.PartialObjectMetadata{of(gateways, "v1.7.0"), of("xmeshes.gateway.networking.x-k8s.io", "")}, "False",
-			"v1.7 is supported of the Gateway API, and the cluster has xmeshes.gateway.networking.x-k8s.io (no version) beside v1.7.0: what is known of these is served"},
-		{"what is no version", []metav1.PartialObjectMetadata{of(gateways, "v1.7.0 and a very long text that is no version")}, "False",
+		{"none", []*metav1.PartialObjectMetadata{of(gateways, "v1.7.0"), of(routes, "")}, "False",
+			"v1.7 is supported of the Gateway API, and the cluster has " + routes + " (no version) beside v1.7.0: what is known of these is served"},
+		{"what is no version", []*metav1.PartialObjectMetadata{of(gateways, "v1.7.0 and a very long text that is no version")}, "False",
 			"v1.7 is supported of the Gateway API, and the cluster has " + gateways + " (v1.7.0 and a very long text that…) beside no other CRD of it: what is known of these is served"},
 		{"no CRD", nil, "False", "v1.7 is supported of the Gateway API, and the cluster has no CRD of it"},
 	} {
@@ -68,8 +70,7 @@ var _ = Describe("GatewayClasses", func() {
 		Expect(says("Accepted")()).To(Equal("True/Accepted"), "in the same write")
 
 		By("changing the version of one CRD")
-		crd := definition()
-		crd.Name = "udproutes.gateway.networking.k8s.io"
+		crd := definition("udproutes")
 		annotate := func(ctx context.Context, value string) {
 			GinkgoHelper()
 			Expect(east.Patch(ctx, crd, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"`+consts.BundleVersionAnnotation+`":`+value+`}}}`)))).To(Succeed())
@@ -83,6 +84,53 @@ var _ = Describe("GatewayClasses", func() {
 		Eventually(says("SupportedVersion")).Should(Equal("True/SupportedVersion"))
 		annotate(ctx, "null")
 		Eventually(says("SupportedVersion")).Should(Equal("False/UnsupportedVersion"))
+	})
+
+	It("are judged by every CRD of the Gateway API", func(ctx SpecContext) {
+		var all metav1.PartialObjectMetadataList
+		all.SetGroupVersionKind(definitionKind.GroupVersion().WithKind(definitionKind.Kind + "List"))
+		Expect(east.List(ctx, &all)).To(Succeed())
+		var installed []string
+		for _, d := range all.Items {
+			if name, is := strings.CutSuffix(d.Name, "."+gatewayv1.GroupName); is {
+				installed = append(installed, name)
+			}
+		}
+		Expect(definitions).To(ConsistOf(installed))
+	})
+
+	It("are accepted, and the control plane stays, where the ClusterRole is older and lets nobody read CRDs", func(ctx SpecContext) {
+		c := startCluster()
+		DeferCleanup(func() { Expect(c.Stop()).To(Succeed()) })
+		c.prepare("older")
+		role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-controller"}}
+		edit(c, role, func(r *rbacv1.ClusterRole) {
+			r.Rules = slices.DeleteFunc(r.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.APIGroups, definitionKind.Group) })
+		})
+		running := startControlPlane(c, "older")
+		DeferCleanup(running.end)
+		class := &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: translate.ClassEastWest}}
+		says := func(kind string) func() string {
+			return func() string {
+				if err := c.Get(context.Background(), client.ObjectKeyFromObject(class), class); err != nil {
+					return err.Error()
+				}
+				return verdict(class.Status.Conditions, class.Generation, kind)
+			}
+		}
+		Eventually(says("Accepted")).WithTimeout(2 * soon).Should(Equal("True/Accepted"))
+		Expect(says("SupportedVersion")()).To(Equal("Unknown/NotReadable"))
+		Expect(message(class.Status.Conditions, "SupportedVersion")).To(ContainSubstring("(Forbidden)"))
+
+		By("applying the role of this version")
+		for _, o := range documents("config", "rbac", "controller.yaml") {
+			if o.GetKind() == "ClusterRole" && o.GetName() == role.Name {
+				o.SetResourceVersion("")
+				Expect(c.Patch(ctx, o, client.Merge)).To(Succeed())
+			}
+		}
+		Eventually(says("SupportedVersion")).Should(Equal("True/SupportedVersion"), "without a restart")
+		Expect(running.done).NotTo(BeClosed())
 	})
 })
 

@@ -15,11 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
@@ -31,53 +27,34 @@ const defaultsName = "isthmus-defaults"
 
 // gatewayClassStatus accepts every class that names us, unless it has parameters, of which we know no kind, and says what classes support, and whether the cluster's Gateway API is the
 // one that we know.
-type gatewayClassStatus struct{ client client.Client }
-
-// everyClass is asked for when CRDs have changed.
-var everyClass = ctrl.Request{}
-
-// SetupWithManager follows classes, and the CRDs whose versions they are judged by.
-func (w *gatewayClassStatus) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
-	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{everyClass} })
-	return ctrl.NewControllerManagedBy(mgr).Named("gatewayclass").For(&gatewayv1.GatewayClass{}).
-		Watches(definition(), all, builder.WithPredicates(predicate.NewPredicateFuncs(ofGatewayAPI))).
-		WatchesRawSource(news.source()).Complete(w)
+type gatewayClassStatus struct {
+	client client.Client
+	reader client.Reader // of CRDs, which no cache has
 }
 
-// Reconcile writes the status of one class, or of all of them.
+// SetupWithManager follows classes.
+func (w *gatewayClassStatus) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
+	return ctrl.NewControllerManagedBy(mgr).Named("gatewayclass").For(&gatewayv1.GatewayClass{}).WatchesRawSource(news.source()).Complete(w)
+}
+
+// Reconcile writes the status of one class, and asks to be called again for the versions of CRDs.
 func (w *gatewayClassStatus) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Result, error) {
-	supported, err := installedVersion(ctx, w.client)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
 	writer := &statusWriter{
 		client: w.client, empty: func() client.Object { return &gatewayv1.GatewayClass{} },
 		fill: func(o client.Object) time.Duration {
-			fillGatewayClass(o.(*gatewayv1.GatewayClass), supported)
-			return 0
+			class := o.(*gatewayv1.GatewayClass)
+			if class.Spec.ControllerName != translate.ControllerName {
+				return 0
+			}
+			fillGatewayClass(class, installedVersion(ctx, w.reader))
+			return versionsEvery
 		},
 	}
-	if r != everyClass {
-		return writer.Reconcile(ctx, r)
-	}
-	var classes gatewayv1.GatewayClassList
-	if err := w.client.List(ctx, &classes); err != nil {
-		return ctrl.Result{}, fmt.Errorf("list GatewayClasses: %w", err)
-	}
-	var again ctrl.Result
-	var errs []error
-	for i := range classes.Items {
-		result, err := writer.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(&classes.Items[i])})
-		again.RequeueAfter = max(again.RequeueAfter, result.RequeueAfter)
-		errs = append(errs, err)
-	}
-	return again, errors.Join(errs...)
+	return writer.Reconcile(ctx, r)
 }
 
+// fillGatewayClass is for a class of ours.
 func fillGatewayClass(class *gatewayv1.GatewayClass, supported metav1.Condition) {
-	if class.Spec.ControllerName != translate.ControllerName {
-		return
-	}
 	accepted := condition(string(gatewayv1.GatewayClassConditionStatusAccepted), true, string(gatewayv1.GatewayClassReasonAccepted), "the class is served")
 	if class.Spec.ParametersRef != nil {
 		accepted = condition(accepted.Type, false, string(gatewayv1.GatewayClassReasonInvalidParameters), "spec.parametersRef: no kind of parameters is supported")

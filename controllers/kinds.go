@@ -14,7 +14,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	"sigs.k8s.io/gateway-api/pkg/consts"
 
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 
@@ -85,8 +84,6 @@ func reduceForCache(in any) (any, error) {
 	managed := object.GetManagedFields()
 	object.SetManagedFields(nil)
 	switch o := in.(type) {
-	case *metav1.PartialObjectMetadata: // of a CRD
-		o.Labels, o.OwnerReferences, o.Annotations = nil, nil, only(o.Annotations, consts.BundleVersionAnnotation)
 	case *gatewayv1.ListenerSet:
 		o.ManagedFields = ownFields(managed) // see fillListenerSet
 	case *corev1.Pod:

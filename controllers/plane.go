@@ -127,7 +127,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		optional(&gatewayv1.Gateway{}, gateways, p.inboxes.plans),
 		optional(&gatewayv1.Gateway{}, newAutomaticWaypoints(c, p.pipeline.WantsWaypoint, p.pipeline.Ready()), p.inboxes.waypoints),
 		roots.SetupWithManager(mgr, p.inboxes.roots),
-		optional(&gatewayv1.GatewayClass{}, &gatewayClassStatus{c}, newInbox()),
+		optional(&gatewayv1.GatewayClass{}, &gatewayClassStatus{c, mgr.GetAPIReader()}, newInbox()),
 		optional(&gatewayv1.Gateway{}, &classKeeper{c}, newInbox()),
 		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline, gateways.obstacles), p.inboxes.gateways),
 		optional(&gatewayv1.ListenerSet{}, newListenerSetStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.sets),

@@ -71,6 +71,7 @@ var _ = BeforeSuite(func() {
 	quietWatch = 6 * time.Second
 	automaticGrace = time.Second
 	lookAgainEvery = time.Second
+	versionsEvery = time.Second
 	remoteResolver = names.resolver()
 	started := make(chan *cluster, 2)
 	for range 2 {

@@ -13,18 +13,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	"sigs.k8s.io/gateway-api/pkg/consts"
 
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
-	"github.com/isthmus-mesh/isthmus/controllers"
 )
 
 // served is a kind that a server has.
@@ -32,66 +27,6 @@ type served struct {
 	name       string // in paths
 	kind       schema.GroupVersionKind
 	namespaced bool
-}
-
-// definitions are CRDs, of which nobody reads more than the metadata: there is nothing else of them here, and they are answered as that.
-var definitions = served{"customresourcedefinitions", schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, false}
-
-// installed are the CRDs of the Gateway API's kinds, as of the version that this is built with.
-func installed() []client.Object {
-	var out []client.Object
-	for _, r := range resources {
-		if r.kind.Group == gatewayv1.GroupName {
-			out = append(out, &metav1.PartialObjectMetadata{
-				ObjectMeta: metav1.ObjectMeta{Name: r.name + "." + r.kind.Group, Annotations: map[string]string{consts.BundleVersionAnnotation: consts.BundleVersion}},
-			})
-		}
-	}
-	return out
-}
-
-// shape is the kind of the objects that are answered.
-func (r served) shape() schema.GroupVersionKind {
-	if r == definitions {
-		return schema.GroupVersionKind{Group: "meta.k8s.io", Version: "v1", Kind: "PartialObjectMetadata"}
-	}
-	return r.kind
-}
-
-// object makes an empty one.
-func (r served) object() (client.Object, error) {
-	if r == definitions {
-		return &metav1.PartialObjectMetadata{}, nil
-	}
-	made, err := controllers.Scheme().New(r.kind)
-	if err != nil {
-		return nil, err
-	}
-	return made.(client.Object), nil
-}
-
-// list makes a list of objects, as it is answered.
-func (r served) list(objects []client.Object) (runtime.Object, error) {
-	kind := r.shape()
-	kind.Kind += "List"
-	if r == definitions {
-		list := &metav1.PartialObjectMetadataList{}
-		for _, o := range objects {
-			list.Items = append(list.Items, *o.(*metav1.PartialObjectMetadata))
-		}
-		list.SetGroupVersionKind(kind)
-		return list, nil
-	}
-	list, err := controllers.Scheme().New(kind)
-	if err != nil {
-		return nil, err
-	}
-	items := make([]runtime.Object, len(objects))
-	for i, o := range objects {
-		items[i] = o
-	}
-	list.GetObjectKind().SetGroupVersionKind(kind)
-	return list, meta.SetList(list, items)
 }
 
 // resources are what a control plane reads and writes, and what it asks about.
@@ -121,7 +56,6 @@ var resources = []served{
 	{"remoteclusters", v1alpha1.GroupVersion.WithKind("RemoteCluster"), false},
 	{"authorizationpolicies", securityv1.SchemeGroupVersion.WithKind("AuthorizationPolicy"), true},
 	{"peerauthentications", securityv1.SchemeGroupVersion.WithKind("PeerAuthentication"), true},
-	definitions,
 	{"tokenreviews", authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), false},
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -25,6 +26,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-mesh/isthmus/controllers"
 )
 
 // initialEventsEnd marks the bookmark after which a watch that began with everything has told everything.
@@ -121,11 +124,22 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, t target) {
 		answerError(w, err)
 		return
 	}
-	list, err := t.table.resource.list(objects)
+	kind := t.table.resource.kind
+	kind.Kind += "List"
+	list, err := controllers.Scheme().New(kind)
 	if err != nil {
 		answerError(w, err)
 		return
 	}
+	items := make([]runtime.Object, len(objects))
+	for i, o := range objects {
+		items[i] = o
+	}
+	if err := meta.SetList(list, items); err != nil {
+		answerError(w, err)
+		return
+	}
+	list.GetObjectKind().SetGroupVersionKind(kind)
 	list.(metav1.ListInterface).SetResourceVersion(strconv.FormatUint(version, 10))
 	list.(metav1.ListInterface).SetContinue(more)
 	answer(w, r, http.StatusOK, list)
@@ -255,11 +269,12 @@ func (f *frames) send(e *event) error {
 
 // bookmark says that everything that was there has been told.
 func (f *frames) bookmark(r served, version uint64) error {
-	o, err := r.object()
+	made, err := controllers.Scheme().New(r.kind)
 	if err != nil {
 		return err
 	}
-	o.GetObjectKind().SetGroupVersionKind(r.shape())
+	o := made.(client.Object)
+	o.GetObjectKind().SetGroupVersionKind(r.kind)
 	o.SetResourceVersion(strconv.FormatUint(version, 10))
 	o.SetAnnotations(map[string]string{initialEventsEnd: "true"})
 	return f.send(&event{what: watch.Bookmark, object: o})

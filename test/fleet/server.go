@@ -60,11 +60,6 @@ func Start() (*Server, error) {
 	for _, r := range resources {
 		s.tables[r.kind.GroupVersion().String()+"/"+r.name] = newTable(r)
 	}
-	for _, o := range installed() {
-		if err := s.create(s.tables[definitions.kind.GroupVersion().String()+"/"+definitions.name], o); err != nil {
-			return nil, errors.Join(err, listener.Close())
-		}
-	}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.handle),
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},

@@ -86,7 +86,7 @@ func keyOf(o client.Object) types.NamespacedName { return client.ObjectKeyFromOb
 func (s *Server) commit(t *table, what watch.EventType, o client.Object) {
 	v := s.version.Add(1)
 	o.SetResourceVersion(strconv.FormatUint(v, 10))
-	o.GetObjectKind().SetGroupVersionKind(t.resource.shape())
+	o.GetObjectKind().SetGroupVersionKind(t.resource.kind)
 	if what == watch.Deleted {
 		delete(t.objects, keyOf(o))
 	} else {
