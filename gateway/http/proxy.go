@@ -296,7 +296,9 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		rt.s.mirror(t, r)
 	}
 	if t.target.Rule.Retry == nil {
-		return rt.attempt(r, t, &tries{left: maxAttempts - 1})
+		only := &tries{left: maxAttempts - 1}
+		only.last.Store(true)
+		return rt.attempt(r, t, only)
 	}
 	return rt.persist(r, t)
 }

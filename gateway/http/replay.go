@@ -57,6 +57,13 @@ func (p *replay) settle() {
 	}
 }
 
+// isLost says whether the present attempt is the last that gets the body whole.
+func (p *replay) isLost() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
 // tidy gives up what nobody will read again. reading must be held.
 func (p *replay) tidy() {
 	p.mu.Lock()

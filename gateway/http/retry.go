@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -27,7 +28,21 @@ type tries struct {
 	left int // attempts after the one under way
 	// failed are the endpoints, by UID, that have failed it and may be asked again if there are no others.
 	failed map[string]struct{}
+	// body is what is kept of the request's body for later attempts; nil: nothing.
+	body *replay
+	// last says that none comes after the one under way. Unlike left, any goroutine may look.
+	last atomic.Bool
 }
+
+// take uses one up.
+func (l *tries) take() {
+	if l.left--; l.left <= 0 {
+		l.last.Store(true)
+	}
+}
+
+// over says that none comes after the present one: there are no more, or the body cannot be sent again.
+func (l *tries) over() bool { return l.last.Load() || l.body != nil && l.body.isLost() }
 
 // persist sends a request until its answer is none to try again for, or the rule, the budget, or its time is exhausted. The last answer
 // counts then, whatever it is.
@@ -36,11 +51,19 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 	load := s.budgets.begin(t.backend.Service)
 	defer s.budgets.end(t.backend.Service, load)
 	left := &tries{left: int(policy.Attempts)}
+	defer func() {
+		if left.last.Store(true); t.cut != nil && t.timeUp() { // before the timer could know
+			t.cut()
+		}
+	}()
 	var body *replay
 	if left.left > 0 {
 		if body = s.replayOf(t, r); body != nil {
+			left.body = body
 			defer body.settle()
 		}
+	} else {
+		left.last.Store(true)
 	}
 	for wait := range backoff(policy.Backoff) {
 		one := r.WithContext(r.Context())
@@ -64,7 +87,7 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 			return response, err
 		}
 		s.metrics.retries.WithLabelValues("sent").Inc()
-		left.left--
+		left.take()
 		if e := t.endpoint.Load(); e != nil {
 			if left.failed == nil {
 				left.failed = map[string]struct{}{}
@@ -150,9 +173,8 @@ func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Res
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	t.attempt = ctx
-	last := (t.target.Rule.Retry == nil || left.left <= 0) && t.cut != nil
 	timer := time.AfterFunc(limit, func() {
-		if cancel(errAttemptTimeUp); last {
+		if cancel(errAttemptTimeUp); t.cut != nil && left.over() { // or who reads the body would wait for the client
 			t.cut()
 		}
 	})

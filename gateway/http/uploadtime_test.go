@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,59 @@ func TestTimeIsUpDuringAnUpload(t *testing.T) {
 					t.Errorf("the connection goes on: %v", err)
 				}
 			})
+		}
+	}
+}
+
+// The time of a backend ends its answer when it is over, with other attempts to come or not, although the client keeps the rest of the body to itself: an answer that has begun is none to try again for,
+// and nor is one that has not if the body is not kept.
+func TestTimeOfABackendIsUpDuringAnUpload(t *testing.T) {
+	for name, app := range map[string]mesh.AppProtocol{"HTTP/1.1": mesh.AppUnknown, "HTTP/2": mesh.AppHTTP2} {
+		for _, retry := range []*mesh.HTTPRetry{nil, {Attempts: 2, Codes: []uint16{503, 504}}} {
+			for _, begun := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, with retry %v, begun %v", name, retry != nil, begun), func(t *testing.T) {
+					s := newScene(t, Limits{StallTime: patience + patience/2, RetryBytes: 8}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
+						r.Backends, r.BackendTimeout, r.Retry = []mesh.HTTPBackend{to("a")}, 100*time.Millisecond, retry
+					}))))
+					s.backend("a", app, func(w http.ResponseWriter, r *http.Request) {
+						http.NewResponseController(w).EnableFullDuplex()
+						if begun {
+							io.WriteString(w, "begun")
+							http.NewResponseController(w).Flush()
+						} else {
+							io.CopyN(io.Discard, r.Body, 9)
+						}
+						<-r.Context().Done()
+					})
+					from, into := io.Pipe()
+					defer into.Close()
+					go func() {
+						io.WriteString(into, "a body ")
+						io.WriteString(into, "that goes on")
+					}()
+					r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/", from)
+					if err != nil {
+						t.Fatal(err)
+					}
+					response, err := s.client().Do(r)
+					if err != nil {
+						t.Fatalf("%v\n%s", err, s.logs)
+					}
+					defer response.Body.Close()
+					text, err := io.ReadAll(response.Body)
+					if begun && (response.StatusCode != http.StatusOK || string(text) != "begun" || err == nil) {
+						t.Errorf("answered %d %q, and then %v", response.StatusCode, text, err)
+					}
+					if !begun && (response.StatusCode != http.StatusGatewayTimeout || err != nil) {
+						t.Errorf("answered %d, %v", response.StatusCode, err)
+					}
+					into.Close()
+					s.until("it is in the log", func() bool { return s.logs.count(`"reason":`) > 0 })
+					if !strings.Contains(s.logs.String(), `"reason":"timeout"`) {
+						t.Errorf("the log does not say why: %s", s.logs)
+					}
+				})
+			}
 		}
 	}
 }

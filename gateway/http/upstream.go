@@ -83,7 +83,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		case refusal != nil:
 			return nil, failed(failures)
 		case failures != nil:
-			left.left--
+			left.take()
 		}
 		if t != nil {
 			t.endpoint.Store(&to)
