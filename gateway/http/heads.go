@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -14,6 +15,20 @@ import (
 // fieldCost is what a header costs besides its bytes (RFC 9113, 6.5.2), and streamCost what a request in HTTP/2 does, in bytes: its goroutine, and the connection to a backend (TestWhatWaitingRequestsCost).
 // One in HTTP/1 has its connection for that, of which there is a bound of its own.
 const fieldCost, streamCost = 32, 32 << 10
+
+// fewHeads is what a client may hold and still take of the last eighth of the memory for heads: three requests in HTTP/2 with small headers, or one with as large ones as may be. Without that, some hundred
+// networks with a few requests each, which hang, would leave nothing to who comes then; with it, it takes as many as have room in that eighth, each with its few.
+const fewHeads = 4 * streamCost
+
+// newHeads is the memory for heads.
+func newHeads(most int64) *pool[asker] {
+	p := newPool[asker](most)
+	p.reserve, p.few = most/8, fewHeads
+	return p
+}
+
+// headMemory is how much heads may hold if nobody says so: half of what the process may have, if that is bounded.
+func headMemory() int64 { return min(512<<20, debug.SetMemoryLimit(-1)/2) }
 
 // asker is who shares what the heads of one client's requests may hold: the peer of a visit, or else a network, which is an address of IPv4.
 type asker struct {

@@ -90,7 +90,7 @@ func NewServer(o Options) *Server {
 	}
 	s := &Server{
 		o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), buffers: newBuffers(), via: viaOf(o.Name),
-		mirrors: newPool[string](int64(o.Limits.Mirrors)), copied: newPool[string](o.Limits.BodyMemory), replayed: newPool[string](o.Limits.BodyMemory), heads: newPool[asker](o.Limits.HeaderMemory),
+		mirrors: newPool[string](int64(o.Limits.Mirrors)), copied: newPool[string](o.Limits.BodyMemory), replayed: newPool[string](o.Limits.BodyMemory), heads: newHeads(o.Limits.HeaderMemory),
 	}
 	s.proxy = &httputil.ReverseProxy{
 		Rewrite: s.rewrite, Transport: roundTripper{s}, ModifyResponse: s.answered, ErrorHandler: s.failed,

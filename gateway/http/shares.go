@@ -8,6 +8,8 @@ import "sync"
 // another one wants as much, and so on. So nobody takes all of it, however many there are that try.
 type pool[K comparable] struct {
 	most int64
+	// reserve is the last part of it, of which only those get something who have no more than few then; 0: there is none.
+	reserve, few int64
 
 	mu    sync.Mutex // hold for all below, and for what is taken by portions of it
 	taken int64
@@ -26,6 +28,9 @@ func (p *pool[K]) take(who K, n int64) bool {
 // takes is take for who holds the lock.
 func (p *pool[K]) takes(who K, n int64) bool {
 	if p.of[who]+n > p.most-p.taken-n {
+		return false
+	}
+	if p.taken+n > p.most-p.reserve && p.of[who]+n > p.few {
 		return false
 	}
 	p.taken += n

@@ -6,8 +6,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
+	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,6 +49,51 @@ func TestPool(t *testing.T) {
 	}
 	if p.inUse() != 0 || len(p.of) != 0 {
 		t.Errorf("%d are not given back, %v", p.inUse(), p.of)
+	}
+}
+
+// A thousand networks with as many requests as each gets, up to sixteen, leave some to the next client; and a few that take all they can, too.
+func TestManyClientsLeaveHeaderMemory(t *testing.T) {
+	const size, most = streamCost + 10*(fieldCost+40), 512 << 20
+	for name, tc := range map[string]struct{ networks, each int }{"many with a few": {1000, 16}, "some with many": {400, 1 << 30}} {
+		t.Run(name, func(t *testing.T) {
+			p := newHeads(most)
+			took := map[asker]int64{}
+			take := func(who netip.Prefix, times int) (n int) {
+				for n < times && p.take(asker{network: who}, size) {
+					n++
+				}
+				took[asker{network: who}] += int64(n)
+				return n
+			}
+			for i := range tc.networks {
+				take(netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 4: byte(i >> 8), 5: byte(i)}), 64), tc.each)
+			}
+			late := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 32)
+			if n := take(late, 1<<30); n != fewHeads/size {
+				t.Errorf("the next client has %d requests, with %d bytes in use; want %d", n, p.inUse(), fewHeads/size)
+			}
+			for who, n := range took {
+				for range n {
+					p.give(who, size)
+				}
+			}
+			if n := take(late, 1<<30); p.inUse() > most/2 || n < most/2/size {
+				t.Errorf("who is the only one has %d requests, %d bytes", n, p.inUse())
+			}
+		})
+	}
+}
+
+// What headers may hold follows what the process may have.
+func TestHeaderMemoryOfASmallProcess(t *testing.T) {
+	was := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(was) })
+	for limit, want := range map[int64]int64{math.MaxInt64: 512 << 20, 2 << 30: 512 << 20, 300 << 20: 150 << 20} {
+		debug.SetMemoryLimit(limit)
+		if got := (Limits{}).withDefaults().HeaderMemory; got != want {
+			t.Errorf("with a limit of %d bytes: %d, want %d", limit, got, want)
+		}
 	}
 }
 
