@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/translate"
 )
 
 // obstacleWait is how soon it is looked again whether what stood in a Gateway's way has gone: nobody tells us of objects that are not ours.
@@ -52,17 +55,20 @@ func (o *obstacles) forget(name types.NamespacedName) {
 	delete(o.of, name)
 }
 
-// fill has the conditions of a Gateway say what is in its way, if something is.
-func (o *obstacles) fill(g *gatewayv1.Gateway) {
+// instead is what is said of a Gateway: what was found of it, unless something is in its way. One condition is written once, as its time moves with every change of its status.
+func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) []translate.Finding {
 	o.mu.Lock()
 	found := o.of[client.ObjectKeyFromObject(g)]
 	o.mu.Unlock()
 	if found.text == "" || found.uid != g.UID {
-		return
+		return findings
 	}
-	for _, c := range []gatewayv1.GatewayConditionType{gatewayv1.GatewayConditionAccepted, gatewayv1.GatewayConditionProgrammed} {
-		setCondition(&g.Status.Conditions, metav1.Condition{
-			Type: string(c), Status: metav1.ConditionFalse, Reason: string(gatewayv1.GatewayReasonInvalid), Message: "metadata.name: " + found.text,
-		}, g.Generation)
+	blocked := []string{string(gatewayv1.GatewayConditionAccepted), string(gatewayv1.GatewayConditionProgrammed)}
+	out := slices.DeleteFunc(slices.Clone(findings), func(f translate.Finding) bool { return f.Listener == "" && slices.Contains(blocked, f.Type) })
+	for _, kind := range blocked {
+		out = append(out, translate.Finding{
+			Type: kind, Status: string(metav1.ConditionFalse), Reason: string(gatewayv1.GatewayReasonInvalid), Message: "metadata.name: " + found.text, Generation: g.Generation,
+		})
 	}
+	return out
 }

@@ -105,8 +105,7 @@ func fillGateway(g *gatewayv1.Gateway, p findings, inTheWay *obstacles) {
 	if len(all) == 0 {
 		return // of a class that is not ours, or not looked at yet
 	}
-	applyFindings(&g.Status.Conditions, all, g.Generation, gatewayTypes...)
-	inTheWay.fill(g)
+	applyFindings(&g.Status.Conditions, inTheWay.instead(g, all), g.Generation, gatewayTypes...)
 
 	addresses, _ := p.Addresses(g.Namespace, g.Name)
 	var status []gatewayv1.GatewayStatusAddress
