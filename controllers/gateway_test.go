@@ -273,7 +273,9 @@ var _ = Describe("Gateways", func() {
 			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotUsable"), "nobody gives it an address here")
 			Expect(message(g.Status.Conditions, "Programmed")).To(ContainSubstring("does not have it"), "who only asks keeps it from nobody")
 		}
-		editStatus(east, service, func(s *corev1.Service) { s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.89.101.7"}} })
+		editStatus(east, service, func(s *corev1.Service) {
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.89.101.7"}}
+		})
 		Eventually(func() string {
 			east.gatewayVerdict(second, "Programmed")()
 			return message(second.Status.Conditions, "Programmed")
