@@ -124,7 +124,7 @@ func (p *streamPort) carry(r *record, st *stream, client relay.Conn, to *outlet,
 	r.opened()
 	defer watchIdle(s.o.Limits.StreamIdle, &r.stats, func() { st.end(&Refusal{503, ReasonIdle, nil}) })()
 	if len(first) > 0 {
-		client = &replayed{client, first}
+		client = &replayed{Conn: client, read: first}
 	}
 	err := relay.Copy(st.ctx, client, to.conn, &r.stats)
 	r.closed(err, p.ctx.Err() != nil)

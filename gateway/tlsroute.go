@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"time"
@@ -25,11 +26,11 @@ func (p *streamPort) serveTLS(client relay.Conn) (left bool) {
 	}
 	w := p.ways.Load()
 	if err == nil && w.tcp {
-		p.serveTCP(&replayed{client, hello}, w)
+		p.serveTCP(&replayed{Conn: client, read: hello}, w)
 		return false
 	}
 	if err == nil && w.requests(name) {
-		return w.web.take(&replayed{client, hello})
+		return w.web.take(&replayed{Conn: client, read: hello})
 	}
 	p.stream(client, w, name, hello, err)
 	return false
@@ -135,14 +136,14 @@ func (p *streamPort) end(st *stream, client relay.Conn, hello []byte, config *tl
 	if config == nil {
 		return nil, errNoCertificate
 	}
-	again := &replayed{client, hello}
+	again := &replayed{Conn: client, read: hello}
 	secure := tls.Server(again, config)
 	err := p.handshaking(client, func(unknown *stranger.Conn) error {
 		if err := unknown.Turn(st.ctx); err != nil {
 			return err
 		}
-		again.Conn = relay.AsConn(unknown)
-		defer func() { again.Conn = client }()
+		again.from = unknown
+		defer func() { again.from = nil }()
 		return secure.HandshakeContext(st.ctx)
 	})
 	return secure, err
@@ -152,11 +153,16 @@ func (p *streamPort) end(st *stream, client relay.Conn, hello []byte, config *tl
 type replayed struct {
 	relay.Conn
 	read []byte
+	from io.Reader // read instead of the connection, if not nil: belongs to who reads, as the library may close the connection at any time, even after a handshake
 }
 
 // Read gives what was read before first.
 func (c *replayed) Read(b []byte) (int, error) {
-	if len(c.read) == 0 {
+	switch {
+	case len(c.read) > 0:
+	case c.from != nil:
+		return c.from.Read(b)
+	default:
 		return c.Conn.Read(b)
 	}
 	n := copy(b, c.read)
