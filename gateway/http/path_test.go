@@ -20,7 +20,7 @@ func FuzzPathOf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, written string) {
 		u, err := url.ParseRequestURI(written)
 		if err != nil || u.Scheme != "" {
-			t.Skip()
+			return // nobody can ask for it
 		}
 		p, ok := pathOf(u)
 		if !ok {
