@@ -39,11 +39,8 @@ func TestGatewayAPI(t *testing.T) {
 	}
 	switch {
 	case opts.ReportOutputPath != "":
-		// What the class publishes decides, as for everybody else: the suite reads it, unless features are named that no class can publish.
-		opts.ConformanceProfiles = s.Profiles
-		if len(s.MeshFeatures) > 0 {
-			opts.SupportedFeatures = append(published(t), s.MeshFeatures...)
-		}
+		// What is published decides, as for everybody else. The suite would read it itself, but for that of the mesh: the standard channel has no object that says it.
+		opts.ConformanceProfiles, opts.SupportedFeatures = s.Profiles, published(t)
 	case opts.RunTest == "":
 		// Of the whole list, also for a part of it: some tests are about features that are not supported.
 		opts.SupportedFeatures = s.gates(tests.ConformanceTests)

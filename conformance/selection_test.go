@@ -23,11 +23,9 @@ var selectionYAML []byte
 
 // selection is gatewayapi.yaml: which tests of a suite are run, and why the others are not.
 type selection struct {
-	Profiles     []suite.ConformanceProfileName `json:"profiles"`
-	MeshFeatures []features.FeatureName         `json:"meshFeatures"`
-
-	Run     []chosen  `json:"run"`
-	LeftOut []leftOut `json:"leftOut"`
+	Profiles []suite.ConformanceProfileName `json:"profiles"`
+	Run      []chosen                       `json:"run"`
+	LeftOut  []leftOut                      `json:"leftOut"`
 }
 
 // chosen is a test that must pass, and what that shows.

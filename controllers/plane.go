@@ -17,6 +17,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -117,8 +118,9 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 	}
 	roots := &RootReconciler{client: c, signer: p.authority.Signer, wanted: p.needsRoot}
 	optional := func(kind client.Object, w writer, news *inbox) error {
-		return whenServed(mgr, o.Log.WithName("controllers"), kind, w, news)
+		return whenServed(mgr, o.Log.WithName("controllers"), kind, w, news, nil)
 	}
+	mayReadMeshes := func() error { return mayReadMeshes(mgr.GetAPIReader()) }
 	return errors.Join(
 		p.authority.SetupWithManager(mgr),
 		p.trust.SetupWithManager(mgr, p.inboxes.trust),
@@ -129,6 +131,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		roots.SetupWithManager(mgr, p.inboxes.roots),
 		optional(&gatewayv1.GatewayClass{}, &gatewayClassStatus{c, mgr.GetAPIReader()}, newInbox()),
 		optional(&gatewayv1.Gateway{}, &classKeeper{c}, newInbox()),
+		whenServed(mgr, o.Log.WithName("controllers"), &gatewayxv1alpha1.XMesh{}, &meshStatus{c}, newInbox(), mayReadMeshes),
 		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline, gateways.obstacles), p.inboxes.gateways),
 		optional(&gatewayv1.ListenerSet{}, newListenerSetStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.sets),
 		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.routes),

@@ -12,8 +12,11 @@ import (
 //go:embed supportedfeatures.txt
 var supportedFeaturesText string
 
-// supportedFeatures are what GatewayClasses publish, sorted by name as the API wants them.
-var supportedFeatures = readFeatures(supportedFeaturesText)
+//go:embed meshfeatures.txt
+var meshFeaturesText string
+
+// supportedFeatures are what GatewayClasses publish, and meshFeatures what XMeshes do, sorted by name as the API wants them.
+var supportedFeatures, meshFeatures = readFeatures(supportedFeaturesText), readFeatures(meshFeaturesText)
 
 // readFeatures reads a name a line; lines that begin with # say something else.
 func readFeatures(text string) []gatewayv1.SupportedFeature {
