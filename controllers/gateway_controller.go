@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -87,24 +86,24 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	plan := r.plan(req.Namespace, req.Name)
 	if plan == nil {
-		r.found(&gateway)
+		r.found(&gateway, namesakes{})
 		return ctrl.Result{}, r.releaseUnlessOurs(ctx, &gateway)
 	}
 	if plan.UID != string(gateway.UID) {
 		return ctrl.Result{}, nil // about an earlier Gateway of this name; news of this one are on their way
 	}
 	if plan.Unmanaged {
-		r.found(&gateway)
+		r.found(&gateway, namesakes{})
 		return ctrl.Result{}, r.release(ctx, &gateway, provisioned()...)
 	}
-	scaled, inTheWay, err := r.foreign(ctx, &gateway, plan)
+	theirs, err := r.namesakes(ctx, &gateway, plan)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if r.found(&gateway, inTheWay...); len(inTheWay) > 0 {
-		return ctrl.Result{RequeueAfter: obstacleWait}, nil
+	if r.found(&gateway, theirs); theirs.wait() > 0 {
+		return ctrl.Result{RequeueAfter: theirs.wait()}, nil
 	}
-	err = r.provision(ctx, &gateway, plan, scaled)
+	err = r.provision(ctx, &gateway, plan, theirs.scaler)
 	if apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: conflictWait}, nil // the autoscaler was faster, or the cache is behind
 	}
@@ -115,13 +114,13 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 }
 
 // found notes what is in the way of a Gateway, and has it said if it is something else than before.
-func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, inTheWay ...string) {
-	if !r.obstacles.note(gateway, inTheWay...) {
+func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, theirs namesakes) {
+	if !r.obstacles.note(gateway, theirs) {
 		return
 	}
 	r.status.add(client.ObjectKeyFromObject(gateway))
-	if len(inTheWay) > 0 && r.events != nil {
-		r.tell(gateway, strings.Join(inTheWay, "; "))
+	if len(theirs.staying) > 0 && r.events != nil {
+		r.tell(gateway, theirs.text())
 	}
 }
 
@@ -174,47 +173,6 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		return err
 	}
 	return conflict
-}
-
-// foreign says which objects that the Gateway needs exist and are somebody else's: applying would take it over, and it would go
-// with the Gateway. An object without an owner that has our labels was left behind by an earlier Gateway of the name, and is taken.
-// An autoscaler of somebody else's is no obstacle: scaled says that it scales the gateway, as `kubectl autoscale` has it.
-func (r *GatewayReconciler) foreign(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) (scaled bool, inTheWay []string, _ error) {
-	var errs []error
-	for _, object := range provisioned() {
-		if _, account := object.(*corev1.ServiceAccount); account && plan.ServiceAccount != plan.Name {
-			continue
-		}
-		key := client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}
-		err := r.client.Get(ctx, key, object)
-		if apierrors.IsNotFound(err) {
-			err = r.reader.Get(ctx, key, object)
-		}
-		switch {
-		case apierrors.IsNotFound(err):
-		case err != nil:
-			errs = append(errs, fmt.Errorf("look for %T: %w", object, err))
-		case mayTake(object, gateway):
-		case isScaler(object):
-			scaled = true
-		default:
-			inTheWay = append(inTheWay, fmt.Sprintf("%s %s/%s exists and was not made for this Gateway: rename one of them", reflect.TypeOf(object).Elem().Name(), key.Namespace, key.Name))
-		}
-	}
-	return scaled, inTheWay, errors.Join(errs...)
-}
-
-func isScaler(object client.Object) bool {
-	_, is := object.(*autoscalingv2.HorizontalPodAutoscaler)
-	return is
-}
-
-func mayTake(object client.Object, gateway *gatewayv1.Gateway) bool {
-	if metav1.GetControllerOf(object) != nil {
-		return metav1.IsControlledBy(object, gateway)
-	}
-	labels := object.GetLabels()
-	return labels[translate.LabelManagedBy] == translate.ManagedBy && labels[gatewayNameLabel] == translate.ResourceName(gateway.Name)
 }
 
 // dropForeignPorts takes ports out of the Service that are not in the plan. Applying alone would keep those that another writer made,

@@ -199,6 +199,34 @@ var _ = Describe("Gateways", func() {
 		}
 	})
 
+	DescribeTable("wait for what an earlier Gateway of their name left to the garbage collector",
+		func(ctx SpecContext, left client.Object) {
+			earlier := metav1.OwnerReference{APIVersion: gatewayv1.GroupVersion.String(), Kind: "Gateway", Name: left.GetName(), UID: "earlier", Controller: ptr.To(true)}
+			left.SetNamespace("default")
+			left.SetLabels(map[string]string{gatewayNameLabel: left.GetName(), translate.LabelManagedBy: translate.ManagedBy})
+			left.SetOwnerReferences([]metav1.OwnerReference{earlier})
+			east.with(left)
+			g := eastwest("default", left.GetName())
+			deployment, service, _ := east.made(g)
+			east.with(g)
+			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/Pending"))
+			Expect(message(g.Status.Conditions, "Programmed")).To(ContainSubstring("default/" + left.GetName()))
+			Consistently(func() string {
+				return east.gatewayVerdict(g, "Accepted")() + " " + east.gatewayVerdict(g, "Programmed")()
+			}, "2s").Should(Equal("True/Accepted False/Pending"), "nobody has anything to rename")
+			Expect(get(east, left)()).To(HaveField("OwnerReferences", ConsistOf(HaveField("UID", earlier.UID))))
+
+			By("collecting it, as nobody does here")
+			Expect(east.Delete(ctx, left)).To(Succeed())
+			Eventually(east.gatewayVerdict(g, "Programmed"), "8s").Should(Equal("False/AddressNotAssigned"))
+			for _, o := range []client.Object{deployment, service, &corev1.ServiceAccount{ObjectMeta: service.ObjectMeta}} {
+				Eventually(get(east, o)).Should(HaveField("OwnerReferences", ConsistOf(HaveField("UID", g.UID))))
+			}
+		},
+		Entry("a Service", &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "again"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "mesh", Port: 15008}}}}),
+		Entry("a ServiceAccount", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "again-account"}}),
+	)
+
 	DescribeTable("say which object of their name is in the way",
 		func(ctx SpecContext, kind string, theirs client.Object) {
 			g := eastwest("default", theirs.GetName())

@@ -4,9 +4,7 @@ package controllers
 
 import (
 	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,9 +14,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 )
 
-// obstacleWait is how soon it is looked again whether what stood in a Gateway's way has gone: nobody tells us of objects that are not ours.
-const obstacleWait = 10 * time.Second
-
 // obstacles are the objects of somebody else's that keep Gateways from being provisioned. Who provisions notes them, and who writes the status says so.
 type obstacles struct {
 	mu sync.Mutex
@@ -26,13 +21,14 @@ type obstacles struct {
 }
 
 type obstacle struct {
-	uid  types.UID // of the Gateway
-	text string
+	uid   types.UID // of the Gateway
+	text  string
+	stays bool // somebody has to do something about it
 }
 
-// note says whether something else than before is in a Gateway's way; no texts: nothing is.
-func (o *obstacles) note(gateway client.Object, texts ...string) (changed bool) {
-	now := obstacle{gateway.GetUID(), strings.Join(texts, "; ")}
+// note says whether something else than before is in a Gateway's way.
+func (o *obstacles) note(gateway client.Object, theirs namesakes) (changed bool) {
+	now := obstacle{gateway.GetUID(), theirs.text(), len(theirs.staying) > 0}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	name := client.ObjectKeyFromObject(gateway)
@@ -55,7 +51,7 @@ func (o *obstacles) forget(name types.NamespacedName) {
 	delete(o.of, name)
 }
 
-// instead is what is said of a Gateway: what was found of it, unless something is in its way. One condition is written once, as its time moves with every change of its status.
+// instead is what is said of a Gateway: what was found of it, unless something is in its way. What is about to go makes it no less acceptable. One condition is written once, as its time moves with every change of its status.
 func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) []translate.Finding {
 	o.mu.Lock()
 	found := o.of[client.ObjectKeyFromObject(g)]
@@ -63,11 +59,14 @@ func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) 
 	if found.text == "" || found.uid != g.UID {
 		return findings
 	}
-	blocked := []string{string(gatewayv1.GatewayConditionAccepted), string(gatewayv1.GatewayConditionProgrammed)}
+	blocked, reason := []string{string(gatewayv1.GatewayConditionProgrammed)}, gatewayv1.GatewayReasonPending
+	if found.stays {
+		blocked, reason = append(blocked, string(gatewayv1.GatewayConditionAccepted)), gatewayv1.GatewayReasonInvalid
+	}
 	out := slices.DeleteFunc(slices.Clone(findings), func(f translate.Finding) bool { return f.Listener == "" && slices.Contains(blocked, f.Type) })
 	for _, kind := range blocked {
 		out = append(out, translate.Finding{
-			Type: kind, Status: string(metav1.ConditionFalse), Reason: string(gatewayv1.GatewayReasonInvalid), Message: "metadata.name: " + found.text, Generation: g.Generation,
+			Type: kind, Status: string(metav1.ConditionFalse), Reason: string(reason), Message: found.text, Generation: g.Generation,
 		})
 	}
 	return out

@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
@@ -34,7 +36,7 @@ func TestObstacleIsSaidOnce(t *testing.T) {
 	}
 	write()
 	expect("True/Accepted", "False/AddressNotAssigned", "True/ResolvedRefs")
-	o.note(g, "Service ns/g exists and was not made for this Gateway: rename one of them")
+	o.note(g, namesakes{going: []string{"Deployment ns/g"}, staying: []string{"Service ns/g"}})
 	write()
 	expect("False/Invalid", "False/Invalid", "True/ResolvedRefs")
 	if got := message(g.Status.Conditions, "Accepted"); got != "metadata.name: Service ns/g exists and was not made for this Gateway: rename one of them" {
@@ -55,10 +57,42 @@ func TestObstacleIsSaidOnce(t *testing.T) {
 	if got := o.instead(g, found); len(got) != 4 || got[1].Listener != "web" {
 		t.Errorf("what was found of listeners stays: %+v", got)
 	}
-	o.note(g)
+	if !o.note(g, namesakes{going: []string{"Service ns/g", "Deployment ns/g"}}) || o.note(g, namesakes{going: []string{"Service ns/g", "Deployment ns/g"}}) {
+		t.Error("a change is noted, and nothing else")
+	}
+	write()
+	expect("True/Accepted", "False/Pending", "True/ResolvedRefs")
+	if got := message(g.Status.Conditions, "Programmed"); got != "waits for the end of Service ns/g, Deployment ns/g: an earlier Gateway's of the name, or being deleted" {
+		t.Errorf("it says %q", got)
+	}
+	o.note(g, namesakes{})
 	write()
 	expect("True/Accepted", "False/AddressNotAssigned", "True/ResolvedRefs")
 	if c := meta.FindStatusCondition(g.Status.Conditions, "Accepted"); !c.LastTransitionTime.After(before.Time) {
 		t.Error("it is accepted since now")
+	}
+}
+
+// TestWhatIsLeftOfAnEarlierGateway has objects of a Gateway's name that are not its own.
+func TestWhatIsLeftOfAnEarlierGateway(t *testing.T) {
+	g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "now"}}
+	for name, tc := range map[string]struct {
+		owner metav1.OwnerReference
+		want  bool
+	}{
+		"of an earlier Gateway of the name":       {metav1.OwnerReference{APIVersion: "gateway.networking.k8s.io/v1", Kind: "Gateway", Name: "g", UID: "earlier"}, true},
+		"of one of an older version of the API":   {metav1.OwnerReference{APIVersion: "gateway.networking.k8s.io/v1beta1", Kind: "Gateway", Name: "g", UID: "earlier"}, true},
+		"its own":                                 {metav1.OwnerReference{APIVersion: "gateway.networking.k8s.io/v1", Kind: "Gateway", Name: "g", UID: "now"}, false},
+		"of another Gateway":                      {metav1.OwnerReference{APIVersion: "gateway.networking.k8s.io/v1", Kind: "Gateway", Name: "h", UID: "earlier"}, false},
+		"of a route that is called the same":      {metav1.OwnerReference{APIVersion: "gateway.networking.k8s.io/v1", Kind: "HTTPRoute", Name: "g", UID: "earlier"}, false},
+		"of another kind that is called the same": {metav1.OwnerReference{APIVersion: "networking.istio.io/v1", Kind: "Gateway", Name: "g", UID: "earlier"}, false},
+	} {
+		tc.owner.Controller = ptr.To(true)
+		if got := wasMadeFor(&corev1.Service{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{tc.owner}}}, g); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if wasMadeFor(&corev1.Service{}, g) {
+		t.Error("nobody's was not")
 	}
 }

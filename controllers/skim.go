@@ -113,10 +113,11 @@ func podShape() *shape {
 }
 
 func serviceShape() *shape {
-	ports := keeps(messageWeight, 1, 2, 3, 4, 6) // name, protocol, port, targetPort, appProtocol
-	ingress := keeps(messageWeight, 1, 2)        // ip, hostname
+	ports := keeps(messageWeight, 1, 2, 3, 4, 6)  // name, protocol, port, targetPort, appProtocol
+	ingress := keeps(messageWeight, 1, 2)         // ip, hostname
+	owners := keeps(messageWeight, 1, 3, 4, 5, 6) // kind, name, uid, apiVersion, controller
 	return keeps(objectWeight).
-		with(1, metaShape(world.AnnotationDistribution)).
+		with(1, metaShape(world.AnnotationDistribution).with(13, owners)).
 		// spec: clusterIP, type, publishNotReadyAddresses, clusterIPs, ipFamilies, internalTrafficPolicy, trafficDistribution, ports
 		with(2, keeps(messageWeight, 3, 4, 13, 18, 19, 22, 23).with(1, ports)).
 		with(3, keeps(messageWeight).with(1, keeps(messageWeight).with(1, ingress))) // status: loadBalancer

@@ -264,6 +264,11 @@ func (g generator) service() *world.Service {
 		if g.chance(70) {
 			s.Labels[LabelGatewayName] = s.Name
 		}
+		if g.chance(60) { // of the Gateway that is there, or of an earlier one
+			s.Owner, s.OwnerGateway = pick(g, []string{"u", "u0"}), s.Name
+			s.Labels[LabelManagedBy] = ManagedBy
+		}
+		s.Deleting = g.chance(10)
 		s.Ingress = []string{fmt.Sprintf("203.0.113.%d", g.IntN(3))}
 	}
 	if s.Type = pick(g, []string{typeLoadBalancer, typeClusterIP, typeNodePort}); s.Type == typeNodePort {

@@ -68,6 +68,9 @@ type Service struct {
 	Type string
 	// Owner is the UID of the object that controls it, such as the Gateway that it was made for; empty: none.
 	Owner string
+	// OwnerGateway is the name of that object if it is a Gateway.
+	OwnerGateway string
+	Deleting     bool // has a deletionTimestamp
 }
 
 // Ref names the service.

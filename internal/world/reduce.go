@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -129,6 +130,7 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 		ExternalName: s.Spec.Type == corev1.ServiceTypeExternalName,
 		NodeLocal:    s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		NotReady:     s.Spec.PublishNotReadyAddresses,
+		Deleting:     s.DeletionTimestamp != nil,
 		Distribution: bounded(s.Annotations[AnnotationDistribution]),
 	}
 	switch s.Spec.Type {
@@ -139,7 +141,10 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 	}
 	for _, ref := range s.OwnerReferences {
 		if ref.Controller != nil && *ref.Controller {
-			out.Owner = bounded(string(ref.UID))
+			out.Owner, out.OwnerGateway = bounded(string(ref.UID)), ""
+			if group, _, _ := strings.Cut(ref.APIVersion, "/"); group == gatewayv1.GroupName && ref.Kind == string(KindGateway) {
+				out.OwnerGateway = bounded(ref.Name)
+			}
 		}
 	}
 	if s.Spec.TrafficDistribution != nil {

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/translate"
+)
+
+const (
+	// obstacleWait is how soon it is looked again whether what stood in a Gateway's way has gone: nobody tells us of objects that are not ours.
+	obstacleWait = 10 * time.Second
+	// goingWait is the same for what is about to go: the garbage collector takes what a Gateway leaves within seconds.
+	goingWait = time.Second
+)
+
+// namesakes are the objects that a Gateway needs, exist, and are somebody else's: applying would take them over, and they would go with the Gateway. Each is "Kind namespace/name".
+type namesakes struct {
+	staying []string // somebody has to rename or delete them
+	going   []string // are being deleted, or will be, as an earlier Gateway of the name was
+	scaler  bool     // an autoscaler, which is no obstacle: it scales the gateway, as `kubectl autoscale` has it
+}
+
+// wait is how soon to look again; 0: nothing is in the way.
+func (n namesakes) wait() time.Duration {
+	switch {
+	case len(n.staying) > 0:
+		return obstacleWait
+	case len(n.going) > 0:
+		return goingWait
+	}
+	return 0
+}
+
+// text says what is in the way; "": nothing.
+func (n namesakes) text() string {
+	switch {
+	case len(n.staying) > 0:
+		const why = " exists and was not made for this Gateway: rename one of them"
+		return "metadata.name: " + strings.Join(n.staying, why+"; ") + why
+	case len(n.going) > 0:
+		return "waits for the end of " + strings.Join(n.going, ", ") + ": an earlier Gateway's of the name, or being deleted"
+	}
+	return ""
+}
+
+// namesakes looks for what is in the way of a Gateway. An object without an owner that has our labels was left behind by an earlier Gateway of the name, and is taken.
+func (r *GatewayReconciler) namesakes(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan) (namesakes, error) {
+	var out namesakes
+	var errs []error
+	for _, object := range provisioned() {
+		if _, account := object.(*corev1.ServiceAccount); account && plan.ServiceAccount != plan.Name {
+			continue
+		}
+		key := client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}
+		err := r.client.Get(ctx, key, object)
+		if apierrors.IsNotFound(err) {
+			err = r.reader.Get(ctx, key, object)
+		}
+		name := fmt.Sprintf("%s %s", reflect.TypeOf(object).Elem().Name(), key)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("look for %s: %w", name, err))
+		case mayTake(object, gateway):
+		case wasMadeFor(object, gateway):
+			out.going = append(out.going, name)
+		case isScaler(object):
+			out.scaler = true
+		case object.GetDeletionTimestamp() != nil:
+			out.going = append(out.going, name)
+		default:
+			out.staying = append(out.staying, name)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+func isScaler(object client.Object) bool {
+	_, is := object.(*autoscalingv2.HorizontalPodAutoscaler)
+	return is
+}
+
+func mayTake(object client.Object, gateway *gatewayv1.Gateway) bool {
+	if metav1.GetControllerOf(object) != nil {
+		return metav1.IsControlledBy(object, gateway)
+	}
+	labels := object.GetLabels()
+	return labels[translate.LabelManagedBy] == translate.ManagedBy && labels[gatewayNameLabel] == translate.ResourceName(gateway.Name)
+}
+
+// wasMadeFor says whether an object is that of an earlier Gateway of a Gateway's name: it is collected some time after it.
+func wasMadeFor(object client.Object, gateway *gatewayv1.Gateway) bool {
+	owner := metav1.GetControllerOf(object)
+	if owner == nil || owner.Kind != "Gateway" || owner.Name != gateway.Name || owner.UID == gateway.UID {
+		return false
+	}
+	group, _, _ := strings.Cut(owner.APIVersion, "/")
+	return group == gatewayv1.GroupName
+}
