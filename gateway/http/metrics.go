@@ -50,6 +50,7 @@ type metrics struct {
 	seconds         *prometheus.HistogramVec
 	running         prometheus.Gauge
 	connectFailures prometheus.Counter
+	leftOut         prometheus.Counter
 	tlsFailures     prometheus.Counter
 	mirrors         *prometheus.CounterVec // outcome
 	retries         *prometheus.CounterVec // outcome
@@ -77,7 +78,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: name("request_seconds"), Help: "Time from a request's headers to the end of its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}, []string{"route"}),
-		running:         prometheus.NewGauge(prometheus.GaugeOpts{Name: name("requests"), Help: "Requests that are being answered."}),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("requests"), Help: "Requests that are being answered."}),
+		leftOut: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: name("endpoints_left_out_total"), Help: "Times an endpoint was left out for a while, as its answers were to be tried again one after the other.",
+		}),
 		connectFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: name("endpoint_connect_failures_total"), Help: "Attempts to connect to an endpoint that failed."}),
 		tlsFailures:     prometheus.NewCounter(prometheus.CounterOpts{Name: name("endpoint_tls_failures_total"), Help: "Connections to endpoints that were not taken for what a BackendTLSPolicy wants."}),
 		mirrors: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -88,7 +92,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"outcome"}),
 		routes: map[string]prometheus.Observer{}, counts: map[outcome]prometheus.Counter{},
 	}
-	r.MustRegister(m.requests, m.seconds, m.running, m.connectFailures, m.tlsFailures, m.mirrors, m.retries)
+	r.MustRegister(m.requests, m.seconds, m.running, m.connectFailures, m.leftOut, m.tlsFailures, m.mirrors, m.retries)
 	return m
 }
 

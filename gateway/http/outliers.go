@@ -10,10 +10,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// ejectMin and ejectMax bound how long an endpoint that could not be connected to is left alone; the time doubles with each failure in a row.
+// ejectMin and ejectMax bound how long an endpoint that could not be connected to, or answers badly, is left alone; the time doubles with each failure in a row.
 const ejectMin, ejectMax = time.Second, 30 * time.Second
 
-// outliers are the endpoints that could not be connected to lately. While there are none, asking costs one load; what is asked about one port of a service costs nothing that grows with the endpoints of others.
+// sickAfter is how many bad answers in a row make a failure, as one may be the request's fault. After a failure each further one does, until there is a good answer.
+const sickAfter = 5
+
+// outliers are the endpoints that failed lately: those that could not be connected to, and those that answered badly. While there are none, asking costs one load; what is asked about one port of a service costs nothing that grows with the endpoints of others.
 type outliers struct {
 	now func() time.Time
 
@@ -44,12 +47,35 @@ type portKey struct {
 func keyOf(e Endpoint) portKey { return portKey{portOf{e.Service.Key(), e.Port}, e.Workload.UID} }
 
 type outlier struct {
-	failures int
+	failures int // in a row
+	bad      int // answers in a row, as far as they count
 	until    time.Time
 }
 
-func (o *outliers) failed(of portKey) {
-	if !o.fail(of) {
+// leave has it left alone for a while.
+func (was outlier) leave(now time.Time) outlier {
+	return outlier{was.failures + 1, was.bad, now.Add(min(ejectMax, ejectMin<<min(was.failures, 10)))}
+}
+
+// failed is for an endpoint that could not be connected to.
+func (o *outliers) failed(of portKey) { o.note(of, outlier.leave) }
+
+// answeredBadly is for one whose answer is none. It says whether it is left alone for that from now on.
+func (o *outliers) answeredBadly(of portKey) (left bool) {
+	o.note(of, func(was outlier, now time.Time) outlier {
+		if was.bad++; was.bad < sickAfter {
+			was.until = now // remembered, and not left alone
+			return was
+		}
+		was.bad, left = sickAfter-1, true
+		return was.leave(now)
+	})
+	return left
+}
+
+// note changes what is known of an endpoint, unless it is left alone already: many requests find the same failure.
+func (o *outliers) note(of portKey, change func(was outlier, now time.Time) outlier) {
+	if !o.noteKnown(of, change) {
 		o.mu.Lock()
 		if o.known == nil {
 			o.known = map[portOf]*portOutliers{}
@@ -59,12 +85,12 @@ func (o *outliers) failed(of portKey) {
 			o.some.Store(true)
 		}
 		o.mu.Unlock()
-		o.fail(of) // whoever has swept it meanwhile has this failure too: another will come
+		o.noteKnown(of, change) // whoever has swept it meanwhile has this failure too: another will come
 	}
 }
 
-// fail counts a failure if any are known of the port.
-func (o *outliers) fail(of portKey) bool {
+// noteKnown does so if anything is known of the port.
+func (o *outliers) noteKnown(of portKey, change func(was outlier, now time.Time) outlier) bool {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	p := o.known[of.portOf]
@@ -74,8 +100,8 @@ func (o *outliers) fail(of portKey) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := p.of[of.uid]
-	if now := o.now(); !now.Before(was.until) { // else it is out already: many requests find the same failure
-		p.of[of.uid] = outlier{was.failures + 1, now.Add(min(ejectMax, ejectMin<<min(was.failures, 10)))}
+	if now := o.now(); !now.Before(was.until) {
+		p.of[of.uid] = change(was, now)
 	}
 	return true
 }

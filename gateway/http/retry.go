@@ -75,6 +75,9 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 			}
 		}
 		response, err := rt.attempt(one, t, left)
+		if e := t.endpoint.Load(); e != nil && r.Context().Err() == nil && speaksAgainst(policy, r, response, err) && s.outliers.answeredBadly(keyOf(*e)) {
+			s.metrics.leftOut.Inc()
+		}
 		if left.left <= 0 || r.Context().Err() != nil || t.stalled.Load() || !tryAgain(policy, r.Method, response, err) {
 			return response, err
 		}
@@ -121,6 +124,19 @@ func tryAgain(policy *mesh.HTTPRetry, method string, response *http.Response, er
 	default:
 		return false
 	}
+}
+
+// speaksAgainst says whether what came of an attempt is its endpoint's fault, as far as the rule's codes tell: an answer that is one of the server's errors and is to be tried again, or
+// none. A request with a body may have none for its client's sake.
+func speaksAgainst(policy *mesh.HTTPRetry, r *http.Request, response *http.Response, err error) bool {
+	if err == nil {
+		return response.StatusCode >= http.StatusInternalServerError && tryAgain(policy, r.Method, response, nil)
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		return false
+	}
+	reason := refusalOf(context.Background(), err).Reason
+	return reason == ReasonUpstream || reason == ReasonTimeout
 }
 
 func idempotent(method string) bool {

@@ -99,7 +99,9 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		}
 		response, err := carrier.Carry(to, r)
 		if err == nil {
-			s.outliers.succeeded(keyOf(to))
+			if response.StatusCode < http.StatusInternalServerError { // what others say nothing for it, and only rules that retry say whether it is against it
+				s.outliers.succeeded(keyOf(to))
+			}
 			secure.Agreed(to.Workload.UID)
 			if status := response.StatusCode; status < 100 || status > 999 { // nobody could be answered with it
 				response.Body.Close()
