@@ -270,7 +270,13 @@ func routeMoves(seed uint64, steps int) []move {
 	}
 	for step := range steps {
 		var o world.Object
-		switch n := g.IntN(124); {
+		switch n := g.IntN(126); {
+		case n >= 124: // an appProtocol that nobody knows comes, or goes
+			odd := *cart
+			if g.IntN(2) == 0 {
+				odd.Unspoken = []uint16{80}
+			}
+			o = &odd
 		case n >= 118:
 			o = g.anchors()
 		case n >= 100:

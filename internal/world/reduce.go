@@ -185,6 +185,9 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 			port.Target = port.Port
 		}
 		*ports = append(*ports, port)
+		if p.AppProtocol != nil && port.App == mesh.AppUnknown && strings.Contains(*p.AppProtocol, "/") && ports == &out.Ports {
+			out.Unspoken = append(out.Unspoken, port.Port)
+		}
 	}
 	for _, in := range s.Status.LoadBalancer.Ingress {
 		if len(out.Ingress) == maxAddresses {
