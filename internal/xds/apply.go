@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 
@@ -18,12 +17,12 @@ const maxReasons = 20
 
 // apply decodes a response, hands over what is good of it, and then takes note of the versions. Until all was said once, what is good is held. The refusal
 // names what was bad, or is nil. An error means that Apply did not take the delta: nothing of the response counts, or it goes on being held.
-func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.Status, error) {
-	url := response.GetTypeUrl()
+func (c *Client) apply(m *message) (*rpcstatus.Status, error) {
+	url := m.url
 	if !c.subscribed(url) {
 		return refuse([]string{errUnasked.Error()}, 1), fmt.Errorf("%w: %s", errUnasked, short(url))
 	}
-	delta, holdings, reasons, bad := c.read(response)
+	delta, holdings, reasons, bad := c.read(m, nil)
 	failed := func(d mesh.Delta, err error) (*rpcstatus.Status, error) {
 		return refuse([]string{err.Error()}, 1), fmt.Errorf("apply %d changes of %s: %w", d.Len(), short(url), err)
 	}
@@ -44,11 +43,10 @@ func (c *Client) apply(response *discovery.DeltaDiscoveryResponse) (*rpcstatus.S
 	}
 	c.metrics.of[url].applied.Add(float64(delta.Len()))
 	c.metrics.of[url].resources.Set(float64(len(known)))
-	says := response.GetSystemVersionInfo()
 	if url == addressURL {
-		c.notePartial(says == saysPartial || says == saysMore)
+		c.notePartial(m.says == saysPartial || m.says == saysMore)
 	}
-	c.heard[url] = c.heard[url] || says != saysMore
+	c.heard[url] = c.heard[url] || m.says != saysMore
 	if !c.isSynced() && c.heardAll() {
 		if !c.held.Empty() {
 			if err := c.options.Apply(c.held); err != nil {
@@ -78,66 +76,69 @@ func (c *Client) notePartial(partial bool) {
 	}
 }
 
-// read turns a response into a delta and what will be known when it was applied (a zero holding: no longer known).
-// It changes nothing but which routes need not be decoded again.
-func (c *Client) read(response *discovery.DeltaDiscoveryResponse) (delta mesh.Delta, holdings map[string]holding, reasons []string, bad int) {
-	url := response.GetTypeUrl()
-	holdings = make(map[string]holding, len(response.GetResources())+len(response.GetRemovedResources()))
-	for _, name := range response.GetRemovedResources() {
-		if h, ok := c.known[url][name]; ok {
+// read turns a response into a delta and what will be known when it was applied (a zero holding: no longer known). Names that leave says are passed over; nil
+// leaves none. It changes nothing but which routes need not be decoded again.
+func (c *Client) read(m *message, leave func(name []byte) bool) (delta mesh.Delta, holdings map[string]holding, reasons []string, bad int) {
+	known := c.known[m.url]
+	holdings = make(map[string]holding, min(m.resources+m.removed, maxKnownNames))
+	m.eachRemoved(func(name []byte) {
+		if h, ok := known[string(name)]; ok {
+			name := string(name)
 			forget(&delta, h.kind, name)
 			holdings[name] = holding{}
 		}
-		if url == gatewayURL {
-			delete(c.routes, name)
+		if m.url == gatewayURL {
+			delete(c.routes, string(name))
 		}
-	}
-	for _, r := range response.GetResources() {
-		v, k, err := c.readOne(url, r)
+	})
+	m.eachResource(func(r resource) {
+		if leave != nil && leave(r.name) {
+			return
+		}
+		v, name, err := c.readOne(m.url, r)
 		if err != nil {
 			bad++
 			if len(reasons) < maxReasons {
-				reasons = append(reasons, fmt.Sprintf("%s: %v", clip(r.GetName()), err))
+				reasons = append(reasons, fmt.Sprintf("%s: %v", clip(string(r.name)), err))
 			}
 			if v == (value{}) {
-				continue
+				return
 			}
 		}
-		if h, ok := c.known[url][r.GetName()]; ok && h.kind != k {
-			forget(&delta, h.kind, r.GetName()) // a workload became a service of that name, or the other way round
+		k := v.kind()
+		if h, ok := known[name]; ok && h.kind != k {
+			forget(&delta, h.kind, name) // a workload became a service of that name, or the other way round
 		}
 		include(&delta, v)
-		holdings[r.GetName()] = holding{version: r.GetVersion(), kind: k}
-	}
+		holdings[name] = holding{version: string(r.version), kind: k}
+	})
 	return delta, holdings, reasons, bad
 }
 
-// readOne decodes one resource and checks that it is what its envelope says. What it gives together with an error is good but for parts (decodeGateway).
-func (c *Client) readOne(url string, r *discovery.Resource) (value, kind, error) {
-	if r.GetResource() == nil {
-		return value{}, 0, fmt.Errorf("resource has no content")
+// readOne decodes one resource and checks that it is what its envelope says, its name too. What it gives together with an error is good but for parts (decodeGateway).
+func (c *Client) readOne(url string, r resource) (v value, name string, err error) {
+	if !r.content {
+		return value{}, "", fmt.Errorf("resource has no content")
 	}
-	if got := r.GetResource().GetTypeUrl(); got != url {
-		return value{}, 0, fmt.Errorf("resource is of type %q in a response of type %q", clip(got), url)
+	if string(r.url) != url {
+		return value{}, "", fmt.Errorf("resource is of type %q in a response of type %q", clip(string(r.url)), url)
 	}
-	var v value
 	var routes decodedRoutes
-	var err error
 	if url == gatewayURL {
-		v.gateway, routes, err = decodeGateway(r.GetResource().GetValue(), c.routes[r.GetName()])
+		v.gateway, routes, err = decodeGateway(r.value, c.routes[string(r.name)])
 	} else {
-		v, err = decode(url, r.GetResource().GetValue())
+		v, err = decode(url, r.value)
 	}
 	if v == (value{}) {
-		return value{}, 0, err
+		return value{}, "", err
 	}
-	if v.name() != r.GetName() {
-		return value{}, 0, fmt.Errorf("resource calls itself %q", clip(v.name()))
+	if name = v.name(); name != string(r.name) {
+		return value{}, "", fmt.Errorf("resource calls itself %q", clip(name))
 	}
 	if routes != nil {
-		c.routes[r.GetName()] = routes
+		c.routes[name] = routes
 	}
-	return v, v.kind(), err
+	return v, name, err
 }
 
 // include adds a value to a delta.

@@ -15,7 +15,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -179,7 +179,7 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		return false, err
 	}
 	defer func() { _ = conn.Close() }() // it can only say that it is closed
-	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx, grpc.ForceCodecV2(newCodec()))
 	if err != nil {
 		return false, fmt.Errorf("open discovery stream: %w", err)
 	}
@@ -190,7 +190,7 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		}
 		if err := stream.Send(request); err != nil {
 			// The reason is what Recv says; Send only knows that the stream ended.
-			if _, cause := stream.Recv(); cause != nil {
+			if cause := stream.RecvMsg(new(message)); cause != nil {
 				err = cause
 			}
 			return false, fmt.Errorf("subscribe: %w", err)
@@ -198,16 +198,17 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 	}
 	defer c.metrics.connected.Set(0)
 	defer c.disconnected()
+	var m message
 	for {
-		response, err := stream.Recv()
-		if err != nil {
+		if err := stream.RecvMsg(&m); err != nil {
 			return good, fmt.Errorf("receive: %w", err)
 		}
-		c.metrics.received(response.GetTypeUrl(), proto.Size(response))
+		c.metrics.received(m.url, len(m.body))
 		c.metrics.connected.Set(1)
 		c.connected.Store(true)
-		refusal, err := c.apply(response)
-		answer := &discovery.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce(), ErrorDetail: refusal}
+		refusal, err := c.apply(&m)
+		m.done()
+		answer := &discovery.DeltaDiscoveryRequest{TypeUrl: m.url, ResponseNonce: m.nonce, ErrorDetail: refusal}
 		if sendErr := stream.Send(answer); err == nil && sendErr != nil {
 			err = fmt.Errorf("acknowledge: %w", sendErr)
 		}

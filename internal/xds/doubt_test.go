@@ -147,7 +147,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 							t.Fatalf("the proxy is told that %s is gone", name)
 						}
 					}
-					if refusal, err := client.apply(got); err != nil || refusal != nil {
+					if refusal, err := client.apply(heard(t, r)); err != nil || refusal != nil {
 						t.Fatal(refusal, err)
 					}
 					if client.Partial() == knows {

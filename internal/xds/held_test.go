@@ -13,7 +13,7 @@ import (
 // part is a part of an answer, as it is received.
 func part(t *testing.T, c *Client, url string, more bool, removed []string, entries ...*entry) error {
 	t.Helper()
-	_, err := c.apply(received(t, &response{url: url, nonce: "1", entries: entries, removed: removed, more: more}))
+	_, err := c.apply(heard(t, &response{url: url, nonce: "1", entries: entries, removed: removed, more: more}))
 	return err
 }
 

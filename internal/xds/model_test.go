@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/go-logr/logr"
-	"google.golang.org/protobuf/proto"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
@@ -27,7 +26,7 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 			truth := mesh.NewSnapshot()
 			server := NewServer(ServerOptions{Log: logr.Discard()})
 			var sub *subscriber
-			var inFlight []*discovery.DeltaDiscoveryResponse
+			var inFlight []*message
 
 			connect := func() {
 				inFlight = nil
@@ -44,7 +43,7 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 			send := func() {
 				for _, url := range order {
 					if r := sub.next(url); r != nil {
-						inFlight = append(inFlight, received(t, r))
+						inFlight = append(inFlight, heard(t, r))
 					}
 				}
 			}
@@ -58,7 +57,7 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 				if err != nil || refusal != nil {
 					t.Fatalf("apply: %v %v", refusal, err)
 				}
-				if _, err := sub.take(&discovery.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}); err != nil {
+				if _, err := sub.take(&discovery.DeltaDiscoveryRequest{TypeUrl: r.url, ResponseNonce: r.nonce}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -98,7 +97,21 @@ func TestClientEndsUpWithTheServersState(t *testing.T) {
 	}
 }
 
-// received is a response as a client gets it.
+// heard is a response as a client gets it.
+func heard(t *testing.T, r *response) *message {
+	t.Helper()
+	buffers, err := newCodec().Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := new(message)
+	if err := newCodec().Unmarshal(buffers, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// received is a response as other clients get it.
 func received(t *testing.T, r *response) *discovery.DeltaDiscoveryResponse {
 	t.Helper()
 	buffers, err := newCodec().Marshal(r)
@@ -169,16 +182,16 @@ func FuzzResponse(f *testing.F) {
 		m := newMirror()
 		c := NewClient(ClientOptions{Log: logr.Discard(), Types: []Type{Addresses(), Policies(), Gateway(mesh.GatewayKey{Namespace: "n", Name: "g"})}, Apply: m.apply})
 		for _, body := range [][]byte{first, second} {
-			var r discovery.DeltaDiscoveryResponse
-			if proto.Unmarshal(body, &r) != nil {
+			r, err := readMessage(body)
+			if err != nil {
 				return
 			}
-			if _, err := c.apply(&r); err != nil && c.subscribed(r.GetTypeUrl()) {
+			if _, err := c.apply(&r); err != nil && c.subscribed(r.url) {
 				t.Fatal(err)
 			}
 		}
 		for _, other := range c.options.Types { // it has said all then
-			if _, err := c.apply(&discovery.DeltaDiscoveryResponse{TypeUrl: other.url}); err != nil {
+			if _, err := c.apply(&message{url: other.url}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -82,7 +82,7 @@ func (r *response) size() (bytes int64) {
 	return bytes
 }
 
-// codec is gRPC's codec of protobuf messages, which also takes a *response.
+// codec is gRPC's codec of protobuf messages, which also takes a *response and gives a *message.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
@@ -93,4 +93,21 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return r.buffers()
 	}
 	return c.CodecV2.Marshal(v)
+}
+
+// Unmarshal implements encoding.CodecV2. Who asks for a *message calls its done.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(*message)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	read, err := readMessage(buffer.ReadOnlyData())
+	if err != nil {
+		buffer.Free()
+		return err
+	}
+	read.buffer = buffer
+	*m = read
+	return nil
 }

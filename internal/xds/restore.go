@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -33,15 +31,15 @@ func (c *Client) Restore(path string, scope SnapshotScope, maxAge time.Duration)
 	defer shut()
 	var told mesh.Delta
 	holdings := map[string]map[string]holding{}
-	err = readSnapshot(in, func(r *discovery.DeltaDiscoveryResponse) {
-		url := r.GetTypeUrl()
+	err = readSnapshot(in, func(m *message) {
+		url := m.url
 		if !c.subscribed(url) {
 			return
 		}
-		if c.isSynced() {
-			r.Resources = c.unheard(url, r.GetResources())
-		}
-		delta, held, reasons, bad := c.read(r)
+		delta, held, reasons, bad := c.read(m, func(name []byte) bool {
+			_, told := c.known[url][string(name)]
+			return told && c.isSynced() // before that, what was told is left aside
+		})
 		if bad > 0 {
 			c.log.Info("resources of the snapshot left out", "type", short(url), "count", bad, "reason", clip(strings.Join(reasons, "; ")))
 		}
@@ -71,21 +69,6 @@ func (c *Client) Restore(path string, scope SnapshotScope, maxAge time.Duration)
 		c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(c.known[url])))
 	}
 	return Restored{Resources: told.Len(), Confirmed: confirmed}, nil
-}
-
-// unheard are the resources that the control plane has told nothing about.
-func (c *Client) unheard(url string, all []*discovery.Resource) []*discovery.Resource {
-	known := c.known[url]
-	if len(known) == 0 {
-		return all
-	}
-	var out []*discovery.Resource
-	for _, r := range all {
-		if _, told := known[r.GetName()]; !told {
-			out = append(out, r)
-		}
-	}
-	return out
 }
 
 // join adds what b has to a.

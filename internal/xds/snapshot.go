@@ -4,6 +4,7 @@ package xds
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"iter"
 	"time"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -151,21 +150,36 @@ func readSnapshotHead(in *bufio.Reader) (head snapshotHead, err error) {
 	return head, fmt.Errorf("first line has more than %d bytes", maxSnapshotHead)
 }
 
-// readSnapshot gives what follows the first line, message by message.
-func readSnapshot(in snapshotBody, take func(*discovery.DeltaDiscoveryResponse)) error {
+// readSnapshot gives what follows the first line, message by message. Each is good for as long as take runs.
+func readSnapshot(in snapshotBody, take func(*message)) error {
 	most := min(in.size, maxSnapshotMessage) // what is longer than the file is not made room for
+	var room []byte
 	for n := 0; ; {
-		var m discovery.DeltaDiscoveryResponse
-		if err := (protodelim.UnmarshalOptions{MaxSize: most}).UnmarshalFrom(in, &m); err != nil {
+		size, err := binary.ReadUvarint(in)
+		if err != nil {
 			return fmt.Errorf("behind %d resources: %w", n, whole(err))
 		}
-		if m.GetTypeUrl() == "" && m.GetNonce() == snapshotEnd {
+		if size > uint64(most) {
+			return fmt.Errorf("behind %d resources: a message of %d bytes, at most %d are read", n, size, most)
+		}
+		if uint64(cap(room)) < size {
+			room = make([]byte, size)
+		}
+		room = room[:size]
+		if _, err := io.ReadFull(in, room); err != nil {
+			return fmt.Errorf("behind %d resources: %w", n, whole(err))
+		}
+		m, err := readMessage(room)
+		if err != nil {
+			return fmt.Errorf("behind %d resources: %w", n, err)
+		}
+		if m.url == "" && m.nonce == snapshotEnd {
 			return nil
 		}
-		if n += len(m.GetResources()); n > maxSnapshotResources {
+		if n += m.resources; n > maxSnapshotResources {
 			return fmt.Errorf("it has more than %d resources", maxSnapshotResources)
 		}
-		m.RemovedResources = nil // a snapshot takes nothing away
+		m.removed = 0 // a snapshot takes nothing away
 		take(&m)
 	}
 }
