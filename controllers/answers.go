@@ -3,7 +3,6 @@
 package controllers
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -44,7 +43,7 @@ func (i *intake) followedBody(body io.ReadCloser, r *http.Request, header http.H
 	case media == runtime.ContentTypeJSON:
 		a.next = a.page(func(raw []byte) ([]byte, int64, bool) { return raw, jsonWeight(raw), true })
 	case media == runtime.ContentTypeProtobuf && kind != nil && watch:
-		a.next = a.protobufEvent(bufio.NewReaderSize(body, keptBuffer), kind)
+		a.next = a.protobufEvent(&gulps{from: body}, kind)
 	case media == runtime.ContentTypeProtobuf && kind != nil:
 		a.next = a.page(func(raw []byte) ([]byte, int64, bool) { return kind.list.object(make([]byte, 0, len(raw)/4), raw) })
 	default:
@@ -139,7 +138,7 @@ func (i *intake) takeTurn(ctx context.Context) error {
 }
 
 // protobufEvent reads a watch's events, each after its length in four bytes.
-func (a *toldBody) protobufEvent(from *bufio.Reader, kind *kindShape) func() ([]byte, error) {
+func (a *toldBody) protobufEvent(from io.Reader, kind *kindShape) func() ([]byte, error) {
 	var came, kept []byte
 	return func() ([]byte, error) {
 		var length [4]byte
