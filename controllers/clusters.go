@@ -66,6 +66,7 @@ type Remotes struct {
 	metrics  *remoteMetrics
 	room     int64 // for each cluster, see room
 
+	pacer   pacer
 	running sync.WaitGroup // every connection, also those that are ending
 
 	mu      sync.Mutex
@@ -186,6 +187,7 @@ func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *
 		onChanged: func() { r.notify(id) },
 		cancel:    cancel,
 		budget:    r.budget(id),
+		pace:      newPace(&r.pacer),
 	}
 	c.feed.room.most = r.room
 	c.feed.vetting = &vetting{

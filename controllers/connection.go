@@ -100,6 +100,7 @@ type connection struct {
 	onSynced  func(*connection)                        // called once, before phaseSynced is announced
 	onChanged func()                                   // called after every change of health, without locks held
 	budget    *rate.Limiter                            // of what is read, for all connections of the id
+	pace      *pace
 
 	cancel context.CancelFunc
 
@@ -133,7 +134,7 @@ func (c *connection) update(change func(*health)) {
 
 // run connects, reads and watches until ctx ends. It never gives up on an unreachable server.
 func (c *connection) run(ctx context.Context) {
-	httpClient, lines, closeIdle, err := newHTTPClient(c.config.Config)
+	httpClient, lines, closeIdle, err := newHTTPClient(c.config.Config, c.pace)
 	if err != nil {
 		c.update(func(h *health) {
 			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
@@ -216,6 +217,7 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 	group.Go(func() {
 		if c.feed.Attach(ctx, objects, mapper) == nil {
 			c.onSynced(c)
+			c.pace.calm.Store(true)
 			c.update(func(h *health) { h.phase, h.reason, h.message = phaseSynced, "", "" })
 			c.log.Info("remote cluster synced", "cluster", c.id)
 		}
@@ -321,9 +323,9 @@ func askCluster(ctx context.Context, config *rest.Config, httpClient *http.Clien
 	return version, namespace.UID, nil
 }
 
-// newHTTPClient makes a client of its own transport, and a function that ends all that is left of it. client-go would keep transports in a cache that never forgets;
+// newHTTPClient makes a client of its own transport, and a function that ends all that is left of it. It is read at a pace. client-go would keep transports in a cache that never forgets;
 // a removed cluster must leave nothing behind.
-func newHTTPClient(config *rest.Config) (*http.Client, *lines, func(), error) {
+func newHTTPClient(config *rest.Config, pace *pace) (*http.Client, *lines, func(), error) {
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("TLS settings: %w", err)
@@ -331,7 +333,7 @@ func newHTTPClient(config *rest.Config) (*http.Client, *lines, func(), error) {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	connections := &lines{dial: (&net.Dialer{Timeout: probeTimeout, KeepAlive: 30 * time.Second, Resolver: remoteResolver}).DialContext}
+	connections := &lines{pace: pace, dial: (&net.Dialer{Timeout: probeTimeout, KeepAlive: 30 * time.Second, Resolver: remoteResolver}).DialContext}
 	transport := &http.Transport{
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: probeTimeout,

@@ -12,6 +12,7 @@ import (
 // is told to close the idle ones, and would stay for as long as idle ones may: a removed cluster must leave nothing behind.
 type lines struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	pace *pace
 
 	mu     sync.Mutex
 	closed bool
@@ -38,7 +39,7 @@ func (l *lines) DialContext(ctx context.Context, network, address string) (net.C
 	if err != nil {
 		return nil, err
 	}
-	out := &line{conn, l}
+	out := &line{newPacedConn(conn, l.pace), l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed { // a transport dials in the background, also for requests that ended meanwhile

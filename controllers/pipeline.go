@@ -26,9 +26,6 @@ const (
 	bootTick = 20 * time.Millisecond
 	// doubtTick is the same while proxies are answered with what is known of some clusters only.
 	doubtTick = time.Second
-	// gather is how far apart translations are that other clusters' changes alone ask for: with ten clusters changing ten times a second, a tenth of the messages to
-	// each proxy, for less than half of the time that such a change may take (250 ms, docs/discovery.md).
-	gather = 100 * time.Millisecond
 )
 
 // publisher is the discovery server.
@@ -164,7 +161,7 @@ func (p *Pipeline) complete(ctx context.Context, unheard []world.Cluster) {
 
 // take gathers what proxies are to be told of.
 func (p *Pipeline) take(ctx context.Context) (world.Delta, error) {
-	return p.store.TakeGathered(ctx, p.local, gather)
+	return p.store.TakeGathered(ctx, p.local, beat)
 }
 
 // step takes and applies what changes within a time; false if ctx ended.

@@ -178,8 +178,8 @@ func TestAnUnheardClusterCostsOthersNothing(t *testing.T) {
 		if near != 4 {
 			t.Errorf("%d changes of our own cluster were told at once, want 4", near)
 		}
-		if told := out.told() - before - near; told > 2*int(time.Second/gather)+1 {
-			t.Errorf("200 changes of another cluster in 2 s were told in %d parts, want at most one in %v", told, gather)
+		if told := out.told() - before - near; told > 2*int(time.Second/beat.Every)+1 {
+			t.Errorf("200 changes of another cluster in 2 s were told in %d parts, want at most one in %v", told, beat.Every)
 		}
 	})
 }

@@ -31,7 +31,7 @@ func TestDearChangesArePutOff(t *testing.T) {
 		go func() {
 			defer close(done)
 			for {
-				d, err := s.TakeGathered(ctx, "east", every)
+				d, err := s.TakeGathered(ctx, "east", Beat{Every: every})
 				if err != nil {
 					return
 				}

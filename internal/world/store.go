@@ -153,9 +153,9 @@ func (s *Store) Take(ctx context.Context) (Delta, error) {
 }
 
 // TakeGathered is Take for whom each Delta costs something, however little is in it. What cluster near says is handed out at once, and so is what others say after a
-// quiet time. While others change, what they say comes at most once in every so long, with all that came meanwhile. What one of them says that is much work
-// for the taker (Spent), again and again, is put off; see PutOff.
-func (s *Store) TakeGathered(ctx context.Context, near Cluster, every time.Duration) (Delta, error) {
+// quiet time. While others change, what they say comes at most once for each tick of the beat, when it has settled, with all that came meanwhile. What one of them says
+// that is much work for the taker (Spent), again and again, is put off; see PutOff.
+func (s *Store) TakeGathered(ctx context.Context, near Cluster, beat Beat) (Delta, error) {
 	s.comeBack()
 	for {
 		select {
@@ -163,7 +163,7 @@ func (s *Store) TakeGathered(ctx context.Context, near Cluster, every time.Durat
 			return Delta{}, ctx.Err()
 		case <-s.changed:
 		}
-		if d, wait := s.takeDue(near, every); d.Len() > 0 {
+		if d, wait := s.takeDue(near, beat); d.Len() > 0 {
 			return d, nil
 		} else if wait > 0 {
 			if err := s.holdBack(ctx, wait); err != nil {
@@ -174,14 +174,14 @@ func (s *Store) TakeGathered(ctx context.Context, near Cluster, every time.Durat
 }
 
 // takeDue takes what is due, and says for how long what is not may still be held back. What is held back is woken for by near alone, until holdBack ends.
-func (s *Store) takeDue(near Cluster, every time.Duration) (Delta, time.Duration) {
+func (s *Store) takeDue(near Cluster, beat Beat) (Delta, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d, now := NewDelta(), time.Now()
 	s.takeFrom(near, d)
 	own := d.Len() > 0
 	defer func() { s.allowances.handedOut(own) }()
-	wait := every - now.Sub(s.gathered)
+	wait := beat.untilDue(now, s.gathered)
 	if len(s.pending) == 0 {
 		return d, 0
 	}
@@ -190,7 +190,8 @@ func (s *Store) takeDue(near Cluster, every time.Duration) (Delta, time.Duration
 			s.wake() // the rest is due as well, after what near says meanwhile
 			return d, 0
 		}
-		s.gathered, wait = now, every
+		s.gathered = now
+		wait = beat.untilDue(now, now)
 		if len(s.pending) == 0 {
 			return d, 0
 		}

@@ -138,7 +138,7 @@ func TestNewsGather(t *testing.T) {
 				go func() {
 					defer close(done)
 					for {
-						d, err := s.TakeGathered(ctx, "east", every)
+						d, err := s.TakeGathered(ctx, "east", Beat{Every: every})
 						if err != nil {
 							return
 						}
@@ -171,7 +171,7 @@ func TestFloodComesInParts(t *testing.T) {
 		for part := range 6 {
 			near := fmt.Sprint("near", part)
 			s.Put(service("east", near, 1))
-			d, err := s.TakeGathered(t.Context(), "east", time.Hour)
+			d, err := s.TakeGathered(t.Context(), "east", Beat{Every: time.Hour})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -228,13 +228,13 @@ func TestGatheringGivenUpLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewStore()
 		s.Put(service("west", "a", 1))
-		if _, err := s.TakeGathered(t.Context(), "east", time.Hour); err != nil {
+		if _, err := s.TakeGathered(t.Context(), "east", Beat{Every: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		s.Put(service("west", "a", 2))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := s.TakeGathered(ctx, "east", time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.TakeGathered(ctx, "east", Beat{Every: time.Hour}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("held back for %v: %v", time.Minute, err)
 		}
 		if d, err := s.Take(t.Context()); err != nil || d.Len() != 1 {
@@ -251,7 +251,7 @@ func TestStoreUnderManyFeeds(t *testing.T) {
 	go func() {
 		defer close(done)
 		for {
-			d, err := s.TakeGathered(ctx, "c0", time.Millisecond)
+			d, err := s.TakeGathered(ctx, "c0", Beat{Every: time.Millisecond})
 			if err != nil {
 				return
 			}

@@ -75,6 +75,7 @@ func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error
 	wall := time.Since(start).Seconds()
 	fmt.Fprintf(out, "%d changes in %.1f s; processor: controller %.2f cores, clusters and proxies %.2f cores\n",
 		churn.made, wall, (after-before).Seconds()/wall, (processorTime()-own).Seconds()/wall)
+	fmt.Fprintf(out, "each proxy was told %.1f times a second\n", proxies.told()/wall)
 	// Every proxy must come to know every pod's last state.
 	if err := p.await(ctx, "all proxies know", func() (bool, error) {
 		n := proxies.missing()
@@ -91,6 +92,9 @@ func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error
 	fmt.Fprintf(out, "seen: %d local, %d remote\n", len(local), len(remote))
 	if len(local) == 0 || len(remote) == 0 {
 		return result{}, errors.New("no change was seen")
+	}
+	for _, q := range []float64{10, 25, 50, 75, 90, 95, 99} {
+		fmt.Fprintf(out, "p%v local %.1f remote %.1f\n", q, percentile(local, q).Seconds()*1e3, percentile(remote, q).Seconds()*1e3)
 	}
 	ms := func(d time.Duration) float64 { return d.Seconds() * 1e3 }
 	return absolute(out,

@@ -43,6 +43,7 @@ type discoveryProxy struct {
 	mu            sync.Mutex
 	seen          map[string]int // by what is told: the last change of it that was seen
 	local, remote []time.Duration
+	told          int        // answers since the last forget
 	judge         *bootJudge // of the first answer, or nil
 }
 
@@ -98,6 +99,7 @@ func (p *discoveryProxy) apply(d mesh.Delta) error {
 	defer p.of.mu.RUnlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.told++
 	for uid, w := range d.Workloads {
 		if w == nil {
 			continue
@@ -151,7 +153,7 @@ func (all *discoveryProxies) missing() int {
 func (all *discoveryProxies) forget() {
 	for _, p := range all.all {
 		p.mu.Lock()
-		p.local, p.remote = nil, nil
+		p.local, p.remote, p.told = nil, nil, 0
 		p.mu.Unlock()
 	}
 }
@@ -164,4 +166,15 @@ func (all *discoveryProxies) delays() (local, remote []time.Duration) {
 		p.mu.Unlock()
 	}
 	return local, remote
+}
+
+// told is how often a proxy was told something since the last forget, on average.
+func (all *discoveryProxies) told() float64 {
+	sum := 0
+	for _, p := range all.all {
+		p.mu.Lock()
+		sum += p.told
+		p.mu.Unlock()
+	}
+	return float64(sum) / float64(len(all.all))
 }
