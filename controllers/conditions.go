@@ -31,7 +31,8 @@ func setCondition(conditions *[]metav1.Condition, c metav1.Condition, generation
 }
 
 // applyFindings sets a condition for each finding and removes those of the owned types about which nothing was found. Conditions of
-// other types belong to others and stay. Listener findings are not looked at.
+// other types belong to others and stay, and so do those about a later generation than what was found: a replica that led before us has seen it. Listener findings
+// are not looked at.
 func applyFindings(conditions *[]metav1.Condition, findings []translate.Finding, generation int64, owned ...string) {
 	found := map[string]bool{}
 	for _, f := range findings {
@@ -39,7 +40,12 @@ func applyFindings(conditions *[]metav1.Condition, findings []translate.Finding,
 			continue
 		}
 		found[f.Type] = true
-		setCondition(conditions, conditionOf(f), observed(f, generation))
+		about := observed(f, generation)
+		// No condition is about a generation that the object does not have; one that says so was written by hand, and would stay for ever.
+		if c := meta.FindStatusCondition(*conditions, f.Type); c != nil && about < c.ObservedGeneration && c.ObservedGeneration <= generation {
+			continue
+		}
+		setCondition(conditions, conditionOf(f), about)
 	}
 	for _, t := range owned {
 		if !found[t] {

@@ -51,7 +51,8 @@ func (o *obstacles) forget(name types.NamespacedName) {
 	delete(o.of, name)
 }
 
-// instead is what is said of a Gateway: what was found of it, unless something is in its way. What is about to go makes it no less acceptable. One condition is written once, as its time moves with every change of its status.
+// instead is what is said of a Gateway and its listeners: what was found of it, unless something is in its way, when nothing of it is programmed. What is about to go makes it no
+// less acceptable. One condition is written once, as its time moves with every change of its status.
 func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) []translate.Finding {
 	o.mu.Lock()
 	found := o.of[client.ObjectKeyFromObject(g)]
@@ -59,11 +60,17 @@ func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) 
 	if found.text == "" || found.uid != g.UID {
 		return findings
 	}
-	blocked, reason := []string{string(gatewayv1.GatewayConditionProgrammed)}, gatewayv1.GatewayReasonPending
+	programmed := string(gatewayv1.GatewayConditionProgrammed)
+	blocked, reason := []string{programmed}, gatewayv1.GatewayReasonPending
 	if found.stays {
 		blocked, reason = append(blocked, string(gatewayv1.GatewayConditionAccepted)), gatewayv1.GatewayReasonInvalid
 	}
 	out := slices.DeleteFunc(slices.Clone(findings), func(f translate.Finding) bool { return f.Listener == "" && slices.Contains(blocked, f.Type) })
+	for i := range out {
+		if l := &out[i]; l.Type == programmed && l.Status == string(metav1.ConditionTrue) { // a listener's
+			l.Status, l.Reason, l.Message = string(metav1.ConditionFalse), string(gatewayv1.ListenerReasonPending), "the Gateway is not provisioned: "+found.text
+		}
+	}
 	for _, kind := range blocked {
 		out = append(out, translate.Finding{
 			Type: kind, Status: string(metav1.ConditionFalse), Reason: string(reason), Message: found.text, Generation: g.Generation,

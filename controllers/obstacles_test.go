@@ -23,6 +23,8 @@ func TestObstacleIsSaidOnce(t *testing.T) {
 		{Type: "Programmed", Status: "False", Reason: "AddressNotAssigned", Message: "no address yet"},
 		{Type: "ResolvedRefs", Status: "True", Reason: "ResolvedRefs"},
 		{Type: "Accepted", Status: "True", Reason: "Accepted", Listener: "web"},
+		{Type: "Programmed", Status: "True", Reason: "Programmed", Listener: "web"},
+		{Type: "Programmed", Status: "False", Reason: "Invalid", Listener: "odd"},
 	}
 	var o obstacles
 	write := func() { applyFindings(&g.Status.Conditions, o.instead(g, found), g.Generation, gatewayTypes...) }
@@ -54,9 +56,19 @@ func TestObstacleIsSaidOnce(t *testing.T) {
 		}
 	}
 
-	if got := o.instead(g, found); len(got) != 4 || got[1].Listener != "web" {
-		t.Errorf("what was found of listeners stays: %+v", got)
+	listeners := func(want string) {
+		t.Helper()
+		got := ""
+		for _, f := range o.instead(g, found) {
+			if f.Listener != "" {
+				got += f.Listener + " " + f.Type + " " + f.Status + "/" + f.Reason + "; "
+			}
+		}
+		if got != want {
+			t.Errorf("of listeners is said %q, want %q", got, want)
+		}
 	}
+	listeners("web Accepted True/Accepted; web Programmed False/Pending; odd Programmed False/Invalid; ")
 	if !o.note(g, namesakes{going: []string{"Service ns/g", "Deployment ns/g"}}) || o.note(g, namesakes{going: []string{"Service ns/g", "Deployment ns/g"}}) {
 		t.Error("a change is noted, and nothing else")
 	}
@@ -65,8 +77,10 @@ func TestObstacleIsSaidOnce(t *testing.T) {
 	if got := message(g.Status.Conditions, "Programmed"); got != "waits for the end of Service ns/g, Deployment ns/g: an earlier Gateway's of the name, or being deleted" {
 		t.Errorf("it says %q", got)
 	}
+	listeners("web Accepted True/Accepted; web Programmed False/Pending; odd Programmed False/Invalid; ")
 	o.note(g, namesakes{})
 	write()
+	listeners("web Accepted True/Accepted; web Programmed True/Programmed; odd Programmed False/Invalid; ")
 	expect("True/Accepted", "False/AddressNotAssigned", "True/ResolvedRefs")
 	if c := meta.FindStatusCondition(g.Status.Conditions, "Accepted"); !c.LastTransitionTime.After(before.Time) {
 		t.Error("it is accepted since now")
