@@ -12,20 +12,30 @@ import (
 // errTurnOver ends what still reads a body for an attempt that was given up.
 var errTurnOver = errors.New("the attempt was given up")
 
-// replay is a request's body that can be read again from its beginning, as long as not more of it was read than is kept.
+// pieceBytes is how much is read at a time of a body that is kept.
+const pieceBytes = 4 << 10
+
+// replay is a request's body that can be read again from its beginning, as long as not more of it was read than is kept. An attempt does not wait for the client any longer than it lasts: while it may be
+// followed by another one, each piece is read by a goroutine that outlives it if the client takes its time. What comes then is the next attempt's.
 type replay struct {
 	src  io.Reader
 	most int
 	// memory is for kept; nil: it is somebody else's.
 	memory *portion
 
-	reading sync.Mutex // hold while reading, for kept and err
+	mu      sync.Mutex // hold for all below
+	moved   sync.Cond  // a piece is there, or an attempt is over
 	kept    []byte
 	err     error // of src, which has ended
-
-	mu      sync.Mutex // hold for both below
+	reading bool  // somebody reads src
 	current *turn
 	lost    bool // more was read than is kept, or the client's end of it broke, or no other attempt will come
+}
+
+func newReplay(src io.Reader, most int, memory *portion) *replay {
+	p := &replay{src: src, most: most, memory: memory}
+	p.moved.L = &p.mu
+	return p
 }
 
 // replayOf keeps a request's body for other attempts. It is nil for one that has none, and keeps nothing of one that is too large. Memory is taken as the bytes come; of a body for which
@@ -36,25 +46,24 @@ func (s *Server) replayOf(t *trip, r *http.Request) *replay {
 	case r.Body == nil || r.Body == http.NoBody:
 		return nil
 	case len(t.body) > 0: // kept for copies
-		return &replay{kept: t.body, err: io.EOF, most: len(t.body)}
+		p := newReplay(nil, len(t.body), nil)
+		p.kept, p.err = t.body, io.EOF
+		return p
 	case size > most:
-		return &replay{src: r.Body}
+		return newReplay(r.Body, 0, nil)
 	case size >= 0:
 		most = size + 1 // after all of it is read comes the end, which nothing is lost by
 	}
 	t.forRetries = &portion{pool: s.replayed, namespace: t.target.Route.Namespace}
-	return &replay{src: r.Body, most: int(most), memory: t.forRetries}
+	return newReplay(r.Body, int(most), t.forRetries)
 }
 
 // settle says that there will be no other attempt: what is kept is given up once the present one has read it.
 func (p *replay) settle() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.lost = true
-	p.mu.Unlock()
-	if p.reading.TryLock() { // else who reads does it
-		p.tidy()
-		p.reading.Unlock()
-	}
+	p.tidy()
 }
 
 // isLost says whether the present attempt is the last that gets the body whole.
@@ -64,20 +73,16 @@ func (p *replay) isLost() bool {
 	return p.lost
 }
 
-// tidy gives up what nobody will read again. reading must be held.
+// tidy gives up what nobody will read again. mu must be held.
 func (p *replay) tidy() {
-	p.mu.Lock()
-	needless := p.lost && p.current != nil && p.current.at >= len(p.kept)
-	p.mu.Unlock()
-	if !needless {
-		return
+	if p.lost && !p.reading && p.current != nil && p.current.at >= len(p.kept) {
+		p.kept = nil
+		p.memory.giveBack()
 	}
-	p.kept = nil
-	p.memory.giveBack()
 }
 
 // turn gives the body, from its beginning or from where it was read to if it was not rewound.
-func (p *replay) turn() io.ReadCloser {
+func (p *replay) turn() *turn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current == nil {
@@ -94,56 +99,90 @@ func (p *replay) rewind() bool {
 		return false
 	}
 	p.current = nil
+	p.moved.Broadcast()
 	return true
+}
+
+// fetch reads a piece of at most so many bytes of the body, which is the present attempt's when it is there.
+func (p *replay) fetch(most int) {
+	piece := make([]byte, most)
+	n, err := p.src.Read(piece)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n > 0 && !p.memory.grow(int64(n)) {
+		p.lost = true
+	}
+	p.kept = append(p.kept, piece[:n]...)
+	p.came(err)
+}
+
+// pass has who reads for the last attempt that gets the body do so itself. mu must be held.
+func (p *replay) pass(b []byte) (int, error) {
+	p.reading = true
+	p.mu.Unlock()
+	n, err := p.src.Read(b)
+	p.mu.Lock()
+	p.came(err)
+	p.tidy()
+	return n, err
+}
+
+// came says that nobody reads src any more. mu must be held.
+func (p *replay) came(err error) {
+	if p.reading, p.err = false, err; err != nil && !errors.Is(err, io.EOF) {
+		p.lost = true
+	}
+	p.moved.Broadcast()
 }
 
 // turn is the body as one attempt reads it.
 type turn struct {
 	p  *replay
 	at int
+	// over says that the attempt is. p.mu must be held.
+	over bool
 }
 
-// Read gives what was kept, and then what the client sends. Who reads for an attempt that is over may be waiting for the client still: what comes is kept for the next.
+// end has who reads for an attempt that is over wait for the client no longer.
+func (t *turn) end() {
+	t.p.mu.Lock()
+	defer t.p.mu.Unlock()
+	t.over = true
+	t.p.moved.Broadcast()
+}
+
+// Read gives what was kept, and then what the client sends.
 func (t *turn) Read(b []byte) (int, error) {
 	p := t.p
-	p.reading.Lock()
-	defer p.reading.Unlock()
-	defer p.tidy()
 	p.mu.Lock()
-	over := p.current != t
-	fresh := t.at >= len(p.kept) && p.err == nil
-	if !over && fresh && len(p.kept) >= p.most {
-		p.lost = true
+	defer p.mu.Unlock()
+	for {
+		switch {
+		case t.over, p.current != t:
+			return 0, errTurnOver
+		case len(b) == 0:
+			return 0, nil
+		case t.at < len(p.kept):
+			n := copy(b, p.kept[t.at:])
+			t.at += n
+			p.tidy()
+			return n, nil
+		case p.err != nil:
+			return 0, p.err
+		case p.reading:
+			p.moved.Wait()
+			continue
+		}
+		if len(p.kept) >= p.most {
+			p.lost = true
+		}
+		if p.lost {
+			p.tidy()
+			return p.pass(b)
+		}
+		p.reading = true
+		go p.fetch(min(p.most-len(p.kept), pieceBytes))
 	}
-	keep := !p.lost
-	p.mu.Unlock()
-	switch {
-	case over:
-		return 0, errTurnOver
-	case t.at < len(p.kept):
-		n := copy(b, p.kept[t.at:])
-		t.at += n
-		return n, nil
-	case !fresh:
-		return 0, p.err
-	}
-	n, err := p.src.Read(b)
-	if keep && n > 0 && !p.memory.grow(int64(n)) {
-		p.mu.Lock()
-		p.lost = true
-		keep = p.current != t // the next attempt has begun, and has nobody else to get this from
-		p.mu.Unlock()
-	}
-	if keep {
-		p.kept = append(p.kept, b[:n]...)
-		t.at += n
-	}
-	if p.err = err; err != nil && !errors.Is(err, io.EOF) {
-		p.mu.Lock()
-		p.lost = true
-		p.mu.Unlock()
-	}
-	return n, err
 }
 
 // Close leaves the body to the server, which closes it.

@@ -81,7 +81,7 @@ func TestReplayReserves(t *testing.T) {
 func TestReplayWithoutMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from, into := io.Pipe()
-		p := &replay{src: from, most: 100, memory: &portion{pool: newPool[string](10)}}
+		p := newReplay(from, 100, &portion{pool: newPool[string](10)})
 		first := p.turn()
 		read := make(chan struct{})
 		go func() {

@@ -189,8 +189,13 @@ func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Res
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	t.attempt = ctx
+	body, _ := r.Body.(*turn)
 	timer := time.AfterFunc(limit, func() {
-		if cancel(errAttemptTimeUp); t.cut != nil && left.over() { // or who reads the body would wait for the client
+		cancel(errAttemptTimeUp)
+		if body != nil { // or who reads it would wait for the client
+			body.end()
+		}
+		if t.cut != nil && left.over() {
 			t.cut()
 		}
 	})

@@ -288,14 +288,14 @@ func TestBackoff(t *testing.T) {
 
 // A body that ends badly is not sent again.
 func TestReplayOfBrokenBody(t *testing.T) {
-	p := &replay{src: io.MultiReader(strings.NewReader("half"), brokenReader{}), most: 100, memory: &portion{pool: newPool[string](1000)}}
+	p := newReplay(io.MultiReader(strings.NewReader("half"), brokenReader{}), 100, &portion{pool: newPool[string](1000)})
 	if text, err := io.ReadAll(p.turn()); string(text) != "half" || !errors.Is(err, errBroken) {
 		t.Errorf("%q, %v", text, err)
 	}
 	if p.rewind() {
 		t.Error("it would be sent again")
 	}
-	p = &replay{src: strings.NewReader("whole"), most: 100, memory: &portion{pool: newPool[string](1000)}}
+	p = newReplay(strings.NewReader("whole"), 100, &portion{pool: newPool[string](1000)})
 	old := p.turn()
 	one := make([]byte, 2)
 	old.Read(one)

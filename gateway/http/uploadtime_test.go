@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,69 @@ func TestTimeOfABackendIsUpDuringAnUpload(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// An attempt whose time is over before its answer gives way to the next one, or to an answer of ours, although the client has sent only a part of its body, which is kept, and keeps the rest to itself.
+func TestAttemptsGiveWayDuringAnUpload(t *testing.T) {
+	const whole, large, small = "Transfer-Encoding: chunked\r\n\r\n7\r\na body \r\n", "Content-Length: 100000\r\n\r\na body ", "Content-Length: 100\r\n\r\na body "
+	for name, tc := range map[string]struct {
+		app  mesh.AppProtocol
+		sent string
+		want string // what the last attempt is answered with, if it is
+	}{
+		"HTTP/1.1":                {mesh.AppUnknown, whole, "a body "},
+		"HTTP/1.1, of known size": {mesh.AppUnknown, large, "no body"},
+		"HTTP/1.1, small":         {mesh.AppUnknown, small, "no body"},
+		"HTTP/2":                  {mesh.AppHTTP2, whole, "a body "},
+	} {
+		for _, answered := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, answered in the end %v", name, answered), func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t, Limits{StallTime: 10 * patience, RetryBytes: 200_000}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
+					r.Backends, r.BackendTimeout = []mesh.HTTPBackend{to("a")}, time.Second
+					r.Retry = &mesh.HTTPRetry{Attempts: 2, Codes: []uint16{504}, Backoff: time.Millisecond}
+				}))))
+				var asked atomic.Int32
+				s.backend("a", tc.app, func(w http.ResponseWriter, r *http.Request) {
+					if asked.Add(1) < 3 || !answered {
+						io.Copy(io.Discard, r.Body)
+						<-r.Context().Done()
+						return
+					}
+					http.NewResponseController(w).EnableFullDuplex()
+					if tc.sent == whole {
+						io.CopyN(w, r.Body, 7)
+					} else { // the first bytes of it wait for more
+						io.WriteString(w, "no body")
+					}
+				})
+				nc, err := net.Dial("tcp", s.address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer nc.Close()
+				nc.SetDeadline(time.Now().Add(patience))
+				fmt.Fprint(nc, "POST / HTTP/1.1\r\nHost: x\r\n"+tc.sent)
+				response, err := http.ReadResponse(bufio.NewReader(nc), nil)
+				if err != nil {
+					t.Fatalf("%v\n%s", err, s.logs)
+				}
+				text, err := io.ReadAll(response.Body)
+				nc.Close() // or it would be listened to
+				if err != nil {
+					t.Error(err)
+				}
+				if answered {
+					if response.StatusCode != http.StatusOK || string(text) != tc.want {
+						t.Errorf("answered %d %q", response.StatusCode, text)
+					}
+				} else if response.StatusCode != http.StatusGatewayTimeout || response.Header.Get(headerReason) != string(ReasonTimeout) {
+					t.Errorf("answered %d %q", response.StatusCode, text)
+				}
+				s.until("it is in the log", func() bool { return s.logs.count(`"attempts":3`) > 0 })
+			})
 		}
 	}
 }
