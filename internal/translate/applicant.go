@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -117,10 +116,7 @@ func compareApplicants(a, b *applicant) int {
 	if c := cmp.Compare(a.created, b.created); c != 0 {
 		return c
 	}
-	if c := strings.Compare(a.ref.Namespace, b.ref.Namespace); c != 0 {
-		return c
-	}
-	if c := strings.Compare(a.ref.Name, b.ref.Name); c != 0 {
+	if c := comparePaths(a.ref.Namespace, a.ref.Name, b.ref.Namespace, b.ref.Name); c != 0 {
 		return c
 	}
 	return cmp.Compare(a.ref.Kind, b.ref.Kind)

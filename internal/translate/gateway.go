@@ -91,7 +91,7 @@ func (x *index) gateways() gateways {
 	}
 	// The oldest first: it keeps an address that a younger one has too.
 	slices.SortFunc(ours, func(a, b *world.Gateway) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
+		return cmp.Or(cmp.Compare(a.Created, b.Created), comparePaths(a.Namespace, a.Name, b.Namespace, b.Name))
 	})
 	x.settleWaysIn(ours)
 	gates, judged := map[world.Key]*gate{}, x.judgeAll(ours, out.wanted)

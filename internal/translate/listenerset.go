@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -45,7 +44,7 @@ func (x *index) setsOf(g *world.Gateway) (in, out []*world.ListenerSet) {
 		}
 	}
 	slices.SortFunc(in, func(a, b *world.ListenerSet) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name))
+		return cmp.Or(cmp.Compare(a.Created, b.Created), comparePaths(a.Namespace, a.Name, b.Namespace, b.Name))
 	})
 	return in, out
 }

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -272,8 +271,5 @@ func compareRoutes(a, b *mesh.HTTPRoute) int {
 	if c := cmp.Compare(a.Created, b.Created); c != 0 {
 		return c
 	}
-	if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {
-		return c
-	}
-	return strings.Compare(a.Name, b.Name)
+	return comparePaths(a.Namespace, a.Name, b.Namespace, b.Name)
 }
