@@ -185,7 +185,5 @@ func (x *index) find(a *applicant, f *fit) {
 	}
 }
 
-// void says whether an applicant is accepted nowhere, as nothing of it is in force.
-func (a *applicant) void() bool {
-	return a.compiled != nil && a.compiled.left == 0 && a.compiled.dropped.reason != ""
-}
+// void says whether nothing is left of an applicant.
+func (a *applicant) void() bool { return a.compiled != nil && a.compiled.void() }

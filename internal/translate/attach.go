@@ -47,6 +47,7 @@ type gate struct {
 	verdicts   []listenerVerdict
 	homes      map[world.ObjectRef]span // where those of each object are among the verdicts
 	routes     [][]*mesh.HTTPRoute      // by listener
+	refused    []int                    // by listener: how many of these are not accepted
 	claims     [][]claimant             // TLSRoutes, by listener
 	streams    [][]*mesh.StreamRoute    // by listener, of which the first is in force
 	tlsRoutes  [][]*mesh.TLSRoute       // by listener, once claims are settled
@@ -77,10 +78,10 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	}
 	for _, g := range gates {
 		for i := range g.routes {
-			g.routes[i], g.streams[i] = slices.Compact(g.routes[i]), slices.Compact(g.streams[i]) // a route may come by two of its parents
+			g.streams[i] = slices.Compact(g.streams[i]) // a route may come by two of its parents
 			var claims int
 			g.tlsRoutes[i], claims = settleNames(g.claims[i])
-			g.verdicts[i].attached = len(g.routes[i]) + claims + len(g.streams[i])
+			g.verdicts[i].attached = len(g.routes[i]) - g.refused[i] + claims + len(g.streams[i])
 		}
 	}
 }
@@ -137,7 +138,9 @@ func (a *applicant) attach(f *fit) []Finding {
 		if lost != "" {
 			message += "; not at every listener: " + lost
 		}
-		a.take(s.gate, at)
+		if a.take(s.gate, at); a.compiled != nil && a.compiled.refused() {
+			reason, message = a.compiled.dropped.reason, a.compiled.dropped.message
+		}
 	}
 	return a.say(f, reason, message)
 }
@@ -155,7 +158,12 @@ func (a *applicant) take(g *gate, at []int) {
 		}
 	default:
 		for _, i := range at {
-			g.routes[i] = append(g.routes[i], a.compiled.route)
+			if there := g.routes[i]; len(there) > 0 && there[len(there)-1] == a.compiled.route {
+				continue // by another of its parents
+			}
+			if g.routes[i] = append(g.routes[i], a.compiled.route); a.compiled.refused() {
+				g.refused[i]++
+			}
 		}
 	}
 }
@@ -273,7 +281,7 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 func newGate(g *world.Gateway, verdicts []listenerVerdict) *gate {
 	n := len(verdicts)
 	return &gate{
-		gateway: g, verdicts: verdicts, homes: homesOf(g, verdicts), routes: make([][]*mesh.HTTPRoute, n),
+		gateway: g, verdicts: verdicts, homes: homesOf(g, verdicts), routes: make([][]*mesh.HTTPRoute, n), refused: make([]int, n),
 		claims: make([][]claimant, n), tlsRoutes: make([][]*mesh.TLSRoute, n), streams: make([][]*mesh.StreamRoute, n),
 	}
 }

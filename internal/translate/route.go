@@ -18,12 +18,18 @@ type compiledRoute struct {
 	route   *mesh.HTTPRoute
 	refs    trouble // why ResolvedRefs=False
 	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
-	left    int     // rules in force
+	left    int     // rules in force; the others among the route's answer 500
 	crosses bool    // it refers to other namespaces
 	size    int     // of the route, once it was asked for
 	// inMesh is what it means at Services, as far as that is something else and was asked for: by the Service, or under none for all where its own namespace does what it says.
 	inMesh map[serviceName]*compiledRoute
 }
+
+// refused says whether a route is not accepted, as no rule of it is in force. What is left of it answers 500 all the same, or wider routes would have its requests.
+func (c *compiledRoute) refused() bool { return c.left == 0 && c.dropped.reason != "" }
+
+// void says whether nothing is left of a route, so that nobody is told of it.
+func (c *compiledRoute) void() bool { return len(c.route.Rules) == 0 }
 
 // trouble is a reason and what to say of it; the zero one is none. The first reason stays, messages add up.
 type trouble struct{ reason, message string }

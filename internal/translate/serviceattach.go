@@ -249,8 +249,8 @@ func (x *index) placeAt(a *attachment, s *world.Service) {
 	if !servedAtServices.has(a.ref.Kind) {
 		return
 	}
-	// Not compileAt: what is in force of a route is the same everywhere, and only what it may refer to depends on who does what it says, which may depend on this.
-	if c := x.compileRoute(a.ref); c.left == 0 && c.dropped.reason != "" {
+	// Not compileAt: what is left of a route is the same everywhere, and only what it may refer to depends on who does what it says, which may depend on this.
+	if c := x.compileRoute(a.ref); c.void() {
 		a.trouble, a.ports = c.dropped, nil
 	}
 }

@@ -145,6 +145,10 @@ func (x *index) report(a *attachment, memory map[enforcedFor]carried) []Finding 
 	if problem.reason == "" {
 		problem = x.overload(a)
 	}
+	told := problem.reason == ""
+	if told && x.compileAt(a).refused() {
+		problem = x.compileAt(a).dropped
+	}
 	ok, message := problem.reason == "", problem.message
 	if ok {
 		message = "the route is served"
@@ -162,10 +166,10 @@ func (x *index) report(a *attachment, memory map[enforcedFor]carried) []Finding 
 	} else {
 		out = append(out, finding(routeResolved, true, string(gatewayv1.RouteReasonResolvedRefs), "the route refers to nothing that is missing"))
 	}
-	if !ok {
+	if !told {
 		return out
 	}
-	if c.dropped.reason != "" {
+	if ok && c.dropped.reason != "" {
 		out = append(out, finding(partiallyInvalid, true, c.dropped.reason, c.dropped.message))
 	}
 	of := enforcedFor{serviceName{a.parent.Namespace, a.parent.Name}, a.consumer()}
