@@ -60,6 +60,8 @@ func run(ctx context.Context, o options, memory memory, log logr.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	live := directory.NewLive()
+	var server *gateway.Server // before what is kept is read, and so has a size
+	memory.changed = func() { server.MemoryChanged() }
 	certificateOptions := mtls.SourceOptions{Log: log.WithName("mtls")}
 	kept := keeper.New(keeper.Options{
 		Log: log.WithName("snapshot"), Path: keepIn(o.state, &certificateOptions, registry), Scope: xds.SnapshotScope{Cluster: o.cluster, Network: o.network},
@@ -98,7 +100,7 @@ func run(ctx context.Context, o options, memory memory, log logr.Logger) error {
 		return err
 	}
 	defer tracer.Shutdown()
-	server, err := gateway.NewServer(gateway.Options{
+	server, err = gateway.NewServer(gateway.Options{
 		Log:       log.WithName("gateway"),
 		Access:    log.WithName("access"),
 		Gateway:   o.gateway,

@@ -41,9 +41,11 @@ func TestSetMemory(t *testing.T) {
 			if !bounded {
 				want = limit
 			}
+			told := int64(-1)
+			m.changed = func() { told = debug.SetMemoryLimit(-1) }
 			m.without(file)
-			if got := debug.SetMemoryLimit(-1); got != want {
-				t.Errorf("%q, %v, a file of %d bytes: a limit of %d, want %d", tc.text, tc.env, file, got, want)
+			if got := debug.SetMemoryLimit(-1); got != want || bounded != (told == want) {
+				t.Errorf("%q, %v, a file of %d bytes: a limit of %d, want %d; told %d", tc.text, tc.env, file, got, want, told)
 			}
 		}
 	}

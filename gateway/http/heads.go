@@ -27,6 +27,17 @@ func newHeads(most int64) *pool[asker] {
 	return p
 }
 
+// MemoryChanged has what headers may hold follow the process's limit of memory (runtime/debug.SetMemoryLimit), unless Options.Limits say how much that is. Requests that run go on.
+func (s *Server) MemoryChanged() {
+	if !s.headsFollow {
+		return
+	}
+	most := headMemory()
+	s.heads.mu.Lock()
+	defer s.heads.mu.Unlock()
+	s.heads.most, s.heads.reserve = most, most/8
+}
+
 // headMemory is how much heads may hold if nobody says so: half of what the process may have, if that is bounded.
 func headMemory() int64 { return min(512<<20, debug.SetMemoryLimit(-1)/2) }
 

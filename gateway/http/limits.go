@@ -9,7 +9,7 @@ type Limits struct {
 	// HeaderBytes is how much a request's line and headers may hold; 64 KiB. Beyond it the answer is 431.
 	HeaderBytes int
 	// HeaderMemory is how much the lines and headers of all requests that run may hold together, in bytes, at 32 more for each header and 32 KiB for each request in HTTP/2, which is what one costs;
-	// 512 MiB, or half of the process's limit of memory (runtime/debug.SetMemoryLimit) as the server is made, if that is less. Without it they could hold 16 MiB for each connection of HTTP/2, Streams times HeaderBytes, and 128 GiB for 8192 of them. One client, by the identity that it has proved or else
+	// 512 MiB, or half of the process's limit of memory (runtime/debug.SetMemoryLimit) (see Server.MemoryChanged), if that is less. Without it they could hold 16 MiB for each connection of HTTP/2, Streams times HeaderBytes, and 128 GiB for 8192 of them. One client, by the identity that it has proved or else
 	// by its address, has no more than is left to the others, so at most half; and of the last eighth only those get something who hold no more than 128 KiB with it, so that many clients with some requests each leave a few
 	// to the next one. Beyond it the answer is 503.
 	// It counts from when a request is whole until it has been answered. Headers that are still being read it does not know: of those each connection has one request's at a time, HeaderBytes,

@@ -58,11 +58,13 @@ type Server struct {
 	copied   *pool[string]  // bytes of bodies that are kept for copies by requests that run
 	replayed *pool[string]  // the same for other attempts
 	heads    *pool[asker]   // bytes of what requests that run hold, but for bodies
-	budgets  budgets
-	standing standing
-	backends atomic.Pointer[backendtls.Table]
-	via      []string // what the gateway calls itself to others, one value
-	library  bool     // net/http reads all requests, which tests compare with
+	// headsFollow says that how much that may be depends on the process's limit of memory.
+	headsFollow bool
+	budgets     budgets
+	standing    standing
+	backends    atomic.Pointer[backendtls.Table]
+	via         []string // what the gateway calls itself to others, one value
+	library     bool     // net/http reads all requests, which tests compare with
 }
 
 // SetBackends has backends from now on spoken to by another table, and gives up what is kept for settings that are gone with it. Requests that run are not touched.
@@ -81,6 +83,7 @@ func (s *Server) SetRoutes(routes iter.Seq[mesh.RouteKey]) { s.metrics.keep(rout
 
 // NewServer makes a Server; Port makes what is served.
 func NewServer(o Options) *Server {
+	follow := o.Limits.HeaderMemory == 0
 	o.Limits = o.Limits.withDefaults()
 	if o.Carrier == nil {
 		o.Carrier = NewTransports(o.Limits, nil)
@@ -90,7 +93,7 @@ func NewServer(o Options) *Server {
 	}
 	s := &Server{
 		o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), buffers: newBuffers(), via: viaOf(o.Name),
-		mirrors: newPool[string](int64(o.Limits.Mirrors)), copied: newPool[string](o.Limits.BodyMemory), replayed: newPool[string](o.Limits.BodyMemory), heads: newHeads(o.Limits.HeaderMemory),
+		mirrors: newPool[string](int64(o.Limits.Mirrors)), copied: newPool[string](o.Limits.BodyMemory), replayed: newPool[string](o.Limits.BodyMemory), heads: newHeads(o.Limits.HeaderMemory), headsFollow: follow,
 	}
 	s.proxy = &httputil.ReverseProxy{
 		Rewrite: s.rewrite, Transport: roundTripper{s}, ModifyResponse: s.answered, ErrorHandler: s.failed,

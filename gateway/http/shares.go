@@ -7,11 +7,11 @@ import "sync"
 // pool is an amount of something that is shared, by the routes of all namespaces or by all clients. Nobody may have more of it than what is left to the others: half of it who is the only one, a third if
 // another one wants as much, and so on. So nobody takes all of it, however many there are that try.
 type pool[K comparable] struct {
+	mu   sync.Mutex // hold for all below, and for what is taken by portions of it
 	most int64
 	// reserve is the last part of it, of which only those get something who have no more than few then; 0: there is none.
 	reserve, few int64
 
-	mu    sync.Mutex // hold for all below, and for what is taken by portions of it
 	taken int64
 	of    map[K]int64 // those that have something
 }

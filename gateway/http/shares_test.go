@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -94,6 +97,27 @@ func TestHeaderMemoryOfASmallProcess(t *testing.T) {
 		if got := (Limits{}).withDefaults().HeaderMemory; got != want {
 			t.Errorf("with a limit of %d bytes: %d, want %d", limit, got, want)
 		}
+	}
+
+	// A limit that changes later counts then, unless we were told.
+	debug.SetMemoryLimit(300 << 20)
+	newServer := func(l Limits) *Server {
+		return NewServer(Options{Limits: l, Metrics: prometheus.NewRegistry(), Log: logr.Discard()})
+	}
+	follows, told := newServer(Limits{}), newServer(Limits{HeaderMemory: 100 << 20})
+	who := asker{network: netip.MustParsePrefix("192.0.2.1/32")}
+	if !follows.heads.take(who, 60<<20) { // of 150 MiB
+		t.Error("60 MiB are too much at first")
+	}
+	follows.heads.give(who, 60<<20)
+	debug.SetMemoryLimit(200 << 20)
+	follows.MemoryChanged()
+	told.MemoryChanged()
+	if follows.heads.take(who, 60<<20) { // of 100 MiB, of which half is left to others
+		t.Error("60 MiB are not too much when half of 200 MiB may be had")
+	}
+	if !follows.heads.take(who, 40<<20) || !told.heads.take(who, 40<<20) {
+		t.Error("40 MiB are too much")
 	}
 }
 
