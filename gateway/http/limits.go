@@ -36,6 +36,10 @@ type Limits struct {
 	Streams int
 	// ConnectTime is how long connecting to an endpoint may take; 5 s.
 	ConnectTime time.Duration
+	// AckTime is how long the machine of an endpoint may leave bytes of a connection of HTTP/2 unacknowledged (TCP's user timeout, RFC 5482) before that is given up, with its requests; 10 s, in which they are sent some five times again. All requests
+	// to the endpoint use the connection, and would go on to a machine that has vanished for the 15 min that the system has hope. One that says nothing is asked by TCP after 30 s. PINGs of
+	// HTTP/2 do not do: servers of gRPC allow one in five minutes, and end the connection for more.
+	AckTime time.Duration
 	// MirrorBytes is how large a body may be of which a copy is made, in memory; 1 MiB. Requests with larger ones, or ones of unknown size,
 	// are not mirrored.
 	MirrorBytes int64
@@ -59,6 +63,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.LeaveTime, 2*time.Second)
 	setDefault(&l.Streams, 250)
 	setDefault(&l.ConnectTime, 5*time.Second)
+	setDefault(&l.AckTime, 10*time.Second)
 	setDefault(&l.MirrorBytes, 1<<20)
 	setDefault(&l.RetryBytes, 64<<10)
 	setDefault(&l.BodyMemory, 32<<20)

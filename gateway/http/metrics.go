@@ -82,7 +82,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		leftOut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: name("endpoints_left_out_total"), Help: "Times an endpoint was left out for a while, as its answers were to be tried again one after the other.",
 		}),
-		connectFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: name("endpoint_connect_failures_total"), Help: "Attempts to connect to an endpoint that failed."}),
+		connectFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: name("endpoint_connect_failures_total"), Help: "Attempts to connect to an endpoint that failed, and connections whose endpoint has vanished."}),
 		tlsFailures:     prometheus.NewCounter(prometheus.CounterOpts{Name: name("endpoint_tls_failures_total"), Help: "Connections to endpoints that were not taken for what a BackendTLSPolicy wants."}),
 		mirrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("mirrored_total"), Help: "Copies of requests, by what became of them: sent, failed, or skipped (too large, of unknown size, or too many at once).",

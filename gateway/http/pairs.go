@@ -38,6 +38,7 @@ func (p *pair) forget() {
 type pairs struct {
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 	handshake time.Duration // at most, for TLS
+	acks      time.Duration // see Limits.AckTime; 0: connections are not of TCP
 
 	plain  *pair
 	once   sync.Once
@@ -74,6 +75,9 @@ func (p *pairs) make(s *backendtls.Settings) *pair {
 		set(protocols)
 		dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := p.dial(ctx, network, address)
+			if err == nil && p.acks > 0 && protocol == backendtls.HTTP2 { // in HTTP/1.1 an endpoint may take nothing of an upload for any time, which would count
+				boundAcks(conn, p.acks)
+			}
 			if err == nil && s != nil {
 				conn, err = s.Client(ctx, conn, protocol, p.handshake)
 			}

@@ -35,7 +35,7 @@ func NewTransports(l Limits, dial func(ctx context.Context, network, address str
 	}
 	return &transports{
 		direct: direct{dial: dial, handshake: l.ConnectTime},
-		pairs:  pairs{dial: dial, handshake: l.ConnectTime},
+		pairs:  pairs{dial: dial, handshake: l.ConnectTime, acks: l.AckTime},
 	}
 }
 

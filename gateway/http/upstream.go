@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
@@ -110,6 +111,10 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 			return response, nil
 		}
 		if isOver(r.Context()) || !errors.Is(err, ErrNotSent) {
+			if errors.Is(err, syscall.ETIMEDOUT) { // its machine is gone: see Limits.AckTime
+				s.outliers.failed(keyOf(to))
+				s.metrics.connectFailures.Inc()
+			}
 			return nil, err
 		}
 		if errors.Is(err, backendtls.ErrHandshake) {
