@@ -19,10 +19,7 @@ import (
 // heldBack is how much of a body is held back at most until it is known whether it is all of it, in bytes: then a length is said.
 const heldBack = 2 << 10
 
-// sniffed is how much of a body tells its type, in bytes: http.DetectContentType looks at no more.
-const sniffed = 512
-
-// plainAnswer is the ResponseWriter of a plain request: it promises what net/http's does in HTTP/1.1, and writes to its connection in the same words. It belongs to the request.
+// plainAnswer is the ResponseWriter of a plain request: it promises what net/http's does in HTTP/1.1, and writes to its connection in the same words, but for a type that nobody has named. It belongs to the request.
 type plainAnswer struct {
 	conn   *plainConn
 	header http.Header // nil: nobody has asked for it
@@ -86,13 +83,11 @@ func (w *plainAnswer) WriteHeader(status int) {
 			w.length = n
 		}
 	}
-	_, typed := w.header["Content-Type"]
-	switch {
-	case !bodyAllowed(status), w.length >= 0 && (typed || w.header.Get("Content-Encoding") != ""):
-		w.decide(w.header, nil, false)
-	default: // the body's beginning may tell its type, or its end its length
-		w.settled = maps.Clone(w.header)
+	if !bodyAllowed(status) || w.length >= 0 {
+		w.decide(w.header, false)
+		return
 	}
+	w.settled = maps.Clone(w.header) // the body's end may tell its length
 }
 
 // Write sends a piece of the body, or holds it back for a moment.
@@ -115,7 +110,7 @@ func (w *plainAnswer) Write(p []byte) (int, error) {
 			w.held = append(w.held, p...)
 			return len(p), nil
 		}
-		w.decide(w.settled, append(w.held, p[:min(len(p), sniffed)]...), false)
+		w.decide(w.settled, false)
 		if err := w.send(w.held); err != nil {
 			return 0, err
 		}
@@ -158,7 +153,7 @@ func (w *plainAnswer) end(last bool) {
 	if w.decided {
 		return
 	}
-	w.decide(w.settled, w.held, last)
+	w.decide(w.settled, last)
 	_ = w.send(w.held) // the connection remembers it
 	w.held = nil
 }
@@ -182,8 +177,8 @@ func (w *plainAnswer) finish() bool {
 	return !w.close && !short
 }
 
-// decide writes the head. The type of a body that has none is guessed from its beginning. last: there is nothing of it but what is held.
-func (w *plainAnswer) decide(h http.Header, beginning []byte, last bool) {
+// decide writes the head. last: there is nothing of the body but what is held.
+func (w *plainAnswer) decide(h http.Header, last bool) {
 	w.decided = true
 	allowed := bodyAllowed(w.status)
 	for _, v := range h["Trailer"] {
@@ -214,9 +209,6 @@ func (w *plainAnswer) decide(h http.Header, beginning []byte, last bool) {
 	})
 	if w.close {
 		_, _ = out.WriteString("Connection: close\r\n")
-	}
-	if _, ok := h["Content-Type"]; !ok && allowed && len(beginning) > 0 && h.Get("Content-Encoding") == "" {
-		_, _ = out.WriteString("Content-Type: " + http.DetectContentType(beginning) + "\r\n")
 	}
 	var scratch [64]byte
 	if _, ok := h["Date"]; !ok {

@@ -105,7 +105,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 // WriteHeader remembers the status; those of 1xx come before it, but for 101.
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		a.status = status
+		a.begins(status)
 	}
 	if a.watch == nil {
 		a.hurry() // it may be sent at once
@@ -113,10 +113,18 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
+// begins notes the status. A body that nobody has named a type for has none: the library would guess, and a browser might take for a page what somebody has uploaded.
+func (a *answer) begins(status int) {
+	a.status = status
+	if h := a.Header(); h["Content-Type"] == nil {
+		h["Content-Type"] = nil
+	}
+}
+
 // Write counts. The deadline is moved at most once in an eighth of the time.
 func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
-		a.status = http.StatusOK
+		a.begins(http.StatusOK)
 	}
 	defer a.hurry()()
 	n, err := a.ResponseWriter.Write(p)
