@@ -29,7 +29,8 @@ type demand struct {
 	bytes     int
 }
 
-// shares are how much of each a namespace may have, as there is not room for all of one of them.
+// shares are how much of each a namespace may have, as there is not room for all of one of them. They are told nobody in numbers: a listener more of one namespace makes others of all of them,
+// and the statuses of all sets would be written again.
 type shares struct{ listeners, ports, bytes map[string]int }
 
 // demand is that of the namespace of a set's listener.
@@ -73,16 +74,14 @@ func (m *merge) count(v *listenerVerdict) {
 	switch {
 	case m.most != nil && (of.listeners >= m.most.listeners[namespace] || m.served >= maxMergedListeners):
 		v.reason = tooManyListeners
-		v.message = fmt.Sprintf("Gateway %s/%s has more than the %d listeners that it may have with those of its ListenerSets, of which those of namespace %s may have %d",
-			m.gateway.Namespace, m.gateway.Name, maxMergedListeners, namespace, m.most.listeners[namespace])
-	case (!open || m.ports.has(b)) && !of.ports.has(b) && len(of.ports) >= maxNamespacePorts:
+		v.message = fmt.Sprintf("Gateway %s/%s has more than the %d listeners that it may have with those of its ListenerSets, and those of namespace %s have their share of them",
+			m.gateway.Namespace, m.gateway.Name, maxMergedListeners, namespace)
+	case (!open || m.ports.has(b)) && !of.ports.has(b) && len(of.ports) >= maxNamespacePorts,
+		m.most != nil && !open && (of.added >= m.most.ports[namespace] || len(m.ports) >= maxSetPorts):
+		// Which of the two it is may be another with each port of another namespace.
 		v.reason = gatewayv1.ListenerReasonPortUnavailable
-		v.message = fmt.Sprintf("port %d: the ListenerSets of namespace %s have %d ports at Gateway %s/%s besides its own, which is as many as may be", v.listener.Port, namespace, maxNamespacePorts,
-			m.gateway.Namespace, m.gateway.Name)
-	case m.most != nil && !open && (of.added >= m.most.ports[namespace] || len(m.ports) >= maxSetPorts):
-		v.reason = gatewayv1.ListenerReasonPortUnavailable
-		v.message = fmt.Sprintf("port %d: the ListenerSets of Gateway %s/%s have more than %d ports besides its own, of which those of namespace %s may add %d", v.listener.Port,
-			m.gateway.Namespace, m.gateway.Name, maxSetPorts, namespace, m.most.ports[namespace])
+		v.message = fmt.Sprintf("port %d: the ListenerSets of namespace %s have as many ports at Gateway %s/%s besides its own as they may: %d, or if those of all have more than %d together, their share of these", v.listener.Port, namespace,
+			m.gateway.Namespace, m.gateway.Name, maxNamespacePorts, maxSetPorts)
 	}
 }
 
@@ -100,10 +99,10 @@ func (m *merge) weigh(v *listenerVerdict) {
 		return
 	}
 	namespace := v.set.Namespace
-	if share := m.most.bytes[namespace]; m.demand(v).bytes+v.size() > share {
+	if m.demand(v).bytes+v.size() > m.most.bytes[namespace] {
 		v.reason = tooManyListeners
-		v.message = fmt.Sprintf("the listeners of Gateway %s/%s and of its ListenerSets are more than %d MiB with their certificates, which are told for each of them, and this one is beyond the %d KiB of namespace %s",
-			m.gateway.Namespace, m.gateway.Name, maxListenerLoad>>20, share>>10, namespace)
+		v.message = fmt.Sprintf("the listeners of Gateway %s/%s and of its ListenerSets are more than %d MiB with their certificates, which are told for each of them, and this one is beyond the share of namespace %s",
+			m.gateway.Namespace, m.gateway.Name, maxListenerLoad>>20, namespace)
 	}
 }
 
