@@ -191,11 +191,12 @@ func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Res
 	t.attempt = ctx
 	body, _ := r.Body.(*turn)
 	timer := time.AfterFunc(limit, func() {
+		last := left.over() // asked first: the next attempt may begin as soon as this one is over, and it is not to be cut
 		cancel(errAttemptTimeUp)
 		if body != nil { // or who reads it would wait for the client
 			body.end()
 		}
-		if t.cut != nil && left.over() {
+		if t.cut != nil && last {
 			t.cut()
 		}
 	})
