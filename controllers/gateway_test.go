@@ -218,7 +218,7 @@ var _ = Describe("Gateways", func() {
 
 			By("collecting it, as nobody does here")
 			Expect(east.Delete(ctx, left)).To(Succeed())
-			Eventually(east.gatewayVerdict(g, "Programmed"), "8s").Should(Equal("False/AddressNotAssigned"))
+			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotAssigned"))
 			for _, o := range []client.Object{deployment, service, &corev1.ServiceAccount{ObjectMeta: service.ObjectMeta}} {
 				Eventually(get(east, o)).Should(HaveField("OwnerReferences", ConsistOf(HaveField("UID", g.UID))))
 			}
