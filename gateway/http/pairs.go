@@ -75,8 +75,11 @@ func (p *pairs) make(s *backendtls.Settings) *pair {
 		set(protocols)
 		dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := p.dial(ctx, network, address)
-			if err == nil && p.acks > 0 && protocol == backendtls.HTTP2 { // in HTTP/1.1 an endpoint may take nothing of an upload for any time, which would count
-				boundAcks(conn, p.acks)
+			if err == nil && protocol == backendtls.HTTP2 {
+				if p.acks > 0 { // in HTTP/1.1 an endpoint may take nothing of an upload for any time, which would count
+					boundAcks(conn, p.acks)
+				}
+				conn = newGathering(conn)
 			}
 			if err == nil && s != nil {
 				conn, err = s.Client(ctx, conn, protocol, p.handshake)
