@@ -27,7 +27,6 @@ type listenerVerdict struct {
 
 	certificates []mesh.Certificate
 	clients      *mesh.ClientValidation // nil: they prove nothing
-	holds        bool                   // it is the Gateway's own, and has its place although it is refused: for what it refers to, or as it is too large
 	unproved     bool                   // none of the certificates that it needs can be had
 	unread       bool                   // it is unproved, and only as one of them was not read yet
 	kinds        []string               // of routes that may attach
@@ -85,9 +84,7 @@ func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []
 		if out[i].reason == "" && l.Protocol == protocolHBONE {
 			out[i].reason, out[i].message = x.judgeWayIn(g)
 		}
-		valid := out[i].reason == ""
 		out[i].prove(x, g.Ref(), g, wanted)
-		out[i].holds = valid && out[i].reason != ""
 		out[i].judgeKinds()
 	}
 	out = x.judgeSets(g, out, wanted)

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// merge takes in listeners one by one: those of a Gateway, and then those of its ListenerSets. Only who is served counts, or keeps others out, but for those of the Gateway that hold
-// their places.
+// merge takes in listeners one by one: those of a Gateway, and then those of its ListenerSets. Only who is served counts, or keeps others out, but for those of the Gateway, which have
+// their places whatever they are refused for.
 type merge struct {
 	gateway *world.Gateway
 	bindFor func(world.Listener) bind
@@ -30,12 +31,12 @@ type bind struct {
 	udp  bool
 }
 
-// tenants are the listeners that are served from one, or hold their places there: all have the same port, and protocols that may share it.
+// tenants are the listeners that are served from one, or have their places there: all have the same port.
 type tenants struct {
-	port    uint16
-	example world.Listener              // the first one
-	first   *world.ListenerSet          // whose is the first one; nil: the Gateway's
-	names   map[string]*listenerVerdict // whose it is, by hostname
+	port     uint16
+	examples []world.Listener            // the first one, and those of the Gateway that cannot share a port with it
+	first    *world.ListenerSet          // whose is the first one; nil: the Gateway's
+	names    map[string]*listenerVerdict // whose it is, by hostname
 }
 
 // newMerge takes in a Gateway's own listeners, or, if none is valid, the last tunnels that are served instead.
@@ -46,11 +47,8 @@ func (x *index) newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Li
 		if v.reason == "" {
 			m.weighOwn(v)
 		}
-		switch {
-		case v.reason == "":
+		if v.reason == "" {
 			m.admit(v)
-		case v.holds:
-			m.place(v)
 		}
 	}
 	if m.served == 0 {
@@ -58,7 +56,34 @@ func (x *index) newMerge(g *world.Gateway, own []listenerVerdict, last []mesh.Li
 			m.admit(&listenerVerdict{listener: world.Listener{Port: l.Port, Protocol: protocolHBONE}})
 		}
 	}
+	for i := range own {
+		if own[i].reason != "" {
+			m.hold(&own[i])
+		}
+	}
 	return m
+}
+
+// hold notes that nobody else may have the place of a listener of the Gateway that is refused. One that is served goes before it, where it is the same port of the process.
+func (m *merge) hold(v *listenerVerdict) {
+	l := v.listener
+	if protocolOf(l) == 0 {
+		return // nobody knows what it could share a port with
+	}
+	t := m.binds[m.bindFor(l)]
+	if t == nil {
+		m.place(v)
+		return
+	}
+	if t.port != l.Port {
+		return
+	}
+	if !slices.ContainsFunc(t.examples, func(o world.Listener) bool { return together(l, o) }) {
+		t.examples = append(t.examples, l)
+	}
+	if t.names[l.Hostname] == nil {
+		t.names[l.Hostname] = v
+	}
 }
 
 // bindFor is where a listener of a Gateway is served, or would be.
@@ -77,7 +102,7 @@ func (m *merge) place(v *listenerVerdict) {
 	l := v.listener
 	t := m.binds[m.bindFor(l)]
 	if t == nil {
-		t = &tenants{port: l.Port, example: l, first: v.set, names: map[string]*listenerVerdict{}}
+		t = &tenants{port: l.Port, examples: []world.Listener{l}, first: v.set, names: map[string]*listenerVerdict{}}
 		if m.binds[m.bindFor(l)] = t; v.set != nil {
 			m.ports.add(m.bindFor(l))
 			m.demand(v).added++
@@ -109,7 +134,7 @@ func (m *merge) meet(v *listenerVerdict) (unproved *listenerVerdict) {
 		v.message = fmt.Sprintf("ports %d and %d are both served from port %d, and a listener of %s has the latter", l.Port, t.port, m.bindFor(l).port, whose(t.first))
 		return nil
 	}
-	if !together(l, t.example) {
+	if slices.ContainsFunc(t.examples, func(o world.Listener) bool { return !together(l, o) }) {
 		v.conflict = gatewayv1.ListenerReasonProtocolConflict
 		v.message = fmt.Sprintf("port %d: a listener of %s has a protocol that cannot share a port with %s", l.Port, whose(t.first), l.Protocol)
 	} else if other, taken := t.names[l.Hostname]; taken {

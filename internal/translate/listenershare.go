@@ -88,7 +88,7 @@ func (m *merge) count(v *listenerVerdict) {
 // weighOwn finds whether a listener of the Gateway itself is too large to be told. What sets want is nothing to it.
 func (m *merge) weighOwn(v *listenerVerdict) {
 	if m.own+v.size() > maxListenerLoad {
-		v.reason, v.holds = tooManyListeners, true
+		v.reason = tooManyListeners
 		v.message = fmt.Sprintf("the Gateway's own listeners are more than %d MiB with their certificates, which are told for each of them, and this one is beyond them", maxListenerLoad>>20)
 	}
 }
