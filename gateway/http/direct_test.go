@@ -116,7 +116,7 @@ func TestKeptConnections(t *testing.T) {
 		}, "GET GET", "200:1 200:1"},
 		{"nothing but answers of 1xx", func(_ int, in *bufio.Reader, out net.Conn) {
 			asked(in)
-			for range 100 {
+			for range answerHeaderBytes {
 				if _, err := fmt.Fprint(out, "HTTP/1.1 103 Early Hints\r\n\r\n"); err != nil {
 					return
 				}

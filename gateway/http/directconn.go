@@ -19,12 +19,8 @@ import (
 	"time"
 )
 
-const (
-	// directBuffer is how much of requests and answers is gathered before a system call, in bytes: the headers and the body of a small one.
-	directBuffer = 4 << 10
-	// maxInformational bounds how many answers of 1xx may come before the real one.
-	maxInformational = 5
-)
+// directBuffer is how much of requests and answers is gathered before a system call, in bytes: the headers and the body of a small one.
+const directBuffer = 4 << 10
 
 // directConn is an HTTP/1.1 connection to an endpoint. It belongs to the request that has it, or to the pool.
 type directConn struct {
@@ -33,7 +29,7 @@ type directConn struct {
 	idle  *idleConns
 	r     *bufio.Reader // of the connection itself, through Read
 	w     *bufio.Writer
-	left  int64 // bytes that may still be read; bounds an answer's headers
+	left  int64 // bytes that may still be read; bounds an answer's headers, and those of 1xx before it
 	since time.Time
 	used  bool // for a request before this one
 
@@ -142,7 +138,7 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	for range maxInformational {
+	for {
 		response, err := http.ReadResponse(c.r, r)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
@@ -163,7 +159,6 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("more than %d answers of 1xx", maxInformational)
 }
 
 // directBodyReader is an answer's body. When it ends, its connection is kept for the next request.

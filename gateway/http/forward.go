@@ -39,7 +39,9 @@ func (s *Server) forward(t *trip, w *answer, out *http.Request) {
 		out.Header["User-Agent"] = []string{""} // or the library would say its own
 	}
 	early := &t.hands
-	early.w, t.early = w, early
+	if early.w = w; out.ProtoAtLeast(1, 1) { // who speaks HTTP/1.0 would take one of 1xx for the answer
+		t.early = early
+	}
 	response, err := roundTripper{s}.RoundTrip(out)
 	early.end()
 	if err == nil && response.StatusCode == http.StatusSwitchingProtocols {

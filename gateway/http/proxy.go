@@ -162,7 +162,7 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 		s.failed(w, r, err)
 		return
 	}
-	if r.Header["Upgrade"] == nil {
+	if r.Header["Upgrade"] == nil || !r.ProtoAtLeast(1, 1) { // in HTTP/1.0 nobody can ask for one: RFC 9110, 7.8
 		s.forward(t, w, r)
 	} else {
 		s.proxy.ServeHTTP(w, r)
