@@ -4,41 +4,60 @@ package http
 
 import (
 	"io"
+	"net/http"
 	"time"
 )
 
-// lingerTime is how long a client in HTTP/1 is listened to that was answered before it had sent its body: if what it still sends met a closed connection, it might lose the answer.
-const lingerTime = 5 * time.Second
+const (
+	// lingerTime is how long a client in HTTP/1 is listened to that was answered before it had sent its body, if it may be silent for so long: if what it still sends met a closed connection, it might lose
+	// the answer.
+	lingerTime = 5 * time.Second
+	// smallBody is how large a body may be that is worth its connection, in bytes: net/http's measure, too.
+	smallBody = 256 << 10
+)
 
-// answered notes that the answer to a request is there, and says whether it came while the body was on its way: then it does not wait for the rest, and the connection, on which nobody could tell the rest
-// from another request, ends after it. In HTTP/2 a stream just ends (RFC 9113, 8.1), which the library does.
-func (b *patientBody) answered(w *answer) bool {
-	if b == nil {
-		return false
-	}
+// answered is told when the answer to a request begins. If the body is still on its way then, the answer does not wait for the rest, as the library would without end. The connection, on which nobody could tell the rest
+// from another request, ends after it; but a small body that nobody has asked for may be there already, or nearly, and who was refused should not have to connect again for that. In HTTP/2 a stream just ends
+// (RFC 9113, 8.1), which the library does.
+func (b *patientBody) answered(h http.Header) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ended || b.isCut || b.invited && b.until.IsZero() { // it is there, it will not come, or the client waits to be asked for it
-		return false
+	if b.early || b.ended || b.isCut || b.stalled.Load() { // it is there, or it will not come
+		return
 	}
-	if w.control.EnableFullDuplex() != nil {
-		return false
+	if b.control.EnableFullDuplex() != nil {
+		return
 	}
 	b.early = true
-	w.Header().Set("Connection", "close")
-	return true
+	if !b.until.IsZero() || b.size > smallBody {
+		h.Set("Connection", "close")
+	}
 }
 
-// linger gives the client time to notice that it was answered: what it sends is heard, and goes nowhere. Unless that is to be waited for, the library does it.
+// linger gives a client that was answered early time to notice: what it sends is heard, and goes nowhere. whole: the answer did not break off.
+func (a *answer) linger(whole bool) {
+	b := a.upload
+	if b == nil || !b.early {
+		return
+	}
+	whole = whole && a.Header().Get("Content-Length") != "" // the end of one of unknown length is told when we are done
+	if whole {
+		_ = a.FlushError() // who left does not send any more either
+	}
+	b.linger(whole)
+}
+
+// linger hears the client out. Unless that is to be waited for, the library does it.
 func (b *patientBody) linger(wait bool) {
 	b.mu.Lock()
 	ended := b.ended
 	if !ended {
 		b.lingering = true
-		_ = b.control.SetReadDeadline(b.now().Add(lingerTime)) // also for who reads now
+		_ = b.control.SetReadDeadline(b.now().Add(min(b.stall, lingerTime))) // also for who reads now
 	}
+	asks := b.invited && b.until.IsZero() // to read would be to ask for it
 	b.mu.Unlock()
-	if ended || !wait {
+	if ended || asks || !wait {
 		return
 	}
 	b.turn.Lock()

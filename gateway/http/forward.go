@@ -57,15 +57,7 @@ func (s *Server) forward(t *trip, w *answer, out *http.Request) {
 	if plain, ok := w.ResponseWriter.(*plainAnswer); !ok || !plain.adopt(response.Header) {
 		handOn(w.Header(), response.Header)
 	}
-	if !t.upload.answered(w) {
-		s.answerWith(w, response)
-		return
-	}
-	sent := false
-	defer func() { t.upload.linger(sent) }() // also if the answer breaks off
 	s.answerWith(w, response)
-	_ = w.FlushError()                 // who left does not send any more either
-	sent = response.ContentLength >= 0 // the end of one of unknown length is told when we are done
 }
 
 // errUnaskedSwitch means that a backend takes a connection for another protocol's that was not asked to.

@@ -170,6 +170,9 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.until = plain.conn.writeUntil // it is still in force
 	}
 	if r.ProtoMajor == 1 {
+		if r.ContentLength != 0 {
+			a.upload = s.uploadOf(t, r)
+		}
 		if r.Header["Expect"] != nil { // the library will write before we do
 			a.begin()
 		}
@@ -185,6 +188,7 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		broken := recover()
 		a.end()
 		if broken != nil {
+			a.linger(false)
 			t.reason = ReasonAborted
 			if t.timeUp() {
 				t.reason = ReasonTimeout
@@ -207,6 +211,7 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(broken) // it tells the library to end the connection, so that no half answer is taken for a whole one
 		}
 		s.done(t, a, r)
+		a.linger(true)
 	}()
 	t.from = clientOf(r)
 	who, size := askerOf(t), headSize(r)

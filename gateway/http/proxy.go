@@ -5,10 +5,12 @@ package http
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -146,15 +148,16 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 			t.cut = func() { body.Close() }
 			defer context.AfterFunc(ctx, t.cut)()
 		}
+		if body := w.upload; body != nil {
+			r.Body, t.cut, t.late = body, body.cut, body.late
+			defer context.AfterFunc(ctx, t.cut)()
+		} else if !s.converses(t) {
+			body := s.uploadOf(t, r)
+			body.close = r.Body.Close
+			r.Body = body
+		}
 		if most := s.o.Limits.BodyBytes; most > 0 {
 			r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, most)
-		}
-		if !s.converses(t) {
-			body := &patientBody{body: r.Body, close: r.Body.Close, control: &w.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled, invited: r.Header.Get("Expect") != ""}
-			if r.Body = body; r.ProtoMajor == 1 {
-				t.cut, t.late, t.upload = body.cut, body.late, body
-				defer context.AfterFunc(ctx, t.cut)()
-			}
 		}
 	}
 	defer s.release(t)
@@ -210,6 +213,7 @@ func (s *Server) redirect(t *trip, w *answer, r *http.Request, d *mesh.HTTPRedir
 	w.Header().Set("Location", location(r, t.found, d))
 	change(w.Header(), &t.target.Rule.Filters.Response)
 	share(w.Header(), t)
+	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(int(d.Status))
 }
 
@@ -230,7 +234,12 @@ func (s *Server) refuse(t *trip, w http.ResponseWriter, refusal *Refusal) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	http.Error(w, fmt.Sprintf("%d %s", refusal.Status, refusal.Reason), refusal.Status)
+	text := fmt.Sprintf("%d %s\n", refusal.Status, refusal.Reason)
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(refusal.Status)
+	_, _ = io.WriteString(w, text) // who left is not told
 }
 
 // rewrite makes of a request what the backend is sent.
@@ -280,7 +289,10 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	t := tripOf(r.Context())
 	refusal := refusalOf(r.Context(), err)
 	// The library ends the request of a client that is late before whoever reads the body hears of it.
-	if t.stalled.Load() || refusal.Reason == ReasonClientGone && t.late != nil && t.late() {
+	if refusal.Reason == ReasonClientGone && t.late != nil && t.late() {
+		t.stalled.Store(true)
+	}
+	if t.stalled.Load() {
 		refusal = &Refusal{http.StatusRequestTimeout, ReasonStalled, err}
 	}
 	s.refuse(t, w, refusal)

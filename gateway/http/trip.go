@@ -5,11 +5,8 @@ package http
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/netip"
-	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,11 +35,10 @@ type trip struct {
 	forRetries *portion // the same for other attempts
 	attempts   int      // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
-	stalled    atomic.Bool  // the client did
-	late       func() bool  // whether the client's time for the next piece of its body is over; nil: it has no body
-	early      *early       // hands answers of 1xx on; nil: nobody does, or the library
-	cut        func()       // ends reading of the request's body; nil: it has none
-	upload     *patientBody // the request's body as it comes in HTTP/1; nil: it has none, or comes otherwise
+	stalled    atomic.Bool // the client did
+	late       func() bool // whether the client's time for the next piece of its body is over; nil: it has no body
+	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
+	cut        func()      // ends reading of the request's body; nil: it has none
 
 	ctx     context.Context // of what is asked of backends; nil: nothing was
 	attempt context.Context // of the last attempt; nil: attempts have no time of their own
@@ -95,8 +91,9 @@ type answer struct {
 
 	status int
 	bytes  int64
-	until  time.Time // the deadline that was set last
-	watch  *watch    // of HTTP/2, whose deadlines also end a stream on which nobody writes; else nil
+	until  time.Time    // the deadline that was set last
+	upload *patientBody // of the request, in HTTP/1; nil: it has no body, or comes otherwise
+	watch  *watch       // of HTTP/2, whose deadlines also end a stream on which nobody writes; else nil
 }
 
 // Unwrap lets http.ResponseController find what the writer can do.
@@ -106,6 +103,9 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		a.begins(status)
+	}
+	if a.upload != nil && status >= 200 {
+		a.upload.answered(a.Header())
 	}
 	if a.watch == nil {
 		a.hurry() // it may be sent at once
@@ -162,97 +162,4 @@ func (a *answer) end() {
 	}
 	a.watch.end()
 	_ = a.control.SetWriteDeadline(a.now().Add(a.stall))
-}
-
-// patientBody is a request's body that ends a client that sends nothing.
-type patientBody struct {
-	body    interface{ Read([]byte) (int, error) }
-	close   func() error
-	control *http.ResponseController
-	stall   time.Duration
-	now     func() time.Time
-	stalled *atomic.Bool // set when it was too late: the library says only that the request ended
-	invited bool         // the client sends it when it is asked to (Expect: 100-continue)
-
-	turn sync.Mutex // held by who reads
-
-	mu        sync.Mutex // hold for all below, and to set deadlines
-	until     time.Time
-	ended     bool // it was read whole
-	isCut     bool
-	early     bool // the answer was there before it: only the library closes it
-	lingering bool // and is sent
-}
-
-// errCutBody ends what reads a body that nobody wants any more.
-var errCutBody = errors.New("the request is over")
-
-// Read gives what the client sent.
-func (b *patientBody) Read(p []byte) (int, error) {
-	b.turn.Lock()
-	defer b.turn.Unlock()
-	if err := b.begin(); err != nil {
-		return 0, err
-	}
-	n, err := b.body.Read(p)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.lingering:
-		return 0, errCutBody
-	case errors.Is(err, io.EOF) && !b.isCut:
-		b.until, b.ended = time.Time{}, true
-		_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
-	case errors.Is(err, os.ErrDeadlineExceeded) && b.isCut && b.now().Before(b.until):
-		err = errCutBody
-	case errors.Is(err, os.ErrDeadlineExceeded): // the library ends the request for it, which may have cut the body meanwhile
-		b.stalled.Store(true) // the deadline stays, or the server would wait for the rest
-	}
-	return n, err
-}
-
-// begin gives the client time for the next piece, unless the body is cut, or has ended: transports ask again then, but the server, which closes it when the answer begins, would call that a mistake.
-func (b *patientBody) begin() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.ended:
-		return io.EOF
-	case b.isCut, b.lingering:
-		return errCutBody
-	}
-	if now := b.now(); b.until.Sub(now) < b.stall*7/8 {
-		b.until = now.Add(b.stall)
-		_ = b.control.SetReadDeadline(b.until) // what cannot have one has none
-	}
-	return nil
-}
-
-// late says whether the client's time for the next piece is over.
-func (b *patientBody) late() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !b.ended && !b.until.IsZero() && !b.now().Before(b.until)
-}
-
-// cut ends who reads. Before it answers, the server would wait for the rest of the body too, and so does not.
-func (b *patientBody) cut() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ended || b.isCut {
-		return
-	}
-	b.isCut = true
-	_ = b.control.SetReadDeadline(past)
-}
-
-// Close ends the body, unless the answer came before it.
-func (b *patientBody) Close() error {
-	b.mu.Lock()
-	early := b.early
-	b.mu.Unlock()
-	if early {
-		return nil
-	}
-	return b.close()
 }

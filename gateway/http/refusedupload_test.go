@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// unfinished are the ends of heads of uploads, with what is there of their bodies.
+var unfinished = map[string]string{
+	"sized": "Content-Length: 1000\r\n\r\nx", "large": "Content-Length: 10000000\r\n\r\nx", "chunked": "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+	"asked for": "Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n", "asked for, chunked": "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
+
+// refusals are listeners whose gateway answers itself, with the status.
+func refusals() map[int]mesh.Listener {
+	does := func(f mesh.HTTPFilters) mesh.Listener {
+		return listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Filters, r.Backends = f, []mesh.HTTPBackend{to("a")} })))
+	}
+	return map[int]mesh.Listener{
+		http.StatusNotFound:           listener("web", ""),
+		http.StatusServiceUnavailable: toA(),
+		http.StatusFound:              does(mesh.HTTPFilters{Redirect: &mesh.HTTPRedirect{Scheme: "https", Status: http.StatusFound}}),
+		http.StatusNoContent:          does(mesh.HTTPFilters{CORS: &mesh.CORS{Origins: []string{"*"}}}),
+	}
+}
+
+// asksLeave begins a request that each of them answers.
+const asksLeave = "OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: http://y\r\nAccess-Control-Request-Method: GET\r\n"
+
+// Who is refused is told at once, however little of the body is there, and is listened to for a moment only: neither the connection nor a drain lasts longer.
+func TestRefusedUploadEnds(t *testing.T) {
+	for status, l := range refusals() {
+		for kind, rest := range unfinished {
+			t.Run(http.StatusText(status)+", "+kind, func(t *testing.T) {
+				inMemory(t, func(t *testing.T, in network) {
+					s := newSceneIn(t, in, Limits{}, l)
+					nc, from := s.dial()
+					began := time.Now()
+					if r, _ := s.asks(nc, from, asksLeave+rest); r.StatusCode != status {
+						t.Errorf("answered %s", r.Status)
+					}
+					if took := time.Since(began); took > 0 {
+						t.Errorf("answered after %v", took)
+					}
+					s.drain()
+					if _, err := from.ReadByte(); !errors.Is(err, io.EOF) {
+						t.Errorf("the connection goes on: %v", err)
+					}
+					if took := time.Since(began); took > lingerTime+time.Second {
+						t.Errorf("the drain took %v", took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A small body that is there, or comes in time, does not cost a refused client its connection.
+func TestRefusedUploadKeepsItsConnection(t *testing.T) {
+	for status, l := range refusals() {
+		for kind, body := range map[string][2]string{"sized": {"Content-Length: 5\r\n\r\nhe", "llo"}, "chunked": {"Transfer-Encoding: chunked\r\n\r\n5\r\nhe", "llo\r\n0\r\n\r\n"}} {
+			t.Run(http.StatusText(status)+", "+kind, func(t *testing.T) {
+				inMemory(t, func(t *testing.T, in network) {
+					s := newSceneIn(t, in, Limits{}, l)
+					nc, from := s.dial()
+					for range 2 {
+						if r, _ := s.asks(nc, from, asksLeave+body[0]+body[1]); r.StatusCode != status || r.Close {
+							t.Errorf("all of it there: answered %s, close %v", r.Status, r.Close)
+						}
+						if r, _ := s.asks(nc, from, asksLeave+body[0]); r.StatusCode != status || r.Close {
+							t.Errorf("some of it there: answered %s, close %v", r.Status, r.Close)
+						}
+						time.Sleep(lingerTime / 2)
+						if _, err := io.WriteString(nc, body[1]); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// A client that sends all of a large body before it looks at the answer has the answer, and is told that the connection ends.
+func TestRefusedUploadIsHeard(t *testing.T) {
+	for status, l := range refusals() {
+		if status == http.StatusNoContent {
+			continue // the library listens to who is answered without a length, for less
+		}
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			inMemory(t, func(t *testing.T, in network) {
+				s := newSceneIn(t, in, Limits{}, l)
+				nc, from := s.dial()
+				if r, _ := s.asks(nc, from, asksLeave+"Content-Length: 1000000\r\n\r\n"+strings.Repeat("x", 1_000_000)); r.StatusCode != status || !r.Close {
+					t.Errorf("answered %s, close %v", r.Status, r.Close)
+				}
+			})
+		})
+	}
+}
