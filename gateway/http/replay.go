@@ -5,6 +5,7 @@ package http
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 )
@@ -20,14 +21,17 @@ const pieceBytes = 4 << 10
 type replay struct {
 	src  io.Reader
 	most int
+	// trailer has at least the names of the trailers that come with the body; src writes the others there, and what they say, before err says that it has ended.
+	trailer http.Header
 	// memory is for kept; nil: it is somebody else's.
 	memory *portion
 
 	mu      sync.Mutex // hold for all below
 	moved   sync.Cond  // a piece is there, or an attempt is over
 	kept    []byte
-	err     error // of src, which has ended
-	reading bool  // somebody reads src
+	err     error       // of src, which has ended
+	reading bool        // somebody reads src
+	names   http.Header // of trailer, before anything was read
 	current *turn
 	lost    bool // more was read than is kept, or the client's end of it broke, or no other attempt will come
 }
@@ -47,15 +51,19 @@ func (s *Server) replayOf(t *trip, r *http.Request) *replay {
 		return nil
 	case len(t.body) > 0: // kept for copies
 		p := newReplay(nil, len(t.body), nil)
-		p.kept, p.err = t.body, io.EOF
+		p.kept, p.err, p.trailer = t.body, io.EOF, r.Trailer
 		return p
 	case size > most:
-		return newReplay(r.Body, 0, nil)
+		p := newReplay(r.Body, 0, nil)
+		p.trailer = r.Trailer
+		return p
 	case size >= 0:
 		most = size + 1 // after all of it is read comes the end, which nothing is lost by
 	}
 	t.forRetries = &portion{pool: s.replayed, namespace: t.target.Route.Namespace}
-	return newReplay(r.Body, int(most), t.forRetries)
+	p := newReplay(r.Body, int(most), t.forRetries)
+	p.trailer = r.Trailer
+	return p
 }
 
 // settle says that there will be no other attempt: what is kept is given up once the present one has read it.
@@ -85,8 +93,11 @@ func (p *replay) tidy() {
 func (p *replay) turn() *turn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.names == nil {
+		p.names = maps.Clone(p.trailer)
+	}
 	if p.current == nil {
-		p.current = &turn{p: p}
+		p.current = &turn{p: p, trailer: maps.Clone(p.names)}
 	}
 	return p.current
 }
@@ -141,6 +152,8 @@ type turn struct {
 	at int
 	// over says that the attempt is. p.mu must be held.
 	over bool
+	// trailer is the attempt's own: who sends it may look while what it reads for another one comes to its end. It is whole when Read says that the body has ended.
+	trailer http.Header
 }
 
 // end has who reads for an attempt that is over wait for the client no longer.
@@ -168,7 +181,7 @@ func (t *turn) Read(b []byte) (int, error) {
 			p.tidy()
 			return n, nil
 		case p.err != nil:
-			return 0, p.err
+			return 0, t.ends(p.err)
 		case p.reading:
 			p.moved.Wait()
 			continue
@@ -178,11 +191,20 @@ func (t *turn) Read(b []byte) (int, error) {
 		}
 		if p.lost {
 			p.tidy()
-			return p.pass(b)
+			n, err := p.pass(b)
+			return n, t.ends(err)
 		}
 		p.reading = true
 		go p.fetch(min(p.most-len(p.kept), pieceBytes))
 	}
+}
+
+// ends gives the turn the trailers if the body has ended, and the error back. p.mu must be held.
+func (t *turn) ends(err error) error {
+	if errors.Is(err, io.EOF) {
+		maps.Copy(t.trailer, t.p.trailer)
+	}
+	return err
 }
 
 // Close leaves the body to the server, which closes it.

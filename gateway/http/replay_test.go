@@ -4,7 +4,9 @@ package http
 
 import (
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -109,6 +111,43 @@ func TestReplayWithoutMemory(t *testing.T) {
 		p.memory.giveBack()
 		if n := p.memory.pool.inUse(); n != 0 {
 			t.Errorf("%d bytes are not given back", n)
+		}
+	})
+}
+
+// Trailers may come to who still reads the body for an attempt that is over. The next attempt, which sends its own meanwhile, has them when it has read that far, and in a place that nobody else writes to.
+func TestReplayOfTrailers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, into := io.Pipe()
+		r := &http.Request{Body: from, Trailer: http.Header{"X-Sum": nil}}
+		came := r.Trailer
+		settleTrailers(r, true)
+		p := newReplay(r.Body, 100, &portion{pool: newPool[string](1000)})
+		p.trailer = r.Trailer
+		first := p.turn()
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			_, _ = io.ReadAll(first)
+		}()
+		_, _ = io.WriteString(into, "hello")
+		synctest.Wait() // it waits for more
+		if !p.rewind() {
+			t.Fatal("what was kept cannot be sent again")
+		}
+		second := p.turn()
+		came["X-Sum"] = []string{"1"} // as the server does before it says that the body has ended
+		into.Close()
+		<-read
+		synctest.Wait() // what was read for the first attempt is there
+		if got := second.trailer; !maps.EqualFunc(got, http.Header{"X-Sum": nil}, slices.Equal) {
+			t.Errorf("the second attempt's trailers are %q before it has read the body", got)
+		}
+		if got, err := io.ReadAll(second); err != nil || string(got) != "hello" {
+			t.Errorf("the second attempt gets %q, %v", got, err)
+		}
+		if got := second.trailer.Get("X-Sum"); got != "1" {
+			t.Errorf("the second attempt gets %q for a trailer", got)
 		}
 	})
 }

@@ -70,7 +70,8 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 		u := *r.URL // what is left of an attempt that failed may still look at its own
 		one.URL = &u
 		if body != nil {
-			if one.Body = body.turn(); left.left <= 0 {
+			turn := body.turn()
+			if one.Body, one.Trailer = turn, turn.trailer; left.left <= 0 {
 				body.settle()
 			}
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // settleTrailers makes of a request's trailers those that are sent on, as settle does of its headers. The server puts them where it put their names, announced or not, when it has read the body: what is sent on
-// has a place of its own.
+// has a place of its own, which whoever reads the body writes to. Who sends it more than once gives each attempt another one (see replay).
 func settleTrailers(r *http.Request, inside bool) {
 	if len(r.Trailer) == 0 {
 		return

@@ -35,3 +35,31 @@ func TestTrailersOfStrangers(t *testing.T) {
 		}
 	}
 }
+
+// Trailers that come after a request was sent for the second time are sent with it.
+func TestTrailersOfRetries(t *testing.T) {
+	for name, app := range map[string]mesh.AppProtocol{"HTTP/1.1": mesh.AppUnknown, "HTTP/2": mesh.AppHTTP2} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
+				r.Backends, r.Retry = []mesh.HTTPBackend{to("a")}, &mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 2}
+			}))))
+			asked, seen := make(chan struct{}, 3), make(chan http.Header, 1)
+			s.backend("a", app, func(w http.ResponseWriter, r *http.Request) {
+				if asked <- struct{}{}; len(asked) < 3 {
+					_ = http.NewResponseController(w).EnableFullDuplex() // or the library would wait for the body before it answers
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				io.Copy(io.Discard, r.Body)
+				seen <- r.Trailer
+			})
+			nc, from := s.dial()
+			io.WriteString(nc, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, X-Other\r\n\r\n5\r\nhello\r\n")
+			s.until("all attempts came", func() bool { return len(asked) == 3 })
+			s.asks(nc, from, "0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n")
+			if got := <-seen; got.Get("X-Sum") != "1" || got.Get("X-Other") != "2" {
+				t.Errorf("%q arrive", got)
+			}
+		})
+	}
+}
