@@ -3,6 +3,7 @@
 package http
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -117,7 +118,7 @@ func TestSilentCalls(t *testing.T) {
 			t.Errorf("after a silence: %v\n%s", err, s.logs)
 		}
 		_ = stream.CloseSend()
-		if err := stream.RecvMsg(new(wrapperspb.StringValue)); err == io.EOF {
+		if err := stream.RecvMsg(new(wrapperspb.StringValue)); errors.Is(err, io.EOF) {
 			t.Error("the call ended without its status")
 		}
 	})
