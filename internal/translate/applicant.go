@@ -178,8 +178,8 @@ func (x *index) find(a *applicant, f *fit) {
 	for _, i := range f.at {
 		hostname := g.verdicts[i].listener.Hostname
 		if f.common += mesh.HostnamesInCommon(hostname, a.hostnames); a.ref.Kind == world.KindTLSRoute {
-			for _, name := range claimedNames(hostname, a.hostnames) {
-				f.names += aroundName + len(name.common)
+			for both := range claimedNames(hostname, a.hostnames) {
+				f.names += aroundName + len(both)
 			}
 		}
 	}

@@ -48,9 +48,8 @@ type gate struct {
 	homes      map[world.ObjectRef]span // where those of each object are among the verdicts
 	routes     [][]*mesh.HTTPRoute      // by listener
 	refused    []int                    // by listener: how many of these are not accepted
-	claims     [][]claimant             // TLSRoutes, by listener
+	claims     []tlsClaims              // by listener
 	streams    [][]*mesh.StreamRoute    // by listener, of which the first is in force
-	tlsRoutes  [][]*mesh.TLSRoute       // by listener, once claims are settled
 	fields     [][]contender            // HTTPRoutes and GRPCRoutes by listener; nil where no GRPCRoute is
 	rivals     rivals
 	proof      proof
@@ -79,9 +78,7 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 	for _, g := range gates {
 		for i := range g.routes {
 			g.streams[i] = slices.Compact(g.streams[i]) // a route may come by two of its parents
-			var claims int
-			g.tlsRoutes[i], claims = settleNames(g.claims[i])
-			g.verdicts[i].attached = len(g.routes[i]) - g.refused[i] + claims + len(g.streams[i])
+			g.verdicts[i].attached = len(g.routes[i]) - g.refused[i] + g.claims[i].routes + len(g.streams[i])
 		}
 	}
 }
@@ -150,7 +147,7 @@ func (a *applicant) take(g *gate, at []int) {
 	switch a.ref.Kind {
 	case world.KindTLSRoute:
 		for _, i := range at {
-			g.claims[i] = append(g.claims[i], a.claim(g.verdicts[i].listener.Hostname))
+			g.claims[i].claim(a, g.verdicts[i].listener.Hostname)
 		}
 	case world.KindTCPRoute, world.KindUDPRoute:
 		for _, i := range at {
@@ -271,7 +268,7 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 		}
 		out = append(out, mesh.Listener{
 			Name: v.name(), Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
-			Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients, Routes: g.routes[i], TLSRoutes: g.tlsRoutes[i], Stream: stream,
+			Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients, Routes: g.routes[i], TLSRoutes: g.claims[i].settled(v.listener.Hostname), Stream: stream,
 		})
 	}
 	return out
@@ -282,7 +279,7 @@ func newGate(g *world.Gateway, verdicts []listenerVerdict) *gate {
 	n := len(verdicts)
 	return &gate{
 		gateway: g, verdicts: verdicts, homes: homesOf(g, verdicts), routes: make([][]*mesh.HTTPRoute, n), refused: make([]int, n),
-		claims: make([][]claimant, n), tlsRoutes: make([][]*mesh.TLSRoute, n), streams: make([][]*mesh.StreamRoute, n),
+		claims: make([]tlsClaims, n), streams: make([][]*mesh.StreamRoute, n),
 	}
 }
 

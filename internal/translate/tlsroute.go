@@ -4,6 +4,8 @@ package translate
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,89 +39,96 @@ func tlsRules(r *world.TLSRoute) [][]gatewayv1.BackendRef {
 	return out
 }
 
-// claimant is a TLSRoute that attaches to a listener, before it is settled which names it has there.
-type claimant struct {
-	*applicant
-	names []claimedName
-}
-
-// claimedName is a hostname that a route and its listener have in common, "" for every one, and what the route says for it.
-type claimedName struct{ common, own string }
-
-// claim is a TLSRoute at a listener of a hostname.
-func (a *applicant) claim(hostname string) claimant {
-	return claimant{a, claimedNames(hostname, a.hostnames)}
-}
-
 // common are the hostnames that a listener and a route have in common, none for every one. There is one, or the route did not attach.
 func common(listener string, route []string) []string {
 	if len(route) == 0 && listener != "" {
 		return []string{listener}
 	}
 	var out []string
-	for _, n := range claimedNames(listener, route) {
-		if n.common != "" && !slices.Contains(out, n.common) {
-			out = append(out, n.common)
+	for both := range claimedNames(listener, route) {
+		if both != "" && !slices.Contains(out, both) {
+			out = append(out, both)
 		}
 	}
 	return out
 }
 
-// claimedNames are the same, each with what the route says for it.
-func claimedNames(listener string, route []string) []claimedName {
-	if len(route) == 0 {
-		return []claimedName{{common: listener}}
-	}
-	var out []claimedName
-	for _, h := range route {
-		if listener != "" && !mesh.HostnamesMeet(listener, h) {
-			continue
+// claimedNames are the same, "" for every one, each with what the route says for it. Each route is asked at each of its listeners for each change of any, so that nothing is allocated here.
+func claimedNames(listener string, route []string) iter.Seq2[string, string] {
+	return func(yield func(both, own string) bool) {
+		if len(route) == 0 {
+			yield(listener, "")
+			return
 		}
-		both := h
-		// The narrower of the two: an exact one, or the longer wildcard.
-		if listener != "" && strings.HasPrefix(h, "*.") && (!strings.HasPrefix(listener, "*.") || len(listener) > len(h)) {
-			both = listener
-		}
-		out = append(out, claimedName{both, h})
-	}
-	return out
-}
-
-// settleNames gives each hostname of a listener to one route: to that which says it most exactly itself, whatever the listener cuts away from it
-// (GatewayRouteHostnameIntersectionPrecedence), then to the oldest, then to the first by name, which is the order they come in. It says how many routes there are; those that are
-// left without a name attach, and get nothing.
-func settleNames(all []claimant) (out []*mesh.TLSRoute, attached int) {
-	all = slices.CompactFunc(all, func(a, b claimant) bool { return a.applicant == b.applicant }) // a route may come by two of its parents
-	type holder struct {
-		route int
-		own   string
-	}
-	holders := map[string]holder{}
-	for i, c := range all {
-		for _, n := range c.names {
-			if has, ok := holders[n.common]; !ok || compareExactness(n.own, has.own) > 0 {
-				holders[n.common] = holder{i, n.own}
-			}
-		}
-	}
-	for i, c := range all {
-		var route *mesh.TLSRoute
-		for _, n := range c.names {
-			if holders[n.common] != (holder{i, n.own}) {
+		for _, h := range route {
+			if listener != "" && !mesh.HostnamesMeet(listener, h) {
 				continue
 			}
-			if route == nil {
-				route = &mesh.TLSRoute{Namespace: c.ref.Namespace, Name: c.ref.Name, Backends: c.backends}
+			both := h
+			// The narrower of the two: an exact one, or the longer wildcard.
+			if listener != "" && strings.HasPrefix(h, "*.") && (!strings.HasPrefix(listener, "*.") || len(listener) > len(h)) {
+				both = listener
 			}
-			if n.common != "" && !slices.Contains(route.Hostnames, n.common) {
-				route.Hostnames = append(route.Hostnames, n.common)
+			if !yield(both, h) {
+				return
 			}
-		}
-		if route != nil {
-			out = append(out, route)
 		}
 	}
-	return out, len(all)
+}
+
+// tlsClaims are the hostnames of a listener while the TLSRoutes come that attach to it: the oldest first, then the first by name.
+type tlsClaims struct {
+	routes  int        // that came; those that have no name attach, and get nothing
+	last    *applicant // of these
+	holders map[string]holder
+}
+
+// holder is who has a hostname.
+type holder struct {
+	*applicant
+	came int    // as which
+	own  string // what it says for it itself
+}
+
+// claim gives a route those hostnames in common with the listener that nobody has who came before it, or that it says more exactly itself, whatever the listener cuts away from it
+// (GatewayRouteHostnameIntersectionPrecedence).
+func (c *tlsClaims) claim(a *applicant, hostname string) {
+	if c.last == a {
+		return // by another of its parents
+	}
+	if c.holders == nil {
+		c.holders = map[string]holder{}
+	}
+	c.last = a
+	c.routes++
+	for both, own := range claimedNames(hostname, a.hostnames) {
+		if has, ok := c.holders[both]; !ok || compareExactness(own, has.own) > 0 {
+			c.holders[both] = holder{a, c.routes, own}
+		}
+	}
+}
+
+// settled are the routes that have any, each with its hostnames, when all came.
+func (c *tlsClaims) settled(hostname string) []*mesh.TLSRoute {
+	if c.routes == 0 {
+		return nil
+	}
+	var out []*mesh.TLSRoute
+	came := 0
+	for _, h := range slices.SortedFunc(maps.Values(c.holders), func(a, b holder) int { return cmp.Compare(a.came, b.came) }) {
+		if h.came == came {
+			continue
+		}
+		came = h.came
+		route := &mesh.TLSRoute{Namespace: h.ref.Namespace, Name: h.ref.Name, Backends: h.backends}
+		for both, own := range claimedNames(hostname, h.hostnames) {
+			if both != "" && c.holders[both] == (holder{h.applicant, came, own}) && !slices.Contains(route.Hostnames, both) {
+				route.Hostnames = append(route.Hostnames, both)
+			}
+		}
+		out = append(out, route)
+	}
+	return out
 }
 
 // compareExactness orders hostnames: none at all, then wildcards, the longer the later, then exact ones.
