@@ -73,7 +73,7 @@ func grpcCode(r *Refusal) int {
 		return grpcResourceExhausted
 	case ReasonStalled, ReasonClientGone:
 		return grpcCancelled
-	case ReasonBadPath, ReasonBadHost:
+	case ReasonBadPath, ReasonBadHost, ReasonBadBody:
 		return grpcInternal
 	}
 	return grpcUnknown

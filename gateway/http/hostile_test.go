@@ -67,7 +67,7 @@ func TestSmuggling(t *testing.T) {
 		"folded header":         {"GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n Content-Length: 3\r\n\r\n", "[204]"},
 		"name with a newline":   {"GET / HTTP/1.1\r\nHost: x\r\nX-A\n: b\r\n\r\n", "[400]"},
 		"connect":               {"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", "[501]"},
-		"bad chunk":             {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + hidden, "[502]"},
+		"bad chunk":             {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + hidden, "[400]"},
 		"headers without end":   {"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("a", 80<<10) + "\r\n\r\n", "[431]"},
 		"upgrade without right": {"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", "[204]"},
 	} {

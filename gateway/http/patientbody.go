@@ -5,6 +5,7 @@ package http
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -20,6 +21,7 @@ type patientBody struct {
 	stall   time.Duration
 	now     func() time.Time
 	stalled *atomic.Bool // set when it was too late: the library says only that the request ended
+	garbled *atomic.Bool // set when what came is no body; nil: of HTTP/2, whose frames the library judges before
 	invited bool         // the client sends it when it is asked to (Expect: 100-continue)
 	size    int64        // -1: nobody knows
 
@@ -36,10 +38,14 @@ type patientBody struct {
 
 // uploadOf is the body of a request that has one.
 func (s *Server) uploadOf(t *trip, r *http.Request) *patientBody {
-	return &patientBody{
+	b := &patientBody{
 		body: r.Body, control: &t.answer.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled,
 		invited: r.Header.Get("Expect") != "", size: r.ContentLength,
 	}
+	if r.ProtoMajor == 1 {
+		b.garbled = &t.garbled
+	}
+	return b
 }
 
 // errCutBody ends what reads a body that nobody wants any more.
@@ -65,8 +71,17 @@ func (b *patientBody) Read(p []byte) (int, error) {
 		err = errCutBody
 	case errors.Is(err, os.ErrDeadlineExceeded): // the library ends the request for it, which may have cut the body meanwhile
 		b.stalled.Store(true) // the deadline stays, or the server would wait for the rest
+	case err != nil && !b.isCut && b.garbled != nil && isGarbled(err):
+		b.garbled.Store(true)
 	}
 	return n, err
+}
+
+// isGarbled says whether a body could not be read for what its client has sent, as the library's reader of chunks finds: its errors have no names, but those of clients that leave, of limits, and of ourselves do.
+func isGarbled(err error) bool {
+	var lost net.Error
+	var large *http.MaxBytesError
+	return !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, http.ErrBodyReadAfterClose) && !errors.As(err, &lost) && !errors.As(err, &large)
 }
 
 // begin gives the client time for the next piece, unless the body is cut, or has ended: transports ask again then, but the server, which closes it when the answer begins, would call that a mistake.

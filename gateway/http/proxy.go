@@ -294,6 +294,8 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if t.stalled.Load() {
 		refusal = &Refusal{http.StatusRequestTimeout, ReasonStalled, err}
+	} else if t.garbled.Load() && refusal.Reason == ReasonUpstream {
+		refusal = &Refusal{http.StatusBadRequest, ReasonBadBody, err}
 	}
 	s.refuse(t, w, refusal)
 }

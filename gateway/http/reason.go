@@ -40,6 +40,8 @@ const (
 	ReasonBadPath Reason = "bad_path"
 	// ReasonBadHost: the request names two hosts, or one that is too long to be one.
 	ReasonBadHost Reason = "bad_host"
+	// ReasonBadBody: the request's body is not what its headers say, as chunks are not chunks.
+	ReasonBadBody Reason = "bad_body"
 	// ReasonLoop: the request has come through this gateway too often: a route, or an address of a service, leads back to it.
 	ReasonLoop Reason = "loop"
 	// ReasonMethod: CONNECT, which is not served.

@@ -36,6 +36,7 @@ type trip struct {
 	attempts   int      // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool // the client did
+	garbled    atomic.Bool // the client's body is none, in HTTP/1
 	late       func() bool // whether the client's time for the next piece of its body is over; nil: it has no body
 	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
 	cut        func()      // ends reading of the request's body; nil: it has none
