@@ -49,7 +49,7 @@ type NodeInfo struct {
 	Metadata map[string]string
 }
 
-// ClientOptions configure a Client and a CertificateClient. Target, RootCAs and Token are required; a Client needs
+// ClientOptions configure a Client and a CertificateClient. Target, RootCAs and Token are required, but of a Client that does not Run; a Client needs
 // Types and Apply too.
 type ClientOptions struct {
 	Log logr.Logger
@@ -183,11 +183,7 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("open discovery stream: %w", err)
 	}
-	for i, t := range c.options.Types {
-		request := c.hello(t)
-		if i == 0 {
-			request.Node = c.node()
-		}
+	for _, request := range c.hellos() {
 		if err := stream.Send(request); err != nil {
 			// The reason is what Recv says; Send only knows that the stream ended.
 			if cause := stream.RecvMsg(new(message)); cause != nil {
@@ -203,12 +199,10 @@ func (c *Client) follow(ctx context.Context) (good bool, err error) {
 		if err := stream.RecvMsg(&m); err != nil {
 			return good, fmt.Errorf("receive: %w", err)
 		}
-		c.metrics.received(m.url, len(m.body))
 		c.metrics.connected.Set(1)
 		c.connected.Store(true)
-		refusal, err := c.apply(&m)
+		answer, err := c.hear(&m)
 		m.done()
-		answer := &discovery.DeltaDiscoveryRequest{TypeUrl: m.url, ResponseNonce: m.nonce, ErrorDetail: refusal}
 		if sendErr := stream.Send(answer); err == nil && sendErr != nil {
 			err = fmt.Errorf("acknowledge: %w", sendErr)
 		}

@@ -33,6 +33,11 @@ func wireOf(t testing.TB, url string, values ...value) []byte {
 		}
 		r.entries = append(r.entries, e)
 	}
+	return wireOfResponse(t, r)
+}
+
+func wireOfResponse(t testing.TB, r *response) []byte {
+	t.Helper()
 	parts, err := newCodec().Marshal(r)
 	if err != nil {
 		t.Fatal(err)

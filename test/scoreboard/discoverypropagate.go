@@ -41,12 +41,13 @@ func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error
 	if err := p.awaitReady(ctx); err != nil {
 		return result{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
-	defer cancel()
+	defer cancel(nil)
+	defer func() { err = errors.Join(err, context.Cause(ctx)) }() // a proxy whose stream broke
 	began := time.Now()
-	proxies, err := p.connect(ctx, &running, propagateProxies)
+	proxies, err := p.connectLight(ctx, &running, propagateProxies, cancel)
 	if err != nil {
 		return result{}, err
 	}

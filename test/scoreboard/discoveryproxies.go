@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
-	"github.com/isthmus-mesh/isthmus/test/fleet"
 )
 
 // discoveryChange is one pod that became ready or unready, as proxies see it: by its own workload if it is local, by the capacity of
@@ -57,19 +55,19 @@ func (p *discoveryPlane) connect(ctx context.Context, running *sync.WaitGroup, n
 }
 
 func (all *discoveryProxies) add(ctx context.Context, p *discoveryPlane, running *sync.WaitGroup, i int) *discoveryProxy {
-	proxy := &discoveryProxy{of: all, seen: map[string]int{}}
-	name := fmt.Sprintf("nodeproxy-%d", i)
-	token := fleet.Token(name)
-	proxy.client = xds.NewClient(xds.ClientOptions{
-		Log: logr.Discard(), Target: p.address, ServerName: "isthmus-controller." + fleet.SystemNamespace + ".svc",
-		RootCAs: p.roots, Token: func() (string, error) { return token, nil }, Cluster: p.local().ID,
-		Node:  xds.NodeInfo{ID: "ztunnel~127.0.0.1~" + name + "." + fleet.SystemNamespace + "~" + fleet.SystemNamespace + ".svc.cluster.local"},
-		Types: []xds.Type{xds.Addresses(), xds.Policies()},
-		Apply: proxy.apply,
-	})
-	all.all = append(all.all, proxy)
+	proxy, _ := all.enter(p, i)
 	running.Go(func() { _ = proxy.client.Run(ctx) }) // ctx's error
 	return proxy
+}
+
+// enter adds a proxy of which nothing runs yet.
+func (all *discoveryProxies) enter(p *discoveryPlane, i int) (*discoveryProxy, xds.ClientOptions) {
+	proxy := &discoveryProxy{of: all, seen: map[string]int{}}
+	options := p.proxyOptions(i)
+	options.Log, options.Apply = logr.Discard(), proxy.apply
+	proxy.client = xds.NewClient(options)
+	all.all = append(all.all, proxy)
+	return proxy, options
 }
 
 func (all *discoveryProxies) synced(ctx context.Context) error {
