@@ -67,12 +67,23 @@ func TestTimeIsUpDuringAnAnswer(t *testing.T) {
 
 // What follows an upgrade is no answer, and has no time.
 func TestUpgradedConnectionsOutliveTheTimeForAnAnswer(t *testing.T) {
-	inMemory(t, testUpgradedConnectionsOutliveTheTimeForAnAnswer)
+	inMemory(t, func(t *testing.T, in network) { testUpgradedConnectionsOutlive(t, in, backendFor) })
 }
 
-func testUpgradedConnectionsOutliveTheTimeForAnAnswer(t *testing.T, memory network) {
+// Nor is it of the time for the request: that one the gateway has responded to.
+func TestUpgradedConnectionsOutliveTheTimeForARequest(t *testing.T) {
+	inMemory(t, func(t *testing.T, in network) {
+		testUpgradedConnectionsOutlive(t, in, func(limit time.Duration) mesh.Listener {
+			return listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
+				r.Backends, r.RequestTimeout = []mesh.HTTPBackend{to("a")}, limit
+			})))
+		})
+	})
+}
+
+func testUpgradedConnectionsOutlive(t *testing.T, memory network, bound func(limit time.Duration) mesh.Listener) {
 	const limit = 500 * time.Millisecond
-	s := newSceneIn(t, memory, Limits{}, backendFor(limit))
+	s := newSceneIn(t, memory, Limits{}, bound(limit))
 	s.rawBackend("a", func(_ int, in *bufio.Reader, out net.Conn) {
 		if _, _, ok := asked(in); ok {
 			io.WriteString(out, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
@@ -91,4 +102,18 @@ func testUpgradedConnectionsOutliveTheTimeForAnAnswer(t *testing.T, memory netwo
 	if text, err := in.ReadString('\n'); text != "hello\n" {
 		t.Errorf("%q, %v", text, err)
 	}
+}
+
+// A backend that does not answer the wish for another protocol has the time for the request, as for any other.
+func TestUpgradesInTime(t *testing.T) {
+	inMemory(t, func(t *testing.T, in network) {
+		s := newSceneIn(t, in, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
+			r.Backends, r.RequestTimeout = []mesh.HTTPBackend{to("a")}, time.Second
+		}))))
+		s.backend("a", mesh.AppUnknown, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		response, _ := s.ask(s.client(), "GET", "http://x/", "", "Connection", "Upgrade", "Upgrade", "echo")
+		if response.StatusCode != http.StatusGatewayTimeout || response.Header.Get(headerReason) != string(ReasonTimeout) {
+			t.Errorf("answered %d %s\n%s", response.StatusCode, response.Header.Get(headerReason), s.logs)
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"time"
 	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -128,7 +129,14 @@ func (s *Server) serve(t *trip, w *answer, r *http.Request) {
 			return
 		}
 	}
-	if rule.RequestTimeout > 0 {
+	switch {
+	case rule.RequestTimeout > 0 && r.Header["Upgrade"] != nil: // if it is answered by another protocol, it is answered
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		t.upgraded = time.AfterFunc(rule.RequestTimeout, func() { cancel(errTimeUp) }).Stop
+		defer t.upgraded()
+	case rule.RequestTimeout > 0:
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, rule.RequestTimeout, errTimeUp)
 		defer cancel()
@@ -273,7 +281,11 @@ func (s *Server) filterRequest(t *trip, out *http.Request) {
 
 // answered changes a backend's answer on its way to the client.
 func (s *Server) answered(response *http.Response) error {
-	s.changeAnswer(tripOf(response.Request.Context()), response.Header)
+	t := tripOf(response.Request.Context())
+	if response.StatusCode == http.StatusSwitchingProtocols && t.upgraded != nil {
+		t.upgraded()
+	}
+	s.changeAnswer(t, response.Header)
 	return nil
 }
 

@@ -37,6 +37,7 @@ type trip struct {
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool // the client did
 	garbled    atomic.Bool // the client's body is none, in HTTP/1
+	upgraded   func() bool // ends the request's time, as it is answered by another protocol; nil: it wants none, or has any time
 	late       func() bool // whether the client's time for the next piece of its body is over; nil: it has no body
 	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
 	cut        func()      // ends reading of the request's body; nil: it has none
