@@ -148,10 +148,8 @@ func (x *index) judgeListener(g *world.Gateway, l world.Listener, before int) (g
 		return "", ""
 	case l.Protocol == protocolTLS && l.TLSMode != tlsPassthrough:
 		return unsupported, fmt.Sprintf("tls.mode: a listener for TLS needs Passthrough or Terminate, not %q", l.TLSMode)
-	case l.Protocol == protocolTLS && len(l.Certificates) > 0:
-		return unsupported, "tls.certificateRefs: a listener that passes TLS on takes no certificate"
 	case l.Protocol == protocolTLS:
-		return "", ""
+		return "", "" // what certificates it names is to be ignored
 	}
 	return judgeHBONE(l, g.Class == ClassWaypoint)
 }
