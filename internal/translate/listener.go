@@ -130,6 +130,8 @@ func (x *index) judgeListener(g *world.Gateway, l world.Listener, before int) (g
 	}
 	unsupported := gatewayv1.ListenerReasonUnsupportedValue
 	switch {
+	case l.HasFilters:
+		return unsupported, "filters: none is served, and without them the listener would let in what they are to keep out"
 	case l.Protocol == protocolHTTP:
 		return "", ""
 	case (l.Protocol == protocolTCP || l.Protocol == protocolUDP) && l.Hostname != "":

@@ -154,6 +154,7 @@ type Listener struct {
 	// TLSOptions may be nil.
 	TLSOptions   map[string]string
 	Certificates []SecretRef
+	HasFilters   bool     // of requests, before routes are looked for
 	RouteKinds   []string // allowedRoutes.kinds as "group/Kind"
 	// RoutesFrom is allowedRoutes.namespaces.from, RouteNamespaces its selector.
 	RoutesFrom      string

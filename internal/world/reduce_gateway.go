@@ -90,7 +90,7 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 }
 
 func reduceListener(namespace string, l gatewayv1.Listener) Listener {
-	out := Listener{Name: string(l.Name), Protocol: string(l.Protocol)}
+	out := Listener{Name: string(l.Name), Protocol: string(l.Protocol), HasFilters: l.Filters != nil && len(l.Filters.Requests) > 0}
 	if isPort(l.Port) {
 		out.Port = uint16(l.Port)
 	}
