@@ -5,7 +5,6 @@ package translate
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -108,7 +107,7 @@ func (x *index) targetPorts(service world.Key) (out []targetPort, there bool) {
 }
 
 // settlePolicies finds which Gateways the policies are in force at, tells these, and says of each policy what became of it there.
-func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key]*policyVerdict, findings map[world.ObjectRef][]Finding) {
+func (x *index) settlePolicies(verdicts map[world.Key]*policyVerdict, findings map[world.ObjectRef][]Finding) {
 	if len(verdicts) == 0 {
 		return
 	}
@@ -120,20 +119,20 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 	slices.SortFunc(policies, func(a, b *world.BackendTLSPolicy) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
 	})
-	holders, reached := map[target]*world.BackendTLSPolicy{}, map[world.Key]set[*gate]{}
+	holders, targeted := map[target]*world.BackendTLSPolicy{}, set[serviceName]{}
 	for _, p := range policies {
 		for _, named := range p.Targets {
 			t := target{p.In(p.Namespace, named.Service), named.Port}
 			if holders[t] == nil {
 				holders[t] = p
 			}
-			if reached[t.service] == nil {
-				reached[t.service] = x.reaching(t.service, gates, findings)
-			}
+			targeted.add(nameOf(t.service))
 		}
 	}
+	reached := x.reaching(targeted)
 	told := map[*gate][]tlsInForce{}
-	for service, gs := range reached {
+	for n, gs := range reached {
+		service := n.in(x.config.LocalCluster)
 		ports, _ := x.targetPorts(service)
 		for _, port := range ports {
 			p := holders[target{service, port.name}]
@@ -170,7 +169,6 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 			g.backendTLS = append(g.backendTLS, of.BackendTLS)
 		}
 	}
-	order := slices.SortedFunc(maps.Keys(gates), world.Key.Compare)
 	for _, p := range policies {
 		if verdicts[p.Key].unread {
 			if said := x.memory.said.findings[p.Ref()]; len(said) > 0 {
@@ -178,9 +176,13 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 			}
 			continue
 		}
+		ancestors := set[*gate]{}
+		for _, named := range p.Targets {
+			maps.Copy(ancestors, reached[serviceName{p.Namespace, named.Service}])
+		}
 		var out []Finding
-		for _, k := range order {
-			out = append(out, x.atAncestor(p, verdicts[p.Key], gates[k], holders, reached, crowded[gates[k]].has(p.Key))...)
+		for _, g := range slices.SortedFunc(maps.Keys(ancestors), func(a, b *gate) int { return a.gateway.Key.Compare(b.gateway.Key) }) {
+			out = append(out, x.atAncestor(p, verdicts[p.Key], g, holders, reached, crowded[g].has(p.Key))...)
 		}
 		if len(out) > 0 {
 			findings[p.Ref()] = out
@@ -188,16 +190,15 @@ func (x *index) settlePolicies(gates map[world.Key]*gate, verdicts map[world.Key
 	}
 }
 
-// atAncestor says what became of a policy at a Gateway; nothing if the Gateway does not reach what it is for. crowded says that it is told of no CAs of the policy at some port, as there are too many.
-func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate, holders map[target]*world.BackendTLSPolicy, reached map[world.Key]set[*gate], crowded bool) []Finding {
+// atAncestor says what became of a policy at a Gateway that reaches some of what it is for. crowded says that it is told of no CAs of the policy at some port, as there are too many.
+func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate, holders map[target]*world.BackendTLSPolicy, reached map[serviceName]set[*gate], crowded bool) []Finding {
 	var lost, missing []string
-	relevant, won := false, false
+	won := false
 	for _, named := range p.Targets {
 		t := target{p.In(p.Namespace, named.Service), named.Port}
-		if !reached[t.service].has(g) {
+		if !reached[nameOf(t.service)].has(g) {
 			continue
 		}
-		relevant = true
 		ports, there := x.targetPorts(t.service)
 		switch holder := holders[t]; {
 		case holder != p:
@@ -209,9 +210,6 @@ func (x *index) atAncestor(p *world.BackendTLSPolicy, v *policyVerdict, g *gate,
 		default:
 			won = true
 		}
-	}
-	if !relevant {
-		return nil
 	}
 	reason, message := v.reason, v.message
 	switch {
@@ -240,55 +238,4 @@ func (t target) String() string {
 		return fmt.Sprintf("Service %s/%s", t.service.Namespace, t.service.Name)
 	}
 	return fmt.Sprintf("port %s of Service %s/%s", t.port, t.service.Namespace, t.service.Name)
-}
-
-// reaching are the Gateways that send what they have looked into to a Service: by routes for requests, or for TLS that ends there. A reference that is not granted leads nowhere, and takes
-// no place among a policy's ancestors. Of a Service that is not there those of its own namespace count, so that somebody says so.
-func (x *index) reaching(service world.Key, gates map[world.Key]*gate, findings map[world.ObjectRef][]Finding) set[*gate] {
-	out, to := set[*gate]{}, x.serviceKey(nameOf(service))
-	_, there := x.targetPorts(service)
-	leads := func(r world.ObjectRef, reached iter.Seq[mesh.ServiceKey]) bool {
-		if !there {
-			return r.Namespace == service.Namespace
-		}
-		for s := range reached {
-			if s == to {
-				return true
-			}
-		}
-		return false
-	}
-	each := func(r world.ObjectRef, ends func(p world.RouteParent, g *gate) bool) {
-		for _, f := range findings[r] {
-			if g := x.gateOf(r, f.Parent, gates); g != nil && f.Type == routeAccepted && f.Status == isTrue && ends(f.Parent, g) {
-				out.add(g)
-			}
-		}
-	}
-	for r := range x.routesTo[service] {
-		if leads(r, x.compileRoute(r).route.Reached()) {
-			each(r, func(world.RouteParent, *gate) bool { return true })
-		}
-	}
-	for r := range x.streams.to[service] {
-		if r.Kind != world.KindTLSRoute {
-			continue // a client of TCP may speak TLS with the backend itself
-		}
-		route := x.state.TLSRoutes[r.Key]
-		backends, _ := x.streamBackends(r, tlsRules(route))
-		if !leads(r, func(yield func(mesh.ServiceKey) bool) {
-			for i := range backends {
-				if !yield(backends[i].Service) {
-					return
-				}
-			}
-		}) {
-			continue
-		}
-		each(r, func(p world.RouteParent, g *gate) bool {
-			at, _, _ := x.fitting(r, route.Hostnames, p, g)
-			return slices.ContainsFunc(at, func(i int) bool { return protocolOf(g.verdicts[i].listener) == mesh.ListenerTLSTerminate })
-		})
-	}
-	return out
 }

@@ -101,7 +101,7 @@ func (x *index) gateways() gateways {
 	}
 	x.lighten()
 	x.attachAll(gates, out.findings)
-	x.settlePolicies(gates, judged.policies, out.findings)
+	x.settlePolicies(judged.policies, out.findings)
 	taken := map[string]world.Key{}
 	for _, g := range ours {
 		x.gateway(gates[g.Key], taken, out)

@@ -16,11 +16,13 @@ import (
 // compiledRoute is what a route means wherever it attaches. It depends on the route, on the Services that it refers to, and on grants.
 type compiledRoute struct {
 	route   *mesh.HTTPRoute
-	refs    trouble // why ResolvedRefs=False
-	dropped trouble // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
-	left    int     // rules in force; the others among the route's answer 500
-	crosses bool    // it refers to other namespaces
-	size    int     // of the route, once it was asked for
+	refs    trouble    // why ResolvedRefs=False
+	dropped trouble    // what of the route is not in force; PartiallyInvalid=True, or Accepted=False if nothing is left
+	left    int        // rules in force; the others among the route's answer 500
+	crosses bool       // it refers to other namespaces
+	size    int        // of the route, once it was asked for
+	targets []referral // of Services that BackendTLSPolicies are for, those that it refers to; once it was asked for
+	among   int        // which Services those were: index.targetsSeen
 	// inMesh is what it means at Services, as far as that is something else and was asked for: by the Service, or under none for all where its own namespace does what it says.
 	inMesh map[serviceName]*compiledRoute
 }

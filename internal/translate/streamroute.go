@@ -28,17 +28,10 @@ func newStreams() streams {
 // fold notes what a route refers to; no rules: it is not there.
 func (s streams) fold(r world.ObjectRef, was, now [][]gatewayv1.BackendRef, there bool) {
 	each := func(rules [][]gatewayv1.BackendRef, note func(multi[world.Key, world.ObjectRef], world.Key)) {
-		for _, refs := range rules {
-			for _, ref := range refs {
-				namespace := r.Namespace
-				if ref.Namespace != nil {
-					namespace = string(*ref.Namespace)
-				}
-				to := r.In(namespace, string(ref.Name))
-				note(s.to, to)
-				if r.Kind == world.KindUDPRoute {
-					note(s.datagrams, to)
-				}
+		for _, to := range streamTargets(r, rules) {
+			note(s.to, to)
+			if r.Kind == world.KindUDPRoute {
+				note(s.datagrams, to)
 			}
 		}
 	}
@@ -49,6 +42,21 @@ func (s streams) fold(r world.ObjectRef, was, now [][]gatewayv1.BackendRef, ther
 	} else {
 		s.from.remove(r.Namespace, r)
 	}
+}
+
+// streamTargets are the Services that a route refers to.
+func streamTargets(r world.ObjectRef, rules [][]gatewayv1.BackendRef) []world.Key {
+	var out []world.Key
+	for _, refs := range rules {
+		for _, ref := range refs {
+			namespace := r.Namespace
+			if ref.Namespace != nil {
+				namespace = string(*ref.Namespace)
+			}
+			out = append(out, r.In(namespace, string(ref.Name)))
+		}
+	}
+	return out
 }
 
 func tcpStream(r *world.TCPRoute) *world.StreamRoute {
