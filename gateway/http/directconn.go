@@ -33,6 +33,9 @@ type directConn struct {
 	since time.Time
 	used  bool // for a request before this one
 
+	taping bool   // what is read is kept
+	tape   []byte // that
+
 	sending *sending // the body of the request that has it; nil: that has none
 
 	expire func()    // ends who reads and writes
@@ -68,7 +71,9 @@ func (c *directConn) Read(p []byte) (int, error) {
 		return 0, errHeadersTooLarge
 	}
 	n, err := c.nc.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
+	if c.left -= int64(n); c.taping {
+		c.tape = append(c.tape, p[:n]...)
+	}
 	return n, err
 }
 
@@ -139,7 +144,7 @@ func (c *directConn) ask(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	for {
-		response, err := http.ReadResponse(c.r, r)
+		response, err := c.readAnswer(r)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF

@@ -18,6 +18,7 @@ import (
 const answerWindow = 256 << 10
 
 // pair are the library's Transports for the two versions of HTTP. Connections of each are kept by the host of the requests' URLs.
+// What an answer over HTTP/1.1 lists as its connection's is not taken out of it if the connection ends with it (see readAnswer): the library has dropped the list then.
 type pair struct{ http1, http2 *http.Transport }
 
 func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
