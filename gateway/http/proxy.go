@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
-	"time"
 	"strconv"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
