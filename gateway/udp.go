@@ -120,7 +120,7 @@ func (p *udpPort) configure(route *mesh.StreamRoute) {
 	if route != nil {
 		for _, b := range route.Backends {
 			for _, e := range b.Endpoints {
-				there[e] = b.Weight > 0
+				there[e] = there[e] || b.Weight > 0
 			}
 		}
 	}

@@ -108,6 +108,23 @@ func hear(conn *net.UDPConn, wait time.Duration) string {
 	return string(buffer[:n])
 }
 
+// A client keeps its endpoint, and its socket there, as long as a backend with a weight has it, whatever the other backends that have it are.
+func TestEndpointOfTwoBackends(t *testing.T) {
+	s := newScene(t, nil)
+	a := s.udpPod("a")
+	for _, backends := range [][]mesh.StreamBackend{{toDNS(1, a), toDNS(0, a)}, {toDNS(0, a), toDNS(1, a)}} {
+		s.datagrams(nil, backends...)
+		conn := s.udpClient()
+		if got := s.ask(conn, "x"); got != "a 0 x" {
+			t.Fatalf("%q", got)
+		}
+		s.datagrams(nil, backends...) // something else has changed
+		if got := s.ask(conn, "x"); got != "a 1 x" {
+			t.Errorf("after a change the endpoint hears from a stranger: %q", got)
+		}
+	}
+}
+
 func TestDatagramsPassBothWays(t *testing.T) {
 	s := newScene(t, nil)
 	s.datagrams(nil, toDNS(1, s.udpPod("a")))
