@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,6 +184,33 @@ func TestServiceThatLeftForOthersLongAgo(t *testing.T) {
 	}
 	if err := says(mine, "still"); err != nil {
 		t.Errorf("what runs of the waypoint's own namespace: %v", err)
+	}
+}
+
+// The time of a service that left ends while the configuration is applied, which takes a while: what runs is cut all the same, though nothing else happens.
+func TestTimeThatEndsWhileItIsApplied(t *testing.T) {
+	const lasts = 20 * time.Millisecond
+	var server atomic.Pointer[Server]
+	var mu sync.Mutex
+	var applied *config
+	late := time.Duration(0)
+	now := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		if s := server.Load(); s != nil && s.config.Load() != applied {
+			applied = s.config.Load()
+			late += 2 * lasts
+		}
+		return time.Now().Add(late)
+	}
+	s := newScene(t, func(o *Options) { o.Parting, o.Drain, o.Now = lasts, lasts, now })
+	server.Store(s.server)
+	s.add(s.podServing(1, func(_ mesh.Identity, _ string, stream *hbone.Stream) { _, _ = io.Copy(stream, stream) }))
+	s.configure(waypointOf(nil))
+	theirs := s.beginBytes(clientID)
+	s.configure(waypointOf(func(g *mesh.Gateway) { g.Consumed = g.Fronts }))
+	if !cut(theirs) {
+		t.Error("its time was over, and it was not cut")
 	}
 }
 

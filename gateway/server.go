@@ -201,14 +201,14 @@ func (s *Server) Run(ctx context.Context) {
 	told := ctx.Done()
 	var settled <-chan time.Time
 	for {
-		view := s.live.Load()
-		s.follow(view)
+		view, now := s.live.Load(), s.o.Now()
+		s.follow(view, now)
 		var retry <-chan time.Time
 		if s.retryIn > 0 {
 			retry = time.After(s.retryIn)
 		}
 		var parting <-chan time.Time
-		if in, some := s.partings.next(s.o.Now(), s.o.Parting, s.lasting()); some {
+		if in, some := s.partings.next(now, s.o.Parting, s.lasting()); some {
 			parting = time.After(in)
 		}
 		select {
@@ -226,8 +226,8 @@ func (s *Server) Run(ctx context.Context) {
 	}
 }
 
-// follow brings configuration and listeners up to a view.
-func (s *Server) follow(view *directory.View) {
+// follow brings configuration and listeners up to a view, as it is now: whose time is not over then, has to be looked at again.
+func (s *Server) follow(view *directory.View, now time.Time) {
 	s.balancer.sweep(func(uid string) bool { return view.Workload(uid) != nil })
 	g := view.Gateway(s.o.Gateway)
 	before := s.config.Load()
@@ -236,12 +236,12 @@ func (s *Server) follow(view *directory.View) {
 	}
 	changed := g != nil && (before == nil || before.told != g)
 	if changed && before != nil {
-		s.partings.note(before.told, g, s.o.Now())
+		s.partings.note(before.told, g, now)
 	}
-	if s.part(before) || changed {
+	if s.part(before, now) || changed {
 		c := newConfig(s.partings.with(g), s.o.Network, s.o.Identity.TrustDomain, before)
 		c.told = g
-		c.late, c.lateToOthers = s.partings.late(s.o.Now(), s.o.Parting)
+		c.late, c.lateToOthers = s.partings.late(now, s.o.Parting)
 		c.strayed = func(uid string) bool { return s.strays.has(c, uid, s.o.Now(), s.o.Parting) }
 		c.canonical = s.o.Source.Canonical
 		s.secureBackends(c.gateway)
@@ -256,7 +256,7 @@ func (s *Server) follow(view *directory.View) {
 	} else if before == nil {
 		return
 	}
-	s.strays.note(s.config.Load(), view, s.o.Now(), s.o.Parting)
+	s.strays.note(s.config.Load(), view, now, s.o.Parting)
 	if changed || s.retryIn > 0 {
 		s.bind(s.config.Load().gateway.Listeners)
 	}
@@ -266,8 +266,7 @@ func (s *Server) follow(view *directory.View) {
 func (s *Server) lasting() time.Duration { return max(s.o.Parting, s.o.Drain) }
 
 // part says whether the time of a service that left is over: for new streams, or for all.
-func (s *Server) part(before *config) bool {
-	now := s.o.Now()
+func (s *Server) part(before *config, now time.Time) bool {
 	gone := s.partings.forget(now, s.lasting())
 	late, lateToOthers := s.partings.late(now, s.o.Parting)
 	return gone || before != nil && (len(late) != len(before.late) || len(lateToOthers) != len(before.lateToOthers))
