@@ -66,7 +66,9 @@ func (b *patientBody) Read(p []byte) (int, error) {
 		return 0, errCutBody
 	case errors.Is(err, io.EOF) && !b.isCut:
 		b.until, b.ended = time.Time{}, true
-		_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
+		if !b.closed { // else the handler may be done
+			_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
+		}
 	case errors.Is(err, os.ErrDeadlineExceeded) && b.isCut && b.now().Before(b.until):
 		err = errCutBody
 	case errors.Is(err, os.ErrDeadlineExceeded): // the library ends the request for it, which may have cut the body meanwhile
