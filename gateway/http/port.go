@@ -229,6 +229,10 @@ func (p *Port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(t, a, &Refusal{http.StatusBadRequest, ReasonBadHost, nil})
 		return
 	}
+	if refusal = malformed(r); refusal != nil {
+		s.refuse(t, a, refusal)
+		return
+	}
 	if s.loops(r) {
 		s.refuse(t, a, &Refusal{http.StatusLoopDetected, ReasonLoop, nil})
 		return

@@ -38,13 +38,13 @@ const (
 	ReasonHeaderMemory Reason = "header_memory"
 	// ReasonBadPath: the request's target is no path.
 	ReasonBadPath Reason = "bad_path"
-	// ReasonBadHost: the request names two hosts, or one that is too long to be one.
+	// ReasonBadHost: the request names two hosts, or one that is none.
 	ReasonBadHost Reason = "bad_host"
 	// ReasonBadBody: the request's body is not what its headers say, as chunks are not chunks.
 	ReasonBadBody Reason = "bad_body"
 	// ReasonLoop: the request has come through this gateway too often: a route, or an address of a service, leads back to it.
 	ReasonLoop Reason = "loop"
-	// ReasonMethod: CONNECT, which is not served.
+	// ReasonMethod: CONNECT, which is not served, or what is no method.
 	ReasonMethod Reason = "method"
 	// ReasonInvalidRule: the rule holds something that is not served.
 	ReasonInvalidRule Reason = "invalid_rule"

@@ -4,6 +4,7 @@ package http
 
 import (
 	"bufio"
+	"errors"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -15,8 +16,11 @@ import (
 // would have to be made harmless first, and are written as they are.
 func writeRequest(w *bufio.Writer, r *http.Request) error {
 	uri := r.URL.RequestURI()
+	if !plainLine(r.Method, uri) {
+		return errLine
+	}
 	if r.ContentLength != 0 || r.Body != nil && r.Body != http.NoBody || r.Close || len(r.TransferEncoding)+len(r.Trailer) > 0 ||
-		!plainHost(r.Host) || !plainURI(uri) || !httpguts.ValidHeaderFieldName(r.Method) {
+		!plainHost(r.Host) {
 		return r.Write(w)
 	}
 	put := func(parts ...string) {
@@ -65,6 +69,27 @@ func plainHost(host string) bool {
 		}
 	}
 	return httpguts.ValidHostHeader(host)
+}
+
+// malformed says why a request is none that a backend would understand as it was judged, or nil. Clients of HTTP/2, and those that name a zone of an address, may say anything where the head of one in HTTP/1.1 has its parts.
+func malformed(r *http.Request) *Refusal {
+	switch {
+	case !httpguts.ValidHeaderFieldName(r.Method): // both are tokens
+		return &Refusal{http.StatusBadRequest, ReasonMethod, nil}
+	case !httpguts.ValidHostHeader(r.Host):
+		return &Refusal{http.StatusBadRequest, ReasonBadHost, nil}
+	case !plainURI(r.RequestURI):
+		return &Refusal{http.StatusBadRequest, ReasonBadPath, nil}
+	}
+	return nil
+}
+
+// errLine refuses to write what malformed lets nobody ask for, however it came about.
+var errLine = &Refusal{http.StatusBadRequest, ReasonBadPath, errors.New("the line of the request would have more than its parts")}
+
+// plainLine says whether the line of a request has only its parts.
+func plainLine(method, uri string) bool {
+	return httpguts.ValidHeaderFieldName(method) && plainURI(uri)
 }
 
 // plainURI says whether a URI has nothing in it that would end the line or a part of it.

@@ -27,7 +27,10 @@ func written(t *testing.T, r *http.Request, write func(*bufio.Writer, *http.Requ
 	if err := write(w, r); err != nil {
 		return "", err
 	}
-	return out.String(), w.Flush()
+	if err := w.Flush(); err != nil {
+		return "", err
+	}
+	return out.String(), nil
 }
 
 // A request is written as the library writes it, but for the order of headers.
@@ -42,9 +45,6 @@ func FuzzWriteRequest(f *testing.F) {
 	f.Add("GET / HTTP/1.1\r\nX: y\r\n", "a", "/", "", "Bad Name", "v")
 	f.Add("DELETE", "a", "*", "", "Te", "trailers")
 	f.Fuzz(func(t *testing.T, method, host, path, query, name, value string) {
-		if !isToken(method) {
-			method = "GET" // servers take no other ones, and the library does not look
-		}
 		r := &http.Request{
 			Method: method, Host: host, URL: &url.URL{Scheme: "http", Host: "192.0.2.1:80", Path: path, RawQuery: query}, Body: http.NoBody,
 			Header: http.Header{"User-Agent": {"test"}, name: {value, "other"}},
@@ -53,6 +53,12 @@ func FuzzWriteRequest(f *testing.F) {
 			r.Header[name] = []string{value} // of several the library writes the first
 		}
 		ours, err := written(t, r, writeRequest)
+		if !isToken(method) || strings.ContainsFunc(r.URL.RequestURI(), isGap) { // the library does not look at all of it
+			if err == nil {
+				t.Errorf("%q is written", ours)
+			}
+			return
+		}
 		theirs, wantErr := written(t, r, func(w *bufio.Writer, r *http.Request) error { return r.Write(w) })
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("%v, and the library says %v", err, wantErr)
@@ -62,6 +68,37 @@ func FuzzWriteRequest(f *testing.F) {
 		}
 	})
 }
+
+// What is judged is what a backend reads.
+func FuzzJudgedRequest(f *testing.F) {
+	f.Add("GET", "/cart?a=b;c", "shop.example.com:8080")
+	f.Add("GET /admin?", "/public", "x")
+	f.Add("GET", "/public?a HTTP/1.1", "x")
+	f.Add("GET", "http://[fe80::1%25a b]/", "[fe80::1%a b]")
+	f.Add("POST", "//a/../b%20c", "x y")
+	f.Add("OPTIONS", "*", "x")
+	f.Fuzz(func(t *testing.T, method, target, host string) {
+		u, err := url.ParseRequestURI(target)
+		r := &http.Request{Method: method, URL: u, RequestURI: target, Host: host, Header: http.Header{}}
+		if err != nil || u.Opaque != "" || host == "" || method == http.MethodConnect || malformed(r) != nil {
+			return // is refused, or never sent as it came
+		}
+		text, err := written(t, r, writeRequest)
+		if err != nil {
+			return
+		}
+		got, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if got.Method != method || got.RequestURI != u.RequestURI() || got.Host != host && !strings.Contains(host, "%") { // a zone is ours alone
+			t.Errorf("%q is read as %q %q %q", text, got.Method, got.RequestURI, got.Host)
+		}
+	})
+}
+
+// isGap says whether a character ends a part of a line.
+func isGap(c rune) bool { return c <= ' ' || c == 0x7f }
 
 func isToken(s string) bool {
 	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") == ""
