@@ -99,9 +99,12 @@ func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[wo
 	v.clients = found.clients
 }
 
-// shuts says whether a Gateway asks its clients to prove what nobody could judge. Its gateway is told so in any case: otherwise it would go on as before, and let everybody in.
+// shuts says whether a Gateway asks its clients to prove what nobody could judge, or for something else that is not served and may be to keep them out. Its gateway is told so in any case:
+// otherwise it would go on as before, and let everybody in.
 func (at *gate) shuts() bool {
-	return slices.ContainsFunc(at.verdicts, func(v listenerVerdict) bool { return v.reason == gatewayv1.ListenerReasonNoValidCACertificate })
+	return slices.ContainsFunc(at.verdicts, func(v listenerVerdict) bool {
+		return v.reason == gatewayv1.ListenerReasonNoValidCACertificate || v.reason == gatewayv1.ListenerReasonUnsupportedValue && keepsOut(v.listener)
+	})
 }
 
 // insecure says whether a Gateway lets in clients that prove nothing although it asks them to.

@@ -142,19 +142,27 @@ func (x *index) judgeListener(g *world.Gateway, l world.Listener, before int) (g
 		return unsupported, fmt.Sprintf("tls.mode: an HTTPS listener needs Terminate, not %q", l.TLSMode)
 	case l.Protocol == protocolHTTPS && len(l.Certificates) == 0:
 		return unsupported, "tls.certificateRefs: an HTTPS listener needs a certificate"
-	case l.Protocol == protocolHTTPS:
-		return "", ""
 	case l.Protocol == protocolTLS && l.TLSMode == tlsTerminate && len(l.Certificates) == 0:
 		return unsupported, "tls.certificateRefs: a listener that ends TLS needs a certificate"
-	case l.Protocol == protocolTLS && l.TLSMode == tlsTerminate:
-		return "", ""
-	case l.Protocol == protocolTLS && l.TLSMode != tlsPassthrough:
+	case l.Protocol == protocolTLS && l.TLSMode != tlsTerminate && l.TLSMode != tlsPassthrough:
 		return unsupported, fmt.Sprintf("tls.mode: a listener for TLS needs Passthrough or Terminate, not %q", l.TLSMode)
-	case l.Protocol == protocolTLS:
-		return "", "" // what certificates it names is to be ignored
+	case l.Protocol == protocolHTTPS && len(l.TLSOptions) > 0:
+		return unsupported, fmt.Sprintf("tls.options: %q is unknown at a listener for HTTPS; how its clients prove themselves is for the Gateway's tls.frontend to say", firstOption(l))
+	case l.Protocol == protocolTLS && len(l.TLSOptions) > 0:
+		return unsupported, fmt.Sprintf("tls.options: %q is unknown at a listener for TLS", firstOption(l))
+	case l.Protocol == protocolHTTPS || l.Protocol == protocolTLS:
+		return "", "" // certificates that one names which passes TLS on are to be ignored
 	}
 	return judgeHBONE(l, g.Class == ClassWaypoint)
 }
+
+// keepsOut says whether a listener asks for something that may be to keep somebody out and is not served.
+func keepsOut(l world.Listener) bool {
+	return l.HasFilters || len(l.TLSOptions) > 0 && l.Protocol != protocolHBONE
+}
+
+// firstOption is the name of one of the options of a listener's TLS, which has any.
+func firstOption(l world.Listener) string { return slices.Min(slices.Collect(maps.Keys(l.TLSOptions))) }
 
 // judgeHBONE looks at what an HBONE listener has of its own. A waypoint's needs not say that it ends TLS.
 func judgeHBONE(l world.Listener, waypoint bool) (gatewayv1.ListenerConditionReason, string) {
