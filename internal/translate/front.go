@@ -40,6 +40,11 @@ func unmanaged(g *world.Gateway) bool {
 	return slices.ContainsFunc(g.Addresses, func(a world.GatewayAddress) bool { return a.Type == addressHostname })
 }
 
+// unnamed says that a Gateway asks for a name of its own, which nobody gives it.
+func unnamed(g *world.Gateway) bool {
+	return slices.ContainsFunc(g.Addresses, func(a world.GatewayAddress) bool { return a.Type == addressHostname && a.Value == "" })
+}
+
 // front is the Service that leads to a Gateway's pods.
 func (x *index) front(g *world.Gateway) world.Key {
 	if unmanaged(g) {

@@ -149,7 +149,11 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		}
 		out.addresses[g.Key] = x.holding(g, out.addresses[g.Key])
 		add("", accepted, false, string(reason), message)
-		add("", programmed, false, string(gatewayv1.GatewayReasonInvalid), "the Gateway is not accepted: "+message)
+		why := gatewayv1.GatewayReasonInvalid
+		if unnamed(g) {
+			why = gatewayv1.GatewayReasonAddressNotAssigned // as the API wants it said
+		}
+		add("", programmed, false, string(why), "the Gateway is not accepted: "+message)
 	}
 
 	valid, own := at.valid()
@@ -273,6 +277,10 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 			fmt.Sprintf("label %s is %q, but this cluster's pods are on network %s: a gateway leads to its own cluster's networks only", world.LabelNetwork, g.Network, strings.Join(quote(x.networksHere()), ", "))}
 	}
 	for i, a := range g.Addresses {
+		if a.Routability != "" {
+			return &gatewayProblem{gatewayv1.GatewayReasonUnsupportedAddress,
+				fmt.Sprintf("spec.addresses[%d].routability: %q is not supported; with annotation %s: %s nothing outside of the cluster leads to the Gateway", i, a.Routability, world.AnnotationServiceType, typeClusterIP)}
+		}
 		if a.Type == addressHostname {
 			if problem := x.hostnameProblem(g, i); problem != nil {
 				return problem

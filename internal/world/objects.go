@@ -141,6 +141,8 @@ func (c *GatewayClass) Ref() ObjectRef { return ObjectRef{KindGatewayClass, c.Ke
 type GatewayAddress struct {
 	Type  string // IPAddress, Hostname, NamedAddress or domain-prefixed
 	Value string
+	// Routability of spec.addresses is whence it is to be reached; empty: from wherever it may be.
+	Routability string
 }
 
 // Listener is a listener as the user wrote it.

@@ -56,7 +56,9 @@ func ReduceGateway(c Cluster, g *gatewayv1.Gateway) *Gateway {
 		if len(out.Addresses) == maxAddresses {
 			break
 		}
-		out.Addresses = append(out.Addresses, reduceGatewayAddress(a.Type, a.Value))
+		address := reduceGatewayAddress(a.Type, a.Value)
+		address.Routability = bounded(string(a.Routability))
+		out.Addresses = append(out.Addresses, address)
 	}
 	for _, a := range g.Status.Addresses {
 		if len(out.Status) == maxAddresses {
