@@ -33,8 +33,8 @@ func (x *index) foldListenerSet(k world.Key, was, now *world.ListenerSet, t *tou
 	}
 }
 
-// setsOf are the sets that a Gateway lets in, those that count first in a conflict first, and those that it does not.
-func (x *index) setsOf(g *world.Gateway) (in, out []*world.ListenerSet) {
+// setsOf are the sets that a Gateway lets in, those that count first in a conflict first, those of them that are beyond maxSetListeners, and those that it does not let in.
+func (x *index) setsOf(g *world.Gateway) (in, beyond, out []*world.ListenerSet) {
 	for k := range x.setsFor[g.Key] {
 		s := x.state.ListenerSets[k]
 		if g.SetsFrom != "" && x.lets(g.SetsFrom, g.SetNamespaces, g.Key, s.Namespace) {
@@ -46,13 +46,14 @@ func (x *index) setsOf(g *world.Gateway) (in, out []*world.ListenerSet) {
 	slices.SortFunc(in, func(a, b *world.ListenerSet) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), comparePaths(a.Namespace, a.Name, b.Namespace, b.Name))
 	})
-	return in, out
+	in, beyond = boundSets(in)
+	return in, beyond, out
 }
 
 // judgeSets looks at the listeners of a Gateway's sets, after its own ones: in a conflict the first counts, or the first that can prove what it is. If more would be served than
 // may be, it does so again with a share for each namespace. What is wanted is as in judgeListeners.
 func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[world.ObjectRef]) []listenerVerdict {
-	in, _ := x.setsOf(g)
+	in, _, _ := x.setsOf(g)
 	var sets []listenerVerdict
 	for _, s := range in {
 		for _, l := range s.Listeners {
@@ -141,10 +142,14 @@ func (v *listenerVerdict) home(g *world.Gateway) world.Key {
 // listenerSets says what became of a Gateway's sets, once it is known what became of the Gateway.
 func (x *index) listenerSets(at *gate, out gateways) {
 	g := at.gateway
-	in, refused := x.setsOf(g)
+	in, beyond, refused := x.setsOf(g)
 	for _, s := range refused {
 		message := fmt.Sprintf("Gateway %s/%s lets in no ListenerSet of namespace %s: see its allowedListeners", g.Namespace, g.Name, s.Namespace)
 		reason := string(gatewayv1.ListenerSetReasonNotAllowed)
+		out.findings[s.Ref()] = []Finding{setFinding(s, accepted, isFalse, reason, message), setFinding(s, programmed, isFalse, reason, message)}
+	}
+	for _, s := range beyond {
+		message, reason := beyondSets(g, s.Namespace), string(tooManyListeners)
 		out.findings[s.Ref()] = []Finding{setFinding(s, accepted, isFalse, reason, message), setFinding(s, programmed, isFalse, reason, message)}
 	}
 	if len(in)+len(refused) == 0 {

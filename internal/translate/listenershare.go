@@ -8,18 +8,39 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 // What the listeners of one Gateway may be with those of its ListenerSets. Whose sets it lets in must neither make what its process is told larger than that takes, nor its Service one
 // that no load balancer makes.
 const (
-	maxMergedListeners = 512      // that are served: its own 64, and as many as seven full sets have
-	maxSetPorts        = 64       // ports of the Service that are for sets alone
-	maxNamespacePorts  = 16       // those of them that the sets of one namespace have
-	maxListenerLoad    = 16 << 20 // bytes on the wire, most of which are certificates: what else Gateways are told leaves room for it
+	maxMergedListeners = 512 // that are served: its own 64, and as many as seven full sets have
+	maxSetPorts        = 64  // ports of the Service that are for sets alone
+	maxNamespacePorts  = 16  // those of them that the sets of one namespace have
+	// maxSetListeners is how many listeners the sets of one namespace have that are looked at, in the oldest sets: all are, for each change of anything that Gateways are told. Twice what may be
+	// served leaves room for those that conflict.
+	maxSetListeners = 2 * maxMergedListeners
+	maxListenerLoad = 16 << 20 // bytes on the wire, most of which are certificates: what else Gateways are told leaves room for it
 )
 
 const tooManyListeners = gatewayv1.ListenerConditionReason(gatewayv1.ListenerEntryReasonTooManyListeners)
+
+// boundSets parts sets, which are in their order, in those that are looked at and those that are beyond: of a namespace the oldest are, as long as they have no more than maxSetListeners together.
+func boundSets(all []*world.ListenerSet) (in, beyond []*world.ListenerSet) {
+	listeners := map[string]int{}
+	for _, s := range all {
+		if listeners[s.Namespace] += len(s.Listeners); listeners[s.Namespace] > maxSetListeners {
+			beyond = append(beyond, s)
+		} else {
+			in = append(in, s)
+		}
+	}
+	return in, beyond
+}
+
+func beyondSets(g *world.Gateway, namespace string) string {
+	return fmt.Sprintf("the ListenerSets of namespace %s have more than %d listeners for Gateway %s/%s: those of the oldest sets are looked at, which this one is not among", namespace, maxSetListeners, g.Namespace, g.Name)
+}
 
 // demand is what the listeners of one namespace's sets take that are served.
 type demand struct {

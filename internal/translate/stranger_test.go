@@ -109,3 +109,18 @@ func TestPoliciesOfAStranger(t *testing.T) {
 		})
 	}
 }
+
+// TestSetsOfAStranger: of the ListenerSets of one namespace the listeners of the oldest alone are looked at.
+func TestSetsOfAStranger(t *testing.T) {
+	stalls(t, 150, func(d *world.Delta) {
+		for i := range 600 {
+			s := &world.ListenerSet{Key: foreign(fmt.Sprint("set", i)), Created: int64(i + 1), Gateway: world.Key{Cluster: "east", Namespace: "web", Name: "edge"}}
+			for j := range 64 {
+				l := hostNumbered(64*i + j)
+				l.Name = fmt.Sprint("l", j)
+				s.Listeners = append(s.Listeners, l)
+			}
+			d.Put(s)
+		}
+	})
+}
