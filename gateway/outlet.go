@@ -23,6 +23,9 @@ type outlet struct {
 func (p *streamPort) connect(ctx context.Context, st *stream, t target) (*outlet, *Refusal) {
 	s := p.server
 	c := s.config.Load()
+	if s.sockets.has(st.at) {
+		return nil, unavailable(ReasonLoop, nil)
+	}
 	if c.meshed(s.live.Load(), t.service) {
 		to, refusal := s.reach(ctx, "", c, t, st)
 		if refusal != nil {
@@ -31,9 +34,18 @@ func (p *streamPort) connect(ctx context.Context, st *stream, t target) (*outlet
 		return &outlet{to.conn, func(r *record) { r.reached(to) }, to.close}, nil
 	}
 	d, refusal := s.dial(ctx, c, t, nil)
+	unnote := func() {}
+	if refusal == nil {
+		unnote = s.sockets.add(endOf(d.conn.LocalAddr()))
+	}
 	done := func() {
+		unnote()
 		d.conn.Close()
 		s.judge(d)
+	}
+	if refusal == nil && s.sockets.has(st.at) { // it may have come before whoever made it could note it
+		done()
+		return nil, unavailable(ReasonLoop, nil)
 	}
 	if revoked := st.revoked(); revoked != nil {
 		if refusal == nil {

@@ -49,6 +49,8 @@ const (
 	ReasonNoRoute Reason = "no_route"
 	// ReasonNoBackend: the route's backend does not exist, or it has none.
 	ReasonNoBackend Reason = "no_backend"
+	// ReasonLoop: what came is from a socket of the gateway's own: the route leads back to it.
+	ReasonLoop Reason = "loop"
 	// ReasonNoConfig: the gateway has not been told yet what it exports.
 	ReasonNoConfig Reason = "no_configuration"
 	// ReasonClientGone: the client gave up before it was answered.

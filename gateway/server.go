@@ -94,6 +94,7 @@ type Server struct {
 	clients     *quota[netip.Addr]      // of ports for UDP, by address
 	crowd       crowd
 	streams     *streams
+	sockets     sockets
 	rejudged    chan struct{} // there is something if streams are to be judged anew
 
 	hard context.Context // ends when what still runs is to be cut

@@ -108,7 +108,7 @@ func refuseTCP(client net.Conn) {
 func (p *streamPort) open(client net.Conn) (*stream, func()) {
 	s := p.server
 	ctx, end := context.WithCancelCause(p.ctx)
-	st := &stream{from: addressOf(client.RemoteAddr()), ctx: ctx, end: end}
+	st := &stream{from: addressOf(client.RemoteAddr()), at: endOf(client.RemoteAddr()), ctx: ctx, end: end}
 	s.streams.add(st)
 	return st, func() {
 		s.streams.remove(st)

@@ -19,8 +19,9 @@ import (
 
 // stream is a CONNECT from its arrival to the end of what it carries.
 type stream struct {
-	peer mesh.Identity // proved by the outer connection
-	from netip.Addr    // the outer connection's peer
+	peer mesh.Identity  // proved by the outer connection
+	from netip.Addr     // the outer connection's peer
+	at   netip.AddrPort // the same with its port, of what came by a port for TCP or TLS
 	ctx  context.Context
 	end  context.CancelCauseFunc
 	// dry is what policies in dry run would have turned around when it was judged last; nil: nothing.

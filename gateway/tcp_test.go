@@ -69,6 +69,29 @@ func (s *scene) dialPort(bind uint16) *net.TCPConn {
 	return nc.(*net.TCPConn)
 }
 
+// A route that leads back to the gateway does not have one connection take the places of others.
+func TestConnectionsThatComeBack(t *testing.T) {
+	s := newScene(t, nil)
+	s.streaming(nil, toCart()...)
+	w := s.outOfMesh(s.tcp(1, nil))
+	s.mu.Lock()
+	s.at[netip.AddrPortFrom(w.Addresses[0], 8080)] = s.binds[5432]
+	s.mu.Unlock()
+	s.add(w)
+	nc := s.dialPort(5432)
+	if _, err := nc.Read(make([]byte, 1)); err == nil {
+		t.Error("something was answered")
+	}
+	nc.Close()
+	s.until("it has ended", func() bool { return s.server.connections.used() == 0 })
+	if text := s.logs.text(); !strings.Contains(text, `"reason":"`+string(ReasonLoop)+`"`) {
+		t.Errorf("the log does not say why:\n%s", text)
+	}
+	if n := len(s.logs.access()); n > 8 {
+		t.Errorf("one connection made %d", n)
+	}
+}
+
 // knock connects, and reads one byte. A reset may come before the connection is made, too.
 func (s *scene) knock(bind uint16) error {
 	nc, err := net.Dial("tcp", s.address(bind))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -122,6 +123,20 @@ func TestEndpointOfTwoBackends(t *testing.T) {
 		if got := s.ask(conn, "x"); got != "a 1 x" {
 			t.Errorf("after a change the endpoint hears from a stranger: %q", got)
 		}
+	}
+}
+
+// A route that leads back to the gateway makes no clients of the gateway's own sockets, each of which would make another one.
+func TestDatagramsThatComeBack(t *testing.T) {
+	s := newScene(t, nil)
+	s.datagrams(nil, toDNS(1, s.udpPod("a")))
+	s.datagrams(nil, toDNS(1, s.packet()))
+	if _, err := s.udpClient().Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	s.until("it is refused", func() bool { return strings.Contains(s.logs.text(), `"reason":"`+string(ReasonLoop)+`"`) })
+	if n := s.server.clients.used(); n != 1 {
+		t.Errorf("one datagram made %d clients", n)
 	}
 }
 

@@ -32,6 +32,7 @@ type udpClient struct {
 	target   target
 	endpoint netip.AddrPort
 	conn     *net.UDPConn // to the endpoint
+	unnote   func()       // takes its near end out of the server's sockets
 	record   *record
 
 	place    *list.Element // in the crowd; hold its mu
@@ -44,6 +45,9 @@ type udpClient struct {
 // begin decides where a new client's datagrams go.
 func (c *udpClient) begin() *Refusal {
 	s := c.port.server
+	if s.sockets.has(c.from) {
+		return unavailable(ReasonLoop, nil)
+	}
 	b, endpoint, refusal := c.port.choose()
 	if refusal != nil {
 		return refusal
@@ -61,6 +65,7 @@ func (c *udpClient) begin() *Refusal {
 		return unavailable(ReasonConnect, fmt.Errorf("endpoint %s: %w", endpoint, err))
 	}
 	c.target, c.endpoint, c.conn = t, endpoint, conn
+	c.unnote = s.sockets.add(endOf(conn.LocalAddr()))
 	c.last.Store(time.Now().UnixNano())
 	c.record = s.begin(c.st.peer, net.UDPAddrFromAddrPort(c.from), fmt.Sprintf("%s:%d", t.named.Hostname, t.port), nil)
 	c.record.tunnel, c.record.destination, c.record.endpoint = "udp", endpoint.String(), endpoint.Addr().String()
@@ -90,6 +95,7 @@ func (c *udpClient) run() {
 	defer s.giveStream(c.target.named)
 	defer p.forget(c)
 	defer c.conn.Close()
+	defer c.unnote()
 	stop := context.AfterFunc(c.st.ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err := c.answers()
