@@ -43,7 +43,7 @@ type Limits struct {
 	// MirrorBytes is how large a body may be of which a copy is made, in memory; 1 MiB. Requests with larger ones, or ones of unknown size,
 	// are not mirrored.
 	MirrorBytes int64
-	// RetryBytes is how much of a body is kept for another attempt, in bytes; 64 KiB. A request of which more was sent is not sent again.
+	// RetryBytes is how much of a body is kept for another attempt, or in case that an endpoint in HTTP/2 says it has not processed the request, in bytes; 64 KiB. A request of which more was sent is not sent again.
 	RetryBytes int64
 	// BodyMemory is how much of bodies requests that run may keep together for copies, and as much for other attempts, in bytes; 32 MiB. It counts what has come. Beyond it no copy is made,
 	// and no second attempt with a body. Of this, and of Mirrors, requests to the routes of one namespace have no more than is left to the others, so at most half.

@@ -28,7 +28,7 @@ type tries struct {
 	left int // attempts after the one under way
 	// failed are the endpoints, by UID, that have failed it and may be asked again if there are no others.
 	failed map[string]struct{}
-	// body is what is kept of the request's body for later attempts; nil: nothing.
+	// body is what is kept of the request's body for later attempts, and for an endpoint that does not process it; nil: nothing.
 	body *replay
 	// last says that none comes after the one under way. Unlike left, any goroutine may look.
 	last atomic.Bool
@@ -71,9 +71,7 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 		one.URL = &u
 		if body != nil {
 			turn := body.turn()
-			if one.Body, one.Trailer = turn, turn.trailer; left.left <= 0 {
-				body.settle()
-			}
+			one.Body, one.Trailer = turn, turn.trailer
 		}
 		response, err := rt.attempt(one, t, left)
 		if e := t.endpoint.Load(); e != nil && r.Context().Err() == nil && speaksAgainst(policy, r, response, err) && s.outliers.answeredBadly(keyOf(*e)) {

@@ -66,12 +66,13 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 	failed := func(err error) *Refusal { return &Refusal{http.StatusServiceUnavailable, ReasonConnect, err} }
 	var failures error
 	var avoid directory.Out
+	t := tripOf(r.Context()) // nil: of a copy
+	var body *kept
 	if r.Body != nil && r.Body != http.NoBody {
-		body := &kept{ReadCloser: r.Body}
+		body = &kept{ReadCloser: r.Body}
 		r.Body = body
 		defer body.release()
 	}
-	t := tripOf(r.Context()) // nil: of a copy
 	visit := visitOf(r.Context())
 	for range maxAttempts {
 		if failures != nil && left.left <= 0 {
@@ -98,6 +99,18 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if s.o.Tunnels != nil && to.tunnelled() {
 			carrier = s.o.Tunnels
 		}
+		switch r.GetBody = nil; {
+		case body == nil || t == nil:
+		case to.HTTP2 && len(r.Trailer) == 0: // trailers are of the turn that they were sent with
+			if left.body == nil {
+				left.body = s.replayOf(t, r)
+				defer left.body.settle()
+				r.Body = turned{left.body.turn(), body}
+			}
+			r.GetBody = left.body.anew(body)
+		case left.body != nil && left.left <= 0:
+			left.body.settle()
+		}
 		response, err := carrier.Carry(to, r)
 		if err == nil {
 			if response.StatusCode < http.StatusInternalServerError { // what others say nothing for it, and only rules that retry say whether it is against it
@@ -116,6 +129,13 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 				s.metrics.connectFailures.Inc()
 			}
 			return nil, err
+		}
+		if r.GetBody != nil { // another endpoint may have been sent it before, and not have processed it
+			from, gone := r.GetBody()
+			if gone != nil {
+				return nil, err
+			}
+			r.Body = from
 		}
 		if errors.Is(err, backendtls.ErrHandshake) {
 			secure.Failed(to.Workload.UID, s.outliers.now())
