@@ -13,23 +13,29 @@ import (
 )
 
 // anchors finds the CA certificates that an object refers to, PEM, and says which references lead to none; invalid and kind are the reasons for that.
-// What it may refer to is noted as wanted, whether it is known yet or not; unread says that some of it is not.
-func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretRef, wanted set[world.ObjectRef], invalid, kind string) (pem string, problems trouble, unread bool) {
+// What it may refer to is noted as wanted, whether it is known yet or not; unread says that some of it is not. Unnamed, the problems are for somebody who may not read the object: they
+// say which reference it is, and what kind of fault, but none of its names.
+func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretRef, wanted set[world.ObjectRef], invalid, kind string, unnamed bool) (pem string, problems trouble, unread bool) {
 	for i, ref := range refs {
-		at := fmt.Sprintf("%s[%d]", field, i)
+		fault := func(reason, what, format string, args ...any) {
+			if !unnamed {
+				what = fmt.Sprintf(format, args...)
+			}
+			problems.add(reason, "%s[%d]: %s", field, i, what)
+		}
 		if !readable(ref) {
-			problems.add(kind, "%s: kind %s of group %q is not supported, only ConfigMap and Secret are", at, ref.Kind, ref.Group)
+			fault(kind, "its kind is not supported", "kind %s of group %q is not supported, only ConfigMap and Secret are", ref.Kind, ref.Group)
 			continue
 		}
 		// Who may not refer learns nothing of what is there.
 		if !x.granted(from.Key, from.Kind, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace) {
-			problems.add(string(gatewayv1.ListenerReasonRefNotPermitted), "%s: no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to %s %s",
-				at, ref.Namespace, from.Kind, from.Namespace, ref.Kind, ref.Name)
+			fault(string(gatewayv1.ListenerReasonRefNotPermitted), "no ReferenceGrant allows it", "no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to %s %s",
+				ref.Namespace, from.Kind, from.Namespace, ref.Kind, ref.Name)
 			continue
 		}
 		o := world.ObjectRef{Kind: world.Kind(ref.Kind), Key: from.In(ref.Namespace, ref.Name)}
 		if !x.demand.take(from.Namespace, o) {
-			problems.add(invalid, "%s: %s", at, x.notRead(o, from.Namespace))
+			fault(invalid, "it is not read, as too many are referred to", "%s", x.notRead(o, from.Namespace))
 			continue
 		}
 		wanted.add(o)
@@ -37,11 +43,11 @@ func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretR
 		switch {
 		case x.unread(o):
 			unread = true
-			problems.add(invalid, "%s: %s %s/%s was not read yet", at, ref.Kind, ref.Namespace, ref.Name)
+			fault(invalid, "it was not read yet", "%s %s/%s was not read yet", ref.Kind, ref.Namespace, ref.Name)
 		case !there:
-			problems.add(invalid, "%s: there is no %s %s/%s", at, ref.Kind, ref.Namespace, ref.Name)
+			fault(invalid, "it is not there", "there is no %s %s/%s", ref.Kind, ref.Namespace, ref.Name)
 		case problem != "":
-			problems.add(invalid, "%s: %s %s/%s: %s", at, ref.Kind, ref.Namespace, ref.Name, problem)
+			fault(invalid, "it has no CA certificates that can be used", "%s %s/%s: %s", ref.Kind, ref.Namespace, ref.Name, problem)
 		default:
 			pem += certificates
 		}
@@ -86,8 +92,12 @@ func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[wo
 	now, unread := resolved{}, false
 	if want := validation(g, v.listener.Port); want != nil {
 		now.from, now.clients = want.CAs, &mesh.ClientValidation{Insecure: want.Insecure}
-		now.clients.CAs, now.refs, unread = x.anchors(g.Ref(), "tls.frontend: caCertificateRefs", want.CAs, wanted,
-			string(gatewayv1.ListenerReasonInvalidCACertificateRef), string(gatewayv1.ListenerReasonInvalidCACertificateKind))
+		field := "tls.frontend: caCertificateRefs"
+		if v.set != nil {
+			field = "the Gateway's " + field
+		}
+		now.clients.CAs, now.refs, unread = x.anchors(g.Ref(), field, want.CAs, wanted,
+			string(gatewayv1.ListenerReasonInvalidCACertificateRef), string(gatewayv1.ListenerReasonInvalidCACertificateKind), v.set != nil)
 	}
 	found := x.settle(referrer{g.Ref(), fmt.Sprintf("clients of %s at port %d", v.name(), v.listener.Port)}, now, unread)
 	if found.refs.reason != "" {

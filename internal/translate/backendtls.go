@@ -53,7 +53,7 @@ func (x *index) judgePolicy(p *world.BackendTLSPolicy, wanted set[world.ObjectRe
 		v.settings.SANs = append(v.settings.SANs, mesh.SubjectAltName{URI: n.URI, Value: n.Value})
 	}
 	v.settings.CAs, v.refs, v.unread = x.anchors(p.Ref(), "validation.caCertificateRefs", p.CAs, wanted,
-		string(gatewayv1.BackendTLSPolicyReasonInvalidCACertificateRef), string(gatewayv1.BackendTLSPolicyReasonInvalidKind))
+		string(gatewayv1.BackendTLSPolicyReasonInvalidCACertificateRef), string(gatewayv1.BackendTLSPolicyReasonInvalidKind), false)
 	v.awaited = x.awaits(p, v.unread) && v.unread
 	system := p.WellKnown == string(gatewayv1.WellKnownCACertificatesSystem)
 	invalid := string(gatewayv1.PolicyReasonInvalid)
