@@ -295,6 +295,23 @@ func (g *gate) valid() (all, own int) {
 	return all, own
 }
 
+// maxNamed is how many listeners a message names.
+const maxNamed = 4
+
+// invalid names the Gateway's own listeners that are not valid, or the first of them.
+func (g *gate) invalid() string {
+	var names []string
+	for i := range g.gateway.Listeners { // which come first
+		if v := &g.verdicts[i]; v.reason != "" {
+			names = append(names, v.listener.Name)
+		}
+	}
+	if more := len(names) - maxNamed; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
 // span is a part of a gate's listeners.
 type span struct{ from, to int }
 

@@ -175,7 +175,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		refuse(gatewayv1.GatewayReasonListenersNotValid, "no listener is valid; see the listeners' conditions")
 		return
 	case own < len(g.Listeners):
-		message := fmt.Sprintf("%d of %d listeners are valid and served; see the listeners' conditions", own, len(g.Listeners))
+		message := fmt.Sprintf("%d of %d listeners are valid and served, all but %s; see the listeners' conditions", own, len(g.Listeners), at.invalid())
 		if own == 0 { // those of ListenerSets are, and must not stop what is the Gateway's own
 			if last := x.lastTunnels(g); len(last) > 0 {
 				message += "; the tunnels that were accepted last are served still"
