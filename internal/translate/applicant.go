@@ -23,9 +23,10 @@ type applicant struct {
 	stays   []stay // by Gateway of ours that is among the parents, or whose ListenerSet is
 	fits    []fit  // by parent that is one of these, in their order, each once
 
-	said []said      // about each parent
-	told [][]Finding // what all is put together from, and that; of the last time
-	all  []Finding
+	said       []said       // about each parent
+	atServices servicesSaid // about all of those that are Services
+	told       [][]Finding  // what all is put together from, and that; of the last time
+	all        []Finding
 
 	// Of the translation that runs.
 	compiled *compiledRoute       // of an HTTPRoute or a GRPCRoute

@@ -71,7 +71,7 @@ func (x *index) attachAll(gates map[world.Key]*gate, findings map[world.ObjectRe
 		for i := range a.fits {
 			parts = append(parts, a.attach(&a.fits[i]))
 		}
-		if out := a.joined(append(parts, x.atServices(a.ref, a.parents, carriedAt))); len(out) > 0 {
+		if out := a.joined(append(parts, x.atServices(a, carriedAt))); len(out) > 0 {
 			findings[a.ref] = out
 		}
 	}

@@ -87,6 +87,7 @@ type index struct {
 	applied     map[world.ObjectRef]*applicant      // routes of any kind that did not change since, nor the labels of their namespaces
 	grounds     map[world.Key]ground                // by Gateway, of the last translation
 	groundsSeen int                                 // how often these were others, or other ListenerSets were there
+	standings   []standingAt                        // room for those of one route
 	targeted    map[serviceName]int                 // Services of BackendTLSPolicies that routes refer to, of the last translation, by number
 	targetsSeen int                                 // how often these were others
 

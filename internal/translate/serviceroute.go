@@ -123,31 +123,83 @@ type carried struct {
 	reason, message string
 }
 
-// atServices says on a route what became of it at those of its parents that are Services. What it works out of Services it leaves for other routes at them, in memory.
-func (x *index) atServices(ref world.ObjectRef, parents []world.RouteParent, memory map[enforcedFor]carried) []Finding {
-	var out []Finding
-	for n := range servicesAmong(parents) {
-		for _, a := range x.attachments(n).byRoute[ref] {
-			out = append(out, x.report(a, memory)...)
+// servicesSaid is what was found about a route at those of its parents that are Services, and for what.
+type servicesSaid struct {
+	services []serviceName // distinct; nil: nobody looked
+	of       []standingAt
+	findings []Finding
+}
+
+// standingAt is what findings about a route at a Service depend on.
+type standingAt struct {
+	of       *attachment // another one once the Service, the route, or another one there is another
+	overload trouble
+	compiled *compiledRoute
+	by       carried
+}
+
+// atServices says on a route what became of it at those of its parents that are Services: the same as the last time if nothing is another. What it works out of Services it leaves for other
+// routes at them, in memory.
+func (x *index) atServices(a *applicant, memory map[enforcedFor]carried) []Finding {
+	said := &a.atServices
+	if said.services == nil {
+		said.services = slices.AppendSeq([]serviceName{}, maps.Keys(servicesAmong(a.parents)))
+	}
+	now := x.standings[:0]
+	for _, n := range said.services {
+		for _, at := range x.attachments(n).byRoute[a.ref] {
+			now = append(now, x.standsAt(at, memory))
 		}
 	}
-	slices.SortFunc(out, func(a, b Finding) int {
+	x.standings = now
+	if slices.Equal(now, said.of) {
+		return said.findings
+	}
+	said.of, said.findings = slices.Clone(now), nil
+	for i := range now {
+		said.findings = append(said.findings, now[i].report()...)
+	}
+	slices.SortFunc(said.findings, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.Parent.Namespace, b.Parent.Namespace), strings.Compare(a.Parent.Name, b.Parent.Name), strings.Compare(a.Parent.Section, b.Parent.Section),
 			cmp.Compare(a.Parent.Port, b.Parent.Port), strings.Compare(a.Type, b.Type))
 	})
+	return said.findings
+}
+
+// standsAt finds what becomes of a route at a Service.
+func (x *index) standsAt(a *attachment, memory map[enforcedFor]carried) standingAt {
+	out := standingAt{of: a}
+	if a.trouble.reason == "" {
+		out.overload = x.overload(a)
+	}
+	if !servedAtServices.has(a.ref.Kind) {
+		return out // nobody looks at what it refers to
+	}
+	out.compiled = x.compileAt(a)
+	if a.trouble.reason != "" || out.overload.reason != "" {
+		return out
+	}
+	of := enforcedFor{serviceName{a.parent.Namespace, a.parent.Name}, a.consumer()}
+	by, known := memory[of]
+	if !known {
+		by.enforced, by.reason, by.message = x.enforces(of)
+		memory[of] = by
+	}
+	out.by = by
 	return out
 }
 
 // report says what became of a route at a Service.
-func (x *index) report(a *attachment, memory map[enforcedFor]carried) []Finding {
+func (s *standingAt) report() []Finding {
+	a, c := s.of, s.compiled
 	finding := findingAt(a.parent, a.generation)
 	problem := a.trouble
 	if problem.reason == "" {
-		problem = x.overload(a)
+		problem = s.overload
 	}
 	told := problem.reason == ""
-	if told && x.compileAt(a).refused() {
-		problem = x.compileAt(a).dropped
+	if told && c != nil && c.refused() {
+		problem = c.dropped
 	}
 	ok, message := problem.reason == "", problem.message
 	if ok {
@@ -157,10 +209,9 @@ func (x *index) report(a *attachment, memory map[enforcedFor]carried) []Finding 
 		}
 	}
 	out := []Finding{finding(routeAccepted, ok, cmp.Or(problem.reason, string(gatewayv1.RouteReasonAccepted)), message)}
-	if !servedAtServices.has(a.ref.Kind) {
-		return out // nobody looked at what it refers to
+	if c == nil {
+		return out
 	}
-	c := x.compileAt(a)
 	if c.refs.reason != "" {
 		out = append(out, finding(routeResolved, false, c.refs.reason, c.refs.message))
 	} else {
@@ -172,13 +223,7 @@ func (x *index) report(a *attachment, memory map[enforcedFor]carried) []Finding 
 	if ok && c.dropped.reason != "" {
 		out = append(out, finding(partiallyInvalid, true, c.dropped.reason, c.dropped.message))
 	}
-	of := enforcedFor{serviceName{a.parent.Namespace, a.parent.Name}, a.consumer()}
-	by, known := memory[of]
-	if !known {
-		by.enforced, by.reason, by.message = x.enforces(of)
-		memory[of] = by
-	}
-	return append(out, finding(ConditionEnforced, by.enforced, by.reason, by.message))
+	return append(out, finding(ConditionEnforced, s.by.enforced, s.by.reason, s.by.message))
 }
 
 // enforces says whether a waypoint does what routes at a Service of our own cluster say, which is there.

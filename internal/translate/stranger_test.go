@@ -110,6 +110,39 @@ func TestPoliciesOfAStranger(t *testing.T) {
 	}
 }
 
+// TestRoutesAtServicesOfAStranger: what is said of routes at Services is remembered until they or the Services change, and allocated once.
+func TestRoutesAtServicesOfAStranger(t *testing.T) {
+	allocations := func(d world.Delta) float64 {
+		e := NewEngine(world.Config{LocalCluster: "east", TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: "isthmus-system"})
+		e.Apply(d)
+		return testing.AllocsPerRun(5, func() {
+			d := world.NewDelta()
+			d.Put(manyRoute("route-more"))
+			e.Apply(d)
+			d = world.NewDelta()
+			d.Delete(manyRoute("route-more").Ref())
+			e.Apply(d)
+		})
+	}
+	d := quietShop()
+	alone := allocations(d)
+	const routes, services = 500, 32
+	var parents []world.RouteParent
+	for i := range services {
+		name := fmt.Sprint("s", i)
+		d.Put(&world.Service{Key: world.Key{Cluster: "east", Namespace: "web", Name: name}, Ports: []world.ServicePort{{Name: "http", Port: 80}}})
+		parents = append(parents, world.RouteParent{Kind: "Service", Namespace: "web", Name: name})
+	}
+	for i := range routes {
+		d.Put(&world.HTTPRoute{Key: foreign(fmt.Sprint("r", i)), Created: 9, Parents: parents, Rules: []gatewayv1.HTTPRouteRule{{}}})
+	}
+	beside := allocations(d)
+	t.Logf("%v allocations, and %v alone", beside, alone)
+	if beside > alone+2*routes {
+		t.Errorf("a route more and one less are %v allocations beside %d routes at %d Services, and %v alone", beside, routes, services, alone)
+	}
+}
+
 // TestSetsOfAStranger: of the ListenerSets of one namespace the listeners of the oldest alone are looked at.
 func TestSetsOfAStranger(t *testing.T) {
 	stalls(t, 150, func(d *world.Delta) {
