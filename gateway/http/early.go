@@ -51,8 +51,8 @@ func earlyOf(ctx context.Context) func(status int, header textproto.MIMEHeader) 
 	return nil
 }
 
-// withEarly has a request tell of 1xx in the library's way. Those of one that asks for another protocol the library's proxy hands on, when we have seen them.
-func withEarly(r *http.Request) *http.Request {
+// withEarly has a request tell of 1xx in the library's way, and its body of the endpoint, if it has one. Those of one that asks for another protocol the library's proxy hands on, when we have seen them.
+func withEarly(r *http.Request, body *outgoing) *http.Request {
 	t := tripOf(r.Context())
 	if t == nil {
 		return r
@@ -64,5 +64,10 @@ func withEarly(r *http.Request) *http.Request {
 	if t.early != nil {
 		tell = t.early.tell
 	}
-	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: tell}))
+	trace := &httptrace.ClientTrace{Got1xxResponse: tell}
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
+	if body != nil {
+		trace.GotConn, r.Body = body.goes, body
+	}
+	return r
 }

@@ -60,7 +60,7 @@ func (b *patientBody) linger(wait bool) {
 	if ended || asks || !wait {
 		return
 	}
-	b.turn.Lock()
-	defer b.turn.Unlock()
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
 	_, _ = io.Copy(io.Discard, b.body) // until its end, or that of the time
 }

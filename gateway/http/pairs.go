@@ -30,7 +30,12 @@ func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
 	if !plainLine(r.Method, r.URL.RequestURI()) {
 		return nil, errLine
 	}
-	r = withEarly(r)
+	var body *outgoing
+	if t := tripOf(r.Context()); t != nil && t.giveUp != nil {
+		body = &outgoing{ReadCloser: r.Body, giveUp: t.giveUp}
+		defer body.settle()
+	}
+	r = withEarly(r, body)
 	switch {
 	case http2 && len(r.Trailer) > 0:
 		return p.alone.RoundTrip(r)
@@ -98,6 +103,9 @@ func (p *pairs) make(s *backendtls.Settings) *pair {
 			}
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+			}
+			if protocol == backendtls.HTTP1 {
+				conn = &endingConn{Conn: conn}
 			}
 			return conn, nil
 		}

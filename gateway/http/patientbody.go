@@ -25,13 +25,14 @@ type patientBody struct {
 	invited bool         // the client sends it when it is asked to (Expect: 100-continue)
 	size    int64        // -1: nobody knows
 
-	early bool       // the answer was there before it; of who answers
-	turn  sync.Mutex // held by who reads
+	early bool          // the answer was there before it; of who answers
+	turn  chan struct{} // has something in it while somebody reads
 
 	mu        sync.Mutex // hold for all below, and to set deadlines
 	until     time.Time
 	ended     bool // it was read whole
 	isCut     bool
+	woken     bool // who reads it was, so that the client can be answered
 	closed    bool // nobody wants it any more
 	lingering bool // the answer is sent, and was there before it
 }
@@ -40,7 +41,7 @@ type patientBody struct {
 func (s *Server) uploadOf(t *trip, r *http.Request) *patientBody {
 	b := &patientBody{
 		body: r.Body, control: &t.answer.control, stall: s.o.Limits.StallTime, now: s.o.Now, stalled: &t.stalled,
-		invited: r.Header.Get("Expect") != "", size: r.ContentLength,
+		invited: r.Header.Get("Expect") != "", size: r.ContentLength, turn: make(chan struct{}, 1),
 	}
 	if r.ProtoMajor == 1 {
 		b.garbled = &t.garbled
@@ -53,8 +54,8 @@ var errCutBody = errors.New("the request is over")
 
 // Read gives what the client sent.
 func (b *patientBody) Read(p []byte) (int, error) {
-	b.turn.Lock()
-	defer b.turn.Unlock()
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
 	if err := b.begin(); err != nil {
 		return 0, err
 	}
@@ -69,7 +70,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 		if !b.closed { // else the handler may be done
 			_ = b.control.SetReadDeadline(time.Time{}) // from now on the server waits for the client to leave, for any time
 		}
-	case errors.Is(err, os.ErrDeadlineExceeded) && b.isCut && b.now().Before(b.until):
+	case errors.Is(err, os.ErrDeadlineExceeded) && (b.isCut || b.woken) && b.now().Before(b.until):
 		err = errCutBody
 	case errors.Is(err, os.ErrDeadlineExceeded): // the library ends the request for it, which may have cut the body meanwhile
 		b.stalled.Store(true) // the deadline stays, or the server would wait for the rest
@@ -93,7 +94,7 @@ func (b *patientBody) begin() error {
 	switch {
 	case b.ended:
 		return io.EOF
-	case b.isCut, b.lingering, b.closed:
+	case b.isCut, b.woken, b.lingering, b.closed:
 		return errCutBody
 	}
 	if now := b.now(); b.until.Sub(now) < b.stall*7/8 {
@@ -119,6 +120,24 @@ func (b *patientBody) cut() {
 	}
 	b.isCut = true
 	_ = b.control.SetReadDeadline(past)
+}
+
+// wake ends who reads, so that the client can be answered. The library takes the request for ended by that, as if the client had left.
+func (b *patientBody) wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended || b.isCut || b.woken || b.lingering {
+		return
+	}
+	b.woken = true
+	_ = b.control.SetReadDeadline(past)
+}
+
+// wasWoken says whether it ended so.
+func (b *patientBody) wasWoken() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.woken
 }
 
 // Close has nobody begin to read any more.

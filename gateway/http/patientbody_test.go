@@ -25,7 +25,7 @@ func TestBodyReadAfterItsHandler(t *testing.T) {
 		protocols := &http.Protocols{}
 		protocols.SetUnencryptedHTTP2(true)
 		server := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			b := &patientBody{body: r.Body, close: r.Body.Close, control: http.NewResponseController(w), stall: time.Second, now: time.Now, stalled: &atomic.Bool{}}
+			b := &patientBody{body: r.Body, close: r.Body.Close, control: http.NewResponseController(w), stall: time.Second, now: time.Now, stalled: &atomic.Bool{}, turn: make(chan struct{}, 1)}
 			if n, err := b.Read(make([]byte, 1)); n != 1 || err != nil {
 				t.Errorf("%d bytes came, %v", n, err)
 			}

@@ -300,6 +300,14 @@ func (s *Server) changeAnswer(t *trip, h http.Header) {
 func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	t := tripOf(r.Context())
 	refusal := refusalOf(r.Context(), err)
+	if u := t.answer.upload; u != nil {
+		if refusal.Reason == ReasonClientGone && u.wasWoken() {
+			refusal = &Refusal{http.StatusBadGateway, ReasonUpstream, errEndpointLeft}
+		}
+		if u.invited { // or the library would wait for who reads it before it answers
+			u.wake()
+		}
+	}
 	// The library ends the request of a client that is late before whoever reads the body hears of it.
 	if refusal.Reason == ReasonClientGone && t.late != nil && t.late() {
 		t.stalled.Store(true)

@@ -17,7 +17,7 @@ import (
 func TestBodyThatIsReadAgain(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
-		body := &patientBody{body: r.Body, close: r.Body.Close, control: control, stall: patience, now: time.Now, stalled: &atomic.Bool{}}
+		body := &patientBody{body: r.Body, close: r.Body.Close, control: control, stall: patience, now: time.Now, stalled: &atomic.Bool{}, turn: make(chan struct{}, 1)}
 		if _, err := io.Copy(io.Discard, body); err != nil {
 			t.Error(err)
 		}

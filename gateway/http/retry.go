@@ -183,12 +183,23 @@ func drop(response *http.Response) {
 func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Response, error) {
 	t.attempts++
 	limit := t.target.Rule.BackendTimeout
+	body, _ := r.Body.(*turn)
+	t.giveUp = nil
+	if r.Body != nil && r.Body != http.NoBody {
+		t.giveUp = func() {
+			if body != nil {
+				body.end()
+			}
+			if left.over() {
+				t.stopReading()
+			}
+		}
+	}
 	if limit <= 0 {
 		return rt.s.carry(r, t.backend, left)
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	t.attempt = ctx
-	body, _ := r.Body.(*turn)
 	timer := time.AfterFunc(limit, func() {
 		last := left.over() // asked first: the next attempt may begin as soon as this one is over, and it is not to be cut
 		cancel(errAttemptTimeUp)

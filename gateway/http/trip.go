@@ -41,6 +41,7 @@ type trip struct {
 	late       func() bool // whether the client's time for the next piece of its body is over; nil: it has no body
 	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
 	cut        func()      // ends reading of the request's body; nil: it has none
+	giveUp     func()      // ends reading of it for the attempt; nil: that sends none
 
 	ctx     context.Context // of what is asked of backends; nil: nothing was
 	attempt context.Context // of the last attempt; nil: attempts have no time of their own
@@ -56,6 +57,16 @@ type trip struct {
 // timeUp says whether the time that the request had is over, or that of the backend which answers it.
 func (t *trip) timeUp() bool {
 	return t.ctx != nil && errors.Is(context.Cause(t.ctx), errTimeUp) || t.attempt != nil && errors.Is(context.Cause(t.attempt), errAttemptTimeUp)
+}
+
+// stopReading ends who reads the request's body now, because its endpoint is gone. The client is answered, and so is no more late.
+func (t *trip) stopReading() {
+	switch upload := t.answer.upload; {
+	case upload != nil:
+		upload.wake()
+	case t.cut != nil:
+		t.cut()
+	}
 }
 
 // revoked says whether the request was ended because policies have turned against it.

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"sync"
+	"time"
+)
+
+// errEndpointLeft means that an endpoint was gone before it had answered.
+var errEndpointLeft = errors.New("the endpoint ended before it had answered")
+
+// outgoing is a request's body that one of the library's Transports sends to an endpoint. When that is gone, they wait for who reads the body before they say so, and that waits for the client: so it is
+// ended, if there is no answer. A connection in HTTP/1.1 says that it is over. In HTTP/2 the Transport closes the body then, but also when it has an answer, with which it does not wait.
+type outgoing struct {
+	io.ReadCloser
+	giveUp func() // ends who reads, not the one who calls
+
+	mu      sync.Mutex // hold for all below
+	reading bool
+	gone    bool // the endpoint is
+	settled bool // it has answered, or nobody asks
+}
+
+// Read gives what the client sent.
+func (o *outgoing) Read(p []byte) (int, error) {
+	if !o.enter() {
+		return 0, errEndpointLeft
+	}
+	n, err := o.ReadCloser.Read(p)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.reading = false; o.gone {
+		return 0, errEndpointLeft
+	}
+	return n, err
+}
+
+func (o *outgoing) enter() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reading = !o.gone
+	return o.reading
+}
+
+// lost says that the endpoint is gone, which counts before it has answered.
+func (o *outgoing) lost() {
+	o.mu.Lock()
+	wakes := !o.settled && o.reading
+	o.gone = o.gone || !o.settled
+	o.mu.Unlock()
+	if wakes {
+		o.giveUp()
+	}
+}
+
+// settle says that the endpoint has answered, or that nothing is waited for any more.
+func (o *outgoing) settle() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.settled = true
+}
+
+// Close says that nobody wants the rest.
+func (o *outgoing) Close() error {
+	o.mu.Lock()
+	doubtful := o.reading && !o.settled
+	o.mu.Unlock()
+	if doubtful {
+		time.AfterFunc(answerAfterRefusal, o.lost)
+	}
+	return o.ReadCloser.Close()
+}
+
+// goes says by which connection the body does.
+func (o *outgoing) goes(by httptrace.GotConnInfo) {
+	if conn, ok := by.Conn.(*endingConn); ok {
+		conn.watch(o.lost)
+	}
+}
+
+// endingConn is a connection to an endpoint that tells when nothing more comes of it.
+type endingConn struct {
+	net.Conn
+
+	mu    sync.Mutex // hold for all below
+	ended bool
+	tell  func()
+}
+
+// Read gives what came.
+func (c *endingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.mu.Lock()
+		c.ended = true
+		tell := c.tell
+		c.mu.Unlock()
+		if tell != nil {
+			tell()
+		}
+	}
+	return n, err
+}
+
+// CloseWrite ends what is sent, of a connection that can: upgraded ones are told so.
+func (c *endingConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// watch has the end be told to another one from now on: a connection in HTTP/1.1 has one request at a time.
+func (c *endingConn) watch(tell func()) {
+	c.mu.Lock()
+	c.tell = tell
+	ended := c.ended
+	c.mu.Unlock()
+	if ended {
+		tell()
+	}
+}
