@@ -90,3 +90,42 @@ func TestListenersThatRoutesAreLookedForAt(t *testing.T) {
 		t.Errorf("one with a sectionName is told %+v", f)
 	}
 }
+
+// TestListenersOfAllGatewaysCount: a namespace may have any number of Gateways, and all of its routes at all of them are looked at for each change.
+func TestListenersOfAllGatewaysCount(t *testing.T) {
+	const gateways, listeners, routes, served = 5, 8, 10, 6
+	s := newUnreadScene(t)
+	s.x.maxLooks = served*gateways*listeners + 1
+	d := world.NewDelta()
+	var parents []world.RouteParent
+	for i := range gateways {
+		g := &world.Gateway{Key: foreign(fmt.Sprint("g", i)), Class: ClassEastWest}
+		for j := range listeners {
+			g.Listeners = append(g.Listeners, world.Listener{Name: fmt.Sprint("l", j), Port: uint16(7000 + j), Protocol: protocolTCP})
+		}
+		d.Put(g)
+		parents = append(parents, world.RouteParent{Group: gatewayv1.GroupName, Kind: "Gateway", Namespace: "mallory", Name: g.Name})
+	}
+	for i := range routes {
+		d.Put(&world.TCPRoute{StreamRoute: world.StreamRoute{Key: foreign(fmt.Sprint("r", i)), Created: int64(100 + i), Parents: parents}})
+	}
+	s.Apply(d)
+	looks := 0
+	for _, a := range s.x.applied {
+		if a.ref.Namespace == "mallory" {
+			for _, f := range a.fits {
+				looks += len(f.at)
+			}
+		}
+	}
+	if looks != served*gateways*listeners {
+		t.Errorf("routes are found at %d listeners, want those of %d routes at %d Gateways of %d", looks, served, gateways, listeners)
+	}
+	for i := range routes {
+		for _, f := range s.Output().Findings[world.ObjectRef{Kind: world.KindTCPRoute, Key: foreign(fmt.Sprint("r", i))}] {
+			if f.Type == routeAccepted && (f.Status == isTrue) != (i < served) {
+				t.Errorf("route %d is told %+v", i, f)
+			}
+		}
+	}
+}
