@@ -25,6 +25,8 @@ type replay struct {
 	trailer http.Header
 	// memory is for kept; nil: it is somebody else's.
 	memory *portion
+	// alone says that no other attempt comes for what this one waits for: who reads the body does so itself, and keeps what comes for the case that its endpoint has not looked at it.
+	alone bool
 
 	mu      sync.Mutex // hold for all below
 	moved   sync.Cond  // a piece is there, or an attempt is over
@@ -138,6 +140,26 @@ func (p *replay) pass(b []byte) (int, error) {
 	return n, err
 }
 
+// keep has who reads do so itself, and keeps what comes. mu must be held.
+func (p *replay) keep(t *turn, b []byte) (int, error) {
+	p.reading = true
+	b = b[:min(len(b), p.most-len(p.kept))]
+	p.mu.Unlock()
+	n, err := p.src.Read(b)
+	p.mu.Lock()
+	if n > 0 && !p.memory.grow(int64(n)) {
+		p.lost = true
+	}
+	p.kept = append(p.kept, b[:n]...)
+	p.came(err)
+	if t.over || p.current != t { // it is the next turn's
+		return 0, errTurnOver
+	}
+	t.at += n
+	p.tidy()
+	return n, err
+}
+
 // came says that nobody reads src any more. mu must be held.
 func (p *replay) came(err error) {
 	if p.reading, p.err = false, err; err != nil && !errors.Is(err, io.EOF) {
@@ -192,6 +214,10 @@ func (t *turn) Read(b []byte) (int, error) {
 		if p.lost {
 			p.tidy()
 			n, err := p.pass(b)
+			return n, t.ends(err)
+		}
+		if p.alone {
+			n, err := p.keep(t, b)
 			return n, t.ends(err)
 		}
 		p.reading = true
