@@ -223,8 +223,8 @@ var _ = Describe("Gateways", func() {
 				Eventually(get(east, o)).Should(HaveField("OwnerReferences", ConsistOf(HaveField("UID", g.UID))))
 			}
 		},
-		Entry("a Service", &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "again"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "mesh", Port: 15008}}}}),
-		Entry("a ServiceAccount", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "again-account"}}),
+		Entry("a Service", &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "left-behind"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "mesh", Port: 15008}}}}),
+		Entry("a ServiceAccount", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "left-behind-account"}}),
 	)
 
 	DescribeTable("say which object of their name is in the way",
