@@ -64,8 +64,9 @@ func TestTimeOfABackendIsUpDuringAnUpload(t *testing.T) {
 		for _, retry := range []*mesh.HTTPRetry{nil, {Attempts: 2, Codes: []uint16{503, 504}}} {
 			for _, begun := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s, with retry %v, begun %v", name, retry != nil, begun), func(t *testing.T) {
+					t.Parallel()
 					s := newScene(t, Limits{StallTime: patience + patience/2, RetryBytes: 8}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
-						r.Backends, r.BackendTimeout, r.Retry = []mesh.HTTPBackend{to("a")}, 100*time.Millisecond, retry
+						r.Backends, r.BackendTimeout, r.Retry = []mesh.HTTPBackend{to("a")}, time.Second, retry // in which an answer has begun, if it is to
 					}))))
 					s.backend("a", app, func(w http.ResponseWriter, r *http.Request) {
 						http.NewResponseController(w).EnableFullDuplex()
