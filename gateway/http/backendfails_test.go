@@ -66,3 +66,15 @@ func TestEndpointEndsDuringAnUpload(t *testing.T) {
 		}
 	}
 }
+
+// A Transport may close a body while it writes a piece, and read on: who reads then must not wait for the client.
+func TestBodyThatIsClosedBetweenPieces(t *testing.T) {
+	from, _ := io.Pipe() // a client that sends nothing
+	body := &outgoing{ReadCloser: io.NopCloser(from), giveUp: func() { t.Error("nobody reads, and is woken") }}
+	if err := body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := body.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}

@@ -24,6 +24,7 @@ type outgoing struct {
 	reading bool
 	gone    bool // the endpoint is
 	settled bool // it has answered, or nobody asks
+	closed  bool // nobody wants the rest: the Transport reads all the same if it is closed while a piece is written
 }
 
 // Read gives what the client sent.
@@ -43,7 +44,7 @@ func (o *outgoing) Read(p []byte) (int, error) {
 func (o *outgoing) enter() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.reading = !o.gone
+	o.reading = !o.gone && !o.closed
 	return o.reading
 }
 
@@ -68,6 +69,7 @@ func (o *outgoing) settle() {
 // Close says that nobody wants the rest.
 func (o *outgoing) Close() error {
 	o.mu.Lock()
+	o.closed = true
 	doubtful := o.reading && !o.settled
 	o.mu.Unlock()
 	if doubtful {
