@@ -110,10 +110,10 @@ func (x *index) judgeClients(g *world.Gateway, v *listenerVerdict, wanted set[wo
 }
 
 // shuts says whether a Gateway asks its clients to prove what nobody could judge, or for something else that is not served and may be to keep them out. Its gateway is told so in any case:
-// otherwise it would go on as before, and let everybody in.
+// otherwise it would go on as before, and let everybody in. What a set asks for that is not served ends its own listener, and not those of others.
 func (at *gate) shuts() bool {
 	return slices.ContainsFunc(at.verdicts, func(v listenerVerdict) bool {
-		return v.reason == gatewayv1.ListenerReasonNoValidCACertificate || v.reason == gatewayv1.ListenerReasonUnsupportedValue && keepsOut(v.listener)
+		return v.reason == gatewayv1.ListenerReasonNoValidCACertificate || v.set == nil && v.reason == gatewayv1.ListenerReasonUnsupportedValue && keepsOut(v.listener)
 	})
 }
 

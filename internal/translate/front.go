@@ -76,11 +76,14 @@ func (x *index) ownService(g *world.Gateway, hostname string) (string, bool) {
 
 // foldFront notes which Service leads to a Gateway, so that the Service's change finds it.
 func (x *index) foldFront(k world.Key, was, now *world.Gateway) {
+	made := k.In(k.Namespace, ResourceName(k.Name)) // which one that is not provisioned any more may have, and says whether it was
 	if was != nil {
 		x.fronts.remove(x.front(was), k)
+		x.fronts.remove(made, k)
 	}
 	if now != nil {
 		x.fronts.add(x.front(now), k)
+		x.fronts.add(made, k)
 	}
 }
 
