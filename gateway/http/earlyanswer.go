@@ -29,7 +29,7 @@ func (b *patientBody) answered(h http.Header) {
 		return
 	}
 	b.early = true
-	if !b.until.IsZero() || b.size > smallBody {
+	if !b.until.IsZero() || b.size > smallBody || b.size < 0 { // the library hears out those of unknown length, too, but does not look whether they end as they should: what follows might be taken for a request
 		h.Set("Connection", "close")
 	}
 }

@@ -51,10 +51,9 @@ func (o *outgoing) enter() bool {
 // lost says that the endpoint is gone, which counts before it has answered.
 func (o *outgoing) lost() {
 	o.mu.Lock()
-	wakes := !o.settled && o.reading
+	defer o.mu.Unlock() // until who reads is ended: the next attempt, which is not to be, begins after settle
 	o.gone = o.gone || !o.settled
-	o.mu.Unlock()
-	if wakes {
+	if !o.settled && o.reading {
 		o.giveUp()
 	}
 }

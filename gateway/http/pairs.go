@@ -19,12 +19,7 @@ const answerWindow = 256 << 10
 
 // pair are the library's Transports for the two versions of HTTP. Connections of each are kept by the host of the requests' URLs.
 // What an answer over HTTP/1.1 lists as its connection's is not taken out of it if the connection ends with it (see readAnswer): the library has dropped the list then.
-type pair struct {
-	http1, http2 *http.Transport
-	// alone is for requests in HTTP/2 with trailers, each of which has a connection for itself. Their backend may have answered, and forgotten them, when the trailers come: net/http takes those for a
-	// request with a number that is over, and ends the connection, whoever else has it. The answer was on its way then, so that who sends them cannot know.
-	alone *http.Transport
-}
+type pair struct{ http1, http2 *http.Transport }
 
 func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
 	if !plainLine(r.Method, r.URL.RequestURI()) {
@@ -36,10 +31,7 @@ func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
 		defer body.settle()
 	}
 	r = withEarly(r, body)
-	switch {
-	case http2 && len(r.Trailer) > 0:
-		return p.alone.RoundTrip(r)
-	case http2:
+	if http2 {
 		return p.http2.RoundTrip(r)
 	}
 	return p.http1.RoundTrip(r)
@@ -115,16 +107,13 @@ func (p *pairs) make(s *backendtls.Settings) *pair {
 			HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: answerWindow},
 		}
 	}
-	http2 := func(p *http.Protocols) {
-		p.SetHTTP2(s != nil)
-		p.SetUnencryptedHTTP2(s == nil)
-	}
-	made := &pair{
+	return &pair{
 		http1: one(backendtls.HTTP1, func(p *http.Protocols) { p.SetHTTP1(true) }),
-		http2: one(backendtls.HTTP2, http2), alone: one(backendtls.HTTP2, http2),
+		http2: one(backendtls.HTTP2, func(p *http.Protocols) {
+			p.SetHTTP2(s != nil)
+			p.SetUnencryptedHTTP2(s == nil)
+		}),
 	}
-	made.alone.DisableKeepAlives = true
-	return made
 }
 
 // retire closes what is kept by settings that are in force no more.

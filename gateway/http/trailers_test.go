@@ -63,37 +63,3 @@ func TestTrailersOfRetries(t *testing.T) {
 		})
 	}
 }
-
-// A request with trailers has a connection in HTTP/2 for itself: a backend that has answered before they come may take them for the beginning of an old request, and end the connection for it, with all others that it has.
-func TestTrailersComeAlone(t *testing.T) {
-	s := newScene(t, Limits{}, toA())
-	came, end := make(chan string, 3), make(chan struct{})
-	s.backend("a", mesh.AppHTTP2, func(w http.ResponseWriter, r *http.Request) {
-		came <- r.RemoteAddr
-		if r.Method == http.MethodPost {
-			io.Copy(io.Discard, r.Body)
-			io.WriteString(w, r.Trailer.Get("X-Sum"))
-			return
-		}
-		_ = http.NewResponseController(w).Flush()
-		<-end
-		io.WriteString(w, "whole")
-	})
-	response, err := s.client().Get("http://x/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	shared := <-came
-	for range 2 {
-		nc, in := s.dial()
-		_, text := s.asks(nc, in, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
-		if own := <-came; own == shared || text != "1" {
-			t.Errorf("the trailer is %q, and came by %s, as another client's request did by %s", text, own, shared)
-		}
-	}
-	close(end)
-	if text, err := io.ReadAll(response.Body); string(text) != "whole" || err != nil {
-		t.Errorf("another client is answered %q, %v", text, err)
-	}
-}

@@ -132,7 +132,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 			return nil, err
 		}
 		if r.GetBody != nil { // another endpoint may have been sent it before, and not have processed it
-			from, gone := r.GetBody()
+			from, gone := left.body.anew(body)()
 			if gone != nil {
 				return nil, err
 			}
