@@ -34,21 +34,25 @@ func setCondition(conditions *[]metav1.Condition, c metav1.Condition, generation
 // other types belong to others and stay, and so do those about a later generation than what was found: a replica that led before us has seen it. Listener findings
 // are not looked at.
 func applyFindings(conditions *[]metav1.Condition, findings []translate.Finding, generation int64, owned ...string) {
-	found := map[string]bool{}
+	// No condition is about a generation that the object does not have; one that says so was written by hand, and would stay for ever.
+	later := func(kind string, about int64) bool {
+		c := meta.FindStatusCondition(*conditions, kind)
+		return c != nil && about < c.ObservedGeneration && c.ObservedGeneration <= generation
+	}
+	found, latest := map[string]bool{}, int64(0)
 	for _, f := range findings {
 		if f.Listener != "" {
 			continue
 		}
 		found[f.Type] = true
 		about := observed(f, generation)
-		// No condition is about a generation that the object does not have; one that says so was written by hand, and would stay for ever.
-		if c := meta.FindStatusCondition(*conditions, f.Type); c != nil && about < c.ObservedGeneration && c.ObservedGeneration <= generation {
-			continue
+		latest = max(latest, about)
+		if !later(f.Type, about) {
+			setCondition(conditions, conditionOf(f), about)
 		}
-		setCondition(conditions, conditionOf(f), about)
 	}
 	for _, t := range owned {
-		if !found[t] {
+		if !found[t] && (len(found) == 0 || !later(t, latest)) {
 			meta.RemoveStatusCondition(conditions, t)
 		}
 	}

@@ -31,3 +31,29 @@ func TestConditionsOfLaterGenerationsStay(t *testing.T) {
 		}
 	}
 }
+
+// TestConditionsThatWereNotFoundGo: what is not found any more is taken away, unless a later generation than what was found has it.
+func TestConditionsThatWereNotFoundGo(t *testing.T) {
+	const generation = 3
+	accepted := func(about int64) []translate.Finding {
+		return []translate.Finding{{Type: "Accepted", Status: "True", Reason: "Accepted", Generation: about}}
+	}
+	for _, tc := range []struct {
+		name  string
+		said  int64 // generation
+		found []translate.Finding
+		stays bool
+	}{
+		{"of an earlier one", 1, accepted(2), false},
+		{"of the same", 2, accepted(2), false},
+		{"of a later one", 3, accepted(2), true},
+		{"of one that the object does not have", 4, accepted(2), false},
+		{"nothing was found", 3, nil, false},
+	} {
+		conditions := []metav1.Condition{{Type: "PartiallyInvalid", Status: "True", Reason: "Before", ObservedGeneration: tc.said}}
+		applyFindings(&conditions, tc.found, generation, "Accepted", "PartiallyInvalid")
+		if stays := conditions != nil && len(conditions) == len(tc.found)+1; stays != tc.stays {
+			t.Errorf("%s: the conditions are %+v, want it to stay: %v", tc.name, conditions, tc.stays)
+		}
+	}
+}
