@@ -20,12 +20,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/translate"
 )
 
-const (
-	// obstacleWait is how soon it is looked again whether what stood in a Gateway's way has gone: nobody tells us of objects that are not ours.
-	obstacleWait = 10 * time.Second
-	// goingWait is the same for what is about to go: the garbage collector takes what a Gateway leaves within seconds.
-	goingWait = time.Second
-)
+// obstacleWait is how soon it is looked again whether what stood in a Gateway's way has gone: nobody tells us of objects that are not ours. Of what an earlier Gateway of the name left we are told.
+const obstacleWait = 10 * time.Second
 
 // namesakes are the objects that a Gateway needs, exist, and are somebody else's: applying would take them over, and they would go with the Gateway. Each is "Kind namespace/name".
 type namesakes struct {
@@ -36,11 +32,8 @@ type namesakes struct {
 
 // wait is how soon to look again; 0: nothing is in the way.
 func (n namesakes) wait() time.Duration {
-	switch {
-	case len(n.staying) > 0:
+	if len(n.staying)+len(n.going) > 0 {
 		return obstacleWait
-	case len(n.going) > 0:
-		return goingWait
 	}
 	return 0
 }
