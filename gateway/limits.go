@@ -130,3 +130,6 @@ func (q *quota[K]) used() int {
 // CollectAt is how much the heap of a gateway's process should grow, in percent of what is in use, before garbage is collected. Requests and streams leave
 // garbage and hardly anything that stays: with Go's usual 100 a tenth of the processor time under load was spent on looking through the same few megabytes again.
 const CollectAt = 400
+
+// MemoryChanged has what is bounded by the process's limit of memory (runtime/debug.SetMemoryLimit) follow it.
+func (s *Server) MemoryChanged() { s.web.MemoryChanged() }

@@ -182,9 +182,6 @@ func NewServer(o Options) (*Server, error) {
 // With more, a few clients that read nothing would hold up those of others.
 const tunnelSharers = 4
 
-// MemoryChanged has what is bounded by the process's limit of memory (runtime/debug.SetMemoryLimit) follow it.
-func (s *Server) MemoryChanged() { s.web.MemoryChanged() }
-
 // Run serves until ctx ends, and then drains: it stays as it is for Settle while readiness already says no, then takes no more
 // connections and streams, and returns when the last stream has ended or Drain is over.
 func (s *Server) Run(ctx context.Context) {
