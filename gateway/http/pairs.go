@@ -31,10 +31,29 @@ func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
 		defer body.settle()
 	}
 	r = withEarly(r, body)
-	if http2 {
+	switch {
+	case http2 && len(r.Trailer) > 0:
+		return p.alone(r)
+	case http2:
 		return p.http2.RoundTrip(r)
 	}
 	return p.http1.RoundTrip(r)
+}
+
+// alone carries a request in HTTP/2 by a connection that nobody else ever has. One with trailers needs it: the backend may have answered, and forgotten the request, when they come, without that who sends them could
+// know. net/http takes them for the beginning of a request that is over then, and ends the connection. Such requests are few: those of gRPC have none.
+func (p *pair) alone(r *http.Request) (*http.Response, error) {
+	conn, err := p.http2.NewClientConn(r.Context(), r.URL.Scheme, r.URL.Host)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	response, err := conn.RoundTrip(r)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	response.Body = endingBody(response.Body, func() { conn.Close() })
+	return response, nil
 }
 
 func (p *pair) forget() {

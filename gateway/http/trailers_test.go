@@ -3,10 +3,15 @@
 package http
 
 import (
+	"context"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -62,4 +67,98 @@ func TestTrailersOfRetries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request with trailers has a connection in HTTP/2 for itself: a backend that has answered before they come may take them for the beginning of a request that is over, and end the connection, whoever else has it.
+func TestTrailersComeAlone(t *testing.T) {
+	s := newScene(t, Limits{}, toA())
+	came, end := make(chan string, 3), make(chan struct{})
+	s.backend("a", mesh.AppHTTP2, func(w http.ResponseWriter, r *http.Request) {
+		came <- r.RemoteAddr
+		if r.Method == http.MethodPost {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(w, r.Trailer.Get("X-Sum"))
+			return
+		}
+		_ = http.NewResponseController(w).Flush()
+		<-end
+		io.WriteString(w, "whole")
+	})
+	response, err := s.client().Get("http://x/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	shared := <-came
+	for range 2 {
+		nc, in := s.dial()
+		_, text := s.asks(nc, in, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
+		if own := <-came; own == shared || text != "1" {
+			t.Errorf("the trailer is %q, and came by %s, as another client's request did by %s", text, own, shared)
+		}
+	}
+	close(end)
+	if text, err := io.ReadAll(response.Body); string(text) != "whole" || err != nil {
+		t.Errorf("another client is answered %q, %v", text, err)
+	}
+}
+
+// Requests with trailers may come together, and none is in another one's way; what is answered after their connection is closed, or while it is, is whole.
+func TestTrailersComeTogether(t *testing.T) {
+	in := &tallied{network: loopback{}}
+	s := newSceneIn(t, in, Limits{}, toA())
+	s.backend("a", mesh.AppHTTP2, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Trailer", "X-Sum")
+		w.Write(body)
+		w.Header().Set("X-Sum", r.Trailer.Get("X-Sum"))
+	})
+	client, large := s.client(), strings.Repeat("x", 300<<10)
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 4 {
+				r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/", io.MultiReader(strings.NewReader(large))) // of unknown length
+				r.Trailer = http.Header{"X-Sum": {"1"}}
+				response, err := client.Do(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				text, err := io.ReadAll(response.Body)
+				response.Body.Close()
+				if string(text) != large || err != nil || response.Trailer.Get("X-Sum") != "1" {
+					t.Errorf("answered %s with %d bytes, %v, and trailers %q", response.Status, len(text), err, response.Trailer)
+				}
+			}
+		})
+	}
+	all.Wait()
+	client.CloseIdleConnections()
+	s.until("all their connections are closed", func() bool { return in.open.Load() == 0 })
+}
+
+// tallied is a network that knows how many of the connections that were dialed are open.
+type tallied struct {
+	network
+	open atomic.Int64
+}
+
+func (n *tallied) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	nc, err := n.network.dial(ctx, network, address)
+	if err == nil {
+		n.open.Add(1)
+		nc = &talliedConn{nc, sync.OnceFunc(func() { n.open.Add(-1) })}
+	}
+	return nc, err
+}
+
+type talliedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c *talliedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
 }
