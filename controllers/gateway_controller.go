@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	"k8s.io/client-go/tools/events"
@@ -39,9 +40,9 @@ type GatewayReconciler struct {
 	reader   client.Reader // sees objects that the cache leaves out because they are not ours
 	settings ProvisionSettings
 	events   events.EventRecorder // nil: tells nobody
-	// obstacles are noted, and status is told when they change.
+	// obstacles are noted, and who writes the Gateway's status, and those of its sets, is told when they change.
 	obstacles *obstacles
-	status    *inbox
+	changed   func(gateway types.NamespacedName)
 }
 
 // provisioned makes an empty object of each kind that is made for a Gateway.
@@ -118,7 +119,7 @@ func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, theirs namesakes) 
 	if !r.obstacles.note(gateway, theirs) {
 		return
 	}
-	r.status.add(client.ObjectKeyFromObject(gateway))
+	r.changed(client.ObjectKeyFromObject(gateway))
 	if len(theirs.staying) > 0 && r.events != nil {
 		r.tell(gateway, theirs.text())
 	}

@@ -65,6 +65,34 @@ func (c *cluster) gatewayVerdict(g *gatewayv1.Gateway, kind string) func() strin
 	}
 }
 
+// setOf is a ListenerSet of a Gateway, which lets it in.
+func setOf(g *gatewayv1.Gateway) *gatewayv1.ListenerSet {
+	g.Spec.AllowedListeners = &gatewayv1.AllowedListeners{Namespaces: &gatewayv1.ListenerNamespaces{From: ptr.To(gatewayv1.NamespacesFromSame)}}
+	return &gatewayv1.ListenerSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: g.Namespace, Name: g.Name},
+		Spec: gatewayv1.ListenerSetSpec{
+			ParentRef: gatewayv1.ParentGatewayReference{Name: gatewayv1.ObjectName(g.Name)},
+			Listeners: []gatewayv1.ListenerEntry{{Name: "more", Port: 8001, Protocol: gatewayv1.HTTPProtocolType}},
+		},
+	}
+}
+
+// gatewayAndSet is what is said of the first listener of a Gateway, and of a set of it and its first one.
+func (c *cluster) gatewayAndSet(g *gatewayv1.Gateway, s *gatewayv1.ListenerSet) func() string {
+	return func() string {
+		for _, o := range []client.Object{g, s} {
+			if err := c.Get(context.Background(), client.ObjectKeyFromObject(o), o); err != nil {
+				return err.Error()
+			}
+		}
+		if len(g.Status.Listeners) == 0 || len(s.Status.Listeners) == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%d attached, listener %s; %s %s, entry %s", ptr.Deref(g.Status.AttachedListenerSets, -1), verdict(g.Status.Listeners[0].Conditions, g.Generation, "Programmed"),
+			verdict(s.Status.Conditions, s.Generation, "Accepted"), verdict(s.Status.Conditions, s.Generation, "Programmed"), verdict(s.Status.Listeners[0].Conditions, s.Generation, "Programmed"))
+	}
+}
+
 var _ = Describe("Gateways", func() {
 	It("are provisioned, get the Service's address, and are put back when they drift", func(ctx SpecContext) {
 		g := eastwest(system, "eastwest")
@@ -207,9 +235,11 @@ var _ = Describe("Gateways", func() {
 			left.SetOwnerReferences([]metav1.OwnerReference{earlier})
 			east.with(left)
 			g := eastwest("default", left.GetName())
+			set := setOf(g)
 			deployment, service, _ := east.made(g)
-			east.with(g)
+			east.with(g, set)
 			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/Pending"))
+			Eventually(east.gatewayAndSet(g, set)).Should(Equal("1 attached, listener False/Pending; True/Accepted False/ParentNotProgrammed, entry False/Pending"))
 			Expect(message(g.Status.Conditions, "Programmed")).To(ContainSubstring("default/" + left.GetName()))
 			Consistently(func() string {
 				return east.gatewayVerdict(g, "Accepted")() + " " + east.gatewayVerdict(g, "Programmed")()
@@ -219,6 +249,7 @@ var _ = Describe("Gateways", func() {
 			By("collecting it, as nobody does here")
 			Expect(east.Delete(ctx, left)).To(Succeed())
 			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotAssigned"))
+			Eventually(east.gatewayAndSet(g, set)).Should(Equal("1 attached, listener True/Programmed; True/Accepted False/ParentNotProgrammed, entry True/Programmed"))
 			for _, o := range []client.Object{deployment, service, &corev1.ServiceAccount{ObjectMeta: service.ObjectMeta}} {
 				Eventually(get(east, o)).Should(HaveField("OwnerReferences", ConsistOf(HaveField("UID", g.UID))))
 			}
@@ -230,10 +261,13 @@ var _ = Describe("Gateways", func() {
 	DescribeTable("say which object of their name is in the way",
 		func(ctx SpecContext, kind string, theirs client.Object) {
 			g := eastwest("default", theirs.GetName())
+			set := setOf(g)
 			east.with(theirs)
-			east.with(g)
+			east.with(g, set)
 			Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/Invalid"))
 			Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/Invalid"))
+			Eventually(east.gatewayAndSet(g, set)).Should(Equal("0 attached, listener False/Pending; False/ParentNotAccepted False/ParentNotAccepted, entry False/Pending"))
+			Expect(message(set.Status.Conditions, "Accepted")).NotTo(ContainSubstring(kind), "the set's owner may be somebody else")
 			Expect(message(g.Status.Conditions, "Accepted")).To(ContainSubstring("metadata.name: " + kind + " default/" + theirs.GetName()))
 			Expect(east.Get(ctx, client.ObjectKeyFromObject(theirs), theirs)).To(Succeed())
 			Expect(theirs.GetOwnerReferences()).To(BeEmpty())
@@ -241,6 +275,7 @@ var _ = Describe("Gateways", func() {
 			By("taking its place once it is gone")
 			Expect(east.Delete(ctx, theirs)).To(Succeed())
 			Eventually(east.gatewayVerdict(g, "Accepted"), "30s").Should(Equal("True/Accepted"))
+			Eventually(east.gatewayAndSet(g, set)).Should(Equal("1 attached, listener True/Programmed; True/Accepted False/ParentNotProgrammed, entry True/Programmed"))
 			meta := metav1.ObjectMeta{Namespace: "default", Name: theirs.GetName()}
 			made := []client.Object{
 				&corev1.Service{ObjectMeta: meta}, &appsv1.Deployment{ObjectMeta: meta}, &corev1.ServiceAccount{ObjectMeta: meta}, &policyv1.PodDisruptionBudget{ObjectMeta: meta},

@@ -95,3 +95,11 @@ func (p *plane) translated(c translate.Change) {
 		p.inboxes.vips.add(types.NamespacedName{Name: vipsName})
 	}
 }
+
+// obstructed passes on that something else than before is in a Gateway's way.
+func (p *plane) obstructed(gateway types.NamespacedName) {
+	p.inboxes.gateways.add(gateway)
+	for _, set := range p.pipeline.SetsOf(gateway) {
+		p.inboxes.sets.add(set)
+	}
+}

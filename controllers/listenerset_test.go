@@ -154,9 +154,9 @@ var _ = Describe("ListenerSets", func() {
 		for _, status := range []metav1.ConditionStatus{metav1.ConditionUnknown, metav1.ConditionTrue} {
 			set := &gatewayv1.ListenerSet{Status: gatewayv1.ListenerSetStatus{Conditions: []metav1.Condition{{Type: "Accepted", Status: status, Reason: "Theirs"}}}}
 			before := set.DeepCopy()
-			fillListenerSet(set, orphaned{})
+			fillListenerSet(set, orphaned{}, &obstacles{})
 			Expect(set).To(Equal(before))
-			fillListenerSet(set, unfound{})
+			fillListenerSet(set, unfound{}, &obstacles{})
 			Expect(set).To(Equal(before))
 		}
 	})

@@ -8,6 +8,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -19,11 +21,11 @@ import (
 var setTypes = []string{string(gatewayv1.ListenerSetConditionAccepted), string(gatewayv1.ListenerSetConditionProgrammed)}
 
 // newListenerSetStatus writes what became of ListenerSets whose Gateways are ours. Until ready is closed it is not known which these are, so nothing is written.
-func newListenerSetStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
+func newListenerSetStatus(c client.Client, p findings, inTheWay *obstacles, ready <-chan struct{}) *statusWriter {
 	return &statusWriter{
 		name: "listenerset-status", client: c, ready: ready, empty: func() client.Object { return &gatewayv1.ListenerSet{} },
 		fill: func(o client.Object) time.Duration {
-			fillListenerSet(o.(*gatewayv1.ListenerSet), p)
+			fillListenerSet(o.(*gatewayv1.ListenerSet), p, inTheWay)
 			return 0
 		},
 	}
@@ -31,15 +33,20 @@ func newListenerSetStatus(c client.Client, p findings, ready <-chan struct{}) *s
 
 // fillListenerSet says what became of a set. Where it is not known to be ours, what is said of it stays, unless we said it ourselves: of one that has another
 // controller's Gateway now that is taken back, and one whose Gateway is gone waits for another one.
-func fillListenerSet(s *gatewayv1.ListenerSet, p findings) {
+func fillListenerSet(s *gatewayv1.ListenerSet, p findings, inTheWay *obstacles) {
 	all := p.Findings(world.KindListenerSet, s.Namespace, s.Name)
 	switch {
 	case len(all) == 0:
 		takeBack(s)
 	case waits(all) && !wroteCondition(s, setTypes[0]): // without a Gateway it is nobody's
 	default:
-		reportListenerSet(s, p, all)
+		reportListenerSet(s, p, inTheWay.insteadOfSet(s, all))
 	}
+}
+
+// parentOf names the Gateway that a set is for.
+func parentOf(s *gatewayv1.ListenerSet) types.NamespacedName {
+	return types.NamespacedName{Namespace: string(ptr.Deref(s.Spec.ParentRef.Namespace, gatewayv1.Namespace(s.Namespace))), Name: string(s.Spec.ParentRef.Name)}
 }
 
 // takeBack removes what we said, of which the API has words of its own.

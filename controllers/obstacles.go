@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 
@@ -12,6 +13,13 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
+)
+
+// Conditions that an obstacle is said in, and the reason on a ListenerSet that the API describes and has no constant for.
+const (
+	conditionAccepted, conditionProgrammed = string(gatewayv1.GatewayConditionAccepted), string(gatewayv1.GatewayConditionProgrammed)
+
+	setParentNotProgrammed = "ParentNotProgrammed"
 )
 
 // obstacles are the objects of somebody else's that keep Gateways from being provisioned. Who provisions notes them, and who writes the status says so.
@@ -51,30 +59,64 @@ func (o *obstacles) forget(name types.NamespacedName) {
 	delete(o.of, name)
 }
 
+// before is what is in the way of a Gateway.
+func (o *obstacles) before(gateway types.NamespacedName) (found obstacle, any bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	found, any = o.of[gateway]
+	return found, any
+}
+
 // instead is what is said of a Gateway and its listeners: what was found of it, unless something is in its way, when nothing of it is programmed. What is about to go makes it no
 // less acceptable. One condition is written once, as its time moves with every change of its status.
 func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) []translate.Finding {
-	o.mu.Lock()
-	found := o.of[client.ObjectKeyFromObject(g)]
-	o.mu.Unlock()
-	if found.text == "" || found.uid != g.UID {
+	found, any := o.before(client.ObjectKeyFromObject(g))
+	if !any || found.uid != g.UID {
 		return findings
 	}
-	programmed := string(gatewayv1.GatewayConditionProgrammed)
-	blocked, reason := []string{programmed}, gatewayv1.GatewayReasonPending
+	blocked, reason := []string{conditionProgrammed}, gatewayv1.GatewayReasonPending
 	if found.stays {
-		blocked, reason = append(blocked, string(gatewayv1.GatewayConditionAccepted)), gatewayv1.GatewayReasonInvalid
+		blocked, reason = append(blocked, conditionAccepted), gatewayv1.GatewayReasonInvalid
 	}
 	out := slices.DeleteFunc(slices.Clone(findings), func(f translate.Finding) bool { return f.Listener == "" && slices.Contains(blocked, f.Type) })
-	for i := range out {
-		if l := &out[i]; l.Type == programmed && l.Status == string(metav1.ConditionTrue) { // a listener's
-			l.Status, l.Reason, l.Message = string(metav1.ConditionFalse), string(gatewayv1.ListenerReasonPending), "the Gateway is not provisioned: "+found.text
-		}
-	}
+	unprogram(out, "the Gateway is not provisioned: "+found.text)
 	for _, kind := range blocked {
 		out = append(out, translate.Finding{
 			Type: kind, Status: string(metav1.ConditionFalse), Reason: string(reason), Message: found.text, Generation: g.Generation,
 		})
 	}
 	return out
+}
+
+// insteadOfSet is what is said of a ListenerSet and its listeners, as instead is. What is in the way is not named to who may not see it.
+func (o *obstacles) insteadOfSet(s *gatewayv1.ListenerSet, findings []translate.Finding) []translate.Finding {
+	parent := parentOf(s)
+	found, any := o.before(parent)
+	if !any {
+		return findings
+	}
+	reason, message := setParentNotProgrammed, fmt.Sprintf("Gateway %s waits for something to go that has its name; see its conditions", parent)
+	if found.stays {
+		reason, message = string(gatewayv1.ListenerSetReasonParentNotAccepted), fmt.Sprintf("Gateway %s is not accepted; see its conditions", parent)
+	}
+	out := slices.Clone(findings)
+	unprogram(out, message)
+	accepted := slices.ContainsFunc(out, func(f translate.Finding) bool {
+		return f.Listener == "" && f.Type == conditionAccepted && f.Status == string(metav1.ConditionTrue)
+	})
+	for i := range out {
+		if f := &out[i]; accepted && f.Listener == "" && (f.Type == conditionProgrammed || found.stays) {
+			f.Status, f.Reason, f.Message = string(metav1.ConditionFalse), reason, message
+		}
+	}
+	return out
+}
+
+// unprogram says of the listeners among findings that are programmed that they are not yet.
+func unprogram(findings []translate.Finding, message string) {
+	for i := range findings {
+		if l := &findings[i]; l.Listener != "" && l.Type == conditionProgrammed && l.Status == string(metav1.ConditionTrue) {
+			l.Status, l.Reason, l.Message = string(metav1.ConditionFalse), string(gatewayv1.ListenerReasonPending), message
+		}
+	}
 }

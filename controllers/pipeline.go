@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/translate"
@@ -299,6 +300,23 @@ func (p *Pipeline) AttachedSets(namespace, name string) (int, bool) {
 	defer p.mu.RUnlock()
 	n, ok := p.results.sets[p.key(namespace, name)]
 	return n, ok
+}
+
+// SetsOf are the ListenerSets of a local Gateway of ours. It looks at all sets.
+func (p *Pipeline) SetsOf(gateway types.NamespacedName) []types.NamespacedName {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var out []types.NamespacedName
+	for ref := range p.results.listeners {
+		if ref.Kind != world.KindListenerSet {
+			continue
+		}
+		o, _ := p.store.Get(ref)
+		if s, ok := o.(*world.ListenerSet); ok && s.Gateway == p.key(gateway.Namespace, gateway.Name) {
+			out = append(out, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name})
+		}
+	}
+	return out
 }
 
 // Scope gives the status of a ServiceScope; false if it was not translated yet.

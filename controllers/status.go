@@ -105,7 +105,8 @@ func fillGateway(g *gatewayv1.Gateway, p findings, inTheWay *obstacles) {
 	if len(all) == 0 {
 		return // of a class that is not ours, or not looked at yet
 	}
-	applyFindings(&g.Status.Conditions, inTheWay.instead(g, all), g.Generation, gatewayTypes...)
+	all = inTheWay.instead(g, all)
+	applyFindings(&g.Status.Conditions, all, g.Generation, gatewayTypes...)
 
 	addresses, _ := p.Addresses(g.Namespace, g.Name)
 	var status []gatewayv1.GatewayStatusAddress
@@ -130,6 +131,9 @@ func fillGateway(g *gatewayv1.Gateway, p findings, inTheWay *obstacles) {
 
 	g.Status.AttachedListenerSets = nil
 	if n, any := p.AttachedSets(g.Namespace, g.Name); any {
+		if found, is := inTheWay.before(client.ObjectKeyFromObject(g)); is && found.uid == g.UID && found.stays {
+			n = 0 // none is accepted
+		}
 		g.Status.AttachedListenerSets = ptr.To(clampCount(n))
 	}
 }
