@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // network is where the connections of a scene are.
@@ -37,7 +38,10 @@ func (loopback) dialFrom(ctx context.Context, from netip.Addr, address string) (
 // inMemory runs a test where time passes only while all wait, with a network of that kind: how fast the machine is makes no difference to what is bounded by time.
 func inMemory(t *testing.T, f func(*testing.T, network)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, &memoryNet{sockets: map[netip.AddrPort]*memorySocket{}}) })
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Second) }) // last of all: the library's servers wait for half as long before they close a connection
+		f(t, &memoryNet{sockets: map[netip.AddrPort]*memorySocket{}})
+	})
 }
 
 // memoryNet is a network in memory.

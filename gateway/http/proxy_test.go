@@ -291,8 +291,10 @@ func TestChangesDropNothing(t *testing.T) {
 }
 
 // A drain whose time is over cuts what still runs, and says so.
-func TestDrainCuts(t *testing.T) {
-	s := newScene(t, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
+func TestDrainCuts(t *testing.T) { inMemory(t, testDrainCuts) }
+
+func testDrainCuts(t *testing.T, in network) {
+	s := newSceneIn(t, in, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }))))
 	begun := make(chan struct{})
 	s.backend("a", mesh.AppUnknown, func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte("half"))
@@ -310,7 +312,7 @@ func TestDrainCuts(t *testing.T) {
 		failed <- err
 	}()
 	<-begun
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // in which what is begun arrives
 	defer cancel()
 	s.port.Drain(ctx)
 	if err := <-failed; err == nil {

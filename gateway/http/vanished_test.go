@@ -21,7 +21,9 @@ import (
 
 // A connection to an endpoint whose machine is gone is given up, and the endpoint is left out: requests in HTTP/2 do not go on to it for as long as the system hopes.
 func TestEndpointThatVanishes(t *testing.T) {
-	s := newScene(t, Limits{AckTime: 300 * time.Millisecond, ConnectTime: 300 * time.Millisecond}, toA())
+	s := newScene(t, Limits{AckTime: 300 * time.Millisecond}, toA())
+	began := time.Now()
+	s.server.outliers.now = func() time.Time { return began } // who is left out stays so, however long the requests take
 	var config net.ListenConfig
 	config.SetMultipathTCP(false) // whose sockets have no filters
 	socket, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
