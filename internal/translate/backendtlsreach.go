@@ -3,9 +3,46 @@
 package translate
 
 import (
+	"slices"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
+
+// foldTLSPolicy notes for which Services a BackendTLSPolicy is: their ports may take requests, or no longer do.
+func (x *index) foldTLSPolicy(k world.Key, was, now *world.BackendTLSPolicy, t *touched) {
+	t.routes = true
+	if was != nil && now != nil && slices.Equal(was.Targets, now.Targets) {
+		return
+	}
+	targets := func(p *world.BackendTLSPolicy, note func(service, policy world.Key)) {
+		if p == nil {
+			return
+		}
+		for _, to := range p.Targets {
+			service := k.In(k.Namespace, to.Service)
+			note(service, k)
+			for route := range x.routesTo[service] {
+				delete(x.routes, route)
+			}
+		}
+	}
+	targets(was, x.policiesFor.remove)
+	targets(now, x.policiesFor.add)
+}
+
+// hasTLSPolicy says whether a BackendTLSPolicy is for a port of a Service, valid or not.
+func (x *index) hasTLSPolicy(s *world.Service, port uint16) bool {
+	for k := range x.policiesFor[s.Key] {
+		for _, to := range x.state.BackendTLSPolicies[k].Targets {
+			named := func(p world.ServicePort) bool { return p.Port == port && p.Name == to.Port }
+			if to.Service == s.Name && (to.Port == "" || slices.ContainsFunc(s.Ports, named)) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // referral is a Service that a route refers to.
 type referral struct {

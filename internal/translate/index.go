@@ -83,6 +83,7 @@ type index struct {
 	setsFor     multi[world.Key, world.Key]         // Gateway, which may not be there → ListenerSets for it
 	setsIn      multi[string, world.Key]            // namespace's name → ListenerSets in it
 	grantsIn    multi[string, world.Key]            // namespace's name → ReferenceGrants in it
+	policiesFor multi[world.Key, world.Key]         // Service, which may not be there → BackendTLSPolicies for it
 	routes      map[world.ObjectRef]*compiledRoute  // those that were asked for since they changed
 	applied     map[world.ObjectRef]*applicant      // routes of any kind that did not change since, nor the labels of their namespaces
 	grounds     map[world.Key]ground                // by Gateway, of the last translation
@@ -118,7 +119,7 @@ func newIndex(c world.Config) *index {
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, namedBy: multi[string, world.Key]{}, gatesOn: multi[string, world.Key]{}, further: set[string]{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
-		setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{}, applied: map[world.ObjectRef]*applicant{},
+		policiesFor: multi[world.Key, world.Key]{}, setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{}, applied: map[world.ObjectRef]*applicant{},
 	}
 }
 
@@ -196,7 +197,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.ReferenceGrants, d.ReferenceGrants, func(k world.Key, was, now *world.ReferenceGrant) { x.foldGrant(k, now, t) })
 	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { t.routes = true })
 	foldInto(x.state.Anchors, d.Anchors, func(k world.Key, was, now *world.Anchors) { t.routes = true })
-	foldInto(x.state.BackendTLSPolicies, d.BackendTLSPolicies, func(k world.Key, was, now *world.BackendTLSPolicy) { t.routes = true })
+	foldInto(x.state.BackendTLSPolicies, d.BackendTLSPolicies, func(k world.Key, was, now *world.BackendTLSPolicy) { x.foldTLSPolicy(k, was, now, t) })
 	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
 		if n, ok := x.nameOfHost(k); ok {
 			t.names.add(n)

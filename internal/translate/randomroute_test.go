@@ -271,10 +271,13 @@ func routeMoves(seed uint64, steps int) []move {
 	for step := range steps {
 		var o world.Object
 		switch n := g.IntN(126); {
-		case n >= 124: // an appProtocol that nobody knows comes, or goes
+		case n >= 124: // an appProtocol that nobody knows, or that wants TLS, comes, or goes
 			odd := *cart
-			if g.IntN(2) == 0 {
+			switch g.IntN(4) {
+			case 0:
 				odd.Unspoken = []uint16{80}
+			case 1, 2:
+				odd.AsksTLS = []uint16{80}
 			}
 			o = &odd
 		case n >= 118:

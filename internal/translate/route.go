@@ -106,7 +106,7 @@ func backendsOf(r *world.HTTPRoute) []world.Key {
 func (x *index) foldBackend(k world.Key, was, now *world.Service, t *touched) {
 	routes := x.routesTo[k]
 	if len(routes)+len(x.streams.to[k]) == 0 || was != nil && now != nil && was.ExternalName == now.ExternalName &&
-		slices.Equal(was.Ports, now.Ports) && slices.Equal(was.UDPPorts, now.UDPPorts) && slices.Equal(was.Unspoken, now.Unspoken) && was.NotReady == now.NotReady && was.Families == now.Families {
+		slices.Equal(was.Ports, now.Ports) && slices.Equal(was.UDPPorts, now.UDPPorts) && slices.Equal(was.Unspoken, now.Unspoken) && slices.Equal(was.AsksTLS, now.AsksTLS) && was.NotReady == now.NotReady && was.Families == now.Families {
 		return
 	}
 	t.routes = true
@@ -267,8 +267,12 @@ func (x *index) backendOf(from world.ObjectRef, ref gatewayv1.BackendObjectRefer
 		}
 		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s/%s has no %s port %d", namespace, ref.Name, protocol, wanted)
 	}
-	if (from.Kind == world.KindHTTPRoute || from.Kind == world.KindGRPCRoute) && slices.Contains(s.Unspoken, uint16(*ref.Port)) {
+	looksInside := from.Kind == world.KindHTTPRoute || from.Kind == world.KindGRPCRoute
+	if looksInside && slices.Contains(s.Unspoken, uint16(*ref.Port)) {
 		return fail(gatewayv1.RouteReasonUnsupportedProtocol, "port %d of Service %s/%s has an appProtocol that is not supported, of those with a prefix only kubernetes.io/h2c, kubernetes.io/ws and kubernetes.io/wss are", *ref.Port, namespace, ref.Name)
+	}
+	if looksInside && slices.Contains(s.AsksTLS, uint16(*ref.Port)) && !x.hasTLSPolicy(s, uint16(*ref.Port)) {
+		return fail(gatewayv1.RouteReasonUnsupportedProtocol, "port %d of Service %s/%s has an appProtocol that wants TLS, and no BackendTLSPolicy is for it", *ref.Port, namespace, ref.Name)
 	}
 	return x.serviceKey(n), uint16(*ref.Port), trouble{}
 }

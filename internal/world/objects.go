@@ -59,6 +59,7 @@ type Service struct {
 	Ports        []ServicePort // TCP only: nothing else goes through the mesh
 	UDPPorts     []ServicePort // for gateways, which have routes to them
 	Unspoken     []uint16      // of Ports, those whose appProtocol is somebody's own (it has a prefix, as example.com/odd) and none that we know
+	AsksTLS      []uint16      // of Ports, those whose appProtocol says that TLS is spoken there
 	NodeLocal    bool          // internalTrafficPolicy: Local
 	Distribution string        // trafficDistribution, or the annotation of that meaning
 	NotReady     bool          // publishNotReadyAddresses

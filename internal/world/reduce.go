@@ -185,7 +185,11 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 			port.Target = port.Port
 		}
 		*ports = append(*ports, port)
-		if p.AppProtocol != nil && port.App == mesh.AppUnknown && strings.Contains(*p.AppProtocol, "/") && ports == &out.Ports {
+		switch {
+		case p.AppProtocol == nil || ports != &out.Ports:
+		case port.App == mesh.AppTLS:
+			out.AsksTLS = append(out.AsksTLS, port.Port)
+		case port.App == mesh.AppUnknown && strings.Contains(*p.AppProtocol, "/"):
 			out.Unspoken = append(out.Unspoken, port.Port)
 		}
 	}

@@ -116,6 +116,8 @@ func TestReduceService(t *testing.T) {
 				{Name: "far", Port: 70000},
 				{Name: "http-odd", Port: 83, AppProtocol: ptr("example.com/odd"), TargetPort: intstr.FromInt32(83)},
 				{Name: "iana", Port: 84, AppProtocol: ptr("mysql"), TargetPort: intstr.FromInt32(84)},
+				{Name: "wss", Port: 86, AppProtocol: ptr("kubernetes.io/wss"), TargetPort: intstr.FromInt32(86)},
+				{Name: "https-named", Port: 87},
 				{Name: "odd-dns", Port: 85, Protocol: corev1.ProtocolUDP, AppProtocol: ptr("example.com/odd"), TargetPort: intstr.FromInt32(85)},
 			},
 		},
@@ -124,8 +126,8 @@ func TestReduceService(t *testing.T) {
 	want := &Service{
 		Key: Key{"east", "demo", "web"}, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
 		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "lb"}, Type: "ClusterIP",
-		Ports:    []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}, {"http-odd", 83, 83, mesh.AppUnknown}, {"iana", 84, 84, mesh.AppUnknown}},
-		UDPPorts: []ServicePort{{"dns", 53, 53, mesh.AppUnknown}, {"odd-dns", 85, 85, mesh.AppUnknown}}, Unspoken: []uint16{83},
+		Ports:    []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}, {"http-odd", 83, 83, mesh.AppUnknown}, {"iana", 84, 84, mesh.AppUnknown}, {"wss", 86, 86, mesh.AppTLS}, {"https-named", 87, 87, mesh.AppTLS}},
+		UDPPorts: []ServicePort{{"dns", 53, 53, mesh.AppUnknown}, {"odd-dns", 85, 85, mesh.AppUnknown}}, Unspoken: []uint16{83}, AsksTLS: []uint16{86},
 	}
 	if diff := cmp.Diff(want, got, addrs); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
