@@ -104,7 +104,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 	reads := s.dialPort(5432)
 	_ = reads.SetDeadline(time.Now().Add(6 * patience)) // it is much, on a machine that may be busy
 	if _, err := io.CopyN(io.Discard, reads, much); err != nil {
-		t.Errorf("a client that reads: %v", err)
+		t.Errorf("a client that reads: %v\n%s", err, s.logs.text())
 	}
 }
 

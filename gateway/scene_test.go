@@ -271,7 +271,7 @@ func (s *scene) tcp(n int, f func(nc *net.TCPConn)) *mesh.Workload {
 			}
 			wait.Go(func() {
 				defer nc.Close()
-				_ = nc.SetDeadline(time.Now().Add(2 * patience))
+				defer context.AfterFunc(s.t.Context(), func() { nc.Close() })() // the test is over, and so is what f waits for
 				f(nc.(*net.TCPConn))
 			})
 		}

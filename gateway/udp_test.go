@@ -322,13 +322,15 @@ func TestDatagramClientsOfOneAddressAreBounded(t *testing.T) {
 
 // TestSilentClientsAreForgotten, and a gateway that ends waits for those that are not.
 func TestSilentClientsAreForgotten(t *testing.T) {
-	s := newScene(t, func(o *Options) { o.Limits.DatagramIdle = 100 * time.Millisecond })
+	s := newScene(t, func(o *Options) { o.Limits.DatagramIdle = 2 * time.Second }) // half a second for who has sent but once, and an answer on a busy machine may take longer
 	s.datagrams(nil, toDNS(1, s.udpPod("a")))
 	s.ask(s.udpClient(), "x")
 	s.nothingLeft()
-	s.until("it is logged", func() bool { return len(s.logs.access()) == 1 })
-	if line := s.logs.access()[0]; line["reason"] != "-" {
-		t.Errorf("access log: %v", line)
+	s.until("it is logged", func() bool { return len(s.logs.access()) > 0 })
+	for _, line := range s.logs.access() {
+		if line["reason"] != "-" {
+			t.Errorf("access log: %v", line)
+		}
 	}
 	s.ask(s.udpClient(), "x")
 	s.stop()
