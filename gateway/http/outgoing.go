@@ -22,9 +22,10 @@ type outgoing struct {
 
 	mu      sync.Mutex // hold for all below
 	reading bool
-	gone    bool // the endpoint is
-	settled bool // it has answered, or nobody asks
-	closed  bool // nobody wants the rest: the Transport reads all the same if it is closed while a piece is written
+	gone    bool        // the endpoint is
+	settled bool        // it has answered, or nobody asks
+	closed  bool        // nobody wants the rest: the Transport reads all the same if it is closed while a piece is written
+	by      *endingConn // that it goes by last; nil: none, or one that does not tell
 }
 
 // Read gives what the client sent.
@@ -61,8 +62,13 @@ func (o *outgoing) lost() {
 // settle says that the endpoint has answered, or that nothing is waited for any more.
 func (o *outgoing) settle() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.settled = true
+	by := o.by
+	o.by = nil
+	o.mu.Unlock()
+	if by != nil {
+		by.forget(o)
+	}
 }
 
 // Close says that nobody wants the rest.
@@ -79,9 +85,18 @@ func (o *outgoing) Close() error {
 
 // goes says by which connection the body does.
 func (o *outgoing) goes(by httptrace.GotConnInfo) {
-	if conn, ok := by.Conn.(*endingConn); ok {
-		conn.watch(o.lost)
+	conn, ok := by.Conn.(*endingConn)
+	if !ok {
+		return
 	}
+	o.mu.Lock()
+	before := o.by
+	o.by = conn
+	o.mu.Unlock()
+	if before != nil { // it was over before it could be used
+		before.forget(o)
+	}
+	conn.watch(o)
 }
 
 // endingConn is a connection to an endpoint that tells when nothing more comes of it.
@@ -90,7 +105,7 @@ type endingConn struct {
 
 	mu    sync.Mutex // hold for all below
 	ended bool
-	tell  func()
+	of    *outgoing // that is told; nil: nobody
 }
 
 // Read gives what came.
@@ -99,10 +114,10 @@ func (c *endingConn) Read(p []byte) (int, error) {
 	if err != nil {
 		c.mu.Lock()
 		c.ended = true
-		tell := c.tell
+		of := c.of
 		c.mu.Unlock()
-		if tell != nil {
-			tell()
+		if of != nil {
+			of.lost()
 		}
 	}
 	return n, err
@@ -117,12 +132,21 @@ func (c *endingConn) CloseWrite() error {
 }
 
 // watch has the end be told to another one from now on: a connection in HTTP/1.1 has one request at a time.
-func (c *endingConn) watch(tell func()) {
+func (c *endingConn) watch(of *outgoing) {
 	c.mu.Lock()
-	c.tell = tell
+	c.of = of
 	ended := c.ended
 	c.mu.Unlock()
 	if ended {
-		tell()
+		of.lost()
+	}
+}
+
+// forget has the end be told to nobody, unless the connection is another one's by now: it is kept before who used it knows of its answer.
+func (c *endingConn) forget(of *outgoing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == of {
+		c.of = nil
 	}
 }
