@@ -123,7 +123,7 @@ func TestBackendsInTLS(t *testing.T) {
 	if !strings.Contains(s.logs.String(), "certificate signed by unknown authority") || s.counted("isthmus_gateway_http_endpoint_tls_failures_total", "") < 2 {
 		t.Errorf("it is not told, or not counted:\n%s", s.logs)
 	}
-	if s.counted("isthmus_gateway_http_endpoint_connect_failures_total", "") != 0 || s.server.outliers.out(portOf{key("a"), 80}) != nil {
+	if s.counted("isthmus_gateway_http_endpoint_connect_failures_total", "") != 0 || s.server.outliers.out(portOf{service: key("a"), port: 80}) != nil {
 		t.Error("the endpoint is left out, also for those who expect something else of it")
 	}
 	s.secure(nil, mesh.BackendTLS{Service: key("one"), Port: 80, Problem: "there is no ConfigMap"}, inTLS("two", "two.example.com", cert))

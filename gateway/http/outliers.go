@@ -26,10 +26,13 @@ type outliers struct {
 	known map[portOf]*portOutliers
 }
 
-// portOf is a port of a service.
+// portOf is a port of a service, as all know it or as one route does.
 type portOf struct {
 	service mesh.ServiceKey
 	port    uint16
+	// route is whose attempts count, and who leaves endpoints out for them; zero: everybody. An endpoint is slow by the measure of a rule's own time alone, which may be anything: whoever made the
+	// rule must not take the endpoint away from those who give it more.
+	route mesh.RouteKey
 }
 
 // portOutliers are those of one port of a service: the others of the pod's ports, at which something else listens, may be well.
@@ -44,7 +47,16 @@ type portKey struct {
 	uid string
 }
 
-func keyOf(e Endpoint) portKey { return portKey{portOf{e.Service.Key(), e.Port}, e.Workload.UID} }
+// keyOf is an endpoint as all know it.
+func keyOf(e Endpoint) portKey {
+	return portKey{portOf{service: e.Service.Key(), port: e.Port}, e.Workload.UID}
+}
+
+// by is the same as a route knows it.
+func (k portKey) by(route *mesh.HTTPRoute) portKey {
+	k.route = route.Key()
+	return k
+}
 
 type outlier struct {
 	failures int // in a row

@@ -14,7 +14,7 @@ import (
 func TestOutliersOfOnePort(t *testing.T) {
 	now := time.Now()
 	o := outliers{now: func() time.Time { return now }}
-	dead, well := portKey{portOf{key("a"), 81}, "p1"}, portKey{portOf{key("a"), 80}, "p1"}
+	dead, well := portKey{portOf{service: key("a"), port: 81}, "p1"}, portKey{portOf{service: key("a"), port: 80}, "p1"}
 	out := func(of portKey) []string { return slices.Sorted(maps.Keys(o.out(of.portOf))) }
 	o.failed(dead)
 	if got := out(dead); !slices.Equal(got, []string{"p1"}) {
@@ -23,7 +23,7 @@ func TestOutliersOfOnePort(t *testing.T) {
 	if got := out(well); got != nil {
 		t.Errorf("at another port %v are out", got)
 	}
-	if got := out(portKey{portOf{key("b"), 81}, ""}); got != nil {
+	if got := out(portKey{portOf{service: key("b"), port: 81}, ""}); got != nil {
 		t.Errorf("at another service %v are out", got)
 	}
 	o.succeeded(well)
@@ -48,10 +48,10 @@ func BenchmarkOutliersOfOthers(b *testing.B) {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			o := outliers{now: time.Now}
 			for i := range n {
-				o.failed(portKey{portOf{key("dead"), 80}, strconv.Itoa(i)})
+				o.failed(portKey{portOf{service: key("dead"), port: 80}, strconv.Itoa(i)})
 			}
 			for b.Loop() {
-				if o.out(portOf{key("well"), 80}) != nil {
+				if o.out(portOf{service: key("well"), port: 80}) != nil {
 					b.Fatal("something is out")
 				}
 			}
@@ -62,7 +62,7 @@ func BenchmarkOutliersOfOthers(b *testing.B) {
 // TestOutliersOfOthers: while one service's endpoints are looked at, however many are dead, those of another can be asked for.
 func TestOutliersOfOthers(t *testing.T) {
 	o := outliers{now: time.Now}
-	dead, well := portKey{portOf{key("a"), 80}, "p1"}, portKey{portOf{key("b"), 80}, "p1"}
+	dead, well := portKey{portOf{service: key("a"), port: 80}, "p1"}, portKey{portOf{service: key("b"), port: 80}, "p1"}
 	o.failed(dead)
 	o.failed(well)
 	p := o.known[dead.portOf]

@@ -74,8 +74,14 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 			one.Body, one.Trailer = turn, turn.trailer
 		}
 		response, err := rt.attempt(one, t, left)
-		if e := t.endpoint.Load(); e != nil && r.Context().Err() == nil && speaksAgainst(policy, r, response, err) && s.outliers.answeredBadly(keyOf(*e)) {
-			s.metrics.leftOut.Inc()
+		if e := t.endpoint.Load(); e != nil && r.Context().Err() == nil && speaksAgainst(policy, r, response, err) {
+			of := keyOf(*e)
+			if errors.Is(err, errAttemptTimeUp) {
+				of = of.by(t.target.Route)
+			}
+			if s.outliers.answeredBadly(of) {
+				s.metrics.leftOut.Inc()
+			}
 		}
 		if left.left <= 0 || r.Context().Err() != nil || t.stalled.Load() || !tryAgain(policy, r.Method, response, err) {
 			return response, err

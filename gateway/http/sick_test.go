@@ -92,11 +92,53 @@ func TestSickEndpointsAreLeftOut(t *testing.T) {
 	}
 }
 
+// An endpoint that a rule gives too little time is left out for that by its route alone: whoever sends there by others, and waits, is answered by it.
+func TestShortTimesAreTheirRoutesOwn(t *testing.T) {
+	inMemory(t, func(t *testing.T, in network) {
+		own := func(name string, r *mesh.HTTPRetry, limit time.Duration) *mesh.HTTPRoute {
+			return route(name, nil, with(rule("x", prefix("/"+name)), func(to *mesh.HTTPRule) {
+				to.Backends, to.Retry, to.BackendTimeout = []mesh.HTTPBackend{{Service: key("a"), Port: 80, Weight: 1}}, r, limit
+			}))
+		}
+		retry := &mesh.HTTPRetry{Codes: []uint16{504}, Attempts: 2}
+		s := newSceneIn(t, in, Limits{}, listener("web", "", own("hasty", retry, 100*time.Millisecond), own("patient", nil, 0), own("hastier", retry, 10*time.Millisecond)))
+		began := time.Now()
+		s.server.outliers.now = func() time.Time { return began } // who is left out stays so
+		var asked [3]atomic.Int32
+		s.backend("a", mesh.AppUnknown, func(_ http.ResponseWriter, r *http.Request) {
+			asked[slices.Index([]string{"/hasty", "/patient", "/hastier"}, r.URL.Path)].Add(1)
+			sleep(r.Context(), 150*time.Millisecond)
+		})
+		s.backend("a", mesh.AppUnknown, says("well"))
+		client := s.client()
+		// times says how often the slow one is asked.
+		times := func(route int, path string, requests int) int32 {
+			t.Helper()
+			was := asked[route].Load()
+			for range requests {
+				if response, _ := s.ask(client, http.MethodGet, "http://x/"+path, ""); response.StatusCode != http.StatusOK {
+					t.Fatalf("answered %d", response.StatusCode)
+				}
+			}
+			return asked[route].Load() - was
+		}
+		if got := times(0, "hasty", 60); got != sickAfter {
+			t.Errorf("the slow one is asked %d times by the rule with little time, want %d", got, sickAfter)
+		}
+		if got := times(2, "hastier", 60); got != sickAfter {
+			t.Errorf("it is asked %d times by another one, want %d", got, sickAfter)
+		}
+		if got := times(1, "patient", 60); got == 0 {
+			t.Error("it is asked by nobody else")
+		}
+	})
+}
+
 // Bad answers count while no good one is between them.
 func TestSickInARow(t *testing.T) {
 	now := time.Now()
 	o := outliers{now: func() time.Time { return now }}
-	of := portKey{portOf{key("a"), 80}, "p1"}
+	of := portKey{portOf{service: key("a"), port: 80}, "p1"}
 	out := func() []string { return slices.Sorted(maps.Keys(o.out(of.portOf))) }
 	bad := func(times int) (left bool) {
 		for range times {

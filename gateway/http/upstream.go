@@ -78,7 +78,11 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if failures != nil && left.left <= 0 {
 			break
 		}
-		to, refusal := s.endpoint(visit, b, avoid, both(secure.Out(s.outliers.now()), left.failed))
+		out := both(secure.Out(s.outliers.now()), left.failed)
+		if t != nil {
+			out = both(s.outliers.out(portOf{b.Service, b.Port, t.target.Route.Key()}), out)
+		}
+		to, refusal := s.endpoint(visit, b, avoid, out)
 		switch {
 		case failures == nil && refusal != nil:
 			return nil, refusal
@@ -116,6 +120,9 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if err == nil {
 			if response.StatusCode < http.StatusInternalServerError { // what others say nothing for it, and only rules that retry say whether it is against it
 				s.outliers.succeeded(keyOf(to))
+				if t != nil {
+					s.outliers.succeeded(keyOf(to).by(t.target.Route))
+				}
 			}
 			secure.Agreed(to.Workload.UID)
 			if status := response.StatusCode; status < 100 || status > 999 { // nobody could be answered with it
@@ -178,7 +185,7 @@ func (s *Server) endpoint(v *Visit, b *mesh.HTTPBackend, avoid directory.Out, fa
 		return none(fmt.Errorf("service %s has no port %d", b.Service, b.Port))
 	}
 	want := directory.Want{
-		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(portOf{b.Service, b.Port}), failed)},
+		Network: s.network(), Service: service, Port: b.Port, Avoid: avoid, Ejected: directory.Out{Endpoints: both(s.outliers.out(portOf{service: b.Service, port: b.Port}), failed)},
 		LocalOnly: s.o.Tunnels == nil || v != nil && v.LocalOnly, Random: rand.Uint64N,
 	}
 	if s.o.Self != nil {

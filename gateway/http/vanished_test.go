@@ -52,7 +52,7 @@ func TestEndpointThatVanishes(t *testing.T) {
 		if failed++; response.StatusCode != http.StatusGatewayTimeout {
 			t.Errorf("answered %d %q\n%s", response.StatusCode, text, s.logs)
 		}
-		if s.server.outliers.out(portOf{key("a"), 80}) == nil {
+		if s.server.outliers.out(portOf{service: key("a"), port: 80}) == nil {
 			t.Error("the endpoint is not left out")
 		}
 	}
