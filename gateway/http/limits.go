@@ -45,7 +45,7 @@ type Limits struct {
 	MirrorBytes int64
 	// RetryBytes is how much of a body is kept for another attempt, or in case that an endpoint in HTTP/2 says it has not processed the request, in bytes; 64 KiB. A request of which more was sent is not sent again.
 	RetryBytes int64
-	// BodyMemory is how much of bodies requests that run may keep together for copies, and as much for other attempts, in bytes; 32 MiB. It counts what has come. Beyond it no copy is made,
+	// BodyMemory is how much of bodies requests that run may keep together for copies, as much for other attempts, and as much in case that an endpoint in HTTP/2 has not processed a request, in bytes; 32 MiB. It counts what has come. Beyond it no copy is made,
 	// and no second attempt with a body. Of this, and of Mirrors, requests to the routes of one namespace have no more than is left to the others, so at most half.
 	BodyMemory int64
 	// Mirrors is how many copies may be under way at once; 256.

@@ -44,9 +44,9 @@ func newReplay(src io.Reader, most int, memory *portion) *replay {
 	return p
 }
 
-// replayOf keeps a request's body for other attempts. It is nil for one that has none, and keeps nothing of one that is too large. Memory is taken as the bytes come; of a body for which
+// replayOf keeps a request's body to be sent again, in memory of a pool. It is nil for one that has none, and keeps nothing of one that is too large. Memory is taken as the bytes come; of a body for which
 // there is no more while others keep much, nothing is kept.
-func (s *Server) replayOf(t *trip, r *http.Request) *replay {
+func (s *Server) replayOf(t *trip, r *http.Request, memory *pool[string]) *replay {
 	size, most := r.ContentLength, s.o.Limits.RetryBytes
 	switch {
 	case r.Body == nil || r.Body == http.NoBody:
@@ -62,7 +62,7 @@ func (s *Server) replayOf(t *trip, r *http.Request) *replay {
 	case size >= 0:
 		most = size + 1 // after all of it is read comes the end, which nothing is lost by
 	}
-	t.forRetries = &portion{pool: s.replayed, namespace: t.target.Route.Namespace}
+	t.forRetries = &portion{pool: memory, namespace: t.target.Route.Namespace}
 	p := newReplay(r.Body, int(most), t.forRetries)
 	p.trailer = r.Trailer
 	return p

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -150,4 +152,52 @@ func TestReplayOfTrailers(t *testing.T) {
 			t.Errorf("the second attempt gets %q for a trailer", got)
 		}
 	})
+}
+
+// What is kept in case that an endpoint in HTTP/2 does not process a request takes no memory from what is kept for other attempts, nor the other way round.
+func TestBodiesKeptForDifferentReasons(t *testing.T) {
+	again := func(r *mesh.HTTPRule) {
+		r.Backends, r.Retry = []mesh.HTTPBackend{to("b")}, &mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 1}
+	}
+	s := newScene(t, Limits{BodyMemory: 1000}, listener("web", "", route("r", nil,
+		with(rule("once", prefix("/")), func(r *mesh.HTTPRule) { r.Backends = []mesh.HTTPBackend{to("a")} }), with(rule("again", prefix("/again")), again))))
+	came, end := make(chan struct{}, 2), make(chan struct{})
+	s.backend("a", mesh.AppHTTP2, func(_ http.ResponseWriter, r *http.Request) {
+		came <- struct{}{}
+		io.CopyN(io.Discard, r.Body, 300)
+		<-end
+	})
+	var failed atomic.Bool
+	ok := says("ok")
+	s.backend("b", mesh.AppUnknown, func(w http.ResponseWriter, r *http.Request) {
+		if !failed.Swap(true) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		ok(w, r)
+	})
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer close(end)
+	client := s.client()
+	for range 2 {
+		body, more := io.Pipe()
+		defer more.Close()
+		all.Go(func() {
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/", body)
+			if response, err := client.Do(r); err == nil {
+				response.Body.Close()
+			}
+		})
+		io.WriteString(more, strings.Repeat("x", 300))
+	}
+	<-came
+	<-came
+	s.until("what came is kept", func() bool { return s.server.unprocessed.inUse() > 0 })
+	for range 2 {
+		failed.Store(false)
+		if response, text := s.ask(client, http.MethodPut, "http://x/again", strings.Repeat("y", 400)); response.StatusCode != http.StatusOK {
+			t.Errorf("a request that is to be tried again is answered %s, %q", response.Status, text)
+		}
+	}
 }

@@ -58,7 +58,7 @@ func (rt roundTripper) persist(r *http.Request, t *trip) (*http.Response, error)
 	}()
 	var body *replay
 	if left.left > 0 {
-		if body = s.replayOf(t, r); body != nil {
+		if body = s.replayOf(t, r, s.replayed); body != nil {
 			left.body = body
 			defer body.settle()
 		}

@@ -57,7 +57,9 @@ type Server struct {
 	judges   sync.WaitGroup // of requests that run
 	copied   *pool[string]  // bytes of bodies that are kept for copies by requests that run
 	replayed *pool[string]  // the same for other attempts
-	heads    *pool[asker]   // bytes of what requests that run hold, but for bodies
+	// unprocessed is the same for what an endpoint in HTTP/2 may say that it has not processed. It is taken by all uploads to these, and so must leave to rules that retry what is theirs.
+	unprocessed *pool[string]
+	heads       *pool[asker] // bytes of what requests that run hold, but for bodies
 	// headsFollow says that how much that may be depends on the process's limit of memory.
 	headsFollow bool
 	budgets     budgets
@@ -93,7 +95,8 @@ func NewServer(o Options) *Server {
 	}
 	s := &Server{
 		o: o, outliers: outliers{now: o.Now}, metrics: newMetrics(o.Metrics), buffers: newBuffers(), via: viaOf(o.Name),
-		mirrors: newPool[string](int64(o.Limits.Mirrors)), copied: newPool[string](o.Limits.BodyMemory), replayed: newPool[string](o.Limits.BodyMemory), heads: newHeads(o.Limits.HeaderMemory), headsFollow: follow,
+		mirrors: newPool[string](int64(o.Limits.Mirrors)), copied: newPool[string](o.Limits.BodyMemory), replayed: newPool[string](o.Limits.BodyMemory), unprocessed: newPool[string](o.Limits.BodyMemory),
+		heads: newHeads(o.Limits.HeaderMemory), headsFollow: follow,
 	}
 	s.proxy = &httputil.ReverseProxy{
 		Rewrite: s.rewrite, Transport: roundTripper{s}, ModifyResponse: s.answered, ErrorHandler: s.failed,

@@ -32,7 +32,7 @@ type trip struct {
 	mirrors    []*mesh.HTTPBackend
 	body       []byte   // of a request that is mirrored
 	forCopies  *portion // of the memory for what is kept of it; nil: nothing is
-	forRetries *portion // the same for other attempts
+	forRetries *portion // the same to be sent again
 	attempts   int      // at backends; connections that could not be made are part of one
 	endpoint   atomic.Pointer[Endpoint]
 	stalled    atomic.Bool // the client did

@@ -81,7 +81,7 @@ func TestRequestsThatABackendHasNotSeen(t *testing.T) {
 					t.Errorf("answered %s, %q, %v\n%s", response.Status, got, err, s.logs)
 				}
 				s.drain()
-				if n := s.server.replayed.inUse(); n != 0 {
+				if n := s.server.unprocessed.inUse() + s.server.replayed.inUse(); n != 0 {
 					t.Errorf("%d bytes of memory were not given back", n)
 				}
 			})

@@ -107,7 +107,7 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		case body == nil || t == nil:
 		case to.HTTP2 && len(r.Trailer) == 0: // trailers are of the turn that they were sent with
 			if left.body == nil {
-				left.body = s.replayOf(t, r)
+				left.body = s.replayOf(t, r, s.unprocessed)
 				left.body.alone = true
 				defer left.body.settle()
 				r.Body = turned{left.body.turn(), body}
