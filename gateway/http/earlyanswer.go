@@ -12,6 +12,9 @@ const (
 	// lingerTime is how long a client in HTTP/1 is listened to that was answered before it had sent its body, if it may be silent for so long: if what it still sends met a closed connection, it might lose
 	// the answer.
 	lingerTime = 5 * time.Second
+	// lingerBytes is how much of what it still sends is heard, in bytes: as much as can be on its way when the answer comes, which are Linux's largest buffers of a connection, 4 MiB where it is sent from
+	// (net.ipv4.tcp_wmem) and 6 MiB where it arrives (tcp_rmem; by default, before Linux 6.16). Who looks at answers while it sends has sent no more. net/http would hear 256 KiB.
+	lingerBytes = 10 << 20
 	// smallBody is how large a body may be that is worth its connection, in bytes: net/http's measure, too.
 	smallBody = 256 << 10
 )
@@ -47,7 +50,7 @@ func (a *answer) linger(whole bool) {
 	b.linger(whole)
 }
 
-// linger hears the client out. Unless that is to be waited for, the library does it.
+// linger hears the client out. Unless that is to be waited for, the library does it, for 256 KiB at most.
 func (b *patientBody) linger(wait bool) {
 	b.mu.Lock()
 	ended := b.ended
@@ -62,5 +65,5 @@ func (b *patientBody) linger(wait bool) {
 	}
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
-	_, _ = io.Copy(io.Discard, b.body) // until its end, or that of the time
+	_, _ = io.CopyN(io.Discard, b.body, lingerBytes) // until its end, or that of the time
 }

@@ -127,3 +127,34 @@ func TestRefusedUploadIsHeard(t *testing.T) {
 		})
 	}
 }
+
+// Who goes on sending after the answer is heard for a while only, however fast: what was on its way when the answer came, and no more.
+func TestRefusedUploadIsHeardInBounds(t *testing.T) {
+	for kind, frame := range map[string][2]string{
+		"sized":   {"Content-Length: 1000000000000\r\n\r\n", strings.Repeat("x", 64<<10)},
+		"chunked": {"Transfer-Encoding: chunked\r\n\r\n", "10000\r\n" + strings.Repeat("x", 64<<10) + "\r\n"},
+	} {
+		for status, l := range refusals() {
+			t.Run(http.StatusText(status)+", "+kind, func(t *testing.T) {
+				inMemory(t, func(t *testing.T, in network) {
+					s := newSceneIn(t, in, Limits{}, l)
+					nc, from := s.dial()
+					began := time.Now()
+					if r, _ := s.asks(nc, from, asksLeave+frame[0]); r.StatusCode != status || !r.Close {
+						t.Errorf("answered %s, close %v", r.Status, r.Close)
+					}
+					sent := 0
+					for err := error(nil); err == nil && sent < 4*lingerBytes; sent += len(frame[1]) {
+						_, err = io.WriteString(nc, frame[1])
+					}
+					if sent > lingerBytes+lingerBytes/4 {
+						t.Errorf("%d bytes are heard", sent)
+					}
+					if took := time.Since(began); took > lingerTime+time.Second {
+						t.Errorf("it takes %v", took)
+					}
+				})
+			})
+		}
+	}
+}
