@@ -27,18 +27,18 @@ func (x *index) anchors(from world.ObjectRef, field string, refs []world.SecretR
 			fault(kind, "its kind is not supported", "kind %s of group %q is not supported, only ConfigMap and Secret are", ref.Kind, ref.Group)
 			continue
 		}
+		asked := x.refer(from, ref, wanted)
 		// Who may not refer learns nothing of what is there.
-		if !x.granted(from.Key, from.Kind, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace) {
+		if !asked.granted {
 			fault(string(gatewayv1.ListenerReasonRefNotPermitted), "no ReferenceGrant allows it", "no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to %s %s",
 				ref.Namespace, from.Kind, from.Namespace, ref.Kind, ref.Name)
 			continue
 		}
-		o := world.ObjectRef{Kind: world.Kind(ref.Kind), Key: from.In(ref.Namespace, ref.Name)}
-		if !x.demand.take(from.Namespace, o) {
+		o := asked.to
+		if !asked.taken {
 			fault(invalid, "it is not read, as too many are referred to", "%s", x.notRead(o, from.Namespace))
 			continue
 		}
-		wanted.add(o)
 		certificates, problem, there := x.anchorsOf(o)
 		switch {
 		case x.unread(o):

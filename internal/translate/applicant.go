@@ -127,13 +127,7 @@ func compareApplicants(a, b *applicant) int {
 func (x *index) settleGrounds(gates map[world.Key]*gate) {
 	now := make(map[world.Key]ground, len(gates))
 	for k, g := range gates {
-		on := ground{gateway: g.gateway}
-		for i := range g.verdicts {
-			if s := g.verdicts[i].set; s != nil && (len(on.sets) == 0 || on.sets[len(on.sets)-1] != s) {
-				on.sets = append(on.sets, s)
-			}
-		}
-		now[k] = on
+		now[k] = ground{g.gateway, g.by.sets}
 	}
 	if !maps.EqualFunc(x.grounds, now, func(a, b ground) bool { return a.gateway == b.gateway && slices.Equal(a.sets, b.sets) }) {
 		x.grounds = now

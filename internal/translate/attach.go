@@ -43,16 +43,14 @@ type ListenerState struct {
 
 // gate is one of our Gateways while it is looked at.
 type gate struct {
+	*judged
 	gateway    *world.Gateway
-	verdicts   []listenerVerdict
-	homes      map[world.ObjectRef]span // where those of each object are among the verdicts
-	routes     [][]*mesh.HTTPRoute      // by listener
-	refused    []int                    // by listener: how many of these are not accepted
-	claims     []tlsClaims              // by listener
-	streams    [][]*mesh.StreamRoute    // by listener, of which the first is in force
-	fields     [][]contender            // HTTPRoutes and GRPCRoutes by listener; nil where no GRPCRoute is
+	routes     [][]*mesh.HTTPRoute   // by listener
+	refused    []int                 // by listener: how many of these are not accepted
+	claims     []tlsClaims           // by listener
+	streams    [][]*mesh.StreamRoute // by listener, of which the first is in force
+	fields     [][]contender         // HTTPRoutes and GRPCRoutes by listener; nil where no GRPCRoute is
 	rivals     rivals
-	proof      proof
 	backendTLS []mesh.BackendTLS // once policies are settled
 
 	load int // about what the routes take, and on the wire never less
@@ -254,9 +252,10 @@ func anyMeets(listener string, route []string) bool {
 	return slices.ContainsFunc(route, func(h string) bool { return mesh.HostnamesMeet(listener, h) })
 }
 
-// meshListeners are what a Gateway's process is told of its valid listeners.
+// meshListeners are what a Gateway's process is told of its valid listeners: the same as the last time if the same is attached.
 func (x *index) meshListeners(g *gate) []mesh.Listener {
-	var out []mesh.Listener
+	out, own := g.listeners, false // own: nobody else has it
+	n := 0
 	for i := range g.verdicts {
 		v := &g.verdicts[i]
 		if v.reason != "" {
@@ -266,19 +265,30 @@ func (x *index) meshListeners(g *gate) []mesh.Listener {
 		if len(g.streams[i]) > 0 {
 			stream = g.streams[i][0]
 		}
-		out = append(out, mesh.Listener{
-			Name: v.name(), Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
-			Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients, Routes: g.routes[i], TLSRoutes: g.claims[i].settled(v.listener.Hostname), Stream: stream,
-		})
+		routes, tls := g.routes[i], g.claims[i].settled(v.listener.Hostname)
+		switch {
+		case n == len(out):
+			out = append(out, mesh.Listener{
+				Name: v.name(), Port: v.listener.Port, Bind: x.bindAt(g.gateway, v.listener), Protocol: servedAs(g.gateway, v.listener),
+				Hostname: v.listener.Hostname, Certificates: v.certificates, Clients: v.clients, Routes: routes, TLSRoutes: tls, Stream: stream,
+			})
+		case !slices.Equal(out[n].Routes, routes) || out[n].Stream != stream && !same(out[n].Stream, stream) || !slices.EqualFunc(out[n].TLSRoutes, tls, same):
+			if !own {
+				out, own = slices.Clone(out), true
+			}
+			out[n].Routes, out[n].TLSRoutes, out[n].Stream = routes, tls, stream
+		}
+		n++
 	}
+	g.listeners = out
 	return out
 }
 
 // newGate makes room for what attaches.
-func newGate(g *world.Gateway, verdicts []listenerVerdict) *gate {
-	n := len(verdicts)
+func newGate(j *judged) *gate {
+	n := len(j.verdicts)
 	return &gate{
-		gateway: g, verdicts: verdicts, homes: homesOf(g, verdicts), routes: make([][]*mesh.HTTPRoute, n), refused: make([]int, n),
+		judged: j, gateway: j.by.gateway, routes: make([][]*mesh.HTTPRoute, n), refused: make([]int, n),
 		claims: make([]tlsClaims, n), streams: make([][]*mesh.StreamRoute, n),
 	}
 }
@@ -333,6 +343,17 @@ func homesOf(g *world.Gateway, verdicts []listenerVerdict) map[world.ObjectRef]s
 	return out
 }
 
+// portsOf are the ports of listeners that the gate has, perhaps with others before them.
+func (g *gate) portsOf(listeners []mesh.Listener) []mesh.Listener {
+	if len(listeners) != len(g.listeners) {
+		return portsOf(listeners)
+	}
+	if g.ports == nil {
+		g.ports = portsOf(listeners)
+	}
+	return g.ports
+}
+
 // portsOf are the ports of listeners, each once, as a Service has them.
 func portsOf(listeners []mesh.Listener) []mesh.Listener {
 	var out []mesh.Listener
@@ -348,9 +369,24 @@ func isUDP(l mesh.Listener) bool { return l.Protocol == mesh.ListenerUDP }
 
 // states are the parts of the status of a Gateway's own listeners that are no conditions.
 func (g *gate) states() []ListenerState {
-	out := make([]ListenerState, 0, len(g.gateway.Listeners))
-	for i := range g.gateway.Listeners { // which come first
-		out = append(out, g.verdicts[i].state())
+	g.ownStates = statesOf(g.verdicts[:len(g.gateway.Listeners)], g.ownStates) // which come first
+	return g.ownStates
+}
+
+// statesOf are those of some listeners: what they were the last time, if that is the same.
+func statesOf(verdicts []listenerVerdict, last []ListenerState) []ListenerState {
+	if len(last) == len(verdicts) {
+		i := 0
+		for i < len(last) && last[i].Attached == verdicts[i].attached {
+			i++
+		}
+		if i == len(last) {
+			return last
+		}
+	}
+	out := make([]ListenerState, 0, len(verdicts))
+	for i := range verdicts {
+		out = append(out, verdicts[i].state())
 	}
 	return out
 }

@@ -23,7 +23,7 @@ func (x *index) foldTLSPolicy(k world.Key, was, now *world.BackendTLSPolicy, t *
 			service := k.In(k.Namespace, to.Service)
 			note(service, k)
 			for route := range x.routesTo[service] {
-				delete(x.routes, route)
+				x.recompile(route)
 			}
 		}
 	}

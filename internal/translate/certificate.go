@@ -30,18 +30,17 @@ func (x *index) certificates(by referrer, field string, from []world.SecretRef, 
 			refs.add(invalid, "%s: kind %s of group %q is not supported, only Secret is", at, ref.Kind, ref.Group)
 			continue
 		}
+		asked := x.refer(owner, ref, wanted)
 		// Who may not refer learns nothing of what is there.
-		if !x.granted(owner.Key, owner.Kind, world.GrantTo{Kind: ref.Kind, Name: ref.Name}, ref.Namespace) {
+		if !asked.granted {
 			refs.add(string(gatewayv1.ListenerReasonRefNotPermitted), "%s: no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to Secret %s", at, ref.Namespace, owner.Kind, owner.Namespace, ref.Name)
 			continue
 		}
-		o := world.ObjectRef{Kind: world.KindSecret, Key: owner.In(ref.Namespace, ref.Name)}
-		if !x.demand.take(owner.Namespace, o) {
-			refs.add(invalid, "%s: %s", at, x.notRead(o, owner.Namespace))
+		if !asked.taken {
+			refs.add(invalid, "%s: %s", at, x.notRead(asked.to, owner.Namespace))
 			continue
 		}
-		wanted.add(o)
-		s := x.state.Secrets[o.Key]
+		s := x.state.Secrets[asked.to.Key]
 		switch {
 		case s == nil:
 			unread = true

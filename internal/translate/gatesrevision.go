@@ -47,7 +47,7 @@ func (r *revision) gateways(before gateways) {
 			r.change.Gateways[k] = *plan
 		}
 	})
-	keepUp(e.out.Listeners, now.listeners, same, func(ref world.ObjectRef, l *[]ListenerState) { r.change.Listeners[ref] = l })
+	keepUp(e.out.Listeners, now.listeners, sameStates, func(ref world.ObjectRef, l *[]ListenerState) { r.change.Listeners[ref] = l })
 	keepUp(e.out.AttachedSets, now.sets, same, func(k world.Key, n *int) { r.change.AttachedSets[k] = n })
 	keepUp(e.out.GatewayAddresses, now.addresses, slices.Equal, func(k world.Key, a *[]world.GatewayAddress) { r.change.GatewayAddresses[k] = a })
 	for o := range before.wanted {
@@ -73,9 +73,15 @@ func keepUp[K comparable, V any](was, now map[K]V, same func(a, b V) bool, tell 
 	for k, v := range now {
 		if before, ok := was[k]; !ok || !same(before, v) {
 			was[k] = v
-			tell(k, &v)
+			told := v // v itself would be allocated for what is the same, too
+			tell(k, &told)
 		}
 	}
+}
+
+// sameStates is same for what is mostly what it was the last time.
+func sameStates(a, b []ListenerState) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || same(a, b))
 }
 
 func same[V any](a, b V) bool { return reflect.DeepEqual(a, b) }

@@ -96,16 +96,15 @@ func (x *index) gateways() gateways {
 	x.settleWaysIn(ours)
 	gates, judged := map[world.Key]*gate{}, x.judgeAll(ours, out.wanted)
 	for _, g := range ours {
-		gates[g.Key] = newGate(g, judged.listeners[g.Key])
-		gates[g.Key].proof = judged.proofs[g.Key]
+		gates[g.Key] = newGate(judged.gateways[g.Key])
 	}
 	x.lighten()
 	x.attachAll(gates, out.findings)
 	x.settlePolicies(judged.policies, out.findings)
 	taken := map[string]world.Key{}
 	for _, g := range ours {
-		x.gateway(gates[g.Key], taken, out)
-		x.listenerSets(gates[g.Key], out)
+		isAccepted, isProgrammed := x.gateway(gates[g.Key], taken, out)
+		x.listenerSets(gates[g.Key], isAccepted, isProgrammed, out)
 	}
 	x.orphans(out.findings)
 	x.memory.keep(out)
@@ -118,17 +117,35 @@ func (x *index) governs(g *world.Gateway) bool {
 	return c != nil && c.Controller == ControllerName || c == nil && x.madeByUs(g.Key)
 }
 
-func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
-	g, verdicts := at.gateway, at.verdicts
-	ref := g.Ref()
-	out.listeners[ref] = at.states()
-	add := func(listener, kind string, holds bool, reason, message string) {
-		f := Finding{Listener: listener, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: g.Generation}
-		if holds {
-			f.Status = isTrue
-		}
-		out.findings[ref] = append(out.findings[ref], f)
+// gateway says what becomes of one of them, and whether it is accepted and programmed.
+func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) (isAccepted, isProgrammed bool) {
+	g := at.gateway
+	out.listeners[g.Ref()] = at.states()
+	valid, _ := at.valid()
+	problem := x.gatewayProblem(g)
+	if problem == nil && valid > 0 && !unmanaged(g) {
+		problem = x.nameTaken(g)
 	}
+	var own []Finding
+	x.gatewayItself(at, problem, taken, out, func(listener, kind string, holds bool, reason, message string) {
+		isAccepted, isProgrammed = isAccepted || kind == accepted && holds, isProgrammed || kind == programmed && holds
+		own = append(own, gatewayFinding(g, listener, kind, holds, reason, message))
+	})
+	out.findings[g.Ref()] = at.say(problem == nil, own)
+	return isAccepted, isProgrammed
+}
+
+func gatewayFinding(g *world.Gateway, listener, kind string, holds bool, reason, message string) Finding {
+	f := Finding{Listener: listener, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: g.Generation}
+	if holds {
+		f.Status = isTrue
+	}
+	return f
+}
+
+// gatewayItself says what becomes of a Gateway that may have a problem, but not of its listeners.
+func (x *index) gatewayItself(at *gate, problem *gatewayProblem, taken map[string]world.Key, out gateways, add func(listener, kind string, holds bool, reason, message string)) {
+	g := at.gateway
 	out.addresses[g.Key] = nil
 	network, _ := x.network(x.config.LocalCluster)
 	if g.Network != "" && x.near(g.Network) {
@@ -157,13 +174,6 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 	}
 
 	valid, own := at.valid()
-	problem := x.gatewayProblem(g)
-	if problem == nil && valid > 0 && !unmanaged(g) {
-		problem = x.nameTaken(g)
-	}
-	for i := range g.Listeners {
-		verdicts[i].report(add, problem == nil)
-	}
 	x.reportTLS(at, add)
 	if problem != nil {
 		refuse(problem.reason, problem.message)
@@ -192,7 +202,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) {
 		ServiceType: x.serviceType(g), InfraLabels: g.InfraLabels, InfraAnnotations: g.InfraAnnotations,
 		Name: ResourceName(g.Name), Unmanaged: unmanaged(g), Overlay: x.overlay(g),
 	}
-	plan.Listeners = portsOf(listeners)
+	plan.Listeners = at.portsOf(listeners)
 	addresses, failure := x.gatewayAddresses(g, plan, taken)
 	if going := x.nameGoing(g); going != nil && !plan.Unmanaged {
 		if failure = going; !x.madeByUs(g.Key) {
@@ -226,8 +236,15 @@ const LabelManagedBy, ManagedBy = "app.kubernetes.io/managed-by", "isthmus"
 // madeByUs says whether we made the Service of a Gateway, and so accepted the Gateway once.
 func (x *index) madeByUs(k world.Key) bool {
 	name := ResourceName(k.Name)
-	s := x.state.Services[k.In(k.Namespace, name)]
-	return s != nil && s.Labels[LabelManagedBy] == ManagedBy && s.Labels[LabelGatewayName] == name
+	return madeFor(x.state.Services[k.In(k.Namespace, name)]) == name
+}
+
+// madeFor is the name of what we made for a Gateway, if a Service is a part of it.
+func madeFor(s *world.Service) string {
+	if s == nil || s.Labels[LabelManagedBy] != ManagedBy {
+		return ""
+	}
+	return s.Labels[LabelGatewayName]
 }
 
 // LabelGatewayName is on everything that is made for a Gateway (GEP-1762).

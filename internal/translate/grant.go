@@ -19,8 +19,9 @@ func (x *index) foldGrant(k world.Key, now *world.ReferenceGrant, t *touched) {
 		x.grantsIn.add(k.Namespace, k)
 	}
 	t.routes = true
+	x.referable++
 	for route := range x.routesInto[k.Namespace] {
-		delete(x.routes, route)
+		x.recompile(route)
 	}
 }
 

@@ -74,33 +74,39 @@ type index struct {
 	answerOf           func(serviceName) *answer  // what was worked out last; nil: nothing
 
 	// HTTPRoutes and GRPCRoutes, all of our own cluster.
-	routesTo    multi[world.Key, world.ObjectRef]   // Service, which may not be there → routes that refer to it
-	routesInto  multi[string, world.ObjectRef]      // namespace's name → routes of others that refer to something in it
-	routesFrom  multi[string, world.ObjectRef]      // namespace's name → routes in it
-	routesAt    multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
-	attached    map[serviceName]*attachments        // of the Services that were asked for since they or those routes changed
-	streams     streams                             // those that look at connections or datagrams only
-	setsFor     multi[world.Key, world.Key]         // Gateway, which may not be there → ListenerSets for it
-	setsIn      multi[string, world.Key]            // namespace's name → ListenerSets in it
-	grantsIn    multi[string, world.Key]            // namespace's name → ReferenceGrants in it
-	policiesFor multi[world.Key, world.Key]         // Service, which may not be there → BackendTLSPolicies for it
-	routes      map[world.ObjectRef]*compiledRoute  // those that were asked for since they changed
-	applied     map[world.ObjectRef]*applicant      // routes of any kind that did not change since, nor the labels of their namespaces
-	grounds     map[world.Key]ground                // by Gateway, of the last translation
-	groundsSeen int                                 // how often these were others, or other ListenerSets were there
-	standings   []standingAt                        // room for those of one route
-	targeted    map[serviceName]int                 // Services of BackendTLSPolicies that routes refer to, of the last translation, by number
-	targetsSeen int                                 // how often these were others
+	routesTo      multi[world.Key, world.ObjectRef]   // Service, which may not be there → routes that refer to it
+	routesInto    multi[string, world.ObjectRef]      // namespace's name → routes of others that refer to something in it
+	routesFrom    multi[string, world.ObjectRef]      // namespace's name → routes in it
+	routesAt      multi[serviceName, world.ObjectRef] // Service, which may not be there → routes of any kind that have it as a parent
+	attached      map[serviceName]*attachments        // of the Services that were asked for since they or those routes changed
+	streams       streams                             // those that look at connections or datagrams only
+	setsFor       multi[world.Key, world.Key]         // Gateway, which may not be there → ListenerSets for it
+	setsIn        multi[string, world.Key]            // namespace's name → ListenerSets in it
+	grantsIn      multi[string, world.Key]            // namespace's name → ReferenceGrants in it
+	policiesFor   multi[world.Key, world.Key]         // Service, which may not be there → BackendTLSPolicies for it
+	routes        map[world.ObjectRef]*compiledRoute  // those that were asked for since they changed
+	applied       map[world.ObjectRef]*applicant      // routes of any kind that did not change since, nor the labels of their namespaces
+	grounds       map[world.Key]ground                // by Gateway, of the last translation
+	groundsSeen   int                                 // how often these were others, or other ListenerSets were there
+	standings     []standingAt                        // room for those of one route
+	servicesAsked int                                 // of how many Services it was asked what becomes of a route there
+	targeted      map[serviceName]int                 // Services of BackendTLSPolicies that routes refer to, of the last translation, by number
+	targetsSeen   int                                 // how often these were others
 
 	// How many Secrets Gateways refer to, as last worked out, and how many are read at most.
 	demand     *secretDemand
 	maxSecrets int
 	memory     memory
+	judged     [2]map[world.Key]*judged // our Gateways, of the last translation: looked at as if all Secrets were read, and again with shares
+	judgings   int                      // how often one was judged
+	referable  int                      // how often Secrets, ConfigMaps or ReferenceGrants were others
+	lettings   map[world.Key]*letting   // ListenerSets by Gateway, which may not be there, as long as they are the same
 
 	// What waypoints are not told of, as last worked out, and how much one is told at most.
-	leftOut map[left]struct{}
-	maxLoad int
-	maxCAs  int // bytes of CA certificates at one Gateway
+	leftOut  map[left]struct{}
+	leftSeen int // how often that was something else
+	maxLoad  int
+	maxCAs   int // bytes of CA certificates at one Gateway
 
 	maxRoutes int // bytes of routes at one Gateway
 	maxLooks  int // listeners of one Gateway at which the routes of one namespace are looked for
@@ -119,7 +125,7 @@ func newIndex(c world.Config) *index {
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
 		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, namedBy: multi[string, world.Key]{}, gatesOn: multi[string, world.Key]{}, further: set[string]{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
-		policiesFor: multi[world.Key, world.Key]{}, setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{}, applied: map[world.ObjectRef]*applicant{},
+		policiesFor: multi[world.Key, world.Key]{}, setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{}, applied: map[world.ObjectRef]*applicant{}, lettings: map[world.Key]*letting{},
 	}
 }
 
@@ -161,6 +167,7 @@ func (x *index) fold(d world.Delta, t *touched) {
 	})
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
 		t.gateways = true
+		delete(x.lettings, k)
 		x.foldFront(k, was, now)
 		x.foldGateNetwork(k, was, now)
 		if k.Cluster == x.config.LocalCluster {
@@ -195,8 +202,8 @@ func (x *index) fold(d world.Delta, t *touched) {
 		x.foldStream(world.ObjectRef{Kind: world.KindUDPRoute, Key: k}, udpStream(was), udpStream(now), t)
 	})
 	foldInto(x.state.ReferenceGrants, d.ReferenceGrants, func(k world.Key, was, now *world.ReferenceGrant) { x.foldGrant(k, now, t) })
-	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { t.routes = true })
-	foldInto(x.state.Anchors, d.Anchors, func(k world.Key, was, now *world.Anchors) { t.routes = true })
+	foldInto(x.state.Secrets, d.Secrets, func(k world.Key, was, now *world.Secret) { x.referable, t.routes = x.referable+1, true })
+	foldInto(x.state.Anchors, d.Anchors, func(k world.Key, was, now *world.Anchors) { x.referable, t.routes = x.referable+1, true })
 	foldInto(x.state.BackendTLSPolicies, d.BackendTLSPolicies, func(k world.Key, was, now *world.BackendTLSPolicy) { x.foldTLSPolicy(k, was, now, t) })
 	foldInto(x.state.VIPs, d.VIPs, func(k world.Key, was, now *world.VIP) {
 		if n, ok := x.nameOfHost(k); ok {
@@ -251,6 +258,9 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 			for ref := range refs {
 				delete(x.applied, ref) // listeners may let in its routes by its labels
 			}
+		}
+		for of := range x.setsIn[k.Name] {
+			delete(x.lettings, x.state.ListenerSets[of].Gateway) // which may let it in by these, too
 		}
 		t.routes = t.routes || len(x.routesFrom[k.Name])+len(x.streams.from[k.Name])+len(x.setsIn[k.Name]) > 0
 	}
@@ -335,8 +345,13 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 			t.gateways = true
 		}
 	}
-	if len(x.fronts[k]) > 0 {
+	if gates := x.fronts[k]; len(gates) > 0 {
 		t.gateways = true
+		if k.Cluster == x.config.LocalCluster && madeFor(was) != madeFor(now) { // which may say who governs a waypoint
+			for g := range gates {
+				t.waypointOf(x, g)
+			}
+		}
 	}
 	if k.Cluster == x.config.LocalCluster {
 		x.foldBackend(k, was, now, t)

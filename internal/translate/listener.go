@@ -56,8 +56,8 @@ func servedAs(g *world.Gateway, l world.Listener) mesh.ListenerProtocol {
 	return protocolOf(l)
 }
 
-// judgeListeners looks at a Gateway's listeners, its own first and then those of its ListenerSets. What they may refer to is noted as wanted.
-func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []listenerVerdict {
+// judgeListeners looks at a Gateway's listeners, its own first and then those of ListenerSets. What they may refer to is noted as wanted.
+func (x *index) judgeListeners(g *world.Gateway, in []*world.ListenerSet, wanted set[world.ObjectRef]) []listenerVerdict {
 	listeners := g.Listeners
 	out := make([]listenerVerdict, len(listeners))
 	at := make(map[uint16][]int, len(listeners)) // port → those there: no others clash
@@ -87,7 +87,7 @@ func (x *index) judgeListeners(g *world.Gateway, wanted set[world.ObjectRef]) []
 		out[i].prove(x, g.Ref(), g, wanted)
 		out[i].judgeKinds()
 	}
-	out = x.judgeSets(g, out, wanted)
+	out = x.judgeSets(g, in, out, wanted)
 	noteOverlaps(g, out)
 	return out
 }

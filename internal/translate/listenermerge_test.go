@@ -66,7 +66,7 @@ func (c crowd) served(t *testing.T, numbered func(int) world.Listener, reason ga
 	x.fold(d, newTouched())
 	served, tooMany = make([]int, len(c)), make([]int, len(c))
 	all, mine, bytes, ports := 0, 0, 0, set[uint16]{}
-	for _, v := range x.judgeAll([]*world.Gateway{g}, set[world.ObjectRef]{}).listeners[g.Key] {
+	for _, v := range x.judgeAll([]*world.Gateway{g}, set[world.ObjectRef]{}).gateways[g.Key].verdicts {
 		if v.reason == "" {
 			all++
 			for _, c := range v.certificates {

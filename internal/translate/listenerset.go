@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -24,36 +23,20 @@ func (x *index) foldListenerSet(k world.Key, was, now *world.ListenerSet, t *tou
 	t.routes = true
 	x.forgetFits() // whose set it is may be another
 	if was != nil {
+		delete(x.lettings, was.Gateway)
 		x.setsFor.remove(was.Gateway, k)
 		x.setsIn.remove(k.Namespace, k)
 	}
 	if now != nil {
+		delete(x.lettings, now.Gateway)
 		x.setsFor.add(now.Gateway, k)
 		x.setsIn.add(k.Namespace, k)
 	}
 }
 
-// setsOf are the sets that a Gateway lets in, those that count first in a conflict first, those of them that are beyond maxSetListeners, and those that it does not let in.
-func (x *index) setsOf(g *world.Gateway) (in, beyond, out []*world.ListenerSet) {
-	for k := range x.setsFor[g.Key] {
-		s := x.state.ListenerSets[k]
-		if g.SetsFrom != "" && x.lets(g.SetsFrom, g.SetNamespaces, g.Key, s.Namespace) {
-			in = append(in, s)
-		} else {
-			out = append(out, s)
-		}
-	}
-	slices.SortFunc(in, func(a, b *world.ListenerSet) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), comparePaths(a.Namespace, a.Name, b.Namespace, b.Name))
-	})
-	in, beyond = boundSets(in)
-	return in, beyond, out
-}
-
-// judgeSets looks at the listeners of a Gateway's sets, after its own ones: in a conflict the first counts, or the first that can prove what it is. If more would be served than
+// judgeSets looks at the listeners of a Gateway's sets that it lets in, after its own ones: in a conflict the first counts, or the first that can prove what it is. If more would be served than
 // may be, it does so again with a share for each namespace. What is wanted is as in judgeListeners.
-func (x *index) judgeSets(g *world.Gateway, own []listenerVerdict, wanted set[world.ObjectRef]) []listenerVerdict {
-	in, _, _ := x.setsOf(g)
+func (x *index) judgeSets(g *world.Gateway, in []*world.ListenerSet, own []listenerVerdict, wanted set[world.ObjectRef]) []listenerVerdict {
 	var sets []listenerVerdict
 	for _, s := range in {
 		for _, l := range s.Listeners {
@@ -139,36 +122,45 @@ func (v *listenerVerdict) home(g *world.Gateway) world.Key {
 	return v.set.Key
 }
 
+// setSaid is what was said last of a set that is let in, and for what.
+type setSaid struct {
+	isAccepted, isProgrammed bool // its Gateway
+	findings                 []Finding
+	states                   []ListenerState
+	accepted                 bool
+}
+
 // listenerSets says what became of a Gateway's sets, once it is known what became of the Gateway.
-func (x *index) listenerSets(at *gate, out gateways) {
+func (x *index) listenerSets(at *gate, isAccepted, isProgrammed bool, out gateways) {
 	g := at.gateway
-	in, beyond, refused := x.setsOf(g)
-	for _, s := range refused {
-		message := fmt.Sprintf("Gateway %s/%s lets in no ListenerSet of namespace %s: see its allowedListeners", g.Namespace, g.Name, s.Namespace)
-		reason := string(gatewayv1.ListenerSetReasonNotAllowed)
-		out.findings[s.Ref()] = []Finding{setFinding(s, accepted, isFalse, reason, message), setFinding(s, programmed, isFalse, reason, message)}
-	}
-	for _, s := range beyond {
-		message, reason := beyondSets(g, s.Namespace), string(tooManyListeners)
-		out.findings[s.Ref()] = []Finding{setFinding(s, accepted, isFalse, reason, message), setFinding(s, programmed, isFalse, reason, message)}
-	}
-	if len(in)+len(refused) == 0 {
+	if len(x.setsFor[g.Key]) == 0 {
 		return
 	}
-	holds := func(kind string) bool {
-		return slices.ContainsFunc(out.findings[g.Ref()], func(f Finding) bool { return f.Listener == "" && f.Type == kind && f.Status == isTrue })
+	sets := x.setsOf(g)
+	sets.tell(g, out.findings)
+	if at.setsSaid == nil {
+		at.setsSaid = make([]setSaid, len(sets.in))
 	}
-	isAccepted, isProgrammed, attached := holds(accepted), holds(programmed), 0
-	for _, s := range in {
-		if x.listenerSet(at, s, isAccepted, isProgrammed, out) {
+	attached := 0
+	for i, s := range sets.in {
+		said := &at.setsSaid[i]
+		if said.findings == nil || said.isAccepted != isAccepted || said.isProgrammed != isProgrammed {
+			*said = at.listenerSet(s, isAccepted, isProgrammed)
+		}
+		out.findings[s.Ref()] = said.findings
+		if of := at.homes[s.Ref()]; of.to > of.from {
+			said.states = statesOf(at.verdicts[of.from:of.to], said.states)
+			out.listeners[s.Ref()] = said.states
+		}
+		if said.accepted {
 			attached++
 		}
 	}
 	out.sets[g.Key] = attached
 }
 
-// listenerSet does so for one that is let in, and says whether it is accepted.
-func (x *index) listenerSet(at *gate, s *world.ListenerSet, isAccepted, isProgrammed bool, out gateways) bool {
+// listenerSet does so for one that is let in.
+func (at *gate) listenerSet(s *world.ListenerSet, isAccepted, isProgrammed bool) setSaid {
 	ref, parent := s.Ref(), fmt.Sprintf("Gateway %s/%s", at.gateway.Namespace, at.gateway.Name)
 	var entries []Finding
 	add := func(listener, kind string, holds bool, reason, message string) {
@@ -183,7 +175,6 @@ func (x *index) listenerSet(at *gate, s *world.ListenerSet, isAccepted, isProgra
 	for i := of.from; i < of.to; i++ {
 		v := &at.verdicts[i]
 		v.report(add, isAccepted)
-		out.listeners[ref] = append(out.listeners[ref], v.state())
 		if v.reason == "" && !v.unproved {
 			valid++
 		}
@@ -210,26 +201,7 @@ func (x *index) listenerSet(at *gate, s *world.ListenerSet, isAccepted, isProgra
 			entries = append(entries, setFinding(s, programmed, isFalse, setParentNotProgrammed, parent+" is not programmed; see its conditions"))
 		}
 	}
-	out.findings[ref] = entries
-	return isAccepted && valid > 0
-}
-
-// orphans says of sets whose Gateway is not there, or goes, that they wait for one.
-func (x *index) orphans(findings map[world.ObjectRef][]Finding) {
-	for k, sets := range x.setsFor {
-		g := x.state.Gateways[k]
-		if k == (world.Key{}) || g != nil && (!g.Deleting || !x.governs(g)) {
-			continue
-		}
-		message, reason := fmt.Sprintf("spec.parentRef: there is no Gateway %s/%s", k.Namespace, k.Name), string(gatewayv1.ListenerSetReasonPending)
-		if g != nil {
-			message = fmt.Sprintf("spec.parentRef: Gateway %s/%s is being deleted, and is not served any more", k.Namespace, k.Name)
-		}
-		for of := range sets {
-			s := x.state.ListenerSets[of]
-			findings[s.Ref()] = []Finding{setFinding(s, accepted, isUnknown, reason, message), setFinding(s, programmed, isUnknown, reason, message)}
-		}
-	}
+	return setSaid{isAccepted: isAccepted, isProgrammed: isProgrammed, findings: entries, accepted: isAccepted && valid > 0}
 }
 
 func setFinding(s *world.ListenerSet, kind, status, reason, message string) Finding {

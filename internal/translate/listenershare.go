@@ -17,8 +17,8 @@ const (
 	maxMergedListeners = 512 // that are served: its own 64, and as many as seven full sets have
 	maxSetPorts        = 64  // ports of the Service that are for sets alone
 	maxNamespacePorts  = 16  // those of them that the sets of one namespace have
-	// maxSetListeners is how many listeners the sets of one namespace have that are looked at, in the oldest sets: all are, for each change of anything that Gateways are told. Twice what may be
-	// served leaves room for those that conflict.
+	// maxSetListeners is how many listeners the sets of one namespace have that are looked at, in the oldest sets: all are, whenever their Gateway is judged anew. Twice what may be served
+	// leaves room for those that conflict.
 	maxSetListeners = 2 * maxMergedListeners
 	maxListenerLoad = 16 << 20 // bytes on the wire, most of which are certificates: what else Gateways are told leaves room for it
 )

@@ -164,6 +164,7 @@ func (r *revision) services() bool {
 		r.t.guards = e.x.foldBound(n, before.behind, after.behind) || r.t.guards
 		r.t.guards = e.x.foldConsumers(n, before.consumers, after.consumers) || r.t.guards
 		r.t.routes = r.t.routes || len(e.x.routesAt[n]) > 0
+		e.x.touchRoutes(n)
 		e.x.foldImported(n, before, after, r.t)
 		r.automatic(n.Namespace, n, after.automatic)
 		for _, c := range before.consumers {

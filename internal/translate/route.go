@@ -111,7 +111,7 @@ func (x *index) foldBackend(k world.Key, was, now *world.Service, t *touched) {
 	}
 	t.routes = true
 	for route := range routes {
-		delete(x.routes, route)
+		x.recompile(route)
 	}
 }
 

@@ -66,28 +66,31 @@ func fairShare(wanted []int, most int) int {
 
 // judgement is what is thought of all that refers to Secrets and ConfigMaps.
 type judgement struct {
-	listeners map[world.Key][]listenerVerdict // by Gateway
-	proofs    map[world.Key]proof             // by Gateway
-	policies  map[world.Key]*policyVerdict    // BackendTLSPolicies that may be in force somewhere
+	gateways map[world.Key]*judged
+	policies map[world.Key]*policyVerdict // BackendTLSPolicies that may be in force somewhere
 }
 
 // judgeAll looks at all our Gateways, of which the oldest comes first, and at policies. If they refer to more than is read, it does so again with a
 // share for each namespace.
 func (x *index) judgeAll(ours []*world.Gateway, wanted set[world.ObjectRef]) judgement {
-	judge := func(most int) judgement {
+	before := x.judged
+	x.judged = [2]map[world.Key]*judged{}
+	judge := func(look, most int) judgement {
 		clear(wanted)
-		x.memory.begin()
+		x.memory.now = make(map[world.Key]*references, len(ours)+1)
 		x.demand = newSecretDemand(most)
-		out := judgement{listeners: make(map[world.Key][]listenerVerdict, len(ours)), proofs: make(map[world.Key]proof, len(ours))}
+		out := judgement{gateways: make(map[world.Key]*judged, len(ours))}
 		for _, g := range ours {
-			out.listeners[g.Key], out.proofs[g.Key] = x.judgeListeners(g, wanted), x.proofOf(g, wanted)
+			out.gateways[g.Key] = x.judge(g, before[look], wanted)
 		}
+		x.judged[look] = out.gateways
+		x.memory.begin(world.Key{})
 		out.policies = x.judgePolicies(wanted)
 		return out
 	}
-	out := judge(0)
+	out := judge(0, 0)
 	if share := x.demand.share(x.maxSecrets); share > 0 {
-		out = judge(share)
+		out = judge(1, share)
 	}
 	x.readAhead(out.policies, wanted)
 	return out

@@ -39,7 +39,7 @@ func (x *index) foldImported(n serviceName, was, now *answer, t *touched) {
 	}
 	t.routes = true
 	for route := range routes {
-		delete(x.routes, route)
+		x.recompile(route)
 	}
 }
 

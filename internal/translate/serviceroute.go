@@ -125,6 +125,8 @@ type carried struct {
 
 // servicesSaid is what was found about a route at those of its parents that are Services, and for what.
 type servicesSaid struct {
+	fresh    bool          // nothing that it depends on was touched since, but perhaps what waypoints are not told of
+	leftSeen int           // index.leftSeen when it was found
 	services []serviceName // distinct; nil: nobody looked
 	of       []standingAt
 	findings []Finding
@@ -138,14 +140,19 @@ type standingAt struct {
 	by       carried
 }
 
-// atServices says on a route what became of it at those of its parents that are Services: the same as the last time if nothing is another. What it works out of Services it leaves for other
-// routes at them, in memory.
+// atServices says on a route what became of it at those of its parents that are Services: the same as the last time if nothing is another, and where nothing was touched nobody looks. What it
+// works out of Services it leaves for other routes at them, in memory.
 func (x *index) atServices(a *applicant, memory map[enforcedFor]carried) []Finding {
 	said := &a.atServices
+	if said.fresh && said.leftSeen == x.leftSeen {
+		return said.findings
+	}
+	said.fresh, said.leftSeen = true, x.leftSeen
 	if said.services == nil {
 		said.services = slices.AppendSeq([]serviceName{}, maps.Keys(servicesAmong(a.parents)))
 	}
 	now := x.standings[:0]
+	x.servicesAsked += len(said.services)
 	for _, n := range said.services {
 		for _, at := range x.attachments(n).byRoute[a.ref] {
 			now = append(now, x.standsAt(at, memory))
@@ -164,6 +171,23 @@ func (x *index) atServices(a *applicant, memory map[enforcedFor]carried) []Findi
 			cmp.Compare(a.Parent.Port, b.Parent.Port), strings.Compare(a.Type, b.Type))
 	})
 	return said.findings
+}
+
+// touchRoutes notes that what becomes of routes at a Service may be something else.
+func (x *index) touchRoutes(n serviceName) {
+	for ref := range x.routesAt[n] {
+		if a := x.applied[ref]; a != nil {
+			a.atServices.fresh = false
+		}
+	}
+}
+
+// recompile has a route worked out anew, and what became of it at Services.
+func (x *index) recompile(ref world.ObjectRef) {
+	delete(x.routes, ref)
+	if a := x.applied[ref]; a != nil {
+		a.atServices.fresh = false
+	}
 }
 
 // standsAt finds what becomes of a route at a Service.

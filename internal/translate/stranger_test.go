@@ -110,37 +110,99 @@ func TestPoliciesOfAStranger(t *testing.T) {
 	}
 }
 
-// TestRoutesAtServicesOfAStranger: what is said of routes at Services is remembered until they or the Services change, and allocated once.
-func TestRoutesAtServicesOfAStranger(t *testing.T) {
-	allocations := func(d world.Delta) float64 {
-		e := NewEngine(world.Config{LocalCluster: "east", TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: "isthmus-system"})
+// allocationsOfARoute are those that a route of the shop more and then one less take.
+func allocationsOfARoute(d world.Delta) float64 {
+	e := NewEngine(world.Config{LocalCluster: "east", TrustDomain: "cluster.local", ClusterDomain: "cluster.local", SystemNamespace: "isthmus-system"})
+	e.Apply(d)
+	return testing.AllocsPerRun(5, func() {
+		d := world.NewDelta()
+		d.Put(manyRoute("route-more"))
 		e.Apply(d)
-		return testing.AllocsPerRun(5, func() {
-			d := world.NewDelta()
-			d.Put(manyRoute("route-more"))
-			e.Apply(d)
-			d = world.NewDelta()
-			d.Delete(manyRoute("route-more").Ref())
-			e.Apply(d)
-		})
-	}
+		d = world.NewDelta()
+		d.Delete(manyRoute("route-more").Ref())
+		e.Apply(d)
+	})
+}
+
+// TestRoutesAtServicesOfAStranger: what is said of routes at Services is remembered, and looked for again only if something happened to one of these Services or to what the route refers to.
+func TestRoutesAtServicesOfAStranger(t *testing.T) {
 	d := quietShop()
-	alone := allocations(d)
-	const routes, services = 500, 32
+	const routes, services = 100, 32
+	at := func(name string) world.Key { return world.Key{Cluster: "east", Namespace: "web", Name: name} }
+	serviceOf := func(name string, ports ...uint16) *world.Service {
+		s := &world.Service{Key: at(name)}
+		for _, p := range ports {
+			s.Ports = append(s.Ports, world.ServicePort{Name: fmt.Sprint("p", p), Port: p})
+		}
+		return s
+	}
 	var parents []world.RouteParent
 	for i := range services {
-		name := fmt.Sprint("s", i)
-		d.Put(&world.Service{Key: world.Key{Cluster: "east", Namespace: "web", Name: name}, Ports: []world.ServicePort{{Name: "http", Port: 80}}})
-		parents = append(parents, world.RouteParent{Kind: "Service", Namespace: "web", Name: name})
+		d.Put(serviceOf(fmt.Sprint("s", i), 80))
+		parents = append(parents, world.RouteParent{Kind: "Service", Namespace: "web", Name: fmt.Sprint("s", i)})
 	}
+	d.Put(serviceOf("lone", 80))
 	for i := range routes {
 		d.Put(&world.HTTPRoute{Key: foreign(fmt.Sprint("r", i)), Created: 9, Parents: parents, Rules: []gatewayv1.HTTPRouteRule{{}}})
 	}
-	beside := allocations(d)
-	t.Logf("%v allocations, and %v alone", beside, alone)
-	if beside > alone+2*routes {
-		t.Errorf("a route more and one less are %v allocations beside %d routes at %d Services, and %v alone", beside, routes, services, alone)
+	there := gatewayv1.Namespace("web")
+	refers := &world.HTTPRoute{Key: foreign("refers"), Parents: []world.RouteParent{{Kind: "Service", Namespace: "web", Name: "lone"}}, Rules: []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{
+		{BackendRef: gatewayv1.BackendRef{BackendObjectReference: gatewayv1.BackendObjectReference{Namespace: &there, Name: "app", Port: ptr.To[gatewayv1.PortNumber](80)}}},
+	}}}}
+	d.Put(refers)
+	e := NewEngine(testConfig)
+	e.Apply(d)
+	resolved := func() string {
+		for _, f := range e.Output().Findings[refers.Ref()] {
+			if f.Type == routeResolved {
+				return f.Status
+			}
+		}
+		return ""
 	}
+	for _, c := range []struct {
+		what     string
+		put      world.Object
+		want     int // routes, by Service at which they are
+		resolves string
+	}{
+		{"another route", manyRoute("route-more"), 0, isFalse},
+		{"another Gateway", &world.Gateway{Key: foreign("gate"), Class: ClassEastWest}, 0, isFalse},
+		{"a grant", &world.ReferenceGrant{Key: at("grant"), From: []world.GrantFrom{{Group: gatewayv1.GroupName, Kind: string(world.KindHTTPRoute), Namespace: "mallory"}}, To: []world.GrantTo{{Kind: "Service"}}}, 1, isTrue},
+		{"what one refers to", serviceOf("app", 81), 1, isFalse},
+		{"the Service of one", serviceOf("lone", 82), 1, isFalse},
+		{"the Service of all others", serviceOf("s7", 83), routes * services, isFalse},
+	} {
+		before := e.x.servicesAsked
+		d := world.NewDelta()
+		d.Put(c.put)
+		e.Apply(d)
+		if got := e.x.servicesAsked - before; got != c.want {
+			t.Errorf("%s: it is asked %d times what becomes of a route at a Service, want %d", c.what, got, c.want)
+		}
+		if got := resolved(); got != c.resolves {
+			t.Errorf("%s: the references of a route are resolved: %s, want %s", c.what, got, c.resolves)
+		}
+	}
+}
+
+// TestWaypointsOfRoutesAtServices: who governs a waypoint may be for a Service to say, and then of the routes at what is behind it, too.
+func TestWaypointsOfRoutesAtServices(t *testing.T) {
+	at := func(name string) world.Key { return world.Key{Cluster: "east", Namespace: "web", Name: name} }
+	route := &world.HTTPRoute{Key: at("route"), Parents: []world.RouteParent{{Kind: "Service", Namespace: "web", Name: "app"}}, Rules: []gatewayv1.HTTPRouteRule{{}}}
+	made := &world.Service{Key: at("wp"), Labels: map[string]string{LabelManagedBy: ManagedBy, LabelGatewayName: "wp"}, Ports: []world.ServicePort{{Name: "p", Port: 15008}}}
+	objects := []world.Object{
+		&world.Namespace{Key: world.Key{Cluster: "east", Name: "web"}, Labels: map[string]string{world.LabelUseWaypoint: "wp"}},
+		&world.GatewayClass{Key: world.Key{Cluster: "east", Name: ClassWaypoint}, Controller: ControllerName},
+		&world.Gateway{Key: at("wp"), Class: ClassWaypoint, Listeners: []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE}}, Status: []world.GatewayAddress{{Type: addressIP, Value: "10.0.0.9"}}},
+		&world.Service{Key: at("app"), Ports: []world.ServicePort{{Name: "p", Port: 80}}}, made, route,
+	}
+	var moves []move
+	for _, o := range objects {
+		moves = append(moves, move{put: o, ref: o.Ref()})
+	}
+	moves = append(moves, move{step: 1, ref: objects[1].Ref()}, move{step: 2, ref: made.Ref()}, move{step: 3, put: made, ref: made.Ref()})
+	agree(t, moves)
 }
 
 // TestSetsOfAStranger: of the ListenerSets of one namespace the listeners of the oldest alone are looked at.

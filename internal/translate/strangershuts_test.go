@@ -28,7 +28,7 @@ func TestSetsDoNotShutAGateway(t *testing.T) {
 		"clients that nobody can judge":              {listenerVerdict{listener: plain, reason: gatewayv1.ListenerReasonNoValidCACertificate}, true},
 		"filters of a listener that is refused, too": {listenerVerdict{listener: filtered, reason: gatewayv1.ListenerReasonPortUnavailable}, false},
 	} {
-		at := &gate{verdicts: []listenerVerdict{{listener: plain}, tc.asks}}
+		at := &gate{judged: &judged{verdicts: []listenerVerdict{{listener: plain}, tc.asks}}}
 		if got := at.shuts(); got != tc.want {
 			t.Errorf("%s: shut %v, want %v", name, got, tc.want)
 		}

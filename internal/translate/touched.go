@@ -15,7 +15,7 @@ type touched struct {
 	scopes   set[world.Key]
 	policies set[world.Key] // AuthorizationPolicies and PeerAuthentications
 	clusters set[world.Cluster]
-	gateways bool // all Gateways are looked at again: a few, and a waypoint for each namespace that has one, so what is done for one looks at nothing of the others
+	gateways bool // all Gateways are looked at again, and those judged anew that what changed is about: see judged
 	peers    bool // so are PeerAuthentications
 	guards   bool // what gateways are told of policies
 	routes   bool // what attaches to our own Gateways, or may be referred to: they are looked at again, but not those of others

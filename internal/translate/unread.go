@@ -38,19 +38,47 @@ const maxAwaited = 2
 
 // memory holds what was resolved, for the time in which something else is not read yet.
 type memory struct {
-	before, now map[referrer]resolved
+	before, now map[world.Key]*references // by Gateway that they are of, those of BackendTLSPolicies by none
+	into        *references               // to which is added
 	// said is what the last look at all Gateways gave; zero: there was none.
 	said gateways
 }
 
-// begin starts another look at everything.
-func (m *memory) begin() { m.now = map[referrer]resolved{} }
+// begin starts another look at a Gateway, or at policies.
+func (m *memory) begin(gateway world.Key) *references {
+	m.into = &references{settled: map[referrer]resolved{}}
+	m.now[gateway] = m.into
+	return m.into
+}
+
+// last is what a referrer's references led to at the last look.
+func (m *memory) last(by referrer) (resolved, bool) {
+	home := by.owner.Key
+	switch by.owner.Kind {
+	case world.KindListenerSet: // at whichever Gateway it was
+		for _, of := range m.before {
+			if was, known := of.settled[by]; known {
+				return was, true
+			}
+		}
+		return resolved{}, false
+	case world.KindBackendTLSPolicy:
+		home = world.Key{}
+	}
+	of := m.before[home]
+	if of == nil {
+		return resolved{}, false
+	}
+	was, known := of.settled[by]
+	return was, known
+}
 
 // keep has the next look fall back to what this one gives.
-func (m *memory) keep(said gateways) { m.before, m.now, m.said = m.now, nil, said }
+func (m *memory) keep(said gateways) { m.before, m.now, m.into, m.said = m.now, nil, nil, said }
 
 // settle remembers what a referrer's references lead to. If something was not read yet, it gives what they led to before, as far as that is still what it was and may be referred to.
 func (x *index) settle(by referrer, now resolved, unread bool) resolved {
+	x.memory.into.unread = x.memory.into.unread || unread
 	if !unread {
 		now.read = x.objects(by, now.from)
 	} else if was, stands := x.standIn(by, now); stands {
@@ -58,13 +86,13 @@ func (x *index) settle(by referrer, now resolved, unread bool) resolved {
 	} else {
 		return now // not remembered: it is nothing to fall back to
 	}
-	x.memory.now[by] = now
+	x.memory.into.settled[by] = now
 	return now
 }
 
 // standIn is what counts instead of references that were not read yet, if anything may.
 func (x *index) standIn(by referrer, now resolved) (resolved, bool) {
-	was, known := x.memory.before[by]
+	was, known := x.memory.last(by)
 	if !known || laxer(was.clients, now.clients) {
 		return now, false
 	}
@@ -103,14 +131,15 @@ func (x *index) objects(by referrer, from []world.SecretRef) []any {
 // awaits says whether a policy of which something was not read yet may leave in force what was. One that is new leaves things as if it came a moment later, but its references count from then on.
 func (x *index) awaits(p *world.BackendTLSPolicy, unread bool) bool {
 	by, now := referrer{p.Ref(), "backends"}, resolved{from: p.CAs}
-	if _, known := x.memory.before[by]; unread && !known {
-		x.memory.now[by] = resolved{awaited: p.CAs, changes: 1}
+	of := x.memory.into.settled
+	if _, known := x.memory.last(by); unread && !known {
+		of[by] = resolved{awaited: p.CAs, changes: 1}
 		return true
 	}
 	x.settle(by, now, unread)
-	_, stands := x.memory.now[by]
+	_, stands := of[by]
 	if !stands {
-		x.memory.now[by] = resolved{awaited: p.CAs, changes: maxAwaited + 1} // it is not new at the next look
+		of[by] = resolved{awaited: p.CAs, changes: maxAwaited + 1} // it is not new at the next look
 	}
 	return stands
 }

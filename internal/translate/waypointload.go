@@ -48,7 +48,13 @@ func (x *index) carriedBy(waypoint world.Key, each func(n serviceName, a *attach
 
 // lighten finds what our waypoints are not told of.
 func (x *index) lighten() {
+	was := x.leftOut
 	x.leftOut = map[left]struct{}{}
+	defer func() {
+		if !maps.Equal(was, x.leftOut) {
+			x.leftSeen++
+		}
+	}()
 	waypoints := set[world.Key]{}
 	for k := range x.takenIn {
 		waypoints.add(k)
