@@ -51,9 +51,9 @@ func earlyOf(ctx context.Context) func(status int, header textproto.MIMEHeader) 
 	return nil
 }
 
-// withEarly has a request tell of 1xx in the library's way, and its body of the endpoint, if it has one. Those of one that asks for another protocol the library's proxy hands on, when we have seen them.
-func withEarly(r *http.Request, body *outgoing) *http.Request {
-	t := tripOf(r.Context())
+// withEarly has a request, in a context of its own, tell of 1xx in the library's way, and its body of the endpoint, if it has one. Those of one that asks for another protocol the library's proxy hands on, when we have seen them.
+func withEarly(ctx context.Context, r *http.Request, body *outgoing) *http.Request {
+	t := tripOf(ctx)
 	if t == nil {
 		return r
 	}
@@ -64,10 +64,17 @@ func withEarly(r *http.Request, body *outgoing) *http.Request {
 	if t.early != nil {
 		tell = t.early.tell
 	}
-	trace := &httptrace.ClientTrace{Got1xxResponse: tell}
-	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
+	var trace *httptrace.ClientTrace
 	if body != nil {
-		trace.GotConn, r.Body = body.goes, body
+		trace = &body.trace
+		trace.GotConn = body.goes
+	} else {
+		trace = &httptrace.ClientTrace{}
+	}
+	trace.Got1xxResponse = tell
+	r = r.WithContext(httptrace.WithClientTrace(ctx, trace))
+	if body != nil {
+		r.Body = body
 	}
 	return r
 }

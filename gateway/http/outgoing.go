@@ -15,10 +15,13 @@ import (
 var errEndpointLeft = errors.New("the endpoint ended before it had answered")
 
 // outgoing is a request's body that one of the library's Transports sends to an endpoint. When that is gone, they wait for who reads the body before they say so, and that waits for the client: so it is
-// ended, if there is no answer. A connection in HTTP/1.1 says that it is over. In HTTP/2 the Transport closes the body then, but also when it has an answer, with which it does not wait.
+// ended, if there is no answer. A connection in HTTP/1.1 says that it is over. In HTTP/2 the Transport closes the body then, but also when it has an answer, with which it does not wait; it is not who reads that is ended there,
+// but the Transport's wait for it, as the endpoint may not have looked at the request: what the client sends next is for who sends it again then (see replay.carry).
 type outgoing struct {
 	io.ReadCloser
-	giveUp func() // ends who reads, not the one who calls
+	giveUp func()                // ends who reads, not the one who calls; in HTTP/2, the wait for that
+	answer io.ReadCloser         // see answering
+	trace  httptrace.ClientTrace // of its request
 
 	mu      sync.Mutex // hold for all below
 	reading bool
@@ -81,6 +84,31 @@ func (o *outgoing) Close() error {
 		time.AfterFunc(answerAfterRefusal, o.lost)
 	}
 	return o.ReadCloser.Close()
+}
+
+// answering is the body of the answer to an outgoing in HTTP/2. The Transport has who closes it wait for who reads the request's body, and that waits for the client, who would wait for the end of the answer.
+type answering outgoing
+
+// answerOf makes a body one.
+func (o *outgoing) answerOf(body io.ReadCloser) io.ReadCloser {
+	o.answer = body
+	return (*answering)(o)
+}
+
+// Read gives what came.
+func (a *answering) Read(p []byte) (int, error) { return a.answer.Read(p) }
+
+// Close says that nobody wants the rest of either body. If somebody reads the request's, the Transport is done when that is ended, with the request or for the client's silence after it.
+func (a *answering) Close() error {
+	a.mu.Lock()
+	a.closed = true
+	reading := a.reading
+	a.mu.Unlock()
+	if reading {
+		go a.answer.Close()
+		return nil
+	}
+	return a.answer.Close()
 }
 
 // goes says by which connection the body does.

@@ -25,19 +25,32 @@ func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
 	if !plainLine(r.Method, r.URL.RequestURI()) {
 		return nil, errLine
 	}
+	ctx := r.Context()
 	var body *outgoing
-	if t := tripOf(r.Context()); t != nil && t.giveUp != nil {
-		body = &outgoing{ReadCloser: r.Body, giveUp: t.giveUp}
+	if t := tripOf(ctx); t != nil && t.left != nil {
+		body = &outgoing{ReadCloser: r.Body}
 		defer body.settle()
+		if http2 { // cancelled, the Transport still says whether the endpoint has processed the request, if it had found that
+			ctx, body.giveUp = context.WithCancel(ctx)
+		} else {
+			body.giveUp = t.giveUp()
+		}
 	}
-	r = withEarly(r, body)
+	r = withEarly(ctx, r, body)
+	var response *http.Response
+	var err error
 	switch {
-	case http2 && len(r.Trailer) > 0:
-		return p.alone(r)
-	case http2:
-		return p.http2.RoundTrip(r)
+	case !http2:
+		return p.http1.RoundTrip(r)
+	case len(r.Trailer) > 0:
+		response, err = p.alone(r)
+	default:
+		response, err = p.http2.RoundTrip(r)
 	}
-	return p.http1.RoundTrip(r)
+	if err == nil && body != nil && response.Body != http.NoBody {
+		response.Body = body.answerOf(response.Body)
+	}
+	return response, err
 }
 
 // alone carries a request in HTTP/2 by a connection that nobody else ever has. One with trailers needs it: the backend may have answered, and forgotten the request, when they come, without that who sends them could

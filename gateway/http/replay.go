@@ -35,6 +35,7 @@ type replay struct {
 	reading bool        // somebody reads src
 	names   http.Header // of trailer, before anything was read
 	current *turn
+	first   turn // is allocated with it
 	lost    bool // more was read than is kept, or the client's end of it broke, or no other attempt will come
 }
 
@@ -99,7 +100,10 @@ func (p *replay) turn() *turn {
 		p.names = maps.Clone(p.trailer)
 	}
 	if p.current == nil {
-		p.current = &turn{p: p, trailer: maps.Clone(p.names)}
+		if p.current = &p.first; p.first.p != nil {
+			p.current = new(turn)
+		}
+		p.current.p, p.current.trailer = p, maps.Clone(p.names)
 	}
 	return p.current
 }

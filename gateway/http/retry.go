@@ -190,16 +190,9 @@ func (rt roundTripper) attempt(r *http.Request, t *trip, left *tries) (*http.Res
 	t.attempts++
 	limit := t.target.Rule.BackendTimeout
 	body, _ := r.Body.(*turn)
-	t.giveUp = nil
+	t.turn, t.left = body, nil
 	if r.Body != nil && r.Body != http.NoBody {
-		t.giveUp = func() {
-			if body != nil {
-				body.end()
-			}
-			if left.over() {
-				t.stopReading()
-			}
-		}
+		t.left = left
 	}
 	if limit <= 0 {
 		return rt.s.carry(r, t.backend, left)

@@ -41,7 +41,8 @@ type trip struct {
 	late       func() bool // whether the client's time for the next piece of its body is over; nil: it has no body
 	early      *early      // hands answers of 1xx on; nil: nobody does, or the library
 	cut        func()      // ends reading of the request's body; nil: it has none
-	giveUp     func()      // ends reading of it for the attempt; nil: that sends none
+	turn       *turn       // of the attempt; nil: it sends the body as it comes, or none
+	left       *tries      // after it; nil: it sends no body
 
 	ctx     context.Context // of what is asked of backends; nil: nothing was
 	attempt context.Context // of the last attempt; nil: attempts have no time of their own
@@ -57,6 +58,19 @@ type trip struct {
 // timeUp says whether the time that the request had is over, or that of the backend which answers it.
 func (t *trip) timeUp() bool {
 	return t.ctx != nil && errors.Is(context.Cause(t.ctx), errTimeUp) || t.attempt != nil && errors.Is(context.Cause(t.attempt), errAttemptTimeUp)
+}
+
+// giveUp gives what ends who reads the request's body for the attempt.
+func (t *trip) giveUp() func() {
+	turn, left := t.turn, t.left
+	return func() {
+		if turn != nil {
+			turn.end()
+		}
+		if left.over() {
+			t.stopReading()
+		}
+	}
 }
 
 // stopReading ends who reads the request's body now, because its endpoint is gone. The client is answered, and so is no more late.

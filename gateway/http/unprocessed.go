@@ -3,26 +3,51 @@
 package http
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net/http"
+	"time"
 )
 
-// mostAnew bounds how often a request is sent once more to an endpoint that has not looked at it.
-const mostAnew = 2
+const (
+	// mostAnew bounds how often a request is sent once more to an endpoint that has not looked at it: twice is enough of one that is leaving, and those that have no room are not to be asked again and again.
+	mostAnew = 2
+	// anewAfter is the time before the second of them. The first is sent at once: the endpoint may have left the connection only.
+	anewAfter = time.Second
+)
 
-// errNotKept means that an endpoint has not looked at a request, which could be sent again if more of its body were kept.
-var errNotKept = errors.New("the endpoint has not processed the request, and its body is not kept")
+// errUnprocessed means that an endpoint has not looked at a request, of which nothing more can be sent or must.
+var errUnprocessed = errors.New("the endpoint has not processed the request, and its body is not kept")
 
-// anew gives a request's body from its beginning, to who sends it once more in the same attempt: an endpoint that speaks HTTP/2 says what it has not processed (RFC 9113, 8.7), whatever it is. The library asks for
-// it then only, and would for a minute: twice is enough of an endpoint that is leaving, and those that have no room are not to be asked again and again. Whoever read it before reads nothing any more.
-func (p *replay) anew(closes io.Closer) func() (io.ReadCloser, error) {
-	asked := 0 // by one goroutine at a time
-	return func() (io.ReadCloser, error) {
-		if asked++; asked > mostAnew || !p.rewind() {
-			return nil, errNotKept
+// unprocessed is where the library asks for the body anew, which it does of what an endpoint that speaks HTTP/2 says it has not processed (RFC 9113, 8.7), only. We send that again ourselves.
+func unprocessed() (io.ReadCloser, error) { return nil, errUnprocessed }
+
+// carry sends a request whose body this is, and may send it to the same endpoint again in the same attempt, whatever it is. Who read the body before does so no more, or for who comes after it.
+func (p *replay) carry(by Carrier, to Endpoint, r *http.Request, closes io.Closer) (*http.Response, error) {
+	r.GetBody = unprocessed
+	for again := range mostAnew + 1 {
+		if again > 1 && !sleep(r.Context(), anewAfter) {
+			return nil, context.Cause(r.Context())
 		}
-		return turned{p.turn(), closes}, nil
+		if again > 0 && !p.anew(r, closes) {
+			break
+		}
+		response, err := by.Carry(to, r)
+		if err == nil || !errors.Is(err, errUnprocessed) {
+			return response, err
+		}
 	}
+	return nil, errUnprocessed
+}
+
+// anew gives a request the body from its beginning, and says whether that is possible.
+func (p *replay) anew(r *http.Request, closes io.Closer) bool {
+	if !p.rewind() {
+		return false
+	}
+	r.Body = turned{p.turn(), closes}
+	return true
 }
 
 // turned is a turn that closes what its body was before.

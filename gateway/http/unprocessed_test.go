@@ -4,11 +4,15 @@ package http
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -56,7 +60,12 @@ func TestRequestsThatABackendHasNotSeen(t *testing.T) {
 						if err != nil {
 							return
 						}
-						go refusesFirst(nc, refused, func(f *http2.Framer, stream uint32) { refuse(f, stream, leave) })
+						refused := refused
+						go refuses(nc, func(whole bool) bool {
+							first := whole && !refused
+							refused = refused || whole
+							return first
+						}, func(f *http2.Framer, stream uint32) { refuse(f, stream, leave) })
 					}
 				}()
 				s.endpoint("a", mesh.AppHTTP2, socket.Addr().(*net.TCPAddr).AddrPort())
@@ -89,8 +98,87 @@ func TestRequestsThatABackendHasNotSeen(t *testing.T) {
 	}
 }
 
-// refusesFirst serves a connection in HTTP/2 whose first request is refused once it has come whole, unless one was before; all others are answered with their bodies.
-func refusesFirst(nc net.Conn, refused bool, refuse func(f *http2.Framer, stream uint32)) {
+// A client's pause in the middle of its upload makes no difference to that, and what it sends after the pause comes whole, too. The pause is longer than what is waited for an answer that may be on its way.
+func TestRequestsThatABackendHasNotSeenWithAPause(t *testing.T) {
+	for name, refuse := range map[string]func(f *http2.Framer, stream uint32){
+		"it ends its connection": func(f *http2.Framer, _ uint32) { f.WriteGoAway(0, http2.ErrCodeNo, nil) },
+		"it has no room now":     func(f *http2.Framer, stream uint32) { f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) },
+	} {
+		for _, times := range []int32{1, mostAnew, mostAnew + 1} {
+			for _, retry := range []*mesh.HTTPRetry{nil, {Codes: []uint16{http.StatusServiceUnavailable}, Attempts: 2}} {
+				for _, major := range []int{1, 2} {
+					t.Run(fmt.Sprintf("%s, %d times, with retry %v, the client speaks HTTP/%d", name, times, retry != nil, major), func(t *testing.T) {
+						inMemory(t, func(t *testing.T, in network) {
+							s := newSceneIn(t, in, Limits{}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
+								r.Backends, r.Retry = []mesh.HTTPBackend{to("a")}, retry
+							}))))
+							socket, err := in.listen(t.Context())
+							if err != nil {
+								t.Fatal(err)
+							}
+							defer socket.Close()
+							var left atomic.Int32
+							left.Store(times)
+							go func() {
+								for {
+									nc, err := socket.Accept()
+									if err != nil {
+										return
+									}
+									go refuses(nc, func(whole bool) bool { return left.Load() > 0 && left.Add(-1) >= 0 }, refuse)
+								}
+							}()
+							s.endpoint("a", mesh.AppHTTP2, socket.Addr().(*net.TCPAddr).AddrPort())
+							client := s.client()
+							if major == 2 {
+								protocols := &http.Protocols{}
+								protocols.SetUnencryptedHTTP2(true)
+								client.Transport.(*http.Transport).Protocols = protocols
+							}
+							from, into := io.Pipe()
+							var upload sync.WaitGroup
+							defer upload.Wait()
+							upload.Go(func() {
+								io.WriteString(into, "he")
+								time.Sleep(10 * time.Second)
+								io.WriteString(into, "llo")
+								into.Close()
+							})
+							r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/", from)
+							if err != nil {
+								t.Fatal(err)
+							}
+							began := time.Now()
+							response, err := client.Do(r)
+							if err != nil {
+								t.Fatalf("%v\n%s", err, s.logs)
+							}
+							defer response.Body.Close()
+							text, err := io.ReadAll(response.Body)
+							switch took := time.Since(began); {
+							case times > mostAnew: // the client need not go on to be told
+								if response.StatusCode != http.StatusBadGateway || took > 5*time.Second {
+									t.Errorf("answered %s after %v\n%s", response.Status, took, s.logs)
+								}
+							case response.StatusCode != http.StatusOK || string(text) != "hello" || err != nil:
+								t.Errorf("answered %s %q, %v, after %v\n%s", response.Status, text, err, took, s.logs)
+							}
+							from.Close()
+							client.CloseIdleConnections()
+							s.drain()
+							if n := s.server.unprocessed.inUse() + s.server.replayed.inUse(); n != 0 {
+								t.Errorf("%d bytes of memory were not given back", n)
+							}
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+// refuses serves a connection in HTTP/2 whose requests are refused if they are to be, which is asked at their head and when they are whole; others are answered with their bodies.
+func refuses(nc net.Conn, now func(whole bool) bool, refuse func(f *http2.Framer, stream uint32)) {
 	defer nc.Close()
 	if _, err := io.CopyN(io.Discard, nc, int64(len(http2.ClientPreface))); err != nil {
 		return
@@ -98,12 +186,13 @@ func refusesFirst(nc net.Conn, refused bool, refuse func(f *http2.Framer, stream
 	f := http2.NewFramer(nc, nc)
 	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	f.WriteSettings()
-	bodies := map[uint32][]byte{}
+	bodies, refused := map[uint32][]byte{}, map[uint32]bool{}
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {
 			return
 		}
+		stream, whole := frame.Header().StreamID, frame.Header().Flags.Has(http2.FlagDataEndStream) // which is that of headers, too
 		switch frame := frame.(type) {
 		case *http2.SettingsFrame:
 			if !frame.IsAck() {
@@ -111,21 +200,22 @@ func refusesFirst(nc net.Conn, refused bool, refuse func(f *http2.Framer, stream
 			}
 			continue
 		case *http2.DataFrame:
-			bodies[frame.StreamID] = append(bodies[frame.StreamID], frame.Data()...)
-			if !frame.StreamEnded() {
+			bodies[stream] = append(bodies[stream], frame.Data()...)
+			if !whole {
 				continue
 			}
 		case *http2.MetaHeadersFrame:
-			if !frame.StreamEnded() {
-				continue
-			}
 		default:
 			continue
 		}
-		stream := frame.Header().StreamID
-		if !refused {
-			refused = true
+		switch {
+		case refused[stream]:
+			continue
+		case now(whole):
+			refused[stream] = true
 			refuse(f, stream)
+			continue
+		case !whole:
 			continue
 		}
 		var head bytes.Buffer

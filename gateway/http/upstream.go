@@ -103,20 +103,23 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if s.o.Tunnels != nil && to.tunnelled() {
 			carrier = s.o.Tunnels
 		}
-		switch r.GetBody = nil; {
-		case body == nil || t == nil:
-		case to.HTTP2 && len(r.Trailer) == 0: // trailers are of the turn that they were sent with
-			if left.body == nil {
-				left.body = s.replayOf(t, r, s.unprocessed)
-				left.body.alone = true
-				defer left.body.settle()
-				r.Body = turned{left.body.turn(), body}
-			}
-			r.GetBody = left.body.anew(body)
-		case left.body != nil && left.left <= 0:
-			left.body.settle()
+		anew := body != nil && t != nil && to.HTTP2 && len(r.Trailer) == 0 // trailers are of the turn that they were sent with
+		if anew && left.body == nil {
+			left.body = s.replayOf(t, r, s.unprocessed)
+			left.body.alone = true
+			defer left.body.settle()
+			r.Body = turned{left.body.turn(), body}
 		}
-		response, err := carrier.Carry(to, r)
+		var response *http.Response
+		var err error
+		if anew {
+			response, err = left.body.carry(carrier, to, r, body)
+		} else {
+			if r.GetBody = nil; body != nil && t != nil && left.body != nil && left.left <= 0 {
+				left.body.settle()
+			}
+			response, err = carrier.Carry(to, r)
+		}
 		if err == nil {
 			if response.StatusCode < http.StatusInternalServerError { // what others say nothing for it, and only rules that retry say whether it is against it
 				s.outliers.succeeded(keyOf(to))
@@ -138,12 +141,8 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 			}
 			return nil, err
 		}
-		if r.GetBody != nil { // another endpoint may have been sent it before, and not have processed it
-			from, gone := left.body.anew(body)()
-			if gone != nil {
-				return nil, err
-			}
-			r.Body = from
+		if anew && !left.body.anew(r, body) { // another endpoint may have been sent it before, and not have processed it
+			return nil, err
 		}
 		if errors.Is(err, backendtls.ErrHandshake) {
 			secure.Failed(to.Workload.UID, s.outliers.now())
