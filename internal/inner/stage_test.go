@@ -59,6 +59,25 @@ type standIn struct {
 	conns  []*hbone.Conn
 }
 
+// clock is one that the test moves. The pool reads it also when nobody asks for a stream: when it sweeps.
+type clock struct {
+	began time.Time
+	past  atomic.Int64
+}
+
+func (c *clock) now() time.Time { return c.began.Add(time.Duration(c.past.Load())) }
+
+func (c *clock) pass(d time.Duration) { c.past.Add(int64(d)) }
+
+// clock gives the pool one.
+func (s *stage) clock() *clock {
+	c := &clock{began: time.Now()}
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.pool.now = c.now
+	return c
+}
+
 func newStage(t *testing.T, pods int) *stage {
 	s := &stage{t: t, pool: NewPool(), peer: lastID, until: time.Now().Add(time.Hour)}
 	began := time.Now()
