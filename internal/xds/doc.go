@@ -10,7 +10,7 @@
 // The server has one writer, Update, which never waits for a subscriber. Each resource is encoded once, when it
 // changes, and named by a hash of its content. What a subscriber has still to be told is a set of names, so a slow one
 // costs no more than one name per resource, and gets the latest state of each when it is ready: there is at most one
-// unacknowledged response per subscriber and type.
+// unacknowledged response per subscriber and type. Subscribers are woken one after another, so that the first hear of a change while the last are still to be told.
 //
 // The client applies what it receives in order, one response at a time, and acknowledges it after it was applied. A
 // resource that cannot be believed is rejected alone; what was known under its name before stays. A gateway's routes and policies are so each for itself: a route

@@ -78,6 +78,8 @@ type Server struct {
 	admitting chan struct{}  // one token for each Authenticate under way
 	large     *turns         // for large responses that are not acknowledged yet
 
+	rouse rouser
+
 	largeFrom int // names from which a response is large; largeNames but in tests
 
 	// writing is held by Update throughout, so that what it read of the tables stays true while it encodes.
@@ -225,6 +227,11 @@ func (s *Server) Update(d mesh.Delta) {
 		return
 	}
 
+	s.enter(c)
+}
+
+// enter puts changes into the tables, takes note for every subscriber, and has those woken whom there is something to tell.
+func (s *Server) enter(c changes) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,17 +253,25 @@ func (s *Server) Update(d mesh.Delta) {
 	for url, t := range s.tables {
 		s.metrics.resources.WithLabelValues(short(url)).Set(float64(len(t.entries)))
 	}
+	due := make([]*subscriber, 0, len(s.subscribers))
 	for sub := range s.subscribers {
+		wake := false
 		sub.mu.Lock()
 		for url, list := range edges {
 			if subscription := sub.types[url]; subscription != nil {
 				for _, e := range list {
 					subscription.changed(e.before, e.after, now)
 				}
+				wake = wake || subscription.due() // else its acknowledgement wakes
 			}
 		}
 		sub.mu.Unlock()
-		sub.notify()
+		if wake {
+			due = append(due, sub)
+		}
+	}
+	if !s.closing { // else Close has woken them
+		s.rouse.all(due, &s.receivers)
 	}
 }
 

@@ -49,6 +49,8 @@ type subscriber struct {
 	limit   <-chan time.Time // when it is looked at whether others want it back; nil while none is held
 	pace    pace             // of that response
 
+	waits bool // to be woken; guarded by rouser.mu
+
 	inTurn  atomic.Bool // a turn is waited for or held, which a request may end
 	looking atomic.Bool // it is time to look whether the peer is there
 

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"runtime"
+	"sync"
+)
+
+// rouser wakes the senders of those whom a change concerns one after another, each when what the one before it says is on its way.
+//
+// All at once they would all say it before any of it is written: gRPC's writer of a connection, when it has little, lets everybody who can run go first, so that it writes more
+// at a time. With 200 subscribers the first tenth waited for 2.3 ms of this process's time, and waits for 1.7.
+type rouser struct {
+	mu      sync.Mutex
+	waiting []*subscriber // in the order in which they are woken
+	awake   bool          // somebody wakes them
+}
+
+// all has those given woken after those that wait already. It does not wait for that; running does.
+func (r *rouser) all(subs []*subscriber, running *sync.WaitGroup) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, sub := range subs {
+		if !sub.waits {
+			sub.waits = true
+			r.waiting = append(r.waiting, sub)
+		}
+	}
+	if !r.awake && len(r.waiting) > 0 {
+		r.awake = true
+		running.Go(r.run)
+	}
+}
+
+func (r *rouser) run() {
+	for {
+		subs := r.take()
+		if len(subs) == 0 {
+			return
+		}
+		for _, sub := range subs {
+			r.release(sub)
+			sub.notify()
+			runtime.Gosched() // behind the sender, and the writer of the one before it
+		}
+	}
+}
+
+// take gives all that wait; nil ends run.
+func (r *rouser) take() []*subscriber {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	subs := r.waiting
+	r.waiting = nil
+	r.awake = len(subs) > 0
+	return subs
+}
+
+// release lets a subscriber wait again: what changes from here on may come too late for what it is woken for.
+func (r *rouser) release(sub *subscriber) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sub.waits = false
+}
