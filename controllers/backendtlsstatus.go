@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ var ancestorTypes = []string{string(gatewayv1.PolicyConditionAccepted), string(g
 func newBackendTLSStatus(c client.Client, p findings, ready <-chan struct{}) *statusWriter {
 	return &statusWriter{
 		name: "backendtlspolicy-status", client: c, ready: ready, empty: func() client.Object { return &gatewayv1.BackendTLSPolicy{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			policy := o.(*gatewayv1.BackendTLSPolicy)
 			policy.Status.Ancestors = ancestorStatuses(policy.Status.Ancestors, policy.Generation, p.Findings(world.KindBackendTLSPolicy, policy.Namespace, policy.Name))
 			return 0

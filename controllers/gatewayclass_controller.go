@@ -41,7 +41,7 @@ func (w *gatewayClassStatus) SetupWithManager(mgr ctrl.Manager, news *inbox) err
 func (w *gatewayClassStatus) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Result, error) {
 	writer := &statusWriter{
 		client: w.client, empty: func() client.Object { return &gatewayv1.GatewayClass{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			class := o.(*gatewayv1.GatewayClass)
 			if class.Spec.ControllerName != translate.ControllerName {
 				return 0

@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ var setTypes = []string{string(gatewayv1.ListenerSetConditionAccepted), string(g
 func newListenerSetStatus(c client.Client, p findings, inTheWay *obstacles, ready <-chan struct{}) *statusWriter {
 	return &statusWriter{
 		name: "listenerset-status", client: c, ready: ready, empty: func() client.Object { return &gatewayv1.ListenerSet{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			fillListenerSet(o.(*gatewayv1.ListenerSet), p, inTheWay)
 			return 0
 		},

@@ -117,6 +117,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		},
 	}
 	roots := &RootReconciler{client: c, signer: p.authority.Signer, wanted: p.needsRoot}
+	parents := parentReader{mgr.GetAPIReader()}
 	optional := func(kind client.Object, w writer, news *inbox) error {
 		return whenServed(mgr, o.Log.WithName("controllers"), kind, w, news, nil)
 	}
@@ -134,11 +135,11 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		whenServed(mgr, o.Log.WithName("controllers"), &gatewayxv1alpha1.XMesh{}, &meshStatus{c}, newInbox(), mayReadMeshes),
 		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline, gateways.obstacles), p.inboxes.gateways),
 		optional(&gatewayv1.ListenerSet{}, newListenerSetStatus(c, p.pipeline, gateways.obstacles, p.pipeline.Ready()), p.inboxes.sets),
-		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.routes),
-		optional(&gatewayv1.GRPCRoute{}, newGRPCRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.grpcRoutes),
-		optional(&gatewayv1.TLSRoute{}, newTLSRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.tlsRoutes),
-		optional(&gatewayv1.TCPRoute{}, newTCPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.tcpRoutes),
-		optional(&gatewayv1.UDPRoute{}, newUDPRouteStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.udpRoutes),
+		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, parents, p.pipeline.Ready()), p.inboxes.routes),
+		optional(&gatewayv1.GRPCRoute{}, newGRPCRouteStatus(c, p.pipeline, parents, p.pipeline.Ready()), p.inboxes.grpcRoutes),
+		optional(&gatewayv1.TLSRoute{}, newTLSRouteStatus(c, p.pipeline, parents, p.pipeline.Ready()), p.inboxes.tlsRoutes),
+		optional(&gatewayv1.TCPRoute{}, newTCPRouteStatus(c, p.pipeline, parents, p.pipeline.Ready()), p.inboxes.tcpRoutes),
+		optional(&gatewayv1.UDPRoute{}, newUDPRouteStatus(c, p.pipeline, parents, p.pipeline.Ready()), p.inboxes.udpRoutes),
 		optional(&gatewayv1.BackendTLSPolicy{}, newBackendTLSStatus(c, p.pipeline, p.pipeline.Ready()), p.inboxes.backendTLS),
 		newServiceScopeStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.scopes),
 		newServiceStatus(c, p.pipeline).SetupWithManager(mgr, p.inboxes.services),

@@ -38,7 +38,7 @@ type statusWriter struct {
 	// now and then at each of thousands of objects, while all are being read, took a fifth of the controller's time at its start.
 	ready <-chan struct{}
 	// fill changes the status of the object in place. A positive duration asks to be called again after it.
-	fill func(client.Object) time.Duration
+	fill func(context.Context, client.Object) time.Duration
 }
 
 // SetupWithManager follows the kind, and the inbox for news of our own.
@@ -60,7 +60,7 @@ func (w *statusWriter) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := object.DeepCopyObject()
-	again := w.fill(object)
+	again := w.fill(ctx, object)
 	if !equality.Semantic.DeepEqual(before, object) {
 		object.SetManagedFields(nil) // what a cache keeps of them is a part, and a part would count as all
 		err := w.client.Status().Update(ctx, object, fieldOwner)
@@ -87,7 +87,7 @@ type findings interface {
 func newGatewayStatus(c client.Client, p findings, inTheWay *obstacles) *statusWriter {
 	return &statusWriter{
 		name: "gateway-status", client: c, empty: func() client.Object { return &gatewayv1.Gateway{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			fillGateway(o.(*gatewayv1.Gateway), p, inTheWay)
 			return 0
 		},
@@ -167,7 +167,7 @@ func applyListener(conditions *[]metav1.Condition, all []translate.Finding, name
 func newServiceScopeStatus(c client.Client, p findings) *statusWriter {
 	return &statusWriter{
 		name: "servicescope-status", client: c, empty: func() client.Object { return &v1alpha1.ServiceScope{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			fillServiceScope(o.(*v1alpha1.ServiceScope), p)
 			return 0
 		},
@@ -199,7 +199,7 @@ func fillServiceScope(s *v1alpha1.ServiceScope, p findings) {
 func newServiceStatus(c client.Client, p findings) *statusWriter {
 	return &statusWriter{
 		name: "service-status", client: c, empty: func() client.Object { return &corev1.Service{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			s := o.(*corev1.Service)
 			applyFindings(&s.Status.Conditions, p.Findings(world.KindService, s.Namespace, s.Name), s.Generation, translate.ConditionAccepted, translate.ConditionConflicted, translate.ConditionWaypointBound)
 			return 0
@@ -210,7 +210,7 @@ func newServiceStatus(c client.Client, p findings) *statusWriter {
 func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan *RemoteReconciler, trusts func(domain string) bool, short func(world.Cluster) vipShort) *statusWriter {
 	return &statusWriter{
 		name: "remotecluster-status", client: c, empty: func() client.Object { return &v1alpha1.RemoteCluster{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			r := o.(*v1alpha1.RemoteCluster)
 			facts := remoteFacts{findings: p.Findings(world.KindRemoteCluster, "", r.Name)}
 			id := world.Cluster(r.ClusterID())

@@ -40,7 +40,7 @@ func (w *meshStatus) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Result
 	}
 	writer := &statusWriter{
 		client: w.client, empty: func() client.Object { return &gatewayxv1alpha1.XMesh{} },
-		fill: func(o client.Object) time.Duration {
+		fill: func(_ context.Context, o client.Object) time.Duration {
 			fillMesh(o.(*gatewayxv1alpha1.XMesh))
 			return 0
 		},
