@@ -45,6 +45,16 @@ func unnamed(g *world.Gateway) bool {
 	return slices.ContainsFunc(g.Addresses, func(a world.GatewayAddress) bool { return a.Type == addressHostname && a.Value == "" })
 }
 
+// exposed says that a Gateway all of whose addresses are for a part of the world only, which is refused, has a Service that others reach, too: what was served to them is no more. It ends
+// a message; "": it is not so.
+func (x *index) exposed(g *world.Gateway) string {
+	made := x.made(g.Key)
+	if made == nil || made.Type == typeClusterIP || len(g.Addresses) == 0 || slices.ContainsFunc(g.Addresses, func(a world.GatewayAddress) bool { return a.Routability == "" }) {
+		return ""
+	}
+	return fmt.Sprintf("; nothing is served meanwhile, as the %s Service %s/%s leads to it from elsewhere, too", made.Type, made.Namespace, made.Name)
+}
+
 // front is the Service that leads to a Gateway's pods.
 func (x *index) front(g *world.Gateway) world.Key {
 	if unmanaged(g) {

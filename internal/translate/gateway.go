@@ -152,7 +152,11 @@ func (x *index) gatewayItself(at *gate, problem *gatewayProblem, taken map[strin
 		network = g.Network
 	}
 	refuse := func(reason gatewayv1.GatewayConditionReason, message string) {
-		if listeners := x.lastListeners(at); len(listeners) > 0 || at.shuts() || x.shutOut(at) {
+		listeners, exposed := x.lastListeners(at), x.exposed(g)
+		if exposed != "" {
+			listeners, message = nil, message+exposed
+		}
+		if len(listeners) > 0 || at.shuts() || x.shutOut(at) || exposed != "" {
 			if len(listeners) > 0 {
 				message += "; what was accepted last keeps serving"
 			}
@@ -160,7 +164,7 @@ func (x *index) gatewayItself(at *gate, problem *gatewayProblem, taken map[strin
 				Namespace: g.Namespace, Name: g.Name, Network: network, ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
 				Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
 			}
-			if len(listeners) > 0 || at.shuts() { // else nobody is to come
+			if len(listeners) > 0 || at.shuts() && exposed == "" { // else nobody is to come
 				out.addresses[g.Key] = x.allAddresses(g)
 			}
 		}
