@@ -25,27 +25,33 @@ func TestAnswersThatEndConnectionsLoseTheirHops(t *testing.T) {
 		"after an early one": {"HTTP/1.1 103 Early Hints\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
 		"of HTTP/1.0":        {"HTTP/1.0 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := newScene(t, Limits{}, toA())
-			s.rawBackend("a", func(_ int, in *bufio.Reader, out net.Conn) {
-				if _, _, ok := asked(in); ok {
-					for _, piece := range pieces {
-						io.WriteString(out, piece)
+		for by, request := range map[string]string{
+			"the direct way":              "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+			"the library, with an upload": "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+			"the library, for an upgrade": "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n",
+		} {
+			t.Run(name+", by "+by, func(t *testing.T) {
+				s := newScene(t, Limits{}, toA())
+				s.rawBackend("a", func(_ int, in *bufio.Reader, out net.Conn) {
+					if _, _, ok := asked(in); ok {
+						for _, piece := range pieces {
+							io.WriteString(out, piece)
+						}
+					}
+				})
+				nc, in := s.dial()
+				nc.SetDeadline(time.Now().Add(patience))
+				io.WriteString(nc, request)
+				for status := 0; status < http.StatusOK; {
+					r, err := http.ReadResponse(in, nil)
+					if err != nil {
+						t.Fatalf("%v\n%s", err, s.logs)
+					}
+					if status = r.StatusCode; r.Header.Get("X-Hop") != "" || status == http.StatusOK && r.Header.Get("X-Kept") == "" {
+						t.Errorf("answered %d with %q", status, r.Header)
 					}
 				}
 			})
-			nc, in := s.dial()
-			nc.SetDeadline(time.Now().Add(patience))
-			io.WriteString(nc, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-			for status := 0; status < http.StatusOK; {
-				r, err := http.ReadResponse(in, nil)
-				if err != nil {
-					t.Fatalf("%v\n%s", err, s.logs)
-				}
-				if status = r.StatusCode; r.Header.Get("X-Hop") != "" || status == http.StatusOK && r.Header.Get("X-Kept") == "" {
-					t.Errorf("answered %d with %q", status, r.Header)
-				}
-			}
-		})
+		}
 	}
 }

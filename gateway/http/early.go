@@ -51,8 +51,8 @@ func earlyOf(ctx context.Context) func(status int, header textproto.MIMEHeader) 
 	return nil
 }
 
-// withEarly has a request, in a context of its own, tell of 1xx in the library's way, and its body of the endpoint, if it has one. Those of one that asks for another protocol the library's proxy hands on, when we have seen them.
-func withEarly(ctx context.Context, r *http.Request, body *outgoing) *http.Request {
+// withEarly has a request, in a context of its own, tell of 1xx in the library's way, its body, if it has one, of the endpoint, and heads, if not nil, of what comes of that. Those of one that asks for another protocol the library's proxy hands on, when we have seen them.
+func withEarly(ctx context.Context, r *http.Request, body *outgoing, heads *tape) *http.Request {
 	t := tripOf(ctx)
 	if t == nil {
 		return r
@@ -72,6 +72,18 @@ func withEarly(ctx context.Context, r *http.Request, body *outgoing) *http.Reque
 		trace = &httptrace.ClientTrace{}
 	}
 	trace.Got1xxResponse = tell
+	if heads != nil {
+		trace.Got1xxResponse = func(status int, header textproto.MIMEHeader) error {
+			heads.next(http.Header(header))
+			return tell(status, header)
+		}
+		trace.GotConn = func(by httptrace.GotConnInfo) {
+			if body != nil {
+				body.goes(by)
+			}
+			heads.goes(by)
+		}
+	}
 	r = r.WithContext(httptrace.WithClientTrace(ctx, trace))
 	if body != nil {
 		r.Body = body

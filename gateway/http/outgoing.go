@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -130,6 +131,7 @@ func (o *outgoing) goes(by httptrace.GotConnInfo) {
 // endingConn is a connection to an endpoint that tells when nothing more comes of it.
 type endingConn struct {
 	net.Conn
+	tape atomic.Pointer[tape] // of the answers to the request that has it; nil: nobody wants any
 
 	mu    sync.Mutex // hold for all below
 	ended bool
@@ -139,6 +141,9 @@ type endingConn struct {
 // Read gives what came.
 func (c *endingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	if tape := c.tape.Load(); tape != nil {
+		tape.add(p[:n])
+	}
 	if err != nil {
 		c.mu.Lock()
 		c.ended = true

@@ -18,7 +18,6 @@ import (
 const answerWindow = 256 << 10
 
 // pair are the library's Transports for the two versions of HTTP. Connections of each are kept by the host of the requests' URLs.
-// What an answer over HTTP/1.1 lists as its connection's is not taken out of it if the connection ends with it (see readAnswer): the library has dropped the list then.
 type pair struct{ http1, http2 *http.Transport }
 
 func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
@@ -36,15 +35,21 @@ func (p *pair) carry(http2 bool, r *http.Request) (*http.Response, error) {
 			body.giveUp = t.giveUp()
 		}
 	}
-	r = withEarly(ctx, r, body)
+	if !http2 {
+		heads := &tape{}
+		defer heads.end()
+		response, err := p.http1.RoundTrip(withEarly(ctx, r, body, heads))
+		if err == nil {
+			heads.next(response.Header)
+		}
+		return response, err
+	}
+	r = withEarly(ctx, r, body, nil)
 	var response *http.Response
 	var err error
-	switch {
-	case !http2:
-		return p.http1.RoundTrip(r)
-	case len(r.Trailer) > 0:
+	if len(r.Trailer) > 0 {
 		response, err = p.alone(r)
-	default:
+	} else {
 		response, err = p.http2.RoundTrip(r)
 	}
 	if err == nil && body != nil && response.Body != http.NoBody {
