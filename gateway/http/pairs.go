@@ -67,10 +67,10 @@ func (p *pair) alone(r *http.Request) (*http.Response, error) {
 	}
 	response, err := conn.RoundTrip(r)
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, err
 	}
-	response.Body = endingBody(response.Body, func() { conn.Close() })
+	response.Body = endingBody(response.Body, func() { _ = conn.Close() })
 	return response, nil
 }
 

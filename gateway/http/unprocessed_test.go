@@ -60,7 +60,6 @@ func TestRequestsThatABackendHasNotSeen(t *testing.T) {
 						if err != nil {
 							return
 						}
-						refused := refused
 						go refuses(nc, func(whole bool) bool {
 							first := whole && !refused
 							refused = refused || whole
