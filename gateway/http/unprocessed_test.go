@@ -20,6 +20,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
+// firstWhole says of the first whole request of a connection that it is refused, if any is.
+func firstWhole(refused bool) func(whole bool) bool {
+	return func(whole bool) bool {
+		first := whole && refused
+		refused = refused && !whole
+		return first
+	}
+}
+
 // What a backend that speaks HTTP/2 says it has not looked at may be sent again, whatever it is (RFC 9113, 8.7): by another connection, or the same one, or to another endpoint, and whole.
 func TestRequestsThatABackendHasNotSeen(t *testing.T) {
 	const whole = "hello"
@@ -60,11 +69,7 @@ func TestRequestsThatABackendHasNotSeen(t *testing.T) {
 						if err != nil {
 							return
 						}
-						go refuses(nc, func(whole bool) bool {
-							first := whole && !refused
-							refused = refused || whole
-							return first
-						}, func(f *http2.Framer, stream uint32) { refuse(f, stream, leave) })
+						go refuses(nc, firstWhole(!refused), func(f *http2.Framer, stream uint32) { refuse(f, stream, leave) })
 					}
 				}()
 				s.endpoint("a", mesh.AppHTTP2, socket.Addr().(*net.TCPAddr).AddrPort())
