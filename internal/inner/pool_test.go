@@ -163,6 +163,64 @@ func TestPoolSpreadsABurst(t *testing.T) {
 	}
 }
 
+// A pod whose session takes long to open is not given the burst of streams that comes meanwhile: those that wait for it came lately, too.
+func TestPoolSpreadsABurstWhileAPodIsSlow(t *testing.T) {
+	s := newStage(t, 5)
+	load := map[string]int{}
+	for range 4 {
+		stream, err := s.open(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeStream(stream)
+		load[stream.Pod]++
+	}
+	slow := make(chan struct{})
+	s.set(func() { s.block = slow })
+	var all sync.WaitGroup
+	streams := make(chan *Stream, 196)
+	for range cap(streams) {
+		all.Go(func() {
+			stream, err := s.open(nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			streams <- stream
+		})
+	}
+	s.soon("all have a place", func() bool {
+		s.pool.mu.Lock()
+		defer s.pool.mu.Unlock()
+		n := 0
+		for _, set := range s.pool.sets {
+			for _, p := range set.pods {
+				carried, _ := p.load()
+				n += carried
+			}
+			for _, o := range set.opening {
+				n += o.streams
+			}
+		}
+		return n == 200
+	})
+	close(slow)
+	all.Wait()
+	close(streams)
+	for stream := range streams {
+		load[stream.Pod]++
+		defer closeStream(stream)
+	}
+	for name, n := range load {
+		if n < 30 || n > 50 {
+			t.Errorf("%s carries %d of 200", name, n)
+		}
+	}
+	if len(load) != 5 {
+		t.Errorf("%d pods are reached", len(load))
+	}
+}
+
 func TestPoolNeverMixesServices(t *testing.T) {
 	s := newStage(t, 2)
 	for i := range 40 {

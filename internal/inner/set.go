@@ -66,8 +66,8 @@ func (t *set) state(tried []string, now time.Time, wait bool) (options []option,
 		return options, who, held, excluded
 	}
 	for _, s := range t.opening {
-		// They come behind pods that carry as much: a stream that need not wait does not.
-		options, who = append(options, option{load: s.streams, share: leastShare, room: s.streams < s.limit, turn: t.turns}), append(who, s)
+		// What waits for it came lately, as reached has it. They come behind pods that carry as much: a stream that need not wait does not.
+		options, who = append(options, option{load: s.streams, late: float64(s.streams), share: leastShare, room: s.streams < s.limit, turn: t.turns}), append(who, s)
 	}
 	return options, who, held, excluded
 }
