@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -45,9 +44,10 @@ func fillListenerSet(s *gatewayv1.ListenerSet, p findings, inTheWay *obstacles) 
 	}
 }
 
-// parentOf names the Gateway that a set is for.
+// parentOf names the Gateway that a set is for; zero: it is for something else.
 func parentOf(s *gatewayv1.ListenerSet) types.NamespacedName {
-	return types.NamespacedName{Namespace: string(ptr.Deref(s.Spec.ParentRef.Namespace, gatewayv1.Namespace(s.Namespace))), Name: string(s.Spec.ParentRef.Name)}
+	of := world.ReduceListenerSet("", s).Gateway
+	return types.NamespacedName{Namespace: of.Namespace, Name: of.Name}
 }
 
 // takeBack removes what we said, of which the API has words of its own.

@@ -35,7 +35,9 @@ func (r parentReader) gone(ctx context.Context, namespace string, ref gatewayv1.
 		if there, err := r.there(ctx, name, &set); !there {
 			return err == nil, err
 		}
-		name = parentOf(&set)
+		if name = parentOf(&set); name.Name == "" {
+			return true, nil
+		}
 	}
 	var gateway gatewayv1.Gateway
 	if there, err := r.there(ctx, name, &gateway); !there {

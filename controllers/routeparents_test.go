@@ -22,7 +22,9 @@ var _ = Describe("Parents of routes", func() {
 		going.Finalizers = []string{"example.com/stays"}
 		set, orphan := setOf(ours), setOf(theirs)
 		orphan.Spec.ParentRef.Name = "parent-missing"
-		east.with(class, ours, theirs, going, set, orphan)
+		astray := setOf(ours) // of something that has the Gateway's name
+		astray.Name, astray.Spec.ParentRef.Kind = "parent-astray", ptr.To[gatewayv1.Kind]("Service")
+		east.with(class, ours, theirs, going, set, orphan, astray)
 		Expect(east.Delete(ctx, going)).To(Succeed())
 		DeferCleanup(func() { edit(east, going, func(g *gatewayv1.Gateway) { g.Finalizers = nil }) })
 
@@ -42,7 +44,7 @@ var _ = Describe("Parents of routes", func() {
 			gone bool
 		}{
 			{of("", "parent-ours"), false}, {of("", "parent-theirs"), true}, {of("", "parent-going"), true}, {of("", "parent-missing"), true}, {elsewhere, true},
-			{of("ListenerSet", "parent-ours"), false}, {of("ListenerSet", "parent-theirs"), true}, {of("ListenerSet", "parent-missing"), true}, {ofService, false},
+			{of("ListenerSet", "parent-ours"), false}, {of("ListenerSet", "parent-theirs"), true}, {of("ListenerSet", "parent-missing"), true}, {of("ListenerSet", "parent-astray"), true}, {ofService, false},
 		} {
 			gone, err := parentReader{east}.gone(ctx, "default", tc.ref)
 			Expect(err).NotTo(HaveOccurred())
