@@ -78,3 +78,29 @@ func TestBodyThatIsClosedBetweenPieces(t *testing.T) {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
 }
+
+// The same holds if the endpoint before it speaks HTTP/2, and could not be connected to. Which is drawn first is left to chance: in eight scenes it is that one for certain enough.
+func TestEndpointEndsAfterOneThatWasNotReached(t *testing.T) {
+	for range 8 {
+		s := newScene(t, Limits{StallTime: time.Hour}, listener("web", "", route("r", nil, with(rule("x", prefix("/")), func(r *mesh.HTTPRule) {
+			r.Backends, r.Retry = []mesh.HTTPBackend{to("a")}, &mesh.HTTPRetry{Codes: []uint16{503}, Attempts: 3, Backoff: time.Millisecond}
+		}))))
+		gone, err := s.network.listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone.Close()
+		s.endpoint("a", mesh.AppHTTP2, gone.Addr().(*net.TCPAddr).AddrPort())
+		s.rawBackend("a", func(_ int, in *bufio.Reader, _ net.Conn) {
+			for {
+				if line, err := in.ReadString('\n'); err != nil || line == "begin\r\n" {
+					return // and the connection is closed
+				}
+			}
+		})
+		nc, in := s.dial()
+		if response, text := s.asks(nc, in, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n"); response.StatusCode != http.StatusBadGateway {
+			t.Errorf("answered %s %q", response.Status, text)
+		}
+	}
+}

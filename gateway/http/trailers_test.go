@@ -115,9 +115,9 @@ func TestTrailersComeTogether(t *testing.T) {
 	})
 	client, large := s.client(), strings.Repeat("x", 300<<10)
 	var all sync.WaitGroup
-	for range 16 {
+	for range 6 { // a backend built on net/http gives a connection 2 s to begin, which many more would not all have on a busy machine
 		all.Go(func() {
-			for range 4 {
+			for range 3 {
 				r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/", io.MultiReader(strings.NewReader(large))) // of unknown length
 				r.Trailer = http.Header{"X-Sum": {"1"}}
 				response, err := client.Do(r)

@@ -144,6 +144,9 @@ func (s *Server) carry(r *http.Request, b *mesh.HTTPBackend, left *tries) (*http
 		if anew && !left.body.anew(r, body) { // another endpoint may have been sent it before, and not have processed it
 			return nil, err
 		}
+		if anew && t.turn != nil { // the one before is over
+			t.turn = left.body.turn()
+		}
 		if errors.Is(err, backendtls.ErrHandshake) {
 			secure.Failed(to.Workload.UID, s.outliers.now())
 			s.metrics.tlsFailures.Inc()
