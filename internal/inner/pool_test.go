@@ -209,7 +209,7 @@ func TestPoolSpreadsABurstWhileAPodIsSlow(t *testing.T) {
 	close(streams)
 	for stream := range streams {
 		load[stream.Pod]++
-		defer closeStream(stream)
+		t.Cleanup(func() { closeStream(stream) })
 	}
 	for name, n := range load {
 		if n < 30 || n > 50 {
