@@ -134,32 +134,48 @@ func TestPoolWarmsPodsUp(t *testing.T) {
 // Connections that come at once, and stay, are spread too: those that come while sessions are being opened wait for them.
 func TestPoolSpreadsABurst(t *testing.T) {
 	s := newStage(t, 5)
+	load := map[string]int{}
+	s.burst(200, load)()
+	evenOf200(t, load)
+	if n := s.handshakes(); n > 10 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
+// burst opens streams together, which stay until the test ends. What it returns waits for them, and counts those of each pod.
+func (s *stage) burst(n int, load map[string]int) (wait func()) {
 	var all sync.WaitGroup
-	streams := make(chan *Stream, 200)
-	for range cap(streams) {
+	streams := make(chan *Stream, n)
+	for range n {
 		all.Go(func() {
 			stream, err := s.open(nil)
 			if err != nil {
-				t.Error(err)
+				s.t.Error(err)
 				return
 			}
 			streams <- stream
 		})
 	}
-	all.Wait()
-	close(streams)
-	load := map[string]int{}
-	for stream := range streams {
-		load[stream.Pod]++
-		t.Cleanup(func() { closeStream(stream) })
+	return func() {
+		all.Wait()
+		close(streams)
+		for stream := range streams {
+			load[stream.Pod]++
+			s.t.Cleanup(func() { closeStream(stream) })
+		}
 	}
+}
+
+// evenOf200 checks that five pods carry 200 streams about evenly.
+func evenOf200(t *testing.T, load map[string]int) {
+	t.Helper()
 	for name, n := range load {
 		if n < 30 || n > 50 {
 			t.Errorf("%s carries %d of 200", name, n)
 		}
 	}
-	if n := s.handshakes(); len(load) != 5 || n > 10 {
-		t.Errorf("%d pods, %d sessions", len(load), n)
+	if len(load) != 5 {
+		t.Errorf("%d pods are reached", len(load))
 	}
 }
 
@@ -168,27 +184,11 @@ func TestPoolSpreadsABurstWhileAPodIsSlow(t *testing.T) {
 	s := newStage(t, 5)
 	load := map[string]int{}
 	for range 4 {
-		stream, err := s.open(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer closeStream(stream)
-		load[stream.Pod]++
+		s.burst(1, load)() // each reaches another pod
 	}
 	slow := make(chan struct{})
 	s.set(func() { s.block = slow })
-	var all sync.WaitGroup
-	streams := make(chan *Stream, 196)
-	for range cap(streams) {
-		all.Go(func() {
-			stream, err := s.open(nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			streams <- stream
-		})
-	}
+	wait := s.burst(196, load)
 	s.soon("all have a place", func() bool {
 		s.pool.mu.Lock()
 		defer s.pool.mu.Unlock()
@@ -205,20 +205,8 @@ func TestPoolSpreadsABurstWhileAPodIsSlow(t *testing.T) {
 		return n == 200
 	})
 	close(slow)
-	all.Wait()
-	close(streams)
-	for stream := range streams {
-		load[stream.Pod]++
-		t.Cleanup(func() { closeStream(stream) })
-	}
-	for name, n := range load {
-		if n < 30 || n > 50 {
-			t.Errorf("%s carries %d of 200", name, n)
-		}
-	}
-	if len(load) != 5 {
-		t.Errorf("%d pods are reached", len(load))
-	}
+	wait()
+	evenOf200(t, load)
 }
 
 func TestPoolNeverMixesServices(t *testing.T) {

@@ -15,7 +15,7 @@ const maxLate, lateAfter = 3, 2 * time.Millisecond
 // rouser wakes the senders of those whom a change concerns one after another, each when what the one before it says is on its way.
 //
 // All at once they would all say it before any of it is written: gRPC's writer of a connection, when it has little, lets everybody who can run go first, so that it writes more
-// at a time. With 200 subscribers the first tenth waited for 2.3 ms of this process's time, and waits for 1.7.
+// at a time. With 200 subscribers on two processors a change was applied after 13.3 ms (median), and is after 10.3 to 11.8: see the scoreboard's row discovery-propagate.
 type rouser struct {
 	mu      sync.Mutex
 	waiting []*subscriber // in the order in which they are woken
