@@ -129,12 +129,15 @@ func (s *Server) serveConn(taking, answering context.Context, nc net.Conn, asked
 			shut(nc) // to a client that does not take its answer, or is owed none, there is nothing more to say
 		}
 	}
-	for {
+	for heard := false; ; heard = true {
 		if nc.SetReadDeadline(time.Now().Add(tcpIdle)) != nil {
 			return
 		}
-		// After the deadline above, so that it is the one that counts.
-		last := context.AfterFunc(taking, func() { nc.SetReadDeadline(time.Now().Add(lastCall)) }) //nolint:errcheck // the same
+		// Who has connected and asked nothing yet is about to, and there is nobody else to hear it. Who has been answered connects again (RFC 7766, section 6.2.4).
+		last := func() bool { return true }
+		if heard { // after the deadline above, so that this one counts
+			last = context.AfterFunc(taking, func() { nc.SetReadDeadline(time.Now().Add(lastCall)) }) //nolint:errcheck // the same
+		}
 		raw, err := readMessage(nc)
 		last()
 		if err != nil {
