@@ -16,7 +16,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/isthmus-mesh/isthmus/internal/peephole"
 )
+
+// maxScrapes is how many answers of metrics are made at once: each holds all of them until it was read, up to about 100 MB.
+const maxScrapes = 4
 
 // AdminOptions are where the proxy is looked at, in its own namespace.
 type AdminOptions struct {
@@ -43,9 +48,12 @@ func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
 		if k := x.o.Keeper; k != nil && k.Restored() {
 			fmt.Fprintf(w, "no controller has said all yet: serving what one said %v ago\n", k.Age().Round(time.Second))
 		}
+		for _, why := range x.pods.obstructed() {
+			fmt.Fprintln(w, why)
+		}
 	})
 	measure := http.NewServeMux()
-	handler := promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{})
+	handler := promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	measure.Handle("GET /metrics", handler)
 	measure.Handle("GET /stats/prometheus", handler)
 	admin := http.NewServeMux()
@@ -68,24 +76,26 @@ func (x *Proxy) ServeAdmin(ctx context.Context, o AdminOptions) error {
 	}{{o.Ready, ready}, {o.Metrics, measure}, {o.Admin, admin}}
 	results := make(chan error, len(servers))
 	started := 0
+	var failed error
 	for _, s := range servers {
 		if s.addr == "" {
 			continue
 		}
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.addr)
+		if err != nil {
+			failed = fmt.Errorf("serve %s: %w", s.addr, err)
+			cancel()
+			break
+		}
 		started++
-		server := &http.Server{Addr: s.addr, Handler: s.handler, ReadHeaderTimeout: 5 * time.Second}
 		go func() {
-			stop := context.AfterFunc(ctx, func() { shut(server) })
-			err := server.ListenAndServe()
-			stop()
-			if ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
-				results <- fmt.Errorf("serve %s: %w", s.addr, err)
-				return
+			err := peephole.Serve(ctx, l, s.handler)
+			if err != nil {
+				err = fmt.Errorf("serve %s: %w", s.addr, err)
 			}
-			results <- nil
+			results <- err
 		}()
 	}
-	var failed error
 	for range started {
 		if err := <-results; err != nil {
 			failed = errors.Join(failed, err)

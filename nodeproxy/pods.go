@@ -4,12 +4,15 @@ package nodeproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 )
@@ -177,6 +180,24 @@ func (ps *pods) stop(old *pod, grace time.Duration) {
 	})
 }
 
+// obstructed says that a pod cannot be served for what its own containers do: they listen on a port that is ours. No other proxy could serve it either, so that nobody gains if this one
+// is not ready, and whoever may put pods on the node could keep it from being upgraded.
+func (w *waitingPod) obstructed() bool { return errors.Is(w.err, unix.EADDRINUSE) }
+
+// obstructed gives why such pods are not served.
+func (ps *pods) obstructed() []string {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var out []string
+	for _, waiting := range ps.pending {
+		if waiting.obstructed() {
+			out = append(out, waiting.err.Error())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // waits says what is still missing before new pods can be served.
 func (ps *pods) waits() []string {
 	ps.mu.Lock()
@@ -189,7 +210,9 @@ func (ps *pods) waits() []string {
 		out = append(out, "pod snapshot")
 	}
 	for _, waiting := range ps.pending {
-		out = append(out, waiting.err.Error())
+		if !waiting.obstructed() {
+			out = append(out, waiting.err.Error())
+		}
 	}
 	return out
 }

@@ -4,18 +4,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/internal/peephole"
 )
 
 // serveAdmin binds and serves readiness, metrics and administration until ctx ends.
@@ -32,18 +31,10 @@ func serveAdmin(ctx context.Context, wait *sync.WaitGroup, o options, server *ga
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", s.address, err)
 		}
-		// A minute is enough for a profile of 30 s, and no reader can keep a place of MaxRequestsInFlight for longer.
-		h := &http.Server{
-			Handler: s.handler, ReadTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		}
 		wait.Go(func() {
-			if err := h.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
+			if err := peephole.Serve(ctx, socket, s.handler); err != nil {
 				log.Error(err, "administration server ended", "address", s.address)
 			}
-		})
-		wait.Go(func() {
-			<-ctx.Done()
-			_ = h.Close() // nobody waits for an answer of a process that ends
 		})
 	}
 	return nil

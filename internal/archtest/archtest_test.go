@@ -42,6 +42,7 @@ var rules = []rule{
 	{pkg: "internal/inner", mayUse: []string{"internal/hbone", "internal/mesh"}, only: []string{}, why: "which session next: how one is made is handed in"},
 	{pkg: "internal/relay", only: []string{"golang.org/x/sys/unix"}, why: "copies bytes; knows no tunnel and no mesh"},
 	{pkg: "internal/stranger", only: []string{"golang.org/x/sys/unix"}, why: "whom nothing is known of; knows no mesh"},
+	{pkg: "internal/peephole", only: []string{}, why: "serves what a process tells of itself; knows no mesh"},
 	{pkg: "internal/tracing", mayNotReach: both(kubernetes, http2), why: "spans of connections; knows no mesh"},
 	{pkg: "apis/v1alpha1", mayNotReach: both(grpc, http2), why: "the API's types, importable by anybody"},
 
@@ -61,8 +62,8 @@ var rules = []rule{
 
 	{pkg: "controllers", mayUse: []string{"internal/translate", "internal/world", "internal/xds", "internal/ca", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(http2), why: "the control plane never imports a tunnel"},
 	{pkg: "gateway", mayUse: []string{"internal/stranger", "internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
-	{pkg: "nodeproxy", mayUse: []string{"internal/stranger", "internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/keeper", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
-	{pkg: "nodeproxy/agent", mayUse: []string{"internal/zds"}, mayNotReach: both(http2), why: "its own process, which outlives the proxy's upgrades; it reads pods, so it may use client-go"},
+	{pkg: "nodeproxy", mayUse: []string{"internal/peephole", "internal/stranger", "internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/keeper", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
+	{pkg: "nodeproxy/agent", mayUse: []string{"internal/peephole", "internal/zds"}, mayNotReach: both(http2), why: "its own process, which outlives the proxy's upgrades; it reads pods, so it may use client-go"},
 
 	{pkg: "lab", why: "machines for tests; knows nothing of the product"},
 	{pkg: "cmd/lab", mayUse: []string{"lab"}, why: "the lab's command line"},
