@@ -78,7 +78,7 @@ func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPC
 	conn.Peer = upstream.Peer
 	if plan.Via == reach.DoubleHBONE {
 		// Behind the gateway is one pod of many; only it can say which workload it is of.
-		conn.remote = p.proxy.claims.believe(upstream.Answer.Get(headerBaggage))
+		conn.remote = p.proxy.claims.believe(upstream.Peer, upstream.Answer.Get(headerBaggage))
 	}
 	conn.remote.principal = upstream.Peer
 

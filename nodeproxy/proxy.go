@@ -83,7 +83,7 @@ type Proxy struct {
 	metrics     *metrics
 	// strangers are the peers of all pods that have proved nothing yet.
 	strangers  *stranger.Room
-	claims     claims
+	claims     *claims
 	entrances  *entrances
 	succession *succession
 	// taking is closed when this proxy may take connections; one before it may be better at it until then.
@@ -115,7 +115,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	x := &Proxy{
 		o: o, access: logr.ToSlogHandler(o.AccessLog), sockets: sockets, connections: newConnections(), health: reach.NewHealths(time.Now, rand.Float64), metrics: newMetrics(o.Registerer, more...),
-		claims: claims{seen: map[party]struct{}{}}, queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
+		claims: newClaims(), queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		strangers: stranger.NewRoom(maxStrangers, maxStrangersPerAddress), judge: NewJudge(o.Log.WithName("authorization")),
 	}
 	x.pods, x.taking = newPods(x), make(chan struct{})

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,39 +34,13 @@ func partyOf(w *mesh.Workload) party {
 	}
 }
 
-// maxClaims is how many different workloads the metrics name on nothing but their own word. Each costs a few KiB in each counter for as
-// long as the process lives; those beyond are "unknown".
-const maxClaims = 4096
-
-// claims are the workloads that were named by other ends only.
-type claims struct {
-	mu   sync.Mutex
-	seen map[party]struct{}
-}
-
-// believe gives what the other end says of itself in its baggage. It is good for telemetry only.
-func (c *claims) believe(header string) party {
-	b := ParseBaggage(header)
-	p := party{workload: b.Workload, service: b.Service, revision: b.Revision, namespace: b.Namespace, cluster: b.Cluster, region: b.Region, zone: b.Zone}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, known := c.seen[p]; known {
-		return p
-	}
-	if len(c.seen) >= maxClaims {
-		return party{}
-	}
-	c.seen[p] = struct{}{}
-	return p
-}
-
 // inboundParty finds out who called: by address in our own network; what comes from another one is behind a gateway's address, and
 // only its own words are left.
 func (x *Proxy) inboundParty(conn *Connection, h hbone.Header) party {
 	var out party
 	own := x.networkOf(conn.self)
 	if conn.Network != "" && !strings.EqualFold(conn.Network, own) {
-		out = x.claims.believe(h.Get(headerBaggage))
+		out = x.claims.believe(conn.Peer, h.Get(headerBaggage))
 	} else {
 		out = partyOf(x.o.View.Load().WorkloadAt(own, conn.Source.Addr()))
 	}

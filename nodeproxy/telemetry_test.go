@@ -20,8 +20,8 @@ import (
 // TestClaimsAreHarmless: what peers say of themselves can neither break the metrics nor fill the memory.
 func TestClaimsAreHarmless(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	x := &Proxy{o: Options{Network: "east"}, metrics: newMetrics(registry), claims: claims{seen: map[party]struct{}{}}}
-	for i := range maxClaims + 100 {
+	x := &Proxy{o: Options{Network: "east"}, metrics: newMetrics(registry), claims: newClaims()}
+	for i := range maxClaimsOfPeer + 100 {
 		conn := &Connection{Direction: Inbound, Tunnel: reach.DoubleHBONE.String(), Network: "elsewhere"}
 		conn.remote = x.inboundParty(conn, hbone.Header{{Name: headerBaggage, Value: fmt.Sprintf("k8s.namespace.name=%%ff%%fe,service.name=s%d", i)}})
 		x.metrics.opened(conn)
@@ -31,8 +31,8 @@ func TestClaimsAreHarmless(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if n := len(f.GetMetric()); f.GetName() == "istio_tcp_connections_opened_total" && n != maxClaims+1 {
-			t.Errorf("%d series, want %d", n, maxClaims+1)
+		if n := len(f.GetMetric()); f.GetName() == "istio_tcp_connections_opened_total" && n != maxClaimsOfPeer+1 {
+			t.Errorf("%d series, want %d", n, maxClaimsOfPeer+1)
 		}
 	}
 }

@@ -91,6 +91,7 @@ func run(ctx context.Context, o options, memory memory, log logr.Logger) error {
 	defer func() { _ = certificates.Close() }() // fails only when it is closed already
 	source = mtls.NewSource(certificates, certificateOptions)
 	defer source.Close()
+	keeper.WatchCertificates(source, registry)
 	client := xds.NewClient(controller)
 	tracer, err := tracing.New(ctx, tracing.Options{
 		Endpoint: o.traces, Ratio: o.traceRatio, Registerer: registry, Failed: func(err error) { log.WithName("traces").Info("spans lost", "reason", err.Error()) },

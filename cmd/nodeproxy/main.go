@@ -199,6 +199,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	}
 	certificates = mtls.NewSource(issuer, source)
 	defer certificates.Close()
+	keeper.WatchCertificates(certificates, registry)
 
 	tracer, err := tracing.New(alive, tracing.Options{
 		Endpoint: f.traces, Ratio: f.traceRatio, Registerer: registry, Failed: func(err error) { log.WithName("traces").Info("spans lost", "reason", err.Error()) },

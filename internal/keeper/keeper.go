@@ -272,7 +272,7 @@ func (k *Keeper) keep(ctx context.Context, synced <-chan struct{}, connected fun
 			return
 		case <-confirm.C:
 			if connected() && len(k.changed) == 0 {
-				if err := xds.ConfirmSnapshot(k.o.Path); err != nil {
+				if err := xds.ConfirmSnapshot(k.o.Path, time.Now()); err != nil {
 					k.touch() // somebody removed it
 				}
 			}
@@ -322,8 +322,12 @@ func (k *Keeper) save() (int64, error) {
 	k.mu.Lock()
 	bundles := maps.Clone(k.bundles)
 	k.mu.Unlock()
-	v := k.o.View.Load()
-	return xds.SaveSnapshot(k.o.Path, k.o.Scope, xds.Contents{
+	v, confirmed := k.o.View.Load(), time.Now().Add(-k.Age())
+	size, err := xds.SaveSnapshot(k.o.Path, k.o.Scope, xds.Contents{
 		Workloads: v.Workloads(), Services: v.Services(), Policies: v.Policies(), Bundles: maps.Values(bundles), Gateways: v.Gateways(),
 	})
+	if err == nil { // a disk that was full for long may have room when the controller is away
+		err = xds.ConfirmSnapshot(k.o.Path, confirmed)
+	}
+	return size, err
 }

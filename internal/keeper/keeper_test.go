@@ -122,6 +122,10 @@ func TestKeeperThatCannotWrite(t *testing.T) {
 		if n := count(t, k.writes); n != 1 {
 			t.Errorf("%v writes once it could, want 1", n)
 		}
+		// No controller has confirmed anything since the start, and that the disk has room now changes nothing in that.
+		if there, err := os.Stat(k.o.Path); err != nil || there.ModTime().Sub(k.started).Abs() > time.Second {
+			t.Errorf("written %v after the start, and confirmed then: %v", time.Since(k.started), err)
+		}
 		cancel()
 		<-done
 	})

@@ -275,7 +275,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 			t.Errorf("confirmed at %v from now: %q, want %q", age, got, want)
 		}
 	}
-	if err := ConfirmSnapshot(path); err != nil {
+	if err := ConfirmSnapshot(path, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if got := refusedAs(t, path, time.Hour); got != "" {

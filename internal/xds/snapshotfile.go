@@ -98,11 +98,8 @@ func SaveSnapshot(path string, scope SnapshotScope, v Contents) (size int64, err
 	return maxSnapshotFile - out.left, nil
 }
 
-// ConfirmSnapshot notes that the snapshot at path is still what the control plane says: its age counts from now.
-func ConfirmSnapshot(path string) error {
-	now := time.Now()
-	return os.Chtimes(path, now, now)
-}
+// ConfirmSnapshot notes when the control plane last said that the snapshot at path is so: its age counts from then.
+func ConfirmSnapshot(path string, at time.Time) error { return os.Chtimes(path, at, at) }
 
 // sweepTemporaries removes what earlier processes were writing when they died.
 func sweepTemporaries(path string) {
