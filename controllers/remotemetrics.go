@@ -18,6 +18,7 @@ const (
 	refusedDoors     = "gateway"   // a Gateway claims an address, or is in a namespace, that it must not
 	refusedNetworks  = "network"   // a pod claims to be on a network on which the cluster may have none
 	refusedScopes    = "scope"     // a ServiceScope comes after those that are asked of one cluster
+	refusedAccounts  = "accounts"  // a service has pods of more service accounts than are asked
 	refusedLimits    = "limits"    // import limits leave it out
 	refusedAddresses = "addresses" // a service that exists there only finds no address left for it
 	refusedHaste     = "haste"     // one waits for an address, because the cluster's changes took too much writing
@@ -64,6 +65,7 @@ func (m *remoteMetrics) translated(c world.Cluster, count *translate.RemoteCount
 		return r.RefusedDoors + r.UnpermittedDoors + r.CrowdedDoors + r.TakenDoors
 	}
 	m.add(c, refusedDoors, doors(*count)-doors(before))
+	m.add(c, refusedAccounts, count.Scattered-before.Scattered)
 	m.add(c, refusedScopes, count.RefusedScopes-before.RefusedScopes)
 	m.add(c, refusedNetworks, count.RefusedNetworks-before.RefusedNetworks)
 	m.add(c, refusedLimits, count.LeftOut+count.Strangers-before.LeftOut-before.Strangers)

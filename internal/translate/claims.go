@@ -228,6 +228,9 @@ func (c RemoteCount) Refused() string {
 	if c.CrowdedDoors > 0 {
 		parts = append(parts, fmt.Sprintf("%d addresses of Gateways come after the %d that are used of one network", c.CrowdedDoors, maxWaysIn))
 	}
+	if c.Scattered > 0 {
+		parts = append(parts, fmt.Sprintf("%d global services have pods of more than %d service accounts (on each network that their labels name): nothing of these services is used", c.Scattered, maxPlaces))
+	}
 	if c.RefusedScopes > 0 {
 		parts = append(parts, fmt.Sprintf("%d ServiceScopes come after the %d entries that are asked of another cluster: what they alone call GLOBAL is not used", c.RefusedScopes, maxFarEntries))
 	}

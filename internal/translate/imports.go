@@ -22,11 +22,32 @@ type imports struct {
 	last   serviceName
 	limits *world.RemoteCluster // by which out was found
 	barred set[serviceName]     // global services that the limit on namespaces keeps out
+	// scattered are global services of too many identities, whatever the limits.
+	scattered set[serviceName]
+}
+
+// maxPlaces is how many service accounts, on each of the networks that pods' labels name, pods behind one service of another cluster may have. Whoever connects is told all of them as the identities
+// that the service may prove, so that a cluster could make of a service that is also ours more than proxies take. A service has a few.
+const maxPlaces = 256
+
+// isEmpty says that nothing is known of the cluster's services.
+func (i *imports) isEmpty() bool { return len(i.offers)+len(i.barred)+len(i.scattered) == 0 }
+
+// knows says whether anything is known of a service.
+func (i *imports) knows(n serviceName) bool {
+	_, offered := i.offers[n]
+	return offered || i.barred.has(n) || i.scattered.has(n)
+}
+
+// isScattered says whether the pods behind a service are of more identities than are asked.
+func (x *index) isScattered(c world.Cluster, n serviceName) bool {
+	m := x.members[n.in(c)]
+	return m != nil && len(m.places) > maxPlaces
 }
 
 // offer says whether a remote cluster offers a service, and with how many pods.
 func (x *index) offer(c world.Cluster, n serviceName) (int, bool) {
-	if !x.shared(c, n) || !namespaceAllowed(x.limits[c], n.Namespace) {
+	if !x.shared(c, n) || !namespaceAllowed(x.limits[c], n.Namespace) || x.isScattered(c, n) {
 		return 0, false
 	}
 	return x.pods(c, n).all, true
@@ -89,7 +110,7 @@ func (x *index) podsOnNetwork(c world.Cluster, n serviceName, network string) ta
 func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serviceName] {
 	i := x.imports[c]
 	if i == nil {
-		i = &imports{offers: map[serviceName]int{}, barred: set[serviceName]{}}
+		i = &imports{offers: map[serviceName]int{}, barred: set[serviceName]{}, scattered: set[serviceName]{}}
 		x.imports[c] = i
 	}
 	// What the counts keep out must be found again if an offer came, went, or has more or fewer pods: but not if it is behind the last
@@ -101,13 +122,17 @@ func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serv
 		i.endpoints -= was
 		delete(i.offers, n)
 		delete(i.barred, n)
-		if !namespaceAllowed(x.limits[c], n.Namespace) && x.shared(c, n) {
-			i.barred.add(n)
-		}
+		delete(i.scattered, n)
 		pods, offers := x.offer(c, n)
-		if offers {
+		switch {
+		case offers:
 			i.offers[n] = pods
 			i.endpoints += pods
+		case !x.shared(c, n):
+		case !namespaceAllowed(x.limits[c], n.Namespace):
+			i.barred.add(n)
+		default:
+			i.scattered.add(n)
 		}
 		x.refreshStrangers(c, n, offers)
 		switch {
@@ -122,7 +147,7 @@ func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serv
 		}
 	}
 	if !again {
-		if len(i.offers)+len(i.barred) == 0 {
+		if i.isEmpty() {
 			delete(x.imports, c)
 		}
 		return nil
@@ -140,7 +165,7 @@ func (x *index) refreshImports(c world.Cluster, names set[serviceName]) set[serv
 			changed.add(n)
 		}
 	}
-	if len(i.offers)+len(i.barred) == 0 {
+	if i.isEmpty() {
 		delete(x.imports, c)
 	}
 	return changed

@@ -92,6 +92,8 @@ type RemoteCount struct {
 	// RefusedNetworks counts pods that claim to be on a network on which the cluster may have none, and RefusedNetwork is the first of these networks.
 	RefusedNetworks int
 	RefusedNetwork  string
+	// Scattered counts global services that are not used because pods of too many identities are behind them.
+	Scattered int
 	// RefusedScopes counts ServiceScopes beyond those that are asked of one cluster: what they alone would make GLOBAL stays local.
 	RefusedScopes int
 }

@@ -110,7 +110,7 @@ func (r *revision) imports() {
 			byCluster[c].add(n)
 		}
 		for c, i := range x.imports {
-			if _, ok := i.offers[n]; ok || i.barred.has(n) {
+			if i.knows(n) {
 				if byCluster[c] == nil {
 					byCluster[c] = set[serviceName]{}
 				}

@@ -116,7 +116,7 @@ func (x *index) remoteCount(c world.Cluster, t totals) (RemoteCount, []Finding, 
 		out.Services, out.Endpoints = r.services, r.endpoints
 	}
 	if i := x.imports[c]; i != nil {
-		out.LeftOut = len(i.out) + len(i.barred)
+		out.LeftOut, out.Scattered = len(i.out)+len(i.barred), len(i.scattered)
 	}
 	out.Strangers = x.identities(c)
 	doors := x.claims.doors[c]
