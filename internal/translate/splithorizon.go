@@ -4,6 +4,7 @@ package translate
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -297,7 +298,7 @@ func (x *index) share(weight map[int]int, doors []int, count int) {
 func (d *door) splitUID(service *mesh.Service) string {
 	address := d.address
 	if d.port != mesh.HBONEPort { // another door may be at the same address
-		address += ":" + strconv.Itoa(int(d.port))
+		address = net.JoinHostPort(address, strconv.Itoa(int(d.port))) // in brackets if it is IPv6: fd00::1:1500 is an address, too
 	}
 	return d.network + "/SplitHorizonWorkload/" + d.gateway.Namespace + "/" + d.gateway.Name + "/" + address + "/" +
 		service.Namespace + "/" + service.Hostname

@@ -32,7 +32,6 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		Name: k.Name, Namespace: k.Namespace, Addresses: p.Addresses,
 		Network: network, Cluster: string(k.Cluster), TrustDomain: x.trustDomain(k.Cluster), ServiceAccount: p.ServiceAccount,
 		Node: p.Node, HostNetwork: p.HostNetwork, Unhealthy: !healthy(p), Capacity: 1,
-		Services: x.servicesOf(k, takesPart),
 		Locality: x.locality(k.In("", p.Node)),
 		CanonicalName: cmp.Or(p.Labels["service.istio.io/canonical-name"], p.Labels["app.kubernetes.io/name"],
 			p.Labels["app"], p.WorkloadName),
@@ -43,6 +42,9 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 	if p.Captured && !p.HostNetwork {
 		out.Tunnel, out.Confines = mesh.TunnelHBONE, p.Labels[world.LabelTunnel] == "" && x.confines(k.In("", p.Node))
 	}
+	if k.Cluster == x.config.LocalCluster || out.Tunnel == mesh.TunnelHBONE {
+		out.Services = x.servicesOf(k, takesPart)
+	} // Nothing that is meant for a service goes to another cluster in plaintext, to wherever that says its pod is: such pods do not count there either, see memberOf.
 	if k.Cluster == x.config.LocalCluster {
 		out.Policies, out.Waypoint, out.AppTunnel = x.policiesOf(p), x.podWaypoint(p), x.appTunnel(p)
 	}
