@@ -45,7 +45,7 @@ func newServerMetrics(r prometheus.Registerer) *serverMetrics {
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_xds_resources", Help: "Resources that subscribers may be told of."}, []string{"type"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "isthmus_xds_refused_total", Help: "Discovery streams refused for their credentials or their number."}),
+			Name: "isthmus_xds_refused_total", Help: "Discovery streams refused for their credentials, their number, or what they ask."}),
 		responses:   counter("responses_total", "Discovery responses sent."),
 		sent:        counter("resources_sent_total", "Resources sent in discovery responses."),
 		rejected:    counter("rejected_total", "Discovery responses that a subscriber rejected, in whole or in part."),

@@ -77,6 +77,7 @@ type Server struct {
 	receivers sync.WaitGroup // each stream, and its receiver and senders, which may end after its handler returned
 	admitting chan struct{}  // one token for each Authenticate under way
 	large     *turns         // for large responses that are not acknowledged yet
+	words     *words         // names that are kept for subscribers
 
 	rouse rouser
 
@@ -122,6 +123,7 @@ func NewServer(o ServerOptions) *Server {
 		closed:    make(chan struct{}),
 		admitting: make(chan struct{}, o.MaxAuthenticating),
 		large:     newTurns(maxLarge),
+		words:     newWords(maxOwnWords, maxWords),
 		largeFrom: largeNames,
 		tables: map[string]*table{
 			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(), bundleURL: newTable(),

@@ -57,6 +57,8 @@ type subscriber struct {
 	mu    sync.Mutex // after Server.mu
 	types map[string]*subscription
 	node  string // what the client says that its node is
+	words int    // bytes that it has in Server.words
+	gone  bool   // it has them no more
 }
 
 // DeltaAggregatedResources serves one stream until it ends. It implements the gRPC service.
@@ -145,6 +147,9 @@ func (s *Server) dismiss(sub *subscriber) {
 	defer s.mu.Unlock()
 	delete(s.subscribers, sub)
 	s.places.give(sub.caller.owner(), sub.standing)
+	sub.mu.Lock()
+	sub.leave()
+	sub.mu.Unlock()
 	s.metrics.subscribers.Set(float64(len(s.subscribers)))
 	s.receivers.Done()
 }
@@ -317,6 +322,9 @@ func (sub *subscriber) receive() error {
 		}
 		due, err := sub.take(request)
 		if err != nil {
+			if !errors.Is(err, errClosing) {
+				sub.server.metrics.refused.Inc()
+			}
 			return err
 		}
 		if due || sub.inTurn.Load() { // most acknowledgements are the end of it
@@ -345,6 +353,9 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 	}
 	s := sub.types[url]
 	if s == nil {
+		if err := sub.keep(wordsIn(r.GetResourceNamesSubscribe(), r.GetInitialResourceVersions(), table)); err != nil {
+			return false, err
+		}
 		node := ""
 		if url == addressURL {
 			if node = sub.caller.Node; node == "" {
@@ -355,6 +366,9 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 		sub.types[url] = s
 		err := s.first(r, table, now)
 		return s.due(), err
+	}
+	if err := sub.keep(wordsIn(r.GetResourceNamesSubscribe(), nil, table)); err != nil {
+		return false, err
 	}
 	sent := s.sent
 	if s.acknowledge(r.GetResponseNonce()) {
