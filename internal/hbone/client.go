@@ -31,7 +31,7 @@ func NewClient(nc net.Conn, s Settings) (*Conn, error) {
 // Open asks the peer for a tunnel to authority (host:port, see ParseAuthority) and returns it once the peer has answered 200, with the header of
 // that answer. Any other status gives a *RefusedError. If the request may be sent again elsewhere, the error is an *UnprocessedError.
 //
-// ctx bounds the wait only; when it ends the stream is reset with CANCEL. h must be lower case and free of what HTTP/2 forbids.
+// ctx bounds the wait only; when it ends the stream is reset with CANCEL, and the error wraps ErrUnanswered if the peer is known to live. h must be lower case and free of what HTTP/2 forbids.
 func (c *Conn) Open(ctx context.Context, authority string, h Header) (*Stream, Header, error) {
 	if _, err := ParseAuthority(authority); err != nil {
 		return nil, nil, fmt.Errorf("hbone: open: %w", err)
@@ -74,7 +74,7 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 		defer stop()
 	}
 	defer s.endAwait()
-	probed := false
+	first, probed := mark, false
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.askAfter(s.conn.set.ProbeAfter)
@@ -83,6 +83,8 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 		case s.answer != nil:
 			a := *s.answer
 			return a.header, a.err
+		case ctx.Err() != nil && (s.conn.ping.signs.Load() != mark || mark != first && !probed):
+			return nil, fmt.Errorf("%w: %w: %w", errNoAnswer, ErrUnanswered, context.Cause(ctx))
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx))
 		case s.impatient:

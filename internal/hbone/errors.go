@@ -124,6 +124,9 @@ var (
 	// ErrSilent says that nothing was heard of the peer since the request was sent, not even an answer to a PING. The request may be sent again elsewhere:
 	// before a 200 no byte of the stream is under way.
 	ErrSilent = errors.New("hbone: peer is silent")
+	// ErrUnanswered says that a request was not answered in the time that its caller had, by a peer that gave signs of life meanwhile, or was found alive by a PING: what it does
+	// for the request takes its time.
+	ErrUnanswered = errors.New("hbone: peer lives and has not answered")
 	// ErrAnswered says that a Request was accepted or rejected before.
 	ErrAnswered = errors.New("hbone: request was answered already")
 )
