@@ -46,12 +46,12 @@ func newTunnelCarrier(s *Server) *tunnelCarrier {
 	return c
 }
 
-// Carry implements gatewayhttp.Carrier. Behind a gateway there are as many pods as the endpoint's capacity says, and a kept connection stays at one of them: so requests take turns in as
-// many lanes, each with connections of its own, which inner tunnels lead to the pods that have the fewest.
+// Carry implements gatewayhttp.Carrier. Behind a gateway there are several pods, and a kept connection stays at one of them: so requests take turns in as many lanes as there are pods behind
+// all gateways of that network, each with connections of its own, which inner tunnels lead to the pods that have the fewest.
 func (c *tunnelCarrier) Carry(to gatewayhttp.Endpoint, r *http.Request) (*http.Response, error) {
 	lane := uint64(0)
 	if !to.Addr.IsValid() {
-		lane = c.turn.Add(1) % uint64(min(max(to.Workload.Capacity, 1), maxLanes))
+		lane = c.turn.Add(1) % uint64(min(max(reach.Behind(c.server.live.Load(), to.Workload), 1), maxLanes))
 	}
 	at := placeOf(to, lane)
 	r.URL.Host = net.JoinHostPort(c.places.enter(at), strconv.Itoa(int(max(to.Port, 1))))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 )
@@ -15,6 +16,9 @@ import (
 const (
 	// maxTries bounds how many pods one Open tries; after that the service does not do well there.
 	maxTries = 3
+	// podPatience is how long a pod may take for one try while there are others, as a gateway has it for each of those that it dials: for a new session, which has half of the time that is left
+	// at most, and then for a stream. It is longer than it takes to find a session silent, so that who lives and does not answer is told from who is gone.
+	podPatience = 2 * time.Second
 	// maxRaces bounds how often an Open may find that others took what it was given: the last place in a session, or the one who opened it.
 	maxRaces = 64
 )
@@ -22,7 +26,7 @@ const (
 // errRace says that what was given was gone by the time that it was used.
 var errRace = errors.New("inner: lost a race")
 
-// Open opens a stream. It tries another pod, up to maxTries of them, if one could not be reached, refused with a status that others may not give, or fell silent: until a
+// Open opens a stream. It tries another pod, up to maxTries of them, if one could not be reached, refused with a status that others may not give, fell silent, or took too long: until a
 // 200 no byte of the stream is under way. Errors are those of hbone.Conn.Open and of Request.Dial.
 func (p *Pool) Open(ctx context.Context, key Key, r Request) (*Stream, error) {
 	var tried []string
@@ -36,7 +40,7 @@ func (p *Pool) Open(ctx context.Context, key Key, r Request) (*Stream, error) {
 		if at.verdict == nothing {
 			break
 		}
-		stream, f := p.try(ctx, key, &r, at)
+		stream, f := p.try(ctx, key, &r, at, tries == maxTries-1)
 		if f == nil {
 			return stream, nil
 		}
@@ -59,6 +63,18 @@ func (p *Pool) Open(ctx context.Context, key Key, r Request) (*Stream, error) {
 	return nil, last
 }
 
+// patienceFor is how long a pod may take for a new session if there are others; 0: as long as there is time. That has the last one: a busy machine is not a dead one.
+func patienceFor(ctx context.Context, last bool) time.Duration {
+	if last {
+		return 0
+	}
+	d := podPatience
+	if deadline, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(deadline)/2)
+	}
+	return max(d, time.Millisecond)
+}
+
 // failure is one try that came to nothing.
 type failure struct {
 	err   error
@@ -68,9 +84,9 @@ type failure struct {
 	closed bool
 }
 
-// try opens the stream in the place that it was given.
-func (p *Pool) try(ctx context.Context, key Key, r *Request, at place) (*Stream, *failure) {
-	s, err := p.enter(ctx, key, r, at)
+// try opens the stream in the place that it was given. The last try has all the time that there is.
+func (p *Pool) try(ctx context.Context, key Key, r *Request, at place, last bool) (*Stream, *failure) {
+	s, err := p.enter(ctx, key, r, at, patienceFor(ctx, last))
 	if err != nil {
 		if broken, ok := errors.AsType[*PodError](err); ok {
 			return nil, &failure{err: err, again: true, pod: broken.Pod}
@@ -78,10 +94,18 @@ func (p *Pool) try(ctx context.Context, key Key, r *Request, at place) (*Stream,
 		refused, _ := errors.AsType[*hbone.RefusedError](err)
 		return nil, &failure{err: err, again: at.verdict != alone && !final(refused), closed: true}
 	}
-	stream, answer, err := s.Conn.Open(ctx, r.Authority, r.Header)
+	asking, cancel := ctx, context.CancelFunc(func() {})
+	if !last && s.Pod != "" && (at.others || s.Ready > 1) {
+		asking, cancel = context.WithTimeout(ctx, podPatience)
+	}
+	stream, answer, err := s.Conn.Open(asking, r.Authority, r.Header)
+	cancel()
 	if err != nil {
-		f := p.blame(ctx, s, err, at.mine)
-		if errors.Is(err, hbone.ErrSilent) && s.Carrier != nil {
+		// Who has not given a sign of life until its time was over is silent, even if nobody had the time to say so.
+		late := ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)
+		silent := errors.Is(err, hbone.ErrSilent) || late && !errors.Is(err, hbone.ErrUnanswered)
+		f := p.blame(ctx, s, err, silent, late, at.mine)
+		if silent && s.Carrier != nil {
 			if broken := s.Carrier(ctx); broken != nil {
 				return nil, &failure{err: broken} // the other sessions will do no better
 			}
@@ -93,12 +117,12 @@ func (p *Pool) try(ctx context.Context, key Key, r *Request, at place) (*Stream,
 }
 
 // enter gives the session of a place once it is open: it opens it, or waits for who does.
-func (p *Pool) enter(ctx context.Context, key Key, r *Request, at place) (*session, error) {
+func (p *Pool) enter(ctx context.Context, key Key, r *Request, at place, patience time.Duration) (*session, error) {
 	switch {
 	case at.verdict == alone:
-		return p.single(ctx, key, r, at.avoid)
+		return p.single(ctx, key, r, at.avoid, patience)
 	case at.mine:
-		return p.begin(ctx, r, at)
+		return p.begin(ctx, r, at, patience)
 	}
 	s := at.session
 	select {
@@ -126,8 +150,8 @@ func (p *Pool) enter(ctx context.Context, key Key, r *Request, at place) (*sessi
 }
 
 // begin opens a session that others may already wait for.
-func (p *Pool) begin(ctx context.Context, r *Request, at place) (*session, error) {
-	made, err := r.Dial(ctx, at.avoid)
+func (p *Pool) begin(ctx context.Context, r *Request, at place, patience time.Duration) (*session, error) {
+	made, err := r.Dial(ctx, at.avoid, patience)
 	s := at.session
 	if refused := p.begun(s, made, err, ctx.Err() != nil); refused != nil {
 		if err == nil {
@@ -159,6 +183,10 @@ func (p *Pool) begun(s *session, made Session, err error, given bool) error {
 		s.err, s.given = err, given
 		if !given {
 			if broken, ok := errors.AsType[*PodError](err); ok {
+				t.told(broken.Ready, s.capacity, now)
+				if p := t.pods[broken.Pod]; p != nil && now.Before(p.until) && s.seeks && len(t.opening) == 0 {
+					t.allUntil = now.Add(allFor) // it was asked for another one, as in reached
+				}
 				t.failed(broken.Pod, now)
 			} else {
 				t.hold = now.Add(firstOut)
@@ -186,6 +214,7 @@ func (p *Pool) keep(t *set, s *session) {
 			for _, other := range append([]*session(nil), gone.sessions...) {
 				p.retire(other)
 			}
+			delete(t.pods, name)
 		}
 	}
 	p.wait.Go(func() {
@@ -199,8 +228,8 @@ func (p *Pool) keep(t *set, s *session) {
 }
 
 // single makes a session that serves one stream only.
-func (p *Pool) single(ctx context.Context, key Key, r *Request, avoid string) (*session, error) {
-	made, err := r.Dial(ctx, avoid)
+func (p *Pool) single(ctx context.Context, key Key, r *Request, avoid string, patience time.Duration) (*session, error) {
+	made, err := r.Dial(ctx, avoid, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -226,19 +255,19 @@ func (p *Pool) worked(s *session) {
 	}
 }
 
-// blame says what a stream's failure in a session means, and takes the stream off the session. mine says that the session was opened for this stream.
-func (p *Pool) blame(ctx context.Context, s *session, err error, mine bool) *failure {
+// blame says what a stream's failure in a session means, and takes the stream off the session: whether nothing at all is heard in it, whether the stream was given up to try
+// another pod, and whether the session was opened for it.
+func (p *Pool) blame(ctx context.Context, s *session, err error, silent, late, mine bool) *failure {
 	f := &failure{err: err}
 	refused, answered := errors.AsType[*hbone.RefusedError](err)
 	var lost *hbone.ConnError
 	var unprocessed *hbone.UnprocessedError
 	var reset *hbone.StreamError
 	full := errors.Is(err, hbone.ErrFull)
-	silent := errors.Is(err, hbone.ErrSilent)
 	p.mu.Lock()
 	if s.pod == nil { // its only stream
 		p.mu.Unlock()
-		p.leave(s)
+		p.wait.Go(func() { end(s.Session) }) // nobody who has another try waits for a goodbye
 		if f.again = s.Pod != "" && !final(refused) && ctx.Err() == nil; f.again {
 			f.pod = s.Pod
 		}
@@ -255,6 +284,10 @@ func (p *Pool) blame(ctx context.Context, s *session, err error, mine bool) *fai
 		f.err = errRace
 	case ctx.Err() != nil:
 		// Nobody waits any more. If the session is dead, its PINGs will say so.
+	case late && !silent:
+		// Its proxy lives, and what runs goes on.
+		s.set.failed(s.Pod, p.now())
+		f.again, f.pod = true, s.Pod
 	case silent, errors.As(err, &lost), errors.As(err, &unprocessed), errors.As(err, &reset) && reset.Remote:
 		f.again = true
 		p.retire(s)

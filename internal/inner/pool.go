@@ -44,8 +44,9 @@ type Request struct {
 	Expected func(want []mesh.Identity, proved mesh.Identity) bool
 	// Capacity is what discovery says of how many pods there are. Only that it has changed is believed, and leads to one question.
 	Capacity uint32
-	// Dial makes a session that rather reaches none of the pods in avoid, the value of x-isthmus-avoid. It fails with a *PodError if it was a pod that failed.
-	Dial func(ctx context.Context, avoid string) (Session, error)
+	// Dial makes a session that rather reaches none of the pods in avoid, the value of x-isthmus-avoid. It fails with a *PodError if it was a pod that failed. patience is how long the
+	// pod may take for its part if the gateway has others, so that time is left for one of these; 0: as long as ctx lasts.
+	Dial func(ctx context.Context, avoid string, patience time.Duration) (Session, error)
 }
 
 // Stream is a stream in a session.
@@ -103,6 +104,7 @@ type place struct {
 	avoid   string
 	mine    bool // the session is to be opened by whoever got this
 	waits   bool // somebody else is opening it
+	others  bool // there are other pods, as far as is known
 }
 
 // mood is how far a stream may go to find a place.
@@ -134,29 +136,34 @@ func (p *Pool) take(key Key, r *Request, tried []string, m mood) (place, error) 
 		if t.plain && held == 0 {
 			return place{verdict: alone}, nil
 		}
+		c := t.coverage(r.Capacity, now)
+		reached, want := held+len(t.opening), c.want(held, len(t.opening), maxPods)
+		// Those that cannot be reached are not missed until their time is over, or each stream would look for them again.
+		missed := c.news || reached+t.lost(now) < want
 		i, v := choose(options, situation{
-			held: held + len(t.opening), want: t.coverage(r.Capacity, now).want(held, len(t.opening), maxPods),
-			grow:    m == growing && (held == 0 || !now.Before(t.hold)),
+			held: reached, want: want,
+			grow:    m == growing && (held == 0 || !now.Before(t.hold) && missed),
 			mayOpen: m != reusing && p.total < maxSessions && t.sessions() < maxOfKey, excluded: excluded,
 		})
+		others := held > 1 || t.ready > 1
 		switch {
 		case v == open:
-			s := &session{set: t, streams: 1, limit: maxStreams, capacity: r.Capacity, opened: make(chan struct{})}
+			s := &session{set: t, streams: 1, limit: maxStreams, capacity: r.Capacity, seeks: reached < want && missed, opened: make(chan struct{})}
 			if s.blind = held == 0 && t.ready == 0; s.blind {
 				s.limit = math.MaxInt // they only wait here
 			}
 			t.opening = append(t.opening, s)
 			p.total++
-			return place{session: s, verdict: use, avoid: t.avoid(now), mine: true}, nil
+			return place{session: s, verdict: use, avoid: t.avoid(now, s.seeks), mine: true, others: others}, nil
 		case v == nothing, v == alone && m == reusing:
 			return place{verdict: nothing}, nil
 		case v == alone:
-			return place{verdict: alone, avoid: t.avoid(now)}, nil
+			return place{verdict: alone, avoid: t.avoid(now, false)}, nil
 		}
 		t.turns++
 		if s, opening := who[i].(*session); opening {
 			s.streams++
-			return place{session: s, verdict: use, waits: true}, nil
+			return place{session: s, verdict: use, waits: true, others: others}, nil
 		}
 		best := who[i].(*pod)
 		s := best.lightest()
@@ -170,7 +177,7 @@ func (p *Pool) take(key Key, r *Request, tried []string, m mood) (place, error) 
 		}
 		s.streams++
 		best.late.add(1, now)
-		return place{session: s, verdict: use}, nil
+		return place{session: s, verdict: use, others: others}, nil
 	}
 }
 

@@ -36,7 +36,9 @@ type Session struct {
 // PodError is why a session could not be made to a pod that the gateway had named: another pod may do better.
 type PodError struct {
 	Pod string
-	Err error
+	// Ready is how many pods the gateway could have chosen from; 0 if it did not say.
+	Ready int
+	Err   error
 }
 
 func (e *PodError) Error() string { return fmt.Sprintf("pod %s: %v", e.Pod, e.Err) }
@@ -56,6 +58,7 @@ type session struct {
 	opened  chan struct{} // closed when the opening is over
 	// capacity is what discovery said when it began to be opened.
 	capacity uint32
+	seeks    bool  // the gateway was asked for a pod that is not reached yet
 	err      error // why the opening failed
 	given    bool  // the opener gave up: that says nothing of the gateway
 	blind    bool  // it was opened before anything was known: who waited for it chooses again

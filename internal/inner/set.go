@@ -29,6 +29,8 @@ const (
 	firstOut, lastOut = time.Second, 30 * time.Second
 	// allFor is for how long it is believed that a gateway has no other pod to give: those that it passes over itself come back within half a minute.
 	allFor = 30 * time.Second
+	// askAgain is after how long without a question the gateway is asked once more, at the cost of a session: discovery does not tell of all that counts there, as which pods are near.
+	askAgain = 5 * time.Minute
 )
 
 // set are the sessions of one key. Guarded by the Pool's mu.
@@ -41,7 +43,7 @@ type set struct {
 	ready    int       // see coverage
 	allUntil time.Time // until when the gateway is believed to have no other pod
 	capacity uint32    // what discovery said when the gateway was asked last
-	asked    bool      // it was asked at all
+	asked    time.Time // when that was; zero: never
 	plain    bool      // the gateway names no pods
 	hold     time.Time // until when no more pods are sought, because the gateway opened none
 	used     time.Time // when it was last asked for
@@ -73,14 +75,15 @@ func (t *set) state(tried []string, now time.Time, wait bool) (options []option,
 }
 
 func (t *set) coverage(capacity uint32, now time.Time) coverage {
-	return coverage{ready: t.ready, all: now.Before(t.allUntil), news: t.asked && capacity != t.capacity}
+	return coverage{ready: t.ready, all: now.Before(t.allUntil), news: !t.asked.IsZero() && (capacity != t.capacity || now.Sub(t.asked) >= askAgain)}
 }
 
-// avoid lists the pods that a new session should not reach, for the gateway. Those with the most streams of ours come first, if there are more than fit.
-func (t *set) avoid(now time.Time) string {
+// avoid lists the pods that a new session should not reach, for the gateway: those that failed lately, and those that are reached, if it seeks another one. These come first, if there are more
+// than fit.
+func (t *set) avoid(now time.Time, seeks bool) string {
 	known := make([]*pod, 0, len(t.pods))
 	for _, p := range t.pods {
-		if len(p.sessions) > 0 || now.Before(p.until) {
+		if seeks && len(p.sessions) > 0 || now.Before(p.until) {
 			known = append(known, p)
 		}
 	}
@@ -104,17 +107,11 @@ func (t *set) reached(s *session, now time.Time) {
 		p = &pod{name: s.Pod}
 		t.pods[s.Pod] = p
 	}
-	if len(p.sessions) > 0 && len(t.opening) == 0 {
+	if s.seeks && len(p.sessions) > 0 && len(t.opening) == 0 {
 		// It was asked for another one, and nobody else can have taken that meanwhile.
 		t.allUntil = now.Add(allFor)
 	}
-	if s.Ready != t.ready {
-		t.ready = s.Ready
-		if t.ready > t.held() {
-			t.allUntil = time.Time{}
-		}
-	}
-	t.capacity, t.asked = s.capacity, true
+	t.told(s.Ready, s.capacity, now)
 	if len(p.sessions) == 0 {
 		// A pod that has joined is no better than the others because it has no past, and for a while it gets less.
 		p.since, p.late = t.met(p.name, now), recency{}
@@ -124,6 +121,27 @@ func (t *set) reached(s *session, now time.Time) {
 	p.turn = t.turns
 	p.sessions = append(p.sessions, s)
 	s.pod = p
+}
+
+// told notes how many pods there are to choose from, as the gateway said when it was asked.
+func (t *set) told(ready int, capacity uint32, now time.Time) {
+	if ready != t.ready {
+		t.ready = ready
+		if t.ready > t.held() {
+			t.allUntil = time.Time{}
+		}
+	}
+	t.capacity, t.asked = capacity, now
+}
+
+// lost is how many pods are not reached because they failed lately.
+func (t *set) lost(now time.Time) (n int) {
+	for _, p := range t.pods {
+		if len(p.sessions) == 0 && now.Before(p.until) {
+			n++
+		}
+	}
+	return n
 }
 
 // late is how many streams were given lately to a pod that is reached, on average, if each had its whole share.

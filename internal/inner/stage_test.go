@@ -49,14 +49,16 @@ type stage struct {
 
 // standIn is one pod.
 type standIn struct {
-	name   string
-	status int         // what it answers; 0 accepts
-	silent atomic.Bool // nothing that is sent to it arrives
-	broken bool        // no session can be made to it
-	gone   bool        // it is not ready
-	hits   int
-	given  int // sessions
-	conns  []*hbone.Conn
+	name     string
+	status   int         // what it answers; 0 accepts
+	silent   atomic.Bool // nothing that is sent to it arrives
+	broken   bool        // no session can be made to it
+	frozen   bool        // nor does it say so
+	hangs    bool        // its application is not connected, and does not refuse
+	gone     bool        // it is not ready
+	hits     int
+	dialling int // sessions that are being made
+	conns    []*hbone.Conn
 }
 
 // clock is one that the test moves. The pool reads it also when nobody asks for a stream: when it sweeps.
@@ -100,8 +102,19 @@ func newStage(t *testing.T, pods int) *stage {
 	return s
 }
 
-// dial is the gateway: the first pod that is ready and not to be avoided, and carries the fewest sessions.
-func (s *stage) dial(ctx context.Context, avoid string) (Session, error) {
+// running is how many sessions the pod has now, or will have.
+func (p *standIn) running() int {
+	n := p.dialling
+	for _, c := range p.conns {
+		if c.Err() == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// dial is the gateway: the first pod that is ready and not to be avoided, or else one that is to be, and carries the fewest sessions.
+func (s *stage) dial(ctx context.Context, avoid string, patience time.Duration) (Session, error) {
 	s.mu.Lock()
 	s.dials++
 	s.asked = append(s.asked, avoid)
@@ -110,13 +123,17 @@ func (s *stage) dial(ctx context.Context, avoid string) (Session, error) {
 	var pick *standIn
 	ready := 0
 	for _, class := range []bool{false, true} {
+		var best *standIn
 		for _, p := range s.pods {
 			if p.gone || slices.Contains(avoided, p.name) != class {
 				continue
 			}
-			if ready++; pick == nil || !class && p.given < pick.given {
-				pick = p
+			if ready++; best == nil || p.running() < best.running() {
+				best = p
 			}
+		}
+		if pick == nil {
+			pick = best
 		}
 	}
 	out := Session{Ready: ready, Peer: s.peer, Gateway: nextID, Until: s.until, Carrier: s.carrier, Outdated: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.old }}
@@ -129,8 +146,11 @@ func (s *stage) dial(ctx context.Context, avoid string) (Session, error) {
 	if out.Gone = gone; pick != nil && !s.mute {
 		out.Pod = pick.name
 	}
+	frozen := false
 	if pick != nil {
-		pick.given++
+		pick.dialling++
+		defer s.set(func() { pick.dialling-- })
+		frozen = pick.frozen
 	}
 	s.mu.Unlock()
 	if block != nil {
@@ -146,7 +166,12 @@ func (s *stage) dial(ctx context.Context, avoid string) (Session, error) {
 	case pick == nil:
 		return Session{}, errors.New("no pod")
 	case pick.broken:
-		return Session{}, &PodError{Pod: pick.name, Err: errors.New("no handshake")}
+		return Session{}, &PodError{Pod: pick.name, Ready: ready, Err: errors.New("no handshake")}
+	case frozen && patience > 0 && ready > 1:
+		return Session{}, &PodError{Pod: pick.name, Ready: ready, Err: errors.New("no handshake in time")}
+	case frozen:
+		<-ctx.Done()
+		return Session{}, &PodError{Pod: pick.name, Ready: ready, Err: ctx.Err()}
 	}
 	near, far := net.Pipe()
 	server := hbone.NewServer(far, hbone.Settings{})
@@ -172,6 +197,14 @@ func (l *line) Write(p []byte) (int, error) {
 	return l.Conn.Write(p)
 }
 
+// CloseWrite ends our direction towards a pod that is silent, as TLS can, which is then waited for to end its own.
+func (l *line) CloseWrite() error {
+	if l.cut.Load() {
+		return nil
+	}
+	return errors.ErrUnsupported
+}
+
 // serve answers streams with the pod's name and what was asked for, and keeps them until the client ends.
 func (s *stage) serve(p *standIn, conn *hbone.Conn) {
 	for {
@@ -180,10 +213,14 @@ func (s *stage) serve(p *standIn, conn *hbone.Conn) {
 			return
 		}
 		s.mu.Lock()
-		status := p.status
+		status, hangs := p.status, p.hangs
 		p.hits++
 		s.mu.Unlock()
 		go func() {
+			if hangs {
+				<-request.Context().Done()
+				return
+			}
 			if status != 0 {
 				request.Reject(status, nil)
 				return

@@ -55,15 +55,16 @@ func (t *Tunnels) dialDouble(ctx context.Context, source mesh.Identity, plan Pla
 	ask := inner.Request{
 		Authority: plan.Target, Header: append(h, hbone.Field{Name: HeaderNetwork, Value: network}), Last: plan.Last, Next: plan.Next,
 		Expected: t.o.Certificates.Expected,
-		Dial: func(ctx context.Context, avoid string) (inner.Session, error) {
-			s, err := t.dialInner(ctx, source, plan, h, avoid)
+		Capacity: plan.Behind,
+		Dial: func(ctx context.Context, avoid string, patience time.Duration) (inner.Session, error) {
+			s, err := t.dialInner(ctx, source, plan, h, avoid, patience)
 			outer, ok := errors.AsType[*outerError](err)
 			asked = asked || !ok || !outer.Gateway
 			return s, err
 		},
 	}
 	if plan.Endpoint != nil {
-		key.Network, ask.Capacity = plan.Endpoint.Network, plan.Endpoint.Capacity
+		key.Network = plan.Endpoint.Network
 	}
 	stream, err := t.inners.Open(ctx, key, ask)
 	if outer, ok := errors.AsType[*outerError](err); ok {
@@ -76,8 +77,8 @@ func (t *Tunnels) dialDouble(ctx context.Context, source mesh.Identity, plan Pla
 	return &Conn{Conn: stream.Stream, Peer: stream.Peer, Answer: stream.Answer, Tunnel: stream.Conn(), Leaving: stream.Leaving, Finish: stream.Done}, nil
 }
 
-// dialInner makes an inner tunnel, rather not to one of the endpoints in avoid.
-func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, avoid string) (inner.Session, error) {
+// dialInner makes an inner tunnel, rather not to one of the endpoints in avoid. The last hop has patience for the handshake, if that is not 0 and the gateway has other endpoints.
+func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, avoid string, patience time.Duration) (inner.Session, error) {
 	// What is proved with the certificate of now must not outlast it. It may be renewed between here and the handshake, which only makes it look older than it is.
 	own, err := t.o.Certificates.Certificate(ctx, source)
 	if err != nil {
@@ -88,20 +89,39 @@ func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan
 	}
 	outer, answer, refusal := t.open(ctx, source, plan, h)
 	if refusal != nil {
-		_, answered := errors.AsType[*hbone.RefusedError](refusal.Err)
-		return inner.Session{}, &outerError{Failure{Refusal: refusal, Gateway: !answered && refusal.Reason != ReasonIdentity}}
+		return inner.Session{}, &outerError{Failure{Refusal: refusal, Gateway: !lives(refusal) && refusal.Reason != ReasonIdentity}}
 	}
 	s := inner.Session{Pod: endpointName(answer.Get(headerEndpoint)), Ready: endpointCount(answer.Get(headerEndpoints)), Gone: goneNames(answer.Get(headerGone))}
+	s.Carrier = func(ctx context.Context) error {
+		ask, cancel := context.WithTimeout(ctx, innerProbeTimeout)
+		defer cancel()
+		if outer.Conn().Answers(ask) || ctx.Err() != nil {
+			return nil
+		}
+		outer.Conn().Drain() // nothing new goes through it, and what runs may survive a short outage
+		return &outerError{Failure{Refusal: unavailable(ReasonTunnel, "gateway %v: %w", plan.Dial, hbone.ErrSilent), Gateway: true}}
+	}
 	failed := func(err error) (inner.Session, error) {
 		if s.Pod != "" {
-			err = &inner.PodError{Pod: s.Pod, Err: err}
+			err = &inner.PodError{Pod: s.Pod, Ready: s.Ready, Err: err}
 		}
 		return inner.Session{}, err
 	}
 	t.o.Handshaking("inner")
 	secured := tls.Client(hbone.NewTransport(outer), t.o.Certificates.Client(source, plan.Last))
-	if err := secured.HandshakeContext(ctx); err != nil {
+	shaking := ctx
+	if patience > 0 && s.Pod != "" && s.Ready > 1 {
+		var cancel context.CancelFunc
+		shaking, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	if err := secured.HandshakeContext(shaking); err != nil {
 		outer.Close()
+		if shaking.Err() != nil && ctx.Err() == nil {
+			if broken := s.Carrier(ctx); broken != nil {
+				return inner.Session{}, broken
+			}
+		}
 		return failed(TLSError(err))
 	}
 	settings := t.o.Settings
@@ -119,16 +139,13 @@ func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan
 		}
 		return t.o.Certificates.Current(source) != own // it was renewed, or is not held any more
 	}
-	s.Carrier = func(ctx context.Context) error {
-		ask, cancel := context.WithTimeout(ctx, innerProbeTimeout)
-		defer cancel()
-		if outer.Conn().Answers(ask) || ctx.Err() != nil {
-			return nil
-		}
-		outer.Conn().Drain() // nothing new goes through it, and what runs may survive a short outage
-		return &outerError{Failure{Refusal: unavailable(ReasonTunnel, "gateway %v: %w", plan.Dial, hbone.ErrSilent), Gateway: true}}
-	}
 	return s, nil
+}
+
+// lives says that a gateway has not failed by what came of a CONNECT: it answered, or it gives signs of life, and what it dials takes its time.
+func lives(r *Refusal) bool {
+	_, answered := errors.AsType[*hbone.RefusedError](r.Err)
+	return answered || errors.Is(r.Err, hbone.ErrUnanswered)
 }
 
 // provedUntil is when the certificate ends that the other end of a tunnel showed.

@@ -3,9 +3,12 @@
 package reach
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
 )
 
 func TestWhatAGatewaySaysOfItsEndpoints(t *testing.T) {
@@ -36,5 +39,18 @@ func TestWhatAGatewaySaysOfItsEndpoints(t *testing.T) {
 	}
 	if n := len(goneNames(strings.Repeat("a,", 1000))); n != maxGone {
 		t.Errorf("%d of 1000 are gone", n)
+	}
+}
+
+// TestRefusalsSayWhatTheGatewaySaid: the reason is in the log of who was refused, if it is a word.
+func TestRefusalsSayWhatTheGatewaySaid(t *testing.T) {
+	for value, want := range map[string]string{
+		"": "with status 503", "not_exported": "with status 503 (not_exported)", "a b": "with status 503", "x\"": "with status 503", "NO": "with status 503", strings.Repeat("a", 65): "with status 503",
+	} {
+		refused := &hbone.RefusedError{Status: 503, Header: hbone.Header{{Name: headerReason, Value: value}}}
+		r := RefusalOf(fmt.Errorf("tunnel: %w", refused))
+		if r.Status != 503 || !strings.HasSuffix(r.Error(), want) {
+			t.Errorf("%q: %v", value, r)
+		}
 	}
 }

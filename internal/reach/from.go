@@ -117,7 +117,7 @@ func (f *From) ThroughGateway(w *mesh.Workload, s *mesh.Service, servicePort uin
 		return p, unavailable(ReasonNoGateway, "endpoint %s is in network %q, which has no gateway", w.UID, w.Network)
 	}
 	gateway := *w.NetworkGateway
-	p.Gateway = gateway
+	p.Gateway, p.Behind = gateway, Behind(f.View, w)
 	port := cmp.Or(gateway.Port, mesh.HBONEPort)
 	if gateway.Hostname.Hostname != "" {
 		if host := f.View.WorkloadNamed(gateway.Hostname); host != nil {
@@ -144,6 +144,19 @@ func (f *From) ThroughGateway(w *mesh.Workload, s *mesh.Service, servicePort uin
 		return f.throughGatewayService(p, front, port, w.Network)
 	}
 	return p, unavailable(ReasonNoGateway, "gateway %s of network %q is not known", gateway.Addr.Addr, w.Network)
+}
+
+// Behind says how many endpoints of what w stands for are behind the gateways of its network, by all of them together. Each of them stands for a part: it says nothing of the others
+// that lead to the same endpoints.
+func Behind(v *directory.View, w *mesh.Workload) (n uint32) {
+	for key := range w.Services {
+		for _, other := range v.Endpoints(key) {
+			if other.NetworkGateway != nil && other.Network == w.Network {
+				n += other.Capacity
+			}
+		}
+	}
+	return n
 }
 
 // throughGatewayService plans for a gateway that is named by a service: one of its workloads is dialled at its own address.

@@ -49,6 +49,8 @@ type Plan struct {
 	Picked string
 	// Others says that another one could be made.
 	Others bool
+	// Behind says, of a DoubleHBONE, how many endpoints are behind all gateways of that network together, as far as discovery knows.
+	Behind uint32
 	// Gateway is the one that a DoubleHBONE passes; the zero value otherwise. GatewayPicked is the UID of the endpoint that was picked if it
 	// is a service, and GatewayOthers says that it has another one.
 	Gateway       mesh.GatewayAddress

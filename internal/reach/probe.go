@@ -4,7 +4,6 @@ package reach
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -75,7 +74,7 @@ func (t *Tunnels) greet(ctx context.Context, source mesh.Identity, plan Plan) er
 	return conn.Close()
 }
 
-// knock asks the plan's gateway for what a connection would ask for, and gives nil if it was answered, whatever that was.
+// knock asks the plan's gateway for what a connection would ask for, and gives nil if it was answered, whatever that was, or the gateway lives and needs longer for that.
 func (t *Tunnels) knock(ctx context.Context, source mesh.Identity, plan Plan) error {
 	if plan.Host != "" {
 		var err error
@@ -87,7 +86,7 @@ func (t *Tunnels) knock(ctx context.Context, source mesh.Identity, plan Plan) er
 	if refusal == nil {
 		return stream.Close()
 	}
-	if _, answered := errors.AsType[*hbone.RefusedError](refusal.Err); answered {
+	if lives(refusal) {
 		return nil
 	}
 	return refusal

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
@@ -89,6 +90,21 @@ func Distrust(err error) Reason {
 	return ReasonTLS
 }
 
+const (
+	// headerReason, on an answer that is no 200, says in a word why a gateway refuses (docs/hbone.md §13.5). It is for the log.
+	headerReason = "x-isthmus-reason"
+	// maxReason bounds that word, in bytes. The longest of ours has 28.
+	maxReason = 64
+)
+
+// gatewayReason reads x-isthmus-reason. What is no word is none.
+func gatewayReason(value string) string {
+	if len(value) > maxReason || strings.ContainsFunc(value, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') }) {
+		return ""
+	}
+	return value
+}
+
 // RefusalOf finds the reason in what went wrong with a tunnel.
 func RefusalOf(err error) *Refusal {
 	if refused, ok := errors.AsType[*hbone.RefusedError](err); ok {
@@ -98,6 +114,9 @@ func RefusalOf(err error) *Refusal {
 			reason = ReasonDenied
 		case http.StatusBadRequest:
 			reason = ReasonBadTarget
+		}
+		if why := gatewayReason(refused.Header.Get(headerReason)); why != "" {
+			err = fmt.Errorf("%w (%s)", err, why)
 		}
 		return &Refusal{Status: refused.Status, Reason: reason, Err: err}
 	}
