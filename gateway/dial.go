@@ -60,7 +60,7 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 		conn, err := s.connect(ctx, pick, len(tried) < len(candidates), t.tls)
 		if err == nil {
 			t.tls.Agreed(pick.uid)
-			return dialled{conn: conn, candidate: pick, id: id, ready: asNear(candidates, pick), gone: s.balancer.gone(c.network, candidates, avoid)}, nil
+			return dialled{conn: conn, candidate: pick, id: id, ready: asNear(candidates, pick), gone: s.balancer.gone(c.network, candidates, pick.rank, avoid)}, nil
 		}
 		s.balancer.end(pick.uid)
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -174,7 +174,7 @@ func dialTCP(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
 // judge tells the balancer that a stream is over, and what its end says of the endpoint: see endpointConn.mute.
 func (s *Server) judge(d dialled) {
 	if d.conn.mute() {
-		s.eject(d.candidate, errors.New("ended before its first byte"))
+		s.eject(d.candidate, errors.New("not a byte of an answer"))
 	}
 	s.balancer.end(d.candidate.uid)
 }

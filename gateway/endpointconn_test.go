@@ -48,6 +48,8 @@ func TestWhatSpeaksAgainstAnEndpoint(t *testing.T) {
 		writes [][]byte
 		late   time.Duration // before the last write
 		leave  bool
+		stays  bool          // the endpoint says nothing, and does not end
+		waits  time.Duration // until the client leaves, or the connection is over
 		mute   bool
 	}{
 		"nothing":                    {},
@@ -60,6 +62,12 @@ func TestWhatSpeaksAgainstAnEndpoint(t *testing.T) {
 		"one in pieces":              {writes: [][]byte{whole[:3], whole[3:100], whole[100:]}, mute: true},
 		"the last byte much later":   {writes: [][]byte{whole[:len(whole)-1], whole[len(whole)-1:]}, late: helloWithin},
 		"of a client that leaves":    {writes: [][]byte{whole}, leave: true},
+		"one that is kept waiting":   {writes: [][]byte{whole}, stays: true, waits: hush, mute: true},
+		"for a moment":               {writes: [][]byte{whole}, stays: true, waits: hush - 1},
+		"until its client leaves":    {writes: [][]byte{whole}, stays: true, waits: hush, leave: true, mute: true},
+		"who leaves early":           {writes: [][]byte{whole}, stays: true, waits: hush - 1, leave: true},
+		"a part that is kept so":     {writes: [][]byte{whole[:len(whole)-1]}, stays: true, waits: time.Hour},
+		"nothing for long":           {stays: true, waits: time.Hour, leave: true},
 		"a whole one after nonsense": {writes: [][]byte{[]byte("x"), whole}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,10 +85,14 @@ func TestWhatSpeaksAgainstAnEndpoint(t *testing.T) {
 				}
 				sent = append(sent, p...)
 			}
+			now = now.Add(tc.waits)
 			if tc.leave {
 				_ = c.CloseWrite()
+				now = now.Add(hush) // nobody waits any more
 			}
-			_, _ = c.Read(make([]byte, 10))
+			if !tc.stays {
+				_, _ = c.Read(make([]byte, 10))
+			}
 			if c.mute() != tc.mute {
 				t.Errorf("mute %v, want %v", c.mute(), tc.mute)
 			}

@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// headerGone, in a 200, lists endpoints of x-isthmus-avoid that are none, or are not ready: a client that reaches them knows to leave.
+// headerGone, in a 200, lists endpoints of x-isthmus-avoid that are none, are not ready, or are farther than the one that was dialled: a client that reaches them knows to leave.
 const headerGone = "x-isthmus-gone"
 
-// gone gives the names in avoid that no candidate has, as the value of x-isthmus-gone. What cannot be a name of ours is not repeated.
-func (b *balancer) gone(network string, candidates []candidate, avoid map[string]struct{}) string {
+// gone gives the names in avoid that no candidate has of this rank or a better one, as the value of x-isthmus-gone: who has come to farther ones while those that are near were away would else
+// stay there. What cannot be a name of ours is not repeated.
+func (b *balancer) gone(network string, candidates []candidate, rank int, avoid map[string]struct{}) string {
 	var missing []string
 	for id := range avoid {
 		if raw, err := base64.RawURLEncoding.DecodeString(id); err == nil && len(raw) == endpointBytes {
@@ -25,6 +26,9 @@ func (b *balancer) gone(network string, candidates []candidate, avoid map[string
 	there := make(map[string]struct{}, len(candidates))
 	b.mu.Lock()
 	for _, c := range candidates {
+		if c.rank < rank {
+			continue
+		}
 		if s := b.known[c.uid]; s != nil {
 			there[s.id] = struct{}{}
 		} else {

@@ -18,9 +18,16 @@ func TestGoneNamesOnlyWhatWasAsked(t *testing.T) {
 	for value, want := range map[string]string{
 		"": "", a: "", c: c, a + "," + c: c, "nonsense": "", "<script>aaaaaaaa": "", c + ",nonsense," + a: c, "AAAAAAAAAAAAAAAAA": "",
 	} {
-		if got := b.gone("west", here, parseAvoid(value)); got != want {
+		if got := b.gone("west", here, 0, parseAvoid(value)); got != want {
 			t.Errorf("of %q are gone %q, want %q", value, got, want)
 		}
+	}
+	here[0].rank = 1
+	if got, want := b.gone("west", here, 1, parseAvoid(a+","+endpointID("west", "b"))), endpointID("west", "b"); got != want {
+		t.Errorf("of a near one and a far one are gone %q, want %q", got, want)
+	}
+	if got := b.gone("west", here, 0, parseAvoid(a)); got != "" {
+		t.Errorf("for who got a far one a near one is gone: %q", got)
 	}
 }
 
