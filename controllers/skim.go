@@ -113,9 +113,9 @@ func podShape() *shape {
 }
 
 func serviceShape() *shape {
-	ports := keeps(messageWeight, 1, 2, 3, 4, 6)  // name, protocol, port, targetPort, appProtocol
-	ingress := keeps(messageWeight, 1, 2)         // ip, hostname
-	owners := keeps(messageWeight, 1, 3, 4, 5, 6) // kind, name, uid, apiVersion, controller
+	ports := keeps(messageWeight, 1, 2, 3, 4, 5, 6) // name, protocol, port, targetPort, nodePort, appProtocol
+	ingress := keeps(messageWeight, 1, 2)           // ip, hostname
+	owners := keeps(messageWeight, 1, 3, 4, 5, 6)   // kind, name, uid, apiVersion, controller
 	return keeps(objectWeight).
 		with(1, metaShape(world.AnnotationDistribution).with(13, owners)).
 		// spec: clusterIP, type, publishNotReadyAddresses, clusterIPs, ipFamilies, internalTrafficPolicy, trafficDistribution, ports

@@ -10,8 +10,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// Ports that a node serves for a Service, unless the API server was told otherwise. A NodePort Service for a Gateway whose ports are all of
-// these is reached at its nodes, with the Gateway's own ports.
+// Ports that a node serves for a Service, unless the API server was told otherwise. A NodePort Service for a Gateway is asked to have those of the Gateway at the same number. If all
+// of them are, it is reached at its nodes, with the Gateway's own ports.
 const (
 	lowestNodePort  = 30000
 	highestNodePort = 32767
@@ -54,7 +54,7 @@ func (x *index) serviceAddresses(g *world.Gateway) []string {
 		for _, a := range s.Ingress {
 			add(a)
 		}
-	case s.Type == typeNodePort && !slices.ContainsFunc(g.Listeners, func(l world.Listener) bool { return NodePortOf(l.Port) == 0 }):
+	case s.Type == typeNodePort && !slices.ContainsFunc(g.Listeners, func(l world.Listener) bool { return !slices.Contains(s.AtNodes, l.Port) }):
 		for _, a := range x.nodeAddresses(s.Key) {
 			add(a.String())
 		}

@@ -60,6 +60,7 @@ type Service struct {
 	UDPPorts     []ServicePort // for gateways, which have routes to them
 	Unspoken     []uint16      // of Ports, those whose appProtocol is somebody's own (it has a prefix, as example.com/odd) and none that we know
 	AsksTLS      []uint16      // of Ports, those whose appProtocol says that TLS is spoken there
+	AtNodes      []uint16      // of both, those that nodes serve at the same number, for TCP and UDP alike if they are for both
 	NodeLocal    bool          // internalTrafficPolicy: Local
 	Distribution string        // trafficDistribution, or the annotation of that meaning
 	NotReady     bool          // publishNotReadyAddresses

@@ -4,6 +4,7 @@ package world
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -163,6 +164,7 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 	case len(s.Spec.IPFamilies) == 1:
 		out.Families = mesh.FamiliesIPv4
 	}
+	var elsewhere []uint16 // what nodes serve at other ports
 	for _, p := range s.Spec.Ports {
 		if len(out.Ports)+len(out.UDPPorts) == maxPorts {
 			break
@@ -185,6 +187,11 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 			port.Target = port.Port
 		}
 		*ports = append(*ports, port)
+		if p.NodePort == p.Port {
+			out.AtNodes = append(out.AtNodes, port.Port)
+		} else if p.NodePort != 0 {
+			elsewhere = append(elsewhere, port.Port)
+		}
 		switch {
 		case p.AppProtocol == nil || ports != &out.Ports:
 		case port.App == mesh.AppTLS:
@@ -193,11 +200,14 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 			out.Unspoken = append(out.Unspoken, port.Port)
 		}
 	}
+	out.AtNodes = slices.DeleteFunc(out.AtNodes, func(p uint16) bool { return slices.Contains(elsewhere, p) })
 	for _, in := range s.Status.LoadBalancer.Ingress {
 		if len(out.Ingress) == maxAddresses {
 			break
 		}
-		if in.IP != "" {
+		if ip, err := netip.ParseAddr(in.IP); err == nil {
+			out.Ingress = append(out.Ingress, ip.Unmap().String()) // as everything else has it that it is compared with
+		} else if in.IP != "" {
 			out.Ingress = append(out.Ingress, bounded(in.IP))
 		} else if in.Hostname != "" {
 			out.Ingress = append(out.Ingress, bounded(in.Hostname))

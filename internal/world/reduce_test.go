@@ -118,16 +118,20 @@ func TestReduceService(t *testing.T) {
 				{Name: "iana", Port: 84, AppProtocol: ptr("mysql"), TargetPort: intstr.FromInt32(84)},
 				{Name: "wss", Port: 86, AppProtocol: ptr("kubernetes.io/wss"), TargetPort: intstr.FromInt32(86)},
 				{Name: "https-named", Port: 87},
+				{Name: "at-nodes", Port: 30443, NodePort: 30443},
+				{Name: "elsewhere", Port: 30080, NodePort: 31080},
+				{Name: "tcp", Port: 30053, NodePort: 30053},
+				{Name: "udp", Port: 30053, NodePort: 31053, Protocol: corev1.ProtocolUDP},
 				{Name: "odd-dns", Port: 85, Protocol: corev1.ProtocolUDP, AppProtocol: ptr("example.com/odd"), TargetPort: intstr.FromInt32(85)},
 			},
 		},
-		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}, {Hostname: "lb"}, {}}}},
+		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}, {IP: "2001:DB8:0::1"}, {Hostname: "lb"}, {}}}},
 	})
 	want := &Service{
 		Key: Key{"east", "demo", "web"}, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
-		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "lb"}, Type: "ClusterIP",
-		Ports:    []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}, {"http-odd", 83, 83, mesh.AppUnknown}, {"iana", 84, 84, mesh.AppUnknown}, {"wss", 86, 86, mesh.AppTLS}, {"https-named", 87, 87, mesh.AppTLS}},
-		UDPPorts: []ServicePort{{"dns", 53, 53, mesh.AppUnknown}, {"odd-dns", 85, 85, mesh.AppUnknown}}, Unspoken: []uint16{83}, AsksTLS: []uint16{86},
+		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "2001:db8::1", "lb"}, Type: "ClusterIP",
+		Ports:    []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}, {"http-odd", 83, 83, mesh.AppUnknown}, {"iana", 84, 84, mesh.AppUnknown}, {"wss", 86, 86, mesh.AppTLS}, {"https-named", 87, 87, mesh.AppTLS}, {"at-nodes", 30443, 30443, mesh.AppUnknown}, {"elsewhere", 30080, 30080, mesh.AppUnknown}, {"tcp", 30053, 30053, mesh.AppTCP}},
+		UDPPorts: []ServicePort{{"dns", 53, 53, mesh.AppUnknown}, {"udp", 30053, 30053, mesh.AppUnknown}, {"odd-dns", 85, 85, mesh.AppUnknown}}, Unspoken: []uint16{83}, AsksTLS: []uint16{86}, AtNodes: []uint16{30443},
 	}
 	if diff := cmp.Diff(want, got, addrs); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
