@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -56,10 +58,11 @@ func provisioned() []client.Object {
 func (r *GatewayReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) error {
 	// These report progress in their status, which is nothing to do for us. That of the Gateway itself changes with each route that comes or goes.
 	spec := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
+	made := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}, ownersChanged))
 	return ctrl.NewControllerManagedBy(mgr).Named("gateway").
 		For(&gatewayv1.Gateway{}, spec).
-		Owns(&appsv1.Deployment{}, spec).
-		Owns(&policyv1.PodDisruptionBudget{}, spec).
+		Owns(&appsv1.Deployment{}, made).
+		Owns(&policyv1.PodDisruptionBudget{}, made).
 		// A HorizontalPodAutoscaler has no generation, and its status changes with each measurement.
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged)).
 		Owns(&corev1.Service{}).
@@ -68,12 +71,17 @@ func (r *GatewayReconciler) SetupWithManager(mgr ctrl.Manager, news *inbox) erro
 		Complete(r)
 }
 
+// ownersChanged lets pass that something belongs to others now: what is nobody's is not collected with its Gateway.
+var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
+}}
+
 // autoscalerChanged lets pass what somebody else than the measurements changed.
 var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	was, ok := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
 	is, ok2 := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
 	return !ok || !ok2 || !equality.Semantic.DeepEqual(was.Spec, is.Spec) || !maps.Equal(was.Labels, is.Labels) ||
-		!maps.Equal(was.Annotations, is.Annotations) || len(was.OwnerReferences) != len(is.OwnerReferences)
+		!maps.Equal(was.Annotations, is.Annotations) || ownersChanged.Update(e)
 }}
 
 // Reconcile applies the plan of one Gateway.
@@ -94,24 +102,51 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, nil // about an earlier Gateway of this name; news of this one are on their way
 	}
 	if plan.Unmanaged {
-		r.found(&gateway, namesakes{})
+		if r.found(&gateway, namesakes{}); plan.Kept {
+			return ctrl.Result{}, nil
+		}
 		return ctrl.Result{}, r.release(ctx, &gateway, provisioned()...)
 	}
 	theirs, err := r.namesakes(ctx, &gateway, plan)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if r.found(&gateway, theirs); theirs.wait() > 0 {
+	if theirs.wait() > 0 {
+		r.found(&gateway, theirs)
 		return ctrl.Result{RequeueAfter: theirs.wait()}, nil
 	}
 	err = r.provision(ctx, &gateway, plan, theirs.scaler)
-	if apierrors.IsConflict(err) {
+	reason, refused := notTaken(err)
+	switch {
+	case err == nil:
+		r.found(&gateway, namesakes{})
+	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: conflictWait}, nil // the autoscaler was faster, or the cache is behind
-	}
-	if err != nil && ctx.Err() == nil && r.events != nil {
+	case refused: // which is said, and asked for again: nobody tells us when there is room
+		if r.obstacles.refuse(&gateway, reason, bounded(err.Error())) {
+			r.changed(req.NamespacedName)
+			r.tell(&gateway, err.Error())
+		}
+		return ctrl.Result{RequeueAfter: refusedWait}, nil
+	case ctx.Err() == nil:
 		r.tell(&gateway, err.Error())
 	}
 	return ctrl.Result{}, err
+}
+
+// refusedWait is how soon something is asked of the API server again that it refused.
+const refusedWait = 30 * time.Second
+
+// notTaken says whether an API server does not take what it was asked, and with what reason that is said: it is not valid, as it changes what cannot change or asks for what somebody
+// else has; or it may not be, as for a quota. Who asks may be able to do something about either.
+func notTaken(err error) (reason gatewayv1.GatewayConditionReason, refused bool) {
+	switch {
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return gatewayv1.GatewayReasonInvalid, true
+	case apierrors.IsForbidden(err):
+		return gatewayv1.GatewayReasonNoResources, true
+	}
+	return "", false
 }
 
 // found notes what is in the way of a Gateway, and has it said if it is something else than before.
@@ -120,12 +155,15 @@ func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, theirs namesakes) 
 		return
 	}
 	r.changed(client.ObjectKeyFromObject(gateway))
-	if len(theirs.staying) > 0 && r.events != nil {
+	if len(theirs.staying) > 0 {
 		r.tell(gateway, theirs.text())
 	}
 }
 
 func (r *GatewayReconciler) tell(gateway *gatewayv1.Gateway, what string) {
+	if r.events == nil {
+		return
+	}
 	r.events.Eventf(gateway, nil, corev1.EventTypeWarning, "NotProvisioned", "Provision", "%s", bounded(what))
 }
 
@@ -138,6 +176,7 @@ func bounded(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
+// provision applies the plan. Where the API server refuses a part, the rest is left as it is: what is not wanted as a whole changes nothing.
 func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan, scaled bool) error {
 	var errs []error
 	if err := r.dropForeignPorts(ctx, plan); err != nil {
@@ -148,20 +187,23 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 	} else if err != nil {
 		errs = append(errs, err)
 	}
-	var now appsv1.Deployment
-	if err := r.client.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}, &now); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("look for %T: %w", &now, err)
+	var deployment appsv1.Deployment
+	var service corev1.Service
+	for _, object := range []client.Object{&deployment, &service} {
+		if err := r.look(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}, object); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("look for %T: %w", object, err)
+		}
 	}
 	var conflict error
 	unwanted := &autoscalingv2.HorizontalPodAutoscaler{}
-	for _, object := range provision(plan, r.settings, runningOf(&now)) {
+	for _, object := range provision(plan, r.settings, runningOf(&deployment, &service, scaled)) {
 		if _, ok := object.(*autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration); ok {
-			if unwanted = nil; scaled {
-				continue
-			}
+			unwanted = nil
 		}
 		err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
-		if apierrors.IsConflict(err) {
+		if _, refused := notTaken(err); refused {
+			return fmt.Errorf("the API server refuses the %s: %w", strings.TrimSuffix(reflect.TypeOf(object).Elem().Name(), "ApplyConfiguration"), err)
+		} else if apierrors.IsConflict(err) {
 			conflict = err
 		} else if err != nil {
 			errs = append(errs, fmt.Errorf("apply %T: %w", object, err))
@@ -174,6 +216,15 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		return err
 	}
 	return conflict
+}
+
+// look gets an object, also one that the cache leaves out as somebody has taken our label from it.
+func (r *GatewayReconciler) look(ctx context.Context, at client.ObjectKey, object client.Object) error {
+	err := r.client.Get(ctx, at, object)
+	if apierrors.IsNotFound(err) {
+		err = r.reader.Get(ctx, at, object)
+	}
+	return err
 }
 
 // dropForeignPorts takes ports out of the Service that are not in the plan. Applying alone would keep those that another writer made,

@@ -11,9 +11,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -215,13 +217,28 @@ var _ = Describe("Gateways with a Service of their own", func() {
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/UnsupportedAddress"))
 		Consistently(east.is(deployment), "300ms").Should(BeTrue())
 
-		By("naming another one: what was made goes")
+		By("naming one that is not there: what was made goes on")
+		edit(east, g, func(g *gatewayv1.Gateway) { g.Spec.Addresses[0].Value = "dor" })
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotUsable"))
+		Expect(message(g.Status.Conditions, "Programmed")).To(And(ContainSubstring("there is no Service default/dor"), ContainSubstring("goes on")))
+		Consistently(func() bool { return east.is(deployment)() && east.is(service)() && east.is(scaler)() }, "300ms").Should(BeTrue())
+
+		By("naming one that leads to nobody yet")
 		door := &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "door"},
 			Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "door"}, Ports: []corev1.ServicePort{{Name: "mesh", Port: 15008}}},
 		}
 		east.with(door)
 		edit(east, g, func(g *gatewayv1.Gateway) { g.Spec.Addresses[0].Value = "door" })
+		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/NoResources"))
+		Consistently(func() bool { return east.is(deployment)() && east.is(service)() && east.is(scaler)() }, "300ms").Should(BeTrue())
+
+		By("having somebody behind it: what was made goes")
+		east.with(&discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "door", Labels: map[string]string{discoveryv1.LabelServiceName: "door"}},
+			AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.89.7.7"}}},
+			Ports: []discoveryv1.EndpointPort{{Name: ptr.To("mesh"), Port: ptr.To[int32](15008)}},
+		})
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
 		for _, o := range []client.Object{deployment, service, scaler} {
 			Eventually(east.is(o)).Should(BeFalse())

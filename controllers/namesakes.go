@@ -59,10 +59,7 @@ func (r *GatewayReconciler) namesakes(ctx context.Context, gateway *gatewayv1.Ga
 			continue
 		}
 		key := client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}
-		err := r.client.Get(ctx, key, object)
-		if apierrors.IsNotFound(err) {
-			err = r.reader.Get(ctx, key, object)
-		}
+		err := r.look(ctx, key, object)
 		name := fmt.Sprintf("%s %s", reflect.TypeOf(object).Elem().Name(), key)
 		switch {
 		case apierrors.IsNotFound(err):

@@ -22,7 +22,8 @@ const (
 	setParentNotProgrammed = "ParentNotProgrammed"
 )
 
-// obstacles are the objects of somebody else's that keep Gateways from being provisioned. Who provisions notes them, and who writes the status says so.
+// obstacles are what keeps Gateways from being provisioned: objects of somebody else's, or that the API server does not take what is asked of it. Who provisions notes them, and who
+// writes the status says so.
 type obstacles struct {
 	mu sync.Mutex
 	of map[types.NamespacedName]obstacle
@@ -32,11 +33,21 @@ type obstacle struct {
 	uid   types.UID // of the Gateway
 	text  string
 	stays bool // somebody has to do something about it
+	// refused is why, if it is the API server that does not take what is asked. What was made before goes on then.
+	refused gatewayv1.GatewayConditionReason
 }
 
 // note says whether something else than before is in a Gateway's way.
 func (o *obstacles) note(gateway client.Object, theirs namesakes) (changed bool) {
-	now := obstacle{gateway.GetUID(), theirs.text(), len(theirs.staying) > 0}
+	return o.set(gateway, obstacle{uid: gateway.GetUID(), text: theirs.text(), stays: len(theirs.staying) > 0})
+}
+
+// refuse is note for what the API server says to what a Gateway needs.
+func (o *obstacles) refuse(gateway client.Object, reason gatewayv1.GatewayConditionReason, text string) (changed bool) {
+	return o.set(gateway, obstacle{uid: gateway.GetUID(), text: text, refused: reason})
+}
+
+func (o *obstacles) set(gateway client.Object, now obstacle) (changed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	name := client.ObjectKeyFromObject(gateway)
@@ -74,6 +85,9 @@ func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) 
 	if !any || found.uid != g.UID {
 		return findings
 	}
+	if found.refused != "" {
+		return notAsAsked(g, findings, found)
+	}
 	blocked, reason := []string{conditionProgrammed}, gatewayv1.GatewayReasonPending
 	if found.stays {
 		blocked, reason = append(blocked, conditionAccepted), gatewayv1.GatewayReasonInvalid
@@ -88,6 +102,22 @@ func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) 
 	return out
 }
 
+// notAsAsked is what is said of a Gateway that the API server refuses a part of: what was found, which may well be the reason, and that.
+func notAsAsked(g *gatewayv1.Gateway, findings []translate.Finding, found obstacle) []translate.Finding {
+	out := slices.Clone(findings)
+	for i := range out {
+		f := &out[i]
+		switch {
+		case f.Listener != "" || f.Type != conditionProgrammed:
+		case f.Status == string(metav1.ConditionTrue):
+			f.Status, f.Reason, f.Message, f.Generation = string(metav1.ConditionFalse), string(found.refused), found.text, g.Generation
+		default:
+			f.Message += "; " + found.text
+		}
+	}
+	return out
+}
+
 // insteadOfSet is what is said of a ListenerSet and its listeners, as instead is. What is in the way is not named to who may not see it.
 func (o *obstacles) insteadOfSet(s *gatewayv1.ListenerSet, findings []translate.Finding) []translate.Finding {
 	parent := parentOf(s)
@@ -96,11 +126,16 @@ func (o *obstacles) insteadOfSet(s *gatewayv1.ListenerSet, findings []translate.
 		return findings
 	}
 	reason, message := setParentNotProgrammed, fmt.Sprintf("Gateway %s waits for something to go that has its name; see its conditions", parent)
-	if found.stays {
+	switch {
+	case found.refused != "":
+		message = fmt.Sprintf("Gateway %s is not as it is asked for; see its conditions", parent)
+	case found.stays:
 		reason, message = string(gatewayv1.ListenerSetReasonParentNotAccepted), fmt.Sprintf("Gateway %s is not accepted; see its conditions", parent)
 	}
 	out := slices.Clone(findings)
-	unprogram(out, message)
+	if found.refused == "" {
+		unprogram(out, message)
+	}
 	accepted := slices.ContainsFunc(out, func(f translate.Finding) bool {
 		return f.Listener == "" && f.Type == conditionAccepted && f.Status == string(metav1.ConditionTrue)
 	})

@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -108,5 +109,42 @@ func TestWhatIsLeftOfAnEarlierGateway(t *testing.T) {
 	}
 	if wasMadeFor(&corev1.Service{}, g) {
 		t.Error("nobody's was not")
+	}
+}
+
+// TestWhatTheAPIServerRefuses is said beside what was found, and takes nothing from what goes on.
+func TestWhatTheAPIServerRefuses(t *testing.T) {
+	g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "u", Generation: 3}}
+	s := &gatewayv1.ListenerSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}, Spec: gatewayv1.ListenerSetSpec{ParentRef: gatewayv1.ParentGatewayReference{Name: "g"}}}
+	var o obstacles
+	if !o.refuse(g, gatewayv1.GatewayReasonInvalid, "the API server refuses it") || o.refuse(g, gatewayv1.GatewayReasonInvalid, "the API server refuses it") {
+		t.Error("a change is noted, and nothing else")
+	}
+	listener := translate.Finding{Type: "Programmed", Status: "True", Reason: "Programmed", Listener: "web"}
+	accepted := translate.Finding{Type: "Accepted", Status: "True", Reason: "Accepted"}
+	for _, tc := range []struct{ found, want translate.Finding }{
+		{
+			translate.Finding{Type: "Programmed", Status: "True", Reason: "Programmed", Message: "fine", Generation: 2},
+			translate.Finding{Type: "Programmed", Status: "False", Reason: "Invalid", Message: "the API server refuses it", Generation: 3},
+		},
+		{
+			translate.Finding{Type: "Programmed", Status: "False", Reason: "AddressNotUsable", Message: "not yours", Generation: 3},
+			translate.Finding{Type: "Programmed", Status: "False", Reason: "AddressNotUsable", Message: "not yours; the API server refuses it", Generation: 3},
+		},
+	} {
+		if got, want := o.instead(g, []translate.Finding{listener, accepted, tc.found}), []translate.Finding{listener, accepted, tc.want}; !slices.Equal(got, want) {
+			t.Errorf("%+v\nwant %+v", got, want)
+		}
+	}
+	programmed := translate.Finding{Type: "Programmed", Status: "True", Reason: "Programmed"}
+	got := o.insteadOfSet(s, []translate.Finding{listener, accepted, programmed})
+	if got[0] != listener || got[1] != accepted || got[2].Status != "False" || got[2].Reason != setParentNotProgrammed {
+		t.Errorf("of a set is said %+v", got)
+	}
+	if !o.note(g, namesakes{}) {
+		t.Error("that it is over is a change")
+	}
+	if got := o.instead(g, []translate.Finding{programmed}); got[0] != programmed {
+		t.Errorf("it is over, and said is %+v", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -43,18 +44,19 @@ type ProvisionSettings struct {
 	Config     world.Config
 }
 
-// provision gives what must run for a Gateway: ServiceAccount, Deployment, Service, PodDisruptionBudget and HorizontalPodAutoscaler, to be
-// applied server-side. It is pure.
+// provision gives what must run for a Gateway: Service, ServiceAccount, Deployment, PodDisruptionBudget and HorizontalPodAutoscaler, to be
+// applied server-side, in this order: of the first one an API server refuses most, and after it nothing else shall change. It is pure.
 func provision(plan *translate.GatewayPlan, s ProvisionSettings, now running) []runtime.ApplyConfiguration {
 	if plan.Unmanaged {
 		return nil
 	}
 	p := provisioner{plan: plan, settings: s, name: plan.Name, namespace: plan.Key.Namespace, overlay: overlayOf(plan)}
-	objects := []runtime.ApplyConfiguration{p.deployment(now), p.service(), p.disruptionBudget()}
+	objects := []runtime.ApplyConfiguration{p.service(now)}
 	if plan.ServiceAccount == p.name { // another name means that the account is the user's
-		objects = append([]runtime.ApplyConfiguration{p.serviceAccount()}, objects...)
+		objects = append(objects, p.serviceAccount())
 	}
-	if p.scales() {
+	objects = append(objects, p.deployment(now), p.disruptionBudget())
+	if p.scales() && !now.scaler {
 		objects = append(objects, p.autoscaler())
 	}
 	return objects
@@ -76,7 +78,11 @@ type provisioner struct {
 
 // labels are those that the Gateway asks for, and over them ours.
 func (p provisioner) labels() map[string]string {
-	labels := unreserved(p.plan.InfraLabels)
+	labels := maps.Clone(p.plan.InfraLabels)
+	maps.DeleteFunc(labels, func(k, _ string) bool { return strings.HasPrefix(k, reservedPrefix) })
+	if labels == nil {
+		labels = map[string]string{}
+	}
 	maps.Copy(labels, p.selector())
 	labels[gatewayClassLabel] = p.plan.Class
 	labels[translate.LabelManagedBy] = translate.ManagedBy
@@ -85,6 +91,7 @@ func (p provisioner) labels() map[string]string {
 
 func (p provisioner) selector() map[string]string { return map[string]string{gatewayNameLabel: p.name} }
 
+// unreserved are the annotations of those that a Gateway asks for that it may have.
 func unreserved(in map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range in {
@@ -107,7 +114,7 @@ func (p provisioner) serviceAccount() *corev1ac.ServiceAccountApplyConfiguration
 		WithAutomountServiceAccountToken(false)
 }
 
-func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
+func (p provisioner) service(now running) *corev1ac.ServiceApplyConfiguration {
 	spec := corev1ac.ServiceSpec().WithType(corev1.ServiceType(p.plan.ServiceType)).WithSelector(p.selector()).
 		WithIPFamilyPolicy(corev1.IPFamilyPolicyPreferDualStack)
 	kind := corev1.ServiceType(p.plan.ServiceType)
@@ -124,9 +131,11 @@ func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
 		case corev1.ServiceTypeLoadBalancer:
 			spec.WithLoadBalancerIP(p.plan.Addresses[0]) // deprecated, and the one that all load balancers read
 		case corev1.ServiceTypeClusterIP:
-			spec.WithClusterIP(p.plan.Addresses[0])
-			if len(p.plan.Addresses) > 1 { // with one the API server adds the other family's, which must not be taken away again
-				spec.WithClusterIPs(p.plan.Addresses...)
+			if addresses := possible(p.plan.Addresses, now.clusterIPs); len(addresses) > 0 {
+				spec.WithClusterIP(addresses[0])
+				if len(addresses) > 1 { // with one the API server adds the other family's, which must not be taken away again
+					spec.WithClusterIPs(addresses...)
+				}
 			}
 		}
 	}
@@ -144,6 +153,24 @@ func (p provisioner) service() *corev1ac.ServiceApplyConfiguration {
 	return corev1ac.Service(p.name, p.namespace).
 		WithLabels(p.labels()).WithAnnotations(annotations).WithOwnerReferences(p.owner()).
 		WithSpec(spec)
+}
+
+// possible are those of the cluster IPs that are asked for that a Service with some can have: its first one never changes, and neither does the second one once it is there. To ask for another one
+// would have the API server refuse everything else, too.
+func possible(asked, has []string) []string {
+	if len(has) == 0 {
+		return asked
+	}
+	if !slices.Contains(asked, has[0]) {
+		return nil
+	}
+	out := has[:1:1]
+	for _, a := range asked {
+		if len(has) == 1 && strings.Contains(a, ":") != strings.Contains(has[0], ":") || len(has) > 1 && a == has[1] {
+			return append(out, a)
+		}
+	}
+	return out
 }
 
 // protocolOf is how a Service's port names what a listener takes.
@@ -176,5 +203,7 @@ func (p provisioner) disruptionBudget() *policyv1ac.PodDisruptionBudgetApplyConf
 	return policyv1ac.PodDisruptionBudget(p.name, p.namespace).
 		WithLabels(p.labels()).WithAnnotations(unreserved(p.plan.InfraAnnotations)).WithOwnerReferences(p.owner()).
 		WithSpec(policyv1ac.PodDisruptionBudgetSpec().WithMaxUnavailable(intstr.FromInt32(1)).
+			// A pod that is not ready serves nobody new, and would keep its node from being drained.
+			WithUnhealthyPodEvictionPolicy(policyv1.AlwaysAllow).
 			WithSelector(metav1ac.LabelSelector().WithMatchLabels(p.selector())))
 }

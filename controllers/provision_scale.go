@@ -26,17 +26,23 @@ const (
 	gatewayShrinkAfter = 600
 )
 
-// running is what there is of a Deployment; zero: none.
+// running is what there is already; zero: nothing.
 type running struct {
-	replicas int32
-	version  string // resource version
+	replicas   int32
+	version    string   // resource version of the Deployment
+	scaler     bool     // an autoscaler of somebody else's decides how many pods there are
+	clusterIPs []string // of the Service
 }
 
-func runningOf(d *appsv1.Deployment) running {
-	if d.UID == "" || d.Spec.Replicas == nil {
-		return running{}
+func runningOf(d *appsv1.Deployment, s *corev1.Service, scaler bool) running {
+	out := running{scaler: scaler}
+	if d.UID != "" && d.Spec.Replicas != nil {
+		out.replicas, out.version = *d.Spec.Replicas, d.ResourceVersion
 	}
-	return running{*d.Spec.Replicas, d.ResourceVersion}
+	if s.Spec.ClusterIP != corev1.ClusterIPNone {
+		out.clusterIPs = s.Spec.ClusterIPs
+	}
+	return out
 }
 
 // scales says that a HorizontalPodAutoscaler decides how many pods there are. It does so unless the overlay fixes their number. Where nothing measures
@@ -55,12 +61,15 @@ func (p provisioner) bounds() (least, most int32) {
 }
 
 // replicas is how many pods there shall be now. Where the autoscaler decides it is what the autoscaler last said, so that to own all of the
-// Deployment does not mean to undo that; whoever applies it must make sure that nothing else was said since.
+// Deployment does not mean to undo that; whoever applies it must make sure that nothing else was said since. Somebody else's knows bounds of its own.
 func (p provisioner) replicas(now running) int32 {
 	if !p.scales() {
 		return p.overlay.Replicas
 	}
 	least, most := p.bounds()
+	if now.scaler && now.replicas > 0 {
+		return now.replicas
+	}
 	return min(max(now.replicas, least), most)
 }
 

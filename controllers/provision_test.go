@@ -49,7 +49,7 @@ func TestProvisionedObjectsStayInBounds(t *testing.T) {
 func TestPoliciesKnowTheLabelsOfGatewayPods(t *testing.T) {
 	plan := &translate.GatewayPlan{
 		Key: world.Key{Cluster: "east", Namespace: "n", Name: "g"}, Class: "eastwest", Network: "net", Name: "g", ServiceAccount: "g", ServiceType: "ClusterIP",
-		InfraLabels: map[string]string{"team": "net", gatewayNameLabel: "stolen", translate.LabelManagedBy: "somebody"},
+		InfraLabels: map[string]string{"team": "net", gatewayNameLabel: "stolen", translate.LabelManagedBy: "somebody", redirectionPrefix + "x": "y"},
 	}
 	deployments := 0
 	for _, o := range provision(plan, ProvisionSettings{Image: "i", Controller: "c:15012", Config: world.Config{LocalCluster: "east"}}, running{}) {
@@ -59,7 +59,7 @@ func TestPoliciesKnowTheLabelsOfGatewayPods(t *testing.T) {
 		}
 		deployments++
 		want := translate.GatewayPodLabels("g", "eastwest", "net", plan.InfraLabels)
-		if len(want) < 6 {
+		if len(want) < 7 {
 			t.Errorf("only %v", want)
 		}
 		for k, v := range want {
@@ -162,12 +162,15 @@ func TestWhoDecidesHowManyPods(t *testing.T) {
 		version     string
 	}{
 		{"new", nil, running{}, 2, 2, 10, ""},
-		{"grown", nil, running{7, "41"}, 7, 2, 10, "41"},
-		{"scaled to nothing by somebody", nil, running{0, "41"}, 2, 2, 10, "41"},
-		{"beyond its bounds", &world.Overlay{MaxReplicas: 4}, running{7, "41"}, 4, 2, 4, "41"},
-		{"one at most", &world.Overlay{MaxReplicas: 1}, running{2, "41"}, 1, 1, 1, "41"},
-		{"many at least", &world.Overlay{MinReplicas: 20}, running{2, "41"}, 20, 20, 20, "41"},
-		{"fixed", &world.Overlay{Replicas: 3}, running{7, "41"}, 3, 0, 0, ""},
+		{"grown", nil, running{replicas: 7, version: "41"}, 7, 2, 10, "41"},
+		{"scaled to nothing by somebody", nil, running{replicas: 0, version: "41"}, 2, 2, 10, "41"},
+		{"beyond its bounds", &world.Overlay{MaxReplicas: 4}, running{replicas: 7, version: "41"}, 4, 2, 4, "41"},
+		{"one at most", &world.Overlay{MaxReplicas: 1}, running{replicas: 2, version: "41"}, 1, 1, 1, "41"},
+		{"many at least", &world.Overlay{MinReplicas: 20}, running{replicas: 2, version: "41"}, 20, 20, 20, "41"},
+		{"scaled by somebody else's", nil, running{replicas: 17, version: "41", scaler: true}, 17, 0, 0, "41"},
+		{"scaled by somebody else's to one", nil, running{replicas: 1, version: "41", scaler: true}, 1, 0, 0, "41"},
+		{"to be scaled by somebody else's", nil, running{scaler: true}, 2, 0, 0, ""},
+		{"fixed", &world.Overlay{Replicas: 3}, running{replicas: 7, version: "41"}, 3, 0, 0, ""},
 		{"an overlay that is not understood", &world.Overlay{Replicas: 3, Problem: "odd"}, running{}, 2, 2, 10, ""},
 	} {
 		plan := plain()
@@ -197,19 +200,27 @@ func TestWhoDecidesHowManyPods(t *testing.T) {
 func TestAddressesOfBothFamilies(t *testing.T) {
 	for _, tc := range []struct {
 		kind      string
+		has       []string // the Service
 		addresses []string
 		ip, lb    string // "": not set
 		ips       []string
 	}{
-		{"LoadBalancer", nil, "", "", nil},
-		{"LoadBalancer", []string{"2001:db8::1"}, "", "2001:db8::1", nil},
-		{"ClusterIP", []string{"10.96.0.9"}, "10.96.0.9", "", nil},
-		{"ClusterIP", []string{"fd00::9", "10.96.0.9"}, "fd00::9", "", []string{"fd00::9", "10.96.0.9"}},
-		{"NodePort", []string{"192.0.2.1"}, "", "", nil},
+		{"LoadBalancer", nil, nil, "", "", nil},
+		{"LoadBalancer", nil, []string{"2001:db8::1"}, "", "2001:db8::1", nil},
+		{"ClusterIP", nil, []string{"10.96.0.9"}, "10.96.0.9", "", nil},
+		{"ClusterIP", nil, []string{"fd00::9", "10.96.0.9"}, "fd00::9", "", []string{"fd00::9", "10.96.0.9"}},
+		{"NodePort", nil, []string{"192.0.2.1"}, "", "", nil},
+		// What a Service has does not change, and to ask for something else has all of it refused.
+		{"ClusterIP", []string{"10.96.0.8"}, []string{"10.96.0.9"}, "", "", nil},
+		{"ClusterIP", []string{"10.96.0.9"}, []string{"10.96.0.9"}, "10.96.0.9", "", nil},
+		{"ClusterIP", []string{"10.96.0.9"}, []string{"fd00::9", "10.96.0.9"}, "10.96.0.9", "", []string{"10.96.0.9", "fd00::9"}},
+		{"ClusterIP", []string{"10.96.0.9", "fd00::8"}, []string{"fd00::9", "10.96.0.9"}, "10.96.0.9", "", nil},
+		{"ClusterIP", []string{"10.96.0.9", "fd00::9"}, []string{"fd00::9", "10.96.0.9"}, "10.96.0.9", "", []string{"10.96.0.9", "fd00::9"}},
+		{"ClusterIP", []string{"10.96.0.8", "fd00::9"}, []string{"fd00::9", "10.96.0.9"}, "", "", nil},
 	} {
 		plan := plain()
 		plan.ServiceType, plan.Addresses = tc.kind, tc.addresses
-		services := objectsOf[*corev1ac.ServiceApplyConfiguration](plan, running{})
+		services := objectsOf[*corev1ac.ServiceApplyConfiguration](plan, running{clusterIPs: tc.has})
 		if len(services) != 1 {
 			t.Fatalf("%d Services", len(services))
 		}
@@ -218,7 +229,7 @@ func TestAddressesOfBothFamilies(t *testing.T) {
 			t.Errorf("%s: the policy for families is %s", tc.kind, *spec.IPFamilyPolicy)
 		}
 		if ip, lb := ptr.Deref(spec.ClusterIP, ""), ptr.Deref(spec.LoadBalancerIP, ""); ip != tc.ip || lb != tc.lb || !slices.Equal(spec.ClusterIPs, tc.ips) {
-			t.Errorf("%s with %v: %q, %v, %q", tc.kind, tc.addresses, ip, spec.ClusterIPs, lb)
+			t.Errorf("%s of %v with %v: %q, %v, %q", tc.kind, tc.has, tc.addresses, ip, spec.ClusterIPs, lb)
 		}
 	}
 }

@@ -57,13 +57,37 @@ func (x *index) exposed(g *world.Gateway) string {
 
 // front is the Service that leads to a Gateway's pods.
 func (x *index) front(g *world.Gateway) world.Key {
-	if unmanaged(g) {
-		if name, ok := x.ownService(g, g.Addresses[0].Value); ok {
-			return g.In(g.Namespace, name)
-		}
-		return world.Key{}
+	if !unmanaged(g) || x.keeps(g) {
+		return g.In(g.Namespace, ResourceName(g.Name))
 	}
-	return g.In(g.Namespace, ResourceName(g.Name))
+	return x.named(g)
+}
+
+// named is the Service that a Gateway names, which asks for a Hostname; the zero value: none that it could have.
+func (x *index) named(g *world.Gateway) world.Key {
+	if name, ok := x.ownService(g, g.Addresses[0].Value); ok {
+		return g.In(g.Namespace, name)
+	}
+	return world.Key{}
+}
+
+// keeps says that what was made for a Gateway goes on as it is, although it names a Service of its own by now: that one cannot take its place yet. Who names the wrong one shall not lose
+// what a load balancer gave, nor anybody's connections.
+func (x *index) keeps(g *world.Gateway) bool {
+	made := x.made(g.Key)
+	return unmanaged(g) && made != nil && made.Owner != "" && made.Owner == g.UID && !made.Deleting && x.notYet(g) != nil
+}
+
+// notYet finds why the Service that a Gateway names cannot take the place of the one that was made for it, if it cannot.
+func (x *index) notYet(g *world.Gateway) *gatewayProblem {
+	named := x.named(g)
+	if problem := x.lacks(named, g.Listeners); problem != nil {
+		return problem
+	}
+	if !x.behindTakes(named) {
+		return &gatewayProblem{gatewayv1.GatewayReasonNoResources, fmt.Sprintf("no pod behind Service %s/%s is ready", named.Namespace, named.Name)}
+	}
+	return nil
 }
 
 // frontOf is the same by the Gateway's key; of one that is not there it is the Service that would be made for it.
@@ -88,11 +112,15 @@ func (x *index) ownService(g *world.Gateway, hostname string) (string, bool) {
 func (x *index) foldFront(k world.Key, was, now *world.Gateway) {
 	made := k.In(k.Namespace, ResourceName(k.Name)) // which one that is not provisioned any more may have, and says whether it was
 	if was != nil {
-		x.fronts.remove(x.front(was), k)
+		if unmanaged(was) {
+			x.fronts.remove(x.named(was), k)
+		}
 		x.fronts.remove(made, k)
 	}
 	if now != nil {
-		x.fronts.add(x.front(now), k)
+		if unmanaged(now) {
+			x.fronts.add(x.named(now), k)
+		}
 		x.fronts.add(made, k)
 	}
 }
@@ -117,14 +145,31 @@ func (x *index) hostnameProblem(g *world.Gateway, i int) *gatewayProblem {
 
 // fronted finds what is wrong with the Service that an unmanaged Gateway names, if anything.
 func (x *index) fronted(g *world.Gateway, listeners []mesh.Listener) *gatewayProblem {
-	k := x.front(g)
+	if x.keeps(g) {
+		problem := *x.notYet(g)
+		problem.message += "; what was made for the Gateway goes on until that Service can take its place"
+		return &problem
+	}
+	served := make([]world.Listener, 0, len(listeners))
+	for _, l := range listeners {
+		protocol := protocolTCP
+		if isUDP(l) {
+			protocol = protocolUDP
+		}
+		served = append(served, world.Listener{Name: l.Name, Port: l.Port, Protocol: protocol})
+	}
+	return x.lacks(x.front(g), served)
+}
+
+// lacks finds what a Service of a Gateway's own lacks to lead to listeners.
+func (x *index) lacks(k world.Key, listeners []world.Listener) *gatewayProblem {
 	s := x.state.Services[k]
 	if s == nil {
 		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("spec.addresses[0].value: there is no Service %s/%s", k.Namespace, k.Name)}
 	}
 	for _, l := range listeners {
 		ports, protocol := s.Ports, protocolTCP
-		if isUDP(l) {
+		if l.Protocol == protocolUDP {
 			ports, protocol = s.UDPPorts, protocolUDP
 		}
 		if !slices.ContainsFunc(ports, func(p world.ServicePort) bool { return p.Port == l.Port }) {
@@ -136,7 +181,7 @@ func (x *index) fronted(g *world.Gateway, listeners []mesh.Listener) *gatewayPro
 
 // bindAt is the port that the process listens on for a listener: of an unmanaged one, what its Service leads to.
 func (x *index) bindAt(g *world.Gateway, l world.Listener) uint16 {
-	if s := x.state.Services[x.front(g)]; s != nil && unmanaged(g) {
+	if s := x.state.Services[x.front(g)]; s != nil && unmanaged(g) && !x.keeps(g) {
 		ports := s.Ports
 		if l.Protocol == protocolUDP {
 			ports = s.UDPPorts

@@ -204,7 +204,7 @@ func (x *index) gatewayItself(at *gate, problem *gatewayProblem, taken map[strin
 	plan := &GatewayPlan{
 		Key: g.Key, UID: g.UID, Class: g.Class, Network: cmp.Or(g.Network, network), ServiceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)),
 		ServiceType: x.serviceType(g), InfraLabels: g.InfraLabels, InfraAnnotations: g.InfraAnnotations,
-		Name: ResourceName(g.Name), Unmanaged: unmanaged(g), Overlay: x.overlay(g),
+		Name: ResourceName(g.Name), Unmanaged: unmanaged(g), Kept: x.keeps(g), Overlay: x.overlay(g),
 	}
 	plan.Listeners = at.portsOf(listeners)
 	addresses, failure := x.gatewayAddresses(g, plan, taken)
@@ -325,9 +325,10 @@ func (x *index) gatewayProblem(g *world.Gateway) *gatewayProblem {
 // gatewayAddresses are those that the Gateway has, and why it has none that will do. It settles what the plan asks for.
 func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[string]world.Key) ([]world.GatewayAddress, *gatewayProblem) {
 	has := x.serviceAddresses(g)
-	if plan.Unmanaged {
-		if problem := x.fronted(g, plan.Listeners); problem != nil {
-			return nil, problem
+	var unfronted *gatewayProblem
+	if unmanaged(g) {
+		if unfronted = x.fronted(g, plan.Listeners); unfronted != nil && !plan.Kept {
+			return nil, unfronted
 		}
 	}
 	kind, front := x.serviceKind(g), x.front(g)
@@ -339,6 +340,9 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		if ip, err := netip.ParseAddr(a.Value); err == nil && a.Type == addressIP && !slices.Contains(wanted, ip.String()) {
 			wanted = append(wanted, ip.String()) // as Services have it
 		}
+	}
+	if plan.ServiceType == typeClusterIP { // two cannot have one, so there is no harm in asking, and one that was made with another one would keep that
+		plan.Addresses = wanted
 	}
 	for _, a := range wanted {
 		if owner, ok := taken[a]; ok && exclusive(a) {
@@ -376,9 +380,15 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 	}
 	for _, a := range wanted {
 		if !slices.ContainsFunc(addresses, func(has world.GatewayAddress) bool { return has.Value == a }) {
-			return addresses, &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable,
-				fmt.Sprintf("address %s was asked for, and the %s Service %s/%s does not have it", a, kind, front.Namespace, front.Name)}
+			message := fmt.Sprintf("address %s was asked for, and the %s Service %s/%s does not have it", a, kind, front.Namespace, front.Name)
+			if plan.ServiceType == typeClusterIP && x.made(g.Key) != nil {
+				message += fmt.Sprintf(": cluster IPs do not change, so delete Service %s/%s, and it is made again", front.Namespace, front.Name)
+			}
+			return addresses, &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, message}
 		}
+	}
+	if unfronted != nil {
+		return addresses, unfronted
 	}
 	if len(addresses) == 0 && lost != nil {
 		return nil, lost

@@ -94,7 +94,7 @@ func (x *index) judgeSetListener(g *world.Gateway, l world.Listener) (gatewayv1.
 	if reason, message := x.judgeListener(g, l, 0); reason != "" {
 		return reason, message
 	}
-	if s := x.state.Services[x.front(g)]; unmanaged(g) && s != nil {
+	if s := x.state.Services[x.front(g)]; unmanaged(g) && s != nil { // also one that goes on although another one is named: it gets no further ports
 		ports := s.Ports
 		if l.Protocol == protocolUDP {
 			ports = s.UDPPorts

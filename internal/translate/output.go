@@ -41,8 +41,9 @@ type GatewayPlan struct {
 	// Name is that of everything that is made for the Gateway.
 	Name           string
 	ServiceAccount string
-	// Unmanaged says that nothing is to be made for the Gateway: it names a Service of its own.
-	Unmanaged bool
+	// Unmanaged says that nothing is to be made for the Gateway: it names a Service of its own. Kept says that what was made before is to be left as it is all the same: that Service
+	// cannot take its place yet.
+	Unmanaged, Kept bool
 	// Overlay is what its parametersRef says; nil: nothing.
 	Overlay *world.Overlay
 	// Listeners are the ports of the valid ones, each once; nothing but name, ports and protocol is set.

@@ -265,6 +265,9 @@ func printStatus(o Output) string {
 		if p.Unmanaged {
 			kind = "unmanaged"
 		}
+		if p.Kept {
+			kind += " and kept as it was"
+		}
 		line := fmt.Sprintf("plan     %s %s network=%s listeners=%d addresses=%s", k, kind, p.Network, len(p.Listeners), strings.Join(p.Addresses, ","))
 		if p.Overlay != nil {
 			line += " overlay=" + p.Overlay.Name

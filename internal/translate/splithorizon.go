@@ -103,9 +103,9 @@ func (x *index) findDoors() []door {
 		if !x.standing(k) {
 			continue
 		}
-		locality := x.gatewayLocality(k)
+		locality, account := x.gatewayLocality(k), x.gatewayAccount(g)
 		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: cmp.Or(g.ServiceAccount, ResourceName(g.Name)), port: port, locality: locality, trustDomain: x.trustDomain(k.Cluster)}
+			d := door{gateway: k, network: network, address: a.Value, serviceAccount: account, port: port, locality: locality, trustDomain: x.trustDomain(k.Cluster)}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)

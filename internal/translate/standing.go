@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -18,8 +19,12 @@ func (x *index) standing(gateway world.Key) bool {
 
 // takesConnections says whether a Gateway has a pod that is known to take connections.
 func (x *index) takesConnections(gateway world.Key) bool {
-	gateway = x.frontOf(gateway)
-	for slice := range x.slicesOf.of(gateway) {
+	return x.behindTakes(x.frontOf(gateway))
+}
+
+// behindTakes says whether a Service has a pod, or something else, behind it that is known to take connections.
+func (x *index) behindTakes(service world.Key) bool {
+	for slice := range x.slicesOf.of(service) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
 			if ep.Pod == "" {
 				if ep.Ready {
@@ -59,6 +64,21 @@ func (x *index) gatewayLocality(gateway world.Key) mesh.Locality {
 		}
 	}
 	return out
+}
+
+// gatewayAccount is the service account that peers of a Gateway are to find there: the one that the Gateway names, unless all of its pods that take connections still have another one. They
+// go on with that until the first pod of the new account is ready, which is never if there is no such account.
+func (x *index) gatewayAccount(g *world.Gateway) string {
+	named := cmp.Or(g.ServiceAccount, ResourceName(g.Name))
+	found := ""
+	for a := range x.answering(g.Key) {
+		p := x.state.Pods[a.pod]
+		if p == nil || p.ServiceAccount == named || found != "" && found != p.ServiceAccount {
+			return named
+		}
+		found = p.ServiceAccount
+	}
+	return cmp.Or(found, named)
 }
 
 // podParts is what one pod counts for: it can be divided by all numbers up to 16. The pods of a service times those of all gateways of a network, 200,000 each, are far from what an int holds.
