@@ -15,8 +15,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/isthmus-mesh/isthmus/internal/zds"
@@ -26,27 +24,26 @@ import (
 // proxyPatience is how long a starting pod waits for a node proxy to connect, before its start fails and the kubelet tries again.
 const proxyPatience = 20 * time.Second
 
+// askPatience is how long the plugin may take to say what it asks.
+const askPatience = 10 * time.Second
+
 // announced takes in a pod that is starting, if it belongs to the mesh: when it returns nil the pod may start. On an error the
 // runtime throws the pod's network away, so nothing of it is kept, and an event on the pod says why: the kubelet's own buries it among
 // identifiers of the sandbox.
 func (p *pods) announced(ctx context.Context, event cni.Event) error {
 	key := cache.ObjectName{Namespace: event.PodNamespace, Name: event.PodName}
-	pod, err := p.current(ctx, key, event.PodUID)
+	pod, namespace, err := p.current(ctx, key, event.PodUID)
 	if err != nil {
 		return err
 	}
-	if err := p.takeIn(ctx, key, pod, event); err != nil {
+	if err := p.takeIn(ctx, key, pod, namespace, event); err != nil {
 		p.events.Eventf(pod, corev1.EventTypeWarning, reasonStartBlocked, "pod may not start before its traffic is captured: %v", err)
 		return err
 	}
 	return nil
 }
 
-func (p *pods) takeIn(ctx context.Context, key cache.ObjectName, pod *corev1.Pod, event cni.Event) error {
-	namespace, err := p.namespace(ctx, pod.Namespace)
-	if err != nil {
-		return err
-	}
+func (p *pods) takeIn(ctx context.Context, key cache.ObjectName, pod *corev1.Pod, namespace *corev1.Namespace, event cni.Event) error {
 	if !p.selection.Wants(pod, namespace) {
 		return nil
 	}
@@ -71,31 +68,6 @@ func (p *pods) takeIn(ctx context.Context, key cache.ObjectName, pod *corev1.Pod
 	p.log.Info("starting pod joined the mesh", "workload", key.String())
 	p.queue.Add(key) // says so in the pod's annotation
 	return nil
-}
-
-// current gives the pod that the runtime means. The watch may be behind the kubelet, so the API server is asked when it does not know
-// the pod, or knows another one of that name.
-func (p *pods) current(ctx context.Context, key cache.ObjectName, uid string) (*corev1.Pod, error) {
-	fits := func(pod *corev1.Pod) bool { return uid == "" || nodeUID(pod) == uid }
-	if pod, err := p.pods.Pods(key.Namespace).Get(key.Name); err == nil && fits(pod) {
-		return pod, nil
-	}
-	pod, err := p.client.CoreV1().Pods(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("look up the pod: %w", err)
-	}
-	if !fits(pod) {
-		return nil, fmt.Errorf("pod %s has uid %s now, not %s", key, pod.UID, uid)
-	}
-	return pod, nil
-}
-
-func (p *pods) namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
-	n, err := p.namespaces.Get(name)
-	if !apierrors.IsNotFound(err) {
-		return n, err
-	}
-	return p.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 }
 
 func (p *pods) awaitProxy(ctx context.Context) error {
@@ -142,7 +114,7 @@ func (p *pods) serveEvents(ctx context.Context, path string, started chan<- stru
 	living, die := context.WithCancel(ctx)
 	defer die()
 	beating.Go(func() { beat(living, path) })
-	server := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	server := eventServer(ctx, mux)
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -159,6 +131,11 @@ func (p *pods) serveEvents(ctx context.Context, path string, started chan<- stru
 	}
 	<-ended
 	return nil
+}
+
+// eventServer bounds how long the plugin may take to ask, not how long it waits for the answer.
+func eventServer(ctx context.Context, handler http.Handler) *http.Server {
+	return &http.Server{Handler: handler, ReadTimeout: askPatience, BaseContext: func(net.Listener) context.Context { return ctx }}
 }
 
 func (p *pods) handleAdd(w http.ResponseWriter, r *http.Request) {

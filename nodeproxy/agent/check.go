@@ -19,17 +19,15 @@ import (
 // checked says what is wrong with the capture of a running pod; nil: nothing, be it that the pod does not belong to the mesh. It changes nothing: what is damaged is
 // put right as soon as it is noticed, and it is seen to it that it is.
 func (p *pods) checked(ctx context.Context, event cni.Event) error {
-	pod, err := p.current(ctx, cache.ObjectName{Namespace: event.PodNamespace, Name: event.PodName}, event.PodUID)
-	if err != nil {
-		return err
-	}
-	namespace, err := p.namespace(ctx, pod.Namespace)
+	key := cache.ObjectName{Namespace: event.PodNamespace, Name: event.PodName}
+	pod, namespace, err := p.current(ctx, key, event.PodUID)
 	if err != nil {
 		return err
 	}
 	if !p.selection.Wants(pod, namespace) {
 		return nil
 	}
+	defer p.lock(key)() // who lets the pod go closes its namespace
 	return p.enrolment.check(string(pod.UID))
 }
 

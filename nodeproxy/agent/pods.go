@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -256,8 +255,8 @@ func (p *pods) lock(key cache.ObjectName) func() {
 // reconcile brings one pod into the state that its labels ask for.
 func (p *pods) reconcile(ctx context.Context, key cache.ObjectName) error {
 	defer p.lock(key)()
-	pod, err := p.pods.Pods(key.Namespace).Get(key.Name)
-	if err != nil && !apierrors.IsNotFound(err) {
+	pod, behind, err := p.existing(ctx, key)
+	if err != nil {
 		return err
 	}
 	if err := p.forgetOthers(ctx, key, pod); err != nil || pod == nil {
@@ -270,9 +269,9 @@ func (p *pods) reconcile(ctx context.Context, key cache.ObjectName) error {
 	if ended(pod) {
 		return p.enrolment.forget(ctx, uid)
 	}
-	namespace, err := p.namespaces.Get(pod.Namespace)
+	namespace, err := p.namespace(ctx, pod.Namespace, behind)
 	if err != nil {
-		return fmt.Errorf("namespace %s: %w", pod.Namespace, err)
+		return err
 	}
 	isCaptured, _ := p.enrolment.state(uid)
 	switch wants := p.selection.Wants(pod, namespace); {
