@@ -48,7 +48,7 @@ type Server struct {
 	mu       sync.Mutex
 	pods     map[string]entry
 	sessions []*serverSession // in the order in which they said hello
-	changed  chan struct{}    // closed and replaced when sessions change
+	changed  chan struct{}    // closed and replaced at what Changed tells of
 }
 
 // entry is one pod of the snapshot. A nil netns makes it a Keep.
@@ -198,7 +198,23 @@ func (s *Server) Proxies() []Proxy {
 	return out
 }
 
-// Changed gives a channel that is closed at the next connection or disconnection of a proxy.
+// Unserved gives the uids of the pods that every proxy that is connected has refused; none while there is no proxy.
+func (s *Server) Unserved() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sessions) == 0 {
+		return nil
+	}
+	var uids []string
+	for uid := range s.pods {
+		if !slices.ContainsFunc(s.sessions, func(c *serverSession) bool { return !c.refuses(uid) }) {
+			uids = append(uids, uid)
+		}
+	}
+	return uids
+}
+
+// Changed gives a channel that is closed at the next connection or disconnection of a proxy, or when one refuses a pod that nobody waits for.
 func (s *Server) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -313,6 +329,13 @@ func (s *Server) remove(c *serverSession) {
 		s.sessions = slices.Delete(s.sessions, i, i+1)
 		s.announce()
 	}
+}
+
+// news says that a proxy has refused a pod.
+func (s *Server) news() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.announce()
 }
 
 // announce is called with mu held.

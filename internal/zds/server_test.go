@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -77,6 +78,50 @@ func TestServerRefusedPodDoesNotStopTheSnapshot(t *testing.T) {
 	p.readRequest(kindAdd, "a", &ack{err: "not now"})
 	p.readRequest(kindAdd, "b", &ack{})
 	p.readRequest(kindSnapshot, "", &ack{})
+}
+
+// A pod that a proxy refuses in its snapshot, where nobody waits for the answer, is known to be served by nobody, until some proxy has it.
+func TestServerKnowsWhatNobodyServes(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	for _, uid := range []string{"a", "b"} {
+		if err := s.Stage(pod(uid), aFile(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unserved := func(when string, want ...string) {
+		t.Helper()
+		until(t, fmt.Sprintf("%v to be unserved %s", want, when), func() bool { return slices.Equal(s.Unserved(), want) })
+	}
+	unserved("without a proxy")
+	older := dialPeer(t, path)
+	older.write(encodeHello(hello{version: versionV1}))
+	older.readRequest(kindAdd, "a", nil)
+	changed := s.Changed()
+	older.write(encodeAck(ack{err: "port taken"}))
+	<-changed
+	older.readRequest(kindAdd, "b", &ack{})
+	older.readRequest(kindSnapshot, "", &ack{})
+	unserved("by one proxy", "a")
+
+	newer := dialPeer(t, path)
+	newer.write(encodeHello(hello{version: versionV1}))
+	newer.readRequest(kindAdd, "a", &ack{})
+	newer.readRequest(kindAdd, "b", &ack{err: "port taken"})
+	newer.readRequest(kindSnapshot, "", &ack{})
+	unserved("by two")
+	older.conn.Close()
+	unserved("by the second", "b")
+
+	done := make(chan error, 1)
+	go func() { done <- s.Add(context.Background(), pod("b"), aFile(t)) }()
+	newer.readRequest(kindAdd, "b", &ack{})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	unserved("once it has it")
+	newer.conn.Close()
+	unserved("when it has gone")
 }
 
 func TestServerTellsEveryProxy(t *testing.T) {

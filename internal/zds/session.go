@@ -27,9 +27,10 @@ type serverSession struct {
 	orders chan order
 	done   chan struct{} // closed when the session takes no more orders
 
-	owing chan struct{} // of capacity 1: filled when owed is
-	mu    sync.Mutex
-	owed  map[string]struct{} // pods of which the proxy was not told something, because whoever ordered it waited no longer
+	owing   chan struct{} // of capacity 1: filled when owed is
+	mu      sync.Mutex
+	owed    map[string]struct{} // pods of which the proxy was not told something, because whoever ordered it waited no longer
+	refused map[string]struct{} // pods that the proxy has refused, and not taken since
 
 	proxy Proxy        // written by run until the session has joined
 	late  atomic.Int64 // acknowledgements that timed out and may still come; they match only by order. Written by run
@@ -43,7 +44,7 @@ type order struct {
 }
 
 func newServerSession(s *Server, conn *net.UnixConn) *serverSession {
-	return &serverSession{server: s, conn: conn, log: s.log, orders: make(chan order), done: make(chan struct{}), owing: make(chan struct{}, 1), owed: map[string]struct{}{}}
+	return &serverSession{server: s, conn: conn, log: s.log, orders: make(chan order), done: make(chan struct{}), owing: make(chan struct{}, 1), owed: map[string]struct{}{}, refused: map[string]struct{}{}}
 }
 
 // send hands a message about a pod to the session and waits for the proxy's acknowledgement. If ctx ends while the session is busy, its proxy is told how things are with the
@@ -80,6 +81,25 @@ func (c *serverSession) owe(uid string) {
 	}
 }
 
+// refuses says whether the proxy has refused a pod, and not taken it since.
+func (c *serverSession) refuses(uid string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.refused[uid]
+	return ok
+}
+
+// answered notes what the proxy said to an Add, or a Del.
+func (c *serverSession) answered(k kind, uid string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, refused := errors.AsType[*RefusedError](err); refused && k == kindAdd {
+		c.refused[uid] = struct{}{}
+	} else if err == nil {
+		delete(c.refused, uid)
+	}
+}
+
 // settle tells the proxy of the pods that it is owed, as they are now. A pod that it refuses does not stop the others.
 func (c *serverSession) settle(acks <-chan received) error {
 	c.mu.Lock()
@@ -95,6 +115,7 @@ func (c *serverSession) settle(acks <-chan received) error {
 			return err
 		} else if err != nil {
 			c.log.Error(err, "what the node proxy was to be told earlier not taken", "uid", uid)
+			c.server.news()
 		}
 	}
 	return nil
@@ -217,6 +238,7 @@ func (c *serverSession) sendSnapshot(uids []string, acks <-chan received) error 
 				return err
 			}
 			c.log.Error(err, "pod of the snapshot not taken", "uid", uid)
+			c.server.news()
 		}
 	}
 	err := c.exchange(kindSnapshot, "", acks)
@@ -256,7 +278,9 @@ func (c *serverSession) exchange(k kind, uid string, acks <-chan received) error
 	if err := writePacket(c.conn, packet, netns); err != nil {
 		return fmt.Errorf("send %s: %w", r.kind, err)
 	}
-	return c.await(r.kind, acks)
+	err := c.await(r.kind, acks)
+	c.answered(k, uid, err)
+	return err
 }
 
 func (c *serverSession) await(k kind, acks <-chan received) error {

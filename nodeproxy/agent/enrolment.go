@@ -334,8 +334,11 @@ func (e *enrolment) named(namespace, name string) []string {
 	return uids
 }
 
-// unserved gives the pods that wait for a proxy, as "namespace/name".
+// unserved gives the pods that wait for a proxy, as "namespace/name": nobody has taken them, or those that are connected have refused them.
 func (e *enrolment) unserved() []string {
+	for _, uid := range e.zds.Unserved() {
+		e.update(uid, func(c *captured) { c.served = false })
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var keys []string

@@ -158,6 +158,21 @@ func TestRunningPodJoinsAndLeaves(t *testing.T) {
 	}
 }
 
+// The proxy that follows another one refuses a pod that the first one had: nobody serves it, and that is said.
+func TestPodThatTheNextProxyRefuses(t *testing.T) {
+	n := newNode(t, namespace("shop", modeAmbient))
+	pod, sandbox := n.pod(1, "10.1.0.1", nil), n.sandbox("10.1.0.1")
+	n.process(uidOf(1), sandbox)
+	n.start()
+	p, stop := n.startProxy()
+	n.until("the pod to be served", func() bool { return p.served(pod) && n.annotation(pod) == redirectionEnabled })
+	stop()
+	next, _ := n.startProxyThat(errors.New("no room"), zds.Proxy{})
+	n.until("the event", func() bool { return strings.Contains(n.event("Pod", pod.Name, reasonNotServed), "no room") })
+	next.setRefuse(nil)
+	n.until("the pod to be served again", func() bool { return next.served(pod) })
+}
+
 func TestAgentRestart(t *testing.T) {
 	n := newNode(t, namespace("shop", modeAmbient))
 	stays, staysSandbox := n.pod(1, "10.1.0.1", nil), n.sandbox("10.1.0.1")

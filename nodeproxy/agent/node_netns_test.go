@@ -368,7 +368,12 @@ func (p *proxy) setRefuse(err error) {
 func (n *node) startProxy() (p *proxy, stop func()) { return n.startProxyAs(zds.Proxy{}) }
 
 func (n *node) startProxyAs(self zds.Proxy) (p *proxy, stop func()) {
-	p = &proxy{self: self, serves: map[string]string{}}
+	return n.startProxyThat(nil, self)
+}
+
+// startProxyThat refuses every pod if refuses is not nil.
+func (n *node) startProxyThat(refuses error, self zds.Proxy) (p *proxy, stop func()) {
+	p = &proxy{self: self, serves: map[string]string{}, refuse: refuses}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- zds.Run(ctx, n.options.ZDSSocket, p.self, p, n.options.Log.WithName("proxy")) }()

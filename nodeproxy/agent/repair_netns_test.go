@@ -30,19 +30,20 @@ func deleteTable(t *testing.T, ns *os.File, name string) {
 	}
 }
 
-// event gives the first message of the events about an object with this reason, or "".
+// event gives the messages of the events about an object with this reason, one a line, or "".
 func (n *node) event(kind, name, reason string) string {
 	n.t.Helper()
 	list, err := n.client.CoreV1().Events("").List(n.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	var all []string
 	for _, e := range list.Items {
 		if e.InvolvedObject.Kind == kind && e.InvolvedObject.Name == name && e.Reason == reason {
-			return e.Message
+			all = append(all, e.Message)
 		}
 	}
-	return ""
+	return strings.Join(all, "\n")
 }
 
 func TestDamagedRulesArePutRight(t *testing.T) {
