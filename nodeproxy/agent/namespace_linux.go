@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -151,19 +152,23 @@ func (p processes) find(uid string, fits func(*os.File) (bool, error)) (*os.File
 
 // kubeletUID gives the user that the node's kubelet runs as: root, unless a process of that name says otherwise.
 func kubeletUID(proc string) uint32 {
-	comms, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
-	if err != nil {
-		return 0
-	}
-	for _, comm := range comms {
-		b, err := os.ReadFile(comm)
-		if name := strings.TrimSpace(string(b)); err != nil || name != "kubelet" && name != "kubelite" {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Stat(filepath.Dir(comm), &st) == nil {
-			return st.Uid
-		}
+	var st unix.Stat_t
+	if dir, ok := processNamed(proc, "kubelet", "kubelite"); ok && unix.Stat(dir, &st) == nil {
+		return st.Uid
 	}
 	return 0
+}
+
+// processNamed gives a process's directory in the process table; the process has one of these names.
+func processNamed(proc string, names ...string) (dir string, ok bool) {
+	comms, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
+	if err != nil {
+		return "", false
+	}
+	for _, comm := range comms {
+		if b, err := os.ReadFile(comm); err == nil && slices.Contains(names, strings.TrimSpace(string(b))) {
+			return filepath.Dir(comm), true
+		}
+	}
+	return "", false
 }

@@ -243,6 +243,32 @@ func TestUninstall(t *testing.T) {
 	}
 }
 
+// CRI-O ends pods by the list of plugins that they began with, which names ours.
+func TestUninstallBesideCRIO(t *testing.T) {
+	n := newNode(t)
+	dir := filepath.Join(n.options.Proc, "7")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "comm"), []byte("crio\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	plugin, list := filepath.Join(n.options.CNIBinDir, cni.PluginName), filepath.Join(n.options.CNIConf, "10-lab.conflist")
+	configured := func() bool {
+		b, err := os.ReadFile(list)
+		return err == nil && bytes.Contains(b, []byte(cni.PluginName))
+	}
+	stop := n.start()
+	n.until("the plugin", configured)
+	stop()
+	if err := Uninstall(t.Context(), n.options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(plugin); err != nil || configured() {
+		t.Errorf("binary: %v; configured: %v", err, configured())
+	}
+}
+
 // A pod that is younger than the last look at the process table is found all the same, at once.
 func TestPodFoundAfterRecentScan(t *testing.T) {
 	n := newNode(t, namespace("shop", ""))

@@ -19,7 +19,11 @@ import (
 // rules for probes, and the pods' annotations. Pods go on running, outside the mesh. It goes on after errors and gives all of them.
 // No agent may run on the node meanwhile.
 func Uninstall(ctx context.Context, o Options) error {
-	errs := []error{o.installation().Uninstall()}
+	_, crio := processNamed(o.Proc, "crio")
+	if crio {
+		o.Log.Info("the CNI plugin's binary stays: CRI-O ends pods by the list of plugins that they began with", "directory", o.CNIBinDir)
+	}
+	errs := []error{o.installation().Uninstall(crio)}
 	node, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return errors.Join(append(errs, err)...)

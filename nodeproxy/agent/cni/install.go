@@ -111,8 +111,9 @@ func (i *Installation) install() (changed bool, err error) {
 	return changed || configured, err
 }
 
-// Uninstall takes the plugin out of every configuration on the node, then removes its binary.
-func (i *Installation) Uninstall() error {
+// Uninstall takes the plugin out of every configuration on the node, then removes its binary. With keepBinary that stays, for a runtime that ends pods by the list of plugins that they
+// began with; there is nothing for it to do then.
+func (i *Installation) Uninstall(keepBinary bool) error {
 	files, err := i.configurations()
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func (i *Installation) Uninstall() error {
 		}
 	}
 	errs = append(errs, removeFile(i.wrapperPath()))
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(errs...); err != nil || keepBinary {
 		return err // without its binary, a list that names the plugin would stop every pod
 	}
 	return removeFile(i.binaryPath())

@@ -141,7 +141,7 @@ func TestInstallation(t *testing.T) {
 func (h *host) uninstall() {
 	h.t.Helper()
 	for range 2 {
-		if err := h.Uninstall(); err != nil {
+		if err := h.Uninstall(false); err != nil {
 			h.t.Fatal(err)
 		}
 	}

@@ -50,7 +50,8 @@ func status(args *skel.CmdArgs) error {
 	return types.NewError(errNotAvailable, why+": pods of other namespaces than the excluded ones cannot start", err.Error())
 }
 
-// check says whether a pod is captured, if it should be, and by rules that are whole.
+// check says whether a pod is captured, if it should be, and by rules that are whole. While no agent answers, what was captured is so still: CRI-O, which asks about all pods when it starts, takes
+// an error for the loss of a pod's network, and the kubelet makes the pod anew.
 func check(args *skel.CmdArgs) error {
 	conf, event, err := readPod(args)
 	if err != nil {
@@ -63,7 +64,7 @@ func check(args *skel.CmdArgs) error {
 	defer cancel()
 	switch err := post(ctx, conf.Socket, CheckPath, event); {
 	case errors.Is(err, errAway):
-		return types.NewError(types.ErrTryAgainLater, "whether the pod is captured cannot be said", err.Error())
+		return nil
 	case err != nil:
 		return types.NewError(types.ErrInternal, fmt.Sprintf("pod %s/%s: %v", event.PodNamespace, event.PodName, err), "")
 	}

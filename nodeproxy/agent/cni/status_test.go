@@ -60,7 +60,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v, %s; want %q", step, err, out, refusal)
 		}
 	}
-	expect("without an agent", "shop", `"code": 11`)
+	expect("without an agent", "shop", "")
 	expect("an excluded namespace", "kube-system", "")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -80,4 +80,6 @@ func TestCheck(t *testing.T) {
 	expect("as it should be", "shop", "")
 	answer = "its rules are damaged: table isthmus-nat is missing"
 	expect("damaged", "shop", answer)
+	server.Close()
+	expect("while the agent is replaced", "shop", "")
 }
