@@ -163,7 +163,7 @@ func (e *enrolment) keeps(uid string) bool {
 func (e *enrolment) options(pod *corev1.Pod, netns *os.File) (redirect.Options, error) {
 	options := captureOptions(pod, e.dns)
 	var err error
-	options.IPv6, err = redirect.HasIPv6(netns)
+	options.IPv6, err = redirect.PrepareIPv6(netns)
 	if err != nil {
 		return options, fmt.Errorf("see whether the pod has IPv6: %w", err)
 	}
@@ -210,7 +210,7 @@ func (e *enrolment) maintain(pod *corev1.Pod) (damage string, err error) {
 	if c.suspect {
 		// First: what changes while we look is looked at again.
 		e.update(uid, func(c *captured) { c.suspect, c.looked = false, time.Now() })
-		if options.IPv6, err = redirect.HasIPv6(c.netns); err == nil {
+		if options.IPv6, err = redirect.PrepareIPv6(c.netns); err == nil {
 			damage, err = redirect.Damage(c.netns, c.options)
 		}
 	}

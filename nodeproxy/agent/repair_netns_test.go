@@ -55,7 +55,7 @@ func TestDamagedRulesArePutRight(t *testing.T) {
 	n.until("pod to be served", func() bool { return p.served(pod) && n.annotation(pod) == redirectionEnabled })
 	options := captureOptions(pod, true)
 	var err error
-	if options.IPv6, err = redirect.HasIPv6(sandbox); err != nil {
+	if options.IPv6, err = redirect.PrepareIPv6(sandbox); err != nil {
 		t.Fatal(err)
 	}
 	whole := func() bool {

@@ -74,6 +74,9 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
+// maxVirtualInterfaces bounds the devices that a pod may name: each is two rules that are asked about all that comes in, and that the agent compares at each look.
+const maxVirtualInterfaces = 32
+
 // captureOptions is how a pod wants to be captured. IPv6 depends on its network namespace and is left out.
 func captureOptions(pod *corev1.Pod, dns bool) redirect.Options {
 	o := redirect.Options{Inbound: pod.Annotations[annotationBypassInbound] != "true", DNS: dns}
@@ -84,7 +87,10 @@ func captureOptions(pod *corev1.Pod, dns bool) redirect.Options {
 		o.DNS = false
 	}
 	for name := range strings.SplitSeq(pod.Annotations[annotationVirtual], ",") {
-		if name = strings.TrimSpace(name); validDevice(name) {
+		if len(o.VirtualInterfaces) == maxVirtualInterfaces {
+			break
+		}
+		if name = strings.TrimSpace(name); validDevice(name) && !slices.Contains(o.VirtualInterfaces, name) {
 			o.VirtualInterfaces = append(o.VirtualInterfaces, name)
 		}
 	}

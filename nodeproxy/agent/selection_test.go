@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +50,14 @@ func TestSelection(t *testing.T) {
 	}
 }
 
+// devices gives names of devices.
+func devices(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint("d", i))
+	}
+	return names
+}
+
 func TestCaptureOptions(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
@@ -63,6 +73,8 @@ func TestCaptureOptions(t *testing.T) {
 		{"ingress", map[string]string{annotationBypassInbound: "true"}, true, redirect.Options{DNS: true}},
 		{"virtual interfaces", map[string]string{annotationVirtual: "tap0, docker0,,bad/name,averyverylongname"}, false,
 			redirect.Options{Inbound: true, VirtualInterfaces: []string{"tap0", "docker0"}}},
+		{"a device twice, and more devices than there may be", map[string]string{annotationVirtual: "tap0,tap0," + strings.Join(devices(1000), ",")}, false,
+			redirect.Options{Inbound: true, VirtualInterfaces: append([]string{"tap0"}, devices(maxVirtualInterfaces-1)...)}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := captureOptions(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: tt.annotations}}, tt.dns)

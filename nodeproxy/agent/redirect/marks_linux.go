@@ -42,16 +42,21 @@ func switchAccept(pod *os.File, from, to string) error {
 		if err != nil || strings.TrimSpace(string(now)) != from {
 			return err
 		}
-		err = os.WriteFile("/proc/sys/"+acceptMarks, []byte(to), 0)
-		if errors.Is(err, unix.EROFS) { // as containers have it
-			err = writeParameter(acceptMarks, to)
-		}
-		return err
+		return setParameter(acceptMarks, to)
 	})
 	if err != nil {
 		return fmt.Errorf("set %s: %w", strings.ReplaceAll(acceptMarks, "/", "."), err)
 	}
 	return nil
+}
+
+// setParameter sets a parameter of the thread's namespace.
+func setParameter(name, value string) error {
+	err := os.WriteFile("/proc/sys/"+name, []byte(value), 0)
+	if errors.Is(err, unix.EROFS) { // as containers have it
+		err = writeParameter(name, value)
+	}
+	return err
 }
 
 // writeParameter sets a parameter of the kernel by a mount of /proc that nobody else sees, and that ends with it. What may be written there is the same as ever: container runtimes make

@@ -41,16 +41,26 @@ func Inside(netns *os.File, f func() error) error {
 	return <-result
 }
 
-// HasIPv6 says whether a namespace has IPv6 on its loopback, which is what the twins of the rules are for.
-func HasIPv6(netns *os.File) (bool, error) {
+// loopbackIPv6 is the parameter by which lo has no IPv6.
+const loopbackIPv6 = "net/ipv6/conf/lo/disable_ipv6"
+
+// PrepareIPv6 says whether a namespace has IPv6, which is what the twins of the rules are for. Where other devices have it and lo has not, it is switched on there: what is captured is led over lo,
+// and without the twins all of IPv6 would pass by the proxy.
+func PrepareIPv6(netns *os.File) (bool, error) {
 	var has bool
 	err := Inside(netns, func() error {
 		// The kernel resolves this path by the network namespace of the thread that opens it.
-		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
+		b, err := os.ReadFile("/proc/sys/" + loopbackIPv6)
 		if os.IsNotExist(err) {
 			return nil // a kernel without IPv6
 		}
-		has = strings.TrimSpace(string(b)) == "0"
+		if has = strings.TrimSpace(string(b)) == "0"; has || err != nil {
+			return err
+		}
+		found, err := interfaceAddresses()
+		if has = slices.ContainsFunc(found, func(a netip.Addr) bool { return a.Is6() && !a.IsLoopback() }); has {
+			err = setParameter(loopbackIPv6, "0")
+		}
 		return err
 	})
 	return has, err
@@ -71,11 +81,16 @@ func Addresses(netns *os.File) ([]netip.Addr, error) {
 }
 
 func addresses(netns *os.File) (all []netip.Addr, err error) {
-	var found []net.Addr
 	err = Inside(netns, func() (err error) {
-		found, err = net.InterfaceAddrs()
+		all, err = interfaceAddresses()
 		return err
 	})
+	return all, err
+}
+
+// interfaceAddresses are those of the thread's namespace.
+func interfaceAddresses() (all []netip.Addr, err error) {
+	found, err := net.InterfaceAddrs()
 	for _, a := range found {
 		if p, err := netip.ParsePrefix(a.String()); err == nil {
 			all = append(all, p.Addr().Unmap())

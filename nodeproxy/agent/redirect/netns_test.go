@@ -398,7 +398,7 @@ func TestHolds(t *testing.T) {
 			t.Errorf("namespace holds %s: %v, %v; want %v", tt.ip, got, err, tt.want)
 		}
 	}
-	if has, err := HasIPv6(s.pod); err != nil || !has {
+	if has, err := PrepareIPv6(s.pod); err != nil || !has {
 		t.Errorf("IPv6: %v, %v", has, err)
 	}
 }
