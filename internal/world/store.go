@@ -20,7 +20,7 @@ const maxGathered = 100
 type Store struct {
 	mu      sync.Mutex
 	objects map[Cluster]map[ObjectRef]Object // as the feeds last said
-	pending map[Cluster]map[ObjectRef]Mark   // when each changed first since it was handed out; no empty ones
+	pending map[Cluster]*waiting             // no empty ones
 	now     Mark                             // of the last change
 	inHand  map[Cluster]Mark                 // the first of those changes that the taker has in hand, which has not come back yet
 	// changed holds one token while pending is not empty, and nobody holds it back.
@@ -39,7 +39,7 @@ type Mark uint64
 func NewStore() *Store {
 	return &Store{
 		objects: map[Cluster]map[ObjectRef]Object{},
-		pending: map[Cluster]map[ObjectRef]Mark{},
+		pending: map[Cluster]*waiting{},
 		inHand:  map[Cluster]Mark{},
 		changed: make(chan struct{}, 1),
 
@@ -79,7 +79,7 @@ func (s *Store) DropCluster(c Cluster) {
 	for ref := range s.objects[c] {
 		s.remove(ref)
 	}
-	if len(s.pending[c]) > 0 {
+	if s.pending[c] != nil {
 		s.allowances.dropped[c] = struct{}{}
 	}
 }
@@ -88,11 +88,11 @@ func (s *Store) DropCluster(c Cluster) {
 // not find again.
 func (s *Store) Refs(c Cluster) []ObjectRef {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	refs := make([]ObjectRef, 0, len(s.objects[c]))
 	for ref := range s.objects[c] {
 		refs = append(refs, ref)
 	}
+	s.mu.Unlock() // sorting those of a large cluster takes a tenth of a second
 	slices.SortFunc(refs, ObjectRef.Compare)
 	return refs
 }
@@ -120,9 +120,15 @@ func (s *Store) Done(c Cluster, by Mark) bool {
 	if first, has := s.inHand[c]; has && first <= by {
 		return false
 	}
-	for _, at := range s.pending[c] {
-		if at <= by {
-			return false
+	w := s.pending[c]
+	if w == nil {
+		return true
+	}
+	for _, part := range w.parts() {
+		for _, at := range part {
+			if at <= by {
+				return false
+			}
 		}
 	}
 	return true
@@ -238,7 +244,7 @@ func (s *Store) take() Delta {
 func (s *Store) takeSome(d Delta, now time.Time) (more bool) {
 	most := d.Len() + maxGathered
 	a := &s.allowances
-	for cluster, refs := range s.pending {
+	for cluster, w := range s.pending {
 		alone := a.alone(cluster)
 		switch {
 		case a.wait(cluster, now) > 0:
@@ -248,14 +254,16 @@ func (s *Store) takeSome(d Delta, now time.Time) (more bool) {
 			continue
 		}
 		a.hand[cluster] = struct{}{}
-		for ref, at := range refs {
-			if d.Len() >= most {
-				break
+		for _, part := range w.parts() {
+			for ref, at := range part {
+				if d.Len() >= most {
+					break
+				}
+				s.takeOne(ref, at, d)
+				delete(part, ref)
 			}
-			s.takeOne(ref, at, d)
-			delete(refs, ref)
 		}
-		if len(refs) > 0 {
+		if w.len() > 0 {
 			more = true
 			continue
 		}
@@ -266,8 +274,14 @@ func (s *Store) takeSome(d Delta, now time.Time) (more bool) {
 }
 
 func (s *Store) takeFrom(cluster Cluster, d Delta) {
-	for ref, at := range s.pending[cluster] {
-		s.takeOne(ref, at, d)
+	w := s.pending[cluster]
+	if w == nil {
+		return
+	}
+	for _, part := range w.parts() {
+		for ref, at := range part {
+			s.takeOne(ref, at, d)
+		}
 	}
 	delete(s.pending, cluster)
 }
@@ -297,15 +311,14 @@ func (s *Store) remove(ref ObjectRef) bool {
 }
 
 func (s *Store) touch(ref ObjectRef) {
-	of := s.pending[ref.Cluster]
-	if of == nil {
-		of = map[ObjectRef]Mark{}
-		s.pending[ref.Cluster] = of
+	w := s.pending[ref.Cluster]
+	if w == nil {
+		w = newWaiting()
+		s.pending[ref.Cluster] = w
 	}
 	s.now++
-	if _, waits := of[ref]; !waits {
-		of[ref] = s.now
-	}
+	_, there := s.objects[ref.Cluster][ref]
+	w.note(ref, there, s.now)
 	if s.patience == "" || s.patience == ref.Cluster {
 		s.wake()
 	}
