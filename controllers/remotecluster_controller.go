@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
+const (
+	// leavingLook is how often it is looked whether all of a cluster that is unlinked has left.
+	leavingLook = 200 * time.Millisecond
+	// leavingPrefix begins the name that the limits of such a cluster have in the store. No object of the API can have it.
+	leavingPrefix = " "
+)
+
 // RemoteReconciler makes what Secrets and RemoteClusters say true: every replica connects; the leader also makes a RemoteCluster for
 // each key of a labelled Secret, and removes those whose key is gone.
 type RemoteReconciler struct {
@@ -42,8 +50,9 @@ type RemoteReconciler struct {
 	once sync.Once
 	mu   sync.Mutex
 	plan remotePlan
-	// limited are the RemoteClusters in the store. Owned by Reconcile, of which one runs at a time.
-	limited map[world.ObjectRef]bool
+	// Owned by Reconcile, of which one runs at a time.
+	limited map[world.ObjectRef]*world.RemoteCluster // in the store, each under its name
+	leaving map[world.Cluster]*world.RemoteCluster   // in the store, of clusters that nobody links any more
 }
 
 // SetupWithManager follows Secrets of the system namespace and all RemoteClusters. They are few and planned together, under one name.
@@ -92,6 +101,10 @@ func (r *RemoteReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.
 	plan := planRemotes(secrets.Items, objects.Items, r.local)
 	r.limit(plan)
 	r.remotes.Set(plan.wishes)
+	var result ctrl.Result
+	if r.forget(plan) {
+		result.RequeueAfter = leavingLook
+	}
 	r.mu.Lock()
 	r.plan = plan
 	r.mu.Unlock()
@@ -99,24 +112,51 @@ func (r *RemoteReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.
 	for i := range objects.Items {
 		r.statuses.add(types.NamespacedName{Name: objects.Items[i].Name})
 	}
-	return ctrl.Result{}, r.write(ctx, plan)
+	return result, r.write(ctx, plan)
 }
 
 // limit has the limits of those RemoteClusters count that speak for a cluster, and of no others: one that is refused must neither widen
-// nor narrow what the other one lets in. A cluster that is wished for has its limits before anything of it is read.
+// nor narrow what the other one lets in. A cluster that is wished for has its limits before anything of it is read, and one that is no longer keeps them until forget.
 func (r *RemoteReconciler) limit(plan remotePlan) {
-	there := map[world.ObjectRef]bool{}
+	there := map[world.ObjectRef]*world.RemoteCluster{}
 	for _, o := range plan.speaks {
 		limits := world.ReduceRemoteCluster(r.local, o)
-		there[limits.Ref()] = true
+		there[limits.Ref()] = limits
+	}
+	for _, was := range r.limited {
+		if _, linked := plan.wishes[was.ID]; !linked {
+			last := *was
+			last.Name = leavingPrefix + string(was.ID)
+			r.store.Put(&last)
+			if r.leaving == nil {
+				r.leaving = map[world.Cluster]*world.RemoteCluster{}
+			}
+			r.leaving[was.ID] = &last
+		}
+	}
+	for _, limits := range there {
 		r.store.Put(limits)
 	}
 	for ref := range r.limited {
-		if !there[ref] {
+		if there[ref] == nil {
 			r.store.Delete(ref)
 		}
 	}
 	r.limited = there
+}
+
+// forget takes away the limits of clusters of which nothing is in use any more, or which are linked again. It says whether there are others. What a cluster said leaves in parts: without its
+// limits what is left would be let in whatever it claims, as if it were of our own trust domain and of any network.
+func (r *RemoteReconciler) forget(plan remotePlan) (more bool) {
+	for id, last := range r.leaving {
+		if _, linked := plan.wishes[id]; !linked && !r.store.Done(id, r.store.Mark()) {
+			more = true
+			continue
+		}
+		r.store.Delete(last.Ref())
+		delete(r.leaving, id)
+	}
+	return more
 }
 
 // write makes and removes RemoteClusters, if this replica leads.
