@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/keeper"
+	"github.com/isthmus-mesh/isthmus/internal/logpipe"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
@@ -45,20 +47,28 @@ func main() {
 	if o.verbose {
 		level = slog.LevelDebug // logr's V(1) and above
 	}
-	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
+	o.logged = logpipe.New(os.Stdout, logpipe.Room)
+	log := logr.FromSlogHandler(slog.NewJSONHandler(o.logged, &slog.HandlerOptions{Level: level}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	context.AfterFunc(ctx, stop) // from then on a signal does what it does to any process
+	status := 0
 	if err := run(ctx, o, memory, log); err != nil {
 		log.Error(err, "gateway ends")
-		os.Exit(1)
+		status = 1
 	}
+	o.logged.Close(lastLines)
+	os.Exit(status)
 }
+
+// lastLines is how long a process that ends waits for its log to be read.
+const lastLines = time.Second
 
 // run serves until ctx ends and the drain is over.
 func run(ctx context.Context, o options, memory memory, log logr.Logger) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_log_lines_lost_total", Help: "Lines of the log, also of the access log, that were lost because nobody read them in time."},
+			func() float64 { return float64(o.logged.Lost()) }))
 	live := directory.NewLive()
 	var server *gateway.Server // before what is kept is read, and so has a size
 	memory.changed = func() { server.MemoryChanged() }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/internal/keeper"
+	"github.com/isthmus-mesh/isthmus/internal/logpipe"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
@@ -34,6 +35,8 @@ type options struct {
 	settle     time.Duration
 	slowStart  time.Duration
 	verbose    bool
+	// logged is where the log waits to be read; nil: nowhere.
+	logged     *logpipe.Writer
 	collectAt  int
 	traces     string
 	traceRatio float64

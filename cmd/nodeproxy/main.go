@@ -30,6 +30,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/keeper"
+	"github.com/isthmus-mesh/isthmus/internal/logpipe"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
@@ -52,6 +53,8 @@ type flags struct {
 	verbose                                int
 	// level is what is logged at least.
 	level *slog.LevelVar
+	// logged is where that waits to be read; nil: nowhere.
+	logged *logpipe.Writer
 }
 
 func parse(args []string) (flags, error) {
@@ -143,18 +146,26 @@ func main() {
 		fmt.Fprintln(os.Stderr, "nodeproxy:", err)
 		os.Exit(2)
 	}
-	log := logr.FromSlogHandler(f.handler(os.Stdout))
 	if supervised {
+		log := logr.FromSlogHandler(f.handler(os.Stdout))
 		os.Exit(supervise("/proc/self/exe", args, os.Environ(), log.WithName("supervisor")))
 	}
+	f.logged = logpipe.New(os.Stdout, logpipe.Room)
+	log := logr.FromSlogHandler(f.handler(f.logged))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	status := 0
 	if err := run(ctx, f, log); err != nil {
 		log.Error(err, "node proxy failed")
-		os.Exit(1)
+		status = 1
 	}
+	f.logged.Close(lastLines)
+	os.Exit(status)
 }
+
+// lastLines is how long a process that ends waits for its log to be read.
+const lastLines = time.Second
 
 // run serves until ctx ends, and then drains. Discovery and certificates go on during the drain, because connections still need them.
 func run(ctx context.Context, f flags, log logr.Logger) error {
@@ -162,7 +173,9 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 	defer end()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_restarts", Help: "Processes that crashed in this container before this one."}, restarts))
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_restarts", Help: "Processes that crashed in this container before this one."}, restarts),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_log_lines_lost_total", Help: "Lines of the log, also of the access log, that were lost because nobody read them in time."},
+			func() float64 { return float64(f.logged.Lost()) }))
 
 	view := directory.NewLive()
 	kept := keeper.New(keeper.Options{
