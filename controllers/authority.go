@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -46,6 +47,8 @@ type Authority struct {
 	changed   func()        // another signer; must not call back
 	longest   time.Duration // how long a certificate may last that is issued here
 	used      *prometheus.GaugeVec
+	ends      prometheus.Gauge
+	names     []string // of the server that its certificates prove, besides identities
 
 	signer atomic.Pointer[ca.Signer]
 	once   sync.Once
@@ -58,6 +61,10 @@ type Authority struct {
 	kept    string            // said of roots that are not in it and are trusted all the same
 	again   time.Time         // when one of those is needed no longer; zero if there is none
 	unsaved bool              // what must be remembered of roots could not be written
+	warned  struct {
+		of *x509.Certificate // that ends soon
+		at time.Time         // when that was told
+	}
 }
 
 // eventRecorder is where Events go, as in client-go.
@@ -67,7 +74,7 @@ type eventRecorder interface {
 
 // NewAuthority makes an authority that has no signer yet.
 func NewAuthority(c client.Client, reader client.Reader, namespace, trustDomain string, log logr.Logger, events eventRecorder, changed func()) *Authority {
-	return &Authority{longest: ca.DefaultLifetime, used: newUsedUntil(), client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
+	return &Authority{longest: ca.DefaultLifetime, used: newUsedUntil(), ends: newIssuerEnd(), client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
 }
 
 // Signer is the present signer; nil before Loaded is closed.
@@ -123,6 +130,9 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 		return a.untilThen(now), nil
 	}
 	signer, err := ca.NewSigner(files)
+	if err == nil {
+		err = signer.Proves(a.domain, a.names...)
+	}
 	if err != nil {
 		a.tell(name, corev1.EventTypeWarning, "CannotBeUsed", "The authority cannot be used, and the one before stays in use: %v", err)
 		return ctrl.Result{}, fmt.Errorf("use Secret %s/%s: %w", a.namespace, name, err)
@@ -142,6 +152,7 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	a.signer.Store(signer)
 	a.files, a.name, a.remove = files, name, remove
 	a.once.Do(func() { close(a.loaded) })
+	a.ends.Set(float64(signer.NotAfter().Unix()))
 	a.log.Info("certificate authority in use", "secret", name, "ends", signer.NotAfter())
 	a.changed()
 	err = a.remember(ctx, secret, used)
@@ -170,12 +181,13 @@ func (a *Authority) keep(name string, signer *ca.Signer, needed []usedRoot) *ca.
 	return signer.Keeping(roots)
 }
 
-// untilThen has Reconcile look again when a root is needed no longer.
+// untilThen has Reconcile look again when a root is needed no longer, or the authority's end is to be told.
 func (a *Authority) untilThen(now time.Time) ctrl.Result {
-	if a.again.IsZero() {
-		return ctrl.Result{}
+	next := a.warn(now)
+	if !a.again.IsZero() && a.again.Before(next) {
+		next = a.again
 	}
-	return ctrl.Result{RequeueAfter: max(a.again.Sub(now), time.Second)}
+	return ctrl.Result{RequeueAfter: max(next.Sub(now), time.Second)}
 }
 
 // usedRoots reads what is remembered. The Secret has no resource version, and the roots are nil, if there is none yet.
@@ -232,6 +244,9 @@ func (a *Authority) read(ctx context.Context) (files map[string][]byte, name str
 			return a.files, name, a.remove, nil
 		}
 	}
+	if err := a.begins(ctx); err != nil {
+		return nil, ownCA, false, err
+	}
 	files, err = ca.SelfSigned(a.domain)
 	if err != nil {
 		return nil, ownCA, false, fmt.Errorf("make a root: %w", err)
@@ -244,4 +259,26 @@ func (a *Authority) read(ctx context.Context) (files map[string][]byte, name str
 		return nil, ownCA, false, fmt.Errorf("keep the root in Secret %s/%s: %w", a.namespace, ownCA, err) // a lost race is retried and reads the winner's
 	}
 	return files, ownCA, false, nil
+}
+
+// begins gives an error if there was an authority whose certificates may be in use. A root that we made in its place would part those who hold these from those who get others, and that for a Secret that was
+// deleted by mistake.
+func (a *Authority) begins(ctx context.Context) error {
+	_, used, err := a.usedRoots(ctx)
+	if err != nil {
+		return err
+	}
+	var alive []usedRoot
+	for _, u := range used {
+		if u.Until == nil || time.Now().Before(*u.Until) {
+			alive = append(alive, u)
+		}
+	}
+	if len(alive) == 0 {
+		return nil
+	}
+	why := note("There is neither this Secret nor %s, and certificates may be in use below a root that one of them had, such as %q. No other root is made meanwhile: bring the Secret back, or delete the Secret %s to begin with another root",
+		ownCA, alive[0].parsed.Subject, usedRootsName)
+	a.tell(givenCA, corev1.EventTypeWarning, "Gone", "%s", why)
+	return errors.New(why)
 }

@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -143,7 +144,7 @@ var _ = Describe("The authority", func() {
 			if len(*told) > 0 {
 				Expect(again.RequeueAfter).To(BeNumerically("~", ca.MaxLifetime+rootSlack, 2*time.Minute), "it looks again when a root may go: nobody knows what was issued before it was remembered")
 			} else {
-				Expect(again.RequeueAfter).To(BeZero())
+				Expect(again.RequeueAfter).To(BeNumerically("~", ca.RootLifetime-endsSoonMost, 10*time.Minute), "it tells in time that the authority ends")
 			}
 			return a, told
 		}
@@ -167,5 +168,43 @@ var _ = Describe("The authority", func() {
 		a, told = start()
 		Expect(*told).To(BeEmpty())
 		Expect(a.Signer().RootPEM()).To(BeEquivalentTo(second[ca.RootKey]))
+	})
+
+	It("makes no other root while certificates may be in use below one that is gone", func(ctx SpecContext) {
+		const namespace = "authority-gone"
+		east.with(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+		start := func() (*Authority, *toldEvents, error) {
+			told := &toldEvents{}
+			a := NewAuthority(east.Client, east.Client, namespace, "cluster.local", logr.Discard(), told, func() {})
+			_, err := a.Reconcile(ctx, ctrl.Request{})
+			return a, told, err
+		}
+		secret := func(name string) *corev1.Secret {
+			return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		}
+		first, _, err := start()
+		Expect(err).NotTo(HaveOccurred())
+		root := secret(ownCA)
+		Expect(east.Get(ctx, client.ObjectKeyFromObject(root), root)).To(Succeed())
+		Expect(east.Delete(ctx, secret(ownCA))).To(Succeed())
+		a, told, err := start()
+		Expect(err).To(MatchError(ContainSubstring(usedRootsName)))
+		Expect(*told).To(ConsistOf(HavePrefix("Gone: ")))
+		Expect(a.Signer()).To(BeNil())
+		Expect(apierrors.IsNotFound(east.Get(ctx, client.ObjectKeyFromObject(root), secret(ownCA)))).To(BeTrue(), "no root was made")
+
+		back := secret(ownCA)
+		back.Data = root.Data
+		east.with(back)
+		_, err = a.Reconcile(ctx, ctrl.Request{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(a.Signer().RootPEM()).To(Equal(first.Signer().RootPEM()))
+
+		By("beginning anew, as somebody says")
+		Expect(east.Delete(ctx, secret(ownCA))).To(Succeed())
+		Expect(east.Delete(ctx, secret(usedRootsName))).To(Succeed())
+		a, _, err = start()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(a.Signer().RootPEM()).NotTo(Equal(first.Signer().RootPEM()))
 	})
 })

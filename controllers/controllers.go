@@ -202,9 +202,13 @@ func (p *plane) serve(ctx context.Context, services []xds.Service) error {
 		return nil
 	case <-p.authority.Loaded():
 	}
+	return xds.Serve(ctx, p.options.Discovery, ca.ServerConfig(p.authority.Signer, p.serverNames()...), services...)
+}
+
+// serverNames are those by which proxies call us.
+func (p *plane) serverNames() []string {
 	namespaced := serviceName + "." + p.options.World.SystemNamespace
-	names := append([]string{namespaced + ".svc", namespaced + ".svc." + p.options.World.ClusterDomain, namespaced, serviceName}, p.options.ServerNames...)
-	return xds.Serve(ctx, p.options.Discovery, ca.ServerConfig(p.authority.Signer, names...), services...)
+	return append([]string{namespaced + ".svc", namespaced + ".svc." + p.options.World.ClusterDomain, namespaced, serviceName}, p.options.ServerNames...)
 }
 
 // wakeWriters lets reconcilers look again that waited for this replica to lead or for the whole world to be known.

@@ -60,8 +60,9 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	})
 	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), events, p.rootChanged)
 	p.authority.longest = cmp.Or(o.MaxCertificateLifetime, ca.DefaultLifetime)
+	p.authority.names = p.serverNames()
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(p.authority.used)
+		o.Registerer.MustRegister(p.authority.used, p.authority.ends)
 	}
 	certificates := ca.NewService(ca.ServiceOptions{
 		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, MaxLifetime: o.MaxCertificateLifetime, Registerer: o.Registerer,

@@ -40,7 +40,7 @@ type Signer struct {
 }
 
 // NewSigner reads the cacerts layout, or that of cert-manager. It is an error if the key does not fit the certificate, if that may not sign, has
-// ended, or does not lead to one of the roots; the error names the key of files that is wrong.
+// ended, does not lead to one of the roots, or issues what nobody who holds the roots would take; the error names the key of files that is wrong.
 func NewSigner(files map[string][]byte) (*Signer, error) { return newSigner(files, time.Now) }
 
 func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
@@ -70,8 +70,12 @@ func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
 	if !s.cert.BasicConstraintsValid || !s.cert.IsCA || s.cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, fmt.Errorf("%s: certificate may not sign others", l.cert)
 	}
-	if err := s.findChain(above); err != nil {
+	chains, err := s.findChains(above)
+	if err != nil {
 		return nil, fmt.Errorf("%s: certificate does not lead to a root of %s: %w", l.cert, strings.Join(l.roots, " or "), err)
+	}
+	if err := s.choose(chains); err != nil {
+		return nil, fmt.Errorf("%s: what the certificate signs is not accepted by who holds the roots of %s: %w", l.cert, strings.Join(l.roots, " or "), err)
 	}
 	if err := s.readRevocations(files[RevokedKey]); err != nil {
 		return nil, fmt.Errorf("%s: %w", RevokedKey, err)
@@ -82,8 +86,8 @@ func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
 	return s, nil
 }
 
-// findChain verifies the issuer and keeps the way to its root.
-func (s *Signer) findChain(above []*x509.Certificate) error {
+// findChains verifies the issuer and gives the ways to its roots. A root that two others have signed, as while one takes over from another, leads up several.
+func (s *Signer) findChains(above []*x509.Certificate) ([][]*x509.Certificate, error) {
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	for _, c := range s.roots {
 		roots.AddCert(c)
@@ -91,27 +95,20 @@ func (s *Signer) findChain(above []*x509.Certificate) error {
 	for _, c := range above {
 		intermediates.AddCert(c)
 	}
-	chains, err := s.cert.Verify(x509.VerifyOptions{
+	return s.cert.Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates, CurrentTime: s.now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
-	if err != nil {
-		return err
-	}
-	// A root that two others have signed, as while one takes over from another, leads up several ways: the one that lasts counts.
-	for _, chain := range chains {
-		if ends := earliest(chain); ends.After(s.notAfter) {
-			s.notAfter = ends
-			s.chain = chain[:len(chain)-1] // peers hold the roots
-			s.top = chain[len(chain)-1]
-		}
-	}
-	return nil
 }
 
-// earliest is when the first certificate of a chain ends.
-func earliest(chain []*x509.Certificate) time.Time {
-	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+// endsFirst is the certificate of a chain that ends first.
+func endsFirst(chain []*x509.Certificate) *x509.Certificate {
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+}
+
+// EndsFirst is the issuing certificate, or the one above it that ends before it: nothing is issued beyond its end.
+func (s *Signer) EndsFirst() *x509.Certificate {
+	return endsFirst(append(slices.Clone(s.chain), s.top))
 }
 
 // Accepts says whether peers that hold this signer's roots take what another signer issues.

@@ -272,3 +272,75 @@ func TestServingCertificateIsKeptAndRenewed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAuthorityOfNoUse: a certificate that leads to a root and may sign may still issue what nobody takes.
+func TestAuthorityOfNoUse(t *testing.T) {
+	root := newAuthority(t, "root", nil, nil)
+	usable := func(files map[string][]byte) error {
+		s, err := NewSigner(files)
+		if err != nil {
+			return err
+		}
+		return s.Proves("cluster.local", "isthmus-controller.isthmus-system.svc")
+	}
+	for name, tc := range map[string]struct {
+		root   func(*x509.Certificate)
+		issuer func(*x509.Certificate)
+		want   string // in the error; empty: it is of use
+	}{
+		"as usual":                        {},
+		"no certificate below the issuer": {root: func(c *x509.Certificate) { c.MaxPathLenZero = true }, want: CertKey + ": what the certificate signs is not accepted by who holds the roots of " + RootKey},
+		"one below the root":              {root: func(c *x509.Certificate) { c.MaxPathLen = 1 }, issuer: func(c *x509.Certificate) { c.MaxPathLenZero = true }},
+		"for servers alone":               {issuer: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, want: CertKey + ": what the certificate signs"},
+		"for clients alone":               {root: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, issuer: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, want: CertKey + ": what the certificate signs"},
+		"for both": {issuer: func(c *x509.Certificate) {
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+		}},
+		"for another trust domain": {issuer: func(c *x509.Certificate) { c.PermittedURIDomains = []string{"else.example"} }, want: "identities of cluster.local are not accepted"},
+		"not for ours":             {root: func(c *x509.Certificate) { c.ExcludedURIDomains = []string{"cluster.local"} }, want: "identities of cluster.local are not accepted"},
+		"for ours":                 {issuer: func(c *x509.Certificate) { c.PermittedURIDomains = []string{"cluster.local"} }},
+		"for other servers":        {issuer: func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.com"} }, want: "names of the control plane are not accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := root
+			if tc.root != nil {
+				top = newAuthority(t, "root", nil, tc.root)
+			}
+			err := usable(plugged(t, top, newAuthority(t, "issuer", top, tc.issuer)))
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestChainOfUse: of several ways up the one counts by which peers take what is issued, also if another lasts longer.
+func TestChainOfUse(t *testing.T) {
+	narrow := newAuthority(t, "narrow", nil, func(c *x509.Certificate) {
+		c.MaxPathLenZero = true
+		c.NotAfter = time.Now().Add(2 * 365 * 24 * time.Hour)
+	})
+	issuer := newAuthority(t, "issuer", narrow, nil)
+	next := newAuthority(t, "next", nil, nil)
+	template := &x509.Certificate{ // the same authority, of which another says that it may
+		Subject: narrow.cert.Subject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(300 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, next.cert, narrow.key.Public(), next.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := plugged(t, narrow, issuer)
+	files[RootKey] = slices.Concat(narrow.pem(), next.pem())
+	files[ChainKey] = []byte(encodeCertificate(der))
+	s, err := NewSigner(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Top().Equal(next.cert) || len(s.chain) != 2 {
+		t.Errorf("certificates lead to %q by %d others", s.Top().Subject, len(s.chain))
+	}
+	if got := s.EndsFirst().Raw; !slices.Equal(got, der) || !s.NotAfter().Equal(s.EndsFirst().NotAfter) {
+		t.Errorf("the first to end is another one, and what is issued ends by %s", s.NotAfter())
+	}
+}
