@@ -206,15 +206,16 @@ func (c *Conn) land() error {
 	if s == in.stream && s.buf.size == 0 && s.landed < len(s.want) {
 		s.mu.Unlock()
 		room := s.want[s.landed:]
-		n, err := c.nc.Read(room[:min(len(room), want)])
+		n, err := c.read(room[:min(len(room), want)])
 		if n > 0 {
 			err = nil // it comes again
 		}
 		s.landed += n
 		in.data.left -= n
-		// Where others wait their turn, the rest of the frame is taken along if it is here or comes at once: nobody gets anything before it.
-		in.sated = n > 0 && (in.data.left == 0 || in.data.left > wholeRead || s.landed == len(s.want) || !c.seat.staysFor())
 		in.back = true
+		if in.along = n > 0 && s.landed < len(s.want) && (in.along || c.ahead()); !in.along {
+			in.sated = n > 0 && c.enough(s)
+		}
 		return err
 	}
 	if s.closed {
@@ -231,7 +232,7 @@ func (c *Conn) land() error {
 	}
 	room, epoch := s.buf.space(want)
 	s.mu.Unlock()
-	n, err := c.nc.Read(room)
+	n, err := c.read(room)
 	if n > 0 {
 		err = nil
 	}
@@ -246,6 +247,13 @@ func (c *Conn) land() error {
 		c.owe(c.grant(n, nil, 0))
 	}
 	return err
+}
+
+// enough says whether the stream's reader leaves with the bytes of the open frame that it has. Where others wait their turn, the rest of the frame is taken along if it
+// is here or comes at once: nobody gets anything before it.
+func (c *Conn) enough(s *Stream) bool {
+	d := &c.in.data
+	return d.stream != s || d.left == 0 || d.left > wholeRead || s.landed == len(s.want) || !c.seat.staysFor()
 }
 
 // roused tells the stream's reader, if it waits, that there is something. The stream's mu must be held.

@@ -49,6 +49,7 @@ type input struct {
 	// Of the present holder of the seat:
 	stream  *Stream // whose reader it is, if any
 	accepts bool    // it waits in Accept
+	along   bool    // it has bytes, and takes along what else is here without waiting
 	sated   bool    // it has what it waited for
 	back    bool    // and is likely to want more
 	parting bool    // it is to leave the seat to somebody whose bytes come next
@@ -79,7 +80,7 @@ var errKicked = errors.New("kicked")
 // lead reads frames until the waiter, who holds the seat, has what it waits for, or is kicked, or nothing more can be read. Then it leaves the seat.
 func (c *Conn) lead(w *waiter, s *Stream) {
 	in := &c.in
-	in.stream, in.accepts, in.sated, in.back, in.parting, in.woken = s, w.standby, false, false, false, 0
+	in.stream, in.accepts, in.along, in.sated, in.back, in.parting, in.woken = s, w.standby, false, false, false, false, 0
 	err := c.readFrames()
 	back := in.back
 	in.stream = nil
@@ -158,6 +159,12 @@ func (c *Conn) readFrames() error {
 			return calm(EventUnreadAnswers, "what its frames cause is not read")
 		}
 		if err := c.fill(); err != nil {
+			if errors.Is(err, errNotHere) {
+				if in.along = false; c.enough(in.stream) {
+					return nil
+				}
+				continue
+			}
 			if errors.Is(err, os.ErrDeadlineExceeded) && c.seat.isKicked() {
 				return errKicked
 			}
@@ -175,7 +182,7 @@ func (c *Conn) fill() error {
 	var n int
 	var err error
 	if in.large != nil {
-		n, err = c.nc.Read(in.large[in.got:])
+		n, err = c.read(in.large[in.got:])
 		in.got += n
 	} else {
 		have := copy(in.buf, in.buf[in.r:in.w])
@@ -184,7 +191,7 @@ func (c *Conn) fill() error {
 		if in.bulk && in.want < len(room) {
 			room = room[:in.want] // what follows the header shall go straight to its stream
 		}
-		n, err = c.nc.Read(room)
+		n, err = c.read(room)
 		in.w += n
 	}
 	if n > 0 {

@@ -24,7 +24,8 @@ import (
 // once is kept, and sent by the Conn; that is never more than one write of the Conn, a frame or the queue.
 type Transport struct {
 	net.Conn
-	try tryWriter // nil: it cannot write without waiting
+	try   tryWriter // nil: it cannot write without waiting
+	ahead aheadBuffer
 
 	adopted atomic.Bool
 	ours    atomic.Bool  // the Conn writes; what is written else is TLS's own

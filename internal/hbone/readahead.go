@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hbone
+
+import "sync"
+
+const (
+	// aheadSize is how many bytes of bulk are read at once. TLS asks for one record and reads less than two: with eight, a stream's reader gets them in one Read and passes
+	// them on in one write, which wakes whoever is behind it once. Scoreboard node-bulk: 0.85 to 0.95 of two relays before, 0.97 to 0.98 with it.
+	aheadSize = 128 << 10
+	// bulkRead is from how many bytes on a read that gives all that was asked for is bulk: one record, so that nothing else gets a buffer.
+	bulkRead = tlsRecord
+)
+
+// aheadBuffer holds what was read of the network before TLS asked for it. It has a buffer while bulk comes, and gives it back once less than a record comes at a time: at
+// the latest with the next PING or its answer. It belongs to whoever reads the connection.
+type aheadBuffer struct {
+	buf  *[]byte // nil: none
+	r, w int     // (*buf)[r:w] is here
+	bulk bool    // the last read of the network gave as much as was asked for, or a buffer's worth of a record or more
+	now  bool    // who reads does not wait: what is not here is errNotHere
+}
+
+var aheads = sync.Pool{New: func() any { b := make([]byte, aheadSize); return &b }}
+
+// errNotHere ends a read that is not to wait. TLS takes it for a matter of the moment, as it does a deadline, because it is Temporary.
+var errNotHere error = notHere{}
+
+type notHere struct{}
+
+func (notHere) Error() string   { return "hbone: nothing more is here" }
+func (notHere) Timeout() bool   { return true }
+func (notHere) Temporary() bool { return true }
+
+// Read reads what the network has; once a Conn has taken over, bulk in larger pieces than TLS asks for.
+func (t *Transport) Read(p []byte) (int, error) {
+	a := &t.ahead
+	if a.r == a.w {
+		if a.now {
+			return 0, errNotHere
+		}
+		if !a.bulk {
+			n, err := t.Conn.Read(p)
+			a.bulk = n == len(p) && n >= bulkRead && t.adopted.Load()
+			return n, err
+		}
+		if a.buf == nil {
+			a.buf = aheads.Get().(*[]byte)
+		}
+		n, err := t.Conn.Read(*a.buf)
+		a.r, a.w, a.bulk = 0, n, n >= bulkRead
+		if n == 0 {
+			a.drop()
+			return 0, err
+		}
+		// An error comes again.
+	}
+	n := copy(p, (*a.buf)[a.r:a.w])
+	if a.r += n; a.r == a.w && !a.bulk {
+		a.drop()
+	}
+	return n, nil
+}
+
+func (a *aheadBuffer) drop() {
+	aheads.Put(a.buf)
+	a.buf, a.r, a.w = nil, 0, 0
+}
+
+// ahead says whether more of the network's bytes are here than TLS has taken.
+func (c *Conn) ahead() bool { return c.under != nil && c.under.ahead.r < c.under.ahead.w }
+
+// read reads from the transport. Who takes along what is here gets errNotHere for what is not.
+func (c *Conn) read(p []byte) (int, error) {
+	if !c.in.along {
+		return c.nc.Read(p)
+	}
+	c.under.ahead.now = true
+	n, err := c.nc.Read(p)
+	c.under.ahead.now = false
+	return n, err
+}
