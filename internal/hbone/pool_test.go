@@ -209,6 +209,26 @@ func TestPoolDialGivenUp(t *testing.T) {
 	})
 }
 
+// TestPoolTellsWhatADialIsAt has somebody give up a dial, whose error says how far it had come.
+func TestPoolTellsWhatADialIsAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := errors.New("the far side of the moon")
+		p := NewPool(func(ctx context.Context, _ string) (*Conn, error) {
+			Dialling(ctx, errors.New("the near side"))
+			Dialling(ctx, far)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, PoolSettings{})
+		defer p.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := p.Open(ctx, "key", "10.0.0.1:80", nil); !errors.Is(err, far) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who gives up is told %v", err)
+		}
+		Dialling(t.Context(), far) // of no dial
+	})
+}
+
 func TestPoolDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &far{t: t}

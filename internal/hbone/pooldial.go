@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,26 @@ type poolDial struct {
 	present int // those still there; at 0 the dial is given up
 	cancel  context.CancelFunc
 	err     error // valid once done is closed
+	at      atomic.Pointer[error]
+}
+
+// dialKey is where the context of a dial has what it is at.
+type dialKey struct{}
+
+// Dialling notes what a dial of a Pool is at. Whoever waits for it and gives up gets an error that wraps at: otherwise nobody could tell who of those on the way did not
+// answer. ctx is the one that the dial was given; with another one nothing is noted.
+func Dialling(ctx context.Context, at error) {
+	if d, ok := ctx.Value(dialKey{}).(*poolDial); ok {
+		d.at.Store(&at)
+	}
+}
+
+// givenUp is the error of one who waits no longer.
+func (d *poolDial) givenUp(why error) error {
+	if at := d.at.Load(); at != nil {
+		return fmt.Errorf("hbone: dial: %w: %w", *at, why)
+	}
+	return fmt.Errorf("hbone: dial: %w", why)
 }
 
 // joinDial joins a dial under way that has room, or starts one. nil: the key is backing off. mu must be held.
@@ -33,8 +54,9 @@ func (p *Pool[K]) joinDial(key K, e *poolEntry) *poolDial {
 	if time.Now().Before(e.notUntil) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, p.set.DialTimeout)
-	d := &poolDial{done: make(chan struct{}), waiting: 1, present: 1, cancel: cancel}
+	d := &poolDial{done: make(chan struct{}), waiting: 1, present: 1}
+	ctx, cancel := context.WithTimeout(context.WithValue(p.ctx, dialKey{}, d), p.set.DialTimeout)
+	d.cancel = cancel
 	e.dialing = append(e.dialing, d)
 	if p.sweep == nil {
 		p.sweep = time.AfterFunc(p.set.IdleTimeout, p.release)

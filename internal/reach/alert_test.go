@@ -77,7 +77,7 @@ func TestAlertOfAServer(t *testing.T) {
 	if failure == nil {
 		t.Fatal("it was let in")
 	}
-	if code, ok := alertOf(failure.Refusal); !ok || code != 42 || !accusesUs(failure.Refusal) {
+	if code, ok := alertOf(failure.Refusal); !ok || code != 42 || !accusesUs(failure.Refusal) || failure.Reason != ReasonTLS {
 		t.Errorf("alert %d (%v) in: %v", code, ok, failure.Refusal)
 	}
 	for _, err := range []error{nil, io.EOF, &net.OpError{Op: "read", Err: io.EOF}, &net.OpError{Op: "dial", Err: remoteAlert(10)}} {

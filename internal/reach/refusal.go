@@ -3,6 +3,7 @@
 package reach
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,6 +23,8 @@ const (
 	ReasonDenied Reason = "DENY"
 	// ReasonConnect: the next hop could not be connected.
 	ReasonConnect Reason = "CONNECT"
+	// ReasonNetworkPolicy: nobody answers at the tunnel port of an endpoint here, not even with a refusal. It may be gone, or a NetworkPolicy lets its own ports through and not that one.
+	ReasonNetworkPolicy Reason = "NETWORK_POLICY"
 	// ReasonTLS: the next hop, or the peer, did not prove what it had to.
 	ReasonTLS Reason = "TLS_FAILURE"
 	// ReasonCertRevoked: the next hop's certificate, or the peer's, was revoked, before or while the connection was open.
@@ -123,6 +126,10 @@ func RefusalOf(err error) *Refusal {
 	reason := ReasonTunnel
 	if hop, ok := errors.AsType[*HopError](err); ok {
 		reason = hop.Reason
+	} else if _, ok := alertOf(err); ok { // a server judges its client when the handshake is over for the client (RFC 8446 §4.4.2.4)
+		reason = ReasonTLS
+	} else if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // nobody said anything
+		reason = ReasonConnect
 	}
 	return &Refusal{Status: http.StatusServiceUnavailable, Reason: reason, Err: err}
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/inner"
@@ -93,6 +94,17 @@ type tunnelKey struct {
 	pod string
 }
 
+// unanswered is why there is no tunnel if nobody answers at all.
+func (k tunnelKey) unanswered() error {
+	if k.via == (ejected{}) && k.dial.Port() == mesh.HBONEPort {
+		return &HopError{Reason: ReasonNetworkPolicy, Err: fmt.Errorf("no answer from %v, which is gone, or a NetworkPolicy lets nothing through to port %d", k.dial, mesh.HBONEPort)}
+	}
+	return &HopError{Reason: ReasonConnect, Err: fmt.Errorf("no answer from %v", k.dial)}
+}
+
+// errUnproved is why there is none if who answers does not say who it is.
+var errUnproved error = &HopError{Reason: ReasonTLS, Err: errors.New("TLS handshake")}
+
 // Conn is an established connection to an endpoint.
 type Conn struct {
 	relay.Conn
@@ -150,10 +162,16 @@ func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h h
 
 // dialTunnel makes a tunnel for the pool.
 func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error) {
+	unanswered := key.unanswered()
+	hbone.Dialling(ctx, unanswered)
 	nc, err := t.connect(ctx, key.dial)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, syscall.ETIMEDOUT)) {
+		return nil, fmt.Errorf("%w: %w", unanswered, err)
+	}
 	if err != nil {
 		return nil, err
 	}
+	hbone.Dialling(ctx, errUnproved)
 	t.o.Handshaking("outer")
 	next := parse(strings.Fields(key.next))
 	secured := tls.Client(hbone.NewTransport(nc), t.o.Certificates.Client(key.source, next))
