@@ -48,6 +48,9 @@ func Decide(v *directory.View, src Source, dst netip.AddrPort, choice Choice) (P
 		}
 		return d.ToWorkload(w, d.dst, nil), nil // rows 6 and 7
 	}
+	if s := v.ServiceOver(src.Network, d.dst.Addr(), src.Workload.Namespace); s != nil {
+		return d.toService(s)
+	}
 	return Plan{Via: reach.Direct, Dial: d.dst}, nil // row 8
 }
 

@@ -271,6 +271,92 @@ func TestDecide(t *testing.T) {
 			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.0.0.1:80")},
 		},
 		{
+			name: "1: an address in a range of a service, and its waypoint",
+			world: []any{
+				shopService("outside", "", withWaypoint, func(s *mesh.Service) {
+					s.Ranges = []mesh.NetworkRange{{Network: "east", Prefix: netip.MustParsePrefix("192.0.2.0/24")}}
+					s.Balance.Mode = mesh.BalancePassthrough
+				}), waypointService, waypointPod,
+			},
+			dst: "192.0.2.1:443",
+			want: Plan{
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "192.0.2.1:443",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name: "6: a pod in a range of a service",
+			world: []any{shopService("outside", "", withWaypoint, func(s *mesh.Service) {
+				s.Ranges = []mesh.NetworkRange{{Network: "east", Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
+			}), podWorkload("cart", "10.0.0.1")},
+			dst:  "10.0.0.1:9000",
+			want: Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
+		},
+		{
+			name:  "1: a waypoint that is found by the address of its service",
+			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.96.0.9"), Port: 15008} }), waypointService, waypointPod, cartPod},
+			dst:   "10.96.0.1:80",
+			want: Plan{
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name:  "1: a waypoint that is one pod",
+			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.0.0.9")} }), waypointPod, cartPod},
+			dst:   "10.96.0.1:80",
+			want:  Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80", Next: []mesh.Identity{identity("shop", "way")}},
+		},
+		{
+			name:  "1: what comes out of that pod goes to the endpoint",
+			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.0.0.9")} }), waypointPod, cartPod},
+			dst:   "10.96.0.1:80", source: waypointPod, want: toCart,
+		},
+		{
+			name: "1: a waypoint that is one pod with a name instead of an address",
+			world: []any{
+				shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+					s.Waypoint = &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "way.example"}, Port: 15010}
+				}), podWorkload("way", "", func(w *mesh.Workload) { w.Hostname = "way.example" }), cartPod,
+			},
+			dst:  "10.96.0.1:80",
+			want: Plan{Via: reach.HBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15010), Host: "way.example", Target: "10.96.0.1:80", Next: []mesh.Identity{identity("shop", "way")}},
+		},
+		{
+			name: "1: a waypoint that is one pod of another network",
+			world: []any{
+				shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("west", "10.0.0.9")} }), cartPod,
+				podWorkload("way", "10.0.0.9", inNetwork("west")),
+			},
+			dst: "10.96.0.1:80", reason: ReasonNoWaypoint,
+		},
+		{
+			name:  "1: an address as waypoint at which nobody is",
+			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.0.0.99")} }), cartPod},
+			dst:   "10.96.0.1:80", reason: ReasonNoWaypoint,
+		},
+		{
+			name: "2: a waypoint in another network whose gateway is not known",
+			world: []any{
+				shopService("cart", "10.96.0.1", withWaypoint), waypointService,
+				podWorkload("way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+			},
+			dst:    "10.96.0.1:80",
+			want:   Plan{Via: reach.DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "way")}, Picked: "east//Pod/shop/way-west"},
+			reason: reach.ReasonNoGateway,
+		},
+		{
+			name: "10: a gateway that is a service without a ready pod",
+			world: []any{
+				shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: key("gate"), Port: 15008}), serves("cart", 80, 0)),
+				shopService("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15010}} }),
+				podWorkload("gate", "203.0.113.8", inNetwork("west"), serves("gate", 15008, 15010), func(w *mesh.Workload) { w.Unhealthy = true }),
+			},
+			dst:    "10.96.0.1:80",
+			want:   Plan{Via: reach.DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split"},
+			reason: reach.ReasonNoGateway,
+		},
+		{
 			name:   "9: no endpoint",
 			world:  []any{shopService("cart", "10.96.0.1")},
 			dst:    "10.96.0.1:80",

@@ -117,12 +117,18 @@ func servedPort(v *directory.View, self *mesh.Workload, host string, port uint16
 // standsAt says whether the pod takes connections to an address that is not its own.
 func standsAt(v *directory.View, self *mesh.Workload, addr netip.Addr) bool {
 	told := self.AppTunnel != nil && self.AppTunnel.Proxy
-	if s := v.ServiceAt(self.Network, addr, self.Namespace); s != nil {
+	of := func(s *mesh.Service) bool {
 		_, endpoint := self.Services[s.Key()]
 		return fronts(v, self, s) || told && endpoint
 	}
+	if s := v.ServiceAt(self.Network, addr, self.Namespace); s != nil {
+		return of(s)
+	}
 	if w := v.OwnerAt(self.Network, addr); w != nil {
 		return isWaypoint(v, self, w.Waypoint)
+	}
+	if s := v.ServiceOver(self.Network, addr, self.Namespace); s != nil {
+		return of(s)
 	}
 	return told
 }

@@ -105,12 +105,15 @@ func (v *View) withWorkloads(next *View, changes map[string]*mesh.Workload) {
 }
 
 func (v *View) withServices(next *View, changes map[mesh.ServiceKey]*mesh.Service) {
-	services, byVIP, named := v.services.edit(), v.servicesByVIP.edit(), v.servicesNamed.edit()
-	vips, hostnames := group[mesh.NetworkAddress, *mesh.Service]{}, group[string, *mesh.Service]{}
+	services, byVIP, over, named := v.services.edit(), v.servicesByVIP.edit(), v.servicesOver.edit(), v.servicesNamed.edit()
+	vips, ranges, hostnames := group[mesh.NetworkAddress, *mesh.Service]{}, group[mesh.NetworkRange, *mesh.Service]{}, group[string, *mesh.Service]{}
 	for key, s := range changes {
 		if old, ok := services.get(key); ok {
 			for _, vip := range old.Addresses {
 				vips.remove(unmapped(vip), old)
+			}
+			for _, r := range old.Ranges {
+				ranges.remove(r, old)
 			}
 			hostnames.remove(strings.ToLower(old.Hostname), old)
 		}
@@ -122,11 +125,15 @@ func (v *View) withServices(next *View, changes map[mesh.ServiceKey]*mesh.Servic
 		for _, vip := range s.Addresses {
 			vips.add(unmapped(vip), s)
 		}
+		for _, r := range s.Ranges {
+			ranges.add(r, s)
+		}
 		hostnames.add(strings.ToLower(s.Hostname), s)
 	}
 	vips.apply(byVIP, byServiceKey)
+	ranges.apply(over, byServiceKey)
 	hostnames.apply(named, byServiceKey)
-	next.services, next.servicesByVIP, next.servicesNamed = services.done(), byVIP.done(), named.done()
+	next.services, next.servicesByVIP, next.servicesOver, next.servicesNamed = services.done(), byVIP.done(), over.done(), named.done()
 }
 
 func (v *View) withPolicies(next *View, changes map[string]*mesh.Policy) {

@@ -329,8 +329,8 @@ func (want *Want) near(w *mesh.Workload, scope mesh.Scope) bool {
 		return c.Locality.Zone == w.Locality.Zone
 	case mesh.ScopeSubzone:
 		return c.Locality.Subzone == w.Locality.Subzone
-	case mesh.ScopeNode:
-		return c.Node == w.Node
+	case mesh.ScopeNode: // a name that each cluster gives for itself
+		return c.Cluster == w.Cluster && c.Node == w.Node
 	case mesh.ScopeCluster:
 		return c.Cluster == w.Cluster
 	default:

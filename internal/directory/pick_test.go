@@ -256,6 +256,10 @@ func TestPickReachesExactlyTheRightEndpoints(t *testing.T) {
 		},
 		{"failover with nothing that matches uses all", all, preference(mesh.BalanceFailover, mesh.ScopeNode), func(w *Want) { w.Client = nil }, []string{"local", "west", "zone2"}},
 		{"strict on the node", all, preference(mesh.BalanceStrict, mesh.ScopeNode), nil, []string{"local"}},
+		{
+			"strict on the node, and another cluster on the same network has one of that name",
+			append(slices.Clone(all), near("namesake", func(w *mesh.Workload) { w.Cluster = "other" })), preference(mesh.BalanceStrict, mesh.ScopeNode), nil, []string{"local"},
+		},
 		{"strict with none", []*mesh.Workload{zone2, west}, preference(mesh.BalanceStrict, mesh.ScopeNode), nil, nil},
 		{"a port of some definitions only leads where it is named", append(slices.Clone(all), more), port81(0), ask81, []string{"more"}},
 		{"a port of all definitions leads everywhere", append(slices.Clone(all), more), port81(8081), ask81, []string{"local", "more", "west", "zone2"}},

@@ -25,6 +25,7 @@ type View struct {
 
 	services      index[mesh.ServiceKey, *mesh.Service]
 	servicesByVIP index[mesh.NetworkAddress, []*mesh.Service]
+	servicesOver  index[mesh.NetworkRange, []*mesh.Service]
 	servicesNamed index[string, []*mesh.Service]
 
 	policies index[string, *mesh.Policy]
@@ -103,6 +104,25 @@ func (v *View) ServiceAt(network string, addr netip.Addr, clientNamespace string
 	return prefer(all, clientNamespace)
 }
 
+// ServiceOver finds the service of the smallest range that holds an address, chosen like ServiceAt, or nil: also if the address is that of a service or of somebody who lives there.
+func (v *View) ServiceOver(network string, addr netip.Addr, clientNamespace string) *mesh.Service {
+	if v.servicesOver.shards == nil || v.WorkloadAt(network, addr) != nil || v.ServiceAt(network, addr, clientNamespace) != nil { // the first in all meshes but those that Istio leads
+		return nil
+	}
+	addr = addr.Unmap()
+	for bits := addr.BitLen(); bits >= 0; bits-- {
+		p, err := addr.Prefix(bits)
+		if err != nil {
+			return nil
+		}
+		all, _ := v.servicesOver.get(mesh.NetworkRange{Network: network, Prefix: p})
+		if s := prefer(all, clientNamespace); s != nil {
+			return s
+		}
+	}
+	return nil
+}
+
 // ServiceNamed finds the service with this full hostname (lower case, no dot at the end), chosen like ServiceAt, or nil.
 func (v *View) ServiceNamed(hostname, clientNamespace string) *mesh.Service {
 	all, _ := v.servicesNamed.get(hostname)
@@ -144,14 +164,14 @@ func (v *View) ScopedPolicies(namespace string) []*mesh.Policy {
 	return all
 }
 
-// NamedPolicies lists the policies that a workload names, and the names of those that are not known. These are left out, for the policy may
+// NamedPolicies lists the policies that a workload names and that do not apply to it anyway, and the names of those that are not known. These are left out, for the policy may
 // arrive a moment later; whoever waits for it hears of it by Superseded.
 func (v *View) NamedPolicies(w *mesh.Workload) (known []*mesh.Policy, unknown []string) {
 	for _, key := range w.Policies {
 		switch p := v.Policy(key); {
 		case p == nil:
 			unknown = append(unknown, key)
-		case p.Scope == mesh.PolicyWorkloads:
+		case p.Scope == mesh.PolicyWorkloads, p.Scope == mesh.PolicyNamespace && p.Namespace != w.Namespace:
 			known = append(known, p)
 		}
 	}

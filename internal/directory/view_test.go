@@ -289,3 +289,100 @@ func TestOwnerAt(t *testing.T) {
 		t.Error("not found")
 	}
 }
+
+// What a workload names applies to it, wherever it is from; what applies to it anyway is not there twice.
+func TestPoliciesFor(t *testing.T) {
+	policy := func(namespace, name string, scope mesh.PolicyScope) *mesh.Policy {
+		return &mesh.Policy{Namespace: namespace, Name: name, Scope: scope}
+	}
+	d := mesh.Delta{Policies: map[string]*mesh.Policy{}}
+	for _, p := range []*mesh.Policy{
+		policy("root", "global", mesh.PolicyGlobal), policy("root", "selecting", mesh.PolicyWorkloads), policy("shop", "all", mesh.PolicyNamespace),
+		policy("shop", "selecting", mesh.PolicyWorkloads), policy("shop", "unnamed", mesh.PolicyWorkloads), policy("demo", "all", mesh.PolicyNamespace), policy("demo", "unnamed", mesh.PolicyNamespace),
+	} {
+		d.Policies[p.Key()] = p
+	}
+	w := &mesh.Workload{Namespace: "shop", Policies: []string{"demo/all", "root/global", "root/selecting", "shop/all", "shop/gone", "shop/selecting"}}
+	v := NewLive().Apply(d)
+	var got []string
+	for _, p := range v.PoliciesFor(w) {
+		got = append(got, p.Key())
+	}
+	if want := []string{"root/global", "shop/all", "demo/all", "root/selecting", "shop/selecting"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if _, unknown := v.NamedPolicies(w); !slices.Equal(unknown, []string{"shop/gone"}) {
+		t.Errorf("unknown are %v", unknown)
+	}
+}
+
+// Ranges hold what nobody has to itself, the smallest first.
+func TestServiceOver(t *testing.T) {
+	over := func(namespace string, ranges ...string) *mesh.Service {
+		s := service(namespace, "over-"+namespace+".example", "")
+		for _, r := range ranges {
+			s.Ranges = append(s.Ranges, mesh.NetworkRange{Network: "east", Prefix: netip.MustParsePrefix(r)})
+		}
+		return s
+	}
+	wide, narrow, hidden := over("wide", "192.0.0.0/16", "fd00::/8"), over("narrow", "192.0.2.0/24"), over("hidden", "192.0.2.128/25")
+	hidden.NamespaceOnly = true
+	single := service("single", "single.example", "192.0.2.9")
+	node := workload(1)
+	node.HostNetwork, node.Addresses = true, []netip.Addr{netip.MustParseAddr("192.0.2.8")}
+	live := NewLive()
+	v := live.Apply(mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{wide.Key(): wide, narrow.Key(): narrow, hidden.Key(): hidden, single.Key(): single}, Workloads: map[string]*mesh.Workload{node.UID: node}})
+	for _, tc := range []struct {
+		network, addr, from string
+		want                *mesh.Service
+	}{
+		{"east", "192.0.3.1", "demo", wide},
+		{"east", "192.0.2.1", "demo", narrow},
+		{"east", "::ffff:192.0.2.1", "demo", narrow},
+		{"east", "192.0.2.200", "demo", narrow},
+		{"east", "192.0.2.200", "hidden", hidden},
+		{"east", "fd12::1", "demo", wide},
+		{"east", "192.0.2.9", "demo", nil},
+		{"east", "192.0.2.8", "demo", nil},
+		{"east", "192.1.2.1", "demo", nil},
+		{"west", "192.0.2.1", "demo", nil},
+	} {
+		if got := v.ServiceOver(tc.network, netip.MustParseAddr(tc.addr), tc.from); got != tc.want {
+			t.Errorf("%s in %s for %s: %v", tc.addr, tc.network, tc.from, got)
+		}
+	}
+	v = live.Apply(mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{narrow.Key(): over("narrow", "192.0.4.0/24")}})
+	if got := v.ServiceOver("east", netip.MustParseAddr("192.0.2.1"), "demo"); got != wide {
+		t.Errorf("after a change: %v", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { v.ServiceOver("east", netip.MustParseAddr("192.1.2.1"), "demo") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Who connects from a gateway's address and is not that gateway has come through it, whoever else is there.
+func TestThrough(t *testing.T) {
+	at := func(uid, account string, gateway bool, addr string) *mesh.Workload {
+		return &mesh.Workload{UID: uid, Network: "east", Namespace: "infra", ServiceAccount: account, Gateway: gateway, HostNetwork: true, Addresses: []netip.Addr{netip.MustParseAddr(addr)}}
+	}
+	all := map[string]*mesh.Workload{}
+	for _, w := range []*mesh.Workload{
+		at("a", "kube-proxy", false, "192.168.0.1"), at("b", "edge", true, "192.168.0.1"), at("c", "west", true, "192.168.0.1"),
+		at("d", "edge", true, "192.168.0.2"), at("e", "kube-proxy", false, "192.168.0.3"),
+	} {
+		all[w.UID] = w
+	}
+	v := NewLive().Apply(mesh.Delta{Workloads: all})
+	for _, tc := range []struct{ addr, account, want string }{
+		{"192.168.0.1", "till", "b"}, {"192.168.0.1", "edge", ""}, {"192.168.0.1", "west", ""}, {"192.168.0.1", "kube-proxy", "b"},
+		{"192.168.0.2", "till", "d"}, {"::ffff:192.168.0.2", "till", "d"}, {"192.168.0.2", "edge", ""}, {"192.168.0.3", "till", ""}, {"192.168.0.4", "till", ""},
+	} {
+		got := ""
+		if w := v.Through("east", netip.MustParseAddr(tc.addr), func(id mesh.Identity) bool { return id.ServiceAccount == tc.account }); w != nil {
+			got = w.UID
+		}
+		if got != tc.want {
+			t.Errorf("%s from %s: through %q, want %q", tc.account, tc.addr, got, tc.want)
+		}
+	}
+}

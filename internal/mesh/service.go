@@ -57,7 +57,9 @@ type Service struct {
 	Hostname  string
 	// Addresses are its VIPs, each valid in its own network. A headless service has none.
 	Addresses []NetworkAddress
-	Ports     []Port
+	// Ranges are addresses that are the service's as well, unless somebody has one to itself: those of what is outside of all clusters, by a ServiceEntry of Istio's.
+	Ranges []NetworkRange
+	Ports  []Port
 	// SANs are SPIFFE ids, any one of which an endpoint of the service may prove, sorted.
 	SANs     []string
 	Waypoint *GatewayAddress

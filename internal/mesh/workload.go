@@ -47,6 +47,12 @@ type NetworkAddress struct {
 	Addr    netip.Addr
 }
 
+// NetworkRange is a range of IP addresses, which mean something only within their network.
+type NetworkRange struct {
+	Network string
+	Prefix  netip.Prefix // of IPv4, or of IPv6; no bit beyond its length is set
+}
+
 // GatewayAddress says where a gateway or waypoint is found: by address, or by the name of a service or workload.
 // Exactly one of Addr and Hostname is set.
 type GatewayAddress struct {

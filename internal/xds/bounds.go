@@ -114,6 +114,19 @@ func (r *reader) addr(field string, b []byte) netip.Addr {
 	return a.Unmap()
 }
 
+// prefix reads a CIDR; one that is not valid is an error.
+func (r *reader) prefix(field string, b []byte, length uint32) netip.Prefix {
+	addr, bits := r.addr(field, b), int64(length)
+	if len(b) == 16 && addr.Is4() {
+		bits -= 96 // the length counted the prefix that made it an IPv4 address in IPv6 form
+	}
+	if bits < 0 || bits > int64(addr.BitLen()) {
+		r.fail("%s %s has a prefix length of %d", field, addr, length)
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(addr, int(bits))
+}
+
 // serviceKey reads "namespace/hostname".
 func (r *reader) serviceKey(field, namespace, hostname string) mesh.ServiceKey {
 	return mesh.ServiceKey{

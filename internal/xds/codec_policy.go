@@ -5,6 +5,7 @@ package xds
 import (
 	"net/netip"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -93,6 +94,19 @@ func policyFromProto(p *securitypb.Authorization) (*mesh.Policy, error) {
 	return out, nil
 }
 
+// standInFor gives a policy that lets in less than one of which a part cannot be read: it allows nothing, or denies everything. nil: it is not known what that is for.
+func standInFor(body []byte) *mesh.Policy {
+	var p securitypb.Authorization
+	if proto.Unmarshal(body, &p) != nil {
+		return nil
+	}
+	out, err := policyFromProto(&securitypb.Authorization{Name: p.GetName(), Namespace: p.GetNamespace(), Scope: p.GetScope(), Action: p.GetAction(), DryRun: p.GetDryRun()})
+	if err == nil && out.Action == mesh.Deny {
+		out.Rules = []mesh.PolicyRule{{}}
+	}
+	return out
+}
+
 // policyReader counts everything that a policy holds: rules, clauses and values nest, so only their sum is a bound.
 type policyReader struct {
 	reader
@@ -151,15 +165,11 @@ func (r *policyReader) prefixes(field string, in []*securitypb.Address) []netip.
 	}
 	out := make([]netip.Prefix, 0, len(in))
 	for _, a := range in {
-		addr, bits := r.addr(field, a.GetAddress()), int64(a.GetLength())
-		if len(a.GetAddress()) == 16 && addr.Is4() {
-			bits -= 96 // the length counted the prefix that made it an IPv4 address in IPv6 form
-		}
-		if bits < 0 || bits > int64(addr.BitLen()) {
-			r.fail("%s %s has a prefix length of %d", field, addr, a.GetLength())
+		p := r.prefix(field, a.GetAddress(), a.GetLength())
+		if !p.IsValid() {
 			return nil
 		}
-		out = append(out, netip.PrefixFrom(addr, int(bits)))
+		out = append(out, p)
 	}
 	return out
 }

@@ -22,6 +22,10 @@ func serviceToProto(s *mesh.Service) *workloadpb.Service {
 	for _, a := range s.Addresses {
 		out.Addresses = append(out.Addresses, networkAddressToProto(a))
 	}
+	for _, r := range s.Ranges {
+		length := uint32(max(r.Prefix.Bits(), 0))
+		out.Addresses = append(out.Addresses, &workloadpb.NetworkAddress{Network: r.Network, Address: r.Prefix.Addr().AsSlice(), Length: &length})
+	}
 	if s.Balance.Mode != mesh.BalanceSpread || s.Balance.AllowUnhealthy || len(s.Balance.Preference) > 0 {
 		out.LoadBalancing = &workloadpb.LoadBalancing{Mode: workloadpb.LoadBalancing_Mode(s.Balance.Mode)}
 		for _, scope := range s.Balance.Preference {
@@ -77,7 +81,11 @@ func serviceFromProto(s *workloadpb.Service) (*mesh.Service, error) {
 	}
 	if n := len(s.GetAddresses()); n > 0 && r.count("addresses", n, maxMembers) {
 		for _, a := range s.GetAddresses() {
-			out.Addresses = append(out.Addresses, networkAddressFromProto(&r, "address", a))
+			if isRange(a) {
+				out.Ranges = append(out.Ranges, networkRangeFromProto(&r, "address", a))
+			} else {
+				out.Addresses = append(out.Addresses, networkAddressFromProto(&r, "address", a))
+			}
 		}
 	}
 	if n := len(s.GetWeightedWaypoints()); n > 0 && r.count("weighted_waypoints", n, maxAddresses) {

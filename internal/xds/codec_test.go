@@ -61,6 +61,7 @@ func sampleService() *mesh.Service {
 	return &mesh.Service{
 		Namespace: "shop", Name: "cart", Hostname: "cart.shop.svc.cluster.local",
 		Addresses: []mesh.NetworkAddress{{Network: "east", Addr: netip.MustParseAddr("10.96.0.9")}, {Network: "west", Addr: netip.MustParseAddr("fd00::9")}},
+		Ranges:    []mesh.NetworkRange{{Network: "east", Prefix: netip.MustParsePrefix("192.0.2.0/24")}, {Prefix: netip.MustParsePrefix("::/0")}},
 		Ports:     []mesh.Port{{Service: 80, Target: 8080, App: mesh.AppHTTP11, Name: "http"}, {Service: 443, App: mesh.AppTLS}},
 		SANs:      []string{"spiffe://cluster.local/ns/shop/sa/cart"},
 		Waypoint:  &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Addr: netip.MustParseAddr("10.96.0.10")}, Port: 15008},
@@ -424,7 +425,7 @@ func TestDecodeRejects(t *testing.T) {
 		return &securitypb.Authorization{Name: "p", Namespace: "n",
 			Rules: []*securitypb.Rule{{Clauses: []*securitypb.Clause{{Matches: []*securitypb.Match{m}}}}}}
 	}
-	length := uint32(8)
+	length, long := uint32(8), uint32(33)
 	for name, tc := range map[string]struct {
 		url  string
 		in   proto.Message
@@ -447,7 +448,9 @@ func TestDecodeRejects(t *testing.T) {
 		"target port":    {addressURL, service(&workloadpb.Service{Ports: []*workloadpb.Port{{ServicePort: 1, TargetPort: 70000}}}), "target_port"},
 		"nil port":       {addressURL, service(&workloadpb.Service{Ports: []*workloadpb.Port{nil}}), "service_port"},
 		"range of VIPs": {addressURL, service(&workloadpb.Service{Addresses: []*workloadpb.NetworkAddress{
-			{Address: []byte{10, 0, 0, 0}, Length: &length}}}), "range"},
+			{Address: []byte{10, 0, 0, 0}, Length: &long}}}), "prefix length"},
+		"range as waypoint": {addressURL, service(&workloadpb.Service{Waypoint: &workloadpb.GatewayAddress{Destination: &workloadpb.GatewayAddress_Address{
+			Address: &workloadpb.NetworkAddress{Address: []byte{10, 0, 0, 0}, Length: &length}}}}), "range"},
 		"scope":         {addressURL, service(&workloadpb.Service{LoadBalancing: &workloadpb.LoadBalancing{RoutingPreference: []workloadpb.LoadBalancing_Scope{7}}}), "routing preference"},
 		"mode":          {addressURL, service(&workloadpb.Service{LoadBalancing: &workloadpb.LoadBalancing{Mode: 4}}), "mode"},
 		"visibility":    {addressURL, service(&workloadpb.Service{Visibility: 2}), "visibility"},

@@ -197,8 +197,17 @@ func networkAddressFromProto(r *reader, field string, a *workloadpb.NetworkAddre
 		Network: r.text(field+" network", a.GetNetwork(), maxName),
 		Addr:    r.addr(field+" address", a.GetAddress()),
 	}
-	if a.Length != nil && int(a.GetLength()) != 8*len(a.GetAddress()) {
-		r.fail("%s is a range of addresses (/%d), only single ones are supported", field, a.GetLength())
+	if isRange(a) {
+		r.fail("%s is a range of addresses (/%d), and must be a single one", field, a.GetLength())
 	}
 	return out
+}
+
+// isRange says whether it is more than one address.
+func isRange(a *workloadpb.NetworkAddress) bool {
+	return a != nil && a.Length != nil && int(a.GetLength()) != 8*len(a.GetAddress())
+}
+
+func networkRangeFromProto(r *reader, field string, a *workloadpb.NetworkAddress) mesh.NetworkRange {
+	return mesh.NetworkRange{Network: r.text(field+" network", a.GetNetwork(), maxName), Prefix: r.prefix(field, a.GetAddress(), a.GetLength()).Masked()}
 }

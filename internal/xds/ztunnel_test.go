@@ -58,7 +58,7 @@ func agrees(z *ambient.Ztunnel, s mesh.Snapshot) error {
 		}
 	}
 	for key, want := range s.Services {
-		if got, ok := services[key.String()]; !ok || len(got.SANs) != len(want.SANs) || len(got.VIPs) != len(want.Addresses) {
+		if got, ok := services[key.String()]; !ok || len(got.SANs) != len(want.SANs) || len(got.VIPs) != len(want.Addresses)+len(want.Ranges) {
 			return fmt.Errorf("service %s is %+v", key, got)
 		}
 	}
