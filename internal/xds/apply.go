@@ -115,7 +115,8 @@ func (c *Client) read(m *message, leave func(name []byte) bool) (delta mesh.Delt
 	return delta, holdings, reasons, bad
 }
 
-// readOne decodes one resource and checks that it is what its envelope says, its name too. What it gives together with an error is good but for parts (decodeGateway).
+// readOne decodes one resource and checks that it is what its envelope says, its name too. What it gives together with an error is good but for parts (decodeGateway), or
+// stands in for it: for a policy of which nothing is known yet, since without it more would be let in than was written.
 func (c *Client) readOne(url string, r resource) (v value, name string, err error) {
 	if !r.content {
 		return value{}, "", fmt.Errorf("resource has no content")
@@ -128,6 +129,9 @@ func (c *Client) readOne(url string, r resource) (v value, name string, err erro
 		v.gateway, routes, err = decodeGateway(r.value, c.routes[string(r.name)])
 	} else {
 		v, err = decode(url, r.value)
+	}
+	if _, heard := c.known[url][string(r.name)]; err != nil && url == authorizationURL && !heard {
+		v.policy = standInFor(r.value)
 	}
 	if v == (value{}) {
 		return value{}, "", err
