@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
 )
 
 // outer is an outer connection whose peer has proved who it is. It is never changed.
@@ -22,14 +23,9 @@ type outer struct {
 	running int           // streams that were admitted; -1: the connection is over
 }
 
-// maxLead is how long before the end of its peer's certificate a connection is drained, at most; a tenth of what is left, if that is less. It is the
-// time that the peer has to hear of it and to connect anew, with the certificate that it renewed long ago: a stream that it opens then is not refused.
-const maxLead = time.Minute
-
 // drainInTime has the connection drained shortly before the peer's certificate ends; running streams go on. What the peer opens after the end, because it
 // does not heed the drain, is refused. stop ends the wait.
 func (o *outer) drainInTime(now time.Time) (stop func()) {
-	left := o.proved.Sub(now)
-	timer := time.AfterFunc(left-min(maxLead, left/10), o.conn.Drain)
+	timer := time.AfterFunc(mtls.DrainIn(o.proved, now), o.conn.Drain)
 	return func() { timer.Stop() }
 }

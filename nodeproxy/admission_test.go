@@ -92,3 +92,45 @@ func TestAdmittedConnectionsAreJudgedAgain(t *testing.T) {
 		t.Error("it goes on")
 	}
 }
+
+// What policies in dry run would decide is told once of a connection, however often it is judged, and again when it is something else.
+func TestDryRunIsToldOnce(t *testing.T) {
+	live, p := judged(t)
+	registry := prometheus.NewRegistry()
+	p.proxy.metrics = newMetrics(registry)
+	dry := func(name string, action mesh.PolicyAction, on bool) mesh.Delta {
+		return mesh.Delta{Policies: map[string]*mesh.Policy{"shop/" + name: {Namespace: "shop", Name: name, Scope: mesh.PolicyNamespace, Action: action, DryRun: on, Rules: []mesh.PolicyRule{{}}}}}
+	}
+	live.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{cartNaming().UID: cartNaming()}})
+	self, _ := p.workload(t.Context())
+	_, abort := context.WithCancelCause(t.Context())
+	defer abort(nil)
+	conn := &Connection{Direction: Inbound, pod: p, self: self, abort: abort, Source: netip.MustParseAddrPort("10.0.0.9:1000"), Destination: netip.MustParseAddrPort("10.0.0.1:80")}
+	live.Apply(dry("none", mesh.Deny, true))
+	if _, refusal := p.proxy.admit(conn); refusal != nil {
+		t.Fatal(refusal)
+	}
+	for i, step := range []struct {
+		change mesh.Delta
+		told   float64
+	}{
+		{mesh.Delta{}, 1},
+		{dry("all", mesh.Allow, false), 1},
+		{mesh.Delta{Policies: map[string]*mesh.Policy{"shop/all": nil}}, 1},
+		{mesh.Delta{Policies: map[string]*mesh.Policy{"shop/none": nil}}, 1},
+		{dry("none", mesh.Deny, true), 2},
+		{dry("before", mesh.Deny, true), 3}, // now another policy would deny
+	} {
+		live.Apply(step.change)
+		p.proxy.connections.rejudge(live.Load())
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "isthmus_dry_run_differences_total" && f.GetMetric()[0].GetCounter().GetValue() != step.told {
+				t.Errorf("step %d: told %v times, want %v", i, f.GetMetric()[0].GetCounter().GetValue(), step.told)
+			}
+		}
+	}
+}

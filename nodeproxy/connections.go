@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/authz"
@@ -49,6 +50,7 @@ type Connection struct {
 	meant  *mesh.Service
 	span   *tracing.Span
 	abort  context.CancelCauseFunc
+	dry    atomic.Pointer[authz.Verdict] // that was told of policies in dry run last
 	// established says that bytes could flow; until then the connection only failed.
 	established bool
 
@@ -128,7 +130,7 @@ func (x *Proxy) admit(conn *Connection) (*mesh.Workload, *Refusal) {
 // judge decides on an inbound connection by a view.
 func (conn *Connection) judge(v *directory.View, self *mesh.Workload) *Refusal {
 	verdict := conn.pod.proxy.judge.Authorize(v, self, authz.Caller{Peer: conn.Peer, Source: conn.Source.Addr(), Destination: conn.Destination})
-	if verdict.DryAllowed != verdict.Allowed {
+	if conn.tellsDry(verdict) {
 		conn.pod.proxy.metrics.dryRun.Inc()
 		conn.pod.proxy.o.Log.Info("policies in dry run would decide otherwise", "workload", conn.Pod, "peer", conn.Peer.String(),
 			"destination", conn.Destination.String(), "allowed", verdict.Allowed, "dryRunAllowed", verdict.DryAllowed, "policy", verdict.DryPolicy)
@@ -140,6 +142,17 @@ func (conn *Connection) judge(v *directory.View, self *mesh.Workload) *Refusal {
 		return refuse(statusDenied, reach.ReasonDenied, "no policy allows %s to reach %v", describe(conn.Peer), conn.Destination)
 	}
 	return refuse(statusDenied, reach.ReasonDenied, "policy %s denies %s to reach %v", verdict.Policy, describe(conn.Peer), conn.Destination)
+}
+
+// tellsDry says whether policies in dry run would decide otherwise, and that was not said of this connection before: it is judged again whenever any policy changes.
+func (conn *Connection) tellsDry(v authz.Verdict) bool {
+	if v.DryAllowed == v.Allowed {
+		conn.dry.Store(nil)
+		return false
+	}
+	told := authz.Verdict{Allowed: v.Allowed, DryAllowed: v.DryAllowed, DryPolicy: v.DryPolicy}
+	before := conn.dry.Swap(&told)
+	return before == nil || *before != told
 }
 
 func describe(peer mesh.Identity) string {

@@ -35,7 +35,9 @@ const handshakeTimeout = 10 * time.Second
 // arrival is a tunnel from a peer, who has proved who it is.
 type arrival struct {
 	peer mesh.Identity
-	nc   *net.TCPConn
+	// until is when the certificate ends that proved it.
+	until time.Time
+	nc    *net.TCPConn
 	// confined is what alone may be asked for, by the word of whoever led the tunnel here; "": it said nothing.
 	confined string
 }
@@ -51,10 +53,15 @@ func (p *pod) serveTunnel(ctx context.Context, nc *net.TCPConn) {
 		return
 	}
 	conn := hbone.NewServer(secured, p.proxy.tunnelSettings())
-	p.tunnelsIn.add(conn)
-	defer p.tunnelsIn.remove(conn)
 	defer conn.Close()
+	if !p.tunnelsIn.add(conn, from.peer) {
+		p.refuseTunnel(nc, fmt.Errorf("%s has as many tunnels as it may: %w", from.peer, stranger.ErrCrowded))
+		return
+	}
+	defer p.tunnelsIn.remove(conn)
 	defer p.proxy.o.Certificates.Guard(conn)()
+	// What its peer opens from here on is opened in another tunnel, by the certificate that it has then.
+	defer time.AfterFunc(mtls.DrainIn(from.until, time.Now()), conn.Drain).Stop()
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
@@ -127,8 +134,12 @@ func (p *pod) handshake(ctx context.Context, from *arrival) (*tls.Conn, error) {
 		return nil, reach.TLSError(err)
 	}
 	transport.Conn = from.nc
-	from.peer, err = mtls.Peer(secured.ConnectionState())
-	return secured, err
+	state := secured.ConnectionState()
+	if from.peer, err = mtls.Peer(state); err != nil {
+		return nil, err
+	}
+	from.until = state.PeerCertificates[0].NotAfter
+	return secured, nil
 }
 
 func reasonOf(err error) Reason {
@@ -167,6 +178,9 @@ func (p *pod) relayInbound(ctx context.Context, conn *Connection, request *hbone
 	}
 	conn.self = self
 	conn.remote = p.proxy.inboundParty(conn, request.Header)
+	if time.Now().After(from.until) {
+		return 0, refuse(statusDenied, ReasonExpired, "the certificate by which %s opened the tunnel ended at %s", from.peer, from.until.UTC().Format(time.RFC3339))
+	}
 	view := p.proxy.o.View.Load()
 	target, refusal := resolveTarget(view, self, addrPort(from.nc.LocalAddr()).Addr(), request.Authority)
 	if refusal == nil {

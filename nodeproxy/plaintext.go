@@ -4,6 +4,7 @@ package nodeproxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -54,6 +55,9 @@ func (p *pod) relayPlaintext(ctx context.Context, conn *Connection, nc *net.TCPC
 	defer cancel()
 	app, err := p.dialApplication(dialCtx, conn.Destination, conn.Source.Addr())
 	if err != nil {
+		if refusal, ok := errors.AsType[*Refusal](context.Cause(ctx)); ok {
+			return refusal
+		}
 		return unavailable(reach.ReasonConnect, "application: %w", err)
 	}
 	defer shut(app)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/directory"
-	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
 	"github.com/isthmus-mesh/isthmus/internal/stranger"
@@ -31,8 +30,6 @@ const (
 	// about 10 KiB each, 80 MiB. maxStrangersPerAddress bounds those of one address to one pod whose handshake has not begun: a gateway that opens 5,000 tunnels a second for peers
 	// 200 ms away has so many.
 	maxStrangers, maxStrangersPerAddress = 4096, 1024
-	// maxConnectionsPerPod bounds what one pod may have open through us, each way. Beyond it new ones wait in the kernel's queue.
-	maxConnectionsPerPod = 16384
 )
 
 // pod is one pod that is served: its listeners, its tunnels, its connections.
@@ -42,7 +39,7 @@ type pod struct {
 	namespace *Namespace
 	tunnels   *reach.Tunnels // outbound, shared among the pod's connections
 	health    *reach.Health  // of what it connects to: NetworkPolicies select pods
-	tunnelsIn tunnelSet
+	tunnelsIn *tunnelSet
 	// handshakes are the turns of inbound ones.
 	handshakes stranger.Turns
 
@@ -62,7 +59,7 @@ type pod struct {
 // startPod opens the pod's listeners. It owns namespace only if it succeeds.
 func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 	p := &pod{
-		proxy: x, info: w, namespace: namespace, tunnelsIn: tunnelSet{open: map[*hbone.Conn]struct{}{}}, handshakes: stranger.NewTurns(maxHandshakes),
+		proxy: x, info: w, namespace: namespace, tunnelsIn: newTunnelSet(x.o.limits.connections / 2), handshakes: stranger.NewTurns(maxHandshakes),
 	}
 	p.carrying, p.abort = context.WithCancelCause(context.Background())
 	p.accepting, p.stopAccepting = context.WithCancel(p.carrying)
@@ -106,10 +103,7 @@ func (x *Proxy) startPod(w zds.Workload, namespace *Namespace) (*pod, error) {
 		if i == 0 {
 			begun = func() { p.connecting.Add(1) }
 		}
-		p.acceptors.Go(func() { p.accept(opened[i], begun, serve) })
-	}
-	if self := p.lookup(x.o.View.Load()); self != nil {
-		x.o.Certificates.Prefetch(self.Identity())
+		p.acceptors.Go(func() { p.accept(opened[i], p.places([]string{"outbound", "plaintext", "hbone"}[i]), begun, serve) })
 	}
 	x.o.Log.V(1).Info("pod served", "workload", p.String())
 	return p, nil
@@ -132,22 +126,16 @@ func (p *pod) mayTake() bool {
 }
 
 // accept hands connections out until the listener is closed. begun, if it is set, is called before each.
-func (p *pod) accept(l *net.TCPListener, begun func(), serve func(context.Context, *net.TCPConn)) {
+func (p *pod) accept(l *net.TCPListener, places *places, begun func(), serve func(context.Context, *net.TCPConn)) {
 	defer shut(l)
 	if !p.mayTake() {
 		return
 	}
 	defer context.AfterFunc(p.accepting, func() { shut(l) })()
-	slots := make(chan struct{}, maxConnectionsPerPod)
-	for {
-		select {
-		case slots <- struct{}{}:
-		case <-p.accepting.Done():
-			return
-		}
+	for places.take(p.accepting) {
 		nc, err := l.AcceptTCP()
 		if err != nil {
-			<-slots
+			places.give()
 			if p.accepting.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -161,7 +149,7 @@ func (p *pod) accept(l *net.TCPListener, begun func(), serve func(context.Contex
 			begun()
 		}
 		p.connectionsAlive.Go(func() {
-			defer func() { <-slots }()
+			defer places.give()
 			serve(p.carrying, nc)
 		})
 		runtime.Gosched() // the connection comes before the look for another one
@@ -230,43 +218,4 @@ func (p *pod) end(cause error) {
 	shut(p.tunnels)
 	p.health.Close()
 	shut(p.namespace)
-}
-
-// tunnelSet are the inbound tunnels of a pod.
-type tunnelSet struct {
-	mu       sync.Mutex
-	open     map[*hbone.Conn]struct{}
-	draining bool
-}
-
-func (t *tunnelSet) add(conn *hbone.Conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.open[conn] = struct{}{}
-	if t.draining {
-		conn.Drain()
-	}
-}
-
-func (t *tunnelSet) remove(conn *hbone.Conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.open, conn)
-}
-
-// goAway asks the peers of the tunnels that are open now to open new ones.
-func (t *tunnelSet) goAway() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for conn := range t.open {
-		conn.Drain()
-	}
-}
-
-// drain does so for the later ones too.
-func (t *tunnelSet) drain() {
-	t.mu.Lock()
-	t.draining = true
-	t.mu.Unlock()
-	t.goAway()
 }

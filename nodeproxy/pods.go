@@ -91,6 +91,7 @@ func (ps *pods) serve(w zds.Workload, namespace *Namespace) error {
 		return err
 	}
 	ps.serving[w.UID] = fresh
+	ps.proxy.podsChanged()
 	ps.proxy.metrics.podsStarted.Inc()
 	switch {
 	case old == nil:
@@ -177,6 +178,7 @@ func (ps *pods) stop(old *pod, grace time.Duration) {
 		ps.mu.Lock()
 		defer ps.mu.Unlock()
 		delete(ps.departing, old)
+		ps.proxy.podsChanged()
 	})
 }
 

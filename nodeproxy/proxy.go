@@ -70,6 +70,8 @@ type Options struct {
 	Keeper *keeper.Keeper
 	// Registerer takes the metrics; nil keeps them to ourselves.
 	Registerer prometheus.Registerer
+
+	limits limits // tests have lower ones
 }
 
 // Proxy serves the pods of one node.
@@ -93,6 +95,8 @@ type Proxy struct {
 	judge   *Judge
 	// proved says that all pods had been asked certificates for at some time.
 	proved atomic.Bool
+	// moved says that pods have come, or are gone.
+	moved chan struct{}
 	// running are goroutines that the proxy waits for at its end.
 	running sync.WaitGroup
 }
@@ -106,6 +110,9 @@ func New(o Options) (*Proxy, error) {
 	if o.Drain == 0 {
 		o.Drain = DefaultDrain
 	}
+	if o.limits.connections == 0 {
+		o.limits.connections = maxConnectionsPerPod
+	}
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
@@ -118,7 +125,7 @@ func New(o Options) (*Proxy, error) {
 		claims: newClaims(), queries: dns.NewSlots(maxQueries, dns.ReasonNodeBusy, nil),
 		strangers: stranger.NewRoom(maxStrangers, maxStrangersPerAddress), judge: NewJudge(o.Log.WithName("authorization")),
 	}
-	x.pods, x.taking = newPods(x), make(chan struct{})
+	x.pods, x.taking, x.moved = newPods(x), make(chan struct{}), make(chan struct{}, 1)
 	x.succession = &succession{dir: o.Succession, log: o.Log.WithName("succession")}
 	x.entrances = &entrances{sockets: sockets, borrow: x.succession.borrow, open: map[NamespaceID]*entrance{}}
 	x.metrics.watch(o.Registerer, x)
@@ -234,7 +241,7 @@ func (x *Proxy) unproved() []string {
 	return nil
 }
 
-// watch follows the view: it ends connections that policy has turned against, sends peers of pods that are about to end elsewhere,
+// watch follows the view and the pods: it ends connections that policy has turned against, sends peers of pods that are about to end elsewhere,
 // and keeps the certificates of the pods that are here.
 func (x *Proxy) watch(ctx context.Context) {
 	ailing, identities := map[*pod]bool{}, map[mesh.Identity]struct{}{}
@@ -254,7 +261,7 @@ func (x *Proxy) watch(ctx context.Context) {
 			identitiesNow[id] = struct{}{}
 			if self.Unhealthy && !ailing[p] {
 				// A pod that is ending, or that cannot serve for now: what peers open from here on belongs elsewhere. Those who still
-				// mean this pod connect again, which is welcome. It may be seen here for the first time, for pods come without a new view.
+				// mean this pod connect again, which is welcome.
 				p.tunnelsIn.goAway()
 			}
 			ailingNow[p] = self.Unhealthy
@@ -267,9 +274,18 @@ func (x *Proxy) watch(ctx context.Context) {
 		ailing, identities = ailingNow, identitiesNow
 		select {
 		case <-v.Superseded():
+		case <-x.moved:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// podsChanged has watch look at the pods, though the view be the same. It does not wait.
+func (x *Proxy) podsChanged() {
+	select {
+	case x.moved <- struct{}{}:
+	default:
 	}
 }
 

@@ -38,9 +38,12 @@ const (
 	ReasonNotExported Reason = "NOT_EXPORTED"
 	// ReasonNotAdmitted: the connection came through a gateway that let it in for another service, or another port of it, and said so.
 	ReasonNotAdmitted Reason = "NOT_ADMITTED"
+	// ReasonExpired: the certificate that the peer proved itself with, when it opened the tunnel, has ended since.
+	ReasonExpired Reason = "CERT_EXPIRED"
 	// ReasonOwnPort: the connection would lead back into the proxy's own listeners.
 	ReasonOwnPort Reason = "PROXY_PORT"
-	// ReasonCrowded: too many connections to tunnel ports are open whose other end has proved nothing, and this one was silent for longest, or one too many of its address.
+	// ReasonCrowded: too many connections to tunnel ports are open whose other end has proved nothing, and this one was silent for longest, or one too many of its address; or the
+	// peer has as many tunnels to the pod as it may.
 	ReasonCrowded Reason = "CROWDED"
 	// ReasonRevoked: the connection was open, and policy turned against it.
 	ReasonRevoked Reason = "POLICY_CHANGED"

@@ -167,6 +167,8 @@ type cluster struct {
 	pods   map[string]*space
 	// metrics are those of the proxy that was started last.
 	metrics *prometheus.Registry
+	// cramped, if it is set, is how many connections a listener of a pod may have.
+	cramped int
 }
 
 type signer struct{ *ca.Signer }
@@ -206,11 +208,15 @@ func (c *cluster) start() (stop func()) {
 func (c *cluster) begin(certs *mtls.Source, log *lines) (x *nodeproxy.Proxy, stop func()) {
 	c.t.Helper()
 	c.metrics = prometheus.NewRegistry()
-	x, err := nodeproxy.New(nodeproxy.Options{
+	o := nodeproxy.Options{
 		Registerer: c.metrics, Log: log.logger(), AccessLog: log.logger(), Network: c.name, Cluster: c.name, ClusterDomain: "cluster.local",
 		View: c.view, Certificates: certs, Socket: c.socket, Succession: c.run, Drain: 10 * time.Second, Tracer: traced,
 		Nameservers: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.53:53")},
-	})
+	}
+	if c.cramped > 0 {
+		o = o.Cramped(c.cramped)
+	}
+	x, err := nodeproxy.New(o)
 	must(c.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -97,7 +97,7 @@ type metrics struct {
 
 	unspoofed, podsStarted, podsStopped, dryRun, namesResolved, revoked prometheus.Counter
 
-	handshakeFailures, tunnelEvents, attemptsFailed, handshakes *prometheus.CounterVec
+	handshakeFailures, tunnelEvents, attemptsFailed, handshakes, full *prometheus.CounterVec
 
 	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer prometheus.Counter
 	dnsRefused                                              *prometheus.CounterVec
@@ -133,6 +133,7 @@ func newMetrics(r prometheus.Registerer, more ...string) *metrics {
 		handshakes:        vec("isthmus_outbound_handshakes_total", "TLS handshakes begun with next hops (outer) and, through them, with last hops (inner).", "tunnel"),
 		unspoofed:         counter("isthmus_unspoofed_connections_total", "Connections to applications that do not show their caller's address."),
 		dryRun:            counter("isthmus_dry_run_differences_total", "Verdicts that policies in dry run would have turned."),
+		full:              vec("isthmus_connection_limit_total", "Times that a pod had as many connections through one of its listeners as it may, so that further ones wait.", "listener"),
 		handshakeFailures: vec("isthmus_handshake_failures_total", "Inbound tunnels that were not accepted.", "reason"),
 		tunnelEvents:      vec("isthmus_tunnel_events_total", "Limits and rules that tunnels ran into.", "event"),
 		namesResolved:     counter("istio_on_demand_dns_total", "Names of workloads that were resolved because a connection needed it."),
