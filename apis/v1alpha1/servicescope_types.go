@@ -53,6 +53,7 @@ type LabelSelector struct {
 	// matchLabels must all be present with these values.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) <= 317 && !format.qualifiedName().validate(key).hasValue())",message="keys must be qualified names: an optional DNS subdomain and '/', then up to 63 letters, digits, '-', '_' or '.', such as istio.io/global"
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 
 	// matchExpressions must all hold.
