@@ -5,54 +5,86 @@ package nodeproxy
 import (
 	"crypto/x509"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
 )
 
 // dump writes everything that the proxy was told, sorted.
 func (x *Proxy) dump(w http.ResponseWriter, _ *http.Request) {
-	s := x.o.View.Load().Snapshot()
-	type workload struct {
+	w.Header().Set("Content-Type", "application/json")
+	s, out := x.o.View.Load().Snapshot(), newObject(w)
+	defer out.end()
+	out.field("Network", x.o.Network)
+	out.field("Cluster", x.o.Cluster)
+	if k := x.o.Keeper; k != nil {
+		out.field("Restored", k.Restored())                   // from a snapshot
+		out.field("Age", k.Age().Round(time.Second).String()) // since a controller confirmed all this
+	}
+	out.field("Waits", x.Waits())
+	out.field("Obstructed", x.pods.obstructed())
+	var pods []string
+	for _, p := range x.pods.list() {
+		pods = append(pods, p.String())
+	}
+	slices.Sort(pods)
+	out.field("Pods", pods)
+	list(out, "Trust", x.o.Certificates.Trusts(), showTrust)
+	list(out, "Workloads", sorted(s.Workloads), showWorkload)
+	list(out, "Services", slices.SortedFunc(maps.Values(s.Services), func(a, b *mesh.Service) int { return strings.Compare(a.Key().String(), b.Key().String()) }),
+		func(one *mesh.Service) any { return one })
+	list(out, "Policies", sorted(s.Policies), func(one *mesh.Policy) any { return one })
+}
+
+// sorted gives the values of a map in the order of their keys.
+func sorted[V any](of map[string]V) []V {
+	out := make([]V, 0, len(of))
+	for _, key := range slices.Sorted(maps.Keys(of)) {
+		out = append(out, of[key])
+	}
+	return out
+}
+
+// showWorkload has the services, whose keys are no text in JSON, by their names.
+func showWorkload(one *mesh.Workload) any {
+	services := map[string][]mesh.Port{}
+	for key, ports := range one.Services {
+		services[key.String()] = ports
+	}
+	return struct {
 		*mesh.Workload
 		Services map[string][]mesh.Port
-	}
+	}{one, services}
+}
+
+// certificate is what is shown of one.
+type certificate struct {
+	Serial, Issuer      string
+	NotBefore, NotAfter time.Time
+}
+
+func show(c *x509.Certificate) certificate {
+	return certificate{c.SerialNumber.Text(16), c.Issuer.String(), c.NotBefore, c.NotAfter}
+}
+
+func showTrust(one mtls.Trust) any {
 	out := struct {
-		Network, Cluster string
-		Restored         bool   `json:",omitempty"` // from a snapshot
-		Age              string `json:",omitempty"` // since a controller confirmed all this
-		Waits, Pods      []string
-		Workloads        []workload
-		Services         []*mesh.Service
-		Policies         []*mesh.Policy
-	}{Network: x.o.Network, Cluster: x.o.Cluster, Waits: x.Waits()}
-	if k := x.o.Keeper; k != nil {
-		out.Restored, out.Age = k.Restored(), k.Age().Round(time.Second).String()
+		TrustDomain string
+		AliasOf     string `json:",omitempty"`
+		Told        bool   // by the controller; otherwise it came with a certificate
+		Roots       []certificate
+		Revoked     int         // certificates
+		Lists       []time.Time `json:",omitempty"` // when each list of these is to be followed by another one
+	}{TrustDomain: one.TrustDomain, AliasOf: one.AliasOf, Told: one.Told, Revoked: one.Revoked, Lists: one.Lists}
+	for _, root := range one.Roots {
+		out.Roots = append(out.Roots, show(root))
 	}
-	for _, p := range x.pods.list() {
-		out.Pods = append(out.Pods, p.String())
-	}
-	for _, one := range s.Workloads {
-		services := map[string][]mesh.Port{}
-		for key, ports := range one.Services {
-			services[key.String()] = ports
-		}
-		out.Workloads = append(out.Workloads, workload{one, services})
-	}
-	for _, one := range s.Services {
-		out.Services = append(out.Services, one)
-	}
-	for _, one := range s.Policies {
-		out.Policies = append(out.Policies, one)
-	}
-	slices.Sort(out.Pods)
-	slices.SortFunc(out.Workloads, func(a, b workload) int { return strings.Compare(a.UID, b.UID) })
-	slices.SortFunc(out.Services, func(a, b *mesh.Service) int { return strings.Compare(a.Key().String(), b.Key().String()) })
-	slices.SortFunc(out.Policies, func(a, b *mesh.Policy) int { return strings.Compare(a.Key(), b.Key()) })
-	write(w, out)
+	return out
 }
 
 // dumpConnections writes what is open, oldest first.
@@ -76,10 +108,6 @@ func (x *Proxy) dumpConnections(w http.ResponseWriter, _ *http.Request) {
 
 // dumpCertificates writes what certificates there are, by identity. Keys are not reachable from here.
 func (x *Proxy) dumpCertificates(w http.ResponseWriter, _ *http.Request) {
-	type certificate struct {
-		Serial, Issuer      string
-		NotBefore, NotAfter time.Time
-	}
 	type line struct {
 		Identity string
 		Valid    bool
@@ -92,7 +120,7 @@ func (x *Proxy) dumpCertificates(w http.ResponseWriter, _ *http.Request) {
 		l := line{Identity: s.Identity.String(), Valid: s.Valid, Chain: []certificate{}}
 		for _, der := range s.Chain {
 			if c, err := x509.ParseCertificate(der); err == nil {
-				l.Chain = append(l.Chain, certificate{c.SerialNumber.Text(16), c.Issuer.String(), c.NotBefore, c.NotAfter})
+				l.Chain = append(l.Chain, show(c))
 			}
 		}
 		if s.Err != nil {
