@@ -19,6 +19,8 @@
 // Whoever makes a frame sends it, if the transport can be written to without waiting (Transport), straight from the caller's buffer. Where it cannot, when the network
 // takes no more, or when many streams have something to say at the same time, frames gather in a queue and a goroutine sends them in one go.
 //
+// Bulk is read of a Transport in larger pieces than TLS asks for (readahead.go), and a Read of a stream takes along whatever of it is here, without waiting.
+//
 // Frames leave in the order in which the calls that made them returned. Streams that wait for the connection (its window, its turn, or the
 // space in its queue) are served in turn, one frame each. When Done is closed, nothing runs any more that the Conn began.
 //
