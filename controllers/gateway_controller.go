@@ -41,6 +41,7 @@ type GatewayReconciler struct {
 	plan     func(namespace, name string) *translate.GatewayPlan
 	reader   client.Reader // sees objects that the cache leaves out because they are not ours
 	settings ProvisionSettings
+	known    <-chan struct{}      // closed once plans are made by all that there is in our cluster
 	events   events.EventRecorder // nil: tells nobody
 	// obstacles are noted, and who writes the Gateway's status, and those of its sets, is told when they change.
 	obstacles *obstacles
@@ -104,6 +105,11 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if plan.Unmanaged {
 		if r.found(&gateway, namesakes{}); plan.Kept {
 			return ctrl.Result{}, nil
+		}
+		select {
+		case <-r.known:
+		default: // what was made may be there, and what it is to be kept for is not: nothing is deleted by half of what there is
+			return ctrl.Result{RequeueAfter: time.Second}, nil
 		}
 		return ctrl.Result{}, r.release(ctx, &gateway, provisioned()...)
 	}

@@ -11,9 +11,11 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/translate"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
@@ -88,6 +90,34 @@ var _ = Describe("What is made for a Gateway", func() {
 		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "autoscaling: {minReplicas: 4}" })
 		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("True/Programmed"))
 		Eventually(get(east, deployment)).Should(HaveField("Spec.Replicas", HaveValue(BeEquivalentTo(4))))
+	})
+
+	It("is not deleted by a plan that was made before all was read", func(ctx SpecContext) {
+		g := eastwest("default", "half-read")
+		g.Spec.GatewayClassName = "nobodys"
+		east.with(g)
+		service := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: g.Namespace, Name: g.Name, OwnerReferences: []metav1.OwnerReference{
+				{APIVersion: gatewayv1.GroupVersion.String(), Kind: "Gateway", Name: g.Name, UID: g.UID, Controller: ptr.To(true)},
+			}},
+			Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "mesh", Port: 15008}}},
+		}
+		east.with(service)
+		known := make(chan struct{})
+		r := &GatewayReconciler{
+			client: east, reader: east, obstacles: &obstacles{}, known: known,
+			plan: func(string, string) *translate.GatewayPlan {
+				return &translate.GatewayPlan{UID: string(g.UID), Unmanaged: true}
+			},
+		}
+		again, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(again.RequeueAfter).To(BeNumerically(">", 0))
+		Expect(east.is(service)()).To(BeTrue())
+		close(known)
+		_, err = r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(east.is(service)()).To(BeFalse())
 	})
 
 	It("follows the Gateway although its Service cannot have the address that is asked for", func(ctx SpecContext) {

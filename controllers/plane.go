@@ -112,7 +112,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 func (p *plane) addControllers(mgr ctrl.Manager) error {
 	c, o := mgr.GetClient(), p.options
 	gateways := &GatewayReconciler{
-		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events, obstacles: &obstacles{}, changed: p.obstructed,
+		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events, obstacles: &obstacles{}, known: p.pipeline.Ready(), changed: p.obstructed,
 		settings: ProvisionSettings{
 			Image: o.GatewayImage, Traces: o.GatewayTraces, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
 		},
