@@ -4,7 +4,10 @@ package keeper
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -173,5 +176,45 @@ func TestControllerThatTakesLong(t *testing.T) {
 	}
 	if v.Load().Workload("a") != nil || v.Load().Workload("b") == nil || k.Restored() {
 		t.Errorf("what is known is not what the controller says: %v, %v; restored %v", v.Load().Workload("a"), v.Load().Workload("b"), k.Restored())
+	}
+}
+
+// TestLargeSnapshotIsNotWaitedFor: what no controller tells in a moment is read at once, and the controller, who is there, is asked for what is different by now alone.
+func TestLargeSnapshotIsNotWaitedFor(t *testing.T) {
+	former, view := newTestKeeper(t)
+	d, long := mesh.Delta{Workloads: map[string]*mesh.Workload{}}, strings.Repeat("x", 200)
+	for i := range 16_000 {
+		uid := fmt.Sprint("w", i)
+		d.Workloads[uid] = &mesh.Workload{UID: uid, Name: uid, Namespace: "n", Cluster: "east", WorkloadName: long, CanonicalName: long, CanonicalRevision: long}
+	}
+	view.Apply(d)
+	former.Note(d)
+	former.write()
+	if there, err := os.Stat(former.o.Path); err != nil || there.Size() <= largeSnapshot {
+		t.Fatalf("not large: %v, %v", there, err)
+	}
+	controller := &slow{may: make(chan struct{}), left: make(chan struct{}, 1)}
+	k, client, v := followed(t, former.o, controller)
+	select {
+	case <-k.Usable():
+	case <-time.After(time.Minute):
+		t.Fatal("not usable")
+	}
+	if v.Load().Workload("w0") == nil || !k.Restored() {
+		t.Errorf("what is known is not the snapshot; restored %v", k.Restored())
+	}
+	close(controller.may)
+	select {
+	case <-client.Synced():
+	case <-time.After(time.Minute):
+		t.Fatal("the controller is not believed")
+	}
+	if v.Load().Workload("w0") != nil || v.Load().Workload("b") == nil || k.Restored() {
+		t.Error("what is known is not what the controller says")
+	}
+	select {
+	case <-controller.left:
+		t.Error("a controller was asked for everything, and hung up on")
+	default:
 	}
 }
