@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package redirect makes a pod's traffic pass its node's proxy: netfilter rules and policy routes inside the pod's network
-// namespace, and on the node the rule by which the kubelet's probes can be told from everything else.
+// namespace, and on the node what lets the kubelet's probes be told from everything else, and find their way.
 //
 // The rules are a value first (Rules, printable and comparable) and then one netlink transaction (Apply); applying again gives the
 // same result, and a pod is never seen with half of the rules. Nothing outside the pod's namespace refers to them, so they vanish

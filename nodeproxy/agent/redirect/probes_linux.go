@@ -63,7 +63,7 @@ func (p *Probes) Reset(pods []netip.Addr) error {
 	defer p.mu.Unlock()
 	clear(p.pods)
 	p.remember(pods)
-	return p.write()
+	return errors.Join(p.write(), applyBranches(p.node, p.pods))
 }
 
 func (p *Probes) remember(pods []netip.Addr) {
@@ -103,10 +103,10 @@ func (p *Probes) Repair() (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	what, err := p.damage()
-	if what == "" || err != nil {
-		return what, err
+	if what != "" && err == nil {
+		err = p.write()
 	}
-	return what, p.write()
+	return what, errors.Join(err, applyBranches(p.node, p.pods))
 }
 
 func (p *Probes) damage() (string, error) {
@@ -143,7 +143,8 @@ func (p *Probes) Add(pod []netip.Addr) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remember(pod)
-	return p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error { return c.SetAddElements(s, e) })
+	err := p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error { return c.SetAddElements(s, e) })
+	return errors.Join(err, applyBranches(p.node, p.pods))
 }
 
 // Delete takes a pod's addresses out of the set. Addresses that are not there are fine.
@@ -153,13 +154,14 @@ func (p *Probes) Delete(pod []netip.Addr) error {
 	for _, a := range pod {
 		delete(p.pods, a.Unmap())
 	}
-	return p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error {
+	err := p.change(pod, func(c *nftables.Conn, s *nftables.Set, e []nftables.SetElement) error {
 		// Added first, so that there is something to delete.
 		if err := c.SetAddElements(s, e); err != nil {
 			return err
 		}
 		return c.SetDeleteElements(s, e)
 	})
+	return errors.Join(err, applyBranches(p.node, p.pods))
 }
 
 // change is called with mu held. When there is no set to change, somebody has damaged it: then all is written.
@@ -201,7 +203,7 @@ func (p *Probes) Close() error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("remove the node's probe rules: %w", err)
 	}
-	return nil
+	return applyBranches(p.node, nil)
 }
 
 func elements(pods []netip.Addr) (v4, v6 []nftables.SetElement) {
