@@ -17,15 +17,28 @@ import (
 // connectionTrack asks the kernel where a pod's redirected packets were meant to go. A connected socket knows that of itself
 // (SO_ORIGINAL_DST); one that takes packets of many clients does not.
 type connectionTrack struct {
+	open func() (*nl.SocketHandle, error)
+
 	mu     sync.Mutex
-	socket *nl.SocketHandle // nil once closed
+	socket *nl.SocketHandle // nil while there is none
+	failed error            // why there is none
+	next   time.Time        // when to try again
+	closed bool
 }
+
+// trackPause is how long after a failure nobody tries to open the table again: what was missing may be there by then, and each query asks.
+const trackPause = 5 * time.Second
 
 // trackTimeout is for what should never happen: the kernel answers before the question's system call returns.
 var trackTimeout = unix.NsecToTimeval((200 * time.Millisecond).Nanoseconds())
 
-// trackConnections opens the kernel's table of a namespace's connections.
-func (s *sockets) trackConnections(n *Namespace) (*connectionTrack, error) {
+// trackConnections is for the kernel's table of a namespace's connections.
+func (s *sockets) trackConnections(n *Namespace) *connectionTrack {
+	return &connectionTrack{open: func() (*nl.SocketHandle, error) { return s.connectionTable(n) }}
+}
+
+// connectionTable opens it.
+func (s *sockets) connectionTable(n *Namespace) (*nl.SocketHandle, error) {
 	var socket *nl.NetlinkSocket
 	err := s.within(n, func() error {
 		var err error
@@ -41,12 +54,35 @@ func (s *sockets) trackConnections(n *Namespace) (*connectionTrack, error) {
 		}
 		return nil, fmt.Errorf("open connection tracking: %w", err)
 	}
-	return &connectionTrack{socket: &nl.SocketHandle{Socket: socket}}, nil
+	return &nl.SocketHandle{Socket: socket}, nil
+}
+
+// ready opens the table, if it is not open, and says why it cannot be had.
+func (c *connectionTrack) ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opened()
+}
+
+// opened is ready with mu held.
+func (c *connectionTrack) opened() error {
+	switch {
+	case c.closed:
+		return errors.New("connection tracking is closed")
+	case c.socket != nil:
+		return nil
+	case time.Now().Before(c.next):
+		return c.failed
+	}
+	c.socket, c.failed = c.open()
+	c.next = time.Now().Add(trackPause)
+	return c.failed
 }
 
 func (c *connectionTrack) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	if c.socket != nil {
 		c.socket.Close()
 		c.socket = nil
@@ -57,8 +93,8 @@ func (c *connectionTrack) close() {
 func (c *connectionTrack) meant(from, local netip.AddrPort) (netip.AddrPort, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.socket == nil {
-		return netip.AddrPort{}, errors.New("connection tracking is closed")
+	if err := c.opened(); err != nil {
+		return netip.AddrPort{}, err
 	}
 	family := uint8(unix.AF_INET)
 	if from.Addr().Is6() {

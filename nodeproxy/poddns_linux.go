@@ -30,10 +30,9 @@ const (
 
 // startDNS serves DNS on loopback, where the pod's rules lead its queries. IPv6 may be missing.
 func (p *pod) startDNS() error {
-	track, err := p.proxy.sockets.trackConnections(p.namespace)
-	if err != nil {
+	track := p.proxy.sockets.trackConnections(p.namespace)
+	if err := track.ready(); err != nil {
 		p.proxy.o.Log.Error(err, "the pod's own DNS servers are known for its queries over TCP only, the proxy's are asked instead", "workload", p.String())
-		track = &connectionTrack{}
 	}
 	context.AfterFunc(p.carrying, track.close)
 	server := p.dnsServer()
