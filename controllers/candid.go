@@ -55,8 +55,11 @@ func machineReadable(kind string) bool {
 	return kind == "application/json" || strings.HasPrefix(kind, "application/vnd.kubernetes.") || strings.HasPrefix(kind, "application/cbor")
 }
 
-// errNoVersion is about a question that every API server answers.
-var errNoVersion error = &notKubernetes{"does not tell a version of Kubernetes when it is asked for it"}
+// errNoVersion and errNoIdentity are about questions that every API server answers.
+var (
+	errNoVersion  error = &notKubernetes{"does not tell a version of Kubernetes when it is asked for it"}
+	errNoIdentity error = &notKubernetes{"does not tell the UID of its namespace kube-system when it is asked for it"}
+)
 
 // isNotKubernetes gives the problem, if an error is about one.
 func isNotKubernetes(err error) (problem string, ok bool) {

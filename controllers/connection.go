@@ -12,15 +12,11 @@ import (
 
 	"github.com/go-logr/logr"
 	"golang.org/x/time/rate"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -104,8 +100,11 @@ type connection struct {
 
 	cancel context.CancelFunc
 
-	intake   *intake // set by run before anything is asked
-	lines    *lines  // the same
+	// Set by run before anything is asked.
+	intake    *intake
+	lines     *lines
+	questions questions
+
 	gate     gate
 	silences int // questions in a row without an answer or a word; owned by run
 
@@ -136,9 +135,7 @@ func (c *connection) update(change func(*health)) {
 func (c *connection) run(ctx context.Context) {
 	httpClient, lines, closeIdle, err := newHTTPClient(c.config.Config, c.pace)
 	if err != nil {
-		c.update(func(h *health) {
-			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
-		})
+		c.refuse(err)
 		return
 	}
 	defer closeIdle()
@@ -148,17 +145,29 @@ func (c *connection) run(ctx context.Context) {
 	httpClient.Transport = &patience{next: c.intake, follows: &c.intake.follows, gate: &c.gate, failed: c.judge}
 	config := rest.CopyConfig(c.config.Config)
 	config.QPS, config.Burst = remoteQPS, remoteBurst
-	if !c.connect(ctx, config, httpClient) {
+	config.WarningHandler = rest.NoWarnings{} // which are for whoever writes, and would be logged, whatever they say
+	if c.questions, err = newQuestions(config, httpClient); err != nil {
+		c.refuse(err)
+		return
+	}
+	if !c.connect(ctx) {
 		return
 	}
 	c.watch(ctx, config, httpClient)
 }
 
+// refuse is about a kubeconfig of which nothing can be made.
+func (c *connection) refuse(err error) {
+	c.update(func(h *health) {
+		h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
+	})
+}
+
 // connect asks until the API server answers and the cluster turns out to be one that we may read.
-func (c *connection) connect(ctx context.Context, config *rest.Config, httpClient *http.Client) bool {
+func (c *connection) connect(ctx context.Context) bool {
 	for failures := 1; ; failures++ {
 		wait := pause(failures)
-		err := c.probe(ctx, config, httpClient)
+		err := c.probe(ctx)
 		if ctx.Err() != nil {
 			return false
 		}
@@ -181,15 +190,8 @@ func (c *connection) connect(ctx context.Context, config *rest.Config, httpClien
 // watch starts the cache, feeds from it, and goes on asking the server whether it is there.
 func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient *http.Client) {
 	c.update(func(h *health) { h.phase, h.reason, h.message, h.began = phaseSyncing, "", "", time.Now() })
-	mapper, err := apiutil.NewDynamicRESTMapper(config, httpClient)
-	if err != nil {
-		c.update(func(h *health) {
-			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
-		})
-		return
-	}
 	objects, err := cache.New(config, cache.Options{
-		HTTPClient: httpClient, Scheme: c.scheme, Mapper: mapper,
+		HTTPClient: httpClient, Scheme: c.scheme, Mapper: remoteMapper(),
 		DefaultTransform:         c.feed.shrink,
 		DefaultWatchErrorHandler: c.noteWatchError,
 		// The feed alone reads this cache, as a whole: nobody needs to find things in it by namespace.
@@ -198,9 +200,7 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 		},
 	})
 	if err != nil {
-		c.update(func(h *health) {
-			h.phase, h.reason, h.message = phaseRefused, v1alpha1.ReasonInvalidKubeconfig, err.Error()
-		})
+		c.refuse(err)
 		return
 	}
 
@@ -215,7 +215,7 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 		}
 	})
 	group.Go(func() {
-		if c.feed.Attach(ctx, objects, mapper) == nil {
+		if c.feed.Attach(ctx, objects, c.questions.serves) == nil {
 			c.onSynced(c)
 			c.pace.calm.Store(true)
 			c.update(func(h *health) { h.phase, h.reason, h.message = phaseSynced, "", "" })
@@ -229,7 +229,7 @@ func (c *connection) watch(ctx context.Context, config *rest.Config, httpClient 
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			_ = c.probe(ctx, config, httpClient) // what it finds is in health
+			_ = c.probe(ctx) // what it finds is in health
 			if c.isAnother() {
 				return
 			}
@@ -254,11 +254,11 @@ func (c *connection) isAnother() bool {
 }
 
 // probe asks for the version and for the identity of the cluster and puts what it finds in health.
-func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient *http.Client) error {
+func (c *connection) probe(ctx context.Context) error {
 	asked, came := time.Now(), c.intake.came.Load()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	version, uid, err := askCluster(ctx, config, httpClient, c.scheme)
+	version, uid, err := c.questions.cluster(ctx)
 	now := time.Now()
 	ahead := time.Duration(c.intake.ahead.Load())
 	tells := c.intake.came.Load()-came >= tellsLeast
@@ -266,7 +266,7 @@ func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient 
 		h.concern, h.concernText = "", ""
 		if unanswered(err) && h.reachable && tells {
 			h.concern = v1alpha1.ReasonSlow
-			h.concernText = fmt.Sprintf("%s does not answer a question within %s, but goes on telling what changes", config.Host, probeTimeout)
+			h.concernText = fmt.Sprintf("%s does not answer a question within %s, but goes on telling what changes", c.config.Config.Host, probeTimeout)
 			h.lastContact = now
 			return
 		}
@@ -298,29 +298,6 @@ func (c *connection) probe(ctx context.Context, config *rest.Config, httpClient 
 		c.lines.cut()
 	}
 	return err
-}
-
-func askCluster(ctx context.Context, config *rest.Config, httpClient *http.Client, scheme *runtime.Scheme) (version string, uid types.UID, err error) {
-	asker, err := discovery.NewDiscoveryClientForConfigAndClient(config, httpClient)
-	if err != nil {
-		return "", "", err
-	}
-	body, err := asker.RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
-	if err != nil {
-		return "", "", err
-	}
-	if version = gitVersion(body); version == "" {
-		return "", "", errNoVersion
-	}
-	reader, err := client.New(config, client.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: staticMapper(scheme)})
-	if err != nil {
-		return "", "", err
-	}
-	var namespace corev1.Namespace
-	if err := reader.Get(ctx, client.ObjectKey{Name: "kube-system"}, &namespace); err != nil {
-		return "", "", fmt.Errorf("read namespace kube-system: %w", err)
-	}
-	return version, namespace.UID, nil
 }
 
 // newHTTPClient makes a client of its own transport, and a function that ends all that is left of it. It is read at a pace. client-go would keep transports in a cache that never forgets;

@@ -27,7 +27,11 @@ func TestNoRedirect(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeIdle()
-	_, _, err = askCluster(context.Background(), config, asker, scheme)
+	q, err := newQuestions(config, asker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = q.cluster(context.Background())
 	if err == nil || strings.Contains(err.Error(), elsewhere.URL) {
 		t.Errorf("the answer was %v", err)
 	}

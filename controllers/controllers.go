@@ -183,7 +183,7 @@ func ownIdentity(ctx context.Context, reader client.Reader) (types.UID, error) {
 func (p *plane) readLocal(ctx context.Context, mgr ctrl.Manager) error {
 	feed := NewFeed(p.store, p.options.World.LocalCluster, localKinds(), p.options.World.SystemNamespace)
 	defer feed.Wait()
-	if err := feed.Attach(ctx, mgr.GetCache(), mgr.GetRESTMapper()); err != nil {
+	if err := feed.Attach(ctx, mgr.GetCache(), mapped(mgr.GetRESTMapper())); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -39,13 +39,13 @@ func explainUnreachable(host string, err error) (reason, message string) {
 	case apierrors.IsForbidden(err):
 		return v1alpha1.ReasonForbidden, "the kubeconfig's user lacks a right (see config/rbac/reader.yaml for those needed): " + excerpt(err.Error(), maxProblem)
 	case errors.As(err, &unknown):
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that certificate-authority-data does not vouch for: " + unknown.Error()
+		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that certificate-authority-data does not vouch for: " + excerpt(unknown.Error(), maxProblem)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that is not valid by our clock: " + invalid.Error()
+		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that is not valid by our clock: " + excerpt(invalid.Error(), maxProblem)
 	case errors.As(err, &invalid):
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that is not valid: " + invalid.Error()
+		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate that is not valid: " + excerpt(invalid.Error(), maxProblem)
 	case errors.As(err, &hostname):
-		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate for another name: " + hostname.Error()
+		return v1alpha1.ReasonUntrusted, host + " proves itself by a certificate for another name: " + excerpt(hostname.Error(), maxProblem)
 	case unanswered(err):
 		return v1alpha1.ReasonUnreachable, fmt.Sprintf("%s does not answer within %s", host, probeTimeout)
 	}

@@ -68,30 +68,54 @@ func NewFeed(store *world.Store, cluster world.Cluster, kinds []watched, systemN
 	return f
 }
 
+// serving says whether a cluster has a kind. An error says that this is not known for now.
+type serving func(context.Context, watched) (bool, error)
+
 // Attach follows every kind in the cache and returns when all of them have been read once. Optional kinds that the cluster does not
 // have are looked for again until ctx ends; call Wait after that. An error is ctx's.
-func (f *Feed) Attach(ctx context.Context, objects cache.Cache, mapper meta.RESTMapper) error {
+func (f *Feed) Attach(ctx context.Context, objects cache.Cache, serves serving) error {
 	var there, missing []watched
 	for _, w := range f.kinds {
-		if w.optional && !served(mapper, w) {
-			missing = append(missing, w)
-		} else {
+		is := true
+		if w.optional {
+			var err error
+			if is, err = f.knows(ctx, serves, w); err != nil {
+				return err
+			}
+		}
+		if is {
 			there = append(there, w)
+		} else {
+			missing = append(missing, w)
 		}
 	}
 	if err := f.follow(ctx, objects, there); err != nil {
 		return err
 	}
 	if len(missing) > 0 {
-		f.following.Go(func() { f.lookAgain(ctx, objects, mapper, missing) })
+		f.following.Go(func() { f.lookAgain(ctx, objects, serves, missing) })
 	}
 	return nil
+}
+
+// knows asks until it is known whether the cluster has a kind: one that it has not would never be read, and so never would be all of it. An error is ctx's.
+func (f *Feed) knows(ctx context.Context, serves serving, w watched) (bool, error) {
+	for failures := 1; ; failures++ {
+		is, err := serves(ctx, w)
+		if err == nil {
+			return is, nil
+		}
+		// The connection's probe, or the manager of our own cluster, says why.
+		if err := sleep(ctx, pause(failures)); err != nil {
+			return false, fmt.Errorf("ask cluster %q for %s: %w", f.cluster, w.kind, err)
+		}
+	}
 }
 
 // Wait returns after everything that Attach started has ended, which it does when Attach's context ends.
 func (f *Feed) Wait() { f.following.Wait() }
 
-func (f *Feed) lookAgain(ctx context.Context, objects cache.Cache, mapper meta.RESTMapper, missing []watched) {
+func (f *Feed) lookAgain(ctx context.Context, objects cache.Cache, serves serving, missing []watched) {
 	ticker := time.NewTicker(lookAgainEvery)
 	defer ticker.Stop()
 	for len(missing) > 0 {
@@ -102,7 +126,7 @@ func (f *Feed) lookAgain(ctx context.Context, objects cache.Cache, mapper meta.R
 		}
 		var still []watched
 		for _, w := range missing {
-			if !served(mapper, w) || f.follow(ctx, objects, []watched{w}) != nil {
+			if is, err := serves(ctx, w); err != nil || !is || f.follow(ctx, objects, []watched{w}) != nil {
 				still = append(still, w)
 			}
 		}
@@ -110,15 +134,19 @@ func (f *Feed) lookAgain(ctx context.Context, objects cache.Cache, mapper meta.R
 	}
 }
 
-// served asks whether the API server has the kind.
-func served(mapper meta.RESTMapper, w watched) bool {
-	gvk, err := apiutil.GVKForObject(w.object(), scheme)
-	if err != nil {
-		panic(err) // the scheme lacks a kind that is watched: a mistake in this package
+// mapped asks the mapper of our own cluster's manager.
+func mapped(mapper meta.RESTMapper) serving {
+	return func(_ context.Context, w watched) (bool, error) {
+		gvk, err := apiutil.GVKForObject(w.object(), scheme)
+		if err != nil {
+			panic(err) // the scheme lacks a kind that is watched: a mistake in this package
+		}
+		_, err = mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if meta.IsNoMatchError(err) {
+			return false, nil
+		}
+		return err == nil, err
 	}
-	_, err = mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-	// Any other error is no proof of absence: try to watch, which retries.
-	return !meta.IsNoMatchError(err)
 }
 
 // follow registers handlers for some kinds and waits until they were told of everything that is there.

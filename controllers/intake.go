@@ -20,8 +20,10 @@ const (
 	intakeRate = 4 << 20
 	// intakeBurst is how much it may send at once, in bytes: the first read of a cluster of 100,000 pods. Little of it is held in memory at a time.
 	intakeBurst = 512 << 20
-	// maxPlain bounds an answer that is no list and no watch, in bytes: what an API server serves is the longest, and has a few MiB where there are many CRDs.
-	maxPlain = 16 << 20
+	// maxPlain bounds an answer that is no list and no watch, in bytes: an object, which etcd takes up to 1.5 MiB of.
+	maxPlain = 2 << 20
+	// maxProblemSaid bounds one that says what is wrong, in bytes: a Status, of which a client library makes 48 bytes of each two of some parts. An API server's take about 1 KiB.
+	maxProblemSaid = 64 << 10
 	// clockSlack is how far another cluster's clock may be from ours before status says so: certificates are issued a little before
 	// they begin, and tokens allow about as much.
 	clockSlack = time.Minute
@@ -76,7 +78,7 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 	case follows && answer.StatusCode == http.StatusOK:
 		i.follows.answered(r.URL.Path, watch)
 	case follows:
-		i.follows.failed(r.URL.Path, answer.StatusCode, answer.Status)
+		i.follows.failed(r.URL.Path, answer.StatusCode, codeText(answer.StatusCode))
 	}
 	now := time.Now()
 	if said, err := http.ParseTime(answer.Header.Get("Date")); err == nil {

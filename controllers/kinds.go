@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -117,13 +116,6 @@ func only(annotations map[string]string, names ...string) (kept map[string]strin
 		}
 	}
 	return kept
-}
-
-// staticMapper finds the resource of a few core kinds without asking the server.
-func staticMapper(s *runtime.Scheme) meta.RESTMapper {
-	m := meta.NewDefaultRESTMapper(s.PrioritizedVersionsAllGroups())
-	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
-	return m
 }
 
 // gitVersion reads the answer of /version; "" when it is not one.

@@ -104,7 +104,7 @@ func (f *follows) verdict(now time.Time) (reason, message string) {
 			return v1alpha1.ReasonUnauthorized, "the API server does not accept the kubeconfig's credentials"
 		case at.failures >= watchFailures && (at.opened.IsZero() || now.Sub(at.opened) < steady):
 			reason = v1alpha1.ReasonWatchFailing
-			message = fmt.Sprintf("the API server answers, but %s cannot be followed, so what is known may be old: %s", path, at.problem)
+			message = fmt.Sprintf("the API server answers, but %s cannot be followed, so what is known may be old: %s", path, excerpt(at.problem, maxProblem))
 		}
 	}
 	return reason, message
