@@ -158,7 +158,7 @@ func (r *Remotes) wish(id world.Cluster, w Wish) {
 		return
 	}
 	e.digest, e.found = digest, ""
-	kubeconfig, err := ParseKubeconfig(w.Kubeconfig, time.Now())
+	kubeconfig, err := ParseKubeconfig(w.Kubeconfig)
 	if err != nil {
 		if !errors.As(err, &e.refusal) {
 			e.refusal = &KubeconfigError{Reason: v1alpha1.ReasonInvalidKubeconfig, Problem: err.Error()}

@@ -171,6 +171,35 @@ func TestHeard(t *testing.T) {
 	}
 }
 
+// TestARefusedKubeconfigIsNoEnd: a controller that starts while what was written last cannot be used does not say that it knows everything without the cluster, if that was in use before.
+func TestARefusedKubeconfigIsNoEnd(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		wish Wish
+		want bool
+	}{
+		{"it was read before", Wish{Kubeconfig: []byte("nonsense"), KnownUID: "uid-of-west"}, true},
+		{"it never was", Wish{Kubeconfig: []byte("nonsense")}, false},
+	} {
+		r := testRemotes()
+		r.Set(map[world.Cluster]Wish{"west": tc.wish})
+		if got := len(r.Unheard()) == 1; got != tc.want {
+			t.Errorf("%s: waited for is %v, want %v", tc.name, got, tc.want)
+		}
+		r.mu.Lock()
+		e := r.entries["west"]
+		e.limit, e.wished = time.Minute, time.Now().Add(-time.Hour)
+		r.mu.Unlock()
+		if got := r.Unheard(); len(got) > 0 {
+			t.Errorf("%s: %v is waited for though its state would be too old", tc.name, got)
+		}
+		r.Set(nil)
+		if got := r.Unheard(); len(got) > 0 {
+			t.Errorf("%s: %v is waited for though nobody wishes for it", tc.name, got)
+		}
+	}
+}
+
 func TestNothingPassesAClosedFeed(t *testing.T) {
 	store := world.NewStore()
 	feed := NewFeed(store, "west", remoteKinds(), "isthmus-system")

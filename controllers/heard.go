@@ -28,15 +28,25 @@ func (r *Remotes) Heard() map[world.Cluster]heard {
 	return known
 }
 
-// Unheard are the clusters wished for that have not been read and translated yet and may still be, in order: the boot rule waits for them. One whose state would not
-// be in use any more, had it been read before and been unreachable since, is not waited for.
+// Unheard are the clusters wished for that have not been read and translated yet, in order, and of which something would be in use if that had happened: the boot rule waits for
+// them. One whose state would be too old by now, had it been read before and been unreachable since, is none; nor is one that must not be read under its id. One whose kubeconfig is
+// refused is, if it was read before: what was known of it would still be in use, but for the restart.
 func (r *Remotes) Unheard() []world.Cluster {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var unheard []world.Cluster
 	for id, e := range r.entries {
 		over := e.stale || e.limit > 0 && time.Since(e.wished) > e.limit
-		if e.live != nil && !r.translated(id, e) || e.live == nil && e.next != nil && e.next.health().phase != phaseRefused && !over {
+		is := false
+		switch {
+		case e.live != nil:
+			is = !r.translated(id, e)
+		case e.next != nil:
+			is = e.next.health().phase != phaseRefused && !over
+		case e.refusal != nil:
+			is = e.known != "" && !over
+		}
+		if is {
 			unheard = append(unheard, id)
 		}
 	}
