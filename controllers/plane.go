@@ -61,15 +61,15 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.authority = NewAuthority(c, mgr.GetAPIReader(), o.World.SystemNamespace, o.World.TrustDomain, o.Log.WithName("ca"), events, p.rootChanged)
 	p.authority.longest = cmp.Or(o.MaxCertificateLifetime, ca.DefaultLifetime)
 	p.authority.names = p.serverNames()
-	if o.Registerer != nil {
-		o.Registerer.MustRegister(p.authority.used, p.authority.ends)
-	}
 	certificates := ca.NewService(ca.ServiceOptions{
 		Log: o.Log.WithName("ca"), Signer: p.authority.Signer, Authorize: callers.Authorize, MaxLifetime: o.MaxCertificateLifetime, Registerer: o.Registerer,
 	})
 	p.remotes = NewRemotes(o.Log.WithName("remotes"), scheme, p.store, o.World, uid, p.remoteChanged)
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)
 	p.remotes.room = cmp.Or(o.RemoteRoom, DefaultRoom)
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(p.authority.used, p.authority.ends, newRemoteStates(p.remotes))
+	}
 	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, o.World.TrustDomainAliases, p.authority.Signer, o.Log.WithName("trust"), events)
 	p.overlays, p.events = NewOverlays(o.Log.WithName("overlays"), mgr, p.store, o.World.LocalCluster), events
 	p.trust.changed = func() { p.inboxes.wishes.add(types.NamespacedName{Name: "all"}) } // whose status says which domains have no roots
