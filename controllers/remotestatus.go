@@ -25,6 +25,14 @@ const countsEvery = 5 * time.Second
 // countsDelay is how long counts are gathered before a status is looked at because of them.
 const countsDelay = time.Second
 
+// What another cluster says changes its status: how many objects are refused, whether it answers. It can do so a thousand times a second, and what we write goes to our own API server.
+const (
+	// statusRate and statusBurst are how often the status of one RemoteCluster is written, a second and at once: what happens to an honest cluster are a few changes now and then.
+	statusRate, statusBurst = 1, 20
+	// statusWait is how soon it is looked at again else.
+	statusWait = time.Second
+)
+
 // remoteFacts is all that the status of a RemoteCluster is made of.
 type remoteFacts struct {
 	refused  *refusal         // by the plan

@@ -3,12 +3,18 @@
 package controllers
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/internal/translate"
+	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 func TestRemoteStatus(t *testing.T) {
@@ -133,4 +139,52 @@ func TestRefusedClaimsAreInStatus(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
+}
+
+// saysOften are findings of which each differs from the one before.
+type saysOften struct {
+	findings
+	said int
+}
+
+func (f *saysOften) Findings(world.Kind, string, string) []translate.Finding { return nil }
+
+func (f *saysOften) Remote(world.Cluster) translate.RemoteCount {
+	f.said++
+	return translate.RemoteCount{RefusedPods: f.said}
+}
+
+// TestARestlessClusterIsWrittenSeldom: whatever a cluster has us say of it, it is not written at the rate at which that changes; and what was said last is written in the end.
+func TestARestlessClusterIsWrittenSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := testRemotes()
+		live := reads(r, "p")
+		r.entries["west"] = &entry{live: live}
+		says := &saysOften{}
+		w := newRemoteClusterStatus(nil, says, r, &RemoteReconciler{}, func(string) bool { return true }, func(world.Cluster) vipShort { return vipShort{} })
+		object := &v1alpha1.RemoteCluster{ObjectMeta: metav1.ObjectMeta{Name: "west"}}
+		const lasts = 60 * time.Second
+		writes := 0
+		look := func() time.Duration {
+			before := object.DeepCopy()
+			again := w.fill(t.Context(), object)
+			if !equality.Semantic.DeepEqual(before, object) {
+				writes++
+			}
+			return again
+		}
+		for began := time.Now(); time.Since(began) < lasts; {
+			look()
+			time.Sleep(10 * time.Millisecond)
+		}
+		if most := statusBurst + int(lasts.Seconds())*statusRate + 1; writes > most || writes < statusBurst {
+			t.Errorf("%d writes in %s, %d at most", writes, lasts, most)
+		}
+		for wait := look(); wait < contactEvery; wait = look() {
+			time.Sleep(wait)
+		}
+		if got := message(object.Status.Conditions, v1alpha1.RemoteClusterClaimsAccepted); !strings.HasPrefix(got, fmt.Sprint(says.said, " pods claim")) {
+			t.Errorf("after %d changes is said: %s", says.said, got)
+		}
+	})
 }

@@ -208,6 +208,7 @@ func newServiceStatus(c client.Client, p findings) *statusWriter {
 }
 
 func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan *RemoteReconciler, trusts func(domain string) bool, short func(world.Cluster) vipShort) *statusWriter {
+	pace := newShares[string](statusRate, statusBurst)
 	return &statusWriter{
 		name: "remotecluster-status", client: c, empty: func() client.Object { return &v1alpha1.RemoteCluster{} },
 		fill: func(_ context.Context, o client.Object) time.Duration {
@@ -226,6 +227,9 @@ func newRemoteClusterStatus(c client.Client, p findings, remotes *Remotes, plan 
 			status := remoteStatus(r.Status, r.Generation, string(id), facts)
 			if wait := unhurried(r.Status, status, time.Now()); wait > 0 {
 				return wait
+			}
+			if !equality.Semantic.DeepEqual(r.Status, status) && !pace.allow(r.Name) {
+				return statusWait
 			}
 			r.Status = status
 			return contactEvery
