@@ -56,10 +56,11 @@ type pace struct {
 	pacer  *pacer
 	calm   atomic.Bool // everything was read once: what comes now are changes
 	prompt *rate.Limiter
+	budget *budget
 }
 
-func newPace(p *pacer) *pace {
-	return &pace{pacer: p, prompt: rate.NewLimiter(promptly, promptBurst)}
+func newPace(p *pacer, b *budget) *pace {
+	return &pace{pacer: p, prompt: rate.NewLimiter(promptly, promptBurst), budget: b}
 }
 
 // pacedConn is a connection that is read at its pace. What is not read yet waits in the kernel, and beyond that in the API server. It has one reader.
@@ -76,6 +77,9 @@ func newPacedConn(c net.Conn, p *pace) *pacedConn {
 // Read implements net.Conn. It gives what came at the next tick.
 func (c *pacedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if wait := c.pace.budget.beside.add(n, time.Now()); wait > 0 {
+		time.Sleep(wait) // as long as so much more takes, which is short: whoever closes the connection is not waited for
+	}
 	if n == 0 || !c.pace.calm.Load() {
 		return n, err
 	}

@@ -71,7 +71,7 @@ func TestReadingKeepsTime(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPace(&pacer{})
+				p := newPace(&pacer{}, newBudget())
 				p.calm.Store(!tc.syncing)
 				p.prompt.AllowN(time.Now(), promptBurst-tc.prompt)
 				if got := readPaced(p, tc.buffer, tc.says...); !slices.Equal(got, tc.want) {
@@ -85,7 +85,7 @@ func TestReadingKeepsTime(t *testing.T) {
 // TestNewConnectionIsReadAtOnce: handshakes and first questions do not wait for ticks, and changes do as soon as it is not new any more.
 func TestNewConnectionIsReadAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(&pacer{})
+		p := newPace(&pacer{}, newBudget())
 		p.calm.Store(true)
 		p.prompt.AllowN(time.Now(), promptBurst)
 		began := time.Now()
@@ -111,7 +111,7 @@ func TestClustersAreReadTogether(t *testing.T) {
 		var running sync.WaitGroup
 		for i := range 10 {
 			running.Go(func() {
-				p := newPace(together)
+				p := newPace(together, newBudget())
 				p.calm.Store(true)
 				p.prompt.AllowN(time.Now(), promptBurst)
 				if got := fmt.Sprint(readPaced(p, 16, 10+i, 120+i)); got != "[100 200]" {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -72,8 +71,8 @@ type Remotes struct {
 	mu      sync.Mutex
 	ctx     context.Context // parent of all connections; set by Start
 	entries map[world.Cluster]*entry
-	owners  map[types.UID]world.Cluster     // which id speaks for a cluster
-	budgets map[world.Cluster]*rate.Limiter // of what may be read, also of ids that nobody wishes for any more, until they are whole again
+	owners  map[types.UID]world.Cluster // which id speaks for a cluster
+	budgets map[world.Cluster]*budget   // of what may be read, also of ids that nobody wishes for any more, until they are whole again
 }
 
 // entry is one cluster id. All fields are guarded by Remotes.mu.
@@ -97,7 +96,7 @@ type entry struct {
 func NewRemotes(log logr.Logger, scheme *runtime.Scheme, store *world.Store, config world.Config, localUID types.UID, notify func(world.Cluster)) *Remotes {
 	return &Remotes{
 		log: log, scheme: scheme, store: store, config: config, localUID: localUID, notify: notify, metrics: newRemoteMetrics(nil), room: DefaultRoom,
-		entries: map[world.Cluster]*entry{}, owners: map[types.UID]world.Cluster{}, budgets: map[world.Cluster]*rate.Limiter{},
+		entries: map[world.Cluster]*entry{}, owners: map[types.UID]world.Cluster{}, budgets: map[world.Cluster]*budget{},
 	}
 }
 
@@ -187,7 +186,7 @@ func (r *Remotes) begin(id world.Cluster, digest [sha256.Size]byte, kubeconfig *
 		onChanged: func() { r.notify(id) },
 		cancel:    cancel,
 		budget:    r.budget(id),
-		pace:      newPace(&r.pacer),
+		pace:      newPace(&r.pacer, r.budget(id)),
 	}
 	c.feed.room.most = r.room
 	c.feed.vetting = &vetting{

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -95,7 +94,7 @@ type connection struct {
 	onRefused func(*connection)                        // called once if that turns out when it is read already
 	onSynced  func(*connection)                        // called once, before phaseSynced is announced
 	onChanged func()                                   // called after every change of health, without locks held
-	budget    *rate.Limiter                            // of what is read, for all connections of the id
+	budget    *budget                                  // of what is read, for all connections of the id
 	pace      *pace
 
 	cancel context.CancelFunc

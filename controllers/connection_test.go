@@ -22,7 +22,7 @@ func TestNoRedirect(t *testing.T) {
 	defer server.Close()
 	config := &rest.Config{Host: server.URL, BearerToken: "t", TLSClientConfig: rest.TLSClientConfig{
 		CAData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})}}
-	asker, _, closeIdle, err := newHTTPClient(config, newPace(&pacer{}))
+	asker, _, closeIdle, err := newHTTPClient(config, newPace(&pacer{}, newBudget()))
 	if err != nil {
 		t.Fatal(err)
 	}

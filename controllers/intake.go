@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -35,7 +33,7 @@ var errTooMuch = errors.New("the API server sends more than is read of one answe
 // here. Whatever it holds back waits in the remote API server, and nobody else waits for it.
 type intake struct {
 	next  http.RoundTripper
-	limit *rate.Limiter
+	limit *budget
 
 	came    atomic.Int64 // bytes
 	held    atomic.Int64 // when something was last held back
@@ -50,7 +48,7 @@ type intake struct {
 }
 
 // newIntake makes one for a cluster that has so much room, see room, and so much to be read of it, see Remotes.budget.
-func newIntake(next http.RoundTripper, most int64, budget *rate.Limiter) *intake {
+func newIntake(next http.RoundTripper, most int64, budget *budget) *intake {
 	return &intake{next: next, limit: budget, reading: reading{most: most}, paging: make(chan struct{}, 1)}
 }
 
@@ -93,7 +91,11 @@ func (i *intake) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	answer.Body = &metered{ReadCloser: answer.Body, intake: i, request: r, follows: follows, watch: watch && answer.StatusCode == http.StatusOK}
-	if !follows || answer.StatusCode != http.StatusOK {
+	if answer.StatusCode != http.StatusOK {
+		answer.Body = &wholeBody{ReadCloser: answer.Body, intake: i, left: maxProblemSaid}
+		return answer, nil
+	}
+	if !follows {
 		answer.Body = &wholeBody{ReadCloser: answer.Body, intake: i, left: maxPlain}
 		return answer, nil
 	}
@@ -181,6 +183,7 @@ func (m *metered) Read(p []byte) (int, error) {
 	}
 	now := time.Now()
 	m.intake.came.Add(int64(n))
+	m.intake.limit.beside.read(n)
 	progress(m.request.Context(), int64(n))
 	if !m.follows {
 		return n, err // nobody waits behind a flood to hear that the server is there; and we ask seldom

@@ -28,13 +28,18 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-func ask(t *testing.T, i *intake, url string) (int64, error) {
+func question(t *testing.T, url string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := i.RoundTrip(r)
+	return r
+}
+
+func ask(t *testing.T, i *intake, url string) (int64, error) {
+	t.Helper()
+	answer, err := i.RoundTrip(question(t, url))
 	if err != nil {
 		t.Fatal(err)
 	}

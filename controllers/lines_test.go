@@ -11,7 +11,7 @@ import (
 
 func TestLinesCloseWhatIsOpen(t *testing.T) {
 	var far []net.Conn
-	l := &lines{pace: newPace(&pacer{}), dial: func(context.Context, string, string) (net.Conn, error) {
+	l := &lines{pace: newPace(&pacer{}, newBudget()), dial: func(context.Context, string, string) (net.Conn, error) {
 		near, other := net.Pipe()
 		far = append(far, other)
 		return near, nil
