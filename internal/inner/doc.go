@@ -11,6 +11,6 @@
 // caller expects now, with certificates that last, and of which no side has said that it ends. A session that fails one of these takes no more streams, and ends with
 // its last one. Numbers of sessions, of streams in each, and of what is remembered are bounded; beyond them each stream gets a session of its own, as if nothing were pooled.
 //
-// Which pod comes next is pure (choose.go, want.go). All methods may be called from any goroutine. The package knows nothing of directories and certificates: how a session is
+// Which pod comes next is pure (choose.go). All methods may be called from any goroutine. The package knows nothing of directories and certificates: how a session is
 // made is handed in.
 package inner

@@ -30,7 +30,7 @@ type TunnelOptions struct {
 	Settings hbone.Settings
 	// Health is the source's, and told of gateways that fall silent.
 	Health *Health
-	// Resolver looks hosts up that are known by name only; nil: net.DefaultResolver.
+	// Resolver looks hosts up that are known by name only; nil: net.DefaultResolver. Its answers are remembered for some seconds, and for minutes while it has no newer one.
 	Resolver Resolver
 	// Resolving, if set, hears of each look-up, and Handshaking of each handshake as a client: "outer" or "inner".
 	Resolving   func()
@@ -61,6 +61,7 @@ func NewTunnels(o TunnelOptions) *Tunnels {
 	}
 	t := &Tunnels{o: o, inners: inner.NewPool()}
 	t.watching, t.unwatch = context.WithCancel(context.Background())
+	t.o.Resolver = &lookups{next: o.Resolver, asking: o.Resolving, within: t.watching, work: &t.watches, names: map[string]*lookup{}}
 	t.outer = hbone.NewPool(t.dialTunnel, hbone.PoolSettings{})
 	return t
 }
@@ -122,7 +123,6 @@ type Conn struct {
 // Dial connects to what a plan says as source, with a CONNECT's headers. network is where source is, for a double tunnel's far end: a claim.
 func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, header hbone.Header, network string) (*Conn, *Failure) {
 	if plan.Host != "" {
-		t.o.Resolving()
 		var err error
 		if plan, err = resolved(ctx, t.o.Resolver, plan); err != nil {
 			return nil, &Failure{Refusal: RefusalOf(err), Gateway: plan.Via == DoubleHBONE}
