@@ -94,6 +94,10 @@ func toldWith(t *testing.T, f *far, without client.Object, limit func(*world.Rem
 	here.pod.Status.PodIP, here.pod.Status.PodIPs = "10.0.0.1", []corev1.PodIP{{IP: "10.0.0.1"}}
 	here.gateway.Status.Addresses = nil
 	put(local, here.objects())
+	put(local, map[world.Kind][]client.Object{world.KindEndpointSlice: {&discoveryv1.EndpointSlice{ // of the API server
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "kubernetes", Labels: map[string]string{discoveryv1.LabelServiceName: "kubernetes"}},
+		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.10"}}},
+	}}})
 	put(remote, f.objects())
 	if elder != nil { // by its id it would come last
 		feed := NewFeed(store, "zzz", remoteKinds(), system)
@@ -409,7 +413,7 @@ func TestHostileClaims(t *testing.T) {
 		f.gateway.Labels = map[string]string{networkLabel: claim}
 		check("a gateway to network "+claim, f, f.gateway, doors)
 	}
-	ours := []string{"10.0.0.1", "10.96.0.7", "203.0.113.1"}
+	ours := []string{"10.0.0.1", "10.96.0.7", "203.0.113.1", "192.0.2.10"}
 	for _, a := range ours {
 		f := honest("east")
 		f.pod.Status.PodIP, f.pod.Status.PodIPs = a, []corev1.PodIP{{IP: a}}

@@ -96,13 +96,39 @@ func (x *index) foldClaim(k world.Key, now *world.Pod, t *touched) {
 	}
 }
 
-// ours says whether an address on one of some networks belongs to a pod, a service or a load balancer of our own cluster. Another cluster's pod
-// or gateway that claims it would take over what is sent there. Services and load balancers are on all networks of ours.
+// ours says whether an address on one of some networks belongs to a pod, a service, a load balancer or the API server of our own cluster. Another cluster's pod
+// or gateway that claims it would take over what is sent there. All but pods are on all networks of ours. Of endpoints that are no pods the API server's alone count: whoever may write
+// others in some namespace could take pods of a cluster that shares our network out of use.
 func (x *index) ours(a netip.Addr, networks ...string) bool {
-	return x.vipsAt.has(a) || len(x.ingress[a.String()]) > 0 || slices.ContainsFunc(networks, func(n string) bool {
+	return x.vipsAt.has(a) || x.apiServers.has(a) || len(x.ingress[a.String()]) > 0 || slices.ContainsFunc(networks, func(n string) bool {
 		return x.claims.of[mesh.NetworkAddress{Network: n, Addr: a}].has(x.config.LocalCluster)
 	})
 }
+
+// foldAPIServer notes where our own cluster's API server is reached, as it says itself. It need not be a pod.
+func (x *index) foldAPIServer(k world.Key, was, now *world.EndpointSlice, t *touched) {
+	if k.Cluster != x.config.LocalCluster || k.Namespace != apiServerNamespace {
+		return
+	}
+	for _, slice := range []*world.EndpointSlice{was, now} {
+		if slice == nil || slice.Service != apiServerService {
+			continue
+		}
+		for _, ep := range slice.Endpoints {
+			for _, a := range ep.Addresses {
+				if slice == was {
+					x.apiServers.remove(a, k)
+				} else {
+					x.apiServers.add(a, k)
+				}
+				t.claimants(x, k.Cluster, a)
+			}
+		}
+	}
+}
+
+// The Service by which an API server is reached, which it keeps itself.
+const apiServerNamespace, apiServerService = "default", "kubernetes"
 
 // stolen says whether a remote cluster's pod on a network of ours claims an address that is not its own: one of ours, or one that another
 // remote cluster, which was linked first, claims too. In which of the two the pod really is nobody here can tell; so that it cannot be changed by

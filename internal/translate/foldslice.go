@@ -11,6 +11,7 @@ import (
 // foldSlice takes in another state of a slice. Pods that stay in it cost no more than a look: a slice holds up to 1000.
 func (x *index) foldSlice(k world.Key, was, now *world.EndpointSlice, t *touched) {
 	t.slices.add(k)
+	x.foldAPIServer(k, was, now, t)
 	if was != nil && now != nil && (was.Service != now.Service || !slices.Equal(was.Ports, now.Ports)) {
 		x.linkSlice(k, was.Service, was, nil, t)
 		was = nil

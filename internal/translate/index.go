@@ -45,6 +45,7 @@ type index struct {
 	guardsOf     multi[serviceName, world.Key]     // local service → AuthorizationPolicies that target it
 	podsAt       few[netip.Addr, world.Key]        // address → pods, of any cluster
 	vipsAt       few[netip.Addr, world.Key]        // address → local services
+	apiServers   few[netip.Addr, world.Key]        // address → slices that say that our own cluster's API server is there
 	// By waypoint: what asks for it with labels of its own, and the namespaces that do. Of other clusters pods do not count.
 	waypointServices   multi[world.Key, serviceName]
 	waypointPods       multi[world.Key, world.Key]
@@ -119,7 +120,7 @@ func newIndex(c world.Config) *index {
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},
-		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{},
+		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{}, apiServers: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{}, consumed: multi[world.Key, serviceName]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
