@@ -172,7 +172,7 @@ func (p *Pool[K]) get(ctx context.Context, key K) (conn *Conn, fresh bool, err e
 			fresh = true
 		case <-ctx.Done():
 			p.leaveDial(d)
-			return nil, false, d.givenUp(context.Cause(ctx))
+			return nil, false, d.givenUp(ctx)
 		}
 	}
 }

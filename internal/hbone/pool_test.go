@@ -225,6 +225,12 @@ func TestPoolTellsWhatADialIsAt(t *testing.T) {
 		if _, _, err := p.Open(ctx, "key", "10.0.0.1:80", nil); !errors.Is(err, far) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who gives up is told %v", err)
 		}
+		// One who loses interest has learned nothing of anybody.
+		leaving, leave := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, leave)
+		if _, _, err := p.Open(leaving, "key", "10.0.0.1:80", nil); errors.Is(err, far) || !errors.Is(err, context.Canceled) {
+			t.Errorf("who leaves is told %v", err)
+		}
 		Dialling(t.Context(), far) // of no dial
 	})
 }

@@ -4,6 +4,7 @@ package hbone
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -26,17 +27,18 @@ type poolDial struct {
 // dialKey is where the context of a dial has what it is at.
 type dialKey struct{}
 
-// Dialling notes what a dial of a Pool is at. Whoever waits for it and gives up gets an error that wraps at: otherwise nobody could tell who of those on the way did not
-// answer. ctx is the one that the dial was given; with another one nothing is noted.
+// Dialling notes what a dial of a Pool is at. Whoever waits for it until his time is over gets an error that wraps at: otherwise nobody could tell who of those on the way did not
+// answer. Who is told to stop waits for nobody, and says nothing of them. ctx is the one that the dial was given; with another one nothing is noted.
 func Dialling(ctx context.Context, at error) {
 	if d, ok := ctx.Value(dialKey{}).(*poolDial); ok {
 		d.at.Store(&at)
 	}
 }
 
-// givenUp is the error of one who waits no longer.
-func (d *poolDial) givenUp(why error) error {
-	if at := d.at.Load(); at != nil {
+// givenUp is the error of one whose ctx has ended.
+func (d *poolDial) givenUp(ctx context.Context) error {
+	why := context.Cause(ctx)
+	if at := d.at.Load(); at != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("hbone: dial: %w: %w", *at, why)
 	}
 	return fmt.Errorf("hbone: dial: %w", why)
