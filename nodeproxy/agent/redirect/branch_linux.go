@@ -49,7 +49,7 @@ func applyBranches(node *os.File, pods map[netip.Addr]struct{}) error {
 	}
 	defer h.Close()
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		rules, err := h.RuleList(family)
+		rules, err := undisturbed(func() ([]netlink.Rule, error) { return h.RuleList(family) })
 		if absent(err) {
 			continue // a kernel without that family
 		}
@@ -95,7 +95,9 @@ func branches(h *netlink.Handle, family int, rules []netlink.Rule, pods map[neti
 	if len(byTable) == 0 || len(pods) == 0 {
 		return want, nil
 	}
-	routes, err := h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := undisturbed(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
@@ -122,4 +124,18 @@ func branches(h *netlink.Handle, family int, rules []netlink.Rule, pods map[neti
 		}
 	}
 	return want, nil
+}
+
+// listTries is how often a list is read that changes meanwhile, as on a node where pods come and go it may.
+const listTries = 10
+
+// undisturbed reads a list of the kernel's again if it changed while it was read, and may have been read in part. If it always does, the last one has to do: no pod is kept from
+// starting by what others do, and the rules are looked after from time to time.
+func undisturbed[T any](list func() ([]T, error)) (all []T, err error) {
+	for range listTries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return all, nil
 }
