@@ -27,7 +27,7 @@ import (
 type briefly struct{ *ca.Signer }
 
 func (s briefly) Issue(_ context.Context, id mesh.Identity, csrPEM []byte) ([]string, error) {
-	return s.Sign(id, csrPEM, 6*time.Second)
+	return s.Sign(id, csrPEM, 10*time.Second) // the goodbye comes a second before the end
 }
 
 // TestTunnelEndsWithItsProof has a peer prove itself by a certificate that soon ends. Its tunnel is drained before that, and what runs in it goes on; if the peer does not heed

@@ -207,7 +207,7 @@ func TestPoolWaitsForNoGoodbye(t *testing.T) {
 	if _, err := s.open(nil); err == nil {
 		t.Fatal("it was let in")
 	}
-	if took := time.Since(began); took > 500*time.Millisecond {
+	if took := time.Since(began); took > farewell/2 {
 		t.Errorf("that took %v", took)
 	}
 	if !slices.Equal(s.asked, []string{""}) {
