@@ -2,7 +2,10 @@
 
 package hbone
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 const (
 	// aheadSize is how many bytes of bulk are read at once. TLS asks for one record and reads less than two: with eight, a stream's reader gets them in one Read and passes
@@ -10,6 +13,8 @@ const (
 	aheadSize = 128 << 10
 	// bulkRead is from how many bytes on a read that gives all that was asked for is bulk: one record, so that nothing else gets a buffer.
 	bulkRead = tlsRecord
+	// maxAheads is how many connections may have such a buffer at once, 32 MiB in all; the others read as TLS asks. What a peer can have us hold is so bounded for all of them together.
+	maxAheads = 256
 )
 
 // aheadBuffer holds what was read of the network before TLS asked for it. It has a buffer while bulk comes, and gives it back once less than a record comes at a time: at
@@ -21,7 +26,10 @@ type aheadBuffer struct {
 	now  bool    // who reads does not wait: what is not here is errNotHere
 }
 
-var aheads = sync.Pool{New: func() any { b := make([]byte, aheadSize); return &b }}
+var (
+	aheads    = sync.Pool{New: func() any { b := make([]byte, aheadSize); return &b }}
+	aheadsOut atomic.Int64
+)
 
 // errNotHere ends a read that is not to wait. TLS takes it for a matter of the moment, as it does a deadline, because it is Temporary.
 var errNotHere error = notHere{}
@@ -39,13 +47,10 @@ func (t *Transport) Read(p []byte) (int, error) {
 		if a.now {
 			return 0, errNotHere
 		}
-		if !a.bulk {
+		if !a.bulk || !a.hold() {
 			n, err := t.Conn.Read(p)
 			a.bulk = n == len(p) && n >= bulkRead && t.adopted.Load()
 			return n, err
-		}
-		if a.buf == nil {
-			a.buf = aheads.Get().(*[]byte)
 		}
 		n, err := t.Conn.Read(*a.buf)
 		a.r, a.w, a.bulk = 0, n, n >= bulkRead
@@ -62,8 +67,26 @@ func (t *Transport) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// hold sees to it that there is a buffer, if there may be one more.
+func (a *aheadBuffer) hold() bool {
+	if a.buf != nil {
+		return true
+	}
+	if aheadsOut.Add(1) > maxAheads {
+		aheadsOut.Add(-1)
+		return false
+	}
+	a.buf = aheads.Get().(*[]byte)
+	return true
+}
+
+// drop gives the buffer back, if there is one.
 func (a *aheadBuffer) drop() {
+	if a.buf == nil {
+		return
+	}
 	aheads.Put(a.buf)
+	aheadsOut.Add(-1)
 	a.buf, a.r, a.w = nil, 0, 0
 }
 

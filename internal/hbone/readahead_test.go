@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // sluice is a network that lets as many bytes through as it is told to. What came is in it.
@@ -141,4 +142,53 @@ func TestBulkIsTakenAlong(t *testing.T) {
 		_, last, _ := slow.state()
 		return last < aheadSize
 	})
+}
+
+// TestBuffersAheadAreBounded has as many connections read ahead as may: the next one reads as TLS asks, until one of them is done.
+func TestBuffersAheadAreBounded(t *testing.T) {
+	held := make([]aheadBuffer, maxAheads)
+	for i := range held {
+		if !held[i].hold() {
+			t.Fatalf("connection %d gets no buffer", i)
+		}
+	}
+	var next aheadBuffer
+	if next.hold() {
+		t.Error("one more than there may be")
+	}
+	held[0].drop()
+	if !next.hold() {
+		t.Error("one is free, and nobody gets it")
+	}
+	next.drop()
+	for i := range held[1:] {
+		held[1+i].drop()
+	}
+}
+
+// TestBufferAheadEndsWithItsConnection closes a connection that has bytes which TLS never asks for.
+func TestBufferAheadEndsWithItsConnection(t *testing.T) {
+	eventually(t, func() bool { return aheadsOut.Load() == 0 }) // connections of earlier tests have ended
+	a, b := tcpPair(t)
+	slow := newSluice(b)
+	x, y := bareTLS(NewTransport(a), &Transport{Conn: slow, try: rawWriterOf(b)})
+	c, s := join(t, x, y, Settings{PingInterval: -1}, Settings{PingInterval: -1, FlushTimeout: 10 * time.Millisecond})
+	to, from := open(t, c, s)
+	slow.let(0)
+	if _, err := to.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		waiting, _, _ := slow.state()
+		return waiting > 1<<20
+	})
+	slow.let(1 << 30)
+	for aheadsOut.Load() == 0 {
+		if _, err := from.Read(make([]byte, tlsRecord)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.Close()
+	<-s.Done()
+	eventually(t, func() bool { return aheadsOut.Load() == 0 })
 }

@@ -128,6 +128,9 @@ func (c *Conn) endReading(err error) {
 	}
 	c.fail(&ConnError{Remote: true, Err: err}, true)
 	c.in.large, c.in.data, c.in.block = nil, incoming{}, headerBlock{}
+	if c.under != nil {
+		c.under.ahead.drop() // TLS may have ended with bytes in it
+	}
 	c.dropRequests()
 	close(c.readDone)
 	c.exit()
