@@ -223,18 +223,18 @@ func TestAKindIsAskedForUntilItIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		f := NewFeed(world.NewStore(), "west", []watched{kindOf[gatewayv1.Gateway](world.KindGateway, true)}, "isthmus-system")
-		asked := 0
+		var asked atomic.Int32 // also by whoever looks again
 		err := f.Attach(ctx, nil, func(context.Context, watched) (bool, error) {
-			if asked++; asked < 4 {
+			if asked.Add(1) < 4 {
 				return false, errors.New("try later")
 			}
 			return false, nil
 		})
-		if err != nil || asked != 4 {
-			t.Errorf("asked %d times, %v", asked, err)
+		if err != nil || asked.Load() != 4 {
+			t.Errorf("asked %d times, %v", asked.Load(), err)
 		}
 		time.Sleep(3 * lookAgainEvery)
-		if asked < 6 {
+		if asked := asked.Load(); asked < 6 {
 			t.Errorf("asked %d times: nobody looks whether the kind is there by now", asked)
 		}
 		cancel()

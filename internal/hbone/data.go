@@ -44,7 +44,9 @@ func (c *Conn) beginData(fh http2.FrameHeader, have []byte) (more bool, err erro
 	}
 	c.ping.signs.Add(1)
 	in.r += header
-	in.bulk = d.left > len(in.buf)
+	if in.bulk = d.left > len(in.buf); c.under != nil {
+		c.under.ahead.data = in.bulk
+	}
 	if !c.inflow.take(int64(fh.Length)) {
 		return false, &breach{code: http2.ErrCodeFlowControl, reason: "more DATA than the connection's window", event: EventConnProtocol}
 	}

@@ -23,6 +23,7 @@ type aheadBuffer struct {
 	buf  *[]byte // nil: none
 	r, w int     // (*buf)[r:w] is here
 	bulk bool    // the last read of the network gave as much as was asked for, or a buffer's worth of a record or more
+	data bool    // and what comes are large DATA frames, of which streams' readers get more at once; what is small is worth no buffer
 	now  bool    // who reads does not wait: what is not here is errNotHere
 }
 
@@ -47,7 +48,7 @@ func (t *Transport) Read(p []byte) (int, error) {
 		if a.now {
 			return 0, errNotHere
 		}
-		if !a.bulk || !a.hold() {
+		if !a.bulk || !a.data || !a.hold() {
 			n, err := t.Conn.Read(p)
 			a.bulk = n == len(p) && n >= bulkRead && t.adopted.Load()
 			return n, err
@@ -61,7 +62,7 @@ func (t *Transport) Read(p []byte) (int, error) {
 		// An error comes again.
 	}
 	n := copy(p, (*a.buf)[a.r:a.w])
-	if a.r += n; a.r == a.w && !a.bulk {
+	if a.r += n; a.r == a.w && !(a.bulk && a.data) {
 		a.drop()
 	}
 	return n, nil
