@@ -62,7 +62,7 @@ func (t *Transport) Read(p []byte) (int, error) {
 		// An error comes again.
 	}
 	n := copy(p, (*a.buf)[a.r:a.w])
-	if a.r += n; a.r == a.w && !(a.bulk && a.data) {
+	if a.r += n; a.r == a.w && (!a.bulk || !a.data) {
 		a.drop()
 	}
 	return n, nil
