@@ -9,7 +9,7 @@ import (
 
 const (
 	// aheadSize is how many bytes of bulk are read at once. TLS asks for one record and reads less than two: with eight, a stream's reader gets them in one Read and passes
-	// them on in one write, which wakes whoever is behind it once. Scoreboard node-bulk: 0.85 to 0.95 of two relays before, 0.97 to 0.98 with it.
+	// them on in one write, which wakes whoever is behind it once. `go run ./test/scoreboard node-bulk`: 0.85 to 0.95 of two relays before, 0.97 and 0.98 with it.
 	aheadSize = 128 << 10
 	// bulkRead is from how many bytes on a read that gives all that was asked for is bulk: one record, so that nothing else gets a buffer.
 	bulkRead = tlsRecord
@@ -17,8 +17,8 @@ const (
 	maxAheads = 256
 )
 
-// aheadBuffer holds what was read of the network before TLS asked for it. It has a buffer while bulk comes, and gives it back once less than a record comes at a time: at
-// the latest with the next PING or its answer. It belongs to whoever reads the connection.
+// aheadBuffer holds what was read of the network before TLS asked for it. It has a buffer while large DATA frames come, and gives it back with the first small one, or once less than a record
+// comes at a time: at the latest with the next PING or its answer. It belongs to whoever reads the connection.
 type aheadBuffer struct {
 	buf  *[]byte // nil: none
 	r, w int     // (*buf)[r:w] is here

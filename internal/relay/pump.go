@@ -12,7 +12,7 @@ import (
 
 // The buffer of one direction grows with what has passed through it: most connections carry a small request, few carry a file. The first steps are
 // ztunnel's. 16 KiB are one TLS record, 256 KiB are four of our DATA frames. The last one is what a socket holds at most of a sender that is faster than we are: it is
-// woken once for so much (scoreboard node-bulk: about a tenth more throughput than with 256 KiB), and only so many may have it that they do not count.
+// woken once for so much (`go run ./test/scoreboard node-bulk`: about a tenth more throughput than with 256 KiB), and only so many may have it that they do not count.
 var steps = [...]struct {
 	size  int   // of the buffer, in bytes
 	after int64 // bytes passed
