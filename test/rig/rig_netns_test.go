@@ -160,6 +160,12 @@ func TestTwoNodes(t *testing.T) {
 	}
 	calls()
 	for i, want := range []string{`"direction":"outbound"`, `"direction":"inbound"`} {
+		usage, err := proxies[i].Usage()
+		if err != nil || usage.Processor <= 0 || usage.Resident < 5<<20 {
+			t.Errorf("proxy %d used %+v, %v", i, usage, err)
+		}
+		// A proxy writes its log beside its work: all of it is there once the proxy has ended.
+		must(t, proxies[i].Stop())
 		log, err := os.ReadFile(proxies[i].Log)
 		must(t, err)
 		var found int
@@ -171,11 +177,6 @@ func TestTwoNodes(t *testing.T) {
 		if found != 4 {
 			t.Errorf("%d connections of proxy %d are %s in a tunnel, want 4:\n%s", found, i, want, log)
 		}
-		usage, err := proxies[i].Usage()
-		if err != nil || usage.Processor <= 0 || usage.Resident < 5<<20 {
-			t.Errorf("proxy %d used %+v, %v", i, usage, err)
-		}
-		must(t, proxies[i].Stop())
 	}
 	for _, p := range proxies {
 		must(t, p.Release())
