@@ -51,9 +51,8 @@ $(BIN)/controller-gen: hack/tools/go.mod hack/tools/go.sum
 .PHONY: build
 build: ## Build the product, the lab and the demo's app into .cache/build
 	@mkdir -p $(OUT)
-	@for name in $(BINARIES); do echo "build $$name"; $(GO_BUILD) -o $(OUT)/$$name ./cmd/$$name; done
-	@echo "build lab, demo-app, demo"
-	@$(GO_BUILD) -o $(OUT)/lab ./cmd/lab
+	@echo "build $(BINARIES), lab, demo-app, demo"
+	@$(GO_BUILD) -o $(OUT)/ $(addprefix ./cmd/,$(BINARIES) lab)
 	@$(GO_BUILD) -o $(OUT)/demo-app ./test/e2e/demoapp
 	@$(GO_BUILD) -o $(OUT)/demo ./test/e2e/demo
 
@@ -68,7 +67,10 @@ generate: $(BIN)/controller-gen ## Write deepcopy functions, CRDs, RBAC and wire
 	@hack/generate.sh
 
 .PHONY: check
-check: check-generate check-format lint ## Generated files are current, formatting, vet, lint
+check: check-generate check-source ## Generated files are current, formatting, vet, lint
+
+.PHONY: check-source
+check-source: check-format lint
 	@go vet -tags 'netns lab' ./...
 
 .PHONY: check-generate
@@ -90,8 +92,13 @@ vuln: ## Look for known vulnerabilities in what we depend on (needs the vulnerab
 .PHONY: test
 test: lab-tools ## All tests but the lab's own: units under the race detector, real API servers, network namespaces (needs root)
 	@[ "$$(id -u)" = 0 ] || { echo "tests that make network namespaces need root: run as root, or run 'go test ./...' for the rest" >&2; exit 1; }
-	@CGO_ENABLED=1 go test -race -tags netns -timeout 20m ./...
-	@CGO_ENABLED=1 go test -race ./gateway/http -args -library
+	@CGO_ENABLED=1 go test -race -tags netns -vet=off -timeout 30m -p $(TESTS_AT_ONCE) $(LONG_TESTS) $$(go list ./... | grep -v '/internal/translate$$')
+	@go test -vet=off ./internal/translate
+	@CGO_ENABLED=1 go test -race -vet=off ./gateway/http -args -library
+
+# What waits most begins first, and beside it as many more as there are processors. What go vet says is a part of make check.
+LONG_TESTS := ./controllers ./internal/hbone
+TESTS_AT_ONCE = $$(($$(nproc) + 2))
 
 .PHONY: test-lab
 test-lab: lab-tools ## The lab's own tests: real clusters come up, are broken, and go without a trace (needs root)
