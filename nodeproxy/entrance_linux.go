@@ -20,7 +20,7 @@ type opening struct {
 	// name is what the proxies of a node call it among each other.
 	name string
 	make func(*sockets, *Namespace) (fd int, err error)
-	// optional ones may be missing: a pod need not have IPv6.
+	// optional ones may be missing: a kernel need not have IPv6.
 	optional bool
 }
 

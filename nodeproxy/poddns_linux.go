@@ -28,7 +28,7 @@ const (
 	complaintPause = 10 * time.Second
 )
 
-// startDNS serves DNS on loopback, where the pod's rules lead its queries. IPv6 may be missing.
+// startDNS serves DNS on loopback, where the pod's rules lead its queries. A kernel may have no IPv6.
 func (p *pod) startDNS() error {
 	track := p.proxy.sockets.trackConnections(p.namespace)
 	if err := track.ready(); err != nil {

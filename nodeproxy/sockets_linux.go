@@ -159,7 +159,7 @@ func (s *sockets) listenAt(n *Namespace, at netip.AddrPort, transparent bool) (i
 	return fd, nil
 }
 
-// bound makes a socket with an address, non-blocking as all are.
+// bound makes a socket with an address, non-blocking as all are. The namespace need not have the address yet: a pod's runtime may still be setting its devices up, and IPv6 may be switched on at any time.
 func (s *sockets) bound(n *Namespace, at netip.AddrPort, kind int, transparent bool) (int, error) {
 	fd, err := s.socket(n, domain(at.Addr()), kind)
 	if err != nil {
@@ -169,8 +169,11 @@ func (s *sockets) bound(n *Namespace, at netip.AddrPort, kind int, transparent b
 		os.NewSyscallError("setsockopt SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)),
 		os.NewSyscallError("setsockopt SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)),
 	)
-	if at.Addr() == netip.IPv6Unspecified() {
+	switch addr := at.Addr(); {
+	case addr == netip.IPv6Unspecified():
 		err = errors.Join(err, os.NewSyscallError("setsockopt IPV6_V6ONLY", unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)))
+	case !addr.IsUnspecified():
+		err = errors.Join(err, os.NewSyscallError("setsockopt IP_FREEBIND", freeBind(fd, addr)))
 	}
 	if transparent {
 		beTransparent(fd, at.Addr()) //nolint:errcheck // tried, and not needed
