@@ -77,7 +77,7 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 	first, probed := mark, false
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.askAfter(s.conn.set.ProbeAfter)
+	s.askAfter(s.firstProbe(ctx))
 	for {
 		switch {
 		case s.answer != nil:
@@ -100,13 +100,22 @@ func (s *Stream) awaitAnswer(ctx context.Context, mark uint32) (Header, error) {
 				probed = true
 				s.askAfter(s.conn.set.ProbeTimeout)
 				s.mu.Unlock()
-				s.conn.probe()
+				s.conn.Ask()
 				s.mu.Lock()
 			}
 		default:
 			s.await()
 		}
 	}
+}
+
+// firstProbe is after how long a silent peer is asked for the first time: whoever has little time asks sooner, or he could not tell whether it lives.
+func (s *Stream) firstProbe(ctx context.Context) time.Duration {
+	after := s.conn.set.ProbeAfter
+	if deadline, ok := ctx.Deadline(); ok {
+		after = min(after, time.Until(deadline)/2)
+	}
+	return after
 }
 
 // askAfter has awaitAnswer look at the peer after d. mu must be held.

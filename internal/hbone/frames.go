@@ -110,7 +110,7 @@ func (c *Conn) isAwaited(answer [8]byte) bool {
 	case pingDrain:
 		return c.sayLast()
 	case pingProbe:
-		return c.ping.probing.Swap(false)
+		return c.ping.asked.Swap(nil) != nil
 	}
 	return false
 }

@@ -19,11 +19,17 @@ var (
 // keepalive notices a peer that went silent. Guarded by the connection's mu.
 type keepalive struct {
 	timer   *time.Timer
-	waiting bool          // a PING is out
-	greeted bool          // the peer's first frame came
-	signs   atomic.Uint32 // of life so far, and round again: frames, and reads of DATA; needs no lock
-	mark    uint32        // signs when the timer was set
-	probing atomic.Bool   // a probe is out; needs no lock
+	waiting bool                    // a PING is out
+	greeted bool                    // the peer's first frame came
+	signs   atomic.Uint32           // of life so far, and round again: frames, and reads of DATA; needs no lock
+	mark    uint32                  // signs when the timer was set
+	asked   atomic.Pointer[inquiry] // by a probe that is out; nil: none is. Needs no lock
+}
+
+// inquiry is a probe: when it was sent, and how many signs of life there had been. Later ones go without a frame of their own as long as one is out.
+type inquiry struct {
+	at    time.Time
+	signs uint32
 }
 
 func (k *keepalive) stop() {
@@ -81,9 +87,10 @@ func (c *Conn) alive() bool {
 	return true
 }
 
-// probe asks for a sign of life out of turn. A peer's dial may take long, its answer to a PING not.
-func (c *Conn) probe() {
-	if c.ping.probing.Swap(true) {
+// Ask asks the peer for a sign of life out of turn, and does not wait for it: Silent says what came of it. A peer's dial may take long, its answer to a PING not.
+func (c *Conn) Ask() {
+	before, now := c.ping.asked.Load(), &inquiry{at: time.Now(), signs: c.ping.signs.Load()}
+	if before != nil && before.signs == now.signs || !c.ping.asked.CompareAndSwap(before, now) || before != nil {
 		return // one is enough for all who wait
 	}
 	c.wmu.Lock()

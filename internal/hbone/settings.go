@@ -31,7 +31,7 @@ type Settings struct {
 	PingInterval time.Duration
 	// PingTimeout is how long the peer may be silent after a PING before the connection is given up. 20 s.
 	PingTimeout time.Duration
-	// ProbeAfter is how long a client's Open waits before it asks a peer, from whom nothing at all was heard since, by a PING whether it is there. 1 s.
+	// ProbeAfter is how long a client's Open waits before it asks a peer, from whom nothing at all was heard since, by a PING whether it is there, if half of its time is not over before. 1 s.
 	ProbeAfter time.Duration
 	// ProbeTimeout is how long Open then waits for any frame before it gives up with ErrSilent. 3 s. The connection and its running streams are left
 	// to PingTimeout: to open somewhere else costs little, to cut a stream because of a short outage costs much.

@@ -19,11 +19,11 @@ func TestWhoLivesAndDoesNotAnswer(t *testing.T) {
 		waits time.Duration
 		lives bool
 	}{
-		"it lives":            {waits: 3 * time.Second, lives: true},
-		"for long":            {waits: 30 * time.Second, lives: true},
-		"just looked after":   {waits: 4*time.Second + 500*time.Millisecond, lives: true},
-		"nobody asked it yet": {waits: 500 * time.Millisecond},
-		"it is dead":          {dead: true, waits: 3 * time.Second},
+		"it lives":          {waits: 3 * time.Second, lives: true},
+		"for long":          {waits: 30 * time.Second, lives: true},
+		"just looked after": {waits: 4*time.Second + 500*time.Millisecond, lives: true},
+		"for a moment":      {waits: 500 * time.Millisecond, lives: true},
+		"it is dead":        {dead: true, waits: 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -129,7 +129,7 @@ func (p *Pool) enter(ctx context.Context, key Key, r *Request, at place, patienc
 	case <-s.opened:
 	case <-ctx.Done():
 		p.give(s)
-		return nil, fmt.Errorf("inner: waiting for a session: %w", context.Cause(ctx))
+		return nil, s.late(ctx)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,8 +151,8 @@ func (p *Pool) enter(ctx context.Context, key Key, r *Request, at place, patienc
 
 // begin opens a session that others may already wait for.
 func (p *Pool) begin(ctx context.Context, r *Request, at place, patience time.Duration) (*session, error) {
-	made, err := r.Dial(ctx, at.avoid, patience)
 	s := at.session
+	made, err := r.Dial(context.WithValue(ctx, openingKey{}, s), at.avoid, patience)
 	if refused := p.begun(s, made, err, ctx.Err() != nil); refused != nil {
 		if err == nil {
 			_ = made.Conn.Close() // always nil

@@ -4,8 +4,10 @@ package inner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
@@ -46,7 +48,7 @@ func (e *PodError) Error() string { return fmt.Sprintf("pod %s: %v", e.Pod, e.Er
 // Unwrap gives the cause.
 func (e *PodError) Unwrap() error { return e.Err }
 
-// session is one that a Pool keeps, from the moment that it begins to be opened. Guarded by the Pool's mu, but for opened and what is written before it is closed.
+// session is one that a Pool keeps, from the moment that it begins to be opened. Guarded by the Pool's mu, but for opened and what is written before it is closed, and held.
 type session struct {
 	Session
 	set     *set
@@ -62,6 +64,29 @@ type session struct {
 	err      error // why the opening failed
 	given    bool  // the opener gave up: that says nothing of the gateway
 	blind    bool  // it was opened before anything was known: who waited for it chooses again
+	// held says what its opening waits for, see Opening.
+	held atomic.Pointer[func() error]
+}
+
+// openingKey is where the context of a Request.Dial has the session that is being opened.
+type openingKey struct{}
+
+// Opening notes what a Request.Dial waits for. Streams that wait for the same session ask held when their time is over: who opens it may have more time, and until then nobody else could tell
+// who did not answer. nil says that it is not known. ctx is the one that Dial was given; with another one nothing is noted.
+func Opening(ctx context.Context, held func() error) {
+	if s, ok := ctx.Value(openingKey{}).(*session); ok {
+		s.held.Store(&held)
+	}
+}
+
+// late is the error of one whose time is over before the session is open.
+func (s *session) late(ctx context.Context) error {
+	if held := s.held.Load(); held != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if err := (*held)(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("inner: waiting for a session: %w", context.Cause(ctx))
 }
 
 // pod is what sessions reach. One that failed lately is remembered for a while without any.

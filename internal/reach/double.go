@@ -33,6 +33,8 @@ const (
 	// not nested, because there is another pod behind the same gateway: the retransmission of a lost packet takes 200 ms and a round trip, the second one twice that.
 	innerProbeAfter   = 500 * time.Millisecond
 	innerProbeTimeout = time.Second
+	// heardWithin is how long a gateway may owe a sign of life before whoever has no more time takes it for silent. A round trip to anywhere is shorter.
+	heardWithin = 400 * time.Millisecond
 	// maxEndpointName bounds the name of an endpoint, in bytes. Ours have 16.
 	maxEndpointName = 64
 	// endpointLetters are those of a name.
@@ -87,20 +89,39 @@ func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan
 	if avoid != "" {
 		h = append(h[:len(h):len(h)], hbone.Field{Name: headerAvoid, Value: avoid})
 	}
+	inner.Opening(ctx, func() error {
+		if unheard := t.outer.Unheard(outerKey(source, plan), heardWithin); unheard != nil {
+			return &outerError{Failure{Refusal: RefusalOf(fmt.Errorf("tunnel to %v for %s: %w", plan.Dial, plan.Target, unheard)), Gateway: true}}
+		}
+		return nil
+	})
 	outer, answer, refusal := t.open(ctx, source, plan, h)
 	if refusal != nil {
 		return inner.Session{}, &outerError{Failure{Refusal: refusal, Gateway: !lives(refusal) && refusal.Reason != ReasonIdentity}}
 	}
 	s := inner.Session{Pod: endpointName(answer.Get(headerEndpoint)), Ready: endpointCount(answer.Get(headerEndpoints)), Gone: goneNames(answer.Get(headerGone))}
+	lost := func() error {
+		if !outer.Conn().Silent(heardWithin) {
+			return nil
+		}
+		why := outer.Conn().Err()
+		if why == nil {
+			why = hbone.ErrSilent
+		}
+		outer.Conn().Drain() // nothing new goes through it, and what runs may survive a short outage
+		return &outerError{Failure{Refusal: unavailable(ReasonTunnel, "gateway %v: %w", plan.Dial, why), Gateway: true}}
+	}
 	s.Carrier = func(ctx context.Context) error {
 		ask, cancel := context.WithTimeout(ctx, innerProbeTimeout)
 		defer cancel()
-		if outer.Conn().Answers(ask) || ctx.Err() != nil {
+		if outer.Conn().Answers(ask) {
 			return nil
 		}
-		outer.Conn().Drain() // nothing new goes through it, and what runs may survive a short outage
-		return &outerError{Failure{Refusal: unavailable(ReasonTunnel, "gateway %v: %w", plan.Dial, hbone.ErrSilent), Gateway: true}}
+		return lost()
 	}
+	inner.Opening(ctx, lost)
+	asking := time.AfterFunc(innerProbeAfter, outer.Conn().Ask) // so that it is known whose silence it was when the time is over
+	defer asking.Stop()
 	failed := func(err error) (inner.Session, error) {
 		if s.Pod != "" {
 			err = &inner.PodError{Pod: s.Pod, Ready: s.Ready, Err: err}
@@ -116,11 +137,13 @@ func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan
 		defer cancel()
 	}
 	if err := secured.HandshakeContext(shaking); err != nil {
+		broken := lost()
+		if broken == nil && shaking.Err() != nil && ctx.Err() == nil {
+			broken = s.Carrier(ctx)
+		}
 		outer.Close()
-		if shaking.Err() != nil && ctx.Err() == nil {
-			if broken := s.Carrier(ctx); broken != nil {
-				return inner.Session{}, broken
-			}
+		if broken != nil {
+			return inner.Session{}, broken
 		}
 		return failed(TLSError(err))
 	}

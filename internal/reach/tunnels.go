@@ -95,6 +95,15 @@ type tunnelKey struct {
 	pod string
 }
 
+// outerKey is that of the tunnel to a plan's next hop.
+func outerKey(source mesh.Identity, plan Plan) tunnelKey {
+	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan)}
+	if pod := plan.dialled(); pod != nil {
+		key.pod = pod.UID
+	}
+	return key
+}
+
 // unanswered is why there is no tunnel if nobody answers at all.
 func (k tunnelKey) unanswered() error {
 	if k.via == (ejected{}) && k.dial.Port() == mesh.HBONEPort {
@@ -148,9 +157,8 @@ func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 
 // open opens a stream in a shared tunnel to the next hop.
 func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*hbone.Stream, hbone.Header, *Refusal) {
-	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan)}
+	key := outerKey(source, plan)
 	if pod := plan.dialled(); pod != nil {
-		key.pod = pod.UID
 		h = append(slices.Clip(h), hbone.Field{Name: HeaderPod, Value: PodName(pod)})
 	}
 	stream, answer, err := t.outer.Open(ctx, key, plan.Target, h)
