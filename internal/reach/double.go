@@ -76,7 +76,7 @@ func (t *Tunnels) dialDouble(ctx context.Context, source mesh.Identity, plan Pla
 		_, answered := errors.AsType[*hbone.RefusedError](err)
 		return nil, &Failure{Unheard: !asked && !answered, Refusal: RefusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
 	}
-	return &Conn{Conn: stream.Stream, Peer: stream.Peer, Answer: stream.Answer, Tunnel: stream.Conn(), Leaving: stream.Leaving, Finish: stream.Done}, nil
+	return &Conn{Conn: stream.Stream, Peer: stream.Peer, Answer: stream.Answer, Tunnel: stream.Conn(), Leaving: stream.Leaving, Finish: stream.Done, hungUp: stream.HungUp}, nil
 }
 
 // dialInner makes an inner tunnel, rather not to one of the endpoints in avoid. The last hop has patience for the handshake, if that is not 0 and the gateway has other endpoints.
