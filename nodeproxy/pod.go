@@ -210,6 +210,22 @@ func (p *pod) drain(ctx context.Context, grace time.Duration) {
 	<-done
 }
 
+// outlive calls end when discovery has not known the pod for as long as what a dead one left may go on, unless ctx ends before.
+func (p *pod) outlive(ctx context.Context, end func()) {
+	for v := p.proxy.o.View.Load(); p.lookup(v) != nil; v = p.proxy.o.View.Load() {
+		select {
+		case <-v.Superseded():
+		case <-ctx.Done():
+			return
+		}
+	}
+	select {
+	case <-time.After(departure):
+		end()
+	case <-ctx.Done():
+	}
+}
+
 // end ends the pod and all of its connections now, and waits for them.
 func (p *pod) end(cause error) {
 	p.abort(cause)

@@ -20,7 +20,8 @@ import (
 const (
 	// pendingRetry is the pause between attempts to serve a pod whose listeners could not be opened.
 	pendingRetry = 5 * time.Second
-	// departure is how long connections of a pod that is gone may go on. Tunnels of a dead pod end in half of that, by their PINGs.
+	// departure is how long connections of a pod that is gone may go on, from when discovery has forgotten it: one that left the mesh and goes on running has all of the time to drain. Tunnels of a dead pod end
+	// in half of that, by their PINGs.
 	departure = time.Minute
 	// farewell is how long a pod that left still accepts: one that goes on running outside of the mesh is tunnelled to until the control
 	// plane has heard of it and told everybody.
@@ -34,13 +35,19 @@ type pods struct {
 	mu      sync.Mutex
 	serving map[string]*pod
 	// departing are those that are no longer served, and still have connections.
-	departing map[*pod]struct{}
+	departing map[*pod]*departing
 	// pending are those that could not be served yet, and are tried again.
 	pending map[string]*waitingPod
 	// named are those that the agent named on this connection, until the snapshot is complete.
 	named     map[string]struct{}
 	connected bool
 	complete  bool // a snapshot was received at some time
+}
+
+// departing is a pod on its way out. Guarded by the mu of pods.
+type departing struct {
+	back  chan struct{} // closed when it is served again
+	final bool          // it accepts no more, or somebody else does in its place
 }
 
 type waitingPod struct {
@@ -51,7 +58,7 @@ type waitingPod struct {
 }
 
 func newPods(proxy *Proxy) *pods {
-	return &pods{proxy: proxy, serving: map[string]*pod{}, departing: map[*pod]struct{}{}, pending: map[string]*waitingPod{}, named: map[string]struct{}{}}
+	return &pods{proxy: proxy, serving: map[string]*pod{}, departing: map[*pod]*departing{}, pending: map[string]*waitingPod{}, named: map[string]struct{}{}}
 }
 
 // Connected begins and ends a connection of the agent. What is served goes on.
@@ -79,6 +86,10 @@ func (ps *pods) Add(_ context.Context, w zds.Workload, netns *os.File) error {
 func (ps *pods) serve(w zds.Workload, namespace *Namespace) error {
 	old := ps.serving[w.UID]
 	if old != nil && old.namespace.ID() == namespace.ID() && old.info == w {
+		shut(namespace)
+		return nil
+	}
+	if old == nil && ps.recall(w, namespace.ID()) {
 		shut(namespace)
 		return nil
 	}
@@ -166,15 +177,44 @@ func (ps *pods) SnapshotSent() {
 	ps.proxy.o.Log.Info("snapshot of pods received", "pods", len(ps.serving), "pending", len(ps.pending))
 }
 
+// recall has a pod be served again that left and has come back, if it still accepts: what it has accepted is as good as what it will. ps.mu is held.
+func (ps *pods) recall(w zds.Workload, id NamespaceID) bool {
+	for left, d := range ps.departing {
+		if !d.final && left.info == w && left.namespace.ID() == id {
+			delete(ps.departing, left)
+			close(d.back)
+			ps.serving[w.UID] = left
+			ps.proxy.podsChanged()
+			ps.proxy.metrics.podsStarted.Inc()
+			return true
+		}
+	}
+	return false
+}
+
 // stop drains a pod without waiting for it, after a grace in which it still accepts; the proxy waits for all at its own end. One that only left the mesh keeps what is
 // open for a while; one that has died is done as soon as its peers have noticed. ps.mu is held.
 func (ps *pods) stop(old *pod, grace time.Duration) {
 	ps.proxy.metrics.podsStopped.Inc()
-	ps.departing[old] = struct{}{}
+	d := &departing{back: make(chan struct{}), final: grace == 0}
+	ps.departing[old] = d
 	ps.proxy.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), min(departure, ps.proxy.o.Drain))
+		ctx, cancel := context.WithTimeout(context.Background(), ps.proxy.o.Drain)
 		defer cancel()
-		old.drain(ctx, min(grace, ps.proxy.o.Drain/4))
+		select {
+		case <-time.After(min(grace, ps.proxy.o.Drain/4)):
+		case <-d.back:
+			return
+		}
+		ps.mu.Lock()
+		_, leaves := ps.departing[old]
+		d.final = true
+		ps.mu.Unlock()
+		if !leaves {
+			return
+		}
+		ps.proxy.running.Go(func() { old.outlive(ctx, cancel) })
+		old.drain(ctx, 0)
 		ps.mu.Lock()
 		defer ps.mu.Unlock()
 		delete(ps.departing, old)

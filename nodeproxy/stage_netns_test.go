@@ -169,6 +169,8 @@ type cluster struct {
 	metrics *prometheus.Registry
 	// cramped, if it is set, is how many connections a listener of a pod may have.
 	cramped int
+	// drain is the proxies' time to drain.
+	drain time.Duration
 }
 
 type signer struct{ *ca.Signer }
@@ -183,7 +185,7 @@ func newCluster(t *testing.T, name string, authority map[string][]byte) *cluster
 	must(t, err)
 	c := &cluster{
 		t: t, name: name, node: newBridge(t), view: directory.NewLive(), socket: filepath.Join(t.TempDir(), "zds.sock"), run: t.TempDir(),
-		log: &lines{}, pods: map[string]*space{}, certs: mtls.NewSource(signer{s}, mtls.SourceOptions{Log: logr.Discard()}),
+		log: &lines{}, drain: 10 * time.Second, pods: map[string]*space{}, certs: mtls.NewSource(signer{s}, mtls.SourceOptions{Log: logr.Discard()}),
 	}
 	t.Cleanup(c.certs.Close)
 	c.node.up("br0", nodeAddr+"/24")
@@ -210,7 +212,7 @@ func (c *cluster) begin(certs *mtls.Source, log *lines) (x *nodeproxy.Proxy, sto
 	c.metrics = prometheus.NewRegistry()
 	o := nodeproxy.Options{
 		Registerer: c.metrics, Log: log.logger(), AccessLog: log.logger(), Network: c.name, Cluster: c.name, ClusterDomain: "cluster.local",
-		View: c.view, Certificates: certs, Socket: c.socket, Succession: c.run, Drain: 10 * time.Second, Tracer: traced,
+		View: c.view, Certificates: certs, Socket: c.socket, Succession: c.run, Drain: c.drain, Tracer: traced,
 		Nameservers: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.53:53")},
 	}
 	if c.cramped > 0 {
