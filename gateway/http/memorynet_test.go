@@ -39,7 +39,9 @@ func (loopback) dialFrom(ctx context.Context, from netip.Addr, address string) (
 func inMemory(t *testing.T, f func(*testing.T, network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(func() { time.Sleep(time.Second) }) // last of all: the library's servers wait for half as long before they close a connection
+		// Last of all, the library ends by itself what it keeps: its servers wait for half a second before they close a connection, and of its clients' in HTTP/2 one whose answer was just
+		// read is not idle yet when idle ones are closed, but is later.
+		t.Cleanup(func() { time.Sleep(2 * idleAtEndpoint) })
 		f(t, &memoryNet{sockets: map[netip.AddrPort]*memorySocket{}})
 	})
 }
