@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -27,6 +28,7 @@ type ewPair struct {
 	local, remote string         // services, without ports
 	path          []*rig.Process // of remote: proxy, gateway, proxy
 	near, far     *rig.Node
+	profiles      sync.WaitGroup // those that are being written
 }
 
 func newEWPair(ctx context.Context) (s *ewPair, err error) {
@@ -98,11 +100,18 @@ func newEWPair(ctx context.Context) (s *ewPair, err error) {
 		}
 	}
 	s.path = []*rig.Process{proxies[0].Process, gate.Process, proxies[2].Process}
-	return s, gate.Ready(ctx)
+	if err := gate.Ready(ctx); err != nil {
+		return nil, err
+	}
+	observe(ctx, &s.profiles, []*rig.Space{proxies[0].Space, gate.Pod.Space, proxies[2].Space})
+	return s, nil
 }
 
 // closeWith takes the stage down, and tells if that fails.
-func (s *ewPair) closeWith(err *error) { *err = errors.Join(*err, s.rig.Close()) }
+func (s *ewPair) closeWith(err *error) {
+	s.profiles.Wait()
+	*err = errors.Join(*err, s.rig.Close())
+}
 
 // relayed starts the control of a bulk transfer: a client that is not in the mesh, its address to dial, and the relays behind that, near, middle and far.
 func (s *ewPair) relayed(ctx context.Context) (client *nodeApp, to string, path []*rig.Process, err error) {

@@ -19,7 +19,7 @@
 //	go run ./test/scoreboard -subject FILE ROW
 //
 // is for rows whose subject is a process of its own, the controller: it writes a profile of that process's time in what the row measures (the last part of it, if
-// there are several), and of its memory then to FILE.heap. Rows of connections through node proxies write one of each of the two, to FILE.0 and FILE.1.
+// there are several), and of its memory then to FILE.heap. Rows of connections through node proxies and gateways write one of each, to FILE.0, FILE.1 and so on.
 //
 //	go run ./test/scoreboard -n 5 ROW
 //

@@ -101,13 +101,22 @@ const subjectFor = 20
 
 // observe writes profiles of the processor time of both proxies, if they are asked for.
 func (s *nodeStage) observe(ctx context.Context) {
+	var spaces []*rig.Space
+	for _, p := range s.proxies {
+		spaces = append(spaces, p.Space)
+	}
+	observe(ctx, &s.profiles, spaces)
+}
+
+// observe writes profiles of the processor time of the proxies and gateways whose namespaces these are to numbered files, if they are asked for.
+func observe(ctx context.Context, running *sync.WaitGroup, spaces []*rig.Space) {
 	file, _ := ctx.Value(subjectFile{}).(string)
 	if file == "" {
 		return
 	}
-	for i, p := range s.proxies {
-		s.profiles.Go(func() {
-			profile, err := p.Space.Get(ctx, fmt.Sprintf("http://127.0.0.1:15000/debug/pprof/profile?seconds=%d", subjectFor))
+	for i, space := range spaces {
+		running.Go(func() {
+			profile, err := space.Get(ctx, fmt.Sprintf("http://127.0.0.1:15000/debug/pprof/profile?seconds=%d", subjectFor))
 			if err == nil {
 				err = os.WriteFile(fmt.Sprintf("%s.%d", file, i), profile, 0o644)
 			}
