@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 	"github.com/isthmus-mesh/isthmus/internal/stranger"
 )
 
@@ -168,7 +169,11 @@ func dialTCP(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	tcp := conn.(*net.TCPConn)
+	if brief := socket.Of(tcp); brief != nil {
+		return brief, nil
+	}
+	return tcp, nil
 }
 
 // judge tells the balancer that a stream is over, and what its end says of the endpoint: see endpointConn.mute.

@@ -205,7 +205,7 @@ func (c *tapped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *tapped) SetLinger(seconds int) error { return c.Conn.(*net.TCPConn).SetLinger(seconds) }
+func (c *tapped) SetLinger(seconds int) error { return c.Conn.(interface{ SetLinger(int) error }).SetLinger(seconds) }
 
 func (c *tapped) Write(p []byte) (int, error) {
 	c.keep(p)

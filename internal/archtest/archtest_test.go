@@ -38,9 +38,10 @@ func both(sets ...[]string) []string { return slices.Concat(sets...) }
 // rules are the floors, ground up.
 var rules = []rule{
 	{pkg: "internal/mesh", only: []string{}, why: "the vocabulary of both planes: standard library only"},
-	{pkg: "internal/hbone", only: []string{"golang.org/x/net/http2"}, why: "a library: usable without the rest of Isthmus"},
+	{pkg: "internal/socket", only: []string{}, why: "system calls on a socket; knows nothing"},
+	{pkg: "internal/hbone", mayUse: []string{"internal/socket"}, only: []string{"golang.org/x/net/http2"}, why: "a library: usable without the rest of Isthmus"},
 	{pkg: "internal/inner", mayUse: []string{"internal/hbone", "internal/mesh"}, only: []string{}, why: "which session next: how one is made is handed in"},
-	{pkg: "internal/relay", only: []string{"golang.org/x/sys/unix"}, why: "copies bytes; knows no tunnel and no mesh"},
+	{pkg: "internal/relay", mayUse: []string{"internal/socket"}, only: []string{"golang.org/x/sys/unix"}, why: "copies bytes; knows no tunnel and no mesh"},
 	{pkg: "internal/stranger", only: []string{"golang.org/x/sys/unix"}, why: "whom nothing is known of; knows no mesh"},
 	{pkg: "internal/peephole", only: []string{}, why: "serves what a process tells of itself; knows no mesh"},
 	{pkg: "internal/logpipe", only: []string{}, why: "passes lines on; knows nothing"},
@@ -62,7 +63,7 @@ var rules = []rule{
 	{pkg: "internal/translate", mayUse: []string{"internal/world", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(grpc, http2, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/go-logr", "log", "time"}), why: "pure: no client, no clock, no log"},
 
 	{pkg: "controllers", mayUse: []string{"internal/translate", "internal/world", "internal/xds", "internal/ca", "internal/mesh", "apis/v1alpha1"}, mayNotReach: both(http2), why: "the control plane never imports a tunnel"},
-	{pkg: "gateway", mayUse: []string{"internal/stranger", "internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
+	{pkg: "gateway", mayUse: []string{"internal/socket", "internal/stranger", "internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/mesh"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client, and gateway and nodeproxy never meet"},
 	{pkg: "nodeproxy", mayUse: []string{"internal/peephole", "internal/stranger", "internal/authz", "internal/directory", "internal/hbone", "internal/reach", "internal/mtls", "internal/relay", "internal/tracing", "internal/xds", "internal/keeper", "internal/mesh", "internal/zds", "internal/dns"}, mayNotReach: both(kubernetes, http2), why: "the data plane never imports a client"},
 	{pkg: "nodeproxy/agent", mayUse: []string{"internal/peephole", "internal/zds"}, mayNotReach: both(http2), why: "its own process, which outlives the proxy's upgrades; it reads pods, so it may use client-go"},
 

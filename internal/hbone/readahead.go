@@ -3,6 +3,7 @@
 package hbone
 
 import (
+	"net"
 	"sync"
 	"sync/atomic"
 )
@@ -49,11 +50,11 @@ func (t *Transport) Read(p []byte) (int, error) {
 			return 0, errNotHere
 		}
 		if !a.bulk || !a.data || !a.hold() {
-			n, err := t.Conn.Read(p)
+			n, err := t.below().Read(p)
 			a.bulk = n == len(p) && n >= bulkRead && t.adopted.Load()
 			return n, err
 		}
-		n, err := t.Conn.Read(*a.buf)
+		n, err := t.below().Read(*a.buf)
 		a.r, a.w, a.bulk = 0, n, n >= bulkRead
 		if n == 0 {
 			a.drop()
@@ -66,6 +67,14 @@ func (t *Transport) Read(p []byte) (int, error) {
 		a.drop()
 	}
 	return n, nil
+}
+
+// below is what the network is read from. Conn may be another one until a Conn has taken over: handshakes are watched.
+func (t *Transport) below() net.Conn {
+	if t.tcp != nil && t.adopted.Load() {
+		return t.tcp
+	}
+	return t.Conn
 }
 
 // hold sees to it that there is a buffer, if there may be one more.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 )
 
 // sluice is a network that lets as many bytes through as it is told to. What came is in it.
@@ -78,7 +80,7 @@ func (s *sluice) state() (waiting, last, most int) {
 func TestBulkIsTakenAlong(t *testing.T) {
 	a, b := tcpPair(t)
 	slow := newSluice(b)
-	x, y := bareTLS(NewTransport(a), &Transport{Conn: slow, try: rawWriterOf(b)})
+	x, y := bareTLS(NewTransport(a), &Transport{Conn: slow, try: socketWriter{socket.Of(b)}})
 	c, s := join(t, x, y, Settings{PingInterval: -1}, Settings{PingInterval: -1})
 	to, from := open(t, c, s)
 	// Of two streams, so that there are frames of somebody else in between.
@@ -171,7 +173,7 @@ func TestBufferAheadEndsWithItsConnection(t *testing.T) {
 	eventually(t, func() bool { return aheadsOut.Load() == 0 }) // connections of earlier tests have ended
 	a, b := tcpPair(t)
 	slow := newSluice(b)
-	x, y := bareTLS(NewTransport(a), &Transport{Conn: slow, try: rawWriterOf(b)})
+	x, y := bareTLS(NewTransport(a), &Transport{Conn: slow, try: socketWriter{socket.Of(b)}})
 	c, s := join(t, x, y, Settings{PingInterval: -1}, Settings{PingInterval: -1, FlushTimeout: 10 * time.Millisecond})
 	to, from := open(t, c, s)
 	slow.let(0)

@@ -10,6 +10,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 )
 
 // Conn is a connection whose directions end separately: *net.TCPConn, *tls.Conn, *hbone.Stream.
@@ -43,6 +45,7 @@ const connectError = 0xa
 // Copy copies a to b and b to a until both directions have ended, then closes both. It returns nil if both ended with io.EOF. On an error, or
 // when ctx ends, both connections are reset (see abort) and the first error is returned, with the direction that met it.
 func Copy(ctx context.Context, a, b Conn, s *Stats) error {
+	a, b = brief(a), brief(b)
 	r := &run{a: a, b: b, done: make(chan struct{})}
 	aborted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -74,6 +77,14 @@ func Copy(ctx context.Context, a, b Conn, s *Stats) error {
 	_ = a.Close()
 	_ = b.Close()
 	return nil
+}
+
+// brief gives a TCP connection as one whose reads and writes cost less, and any other as it is.
+func brief(c Conn) Conn {
+	if tcp := socket.Of(c); tcp != nil {
+		return tcp
+	}
+	return c
 }
 
 // run is one Copy.
@@ -116,7 +127,7 @@ func reset(c net.Conn) {
 	case interface{ Reset(code uint32) error }:
 		// Resets are told to peers who may be gone; there is nothing to do about one that fails.
 		_ = c.Reset(connectError)
-	case *net.TCPConn:
+	case interface{ SetLinger(seconds int) error }: // TCP
 		_ = c.SetLinger(0)
 	}
 	_ = c.SetDeadline(time.Unix(1, 0)) // wakes who waits in it, should Close not
