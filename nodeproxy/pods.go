@@ -69,7 +69,7 @@ func (ps *pods) Connected(up bool) {
 	ps.named = map[string]struct{}{}
 }
 
-// Add begins to serve a pod; the same pod in the same namespace is left as it is.
+// Add begins to serve a pod. The same pod in the same namespace is left as it is; if it terminates by now, its peers are sent elsewhere.
 func (ps *pods) Add(_ context.Context, w zds.Workload, netns *os.File) error {
 	namespace, err := NewNamespace(netns)
 	if err != nil {
@@ -84,9 +84,15 @@ func (ps *pods) Add(_ context.Context, w zds.Workload, netns *os.File) error {
 
 // serve owns namespace. ps.mu is held.
 func (ps *pods) serve(w zds.Workload, namespace *Namespace) error {
+	terminating := w.Terminating
+	w.Terminating = false // it does not make another pod of it
 	old := ps.serving[w.UID]
 	if old != nil && old.namespace.ID() == namespace.ID() && old.info == w {
 		shut(namespace)
+		if terminating {
+			// Whoever means this pod is served to its end, in tunnels that begin from here on. Discovery says nothing of a pod that was not ready before.
+			old.tunnelsIn.goAway()
+		}
 		return nil
 	}
 	if old == nil && ps.recall(w, namespace.ID()) {

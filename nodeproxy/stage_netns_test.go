@@ -387,7 +387,11 @@ func (l *lines) find(t *testing.T, parts ...string) string {
 }
 
 // tunnels counts the established connections from here to port 15008 of others.
-func (s *space) tunnels() (n int) {
+func (s *space) tunnels() int { return s.connectedTo(15008) }
+
+// connectedTo counts the established connections from here to a port.
+func (s *space) connectedTo(port uint16) (n int) {
+	end := fmt.Sprintf(":%04X", port)
 	must(s.t, redirect.Inside(s.file, func() error {
 		for _, table := range []string{"tcp", "tcp6"} {
 			text, err := os.ReadFile("/proc/thread-self/net/" + table)
@@ -396,7 +400,7 @@ func (s *space) tunnels() (n int) {
 			}
 			for line := range strings.Lines(string(text)) {
 				// The remote address and the state (include/net/tcp_states.h) are the third and fourth column.
-				if f := strings.Fields(line); len(f) > 3 && strings.HasSuffix(f[2], ":3AA0") && f[3] == "01" {
+				if f := strings.Fields(line); len(f) > 3 && strings.HasSuffix(f[2], end) && f[3] == "01" {
 					n++
 				}
 			}

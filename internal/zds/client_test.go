@@ -181,6 +181,31 @@ func TestBothHalvesPassTheNamespace(t *testing.T) {
 	}
 }
 
+// The agent adds a pod again when it terminates: proxies that are there hear of it then, and later ones with the snapshot.
+func TestBothHalvesTellThatAPodTerminates(t *testing.T) {
+	path := socket(t)
+	s := startServer(t, path)
+	h := &recorder{}
+	startClient(t, path, h)
+	until(t, "the snapshot", func() bool { return slices.Contains(h.seen(), "snapshot") })
+	ending := pod("a")
+	ending.Terminating = true
+	for _, w := range []Workload{pod("a"), ending} {
+		if err := s.Add(t.Context(), w, aFile(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := h.seen(), []string{"connected true", "snapshot", "add a shop/pod-a/cart", "add terminating a shop/pod-a/cart"}; !slices.Equal(got, want) {
+		t.Errorf("the first proxy saw\n%q, want\n%q", got, want)
+	}
+	next := &recorder{}
+	startClient(t, path, next)
+	until(t, "the next snapshot", func() bool { return slices.Contains(next.seen(), "snapshot") })
+	if got, want := next.seen(), []string{"connected true", "add terminating a shop/pod-a/cart", "snapshot"}; !slices.Equal(got, want) {
+		t.Errorf("the next proxy saw\n%q, want\n%q", got, want)
+	}
+}
+
 type identityHandler struct {
 	recorder
 	got chan uint64

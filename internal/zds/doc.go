@@ -3,7 +3,7 @@
 // Package zds is the protocol by which a node's agent hands the network namespaces of pods to the node's proxy.
 //
 // It speaks Istio's ZDS (package istio.workload.zds, version V1) to the letter, so that either half may be replaced: our agent can
-// drive ztunnel, and istio-cni can drive our proxy. Only a hello of ours says more than theirs, in fields that they skip. The agent listens on a unix SOCK_SEQPACKET socket (Server), the proxy connects
+// drive ztunnel, and istio-cni can drive our proxy. Only a hello and an Add of ours say more than theirs, in fields that they skip. The agent listens on a unix SOCK_SEQPACKET socket (Server), the proxy connects
 // (Run). Each packet is one protobuf message of at most MaxPacket bytes; an Add carries the pod's network namespace as one
 // SCM_RIGHTS descriptor and nothing else carries any.
 //

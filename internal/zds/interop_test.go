@@ -101,7 +101,7 @@ func FuzzAgainstProtobuf(f *testing.F) {
 			}
 		}
 		for _, want := range []request{
-			{kindAdd, Workload{uid, name, namespace, account}}, {kindKeep, Workload{UID: uid}}, {kindDel, Workload{UID: uid}}, {kind: kindSnapshot},
+			{kindAdd, Workload{uid, name, namespace, account, false}}, {kindKeep, Workload{UID: uid}}, {kindDel, Workload{UID: uid}}, {kind: kindSnapshot},
 		} {
 			theirs := theirRequest(message("WorkloadRequest"), want)
 			same(t, want.kind.String(), encodeRequest(want), theirs)
@@ -112,6 +112,15 @@ func FuzzAgainstProtobuf(f *testing.F) {
 			if got, err := decodeRequest(b); err != nil || got != want {
 				t.Fatalf("we read %+v of what they write, %v; want %+v", got, err, want)
 			}
+		}
+		ending := message("WorkloadRequest")
+		if err := proto.Unmarshal(encodeRequest(request{kindAdd, Workload{uid, name, namespace, account, true}}), ending.Interface()); err != nil {
+			t.Fatal(err)
+		}
+		add := ending.Get(ending.Descriptor().Fields().ByNumber(protoreflect.FieldNumber(kindAdd))).Message()
+		add.SetUnknown(nil) // as whoever does not know it
+		if want := theirRequest(message("WorkloadRequest"), request{kindAdd, Workload{uid, name, namespace, account, false}}); !proto.Equal(ending, want) {
+			t.Fatalf("they read our add of a pod that terminates as %v, want %v", ending, want)
 		}
 		response := message("WorkloadResponse")
 		fill(response.Mutable(response.Descriptor().Fields().ByName("ack")).Message(), map[protoreflect.Name]string{"error": name})

@@ -16,11 +16,14 @@ const MaxPacket = 1024
 // versionV1 is the only protocol version there is (Version.V1 of zds.proto).
 const versionV1 = 1
 
-// Fields of our own in a hello, beyond what ZDS will ever have. Who does not know them skips them.
+// Fields of our own, beyond what ZDS will ever have. Who does not know them skips them.
 const (
+	// In a hello.
 	fieldConfines  protowire.Number = 1001
 	fieldName      protowire.Number = 1002
 	fieldNamespace protowire.Number = 1003
+	// In an add.
+	fieldTerminating protowire.Number = 1001
 )
 
 // Proxy is what a proxy says of itself. Others than ours say nothing.
@@ -38,6 +41,9 @@ type Workload struct {
 	Name           string
 	Namespace      string
 	ServiceAccount string
+	// Terminating says that the pod was told to end, and is served until its containers have. An add that says so follows the one that did not; who skips it has the same pod twice,
+	// which is a no-op. Agents other than ours never say it.
+	Terminating bool
 }
 
 // kind says which alternative of WorkloadRequest a request holds. The values are the field numbers of zds.proto.
@@ -121,6 +127,9 @@ func encodeRequest(r request) []byte {
 		info = appendString(info, 3, r.workload.ServiceAccount)
 		body = appendString(body, 1, r.workload.UID)
 		body = appendBytes(body, 2, info)
+		if r.workload.Terminating {
+			body = appendVarint(body, fieldTerminating, 1)
+		}
 	case kindDel:
 		body = appendString(body, 2, r.workload.UID) // 2, not 1: so it is in zds.proto
 	case kindKeep:
@@ -168,7 +177,7 @@ func decodeWorkload(k kind, b []byte) (Workload, error) {
 	if k == kindDel {
 		uidField = 2
 	}
-	err := eachField(b, func(n protowire.Number, t protowire.Type, v []byte, _ uint64) error {
+	err := eachField(b, func(n protowire.Number, t protowire.Type, v []byte, i uint64) error {
 		switch {
 		case k == kindSnapshot:
 			return nil
@@ -179,6 +188,11 @@ func decodeWorkload(k kind, b []byte) (Workload, error) {
 				return fmt.Errorf("%w: workload info of wire type %d", errMalformed, t)
 			}
 			return decodeInfo(&w, v)
+		case k == kindAdd && n == fieldTerminating:
+			if t != protowire.VarintType {
+				return fmt.Errorf("%w: field %d of an add of wire type %d", errMalformed, n, t)
+			}
+			w.Terminating = i != 0
 		}
 		return nil
 	})

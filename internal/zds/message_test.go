@@ -24,8 +24,10 @@ func TestWireBytes(t *testing.T) {
 		{"snapshot sent", encodeRequest(request{kind: kindSnapshot}), "1a00"},
 		{"keep", encodeRequest(request{kind: kindKeep, workload: Workload{UID: "u"}}), "2a03" + "0a0175"},
 		{"del has its uid in field 2", encodeRequest(request{kind: kindDel, workload: Workload{UID: "u"}}), "1203" + "120175"},
-		{"add", encodeRequest(request{kind: kindAdd, workload: Workload{"u", "n", "ns", "sa"}}),
+		{"add", encodeRequest(request{kind: kindAdd, workload: Workload{"u", "n", "ns", "sa", false}}),
 			"0a10" + "0a0175" + "120b" + "0a016e" + "12026e73" + "1a027361"},
+		{"add of a pod that terminates", encodeRequest(request{kindAdd, Workload{"u", "n", "ns", "sa", true}}),
+			"0a13" + "0a0175" + "120b" + "0a016e" + "12026e73" + "1a027361" + "c83e01"},
 		{"ack", encodeAck(ack{}), "0a00"},
 		{"ack with an error", encodeAck(ack{err: "no"}), "0a04" + "0a026e6f"},
 	} {
@@ -44,7 +46,8 @@ func TestDecodeRequest(t *testing.T) {
 		want request
 		err  string
 	}{
-		{name: "add", hex: "0a10" + "0a0175" + "120b" + "0a016e" + "12026e73" + "1a027361", want: request{kindAdd, Workload{"u", "n", "ns", "sa"}}},
+		{name: "add", hex: "0a10" + "0a0175" + "120b" + "0a016e" + "12026e73" + "1a027361", want: request{kindAdd, Workload{"u", "n", "ns", "sa", false}}},
+		{name: "add of a pod that terminates", hex: "0a06" + "0a0175" + "c83e01", want: request{kindAdd, Workload{UID: "u", Terminating: true}}},
 		{name: "add without info", hex: "0a03" + "0a0175", want: request{kindAdd, Workload{UID: "u"}}},
 		{name: "unknown field beside", hex: "7801" + "2a03" + "0a0175", want: request{kindKeep, Workload{UID: "u"}}},
 		{name: "unknown field within", hex: "2a05" + "0a0175" + "5001", want: request{kindKeep, Workload{UID: "u"}}},
@@ -55,6 +58,7 @@ func TestDecodeRequest(t *testing.T) {
 		{name: "uid not UTF-8", hex: "2a03" + "0a01ff", err: "not UTF-8"},
 		{name: "cut short", hex: "2a09" + "0a0175", err: "malformed"},
 		{name: "wrong wire type", hex: "0801", err: "wire type"},
+		{name: "wrong wire type of ours", hex: "0a06" + "0a0175" + "ca3e00", err: "wire type"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, err := hex.DecodeString(tt.hex)
@@ -94,7 +98,7 @@ func TestShorten(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, r := range []request{
-		{kindAdd, Workload{"u", "n", "ns", "sa"}}, {kindKeep, Workload{UID: "u"}}, {kindDel, Workload{UID: "u"}}, {kind: kindSnapshot},
+		{kindAdd, Workload{"u", "n", "ns", "sa", false}}, {kindAdd, Workload{UID: "u", Terminating: true}}, {kindKeep, Workload{UID: "u"}}, {kindDel, Workload{UID: "u"}}, {kind: kindSnapshot},
 	} {
 		f.Add(encodeRequest(r))
 	}

@@ -191,7 +191,11 @@ func (r *recorder) seen() []string {
 
 func (r *recorder) Add(_ context.Context, w Workload, netns *os.File) error {
 	defer netns.Close()
-	r.note("add " + w.UID + " " + w.Namespace + "/" + w.Name + "/" + w.ServiceAccount)
+	what := "add "
+	if w.Terminating {
+		what = "add terminating "
+	}
+	r.note(what + w.UID + " " + w.Namespace + "/" + w.Name + "/" + w.ServiceAccount)
 	return r.fail[w.UID]
 }
 func (r *recorder) Keep(uid string) error { r.note("keep " + uid); return r.fail[uid] }

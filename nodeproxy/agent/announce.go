@@ -60,7 +60,7 @@ func (p *pods) takeIn(ctx context.Context, key cache.ObjectName, pod *corev1.Pod
 		p.metrics.enrolments.WithLabelValues("failed").Inc()
 		return err
 	}
-	if err := p.enrolment.serve(ctx, string(pod.UID)); err != nil {
+	if err := p.enrolment.serve(ctx, pod); err != nil {
 		p.metrics.enrolments.WithLabelValues("failed").Inc()
 		return errors.Join(err, p.enrolment.forget(context.WithoutCancel(ctx), string(pod.UID)))
 	}

@@ -68,7 +68,9 @@ func newEnrolment(log logr.Logger, dns bool, server *zds.Server, probes *redirec
 }
 
 func workloadOf(pod *corev1.Pod) zds.Workload {
-	return zds.Workload{UID: string(pod.UID), Name: pod.Name, Namespace: pod.Namespace, ServiceAccount: pod.Spec.ServiceAccountName}
+	return zds.Workload{
+		UID: string(pod.UID), Name: pod.Name, Namespace: pod.Namespace, ServiceAccount: pod.Spec.ServiceAccountName, Terminating: pod.DeletionTimestamp != nil,
+	}
 }
 
 // errNodesNamespace says that what was named as a pod's network is the node's, of which nothing may be captured.
@@ -241,18 +243,19 @@ func sameOptions(a, b redirect.Options) bool {
 	return a.Inbound == b.Inbound && a.DNS == b.DNS && a.IPv6 == b.IPv6 && slices.Equal(a.VirtualInterfaces, b.VirtualInterfaces)
 }
 
-// serve hands a captured pod to the proxy and waits until it is served. Without a proxy it is zds.ErrNoProxy.
-func (e *enrolment) serve(ctx context.Context, uid string) error {
+// serve hands a captured pod to the proxy, again once the pod terminates, and waits until that knows. Without a proxy it is zds.ErrNoProxy.
+func (e *enrolment) serve(ctx context.Context, pod *corev1.Pod) error {
+	w := workloadOf(pod)
 	e.mu.Lock()
-	c, ok := e.pods[uid]
+	c, ok := e.pods[w.UID]
 	e.mu.Unlock()
-	if !ok || c.served {
+	if !ok || c.served && c.workload == w {
 		return nil
 	}
-	if err := e.zds.Add(ctx, c.workload, c.netns); err != nil {
+	if err := e.zds.Add(ctx, w, c.netns); err != nil {
 		return err
 	}
-	e.update(uid, func(c *captured) { c.served = true })
+	e.update(w.UID, func(c *captured) { c.workload, c.served = w, true })
 	return nil
 }
 

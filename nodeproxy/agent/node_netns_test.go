@@ -299,6 +299,7 @@ type proxy struct {
 	mu       sync.Mutex
 	named    map[string]bool
 	serves   map[string]string // uid → name
+	ending   map[string]bool   // by uid
 	snapshot int
 	refuse   error
 }
@@ -320,6 +321,7 @@ func (p *proxy) Add(_ context.Context, w zds.Workload, netns *os.File) error {
 	}
 	p.named[w.UID] = true
 	p.serves[w.UID] = w.Namespace + "/" + w.Name + "/" + w.ServiceAccount
+	p.ending[w.UID] = w.Terminating
 	return nil
 }
 
@@ -353,6 +355,13 @@ func (p *proxy) served(pod *corev1.Pod) bool {
 	return p.serves[string(pod.UID)] != ""
 }
 
+// terminating says whether the proxy serves a pod of which it knows that it is ending.
+func (p *proxy) terminating(pod *corev1.Pod) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.serves[string(pod.UID)] != "" && p.ending[string(pod.UID)]
+}
+
 func (p *proxy) snapshots() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -373,7 +382,7 @@ func (n *node) startProxyAs(self zds.Proxy) (p *proxy, stop func()) {
 
 // startProxyThat refuses every pod if refuses is not nil.
 func (n *node) startProxyThat(refuses error, self zds.Proxy) (p *proxy, stop func()) {
-	p = &proxy{self: self, serves: map[string]string{}, refuse: refuses}
+	p = &proxy{self: self, serves: map[string]string{}, ending: map[string]bool{}, refuse: refuses}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- zds.Run(ctx, n.options.ZDSSocket, p.self, p, n.options.Log.WithName("proxy")) }()

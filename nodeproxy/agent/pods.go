@@ -313,12 +313,12 @@ func (p *pods) forgetOthers(ctx context.Context, key cache.ObjectName, pod *core
 	return nil
 }
 
-// settle makes sure that a captured pod is captured as it wants to be, is served, and says so.
+// settle makes sure that a captured pod is captured as it wants to be, is served, and says so; and that its proxy knows when it terminates.
 func (p *pods) settle(ctx context.Context, pod *corev1.Pod) error {
 	if err := p.maintain(pod); err != nil {
 		return err
 	}
-	serveErr := p.enrolment.serve(ctx, string(pod.UID))
+	serveErr := p.enrolment.serve(ctx, pod)
 	isCaptured, isServed := p.enrolment.state(string(pod.UID))
 	// To wait for a proxy is told once; a proxy that refuses the pod may give other reasons each time.
 	if waits := errors.Is(serveErr, zds.ErrNoProxy); serveErr != nil && ctx.Err() == nil && (!waits || pod.Annotations[annotationRedirection] == "") {
