@@ -34,10 +34,13 @@ type enrolment struct {
 
 	long sync.Once // said that redirect.AcceptMarks cannot be had here
 
+	// addressing is held while the node's set of addresses is changed, with what says whose they are: a pod may be given the address of one whose end comes to our ears later.
+	addressing sync.Mutex
+
 	mu   sync.Mutex
 	pods map[string]captured // by pod uid
-	// kept are pods that an earlier agent may have captured, and that we have not found again. Of these only workload and addrs are set.
-	kept map[string]captured
+	// kept are pods that an earlier agent may have captured, and that we have not found again; coming are those that are being captured. Of these only workload and addrs are set.
+	kept, coming map[string]captured
 }
 
 // lookPause is the least time between two looks at one pod's rules: somebody who changes them all the time costs us 0.5 % of a CPU.
@@ -64,7 +67,7 @@ func (c captured) close() {
 }
 
 func newEnrolment(log logr.Logger, dns bool, server *zds.Server, probes *redirect.Probes) *enrolment {
-	return &enrolment{log: log, dns: dns, zds: server, probes: probes, pods: map[string]captured{}, kept: map[string]captured{}, disturbed: func(string, string, time.Duration) {}}
+	return &enrolment{log: log, dns: dns, zds: server, probes: probes, pods: map[string]captured{}, kept: map[string]captured{}, coming: map[string]captured{}, disturbed: func(string, string, time.Duration) {}}
 }
 
 func workloadOf(pod *corev1.Pod) zds.Workload {
@@ -90,11 +93,12 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 		netns.Close()
 		return err
 	}
-	if err := e.probes.Add(addrs); err != nil {
+	w := workloadOf(pod)
+	if err := e.probe(w, addrs); err != nil {
 		netns.Close()
+		e.abandon(w.UID)
 		return err
 	}
-	w := workloadOf(pod)
 	c := captured{workload: w, netns: netns, addrs: addrs, options: options, looked: time.Now()}
 	if c.watch, err = redirect.NewWatch(netns, func() { e.suspected(w.UID) }); err != nil {
 		e.log.Error(err, "changes of a pod's rules are noticed late", "workload", w.Namespace+"/"+w.Name)
@@ -108,12 +112,14 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 	}
 	if err != nil {
 		c.close()
-		return errors.Join(err, e.probes.Delete(addrs))
+		e.abandon(w.UID)
+		return err
 	}
 	e.shorten(w, netns)
 	e.mu.Lock()
 	old, replaced := e.pods[w.UID]
 	e.pods[w.UID] = c
+	delete(e.coming, w.UID)
 	former := e.kept[w.UID]
 	delete(e.kept, w.UID)
 	e.mu.Unlock()
@@ -123,6 +129,15 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 	}
 	e.unprobe(former, addrs)
 	return e.zds.Stage(w, netns)
+}
+
+// offer hands a pod that runs outside of the mesh to the proxies before any of its traffic is captured, so that they listen by then and nothing of what begins meanwhile is refused. Where they cannot have it
+// it is captured all the same, and serve, which comes after that, says why.
+func (e *enrolment) offer(ctx context.Context, pod *corev1.Pod, netns *os.File) {
+	w := workloadOf(pod)
+	if err := e.zds.Add(ctx, w, netns); err != nil && !errors.Is(err, zds.ErrNoProxy) {
+		e.log.V(1).Info("pod not served before it is captured", "workload", w.Namespace+"/"+w.Name, "cause", err.Error())
+	}
 }
 
 // spare leaves a pod that joins what it has open. One that was captured before, and whose rules were damaged, is not spared: what it opened
@@ -285,33 +300,6 @@ func (e *enrolment) forget(ctx context.Context, uid string) error {
 	}
 	e.unprobe(former, nil)
 	return e.zds.Del(ctx, uid)
-}
-
-// unprobe takes a pod's addresses out of the node's set, except those that it still has and those that another pod has by now.
-func (e *enrolment) unprobe(c captured, still []netip.Addr) {
-	e.mu.Lock()
-	var gone []netip.Addr
-	for _, a := range c.addrs {
-		if !slices.Contains(still, a) && !e.holds(a) {
-			gone = append(gone, a)
-		}
-	}
-	e.mu.Unlock()
-	if err := e.probes.Delete(gone); err != nil {
-		e.log.Error(err, "probe addresses left behind", "workload", c.workload.Namespace+"/"+c.workload.Name)
-	}
-}
-
-// holds says whether a pod of the set, or one that is kept, has the address. It is called with mu held.
-func (e *enrolment) holds(a netip.Addr) bool {
-	for _, all := range []map[string]captured{e.pods, e.kept} {
-		for _, c := range all {
-			if slices.Contains(c.addrs, a) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // state says whether a pod is captured, and whether it is served.

@@ -168,7 +168,11 @@ func (p *pods) restore(probes *redirect.Probes) error {
 		return err
 	}
 	for _, pod := range wanted {
-		if err := p.captureRunning(pod, running); err != nil {
+		netns, err := running.of(pod)
+		if err == nil {
+			err = p.captureIn(netns, pod)
+		}
+		if err != nil {
 			if len(pod.Status.PodIPs) > 0 { // or it has not begun, most likely, and will be announced
 				p.log.Error(err, "pod not captured at start, will retry", "workload", pod.Namespace+"/"+pod.Name)
 			}
@@ -333,7 +337,7 @@ func (p *pods) enrolRunning(ctx context.Context, pod *corev1.Pod) error {
 	if len(pod.Status.PodIPs) == 0 || pod.DeletionTimestamp != nil {
 		return nil
 	}
-	if err := p.captureFound(pod); err != nil {
+	if err := p.join(ctx, pod); err != nil {
 		p.metrics.enrolments.WithLabelValues("failed").Inc()
 		p.events.Eventf(pod, corev1.EventTypeWarning, reasonCaptureFailed, "pod cannot join the mesh: %v", err)
 		return err

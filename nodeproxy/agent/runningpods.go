@@ -17,20 +17,37 @@ import (
 // this way, and not one for each pod. What is found is checked by its address, whatever its age.
 const scanAge = time.Second
 
-// captureFound captures a pod by a recent scan of the process table, or by a new one if it is not in that.
-func (p *pods) captureFound(pod *corev1.Pod) error {
-	running, fresh, err := p.processes(scanAge)
+// join finds a pod that runs and captures it. One that no agent has captured yet runs outside of the mesh until there is somebody who listens.
+func (p *pods) join(ctx context.Context, pod *corev1.Pod) error {
+	netns, err := p.found(pod)
 	if err != nil {
 		return err
 	}
-	err = p.captureRunning(pod, running)
+	uid := string(pod.UID)
+	if pod.Annotations[annotationRedirection] != "" || p.enrolment.keeps(uid) {
+		return p.captureIn(netns, pod)
+	}
+	p.enrolment.offer(ctx, pod, netns)
+	if err := p.captureIn(netns, pod); err != nil {
+		return errors.Join(err, p.enrolment.zds.Del(ctx, uid))
+	}
+	return nil
+}
+
+// found opens the network namespace of a pod that runs by a recent scan of the process table, or by a new one if it is not in that.
+func (p *pods) found(pod *corev1.Pod) (*os.File, error) {
+	running, fresh, err := p.processes(scanAge)
+	if err != nil {
+		return nil, err
+	}
+	netns, err := running.of(pod)
 	if fresh || !errors.Is(err, errNoNamespace) {
-		return err
+		return netns, err
 	}
 	if running, _, err = p.processes(0); err != nil {
-		return err
+		return nil, err
 	}
-	return p.captureRunning(pod, running)
+	return running.of(pod)
 }
 
 // processes gives a scan that is not older than age, and says whether it was made for the caller.
@@ -47,13 +64,11 @@ func (p *pods) processes(age time.Duration) (found processes, fresh bool, err er
 	return p.scanned, true, nil
 }
 
-func (p *pods) captureRunning(pod *corev1.Pod, running processes) error {
-	netns, err := running.of(pod)
-	if err != nil {
-		return err
-	}
+// captureIn captures a pod that runs, in its network namespace, which it owns.
+func (p *pods) captureIn(netns *os.File, pod *corev1.Pod) error {
 	addrs := podAddresses(pod)
 	if len(addrs) == 0 {
+		var err error
 		if addrs, err = redirect.Addresses(netns); err != nil {
 			netns.Close()
 			return err
