@@ -56,7 +56,7 @@ func provision(plan *translate.GatewayPlan, s ProvisionSettings, now running) []
 		objects = append(objects, p.serviceAccount())
 	}
 	objects = append(objects, p.deployment(now), p.disruptionBudget())
-	if p.scales() && !now.scaler {
+	if p.scales(now) {
 		objects = append(objects, p.autoscaler())
 	}
 	return objects
@@ -84,7 +84,7 @@ func (p provisioner) labels() map[string]string {
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, p.selector())
-	labels[gatewayClassLabel] = p.plan.Class
+	labels[gatewayClassLabel] = translate.ClassLabel(p.plan.Class)
 	labels[translate.LabelManagedBy] = translate.ManagedBy
 	return labels
 }
@@ -155,11 +155,11 @@ func (p provisioner) service(now running) *corev1ac.ServiceApplyConfiguration {
 		WithSpec(spec)
 }
 
-// possible are those of the cluster IPs that are asked for that a Service with some can have: its first one never changes, and neither does the second one once it is there. To ask for another one
+// possible are those of the cluster IPs that are asked for that a Service with some can have, which is one of each family: its first one never changes, and neither does the second one once it is there. To ask for another one
 // would have the API server refuse everything else, too.
 func possible(asked, has []string) []string {
-	if len(has) == 0 {
-		return asked
+	if len(has) == 0 { // whichever it is to have comes first
+		has = asked[:1]
 	}
 	if !slices.Contains(asked, has[0]) {
 		return nil

@@ -3,8 +3,8 @@
 package controllers
 
 import (
-	"fmt"
 	"maps"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,15 +13,17 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 const (
-	// gatewayDrain is how long running connections may go on after a pod was told to end, and gatewayGrace adds what the process
-	// needs around it, in seconds (design, part 2, promise 5).
-	gatewayDrain = 600
-	gatewayGrace = gatewayDrain + 30
+	// gatewaySettle and gatewayDrain are how long a pod that was told to end goes on as before, and running connections after that, if nobody says
+	// otherwise (design, part 2, promise 5). gatewayEnding is what the process may need beside, before it is killed.
+	gatewaySettle = 5 * time.Second
+	gatewayDrain  = 10 * time.Minute
+	gatewayEnding = 25 * time.Second
 	// gatewayState is where a gateway keeps its configuration and its certificates, for as long as its pod lives: over a restart of its container while no
 	// controller answers. In memory, for there are keys among them. The room is for two configurations, the new one and the one that it replaces, of
 	// 100,000 workloads (30 MiB each) and of a Gateway with as many routes, certificates and CAs as it may be told of (48, 16 and 64 MiB).
@@ -41,7 +43,7 @@ func (p provisioner) deployment(now running) *appsv1ac.DeploymentApplyConfigurat
 	pod := corev1ac.PodSpec().
 		WithServiceAccountName(p.plan.ServiceAccount).
 		WithAutomountServiceAccountToken(false).
-		WithTerminationGracePeriodSeconds(gatewayGrace).
+		WithTerminationGracePeriodSeconds(p.grace()).
 		WithSecurityContext(corev1ac.PodSecurityContext().
 			WithRunAsNonRoot(true).WithRunAsUser(gatewayUser).WithRunAsGroup(gatewayUser).WithFSGroup(gatewayUser).
 			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
@@ -74,7 +76,7 @@ func (p provisioner) deployment(now running) *appsv1ac.DeploymentApplyConfigurat
 				WithRollingUpdate(appsv1ac.RollingUpdateDeployment().
 					WithMaxUnavailable(intstr.FromInt32(0)).WithMaxSurge(intstr.FromInt32(1)))).
 			WithTemplate(corev1ac.PodTemplateSpec().WithLabels(podLabels).WithAnnotations(unreserved(p.plan.InfraAnnotations)).WithSpec(pod)))
-	if p.scales() && now.version != "" {
+	if !p.fixed() && now.version != "" {
 		d.WithResourceVersion(now.version)
 	}
 	return d
@@ -107,6 +109,17 @@ func toleration(t world.Toleration) *corev1ac.TolerationApplyConfiguration {
 	return out
 }
 
+// ending is how a pod ends: it goes on as before, and then lets its streams end.
+func (p provisioner) ending() (settle, drain time.Duration) {
+	return ptr.Deref(p.overlay.Settle, gatewaySettle), ptr.Deref(p.overlay.Drain, gatewayDrain)
+}
+
+// grace is after how many seconds a pod that is to end is killed: never before its process has ended by itself.
+func (p provisioner) grace() int64 {
+	settle, drain := p.ending()
+	return int64((settle + drain + gatewayEnding + time.Second - 1) / time.Second)
+}
+
 func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 	fromField := func(name, path string) *corev1ac.EnvVarApplyConfiguration {
 		return corev1ac.EnvVar().WithName(name).WithValueFrom(corev1ac.EnvVarSource().
@@ -115,6 +128,7 @@ func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 	get := func(path string, port int32) *corev1ac.HTTPGetActionApplyConfiguration {
 		return corev1ac.HTTPGetAction().WithPath(path).WithPort(intstr.FromInt32(port))
 	}
+	settle, drain := p.ending()
 	c := corev1ac.Container().WithName("gateway").WithImage(p.settings.Image).WithImagePullPolicy(corev1.PullIfNotPresent).
 		WithArgs(
 			"--gateway="+p.namespace+"/"+p.plan.Key.Name,
@@ -123,7 +137,8 @@ func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 			"--cluster-id="+string(p.settings.Config.LocalCluster),
 			"--trust-domain="+p.settings.Config.TrustDomain,
 			"--cluster-domain="+p.settings.Config.ClusterDomain,
-			fmt.Sprintf("--drain=%ds", gatewayDrain),
+			"--settle="+settle.String(),
+			"--drain="+drain.String(),
 			"--state-dir="+gatewayState,
 		).
 		WithEnv(
@@ -137,7 +152,9 @@ func (p provisioner) container() *corev1ac.ContainerApplyConfiguration {
 			corev1ac.ContainerPort().WithName("readiness").WithContainerPort(15021).WithProtocol(corev1.ProtocolTCP),
 			corev1ac.ContainerPort().WithName("metrics").WithContainerPort(15020).WithProtocol(corev1.ProtocolTCP),
 		).
-		WithReadinessProbe(corev1ac.Probe().WithHTTPGet(get("/healthz/ready", 15021)).WithPeriodSeconds(1)).
+		// A pod that ends is no longer ready for whoever learns it from Kubernetes. With externalTrafficPolicy Local a node has its connections all the same until a load balancer
+		// has learned it, too, as long as the probe says yes.
+		WithReadinessProbe(corev1ac.Probe().WithHTTPGet(get("/healthz/ready?settling", 15021)).WithPeriodSeconds(1)).
 		WithSecurityContext(corev1ac.SecurityContext().
 			WithAllowPrivilegeEscalation(false).WithReadOnlyRootFilesystem(true).
 			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL"))).

@@ -29,8 +29,8 @@ const (
 // running is what there is already; zero: nothing.
 type running struct {
 	replicas   int32
-	version    string   // resource version of the Deployment
-	scaler     bool     // an autoscaler of somebody else's decides how many pods there are
+	version    string   // resource version of the Deployment; "": there is none
+	scaler     bool     // an autoscaler of somebody else's has the name of ours, and decides how many pods there are
 	clusterIPs []string // of the Service
 }
 
@@ -45,9 +45,14 @@ func runningOf(d *appsv1.Deployment, s *corev1.Service, scaler bool) running {
 	return out
 }
 
-// scales says that a HorizontalPodAutoscaler decides how many pods there are. It does so unless the overlay fixes their number. Where nothing measures
+// fixed says that the overlay decides how many pods there are.
+func (p provisioner) fixed() bool { return p.overlay.Replicas > 0 }
+
+// scales says that our HorizontalPodAutoscaler decides how many pods there are. It does so unless the overlay fixes their number, or somebody else decides. Where nothing measures
 // CPU it keeps the number between its bounds all the same, and says on itself that it cannot do more.
-func (p provisioner) scales() bool { return p.overlay.Replicas == 0 }
+func (p provisioner) scales(now running) bool {
+	return !p.fixed() && !p.overlay.ScaledByOthers && !now.scaler
+}
 
 func (p provisioner) bounds() (least, most int32) {
 	least, most = p.overlay.MinReplicas, p.overlay.MaxReplicas
@@ -61,15 +66,15 @@ func (p provisioner) bounds() (least, most int32) {
 }
 
 // replicas is how many pods there shall be now. Where the autoscaler decides it is what the autoscaler last said, so that to own all of the
-// Deployment does not mean to undo that; whoever applies it must make sure that nothing else was said since. Somebody else's knows bounds of its own.
+// Deployment does not mean to undo that; whoever applies it must make sure that nothing else was said since. Somebody else knows bounds of their own, and may want none.
 func (p provisioner) replicas(now running) int32 {
-	if !p.scales() {
+	if p.fixed() {
 		return p.overlay.Replicas
 	}
-	least, most := p.bounds()
-	if now.scaler && now.replicas > 0 {
+	if !p.scales(now) && now.version != "" {
 		return now.replicas
 	}
+	least, most := p.bounds()
 	return min(max(now.replicas, least), most)
 }
 

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -51,6 +53,11 @@ func TestPoliciesKnowTheLabelsOfGatewayPods(t *testing.T) {
 		Key: world.Key{Cluster: "east", Namespace: "n", Name: "g"}, Class: "eastwest", Network: "net", Name: "g", ServiceAccount: "g", ServiceType: "ClusterIP",
 		InfraLabels: map[string]string{"team": "net", gatewayNameLabel: "stolen", translate.LabelManagedBy: "somebody", redirectionPrefix + "x": "y"},
 	}
+	longest := strings.Repeat("class.", 42) + "c"
+	if got := translate.ClassLabel(longest); len(validation.IsValidLabelValue(got)) > 0 || got == translate.ClassLabel(longest[1:]) {
+		t.Errorf("%q is no label for a class of %d characters, or is that of another one", got, len(longest))
+	}
+	plan.Class = longest
 	deployments := 0
 	for _, o := range provision(plan, ProvisionSettings{Image: "i", Controller: "c:15012", Config: world.Config{LocalCluster: "east"}}, running{}) {
 		d, ok := o.(*appsv1ac.DeploymentApplyConfiguration)
@@ -58,7 +65,7 @@ func TestPoliciesKnowTheLabelsOfGatewayPods(t *testing.T) {
 			continue
 		}
 		deployments++
-		want := translate.GatewayPodLabels("g", "eastwest", "net", plan.InfraLabels)
+		want := translate.GatewayPodLabels("g", longest, "net", plan.InfraLabels)
 		if len(want) < 7 {
 			t.Errorf("only %v", want)
 		}
@@ -87,8 +94,8 @@ func TestGatewayPodsHaveTheLeastRights(t *testing.T) {
 		"learns of no Services":           !*pod.EnableServiceLinks,
 		"is in no namespace of the host":  pod.HostNetwork == nil && pod.HostPID == nil && pod.HostIPC == nil,
 		"asks for CPU and memory":         !c.Resources.Requests.Cpu().IsZero() && !c.Resources.Requests.Memory().IsZero(),
-		"is ready when it says so itself": *c.ReadinessProbe.HTTPGet.Path == "/healthz/ready" && c.ReadinessProbe.HTTPGet.Port.IntValue() == 15021,
-		"has time to drain":               *pod.TerminationGracePeriodSeconds > gatewayDrain,
+		"is ready when it says so itself": *c.ReadinessProbe.HTTPGet.Path == "/healthz/ready?settling" && c.ReadinessProbe.HTTPGet.Port.IntValue() == 15021,
+		"has time to drain":               *pod.TerminationGracePeriodSeconds == 630,
 		"is one container":                len(pod.Containers) == 1 && len(pod.InitContainers) == 0,
 	} {
 		if !holds {
@@ -121,6 +128,34 @@ func TestGatewayPodsHaveTheLeastRights(t *testing.T) {
 	}
 	if len(pod.TopologySpreadConstraints) != 2 {
 		t.Errorf("%d topologies to spread over", len(pod.TopologySpreadConstraints))
+	}
+}
+
+// TestGatewayPodsAreNotKilledBeforeTheyEnd: whatever an overlay says of how a pod ends, its process is told, and has the time.
+func TestGatewayPodsAreNotKilledBeforeTheyEnd(t *testing.T) {
+	for _, tc := range []struct {
+		overlay *world.Overlay
+		args    []string
+		grace   int64
+	}{
+		{nil, []string{"--settle=5s", "--drain=10m0s"}, 630},
+		{&world.Overlay{Drain: ptr.To(2 * time.Hour)}, []string{"--settle=5s", "--drain=2h0m0s"}, 7230},
+		{&world.Overlay{Settle: ptr.To(20 * time.Second)}, []string{"--settle=20s", "--drain=10m0s"}, 645},
+		{&world.Overlay{Settle: ptr.To(time.Duration(0)), Drain: ptr.To(time.Duration(0))}, []string{"--settle=0s", "--drain=0s"}, 25},
+		{&world.Overlay{Settle: ptr.To(1500 * time.Millisecond), Drain: ptr.To(time.Second)}, []string{"--settle=1.5s", "--drain=1s"}, 28},
+		{&world.Overlay{Drain: ptr.To(time.Hour), Problem: "odd"}, []string{"--settle=5s", "--drain=10m0s"}, 630},
+	} {
+		plan := plain()
+		plan.Overlay = tc.overlay
+		pod := deploymentOf(t, plan, running{}).Spec.Template.Spec
+		if *pod.TerminationGracePeriodSeconds != tc.grace {
+			t.Errorf("%v: killed after %d s, want %d", tc.args, *pod.TerminationGracePeriodSeconds, tc.grace)
+		}
+		for _, want := range tc.args {
+			if !slices.Contains(pod.Containers[0].Args, want) {
+				t.Errorf("%s is none of %v", want, pod.Containers[0].Args)
+			}
+		}
 	}
 }
 
@@ -169,7 +204,13 @@ func TestWhoDecidesHowManyPods(t *testing.T) {
 		{"many at least", &world.Overlay{MinReplicas: 20}, running{replicas: 2, version: "41"}, 20, 20, 20, "41"},
 		{"scaled by somebody else's", nil, running{replicas: 17, version: "41", scaler: true}, 17, 0, 0, "41"},
 		{"scaled by somebody else's to one", nil, running{replicas: 1, version: "41", scaler: true}, 1, 0, 0, "41"},
+		{"scaled by somebody else's to nothing", nil, running{replicas: 0, version: "41", scaler: true}, 0, 0, 0, "41"},
 		{"to be scaled by somebody else's", nil, running{scaler: true}, 2, 0, 0, ""},
+		{"to be scaled by others", &world.Overlay{ScaledByOthers: true}, running{}, 2, 0, 0, ""},
+		{"scaled by others", &world.Overlay{ScaledByOthers: true}, running{replicas: 40, version: "41"}, 40, 0, 0, "41"},
+		{"scaled by others to nothing", &world.Overlay{ScaledByOthers: true}, running{replicas: 0, version: "41"}, 0, 0, 0, "41"},
+		{"scaled by others, and by somebody's of our name", &world.Overlay{ScaledByOthers: true}, running{replicas: 1, version: "41", scaler: true}, 1, 0, 0, "41"},
+		{"fixed beside somebody else's", &world.Overlay{Replicas: 3}, running{replicas: 7, version: "41", scaler: true}, 3, 0, 0, ""},
 		{"fixed", &world.Overlay{Replicas: 3}, running{replicas: 7, version: "41"}, 3, 0, 0, ""},
 		{"an overlay that is not understood", &world.Overlay{Replicas: 3, Problem: "odd"}, running{}, 2, 2, 10, ""},
 	} {
@@ -210,6 +251,9 @@ func TestAddressesOfBothFamilies(t *testing.T) {
 		{"ClusterIP", nil, []string{"10.96.0.9"}, "10.96.0.9", "", nil},
 		{"ClusterIP", nil, []string{"fd00::9", "10.96.0.9"}, "fd00::9", "", []string{"fd00::9", "10.96.0.9"}},
 		{"NodePort", nil, []string{"192.0.2.1"}, "", "", nil},
+		// It has one of each family, and to ask for more has all of it refused.
+		{"ClusterIP", nil, []string{"10.96.0.9", "10.96.0.10"}, "10.96.0.9", "", nil},
+		{"ClusterIP", nil, []string{"10.96.0.9", "10.96.0.10", "fd00::9", "fd00::10"}, "10.96.0.9", "", []string{"10.96.0.9", "fd00::9"}},
 		// What a Service has does not change, and to ask for something else has all of it refused.
 		{"ClusterIP", []string{"10.96.0.8"}, []string{"10.96.0.9"}, "", "", nil},
 		{"ClusterIP", []string{"10.96.0.9"}, []string{"10.96.0.9"}, "10.96.0.9", "", nil},

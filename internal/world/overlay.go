@@ -2,6 +2,8 @@
 
 package world
 
+import "time"
+
 // Overlay is how what is made for a Gateway shall run, as a ConfigMap says that the Gateway's infrastructure.parametersRef names. Zero values mean: as usual.
 type Overlay struct {
 	Key
@@ -11,8 +13,9 @@ type Overlay struct {
 	Problem string
 
 	// Replicas is a fixed number of pods; 0: a HorizontalPodAutoscaler decides, within MinReplicas and MaxReplicas, so that each pod uses about
-	// TargetCPU.
+	// TargetCPU, or with ScaledByOthers somebody else does, of whom nothing is known.
 	Replicas                 int32
+	ScaledByOthers           bool
 	MinReplicas, MaxReplicas int32
 	TargetCPU                string
 	// Requests and Limits are quantities by the resource's name.
@@ -27,6 +30,9 @@ type Overlay struct {
 	NodeSelector  map[string]string
 	Tolerations   []Toleration
 	PriorityClass string
+
+	// Settle and Drain are how long a pod that is to end goes on as before, and how long its streams may then go on; nil: as usual.
+	Settle, Drain *time.Duration
 }
 
 // Toleration is Kubernetes' own.

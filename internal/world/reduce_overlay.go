@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -26,6 +27,8 @@ const (
 	maxReplicas = 1000
 	// maxOverlayEntries bounds each of its lists and maps.
 	maxOverlayEntries = 64
+	// maxEnding bounds how long a pod may take for each part of its end: one that is forgotten holds its node's resources for as long.
+	maxEnding = 24 * time.Hour
 )
 
 // overlayFile is the text of an overlay.
@@ -35,6 +38,7 @@ type overlayFile struct {
 		MinReplicas *int32   `json:"minReplicas"`
 		MaxReplicas *int32   `json:"maxReplicas"`
 		TargetCPU   quantity `json:"targetCPU"`
+		External    bool     `json:"external"`
 	} `json:"autoscaling"`
 	Resources struct {
 		Requests map[string]quantity `json:"requests"`
@@ -56,6 +60,8 @@ type overlayFile struct {
 		Seconds  *int64 `json:"tolerationSeconds"`
 	} `json:"tolerations"`
 	PriorityClassName string `json:"priorityClassName"`
+	Settle            string `json:"settle"`
+	Drain             string `json:"drain"`
 }
 
 // quantity takes a number as well as a string, as Kubernetes does.
@@ -106,7 +112,7 @@ func (o *Overlay) read(m *corev1.ConfigMap) error {
 	if err != nil {
 		return fmt.Errorf("data.%s: %s", OverlayKey, plainly(err))
 	}
-	for _, part := range []func(*overlayFile) error{o.readReplicas, o.readResources, o.readService, o.readPlace} {
+	for _, part := range []func(*overlayFile) error{o.readReplicas, o.readResources, o.readService, o.readPlace, o.readEnd} {
 		if err := part(f); err != nil {
 			return err
 		}
@@ -154,6 +160,9 @@ func (o *Overlay) readReplicas(f *overlayFile) error {
 		return errors.New("replicas: it fixes the number of pods, which autoscaling is to decide: give one of them")
 	}
 	a := f.Autoscaling
+	if o.ScaledByOthers = a.External; a.External && (a.MinReplicas != nil || a.MaxReplicas != nil || a.TargetCPU != "") {
+		return errors.New("autoscaling.external: it leaves the number of pods to somebody else, so minReplicas, maxReplicas and targetCPU would say nothing")
+	}
 	if err := errors.Join(bound("autoscaling.minReplicas", a.MinReplicas, &o.MinReplicas), bound("autoscaling.maxReplicas", a.MaxReplicas, &o.MaxReplicas)); err != nil {
 		return err
 	}
@@ -293,4 +302,26 @@ func (o *Overlay) readPlace(f *overlayFile) error {
 	}
 	o.NodeSelector, o.PriorityClass = f.NodeSelector, f.PriorityClassName
 	return nil
+}
+
+// readEnd reads how a pod ends, which is in the words of Go and of the program's flags, such as 90s and 1h30m.
+func (o *Overlay) readEnd(f *overlayFile) (err error) {
+	read := func(field, text string) (*time.Duration, error) {
+		if text == "" {
+			return nil, nil
+		}
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %s is no duration, such as 90s or 1h30m", field, quoted(text))
+		case d < 0 || d > maxEnding:
+			return nil, fmt.Errorf("%s: %s is not between 0s and %s", field, quoted(text), maxEnding)
+		}
+		return &d, nil
+	}
+	if o.Settle, err = read("settle", f.Settle); err != nil {
+		return err
+	}
+	o.Drain, err = read("drain", f.Drain)
+	return err
 }

@@ -5,6 +5,7 @@ package world
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,8 @@ tolerations:
 - {key: edge, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
 - {operator: Exists}
 priorityClassName: high
+settle: 0s
+drain: 1h30m
 `)
 	want := &Overlay{
 		Key: Key{"east", "n", "o"}, MinReplicas: 2, MaxReplicas: 8, TargetCPU: "1.5",
@@ -41,9 +44,15 @@ priorityClassName: high
 		NodeSelector:  map[string]string{"node.example.com/role": "edge"},
 		Tolerations:   []Toleration{{Key: "edge", Operator: "Exists", Effect: "NoExecute", Seconds: ptr(int64(30))}, {Operator: "Exists"}},
 		PriorityClass: "high",
+		Settle:        ptr(time.Duration(0)), Drain: ptr(90 * time.Minute),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for text, others := range map[string]bool{"autoscaling: {external: true}": true, "autoscaling: {external: false, minReplicas: 3}": false} {
+		if got := overlayOf(text); !got.Usable() || got.ScaledByOthers != others {
+			t.Errorf("%s: %+v", text, got)
+		}
 	}
 	if got := overlayOf(""); !got.Usable() {
 		t.Errorf("an empty overlay changes nothing, and is not refused: %s", got.Problem)
@@ -65,6 +74,10 @@ func TestOverlaysThatAreNotUnderstood(t *testing.T) {
 		"autoscaling: {targetCPU: -1}":                          "autoscaling.targetCPU",
 		"autoscaling: {targetCPU: [1]}":                         "quantity",
 		"autoscaling: {targetcpu: 1}":                           "targetcpu",
+		"autoscaling: {external: true, minReplicas: 1}":         "autoscaling.external",
+		"autoscaling: {external: true, targetCPU: 1}":           "autoscaling.external",
+		"autoscaling: {external: yes please}":                   "autoscaling.external",
+		"replicas: 2\nautoscaling: {external: true}":            "replicas",
 		"resources: {requests: {gpu: 1}}":                       "resources.requests.gpu",
 		"resources: {limits: {cpu: 0}}":                         "resources.limits.cpu",
 		"resources: {requests: {cpu: 2}, limits: {cpu: 1}}":     "resources.requests.cpu",
@@ -81,6 +94,13 @@ func TestOverlaysThatAreNotUnderstood(t *testing.T) {
 		"tolerations: [{key: a, operator: Exists, value: b}]":   "tolerations[0].value",
 		"tolerations: [{key: a, tolerationSeconds: 1}]":         "tolerations[0].tolerationSeconds",
 		"priorityClassName: A_B":                                "priorityClassName",
+		"drain: 10":                                             "drain",
+		"drain: 10 minutes":                                     "drain",
+		"drain: -1s":                                            "drain",
+		"drain: 25h":                                            "drain",
+		"settle: soon":                                          "settle",
+		"settle: 24h0m1s":                                       "settle",
+		"Drain: 1m":                                             "Drain",
 		"- a":                                                   OverlayKey,
 		"a: [":                                                  OverlayKey,
 		"priorityClassName: " + strings.Repeat("a", maxOverlay): OverlayKey,
@@ -105,6 +125,7 @@ func FuzzReduceOverlay(f *testing.F) {
 	f.Add("autoscaling: {minReplicas: 2, maxReplicas: 8, targetCPU: 1.5}\nresources: {requests: {cpu: 1}}")
 	f.Add("tolerations: [{operator: Exists}]\nnodeSelector: {a: b}")
 	f.Add("a: &a [*a]")
+	f.Add("settle: 1s\ndrain: 1h")
 	f.Fuzz(func(t *testing.T, text string) {
 		o := overlayOf(text)
 		if !o.Usable() {
@@ -115,6 +136,11 @@ func FuzzReduceOverlay(f *testing.F) {
 		}
 		if o.Replicas < 0 || o.Replicas > maxReplicas || o.MinReplicas < 0 || o.MaxReplicas > maxReplicas || len(o.Tolerations) > maxOverlayEntries {
 			t.Errorf("out of bounds: %+v", o)
+		}
+		for _, d := range []*time.Duration{o.Settle, o.Drain} {
+			if d != nil && (*d < 0 || *d > maxEnding) {
+				t.Errorf("a pod takes %s to end", *d)
+			}
 		}
 		if o.MinReplicas > 0 && o.MaxReplicas > 0 && o.MinReplicas > o.MaxReplicas {
 			t.Errorf("from %d to %d replicas", o.MinReplicas, o.MaxReplicas)
