@@ -41,7 +41,7 @@ type GatewayReconciler struct {
 	plan     func(namespace, name string) *translate.GatewayPlan
 	reader   client.Reader // sees objects that the cache leaves out because they are not ours
 	settings ProvisionSettings
-	known    <-chan struct{}      // closed once plans are made by all that there is in our cluster
+	known    <-chan struct{}      // closed once plans are made by all that there is in our cluster; nothing is done before
 	events   events.EventRecorder // nil: tells nobody
 	// obstacles are noted, and who writes the Gateway's status, and those of its sets, is told when they change.
 	obstacles *obstacles
@@ -85,8 +85,13 @@ var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bo
 		!maps.Equal(was.Annotations, is.Annotations) || ownersChanged.Update(e)
 }}
 
-// Reconcile applies the plan of one Gateway.
+// Reconcile applies the plan of one Gateway, once it is made by all that there is: by a half of it a port might be taken from its Service for a moment, or what is to be kept deleted.
 func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	select {
+	case <-r.known:
+	case <-ctx.Done():
+		return ctrl.Result{}, ctx.Err()
+	}
 	var gateway gatewayv1.Gateway
 	if err := r.client.Get(ctx, req.NamespacedName, &gateway); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -96,7 +101,9 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	plan := r.plan(req.Namespace, req.Name)
 	if plan == nil {
-		r.found(&gateway, namesakes{})
+		if r.obstacles.forget(req.NamespacedName) {
+			r.changed(req.NamespacedName)
+		}
 		return ctrl.Result{}, r.releaseUnlessOurs(ctx, &gateway)
 	}
 	if plan.UID != string(gateway.UID) {
@@ -106,15 +113,15 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		if r.found(&gateway, namesakes{}); plan.Kept {
 			return ctrl.Result{}, nil
 		}
-		select {
-		case <-r.known:
-		default: // what was made may be there, and what it is to be kept for is not: nothing is deleted by half of what there is
-			return ctrl.Result{RequeueAfter: time.Second}, nil
+		gone := provisioned()
+		if plan.ServiceAccount == plan.Name { // it is that of the pods that somebody else runs, too
+			gone = slices.DeleteFunc(gone, isAccount)
 		}
-		return ctrl.Result{}, r.release(ctx, &gateway, provisioned()...)
+		return ctrl.Result{}, r.release(ctx, r.reader, &gateway, gone...)
 	}
 	theirs, err := r.namesakes(ctx, &gateway, plan)
 	if err != nil {
+		r.tried(ctx, &gateway)
 		return ctrl.Result{}, err
 	}
 	if theirs.wait() > 0 {
@@ -125,7 +132,9 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	reason, refused := notTaken(err)
 	switch {
 	case err == nil:
-		r.found(&gateway, namesakes{})
+		if r.found(&gateway, namesakes{}); theirs.scaler {
+			return ctrl.Result{RequeueAfter: scalerWait}, nil
+		}
 	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: conflictWait}, nil // the autoscaler was faster, or the cache is behind
 	case refused: // which is said, and asked for again: nobody tells us when there is room
@@ -135,10 +144,14 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 		return ctrl.Result{RequeueAfter: refusedWait}, nil
 	case ctx.Err() == nil:
+		r.tried(ctx, &gateway)
 		r.tell(&gateway, err.Error())
 	}
 	return ctrl.Result{}, err
 }
+
+// scalerWait is how soon it is looked again whether an autoscaler of somebody else's is still there, without which nobody scales the gateway: nobody tells us of objects that are not ours.
+const scalerWait = time.Minute
 
 // refusedWait is how soon something is asked of the API server again that it refused.
 const refusedWait = 30 * time.Second
@@ -163,6 +176,13 @@ func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, theirs namesakes) 
 	r.changed(client.ObjectKeyFromObject(gateway))
 	if len(theirs.staying) > 0 {
 		r.tell(gateway, theirs.text())
+	}
+}
+
+// tried has what was found of a Gateway said although the API server cannot be asked for all that it needs.
+func (r *GatewayReconciler) tried(ctx context.Context, gateway *gatewayv1.Gateway) {
+	if ctx.Err() == nil && r.obstacles.tried(gateway) {
+		r.changed(client.ObjectKeyFromObject(gateway))
 	}
 }
 
@@ -216,7 +236,7 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		}
 	}
 	if unwanted != nil { // before the next pod comes or goes by its word
-		errs = append(errs, r.release(ctx, gateway, unwanted))
+		errs = append(errs, r.release(ctx, r.reader, gateway, unwanted))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -266,14 +286,14 @@ func (r *GatewayReconciler) releaseUnlessOurs(ctx context.Context, gateway *gate
 	if err != nil || class.Spec.ControllerName == translate.ControllerName {
 		return client.IgnoreNotFound(err) // a class that is missing may come back
 	}
-	return r.release(ctx, gateway, provisioned()...)
+	return r.release(ctx, r.client, gateway, provisioned()...)
 }
 
-// release deletes those of some objects that were made for a Gateway.
-func (r *GatewayReconciler) release(ctx context.Context, gateway *gatewayv1.Gateway, objects ...client.Object) error {
+// release deletes those of some objects that were made for a Gateway, as far as from knows them: the cache leaves out those whose label somebody took.
+func (r *GatewayReconciler) release(ctx context.Context, from client.Reader, gateway *gatewayv1.Gateway, objects ...client.Object) error {
 	var errs []error
 	for _, object := range objects {
-		err := r.client.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: translate.ResourceName(gateway.Name)}, object)
+		err := from.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: translate.ResourceName(gateway.Name)}, object)
 		if err == nil && metav1.IsControlledBy(object, gateway) && object.GetDeletionTimestamp() == nil {
 			uid := object.GetUID()
 			err = r.client.Delete(ctx, object, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))

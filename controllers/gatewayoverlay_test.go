@@ -86,11 +86,13 @@ var _ = Describe("Parameters of a Gateway", func() {
 		Consistently(east.is(deployment), "300ms").Should(BeFalse())
 
 		By("giving them")
-		m := overlayMap("tuning", "autoscaling: {minReplicas: 3, maxReplicas: 6}\nservice: {type: ClusterIP, annotations: {example.com/a: b}}\nnodeSelector: {disk: ssd}\n")
+		m := overlayMap("tuning", "autoscaling: {minReplicas: 3, maxReplicas: 6}\nservice: {type: ClusterIP, annotations: {example.com/a: b}}\nnodeSelector: {disk: ssd}\nsettle: 15s\ndrain: 1h\n")
 		east.with(m)
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
 		Eventually(get(east, deployment)).Should(HaveField("Spec.Replicas", HaveValue(BeEquivalentTo(3))))
 		Expect(deployment.Spec.Template.Spec.NodeSelector).To(HaveKeyWithValue("disk", "ssd"))
+		Expect(deployment.Spec.Template.Spec.TerminationGracePeriodSeconds).To(HaveValue(BeEquivalentTo(3640)))
+		Expect(deployment.Spec.Template.Spec.Containers[0].Args).To(ContainElements("--settle=15s", "--drain=1h0m0s"))
 		Eventually(get(east, service)).Should(And(HaveField("Spec.Type", corev1.ServiceTypeClusterIP), HaveField("Annotations", HaveKeyWithValue("example.com/a", "b"))))
 		Eventually(get(east, scaler)).Should(And(HaveField("Spec.MinReplicas", HaveValue(BeEquivalentTo(3))), HaveField("Spec.MaxReplicas", BeEquivalentTo(6))))
 		Expect(metav1.IsControlledBy(scaler, g)).To(BeTrue())
@@ -110,11 +112,17 @@ var _ = Describe("Parameters of a Gateway", func() {
 
 		By("breaking the parameters")
 		version := deployment.ResourceVersion
+		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "drain: for an hour\n" })
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
+		Expect(message(g.Status.Conditions, "Accepted")).To(ContainSubstring(`ConfigMap default/tuning: drain: "for an hour" is no duration`))
 		edit(east, m, func(m *corev1.ConfigMap) {
 			m.Data[world.OverlayKey] = "autoscaling: {minReplicas: 1, maxreplicas: 2}\n"
 		})
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
-		Expect(message(g.Status.Conditions, "Accepted")).To(And(ContainSubstring("autoscaling.maxreplicas"), ContainSubstring("what was accepted last keeps serving")))
+		Eventually(func() string {
+			east.gatewayVerdict(g, "Accepted")()
+			return message(g.Status.Conditions, "Accepted")
+		}).Should(And(ContainSubstring("autoscaling.maxreplicas"), ContainSubstring("what was accepted last keeps serving")))
 		Consistently(func() string { Expect(get(east, deployment)()).NotTo(BeNil()); return deployment.ResourceVersion }, "300ms").Should(Equal(version))
 
 		By("fixing the number of pods: the autoscaler goes, and so does what was set before")
@@ -243,6 +251,8 @@ var _ = Describe("Gateways with a Service of their own", func() {
 		for _, o := range []client.Object{deployment, service, scaler} {
 			Eventually(east.is(o)).Should(BeFalse())
 		}
+		account := &corev1.ServiceAccount{ObjectMeta: service.ObjectMeta}
+		Consistently(east.is(account), "300ms").Should(BeTrue(), "who is behind it has that identity, or other clusters would not know it")
 		Eventually(func() string {
 			Expect(east.Get(ctx, client.ObjectKeyFromObject(g), g)).To(Succeed())
 			if len(g.Status.Addresses) != 1 {

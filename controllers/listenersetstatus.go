@@ -32,13 +32,14 @@ func newListenerSetStatus(c client.Client, p findings, inTheWay *obstacles, read
 }
 
 // fillListenerSet says what became of a set. Where it is not known to be ours, what is said of it stays, unless we said it ourselves: of one that has another
-// controller's Gateway now that is taken back, and one whose Gateway is gone waits for another one.
+// controller's Gateway now that is taken back, and one whose Gateway is gone waits for another one. It stays, too, until it is known what is in its Gateway's way.
 func fillListenerSet(s *gatewayv1.ListenerSet, p findings, inTheWay *obstacles) {
 	all := p.Findings(world.KindListenerSet, s.Namespace, s.Name)
 	switch {
 	case len(all) == 0:
 		takeBack(s)
 	case waits(all) && !wroteCondition(s, setTypes[0]): // without a Gateway it is nobody's
+	case inTheWay.unknown(p, parentOf(s)):
 	default:
 		reportListenerSet(s, p, inTheWay.insteadOfSet(s, all))
 	}

@@ -55,7 +55,7 @@ func (r *GatewayReconciler) namesakes(ctx context.Context, gateway *gatewayv1.Ga
 	var out namesakes
 	var errs []error
 	for _, object := range provisioned() {
-		if _, account := object.(*corev1.ServiceAccount); account && plan.ServiceAccount != plan.Name {
+		if isAccount(object) && plan.ServiceAccount != plan.Name {
 			continue
 		}
 		key := client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}
@@ -77,6 +77,11 @@ func (r *GatewayReconciler) namesakes(ctx context.Context, gateway *gatewayv1.Ga
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+func isAccount(object client.Object) bool {
+	_, is := object.(*corev1.ServiceAccount)
+	return is
 }
 
 func isScaler(object client.Object) bool {

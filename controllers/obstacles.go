@@ -23,10 +23,10 @@ const (
 )
 
 // obstacles are what keeps Gateways from being provisioned: objects of somebody else's, or that the API server does not take what is asked of it. Who provisions notes them, and who
-// writes the status says so.
+// writes the status says so. They are looked for anew by each process that leads; what one before it said of a Gateway stays until that was done.
 type obstacles struct {
 	mu sync.Mutex
-	of map[types.NamespacedName]obstacle
+	of map[types.NamespacedName]obstacle // of each Gateway that was looked at; without a text: nothing is in its way
 }
 
 type obstacle struct {
@@ -52,30 +52,50 @@ func (o *obstacles) set(gateway client.Object, now obstacle) (changed bool) {
 	defer o.mu.Unlock()
 	name := client.ObjectKeyFromObject(gateway)
 	was, had := o.of[name]
-	if now.text == "" {
-		delete(o.of, name)
-		return had
-	}
 	if o.of == nil {
 		o.of = map[types.NamespacedName]obstacle{}
 	}
 	o.of[name] = now
-	return was != now
+	return !had || was != now
 }
 
-// forget is for a Gateway that is gone.
-func (o *obstacles) forget(name types.NamespacedName) {
+// tried is for a Gateway of which it could not be found out what is in its way: what was found before stands, if anything was.
+func (o *obstacles) tried(gateway client.Object) (changed bool) {
+	if o.looked(client.ObjectKeyFromObject(gateway), gateway.GetUID()) {
+		return false
+	}
+	return o.set(gateway, obstacle{uid: gateway.GetUID()})
+}
+
+// forget is for a Gateway that is gone, or for which nothing is to be made now. It says whether something was in its way.
+func (o *obstacles) forget(name types.NamespacedName) (changed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	was := o.of[name]
 	delete(o.of, name)
+	return was.text != ""
+}
+
+// looked says whether it was looked what is in the way of a Gateway.
+func (o *obstacles) looked(gateway types.NamespacedName, uid types.UID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	found, did := o.of[gateway]
+	return did && found.uid == uid
+}
+
+// unknown says that something is to be made for a Gateway, and nobody has looked yet what is in its way.
+func (o *obstacles) unknown(p findings, gateway types.NamespacedName) bool {
+	plan := p.Plan(gateway.Namespace, gateway.Name)
+	return plan != nil && !o.looked(gateway, types.UID(plan.UID))
 }
 
 // before is what is in the way of a Gateway.
 func (o *obstacles) before(gateway types.NamespacedName) (found obstacle, any bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	found, any = o.of[gateway]
-	return found, any
+	found = o.of[gateway]
+	return found, found.text != ""
 }
 
 // instead is what is said of a Gateway and its listeners: what was found of it, unless something is in its way, when nothing of it is programmed. What is about to go makes it no

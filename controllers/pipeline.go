@@ -48,6 +48,7 @@ type Pipeline struct {
 	// reads says that somebody reads what the translation wants, and says so if it is not there: the first answer waits for it.
 	reads bool
 	log   logr.Logger
+	home  chan struct{}
 	ready chan struct{}
 	// deadline is bootDeadline but in tests.
 	deadline time.Duration
@@ -74,7 +75,7 @@ type results struct {
 func NewPipeline(store *world.Store, config world.Config, publish publisher, known func() (own bool, unheard []world.Cluster), changed func(translate.Change), log logr.Logger) *Pipeline {
 	return &Pipeline{
 		store: store, engine: translate.NewEngine(config), publish: publish, local: config.LocalCluster,
-		known: known, changed: changed, log: log, ready: make(chan struct{}), deadline: bootDeadline,
+		known: known, changed: changed, log: log, home: make(chan struct{}), ready: make(chan struct{}), deadline: bootDeadline,
 		results: results{
 			findings:  map[world.ObjectRef][]translate.Finding{},
 			plans:     map[world.Key]*translate.GatewayPlan{},
@@ -95,6 +96,10 @@ func (p *Pipeline) NeedLeaderElection() bool { return false }
 
 // Ready is closed once proxies are answered.
 func (p *Pipeline) Ready() <-chan struct{} { return p.ready }
+
+// Home is closed once all that there is in our own cluster is translated, whatever is known of others. What is found before is about a part of it: of a Gateway the
+// certificates may not be read, or its ListenerSets.
+func (p *Pipeline) Home() <-chan struct{} { return p.home }
 
 // Start runs the loop until ctx ends.
 func (p *Pipeline) Start(ctx context.Context) error {
@@ -119,6 +124,7 @@ func (p *Pipeline) Start(ctx context.Context) error {
 func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 	began := time.Now()
 	var owned time.Time // when our own cluster was known, and so what certificates are referred to
+	home := sync.OnceFunc(func() { close(p.home) })
 	for {
 		own, unheard := p.known() // asked first: what was known then is in what is taken now
 		if !p.step(ctx, bootTick, p.store.Take) {
@@ -132,7 +138,10 @@ func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 			p.log.Info("certificates that are referred to were not read, and count as absent until they are", "after", time.Since(owned).Round(time.Millisecond).String())
 			unread = false
 		}
-		if own && !unread && (len(unheard) == 0 || time.Since(began) > p.deadline) {
+		if !own || unread {
+			continue
+		}
+		if home(); len(unheard) == 0 || time.Since(began) > p.deadline {
 			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
 			if len(unheard) > 0 {
 				p.publish.SetDoubt(inDoubt(unheard))

@@ -69,12 +69,13 @@ func TestBoot(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		own, all time.Duration // when it is known; 0: never
+		home     time.Duration // 0: never
 		ready    time.Duration // 0: never
 	}{
-		{"everything", time.Second, 2 * time.Second, 2 * time.Second},
-		{"a cluster that does not answer", time.Second, 0, bootDeadline},
-		{"our own is slow", bootDeadline + time.Minute, 0, bootDeadline + time.Minute},
-		{"our own does not answer", 0, 0, 0},
+		{"everything", time.Second, 2 * time.Second, time.Second, 2 * time.Second},
+		{"a cluster that does not answer", time.Second, 0, time.Second, bootDeadline},
+		{"our own is slow", bootDeadline + time.Minute, 0, bootDeadline + time.Minute, bootDeadline + time.Minute},
+		{"our own does not answer", 0, 0, 0, 0},
 	} {
 		for _, busy := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, busy=%v", tc.name, busy), func(t *testing.T) {
@@ -100,6 +101,16 @@ func TestBoot(t *testing.T) {
 						}
 					})
 					running.Go(func() { _ = p.Start(ctx) })
+					select {
+					case <-p.Home():
+						if at := time.Since(began); tc.home == 0 || at < tc.home || at > tc.home+5*bootTick {
+							t.Errorf("our own cluster is translated after %v, want %v", at, tc.home)
+						}
+					case <-ctx.Done():
+						if tc.home != 0 {
+							t.Errorf("our own cluster is not translated, want that after %v", tc.home)
+						}
+					}
 					select {
 					case <-p.Ready():
 						if at := time.Since(began); tc.ready == 0 || at < tc.ready || at > tc.ready+5*bootTick {
@@ -143,6 +154,7 @@ func TestBootDoesNotWaitForCertificatesForEver(t *testing.T) {
 			if at, want := time.Since(began), bootDeadline+secretPatience; at < want || at > want+5*bootTick {
 				t.Errorf("answers after %v, want %v", at, want)
 			}
+			<-p.Home() // not later
 		case <-ctx.Done():
 			t.Error("does not answer")
 		}

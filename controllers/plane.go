@@ -112,7 +112,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 func (p *plane) addControllers(mgr ctrl.Manager) error {
 	c, o := mgr.GetClient(), p.options
 	gateways := &GatewayReconciler{
-		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events, obstacles: &obstacles{}, known: p.pipeline.Ready(), changed: p.obstructed,
+		client: c, plan: p.pipeline.Plan, reader: mgr.GetAPIReader(), events: p.events, obstacles: &obstacles{}, known: p.pipeline.Home(), changed: p.obstructed,
 		settings: ProvisionSettings{
 			Image: o.GatewayImage, Traces: o.GatewayTraces, Controller: net.JoinHostPort(serviceName+"."+o.World.SystemNamespace+".svc", "15012"), Config: o.World,
 		},
@@ -134,7 +134,7 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 		optional(&gatewayv1.GatewayClass{}, &gatewayClassStatus{c, mgr.GetAPIReader()}, newInbox()),
 		optional(&gatewayv1.Gateway{}, &classKeeper{c}, newInbox()),
 		whenServed(mgr, o.Log.WithName("controllers"), &gatewayxv1alpha1.XMesh{}, &meshStatus{c}, newInbox(), mayReadMeshes),
-		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline, gateways.obstacles), p.inboxes.gateways),
+		optional(&gatewayv1.Gateway{}, newGatewayStatus(c, p.pipeline, gateways.obstacles, p.pipeline.Home()), p.inboxes.gateways),
 		optional(&gatewayv1.ListenerSet{}, newListenerSetStatus(c, p.pipeline, gateways.obstacles, p.pipeline.Ready()), p.inboxes.sets),
 		optional(&gatewayv1.HTTPRoute{}, newHTTPRouteStatus(c, p.pipeline, parents, p.pipeline.Ready()), p.inboxes.routes),
 		optional(&gatewayv1.GRPCRoute{}, newGRPCRouteStatus(c, p.pipeline, parents, p.pipeline.Ready()), p.inboxes.grpcRoutes),

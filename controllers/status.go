@@ -77,6 +77,7 @@ func (w *statusWriter) Reconcile(ctx context.Context, r ctrl.Request) (ctrl.Resu
 // findings is the part of the Pipeline that statuses read.
 type findings interface {
 	Findings(kind world.Kind, namespace, name string) []translate.Finding
+	Plan(namespace, name string) *translate.GatewayPlan
 	Addresses(namespace, name string) ([]world.GatewayAddress, bool)
 	Scope(name string) (translate.ScopeStatus, bool)
 	Remote(id world.Cluster) translate.RemoteCount
@@ -84,9 +85,10 @@ type findings interface {
 	AttachedSets(namespace, name string) (int, bool)
 }
 
-func newGatewayStatus(c client.Client, p findings, inTheWay *obstacles) *statusWriter {
+// newGatewayStatus writes what became of Gateways. Until ready is closed that is about a part of what there is, and nothing is written.
+func newGatewayStatus(c client.Client, p findings, inTheWay *obstacles, ready <-chan struct{}) *statusWriter {
 	return &statusWriter{
-		name: "gateway-status", client: c, empty: func() client.Object { return &gatewayv1.Gateway{} },
+		name: "gateway-status", client: c, ready: ready, empty: func() client.Object { return &gatewayv1.Gateway{} },
 		fill: func(_ context.Context, o client.Object) time.Duration {
 			fillGateway(o.(*gatewayv1.Gateway), p, inTheWay)
 			return 0
@@ -105,9 +107,6 @@ func fillGateway(g *gatewayv1.Gateway, p findings, inTheWay *obstacles) {
 	if len(all) == 0 {
 		return // of a class that is not ours, or not looked at yet
 	}
-	all = inTheWay.instead(g, all)
-	applyFindings(&g.Status.Conditions, all, g.Generation, gatewayTypes...)
-
 	addresses, _ := p.Addresses(g.Namespace, g.Name)
 	var status []gatewayv1.GatewayStatusAddress
 	for _, a := range addresses {
@@ -115,6 +114,11 @@ func fillGateway(g *gatewayv1.Gateway, p findings, inTheWay *obstacles) {
 		status = append(status, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a.Value})
 	}
 	g.Status.Addresses = status
+	if inTheWay.unknown(p, client.ObjectKeyFromObject(g)) {
+		return // what was said of it stays until it is known
+	}
+	all = inTheWay.instead(g, all)
+	applyFindings(&g.Status.Conditions, all, g.Generation, gatewayTypes...)
 
 	states := p.Listeners(world.KindGateway, g.Namespace, g.Name)
 	var listeners []gatewayv1.ListenerStatus
