@@ -336,7 +336,9 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		return kind != typeNodePort && addressType(a) == addressIP
 	}
 	var wanted []string
+	anyToo := false
 	for _, a := range g.Addresses {
+		anyToo = anyToo || a.Type == addressIP && a.Value == ""
 		if ip, err := netip.ParseAddr(a.Value); err == nil && a.Type == addressIP && !slices.Contains(wanted, ip.String()) {
 			wanted = append(wanted, ip.String()) // as Services have it
 		}
@@ -365,7 +367,7 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 	var lost *gatewayProblem
 	addresses := make([]world.GatewayAddress, 0, len(has))
 	for _, a := range has {
-		if len(wanted) > 0 && !slices.Contains(wanted, a) {
+		if len(wanted) > 0 && !anyToo && !slices.Contains(wanted, a) {
 			continue // not what was asked for
 		}
 		if exclusive(a) {
@@ -378,10 +380,15 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		}
 		addresses = append(addresses, world.GatewayAddress{Type: addressType(a), Value: a})
 	}
-	for _, a := range wanted {
+	for i, a := range wanted {
 		if !slices.ContainsFunc(addresses, func(has world.GatewayAddress) bool { return has.Value == a }) {
 			message := fmt.Sprintf("address %s was asked for, and the %s Service %s/%s does not have it", a, kind, front.Namespace, front.Name)
-			if plan.ServiceType == typeClusterIP && x.made(g.Key) != nil {
+			ofFamily := func(other string) bool { return strings.Contains(other, ":") == strings.Contains(a, ":") }
+			switch before := slices.IndexFunc(wanted[:i], ofFamily); {
+			case plan.ServiceType != typeClusterIP:
+			case before >= 0:
+				message = fmt.Sprintf("address %s was asked for beside %s, and a Service of type ClusterIP has one address of each family", a, wanted[before])
+			case x.made(g.Key) != nil:
 				message += fmt.Sprintf(": cluster IPs do not change, so delete Service %s/%s, and it is made again", front.Namespace, front.Name)
 			}
 			return addresses, &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, message}

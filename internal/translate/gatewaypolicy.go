@@ -150,6 +150,14 @@ const (
 	reservedPrefix = gatewayv1.GroupName + "/"
 )
 
+// ClassLabel is how a label names a class, whose name may be longer than a label's value: then it is its beginning and a hash, as ResourceName has it.
+func ClassLabel(class string) string {
+	if len(class) <= maxResourceName {
+		return class
+	}
+	return ResourceName(class)
+}
+
 // GatewayPodLabels are the labels of a Gateway's pods: those that the Gateway asks for, and over them ours. They are known before there is
 // any pod, so no pod ever serves without the policies that select it.
 func GatewayPodLabels(name, class, network string, infrastructure map[string]string) map[string]string {
@@ -160,7 +168,7 @@ func GatewayPodLabels(name, class, network string, infrastructure map[string]str
 		}
 	}
 	out[LabelGatewayName] = ResourceName(name)
-	out[labelGatewayClass] = class
+	out[labelGatewayClass] = ClassLabel(class)
 	out[LabelManagedBy] = ManagedBy
 	out[world.LabelDataplaneMode] = "none"
 	if network != "" {
