@@ -4,7 +4,6 @@ package gateway
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"slices"
@@ -13,21 +12,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
-
-// Readiness answers /healthz/ready with 200 while the gateway takes streams and with 500 and what is missing while it does not,
-// from the beginning of a drain on too, and /healthz/live with 200.
-func (s *Server) Readiness() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if pending := s.Pending(); len(pending) > 0 {
-			http.Error(w, strings.Join(pending, "\n"), http.StatusInternalServerError)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
-	mux.HandleFunc("GET /healthz/live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
-	return mux
-}
 
 // dump is what /config_dump shows.
 type dump struct {

@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,6 +101,7 @@ type Server struct {
 	wait sync.WaitGroup // drains of listeners that the configuration dropped
 
 	draining    atomic.Bool
+	settled     atomic.Bool            // it drains, and takes no more streams
 	unboundText atomic.Pointer[string] // why a listener is not bound; nil if all are
 
 	web     *gatewayhttp.Server
@@ -343,6 +343,7 @@ func (s *Server) drop(bind uint16, drain func(context.Context)) {
 
 // end takes no more connections and streams, and waits for those that there are.
 func (s *Server) end() {
+	s.settled.Store(true)
 	ctx, cancel := context.WithTimeout(s.hard, s.o.Drain)
 	defer cancel()
 	// Time up cuts the streams too, not only their connections: a stream that is still being set up must not outlive them.
@@ -361,38 +362,4 @@ func (s *Server) end() {
 	drains.Go(s.wait.Wait) // listeners that went before have streams too
 	drains.Wait()
 	s.o.Log.Info("drained", "cut", ctx.Err() != nil)
-}
-
-// uncertified says why there is no valid certificate to serve with, the first one or, when the issuer was away for long, the next one; or nil.
-func (s *Server) uncertified() error {
-	now, cancel := context.WithCancel(context.Background())
-	cancel() // who asks for readiness does not wait for an issuer
-	_, err := s.o.Source.Certificate(now, s.o.Identity)
-	return err
-}
-
-// Pending lists what keeps the gateway from being ready, sorted; none means ready.
-func (s *Server) Pending() []string {
-	var out []string
-	if s.draining.Load() {
-		out = append(out, "draining")
-	}
-	if s.config.Load() == nil {
-		out = append(out, "configuration: none received for "+s.o.Gateway.String())
-	}
-	if s.o.Synced != nil {
-		select {
-		case <-s.o.Synced:
-		default:
-			out = append(out, "discovery: first answer not complete")
-		}
-	}
-	if err := s.uncertified(); err != nil {
-		out = append(out, err.Error())
-	}
-	if text := s.unboundText.Load(); text != nil {
-		out = append(out, "listeners: "+*text)
-	}
-	slices.Sort(out)
-	return out
 }

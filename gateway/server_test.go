@@ -46,9 +46,11 @@ func echo(stream *hbone.Stream, say string) error {
 	return err
 }
 
-func (s *scene) ready() (int, string) {
+func (s *scene) ready() (int, string) { return s.health("/healthz/ready") }
+
+func (s *scene) health(path string) (int, string) {
 	w := httptest.NewRecorder()
-	s.server.Readiness().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz/ready", nil))
+	s.server.Readiness().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Code, w.Body.String()
 }
 
@@ -62,6 +64,9 @@ func TestReadiness(t *testing.T) {
 	s.server.Readiness().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz/live", nil))
 	if w.Code != 200 {
 		t.Errorf("live: %d", w.Code)
+	}
+	if code, _ := s.health("/healthz/ready?settling"); code != 500 {
+		t.Error("what is not configured takes no streams")
 	}
 	s.configure(nil)
 	close(synced)
@@ -150,6 +155,9 @@ func TestSettleGoesOnAsBefore(t *testing.T) {
 	s.until("it is ready", func() bool { code, _ := s.ready(); return code == 200 })
 	s.stop()
 	s.until("readiness says no", func() bool { code, _ := s.ready(); return code == 500 })
+	if code, body := s.health("/healthz/ready?settling"); code != 200 {
+		t.Errorf("who asks whether streams are taken hears %d %s", code, body)
+	}
 	s.configure(nil)                           // a change still counts
 	conn, err := s.tryOuter(address, clientID) // by somebody who has not heard yet
 	if err != nil {
@@ -160,6 +168,9 @@ func TestSettleGoesOnAsBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.until("the drain begins", func() bool { return !conn.Usable() })
+	if code, body := s.health("/healthz/ready?settling"); code != 500 || !strings.Contains(body, "draining") {
+		t.Errorf("who asks whether streams are taken hears %d %s", code, body)
+	}
 	if err := echo(stream, "hello"); err != nil {
 		t.Error(err)
 	}
