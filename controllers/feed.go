@@ -206,9 +206,6 @@ func (f *Feed) handlers() toolscache.ResourceEventHandler {
 				o = unknown.Obj
 			}
 			if s, ok := f.see(o); ok {
-				if f.room.most > 0 {
-					f.room.add(s, nil)
-				}
 				f.remove(s.ref())
 			}
 		},
@@ -243,12 +240,23 @@ func (f *Feed) put(o any) {
 
 func (f *Feed) remove(ref world.ObjectRef) {
 	f.mu.Lock()
+	f.room.freed(f.kept(ref))
 	news := f.vetting != nil && f.refused.note(ref, nil)
 	f.forget(ref)
 	f.mu.Unlock()
 	if news {
 		f.vetting.changed()
 	}
+}
+
+// kept is the value that the cache held of an object that has gone from it; nil: none, or that is not known, for the store has none of a feed that is not open. What the cluster says of
+// an object as it goes need not be what it said before. It needs mu.
+func (f *Feed) kept(ref world.ObjectRef) world.Object {
+	if !f.open || f.room.most == 0 {
+		return nil
+	}
+	value, _ := f.store.Get(ref)
+	return value
 }
 
 // putLocked needs mu. It says whether what is said of refusals may differ now.

@@ -23,16 +23,21 @@ type room struct {
 	kept atomic.Int64
 }
 
-// add notes that an object came (before is nil), changed, or went (after is nil).
+// add notes that an object came (before is nil) or changed.
 func (r *room) add(before, after *seen) {
-	n := int64(0)
+	n := after.size()
 	if before != nil {
 		n -= before.size()
 	}
-	if after != nil {
-		n += after.size()
-	}
 	r.kept.Add(n)
+}
+
+// freed notes that an object went of which a value was kept, or none: nil. What went before all of the cluster was read counts as if there had been none, too: to count too much is safe, and
+// few objects go then.
+func (r *room) freed(value world.Object) {
+	if r.most > 0 {
+		r.kept.Add(-(&seen{value: value}).size())
+	}
 }
 
 func (r *room) full() bool { return r.most > 0 && r.kept.Load() > r.most }

@@ -74,6 +74,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 	f := NewFeed(world.NewStore(), "west", remoteKinds(), "isthmus-system")
 	f.room.most = 1
 	f.vetting = &vetting{refused: func() {}, changed: func() {}}
+	f.TakeOver(nil)
 	h := f.handlers()
 	small := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
 	large := small.DeepCopy()
@@ -93,7 +94,8 @@ func TestRoomIsGivenBack(t *testing.T) {
 	if got := f.room.kept.Load(); got <= 0 {
 		t.Errorf("%d bytes kept of what is refused", got)
 	}
-	h.OnDelete(bad)
+	h.OnUpdate(bad, small)
+	h.OnDelete(large) // who says that an object is gone may say anything else of it
 	if got := f.room.kept.Load(); got != 0 {
 		t.Errorf("%d bytes kept of nothing", got)
 	}
