@@ -205,7 +205,9 @@ func (c *tapped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *tapped) SetLinger(seconds int) error { return c.Conn.(interface{ SetLinger(int) error }).SetLinger(seconds) }
+func (c *tapped) SetLinger(seconds int) error {
+	return c.Conn.(interface{ SetLinger(int) error }).SetLinger(seconds)
+}
 
 func (c *tapped) Write(p []byte) (int, error) {
 	c.keep(p)
