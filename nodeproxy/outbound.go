@@ -84,13 +84,7 @@ func (p *pod) relayOutbound(ctx context.Context, conn *Connection, app *net.TCPC
 
 	p.proxy.began(conn)
 	defer p.proxy.connections.remove(conn)
-	refusal = p.proxy.relay(ctx, conn, app, upstream.Conn)
-	var broken error
-	if refusal != nil {
-		broken = refusal.Err
-	}
-	p.health.Ended(upstream, plan, dst, &conn.Stats, broken)
-	return refusal
+	return p.proxy.relay(ctx, conn, app, upstream.Conn)
 }
 
 // relay copies until both directions have ended.

@@ -113,7 +113,7 @@ func (p *Pool) try(ctx context.Context, key Key, r *Request, at place, last bool
 		return nil, f
 	}
 	p.worked(s)
-	return &Stream{Stream: stream, Answer: answer, Peer: s.Peer, Pod: s.Pod, Leaving: s.leaving, HungUp: func() { p.hungUp(s) }, Done: sync.OnceFunc(func() { p.leave(s) })}, nil
+	return &Stream{Stream: stream, Answer: answer, Peer: s.Peer, Pod: s.Pod, Leaving: s.leaving, Done: sync.OnceFunc(func() { p.leave(s) })}, nil
 }
 
 // enter gives the session of a place once it is open: it opens it, or waits for who does.
@@ -252,15 +252,6 @@ func (p *Pool) worked(s *session) {
 	defer p.mu.Unlock()
 	if s.pod != nil {
 		s.pod.worked()
-	}
-}
-
-// hungUp notes that a session's pod has taken a stream and reset it.
-func (p *Pool) hungUp(s *session) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s.pod != nil {
-		s.set.failed(s.Pod, p.now())
 	}
 }
 

@@ -214,31 +214,3 @@ func TestPoolWaitsForNoGoodbye(t *testing.T) {
 		t.Errorf("asked %q", s.asked)
 	}
 }
-
-// A pod that takes streams and hangs up is passed over like one that refuses, while there are others, and tried again after a while.
-func TestPoolPassesOverPodsThatHangUp(t *testing.T) {
-	s := newStage(t, 2)
-	now := s.clock()
-	for range 4 {
-		s.call(nil)
-	}
-	stream, err := s.open(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream.HungUp()
-	closeStream(stream)
-	for range 10 {
-		if name := s.call(nil); name == stream.Pod {
-			t.Fatal("reached the one that hung up")
-		}
-	}
-	now.pass(2 * firstOut)
-	hits := map[string]int{}
-	for range 10 {
-		hits[s.call(nil)]++
-	}
-	if hits[stream.Pod] == 0 {
-		t.Errorf("after its time: %v", hits)
-	}
-}

@@ -60,8 +60,6 @@ type Stream struct {
 	Pod string
 	// Leaving says that the session opens no more streams: what it is in drains, or has ended.
 	Leaving func() bool
-	// HungUp has the pod passed over as one that refused: it reset the stream before the first byte of an answer. It is called before Done.
-	HungUp func()
 	// Done must be called once, when the stream is over.
 	Done func()
 }

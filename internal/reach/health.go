@@ -69,8 +69,6 @@ type ejected struct {
 	uid     string
 	dst     netip.AddrPort
 	gateway mesh.GatewayAddress
-	// hangsUp is for an endpoint that can be connected: see Health.Ended.
-	hangsUp bool
 }
 
 func (e ejected) isGateway() bool { return e.gateway != mesh.GatewayAddress{} }
@@ -125,8 +123,7 @@ func (h *Health) trying(plan Plan, dst netip.AddrPort) {
 		return
 	}
 	now := h.now()
-	keys := keysOf(plan, dst)
-	for _, key := range append(keys[:], hangsUp(plan, dst)) {
+	for _, key := range keysOf(plan, dst) {
 		if e, known := h.ejected[key]; known && !e.probed() && !now.Before(e.until) {
 			e.until, e.trial = now.Add(attemptTimeout), true
 			h.set(key, e)

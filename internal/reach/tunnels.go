@@ -127,8 +127,6 @@ type Conn struct {
 	Leaving func() bool
 	// Finish says goodbye, once, when the connection is over; it does not close it.
 	Finish func()
-	// hungUp counts, against the pod behind a gateway, that it reset the connection: see Health.Ended. Only of a double tunnel.
-	hungUp func()
 }
 
 // Dial connects to what a plan says as source, with a CONNECT's headers. network is where source is, for a double tunnel's far end: a claim.
