@@ -32,7 +32,7 @@ type seat struct {
 	timer          *time.Timer
 }
 
-// absence is how long the seat may be empty while somebody is expected back, at least; at most it is twice that. Within it a request, an answer and a small file
+// absence is how long the seat may be empty while somebody is expected back, at least; at most it is twice that, or busyAbsence and absence after a time in which it was taken. Within it a request, an answer and a small file
 // are handled, so that the usual stream comes back in time; and what it may delay (a PING, a new stream while all others are busy) does not mind a millisecond.
 //
 // Who came back more than oftenBack times meanwhile is looked after every busyAbsence only: the timer wakes a thread each time, and more often it would meet one in a

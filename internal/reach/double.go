@@ -33,7 +33,8 @@ const (
 	// not nested, because there is another pod behind the same gateway: the retransmission of a lost packet takes 200 ms and a round trip, the second one twice that.
 	innerProbeAfter   = 500 * time.Millisecond
 	innerProbeTimeout = time.Second
-	// heardWithin is how long a gateway may owe a sign of life before whoever has no more time takes it for silent. A round trip to anywhere is shorter.
+	// heardWithin is how long a gateway may owe a sign of life before whoever has no more time takes it for silent. By way of a satellite an
+	// answer takes 600 ms: there it may be the gateway that is blamed for its pod.
 	heardWithin = 400 * time.Millisecond
 	// maxEndpointName bounds the name of an endpoint, in bytes. Ours have 16.
 	maxEndpointName = 64
@@ -70,13 +71,14 @@ func (t *Tunnels) dialDouble(ctx context.Context, source mesh.Identity, plan Pla
 	}
 	stream, err := t.inners.Open(ctx, key, ask)
 	if outer, ok := errors.AsType[*outerError](err); ok {
-		return nil, &outer.Failure
+		failure := outer.Failure // the error is that of all who waited for the session
+		return nil, &failure
 	}
 	if err != nil {
 		_, answered := errors.AsType[*hbone.RefusedError](err)
 		return nil, &Failure{Unheard: !asked && !answered, Refusal: RefusalOf(fmt.Errorf("inner tunnel through %v for %s: %w", plan.Dial, plan.Target, err))}
 	}
-	return &Conn{Conn: stream.Stream, Peer: stream.Peer, Answer: stream.Answer, Tunnel: stream.Conn(), Leaving: stream.Leaving, Finish: stream.Done, hungUp: stream.HungUp}, nil
+	return &Conn{Conn: stream.Stream, Peer: stream.Peer, Answer: stream.Answer, Tunnel: stream.Conn(), Leaving: stream.Leaving, Finish: stream.Done}, nil
 }
 
 // dialInner makes an inner tunnel, rather not to one of the endpoints in avoid. The last hop has patience for the handshake, if that is not 0 and the gateway has other endpoints.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// brief is up to how many bytes a call is made without the scheduler's knowledge, in bytes: a TLS record of 16 KiB with what is around it. The kernel copies so much in a few microseconds.
+// brief is up to how many bytes a call is made without the scheduler's knowledge, in bytes: a TLS record of 16 KiB with what is around it. To copy so much takes a few microseconds.
 const brief = 18 << 10
 
 // Conn is a TCP connection, with all that *net.TCPConn has. As there, any of its methods may be called from any goroutine; but one only may Read at a time, and one only Write or
@@ -30,7 +30,7 @@ type transfer struct {
 	err  error
 }
 
-// Of gives the Conn of a connection: itself, or a new one of a *net.TCPConn, beside which that still may be used. It is nil for any other connection, and for one that is closed.
+// Of gives the Conn of a connection: itself, or a new one of a *net.TCPConn, beside which that still may be used. It is nil for any other connection.
 func Of(nc net.Conn) *Conn {
 	if c, ok := nc.(*Conn); ok {
 		return c
