@@ -80,6 +80,8 @@ type editor[K comparable, V any] struct {
 	from  index[K, V]
 	to    *[shardCount]map[K]V
 	owned [shardCount]bool
+	// expect is about how many keys an index that is empty will have, 0 if that is not known: shards need not grow then.
+	expect int
 }
 
 func (e *editor[K, V]) get(k K) (V, bool) {
@@ -101,7 +103,7 @@ func (e *editor[K, V]) own(k K) map[K]V {
 	if !e.owned[i] {
 		e.owned[i] = true
 		if e.to[i] = maps.Clone(e.to[i]); e.to[i] == nil {
-			e.to[i] = map[K]V{}
+			e.to[i] = make(map[K]V, e.expect/shardCount)
 		}
 	}
 	return e.to[i]

@@ -65,8 +65,11 @@ func (v *View) withWorkloads(next *View, changes map[string]*mesh.Workload) {
 		v.workloads.edit(), v.byAddress.edit(), v.byHostname.edit(), v.byPod.edit(), v.endpoints.edit()
 	// Lists are rebuilt once per delta, however many members of one list change: a first load of a service with many endpoints
 	// would be quadratic otherwise.
-	addresses, hostnames := group[mesh.NetworkAddress, *mesh.Workload]{}, group[mesh.ServiceKey, *mesh.Workload]{}
-	pods, services := group[PodKey, *mesh.Workload]{}, group[mesh.ServiceKey, *mesh.Workload]{}
+	addresses, hostnames := groupFor[mesh.NetworkAddress, *mesh.Workload](len(changes)), group[mesh.ServiceKey, *mesh.Workload]{}
+	pods, services := groupFor[PodKey, *mesh.Workload](len(changes)), group[mesh.ServiceKey, *mesh.Workload]{}
+	if v.workloads.shards == nil {
+		workloads.expect, byAddress.expect, byPod.expect = len(changes), len(changes), len(changes)
+	}
 	for uid, w := range changes {
 		if old, ok := workloads.get(uid); ok {
 			for _, addr := range old.Addresses {
@@ -176,44 +179,48 @@ func byServiceKey(a, b *mesh.Service) int {
 }
 
 // group collects what comes and goes per key of an index of lists.
-type group[K, V comparable] map[K]*change[V]
+type group[K, V comparable] map[K]change[V]
+
+// groupFor makes one for the changes of so many values of about one key each.
+func groupFor[K, V comparable](values int) group[K, V] { return make(group[K, V], values) }
 
 type change[V comparable] struct {
-	gone map[V]struct{}
+	gone map[V]struct{} // nil: nothing, as for all that a first load tells of
 	come []V
 }
 
-func (g group[K, V]) at(k K) *change[V] {
-	c, ok := g[k]
-	if !ok {
-		c = &change[V]{gone: map[V]struct{}{}}
+func (g group[K, V]) add(k K, v V) {
+	c := g[k]
+	c.come = append(c.come, v)
+	g[k] = c
+}
+
+func (g group[K, V]) remove(k K, v V) {
+	c := g[k]
+	if c.gone == nil {
+		c.gone = map[V]struct{}{}
 		g[k] = c
 	}
-	return c
+	c.gone[v] = struct{}{}
 }
-
-func (g group[K, V]) add(k K, v V) {
-	c := g.at(k)
-	c.come = append(c.come, v)
-}
-
-func (g group[K, V]) remove(k K, v V) { g.at(k).gone[v] = struct{}{} }
 
 func (g group[K, V]) apply(into *editor[K, []V], order func(a, b V) int) {
 	for k, c := range g {
-		before, _ := into.get(k)
-		after := make([]V, 0, len(before)+len(c.come))
-		for _, v := range before {
-			if _, gone := c.gone[v]; !gone {
-				after = append(after, v)
+		after := c.come
+		if before, _ := into.get(k); len(before) > 0 {
+			after = make([]V, 0, len(before)+len(c.come))
+			for _, v := range before {
+				if _, gone := c.gone[v]; !gone {
+					after = append(after, v)
+				}
 			}
+			after = append(after, c.come...)
 		}
-		after = append(after, c.come...)
 		if len(after) == 0 {
 			into.remove(k)
 			continue
 		}
 		slices.SortFunc(after, order)
-		into.put(k, slices.Compact(after))
+		into.put(k, slices.Clip(slices.Compact(after)))
 	}
 }
