@@ -40,6 +40,10 @@ type ProxyOptions struct {
 	Drain time.Duration
 	// Env is added to its environment.
 	Env []string
+	// Supervised has it run below a supervisor, which is the Process then.
+	Supervised bool
+	// Keys is a directory in memory in which its certificates outlive it; "": none do.
+	Keys string
 }
 
 // StartProxy starts another proxy on the node, beside those that there are. It does not wait for anything.
@@ -71,6 +75,12 @@ func (n *Node) StartProxy(ctx context.Context, o ProxyOptions) (_ *Proxy, err er
 		"--controller=" + Controller, "--network=" + n.Network, "--cluster-id=" + n.Cluster.Name, "--zds-socket=" + n.agent.socket,
 		"--token-path=" + token, "--root-ca=" + r.rootFile(), "--resolv-conf=" + resolv, "--node-name=" + n.Name, "--pod-name=" + name,
 		"--state-dir=" + filepath.Join(r.Dir, n.Name+"-state"),
+	}
+	if o.Supervised {
+		args = slices.Insert(args, 0, "supervise")
+	}
+	if o.Keys != "" {
+		args = append(args, "--keys-dir="+o.Keys)
 	}
 	if o.Drain > 0 {
 		args = append(args, "--drain="+o.Drain.String())

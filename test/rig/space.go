@@ -85,12 +85,21 @@ func (s *Space) Get(ctx context.Context, url string) ([]byte, error) {
 
 // Filter has nft carry out its commands inside: all of them, or none.
 func (s *Space) Filter(ctx context.Context, commands string) error {
-	return s.Inside(func() error {
-		if text, err := exec.CommandContext(ctx, "nft", commands).CombinedOutput(); err != nil {
+	_, err := s.Nft(ctx, commands)
+	return err
+}
+
+// Nft is Filter, and gives what nft says.
+func (s *Space) Nft(ctx context.Context, commands string) (said string, err error) {
+	err = s.Inside(func() error {
+		text, err := exec.CommandContext(ctx, "nft", commands).CombinedOutput()
+		if err != nil {
 			return fmt.Errorf("nft %s: %w: %s", commands, err, text)
 		}
+		said = string(text)
 		return nil
 	})
+	return said, err
 }
 
 // Swallow drops what comes and goes by a device, without a word to anybody, or stops to.

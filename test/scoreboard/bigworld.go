@@ -48,9 +48,7 @@ func newBigWorld(endpoints int) *bigWorld {
 		for n := range 20 {
 			w.add(&world.Node{Key: world.Key{Cluster: cluster, Name: fmt.Sprintf("node-%d", n)}, Locality: mesh.Locality{Region: "eu", Zone: fmt.Sprint("eu-", n%3)}})
 		}
-		for n := range 50 {
-			w.add(&world.Namespace{Key: world.Key{Cluster: cluster, Name: fmt.Sprintf("team-%d", n)}, Labels: map[string]string{"kubernetes.io/metadata.name": fmt.Sprintf("team-%d", n)}})
-		}
+		w.namespaces(cluster)
 		count := others
 		if cluster == bigLocal {
 			count = services - others*(bigClusters-1)
@@ -63,6 +61,14 @@ func newBigWorld(endpoints int) *bigWorld {
 }
 
 func (w *bigWorld) add(objects ...world.Object) { w.objects = append(w.objects, objects...) }
+
+// namespaces adds those of the services.
+func (w *bigWorld) namespaces(cluster world.Cluster) {
+	for n := range 50 {
+		name := fmt.Sprintf("team-%d", n)
+		w.add(&world.Namespace{Key: world.Key{Cluster: cluster, Name: name}, Labels: map[string]string{"kubernetes.io/metadata.name": name}})
+	}
+}
 
 // service adds a service with its endpoints.
 func (w *bigWorld) service(cluster world.Cluster, number int) {

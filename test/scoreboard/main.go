@@ -110,6 +110,7 @@ var rows = map[string]row{
 	"node-bulk":             {"one stream from pod to pod through two node proxies, against two TLS relays; needs root", nodeBulk},
 	"node-connect":          {"new connections a second through a warm tunnel, against two TCP relays; and the time of one; needs root", nodeConnect},
 	"node-cost":             {"processor and memory of each node proxy at 1,000 requests a second of 1 KiB; needs root", nodeCost},
+	"node-crash":            {"node proxy of 100,000 workloads, killed -n times (10): until connections are made again (worst); needs root", nodeCrash},
 	"node-pods":             {"250 pods join at once: memory of proxy and agent, time, idle processor; needs root", nodePods},
 	"node-policy":           {"the verdict on a connection to a pod with 10,000 policies", nodePolicy},
 	"node-rr":               {"what two node proxies add to a request of 1 KiB at 1,000 a second, against none: p50, p90; needs root", nodeRR},
