@@ -160,7 +160,7 @@ func (e *enrolment) shorten(w zds.Workload, netns *os.File) {
 	}
 }
 
-// keep lets proxies that serve a pod go on with it, although its network namespace has not been found. Its probes go on as well.
+// keep lets proxies that serve a pod go on with it, although its network namespace has not been found. Its probes go on as well. Once it is captured it is kept no more.
 func (e *enrolment) keep(pod *corev1.Pod) error {
 	w := workloadOf(pod)
 	e.mu.Lock()

@@ -9,6 +9,9 @@ import (
 	"os"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
 	"github.com/isthmus-mesh/isthmus/test/netspace"
@@ -38,7 +41,7 @@ func TestRunningPodIsServedBeforeItIsCaptured(t *testing.T) {
 	pod, sandbox := n.pod(1, "10.1.0.1", nil), n.sandbox("10.1.0.1")
 	n.process(uidOf(1), sandbox)
 	n.start()
-	o := &observer{proxy: &proxy{serves: map[string]string{}}, captured: map[string][]bool{}}
+	o := &observer{proxy: newProxy(), captured: map[string][]bool{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- zds.Run(ctx, n.options.ZDSSocket, zds.Proxy{}, o, n.options.Log.WithName("proxy")) }()
@@ -104,10 +107,10 @@ func TestProbesOfWhoHasTheAddress(t *testing.T) {
 
 	// One that was captured by an earlier agent cannot be captured again.
 	e = begin()
-	if err := e.keep(first); err != nil {
+	if err := e.probes.Reset(podAddresses(first)); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.probes.Reset(podAddresses(first)); err != nil {
+	if err := e.keep(first); err != nil {
 		t.Fatal(err)
 	}
 	down, err := netspace.New() // whose lo is down, so that nothing can be routed there
@@ -119,5 +122,31 @@ func TestProbesOfWhoHasTheAddress(t *testing.T) {
 	}
 	if got := probed(t); got != addr {
 		t.Errorf("a pod that is kept: probed %q", got)
+	}
+}
+
+// A pod that an agent cannot capture at its start goes on being probed. One that terminates is not tried again, so that nobody would put its address back.
+func TestProbesOfWhoCannotBeCapturedAtStart(t *testing.T) {
+	n := newNode(t, namespace("shop", modeAmbient))
+	pod, sandbox := n.pod(1, "10.1.0.1", nil), n.sandbox("10.1.0.1")
+	h, err := netlink.NewHandleAt(netns.NsHandle(sandbox.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.LinkSetDown(lo); err != nil { // so that nothing can be routed there
+		t.Fatal(err)
+	}
+	n.process(uidOf(1), sandbox)
+	n.delete(pod)
+	n.start()
+	p, _ := n.startProxy()
+	n.until("the snapshot", func() bool { return p.snapshots() == 1 })
+	if got := probed(t); got != "10.1.0.1" {
+		t.Errorf("probed %q", got)
 	}
 }

@@ -304,6 +304,8 @@ type proxy struct {
 	refuse   error
 }
 
+func newProxy() *proxy { return &proxy{serves: map[string]string{}, ending: map[string]bool{}} }
+
 func (p *proxy) Connected(up bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -382,7 +384,8 @@ func (n *node) startProxyAs(self zds.Proxy) (p *proxy, stop func()) {
 
 // startProxyThat refuses every pod if refuses is not nil.
 func (n *node) startProxyThat(refuses error, self zds.Proxy) (p *proxy, stop func()) {
-	p = &proxy{self: self, serves: map[string]string{}, ending: map[string]bool{}, refuse: refuses}
+	p = newProxy()
+	p.self, p.refuse = self, refuses
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- zds.Run(ctx, n.options.ZDSSocket, p.self, p, n.options.Log.WithName("proxy")) }()

@@ -168,17 +168,16 @@ func (p *pods) restore(probes *redirect.Probes) error {
 		return err
 	}
 	for _, pod := range wanted {
+		// Before it is tried: what fails on the way leaves a pod that is kept its probes.
+		if err := p.enrolment.keep(pod); err != nil {
+			return err
+		}
 		netns, err := running.of(pod)
 		if err == nil {
 			err = p.captureIn(netns, pod)
 		}
-		if err != nil {
-			if len(pod.Status.PodIPs) > 0 { // or it has not begun, most likely, and will be announced
-				p.log.Error(err, "pod not captured at start, will retry", "workload", pod.Namespace+"/"+pod.Name)
-			}
-			if err := p.enrolment.keep(pod); err != nil {
-				return err
-			}
+		if err != nil && len(pod.Status.PodIPs) > 0 { // or it has not begun, most likely, and will be announced
+			p.log.Error(err, "pod not captured at start, will retry", "workload", pod.Namespace+"/"+pod.Name)
 		}
 	}
 	return nil
