@@ -43,7 +43,8 @@ func BenchmarkRestore(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	known = mesh.Delta{}
+	clear(known.Workloads)
+	clear(known.Services)
 	b.SetBytes(size)
 	b.ReportAllocs()
 	for b.Loop() {
