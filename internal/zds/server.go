@@ -95,6 +95,21 @@ func (s *Server) Keep(uid string) error { return s.Stage(Workload{UID: uid}, nil
 // refused has the pod to itself to retry. netns is duplicated and stays the caller's.
 // ErrNoProxy, also when the last one goes meanwhile, and a *RefusedError leave the pod in the snapshot.
 func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
+	return s.add(ctx, w, netns, nil)
+}
+
+// errBusy says that no proxy has answered for as long as an Offer waits.
+var errBusy = errors.New("no node proxy has answered yet")
+
+// Offer is an Add that waits for headStart and no longer: what comes next doesn't depend on a proxy, and is only better with one. Whoever has not answered by then has the pod as soon as it is not busy.
+func (s *Server) Offer(ctx context.Context, w Workload, netns *os.File) error {
+	enough := time.NewTimer(s.headStart)
+	defer enough.Stop()
+	return s.add(ctx, w, netns, enough.C)
+}
+
+// add is Add until enough comes, then errBusy.
+func (s *Server) add(ctx context.Context, w Workload, netns *os.File, enough <-chan time.Time) error {
 	if netns == nil {
 		return fmt.Errorf("add %s/%s: no network namespace", w.Namespace, w.Name)
 	}
@@ -117,6 +132,11 @@ func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 		}
 	}
 	asked, errs := 0, []error(nil)
+	later := func() {
+		for _, c := range sessions[asked:] {
+			c.owe(w.UID)
+		}
+	}
 	for len(errs) < len(sessions) {
 		for hung := true; hung && asked < len(sessions); asked++ {
 			go ask(sessions[asked])
@@ -125,14 +145,16 @@ func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 		select {
 		case err := <-answers:
 			if err == nil {
-				for _, c := range sessions[asked:] {
-					c.owe(w.UID)
-				}
+				later()
 				s.notTaken(w, errs...)
 				return nil
 			}
 			errs = append(errs, err)
 		case <-time.After(s.headStart):
+		case <-enough:
+			later()
+			s.notTaken(w, errs...)
+			return errBusy
 		}
 	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ErrNoProxy) })

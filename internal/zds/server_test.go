@@ -330,6 +330,30 @@ func TestServerDoesNotWaitForAProxyThatHangs(t *testing.T) {
 	}
 }
 
+// What is offered doesn't wait for a proxy that hangs, and every proxy has it in the end.
+func TestServerOffersWithoutWaiting(t *testing.T) {
+	path := socket(t)
+	s := NewServer(path, testLogger(t))
+	s.patience, s.headStart = time.Hour, 20*time.Millisecond
+	runServer(t, s)
+	if err := s.Offer(t.Context(), pod("nobody's"), aFile(t)); !errors.Is(err, ErrNoProxy) {
+		t.Errorf("without a proxy: %v", err)
+	}
+	p := dialPeer(t, path)
+	p.write(encodeHello(hello{version: versionV1}))
+	p.readRequest(kindAdd, "nobody's", &ack{})
+	p.readRequest(kindSnapshot, "", &ack{})
+	until(t, "the proxy", func() bool { return s.Connected() == 1 })
+	for _, uid := range []string{"a", "b"} {
+		if err := s.Offer(t.Context(), pod(uid), aFile(t)); !errors.Is(err, errBusy) {
+			t.Errorf("%s, to one that hangs: %v", uid, err)
+		}
+	}
+	p.readRequest(kindAdd, "a", &ack{})
+	p.readRequest(kindAdd, "b", &ack{})
+	p.silent()
+}
+
 func TestServerDropsBadProxies(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -131,11 +131,11 @@ func (e *enrolment) capture(pod *corev1.Pod, netns *os.File, addrs []netip.Addr)
 	return e.zds.Stage(w, netns)
 }
 
-// offer hands a pod that runs outside of the mesh to the proxies before any of its traffic is captured, so that they listen by then and nothing of what begins meanwhile is refused. Where they cannot have it
-// it is captured all the same, and serve, which comes after that, says why.
+// offer hands a pod that runs outside of the mesh to the proxies before any of its traffic is captured, so that they listen by then and nothing of what begins meanwhile is refused. Where they cannot have it,
+// or one hangs, it is captured all the same, and serve, which comes after that, says why.
 func (e *enrolment) offer(ctx context.Context, pod *corev1.Pod, netns *os.File) {
 	w := workloadOf(pod)
-	if err := e.zds.Add(ctx, w, netns); err != nil && !errors.Is(err, zds.ErrNoProxy) {
+	if err := e.zds.Offer(ctx, w, netns); err != nil && !errors.Is(err, zds.ErrNoProxy) {
 		e.log.V(1).Info("pod not served before it is captured", "workload", w.Namespace+"/"+w.Name, "cause", err.Error())
 	}
 }

@@ -17,7 +17,7 @@ import (
 // this way, and not one for each pod. What is found is checked by its address, whatever its age.
 const scanAge = time.Second
 
-// join finds a pod that runs and captures it. One that no agent has captured yet runs outside of the mesh until there is somebody who listens.
+// join finds a pod that runs and captures it. One that no agent has captured yet runs outside of the mesh until somebody listens, if anybody does in time.
 func (p *pods) join(ctx context.Context, pod *corev1.Pod) error {
 	netns, err := p.found(pod)
 	if err != nil {
