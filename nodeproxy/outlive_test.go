@@ -20,7 +20,8 @@ func TestDepartureBeginsWhenDiscoveryForgets(t *testing.T) {
 		view := directory.NewLive()
 		w := &mesh.Workload{UID: "east//Pod/shop/cart", Name: "cart", Namespace: "shop", Cluster: "east", Network: "east", ServiceAccount: "cart", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.7")}}
 		view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{w.UID: w}})
-		p := &pod{proxy: &Proxy{o: Options{View: view, Cluster: "east"}}, info: zds.Workload{Name: "cart", Namespace: "shop", ServiceAccount: "cart"}}
+		p := &pod{proxy: &Proxy{o: Options{View: view, Cluster: "east"}}, info: zds.Workload{UID: "first", Name: "cart", Namespace: "shop", ServiceAccount: "cart"}}
+		p.proxy.pods = newPods(p.proxy)
 		began := time.Now()
 		ended := make(chan time.Duration, 1)
 		outlive := func(ctx context.Context) { p.outlive(ctx, func() { ended <- time.Since(began) }) }
@@ -46,6 +47,14 @@ func TestDepartureBeginsWhenDiscoveryForgets(t *testing.T) {
 		outlive(ctx)
 		if len(ended) > 0 {
 			t.Error("it was ended by somebody else")
+		}
+
+		// Whom discovery knows is the next one of that name.
+		p.proxy.pods.serving["second"] = &pod{info: zds.Workload{UID: "second", Name: "cart", Namespace: "shop", ServiceAccount: "cart"}}
+		began = time.Now()
+		outlive(t.Context())
+		if after := <-ended; after != departure {
+			t.Errorf("connections of one that has a successor were ended after %v", after)
 		}
 	})
 }

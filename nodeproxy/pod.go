@@ -210,9 +210,9 @@ func (p *pod) drain(ctx context.Context, grace time.Duration) {
 	<-done
 }
 
-// outlive calls end when discovery has not known the pod for as long as what a dead one left may go on, unless ctx ends before.
+// outlive calls end when discovery has not known the pod, or has meant another one that is served here by its name, for as long as what a dead one left may go on, unless ctx ends before.
 func (p *pod) outlive(ctx context.Context, end func()) {
-	for v := p.proxy.o.View.Load(); p.lookup(v) != nil; v = p.proxy.o.View.Load() {
+	for v := p.proxy.o.View.Load(); p.lookup(v) != nil && !p.proxy.pods.succeeded(p.info); v = p.proxy.o.View.Load() {
 		select {
 		case <-v.Superseded():
 		case <-ctx.Done():

@@ -213,7 +213,7 @@ func (ps *pods) stop(old *pod, grace time.Duration) {
 			return
 		}
 		ps.mu.Lock()
-		_, leaves := ps.departing[old]
+		leaves := ps.departing[old] == d // and has not come back, and left once more
 		d.final = true
 		ps.mu.Unlock()
 		if !leaves {
@@ -288,6 +288,18 @@ func (ps *pods) all() []*pod {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	return slices.AppendSeq(out, maps.Keys(ps.departing))
+}
+
+// succeeded says whether another pod is served under a pod's name, as a StatefulSet's next one is: then that one is gone, whatever discovery knows by this name.
+func (ps *pods) succeeded(old zds.Workload) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for uid, p := range ps.serving {
+		if uid != old.UID && p.info.Namespace == old.Namespace && p.info.Name == old.Name {
+			return true
+		}
+	}
+	return false
 }
 
 func (ps *pods) counts() (serving, pending int) {
