@@ -380,14 +380,16 @@ func (x *index) gatewayAddresses(g *world.Gateway, plan *GatewayPlan, taken map[
 		}
 		addresses = append(addresses, world.GatewayAddress{Type: addressType(a), Value: a})
 	}
-	for i, a := range wanted {
+	for _, a := range wanted {
 		if !slices.ContainsFunc(addresses, func(has world.GatewayAddress) bool { return has.Value == a }) {
 			message := fmt.Sprintf("address %s was asked for, and the %s Service %s/%s does not have it", a, kind, front.Namespace, front.Name)
-			ofFamily := func(other string) bool { return strings.Contains(other, ":") == strings.Contains(a, ":") }
-			switch before := slices.IndexFunc(wanted[:i], ofFamily); {
+			instead := func(other string) bool {
+				return slices.Contains(has, other) && strings.Contains(other, ":") == strings.Contains(a, ":")
+			}
+			switch beside := slices.IndexFunc(wanted, instead); {
 			case plan.ServiceType != typeClusterIP:
-			case before >= 0:
-				message = fmt.Sprintf("address %s was asked for beside %s, and a Service of type ClusterIP has one address of each family", a, wanted[before])
+			case beside >= 0:
+				message = fmt.Sprintf("address %s was asked for beside %s, and a Service of type ClusterIP has one address of each family", a, wanted[beside])
 			case x.made(g.Key) != nil:
 				message += fmt.Sprintf(": cluster IPs do not change, so delete Service %s/%s, and it is made again", front.Namespace, front.Name)
 			}
