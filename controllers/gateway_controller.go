@@ -121,8 +121,7 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	theirs, err := r.namesakes(ctx, &gateway, plan)
 	if err != nil {
-		r.tried(ctx, &gateway)
-		return ctrl.Result{}, err
+		return r.unseen(ctx, &gateway, theirs, err)
 	}
 	if theirs.wait() > 0 {
 		r.found(&gateway, theirs)
@@ -137,12 +136,8 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: conflictWait}, nil // the autoscaler was faster, or the cache is behind
-	case refused: // which is said, and asked for again: nobody tells us when there is room
-		if r.obstacles.refuse(&gateway, reason, bounded(err.Error())) {
-			r.changed(req.NamespacedName)
-			r.tell(&gateway, err.Error())
-		}
-		return ctrl.Result{RequeueAfter: refusedWait}, nil
+	case refused:
+		return r.refused(&gateway, reason, err), nil
 	case ctx.Err() == nil:
 		r.tried(ctx, &gateway)
 		r.tell(&gateway, err.Error())
@@ -168,6 +163,28 @@ func notTaken(err error) (reason gatewayv1.GatewayConditionReason, refused bool)
 	return "", false
 }
 
+// refused notes what the API server does not take or allow, and has it asked for again: nobody tells us when there is room.
+func (r *GatewayReconciler) refused(gateway *gatewayv1.Gateway, reason gatewayv1.GatewayConditionReason, err error) ctrl.Result {
+	if r.obstacles.refuse(gateway, reason, bounded(err.Error())) {
+		r.changed(client.ObjectKeyFromObject(gateway))
+		r.tell(gateway, err.Error())
+	}
+	return ctrl.Result{RequeueAfter: refusedWait}
+}
+
+// unseen is for a Gateway of which it was not all seen what is in its way. What was seen and stays is so, whatever the rest. Without that nothing is known: what is said of it stays, also what an
+// earlier process said, until it is seen. Only that we may not look is said: it does not pass by itself.
+func (r *GatewayReconciler) unseen(ctx context.Context, gateway *gatewayv1.Gateway, theirs namesakes, err error) (ctrl.Result, error) {
+	switch reason, refused := notTaken(err); {
+	case ctx.Err() != nil:
+	case len(theirs.staying) > 0:
+		r.found(gateway, theirs)
+	case refused:
+		return r.refused(gateway, reason, err), nil
+	}
+	return ctrl.Result{}, err
+}
+
 // found notes what is in the way of a Gateway, and has it said if it is something else than before.
 func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, theirs namesakes) {
 	if !r.obstacles.note(gateway, theirs) {
@@ -179,7 +196,7 @@ func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, theirs namesakes) 
 	}
 }
 
-// tried has what was found of a Gateway said although the API server cannot be asked for all that it needs.
+// tried has what was found of a Gateway said that nothing is in the way of, although the API server could not be asked for all that it needs.
 func (r *GatewayReconciler) tried(ctx context.Context, gateway *gatewayv1.Gateway) {
 	if ctx.Err() == nil && r.obstacles.tried(gateway) {
 		r.changed(client.ObjectKeyFromObject(gateway))
@@ -289,12 +306,14 @@ func (r *GatewayReconciler) releaseUnlessOurs(ctx context.Context, gateway *gate
 	return r.release(ctx, r.client, gateway, provisioned()...)
 }
 
-// release deletes those of some objects that were made for a Gateway, as far as from knows them: the cache leaves out those whose label somebody took.
+// release deletes those of some objects that were made for a Gateway, as far as from knows them: the cache leaves out those whose label somebody took. An autoscaler that is nobody's and has
+// our labels is one of ours, too, left behind by an earlier Gateway: it would go on to say how many pods there are.
 func (r *GatewayReconciler) release(ctx context.Context, from client.Reader, gateway *gatewayv1.Gateway, objects ...client.Object) error {
 	var errs []error
 	for _, object := range objects {
 		err := from.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: translate.ResourceName(gateway.Name)}, object)
-		if err == nil && metav1.IsControlledBy(object, gateway) && object.GetDeletionTimestamp() == nil {
+		ours := err == nil && (metav1.IsControlledBy(object, gateway) || isScaler(object) && mayTake(object, gateway))
+		if ours && object.GetDeletionTimestamp() == nil {
 			uid := object.GetUID()
 			err = r.client.Delete(ctx, object, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 		}

@@ -177,6 +177,15 @@ var _ = Describe("A control plane that restarts", Ordered, func() {
 			Eventually(north.gatewayVerdict(after, "Programmed")).Should(Equal("False/AddressNotAssigned"))
 			Consistently(seen.changed, "500ms").Should(BeEmpty())
 		}
+
+		By("restarting it with an authority that cannot be used")
+		a.end()
+		north.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: givenCA}, Data: map[string][]byte{"ca-cert.pem": []byte("broken")}})
+		replica(account, "east")
+		unsigned := eastwest("default", "unsigned")
+		north.create(unsigned)
+		Eventually(north.gatewayVerdict(unsigned, "Programmed")).Should(Equal("False/AddressNotAssigned"))
+		Expect(north.is(&appsv1.Deployment{ObjectMeta: unsigned.ObjectMeta})()).To(BeTrue())
 	})
 })
 
@@ -249,7 +258,7 @@ func TestNothingIsSaidBeforeItIsLookedFor(t *testing.T) {
 	if !o.tried(g) || o.tried(g) {
 		t.Error("who writes the status is to be told once")
 	}
-	expect("the API server does not say what is in the way", "True/Accepted", "True/Accepted")
+	expect("nothing is in the way, and not all could be made", "True/Accepted", "True/Accepted")
 
 	g.Status.Conditions, s.Status.Conditions = nil, nil
 	o, p.plan = obstacles{}, nil

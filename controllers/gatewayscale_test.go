@@ -60,6 +60,19 @@ var _ = Describe("How many pods a Gateway has", func() {
 		Eventually(east.is(scaler)).Should(BeFalse())
 	})
 
+	It("is not for an autoscaler of ours to say that was left behind, where somebody else does", func(ctx SpecContext) {
+		g := withParameters(eastwest("default", "orphaned"), "orphaned")
+		_, _, scaler := east.made(g)
+		m := overlayMap("orphaned", "")
+		east.with(m, g)
+		Eventually(east.is(scaler)).Should(BeTrue())
+		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "odd: 1" }) // while it is, nothing is put back
+		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
+		edit(east, scaler, func(s *autoscalingv2.HorizontalPodAutoscaler) { s.OwnerReferences = nil })
+		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "autoscaling: {external: true}" })
+		Eventually(east.is(scaler)).Should(BeFalse())
+	})
+
 	It("is for our autoscaler to say when one of somebody else's is gone", func(ctx SpecContext) {
 		g := eastwest("default", "left-alone")
 		g.Spec.GatewayClassName = "nobodys" // so that nobody but the one below looks at it

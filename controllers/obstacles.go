@@ -59,7 +59,7 @@ func (o *obstacles) set(gateway client.Object, now obstacle) (changed bool) {
 	return !had || was != now
 }
 
-// tried is for a Gateway of which it could not be found out what is in its way: what was found before stands, if anything was.
+// tried is for a Gateway that nothing is in the way of, and that could not be provisioned all the same: what was noted before stands, if anything was.
 func (o *obstacles) tried(gateway client.Object) (changed bool) {
 	if o.looked(client.ObjectKeyFromObject(gateway), gateway.GetUID()) {
 		return false

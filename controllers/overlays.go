@@ -67,6 +67,7 @@ type overlayWish struct{ class, configMap string }
 type overlayReader struct {
 	informer toolscache.SharedIndexInformer
 	stop     context.CancelFunc
+	first    chan struct{} // closed once what was there at first is in the store, or it is not followed any more
 
 	mu      sync.Mutex
 	stopped bool
@@ -122,7 +123,9 @@ func (o *Overlays) load(ctx context.Context) {
 		}
 	}
 	for _, r := range o.readers() {
-		if !toolscache.WaitForCacheSync(soon.Done(), r.informer.HasSynced) {
+		select { // that its informer has synced is not enough: what it has read must be in the store
+		case <-r.first:
+		case <-soon.Done():
 			return
 		}
 	}
@@ -264,7 +267,7 @@ func (o *Overlays) drop(r *overlayReader, namespace, name string) {
 // begin follows one ConfigMap until it is dropped or ctx ends.
 func (o *Overlays) begin(ctx context.Context, name types.NamespacedName) *overlayReader {
 	one := toolscache.NewListWatchFromClient(o.maps, "configmaps", name.Namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, name.Name))
-	r := &overlayReader{informer: toolscache.NewSharedIndexInformer(one, &corev1.ConfigMap{}, 0, toolscache.Indexers{})}
+	r := &overlayReader{informer: toolscache.NewSharedIndexInformer(one, &corev1.ConfigMap{}, 0, toolscache.Indexers{}), first: make(chan struct{})}
 	ctx, r.stop = context.WithCancel(ctx)
 	tell := func() { o.tell(r, name) }
 	// Both fail only on an informer that runs already.
@@ -276,6 +279,7 @@ func (o *Overlays) begin(ctx context.Context, name types.NamespacedName) *overla
 	})
 	o.wait.Go(func() { r.informer.RunWithContext(ctx) })
 	o.wait.Go(func() {
+		defer close(r.first)
 		if toolscache.WaitForCacheSync(ctx.Done(), r.informer.HasSynced) {
 			tell() // if there is none, no event says so
 		}

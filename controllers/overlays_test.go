@@ -5,10 +5,14 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -83,5 +87,45 @@ func TestOverlaysAreBounded(t *testing.T) {
 	defer o.mu.Unlock()
 	if o.of["elsewhere"] != nil {
 		t.Error("a namespace without Gateways is remembered")
+	}
+}
+
+// TestAnOverlayIsReadOnceItIsInTheStore: whoever waits for what Gateways name at the start finds it.
+func TestAnOverlayIsReadOnceItIsInTheStore(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch q := r.URL.Query(); {
+		case q.Get("sendInitialEvents") != "":
+			http.Error(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`, http.StatusUnprocessableEntity)
+		case q.Get("watch") != "":
+			<-r.Context().Done()
+		default:
+			_, _ = fmt.Fprint(w, `{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}`)
+		}
+	}))
+	defer server.Close()
+	clients, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	o := &Overlays{log: logr.Discard(), store: world.NewStore(), cluster: "east", maps: clients.CoreV1().RESTClient()}
+	defer o.wait.Wait()
+	defer cancel()
+	r := o.begin(ctx, types.NamespacedName{Namespace: "ns", Name: "c"})
+	select {
+	case <-r.first:
+	case <-ctx.Done():
+		t.Fatal("it is never read")
+	}
+	if _, there := o.store.Get(world.ObjectRef{Kind: world.KindOverlay, Key: o.key("ns", "c")}); !there {
+		t.Error("it is read, and not in the store")
+	}
+	dropped := o.begin(ctx, types.NamespacedName{Namespace: "ns", Name: "d"})
+	o.drop(dropped, "ns", "d")
+	select {
+	case <-dropped.first:
+	case <-ctx.Done():
+		t.Error("one that is not followed any more is waited for")
 	}
 }

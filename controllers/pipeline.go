@@ -44,6 +44,8 @@ type Pipeline struct {
 	publish publisher
 	local   world.Cluster
 	known   func() (own bool, unheard []world.Cluster) // whether our own cluster as it was at start is in the store, and which others are not, in order
+	// near says whether the objects of our own cluster as they were at start are in the store, which is a part of own; nil: not before all of own is.
+	near    func() bool
 	changed func(translate.Change)
 	// reads says that somebody reads what the translation wants, and says so if it is not there: the first answer waits for it.
 	reads bool
@@ -97,8 +99,8 @@ func (p *Pipeline) NeedLeaderElection() bool { return false }
 // Ready is closed once proxies are answered.
 func (p *Pipeline) Ready() <-chan struct{} { return p.ready }
 
-// Home is closed once all that there is in our own cluster is translated, whatever is known of others. What is found before is about a part of it: of a Gateway the
-// certificates may not be read, or its ListenerSets.
+// Home is closed once all that there is in our own cluster is translated, whatever is known of others, and also when there is nothing to answer proxies with, as without an authority.
+// What is found before is about a part of it: of a Gateway the certificates may not be read, or its ListenerSets.
 func (p *Pipeline) Home() <-chan struct{} { return p.home }
 
 // Start runs the loop until ctx ends.
@@ -123,25 +125,32 @@ func (p *Pipeline) Start(ctx context.Context) error {
 // reads would keep everything else from proxies. It gives the clusters that were not heard of by then; false if it was ended.
 func (p *Pipeline) boot(ctx context.Context) ([]world.Cluster, bool) {
 	began := time.Now()
-	var owned time.Time // when our own cluster was known, and so what certificates are referred to
+	var read time.Time // when our own cluster was, and so what certificates are referred to
 	home := sync.OnceFunc(func() { close(p.home) })
+	giveUp := sync.OnceFunc(func() {
+		p.log.Info("certificates that are referred to were not read, and count as absent until they are", "after", time.Since(read).Round(time.Millisecond).String())
+	})
 	for {
 		own, unheard := p.known() // asked first: what was known then is in what is taken now
+		near := own
+		if p.near != nil {
+			near = own || p.near()
+		}
 		if !p.step(ctx, bootTick, p.store.Take) {
 			return nil, false
 		}
-		if own && owned.IsZero() {
-			owned = time.Now()
+		if near && read.IsZero() {
+			read = time.Now()
 		}
-		unread := own && p.reads && p.engine.Unread()
-		if unread && time.Since(owned) > p.deadline+secretPatience {
-			p.log.Info("certificates that are referred to were not read, and count as absent until they are", "after", time.Since(owned).Round(time.Millisecond).String())
+		unread := near && p.reads && p.engine.Unread()
+		if unread && time.Since(read) > p.deadline+secretPatience {
+			giveUp()
 			unread = false
 		}
-		if !own || unread {
+		if !near || unread {
 			continue
 		}
-		if home(); len(unheard) == 0 || time.Since(began) > p.deadline {
+		if home(); own && (len(unheard) == 0 || time.Since(began) > p.deadline) {
 			p.log.Info("answering proxies", "unheard", unheard, "after", time.Since(began).Round(time.Millisecond).String())
 			if len(unheard) > 0 {
 				p.publish.SetDoubt(inDoubt(unheard))

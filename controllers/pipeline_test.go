@@ -163,6 +163,33 @@ func TestBootDoesNotWaitForCertificatesForEver(t *testing.T) {
 	})
 }
 
+// TestGatewaysDoNotNeedAnAuthority: what there is in our own cluster is known, and so what Gateways shall be, although nobody can be answered.
+func TestGatewaysDoNotNeedAnAuthority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		p := NewPipeline(world.NewStore(), testWorld, &published{view: mesh.NewSnapshot()}, func() (bool, []world.Cluster) { return false, nil }, func(translate.Change) {}, logr.Discard())
+		p.near = func() bool { return time.Since(began) >= time.Second }
+		ctx, cancel := context.WithTimeout(t.Context(), 5*bootDeadline)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() { _ = p.Start(ctx) })
+		select {
+		case <-p.Home():
+			if at := time.Since(began); at < time.Second || at > time.Second+5*bootTick {
+				t.Errorf("our own cluster is translated after %v, want 1s", at)
+			}
+		case <-ctx.Done():
+			t.Error("our own cluster is never translated")
+		}
+		select {
+		case <-p.Ready():
+			t.Error("proxies are answered")
+		case <-ctx.Done():
+		}
+	})
+}
+
 // TestAnUnheardClusterCostsOthersNothing: what others say is gathered, and what our own cluster says is told at once, also while answers lack a cluster.
 func TestAnUnheardClusterCostsOthersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

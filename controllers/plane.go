@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -80,7 +81,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 		return nil, fmt.Errorf("make a client for Secrets: %w", err)
 	}
 	p.secrets = NewSecrets(clientset, p.store, o.Log.WithName("secrets"))
-	p.pipeline.reads = true
+	p.pipeline.reads, p.pipeline.near = true, p.near
 	p.wishes = &RemoteReconciler{
 		client: c, namespace: o.World.SystemNamespace, local: o.World.LocalCluster, remotes: p.remotes, store: p.store,
 		leading: mgr.Elected(), statuses: p.inboxes.remotes, log: o.Log.WithName("remotes"), first: make(chan struct{}),
@@ -105,6 +106,7 @@ func (p *plane) addRunnables(mgr ctrl.Manager, services ...xds.Service) error {
 		mgr.Add(p.secrets),
 		mgr.Add(everywhere(func(ctx context.Context) error { return p.serve(ctx, services) })),
 		mgr.Add(everywhere(func(ctx context.Context) error { return p.wakeWriters(ctx, mgr.Elected()) })),
+		mgr.Add(everywhere(p.sayMissing)),
 		mgr.Add(&defaults{client: mgr.GetClient(), reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, log: o.Log.WithName("defaults")}),
 	)
 }
@@ -153,14 +155,55 @@ func (p *plane) addControllers(mgr ctrl.Manager) error {
 // known says whether our own cluster as it was at start, with the wishes and addresses that it holds, is in the store, and which other
 // clusters are not.
 func (p *plane) known() (own bool, unheard []world.Cluster) {
-	for _, step := range []<-chan struct{}{p.local, p.wishes.Planned(), p.vips.Loaded(), p.trust.Loaded(), p.overlays.Loaded()} {
-		select {
-		case <-step:
-		default:
-			return false, nil
-		}
+	if len(p.missing()) > 0 {
+		return false, nil
 	}
 	return true, p.remotes.Unheard()
+}
+
+// near says whether the objects of our own cluster as they were at start are in the store. Gateways need no more: those that there are go on, and are put right, while there is no authority.
+func (p *plane) near() bool { return isClosed(p.local) && isClosed(p.overlays.Loaded()) }
+
+// missing are the parts of our own cluster that were not read yet, by what they are.
+func (p *plane) missing() (out []string) {
+	for _, part := range []struct {
+		what string
+		read <-chan struct{}
+	}{
+		{"objects of the cluster", p.local},
+		{"links to other clusters", p.wishes.Planned()},
+		{"addresses of services", p.vips.Loaded()},
+		{"roots of trust domains, which need a certificate authority", p.trust.Loaded()},
+		{"parameters of Gateways", p.overlays.Loaded()},
+	} {
+		if !isClosed(part.read) {
+			out = append(out, part.what)
+		}
+	}
+	return out
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// sayMissing says once what proxies wait for when our own cluster is not read in the time that others have.
+func (p *plane) sayMissing(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-p.pipeline.Ready():
+	case <-time.After(p.pipeline.deadline):
+		if missing := p.missing(); len(missing) > 0 {
+			p.options.Log.Info("proxies are not answered yet, as not all of our own cluster is read", "missing", missing)
+		}
+	}
+	<-ctx.Done()
+	return nil
 }
 
 func (p *plane) ready(*http.Request) error {
