@@ -320,12 +320,12 @@ func (p *Pipeline) AttachedSets(namespace, name string) (int, bool) {
 	return n, ok
 }
 
-// SetsOf are the ListenerSets of a local Gateway of ours. It looks at all sets.
+// SetsOf are the ListenerSets of a local Gateway of ours, also those that it does not let in. It looks at all that something is said of.
 func (p *Pipeline) SetsOf(gateway types.NamespacedName) []types.NamespacedName {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	var out []types.NamespacedName
-	for ref := range p.results.listeners {
+	for ref := range p.results.findings { // one that is not let in has no listeners
 		if ref.Kind != world.KindListenerSet {
 			continue
 		}
