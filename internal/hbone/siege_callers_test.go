@@ -77,7 +77,6 @@ func (c *callers) call(ctx context.Context, address string, s Settings, streams 
 		return
 	}
 	defer nc.Close()
-	_ = nc.(*net.TCPConn).SetReadBuffer(besiegedBuffer)
 	secure := tls.Client(under(nc), hostile.TLS())
 	if secure.HandshakeContext(ctx) != nil {
 		return

@@ -36,9 +36,6 @@ const (
 	siegeHandshakeTime = 10 * time.Second
 )
 
-// besiegedBuffer is how many bytes of an enemy's the kernel is asked to keep for each connection.
-const besiegedBuffer = 16 << 10
-
 // Attackers have an address of their own, as they have in the world: a bound per address is a part of the defence.
 var enemyAddress = netip.MustParseAddr("127.0.0.2")
 
@@ -85,10 +82,8 @@ func (v *victim) accept() {
 		v.running.Go(func() {
 			defer nc.Close()
 			if from == enemyAddress {
-				// An attacker has time to let megabytes gather in the kernel. Here they would only make the siege longer: what is unread is
-				// worked off, frame by frame, before the memory can be measured.
+				// An attacker has time to let megabytes gather in the kernel. Here they would only make the siege longer.
 				_ = nc.(*net.TCPConn).SetWriteBuffer(8 << 10)
-				_ = nc.(*net.TCPConn).SetReadBuffer(besiegedBuffer)
 			}
 			secure := tls.Server(under(nc), hostile.TLS())
 			ctx, cancel := context.WithTimeout(v.ctx, siegeHandshakeTime)
