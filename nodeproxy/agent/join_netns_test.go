@@ -9,9 +9,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
-
 	"github.com/isthmus-mesh/isthmus/internal/zds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy/agent/redirect"
 	"github.com/isthmus-mesh/isthmus/test/netspace"
@@ -129,15 +126,7 @@ func TestProbesOfWhoHasTheAddress(t *testing.T) {
 func TestProbesOfWhoCannotBeCapturedAtStart(t *testing.T) {
 	n := newNode(t, namespace("shop", modeAmbient))
 	pod, sandbox := n.pod(1, "10.1.0.1", nil), n.sandbox("10.1.0.1")
-	h, err := netlink.NewHandleAt(netns.NsHandle(sandbox.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	lo, err := h.LinkByName("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, lo := loopback(t, sandbox)
 	if err := h.LinkSetDown(lo); err != nil { // so that nothing can be routed there
 		t.Fatal(err)
 	}

@@ -124,15 +124,7 @@ func (n *node) sandbox(ip string) *os.File {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { f.Close() })
-	h, err := netlink.NewHandleAt(netns.NsHandle(f.Fd()))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer h.Close()
-	lo, err := h.LinkByName("lo")
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	h, lo := loopback(n.t, f)
 	if err := h.LinkSetUp(lo); err != nil {
 		n.t.Fatal(err)
 	}
@@ -140,6 +132,21 @@ func (n *node) sandbox(ip string) *os.File {
 		n.t.Fatal(err)
 	}
 	return f
+}
+
+// loopback is the loopback device of a namespace, and what to change it by.
+func loopback(t *testing.T, f *os.File) (*netlink.Handle, netlink.Link) {
+	t.Helper()
+	h, err := netlink.NewHandleAt(netns.NsHandle(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, lo
 }
 
 // path is how the plugin would name the namespace.
@@ -302,6 +309,7 @@ type proxy struct {
 	ending   map[string]bool   // by uid
 	snapshot int
 	refuse   error
+	refused  int // pods, or the same one again
 }
 
 func newProxy() *proxy { return &proxy{serves: map[string]string{}, ending: map[string]bool{}} }
@@ -319,6 +327,7 @@ func (p *proxy) Add(_ context.Context, w zds.Workload, netns *os.File) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refuse != nil {
+		p.refused++
 		return p.refuse
 	}
 	p.named[w.UID] = true
@@ -374,6 +383,12 @@ func (p *proxy) setRefuse(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = err
+}
+
+func (p *proxy) refusals() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
 }
 
 func (n *node) startProxy() (p *proxy, stop func()) { return n.startProxyAs(zds.Proxy{}) }

@@ -323,8 +323,8 @@ func (p *pods) settle(ctx context.Context, pod *corev1.Pod) error {
 	}
 	serveErr := p.enrolment.serve(ctx, pod)
 	isCaptured, isServed := p.enrolment.state(string(pod.UID))
-	// To wait for a proxy is told once; a proxy that refuses the pod may give other reasons each time.
-	if waits := errors.Is(serveErr, zds.ErrNoProxy); serveErr != nil && ctx.Err() == nil && (!waits || pod.Annotations[annotationRedirection] == "") {
+	// A pod that is served, and whose end a proxy does not hear, refuses nothing. To wait for a proxy is told once; a proxy that refuses the pod may give other reasons each time.
+	if waits := errors.Is(serveErr, zds.ErrNoProxy); serveErr != nil && !isServed && ctx.Err() == nil && (!waits || pod.Annotations[annotationRedirection] == "") {
 		p.events.Eventf(pod, corev1.EventTypeWarning, reasonNotServed, "connections of the pod are refused until a node proxy serves it: %v", serveErr)
 	}
 	return errors.Join(serveErr, annotateCapture(ctx, p.client, pod, redirection(pod.Annotations[annotationRedirection], isCaptured, isServed)))

@@ -5,6 +5,8 @@
 package agent
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -74,4 +76,25 @@ func TestPodTerminatesWithoutAProxy(t *testing.T) {
 	if got := n.annotation(pod); got != redirectionEnabled {
 		t.Errorf("annotation %q", got)
 	}
+}
+
+// A pod that is served goes on so if its proxy does not take the news of its end: nobody is told that its connections are refused.
+func TestEndThatAProxyDoesNotTake(t *testing.T) {
+	n := newNode(t, namespace("shop", modeAmbient))
+	pod := n.pod(1, "10.1.0.1", nil)
+	n.process(uidOf(1), n.sandbox("10.1.0.1"))
+	n.start()
+	p, _ := n.startProxy()
+	n.until("the pod to be served", func() bool { return p.served(pod) && n.annotation(pod) == redirectionEnabled })
+	p.setRefuse(errors.New("no room"))
+	n.delete(pod)
+	n.until("the proxy to be told", func() bool { return p.refusals() > 0 })
+	other := n.pod(2, "10.1.0.2", nil) // its event comes after those of the first one
+	n.process(uidOf(2), n.sandbox("10.1.0.2"))
+	n.until("the event of a pod that is not served", func() bool { return n.event("Pod", other.Name, reasonNotServed) != "" })
+	if got := n.event("Pod", pod.Name, reasonNotServed); strings.Contains(got, "no room") {
+		t.Errorf("event %q", got)
+	}
+	p.setRefuse(nil)
+	n.until("the proxy to hear of it", func() bool { return p.terminating(pod) })
 }
