@@ -47,31 +47,21 @@ var _ = Describe("How many pods a Gateway has", func() {
 		Eventually(get(east, deployment)).Should(HaveField("Spec.Replicas", HaveValue(BeEquivalentTo(2))))
 	})
 
-	It("is fixed although somebody took our label from the autoscaler", func() {
-		g := withParameters(eastwest("default", "unlabelled"), "unlabelled")
+	DescribeTable("is not for an autoscaler of ours to say that goes, whatever became of it", func(name string, change func(*autoscalingv2.HorizontalPodAutoscaler), overlay string) {
+		g := withParameters(eastwest("default", name), name)
 		_, _, scaler := east.made(g)
-		m := overlayMap("unlabelled", "")
+		m := overlayMap(name, "")
 		east.with(m, g)
 		Eventually(east.is(scaler)).Should(BeTrue())
 		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "odd: 1" }) // while it is, nothing is put back
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
-		edit(east, scaler, func(s *autoscalingv2.HorizontalPodAutoscaler) { s.Labels = nil })
-		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "replicas: 4" })
+		edit(east, scaler, change)
+		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = overlay })
 		Eventually(east.is(scaler)).Should(BeFalse())
-	})
-
-	It("is not for an autoscaler of ours to say that was left behind, where somebody else does", func(ctx SpecContext) {
-		g := withParameters(eastwest("default", "orphaned"), "orphaned")
-		_, _, scaler := east.made(g)
-		m := overlayMap("orphaned", "")
-		east.with(m, g)
-		Eventually(east.is(scaler)).Should(BeTrue())
-		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "odd: 1" }) // while it is, nothing is put back
-		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/InvalidParameters"))
-		edit(east, scaler, func(s *autoscalingv2.HorizontalPodAutoscaler) { s.OwnerReferences = nil })
-		edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "autoscaling: {external: true}" })
-		Eventually(east.is(scaler)).Should(BeFalse())
-	})
+	},
+		Entry("somebody took our label from it, and the number is fixed", "unlabelled", func(s *autoscalingv2.HorizontalPodAutoscaler) { s.Labels = nil }, "replicas: 4"),
+		Entry("it was left behind, and somebody else decides", "orphaned", func(s *autoscalingv2.HorizontalPodAutoscaler) { s.OwnerReferences = nil }, "autoscaling: {external: true}"),
+	)
 
 	It("is for our autoscaler to say when one of somebody else's is gone", func(ctx SpecContext) {
 		g := eastwest("default", "left-alone")
