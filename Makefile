@@ -96,7 +96,8 @@ test: lab-tools ## All tests but the lab's own: units under the race detector, r
 	@go test -vet=off ./internal/translate ./internal/socket ./internal/relay
 	@CGO_ENABLED=1 go test -race -vet=off ./gateway/http -args -library
 
-# internal/socket makes its calls in another way under the race detector, so it is also tested without. What waits most begins first, beside one package more than there are processors. What go vet says is a part of make check.
+# internal/socket makes its calls in another way under the race detector, so it is also tested without. What waits most
+# begins first, and one package more than there are processors is tested at a time. What go vet says is a part of make check.
 LONG_TESTS := ./controllers ./internal/hbone
 TESTS_AT_ONCE = $$(($$(nproc) + 1))
 

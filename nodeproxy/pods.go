@@ -87,16 +87,15 @@ func (ps *pods) serve(w zds.Workload, namespace *Namespace) error {
 	terminating := w.Terminating
 	w.Terminating = false // it does not make another pod of it
 	old := ps.serving[w.UID]
+	if old == nil {
+		old = ps.recall(w, namespace.ID())
+	}
 	if old != nil && old.namespace.ID() == namespace.ID() && old.info == w {
 		shut(namespace)
 		if terminating {
 			// Whoever means this pod is served to its end, in tunnels that begin from here on. Discovery says nothing of a pod that was not ready before.
 			old.tunnelsIn.goAway()
 		}
-		return nil
-	}
-	if old == nil && ps.recall(w, namespace.ID()) {
-		shut(namespace)
 		return nil
 	}
 	fresh, err := ps.proxy.startPod(w, namespace)
@@ -183,8 +182,8 @@ func (ps *pods) SnapshotSent() {
 	ps.proxy.o.Log.Info("snapshot of pods received", "pods", len(ps.serving), "pending", len(ps.pending))
 }
 
-// recall has a pod be served again that left and has come back, if it still accepts: what it has accepted is as good as what it will. ps.mu is held.
-func (ps *pods) recall(w zds.Workload, id NamespaceID) bool {
+// recall has a pod be served again that left and has come back, and gives it, if it still accepts: what it has accepted is as good as what it will. Otherwise it is nil. ps.mu is held.
+func (ps *pods) recall(w zds.Workload, id NamespaceID) *pod {
 	for left, d := range ps.departing {
 		if !d.final && left.info == w && left.namespace.ID() == id {
 			delete(ps.departing, left)
@@ -192,10 +191,10 @@ func (ps *pods) recall(w zds.Workload, id NamespaceID) bool {
 			ps.serving[w.UID] = left
 			ps.proxy.podsChanged()
 			ps.proxy.metrics.podsStarted.Inc()
-			return true
+			return left
 		}
 	}
-	return false
+	return nil
 }
 
 // stop drains a pod without waiting for it, after a grace in which it still accepts; the proxy waits for all at its own end. One that only left the mesh keeps what is

@@ -65,8 +65,8 @@ func (v *View) withWorkloads(next *View, changes map[string]*mesh.Workload) {
 		v.workloads.edit(), v.byAddress.edit(), v.byHostname.edit(), v.byPod.edit(), v.endpoints.edit()
 	// Lists are rebuilt once per delta, however many members of one list change: a first load of a service with many endpoints
 	// would be quadratic otherwise.
-	addresses, hostnames := groupFor[mesh.NetworkAddress, *mesh.Workload](len(changes)), group[mesh.ServiceKey, *mesh.Workload]{}
-	pods, services := groupFor[PodKey, *mesh.Workload](len(changes)), group[mesh.ServiceKey, *mesh.Workload]{}
+	addresses, hostnames := make(group[mesh.NetworkAddress, *mesh.Workload], len(changes)), group[mesh.ServiceKey, *mesh.Workload]{}
+	pods, services := make(group[PodKey, *mesh.Workload], len(changes)), group[mesh.ServiceKey, *mesh.Workload]{}
 	if v.workloads.shards == nil {
 		workloads.expect, byAddress.expect, byPod.expect = len(changes), len(changes), len(changes)
 	}
@@ -180,9 +180,6 @@ func byServiceKey(a, b *mesh.Service) int {
 
 // group collects what comes and goes per key of an index of lists.
 type group[K, V comparable] map[K]change[V]
-
-// groupFor makes one for the changes of so many values of about one key each.
-func groupFor[K, V comparable](values int) group[K, V] { return make(group[K, V], values) }
 
 type change[V comparable] struct {
 	gone map[V]struct{} // nil: nothing, as for all that a first load tells of

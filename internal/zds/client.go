@@ -30,9 +30,8 @@ const (
 // Add or Keep for every pod, then SnapshotSent, at which pods that were not named on this connection are to be shut down.
 type Handler interface {
 	// Add begins to serve a pod in its network namespace, and returns when its listeners are bound. The handler owns netns, also
-	// when it fails. The same uid in the same namespace again is to be a no-op, but for
-	// what w says of its end. An error goes to the agent as the
-	// acknowledgement's text; the handler then retries by itself, the agent will not.
+	// when it fails. The same uid in the same namespace again is to be a no-op, but for what w says of its end. An error goes to the
+	// agent as the acknowledgement's text; the handler then retries by itself, the agent will not.
 	Add(ctx context.Context, w Workload, netns *os.File) error
 	// Keep says, before SnapshotSent only, that a pod goes on although the agent has no namespace to send. An error goes to the agent.
 	Keep(uid string) error

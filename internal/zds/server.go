@@ -101,7 +101,7 @@ func (s *Server) Add(ctx context.Context, w Workload, netns *os.File) error {
 // errBusy says that no proxy has answered for as long as an Offer waits.
 var errBusy = errors.New("no node proxy has answered yet")
 
-// Offer is an Add that waits for headStart and no longer: what comes next doesn't depend on a proxy, and is only better with one. Whoever has not answered by then has the pod as soon as it is not busy.
+// Offer is an Add that waits for headStart and no longer: what comes next does not depend on a proxy, and is only better with one. Whoever has not answered by then has the pod as soon as it is not busy.
 func (s *Server) Offer(ctx context.Context, w Workload, netns *os.File) error {
 	enough := time.NewTimer(s.headStart)
 	defer enough.Stop()
