@@ -15,7 +15,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
-	"github.com/isthmus-mesh/isthmus/internal/socket"
 	"github.com/isthmus-mesh/isthmus/internal/stranger"
 )
 
@@ -169,11 +168,7 @@ func dialTCP(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	tcp := conn.(*net.TCPConn)
-	if brief := socket.Of(tcp); brief != nil {
-		return brief, nil
-	}
-	return tcp, nil
+	return relay.AsConn(conn), nil
 }
 
 // judge tells the balancer that a stream is over, and what its end says of the endpoint: see endpointConn.mute.

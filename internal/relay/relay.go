@@ -21,8 +21,11 @@ type Conn interface {
 	CloseWrite() error
 }
 
-// AsConn gives nc as a Conn. One without CloseWrite is closed whole when its direction ends, which is all that it can do.
+// AsConn gives nc as a Conn: a *net.TCPConn as one whose reads and writes cost less. One without CloseWrite is closed whole when its direction ends, which is all that it can do.
 func AsConn(nc net.Conn) Conn {
+	if tcp := socket.Of(nc); tcp != nil {
+		return tcp
+	}
 	if c, ok := nc.(Conn); ok {
 		return c
 	}
@@ -45,7 +48,7 @@ const connectError = 0xa
 // Copy copies a to b and b to a until both directions have ended, then closes both. It returns nil if both ended with io.EOF. On an error, or
 // when ctx ends, both connections are reset (see abort) and the first error is returned, with the direction that met it.
 func Copy(ctx context.Context, a, b Conn, s *Stats) error {
-	a, b = brief(a), brief(b)
+	a, b = AsConn(a), AsConn(b)
 	r := &run{a: a, b: b, done: make(chan struct{})}
 	aborted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -77,14 +80,6 @@ func Copy(ctx context.Context, a, b Conn, s *Stats) error {
 	_ = a.Close()
 	_ = b.Close()
 	return nil
-}
-
-// brief gives a TCP connection as one whose reads and writes cost less, and any other as it is.
-func brief(c Conn) Conn {
-	if tcp := socket.Of(c); tcp != nil {
-		return tcp
-	}
-	return c
 }
 
 // run is one Copy.
