@@ -156,19 +156,23 @@ func (r *Remotes) wish(id world.Cluster, w Wish) {
 	if e.digest == digest {
 		return
 	}
-	e.digest, e.found = digest, ""
+	e.digest = digest
 	kubeconfig, err := ParseKubeconfig(w.Kubeconfig)
 	if err != nil {
 		if !errors.As(err, &e.refusal) {
 			e.refusal = &KubeconfigError{Reason: v1alpha1.ReasonInvalidKubeconfig, Problem: err.Error()}
 		}
 		r.log.Info("kubeconfig of a remote cluster refused", "cluster", id, "reason", e.refusal.Reason, "message", e.refusal.Error())
+		if e.live == nil && e.next != nil {
+			return // the one before is all that there is, be it that it reads for the first time, or anew after its state was too old
+		}
+		e.found = ""
 		r.end(e.next)
 		e.next = nil
 		r.releaseClaims(id, e.live)
 		return
 	}
-	e.refusal = nil
+	e.refusal, e.found = nil, ""
 	r.end(e.next)
 	r.releaseClaims(id, e.live)
 	e.next = r.begin(id, digest, kubeconfig)

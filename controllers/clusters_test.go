@@ -200,6 +200,32 @@ func TestARefusedKubeconfigIsNoEnd(t *testing.T) {
 	}
 }
 
+// TestARefusedKubeconfigEndsNoRead: what reads a cluster for the first time, or anew after its state was too old, goes on though what is written meanwhile cannot be used.
+func TestARefusedKubeconfigEndsNoRead(t *testing.T) {
+	for name, stale := range map[string]bool{"the first read": false, "past the staleness limit": true} {
+		t.Run(name, func(t *testing.T) {
+			r := lostRemotes(t)
+			next := reads(r, "p")
+			r.entries["west"] = &entry{next: next, stale: stale}
+			if reason, message := r.claimCluster("west", "uid-of-west"); reason != "" {
+				t.Fatal(message)
+			}
+			r.Set(map[world.Cluster]Wish{"west": {Kubeconfig: []byte("nonsense")}})
+			if s, _ := r.State("west"); s.InUse || s.Reason != v1alpha1.ReasonInvalidKubeconfig {
+				t.Errorf("while it reads: %+v", s)
+			}
+			r.entries["other"] = &entry{}
+			if reason, _ := r.claimCluster("other", "uid-of-west"); reason != v1alpha1.ReasonDuplicate {
+				t.Errorf("the cluster that is being read can be claimed by another id: %q", reason)
+			}
+			r.promote("west", next)
+			if s, _ := r.State("west"); !s.InUse || s.Stale || s.Reason != v1alpha1.ReasonInvalidKubeconfig || !slices.Equal(podsOf(r), []string{"p"}) {
+				t.Errorf("when all was read: %+v, in use are %v", s, podsOf(r))
+			}
+		})
+	}
+}
+
 func TestNothingPassesAClosedFeed(t *testing.T) {
 	store := world.NewStore()
 	feed := NewFeed(store, "west", remoteKinds(), "isthmus-system")
