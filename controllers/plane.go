@@ -89,7 +89,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.shortage = &vipShortage{metrics: p.remotes.metrics, notify: p.remoteChanged}
 	p.vips = &VIPReconciler{
 		client: c, reader: mgr.GetAPIReader(), namespace: o.World.SystemNamespace, store: p.store, want: p.pipeline.WantVIPs,
-		leading: mgr.Elected(), complete: p.pipeline.Ready(), heard: p.remotes.Heard, pace: vipPace, budget: newVIPBudget(), short: p.shortage.set, identity: office.identity, leads: office.leads(mgr.GetAPIReader()),
+		leading: mgr.Elected(), complete: p.pipeline.Ready(), heard: p.remotes.Heard, pace: vipPace, budget: newVIPBudget(), short: p.shortage.set, named: p.wishes.Named, identity: office.identity, leads: office.leads(mgr.GetAPIReader()),
 		events: events, log: o.Log.WithName("vips"), loaded: make(chan struct{}),
 	}
 	return p, errors.Join(p.addRunnables(mgr, discovery, certificates), p.addControllers(mgr))

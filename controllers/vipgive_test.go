@@ -5,10 +5,12 @@ package controllers
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -204,7 +206,7 @@ func TestWhatWasNotWrittenCostsNothing(t *testing.T) {
 	}
 }
 
-// TestShortageIsTold: in the condition of the cluster, and in the counter.
+// TestShortageIsTold: in the condition of the cluster, in an Event on the object that speaks for it, and in the counter.
 func TestShortageIsTold(t *testing.T) {
 	for want, short := range map[string]vipShort{
 		"3 services that exist in other clusters only have no address here": {unserved: 3},
@@ -214,6 +216,14 @@ func TestShortageIsTold(t *testing.T) {
 		if c.Status != "False" || !strings.Contains(c.Message, want) {
 			t.Errorf("%+v gives %s: %s", short, c.Status, c.Message)
 		}
+	}
+	var events recorded
+	r := &VIPReconciler{events: &events, log: logr.Discard(), named: func(c world.Cluster) string { return map[world.Cluster]string{"west": "remote-of-west"}[c] }}
+	for _, unserved := range []map[world.Cluster]int{{"west": 3, "unlinked": 1}, {"west": 4}, {}, {"west": 1}} {
+		r.refuse(given{unserved: unserved})
+	}
+	if want := "RemoteCluster /remote-of-west: AddressesUsedUp"; !slices.Equal(events, recorded{want, want}) {
+		t.Errorf("Events are %q, want one each time that it begins", events)
 	}
 	told := map[world.Cluster]int{}
 	s := &vipShortage{metrics: newRemoteMetrics(nil), notify: func(c world.Cluster) { told[c]++ }}

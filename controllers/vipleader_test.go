@@ -95,6 +95,7 @@ func (g *givers) join(name string) *giver {
 			return out
 		},
 		heard: func() map[world.Cluster]heard { return map[world.Cluster]heard{"far": {all: !v.deaf}} }, identity: name, leads: func(context.Context) (bool, error) { return g.leader == v, nil },
+		named:  func(c world.Cluster) string { return string(c) },
 		events: &v.events, log: logr.Discard(), loaded: make(chan struct{}),
 	}
 	return v

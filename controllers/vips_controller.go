@@ -47,6 +47,8 @@ type VIPReconciler struct {
 	budget *vipBudget
 	// short is told how many services of which clusters are without an address, when that changes; or nil.
 	short func(map[world.Cluster]vipShort)
+	// named is the RemoteCluster that speaks for a cluster, which may have another name; "" if there is none.
+	named func(world.Cluster) string
 	// identity is this process' name as a leader, and leads asks the API server whether it is the leader's now.
 	identity string
 	leads    func(context.Context) (bool, error)
@@ -170,7 +172,11 @@ func (r *VIPReconciler) refuse(out given) {
 			continue
 		}
 		r.log.Error(fmt.Errorf("no cluster has more than %d addresses of %s, or more than are left for others", vipMost, vipRange), "services have no address here", "cluster", c, "services", out.unserved[c])
-		r.events.Eventf(referenceTo(v1alpha1.GroupVersion.String(), "RemoteCluster", "", string(c)), nil, corev1.EventTypeWarning, "AddressesUsedUp", "KeepAddresses", "%s",
+		name := r.named(c)
+		if name == "" {
+			continue // it was unlinked just now
+		}
+		r.events.Eventf(referenceTo(v1alpha1.GroupVersion.String(), "RemoteCluster", "", name), nil, corev1.EventTypeWarning, "AddressesUsedUp", "KeepAddresses", "%s",
 			note("%d of its services have no address here: no cluster is given more than %d of %s, or more than are left for others, and addresses of services that went away rest for %s", out.unserved[c], vipMost, vipRange, vipRest))
 	}
 	if r.short != nil && !maps.Equal(r.refused, refused) {
