@@ -253,14 +253,17 @@ const (
 	preferAny      = "Any" // of the annotation: none
 )
 
-// distribution is a Service's own, or its namespace's.
+// distribution is a Service's own, or its namespace's; "" if it is none.
 func (x *index) distribution(s *world.Service) string {
 	d := s.Distribution
 	if ns := x.state.Namespaces[world.Key{Cluster: s.Cluster, Name: s.Namespace}]; d == "" && ns != nil {
 		d = ns.Distribution
 	}
-	if d == preferSameZone { // another word for the same
+	switch d {
+	case preferSameZone: // another word for the same
 		return preferClose
+	case preferAny:
+		return ""
 	}
 	return d
 }
