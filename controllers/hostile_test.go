@@ -341,24 +341,13 @@ func TestHostileForm(t *testing.T) {
 // TestHostileClaims says well-formed things that the cluster must not say. Nothing of them is told, and they are counted.
 func TestHostileClaims(t *testing.T) {
 	cases := 0
-	check := func(name string, hostile *far, object client.Object, sum func(translate.RemoteCount) int) {
+	type limit = func(*world.RemoteCluster)
+	// beside has the claim made within limits, and where there is another cluster, linked before: nothing of what is said of that one may be another either.
+	beside := func(name string, within limit, elder, hostile *far, object client.Object, sum func(translate.RemoteCount) int) {
 		t.Helper()
 		cases++
-		got, _, _ := told(t, hostile, nil)
-		want, _, _ := told(t, hostile, object)
-		if diff := cmp.Diff(want.Mesh, got.Mesh, byAddress); diff != "" {
-			t.Errorf("%s: proxies are told something of it (-without +with):\n%s", name, diff)
-		}
-		if before, after := sum(want.Remotes["west"]), sum(got.Remotes["west"]); after != before+1 {
-			t.Errorf("%s: refused are %d, without it %d", name, after, before)
-		}
-	}
-	// beside is check where there is another cluster, linked before: nothing of what is said of that one may be another either.
-	beside := func(name string, elder, hostile *far, object client.Object, sum func(translate.RemoteCount) int) {
-		t.Helper()
-		cases++
-		got, _, _ := toldWith(t, hostile, nil, nil, elder)
-		want, _, _ := toldWith(t, hostile, object, nil, elder)
+		got, _, _ := toldWith(t, hostile, nil, within, elder)
+		want, _, _ := toldWith(t, hostile, object, within, elder)
 		if diff := cmp.Diff(want.Mesh, got.Mesh, byAddress); diff != "" {
 			t.Errorf("%s: proxies are told something of it (-without +with):\n%s", name, diff)
 		}
@@ -369,14 +358,18 @@ func TestHostileClaims(t *testing.T) {
 			t.Errorf("%s: of the other cluster is said (-without +with):\n%s", name, diff)
 		}
 	}
+	check := func(name string, hostile *far, object client.Object, sum func(translate.RemoteCount) int) {
+		t.Helper()
+		beside(name, nil, nil, hostile, object, sum)
+	}
 	taken := func(c translate.RemoteCount) int { return c.TakenDoors }
 	for _, own := range []string{"west", "zzz"} { // which network the other cluster is on
 		for _, at := range []gatewayv1.GatewayStatusAddress{{Value: "203.0.113.77"}, {Type: ptr.To(gatewayv1.HostnameAddressType), Value: "lb.zzz.example.com"}} {
 			elder, f := honest(own), honest(own)
 			elder.gateway.Status.Addresses, f.gateway.Status.Addresses = []gatewayv1.GatewayStatusAddress{at}, []gatewayv1.GatewayStatusAddress{at}
-			beside("a gateway where another cluster has one on network "+own+", at "+at.Value, elder, f, f.gateway, taken)
+			beside("a gateway where another cluster has one on network "+own+", at "+at.Value, nil, elder, f, f.gateway, taken)
 			f.gateway.Name = "another"
-			beside("a gateway of another name there, at "+at.Value, elder, f, f.gateway, taken)
+			beside("a gateway of another name there, at "+at.Value, nil, elder, f, f.gateway, taken)
 		}
 	}
 	for _, app := range []string{"tcp", "http", "grpc", "tls"} { // what it says of its age counts as little as its words do where ours are others
@@ -424,6 +417,26 @@ func TestHostileClaims(t *testing.T) {
 		f = honest("west")
 		f.gateway.Status.Addresses = []gatewayv1.GatewayStatusAddress{{Value: a}}
 		check("a gateway at our "+a, f, f.gateway, doors)
+	}
+	astray := func(c translate.RemoteCount) int { return c.Astray }
+	for name, within := range map[string]limit{
+		"10.9.0.0/24 and fd09::/64": func(l *world.RemoteCluster) {
+			l.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("fd09::/64")}
+		},
+		"10.9.0.7/32": func(l *world.RemoteCluster) { l.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.9.0.7/32")} },
+	} {
+		for _, a := range []string{"10.9.1.0", "10.8.255.255", "10.0.0.2", "8.8.8.8", "198.51.100.1", "100.64.0.1", "172.16.0.1", "192.168.0.1", "fd09:0:0:1::1", "fd08::1", "2001:db8::1", "64:ff9b::a09:7"} {
+			f := honest("east")
+			f.pod.Status.PodIP, f.pod.Status.PodIPs = a, []corev1.PodIP{{IP: a}}
+			beside("a pod at "+a+", outside "+name, within, nil, f, f.pod, astray)
+			f = honest("east")
+			f.pod.Status.PodIPs = append(f.pod.Status.PodIPs, corev1.PodIP{IP: a})
+			beside("a pod also at "+a+", outside "+name, within, nil, f, f.pod, astray)
+		}
+		got, _, _ := toldWith(t, honest("east"), nil, within, nil)
+		if count := got.Remotes["west"]; count.Astray != 0 || count.Endpoints != 1 || got.Mesh.Workloads["west//Pod/demo/cart-1"] == nil {
+			t.Errorf("an honest cluster within %s: %+v", name, count)
+		}
 	}
 	for _, h := range []string{"lb.east.example.com", "kubernetes.default.svc.cluster.local", "cart.demo.svc.cluster.local", "cluster.local"} {
 		f := honest("west")

@@ -15,6 +15,7 @@ import (
 const (
 	refusedMalformed = "malformed" // no honest API server could have stored it
 	refusedPods      = "address"   // a pod claims an address that is not its own
+	refusedCIDRs     = "cidr"      // a pod on a network of ours is at an address at which the cluster may have none
 	refusedDoors     = "gateway"   // a Gateway claims an address, or is in a namespace, that it must not
 	refusedNetworks  = "network"   // a pod claims to be on a network on which the cluster may have none
 	refusedScopes    = "scope"     // a ServiceScope comes after those that are asked of one cluster
@@ -61,6 +62,7 @@ func (m *remoteMetrics) translated(c world.Cluster, count *translate.RemoteCount
 	before := m.last[c]
 	m.last[c] = *count
 	m.add(c, refusedPods, count.RefusedPods-before.RefusedPods)
+	m.add(c, refusedCIDRs, count.Astray-before.Astray)
 	doors := func(r translate.RemoteCount) int {
 		return r.RefusedDoors + r.UnpermittedDoors + r.CrowdedDoors + r.TakenDoors
 	}

@@ -126,6 +126,7 @@ func TestRefusedClaimsAreInStatus(t *testing.T) {
 		{"malformed", remoteFacts{state: &ConnectionState{Refused: refusedFacts{count: 2, example: "Pod a/b: spec.nodeName: x"}}}, "False/ClaimsRefused: 2 objects are malformed, such as Pod a/b: spec.nodeName: x; the rest is in use"},
 		{"more than are kept", remoteFacts{state: &ConnectionState{Refused: refusedFacts{count: 1000, more: true, example: "x"}}}, "False/ClaimsRefused: at least 1000 objects"},
 		{"addresses", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedPods: 3}}, "False/ClaimsRefused: 3 pods claim addresses"},
+		{"addresses that are not allowed", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{Astray: 2}}, "False/ClaimsRefused: 2 pods on a network of this cluster claim addresses that spec.import.podCIDRs does not allow"},
 		{"gateways", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedDoors: 1}}, "False/ClaimsRefused: 1 addresses of Gateways"},
 		{"gateways of tenants", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{UnpermittedDoors: 3}}, `False/ClaimsRefused: 3 addresses are of east-west Gateways in namespaces of the cluster that do not have the label isthmus.dev/eastwest-gateways: "true"`},
 		{"too many gateways", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{CrowdedDoors: 2}}, "False/ClaimsRefused: 2 addresses of Gateways come after the 64 that are used of one network"},

@@ -86,6 +86,15 @@ type ImportLimits struct {
 	// +kubebuilder:validation:items:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
 	Networks []string `json:"networks,omitempty"`
 
+	// podCIDRs hold the addresses of the cluster's pods, if they are on a network of this cluster: a pod at another address is not used. Those on
+	// the host network are at their nodes' addresses, and need not be in it. Absent or empty: all addresses that nobody has who is believed before.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="podCIDRs must be CIDRs, such as 10.4.0.0/14 or fd00:4::/48"
+	PodCIDRs []string `json:"podCIDRs,omitempty"`
+
 	// maxServices is the most global services taken, in order of namespace and name. Absent: 5000.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

@@ -170,6 +170,7 @@ type ServiceConflict struct {
 // +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Global",type=integer,JSONPath=`.status.globalServices`
+// +kubebuilder:printcolumn:name="Local",type=integer,JSONPath=`.status.localServices`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ServiceScope struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -29,6 +29,11 @@ func (in *ImportLimits) DeepCopyInto(out *ImportLimits) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.PodCIDRs != nil {
+		in, out := &in.PodCIDRs, &out.PodCIDRs
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.MaxServices != nil {
 		in, out := &in.MaxServices, &out.MaxServices
 		*out = new(int32)

@@ -14,13 +14,14 @@ import (
 
 // claims are the addresses that clusters say are theirs, and those of them that are not believed.
 type claims struct {
-	by    map[world.Key]claimed                     // pod → the addresses that it may claim; none: no entry
-	count map[claim]int                             // how many pods of the cluster claim the address
-	of    multi[mesh.NetworkAddress, world.Cluster] // address → clusters whose pods claim it
-	pods  multi[world.Cluster, world.Key]           // cluster → its pods that claim an address which is not theirs
-	doors map[world.Cluster]refusedDoors            // cluster → gateway addresses that are not used
-	at    set[string]                               // every address and hostname that a remote Gateway says it has
-	far   multi[world.Cluster, serviceName]         // cluster → services behind which are pods of identities that its limits keep out
+	by     map[world.Key]claimed                     // pod → the addresses that it may claim; none: no entry
+	count  map[claim]int                             // how many pods of the cluster claim the address
+	of     multi[mesh.NetworkAddress, world.Cluster] // address → clusters whose pods claim it
+	pods   multi[world.Cluster, world.Key]           // cluster → its pods that claim an address which is not theirs
+	astray multi[world.Cluster, world.Key]           // cluster → its pods at addresses at which its limits do not let it have any
+	doors  map[world.Cluster]refusedDoors            // cluster → gateway addresses that are not used
+	at     set[string]                               // every address and hostname that a remote Gateway says it has
+	far    multi[world.Cluster, serviceName]         // cluster → services behind which are pods of identities that its limits keep out
 }
 
 // refusedDoors counts the gateway addresses of a cluster that are not used.
@@ -55,7 +56,7 @@ func (c claimed) equal(o claimed) bool {
 func newClaims() claims {
 	return claims{
 		by: map[world.Key]claimed{}, count: map[claim]int{}, of: multi[mesh.NetworkAddress, world.Cluster]{}, pods: multi[world.Cluster, world.Key]{},
-		doors: map[world.Cluster]refusedDoors{}, at: set[string]{}, far: multi[world.Cluster, serviceName]{},
+		astray: multi[world.Cluster, world.Key]{}, doors: map[world.Cluster]refusedDoors{}, at: set[string]{}, far: multi[world.Cluster, serviceName]{},
 	}
 }
 
@@ -66,7 +67,7 @@ func (x *index) foldClaim(k world.Key, now *world.Pod, t *touched) {
 	var after claimed
 	if now != nil && len(now.Addresses) > 0 {
 		network, ok := x.networkOfPod(now)
-		if k.Cluster == x.config.LocalCluster || ok && x.near(network) && x.withinLimits(k, now) {
+		if k.Cluster == x.config.LocalCluster || ok && x.near(network) && x.withinLimits(k, now) && x.withinCIDRs(now) {
 			after = claimed{network, now.Addresses}
 		}
 	}
@@ -153,20 +154,31 @@ func (x *index) withinLimits(k world.Key, p *world.Pod) bool {
 	return namespaceAllowed(l, k.Namespace) && identityAllowed(l, k.Namespace, p.ServiceAccount)
 }
 
-// refreshClaim notes whether a pod claims what is not its own, and says whether that is news.
+// withinCIDRs says whether a remote cluster's limits let it have a pod at its addresses. It matters on networks of ours only: nobody here sends anything to addresses on others.
+func (x *index) withinCIDRs(p *world.Pod) bool {
+	l := x.limits[p.Cluster]
+	return l == nil || len(l.PodCIDRs) == 0 || !slices.ContainsFunc(p.Addresses, func(a netip.Addr) bool {
+		return !slices.ContainsFunc(l.PodCIDRs, func(c netip.Prefix) bool { return c.Contains(a) })
+	})
+}
+
+// astray says whether a remote cluster's pod would be used but for its addresses, at which its limits do not let it be. One on the host network is not used at its node's address, and nothing
+// is wrong with that: every cluster has such pods, nothing is sent to them by a service, and nobody is found by that address.
+func (x *index) astray(k world.Key, p *world.Pod) bool {
+	if p == nil || p.HostNetwork || k.Cluster == x.config.LocalCluster || x.withinCIDRs(p) {
+		return false
+	}
+	network, ok := x.networkOfPod(p)
+	return ok && x.near(network) && x.withinLimits(k, p)
+}
+
+// refreshClaim notes whether a pod claims what is not its own, or is where it may not be, and says whether that is news.
 func (x *index) refreshClaim(k world.Key) bool {
 	p := x.state.Pods[k]
 	claimed, claims := x.claims.by[k]
 	stolen := p != nil && k.Cluster != x.config.LocalCluster && claims && x.stolen(k.Cluster, p, claimed.network)
-	if x.claims.pods[k.Cluster].has(k) == stolen {
-		return false
-	}
-	if stolen {
-		x.claims.pods.add(k.Cluster, k)
-	} else {
-		x.claims.pods.remove(k.Cluster, k)
-	}
-	return true
+	news := x.claims.pods.put(k.Cluster, k, stolen)
+	return x.claims.astray.put(k.Cluster, k, x.astray(k, p)) || news
 }
 
 // mayOpen says whether an address that a remote Gateway says it has may be a way into its network. The Gateway's namespace must be within
@@ -241,6 +253,9 @@ func (c RemoteCount) Refused() string {
 	var parts []string
 	if c.RefusedPods > 0 {
 		parts = append(parts, fmt.Sprintf("%d pods claim addresses that belong to this cluster or to another one", c.RefusedPods))
+	}
+	if c.Astray > 0 {
+		parts = append(parts, fmt.Sprintf("%d pods on a network of this cluster claim addresses that spec.import.podCIDRs does not allow", c.Astray))
 	}
 	if c.RefusedNetworks > 0 {
 		parts = append(parts, fmt.Sprintf("%d pods claim to be on networks, such as %s, that spec.import.networks does not allow", c.RefusedNetworks, c.RefusedNetwork))

@@ -85,6 +85,8 @@ type RemoteCount struct {
 	Strangers int
 	// RefusedPods and RefusedDoors count pods, and addresses of Gateways, that claim what is not theirs.
 	RefusedPods, RefusedDoors int
+	// Astray counts pods on networks of ours at addresses that import limits do not let the cluster have.
+	Astray int
 	// UnpermittedDoors counts addresses of Gateways in namespaces that may have none that lead into the cluster, CrowdedDoors those beyond what is used of one network.
 	UnpermittedDoors, CrowdedDoors int
 	// TakenDoors counts addresses and ports of Gateways that a cluster linked earlier has on the same network, and DoorHolder is the first of these clusters.

@@ -294,7 +294,7 @@ func printStatus(o Output) string {
 		for _, n := range []struct {
 			what  string
 			count int
-		}{{"left-out", r.LeftOut}, {"strangers", r.Strangers}, {"refused-pods", r.RefusedPods}, {"refused-doors", r.RefusedDoors}, {"unpermitted-doors", r.UnpermittedDoors}, {"crowded-doors", r.CrowdedDoors}, {"taken-doors", r.TakenDoors}, {"refused-networks", r.RefusedNetworks}, {"refused-scopes", r.RefusedScopes}, {"scattered", r.Scattered}} {
+		}{{"left-out", r.LeftOut}, {"strangers", r.Strangers}, {"refused-pods", r.RefusedPods}, {"astray", r.Astray}, {"refused-doors", r.RefusedDoors}, {"unpermitted-doors", r.UnpermittedDoors}, {"crowded-doors", r.CrowdedDoors}, {"taken-doors", r.TakenDoors}, {"refused-networks", r.RefusedNetworks}, {"refused-scopes", r.RefusedScopes}, {"scattered", r.Scattered}} {
 			if n.count > 0 {
 				line += fmt.Sprintf(" %s=%d", n.what, n.count)
 			}

@@ -366,6 +366,9 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 		out.Namespaces = []string{"demo"}
 	}
 	if g.chance(20) {
+		out.PodCIDRs = pick(g, [][]netip.Prefix{{netip.MustParsePrefix("10.0.0.0/16")}, {netip.MustParsePrefix("10.1.0.0/28"), netip.MustParsePrefix("fd00::/16")}, {{}}})
+	}
+	if g.chance(20) {
 		out.Identities = []string{pick(g, []string{"*/cart", "demo/*", "*/*"})}
 	}
 	return out

@@ -29,6 +29,19 @@ func (m multi[K, V]) remove(k K, v V) {
 	}
 }
 
+// put has v there or not, and says whether that is news.
+func (m multi[K, V]) put(k K, v V, there bool) bool {
+	if m[k].has(v) == there {
+		return false
+	}
+	if there {
+		m.add(k, v)
+	} else {
+		m.remove(k, v)
+	}
+	return true
+}
+
 // few is a multi for keys that mostly have one value, such as the pods at an address: there are as many keys as pods, and a map for
 // each would be most of our memory (about 500 bytes; this is the size of one value).
 type few[K, V comparable] map[K]some[V]

@@ -121,6 +121,7 @@ func (x *index) remoteCount(c world.Cluster, t totals) (RemoteCount, []Finding, 
 	out.Strangers = x.identities(c)
 	doors := x.claims.doors[c]
 	out.RefusedPods, out.RefusedDoors, out.TakenDoors, out.DoorHolder = len(x.claims.pods[c]), doors.foreign, doors.taken, doors.holder
+	out.Astray = len(x.claims.astray[c])
 	out.UnpermittedDoors, out.CrowdedDoors = doors.unpermitted, doors.crowded
 	out.RefusedScopes = len(x.rules[c]) - len(x.inForce[c])
 	if claims := x.networks[c]; claims != nil && claims.refused > 0 {

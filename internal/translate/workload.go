@@ -24,7 +24,7 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		return nil
 	}
 	if k.Cluster != x.config.LocalCluster &&
-		(!x.withinLimits(k, p) || x.stolen(k.Cluster, p, network)) {
+		(!x.withinLimits(k, p) || !x.withinCIDRs(p) || x.stolen(k.Cluster, p, network)) {
 		return nil
 	}
 	out := &mesh.Workload{

@@ -235,11 +235,12 @@ type RemoteCluster struct {
 	Generation   int64
 	Created      int64 // Unix seconds, 0 if it is still to be made: of clusters that contradict each other the one linked first is believed
 	ID           Cluster
-	Network      string   // overrides the label of the remote system namespace
-	TrustDomain  string   // of its workloads' identities; empty: ours
-	Namespaces   []string // allowed; empty: all
-	Identities   []string // allowed "<namespace>/<service account>", either may be "*"; empty: all
-	Networks     []string // besides its own, on which it may have pods and Gateways
+	Network      string         // overrides the label of the remote system namespace
+	TrustDomain  string         // of its workloads' identities; empty: ours
+	Namespaces   []string       // allowed; empty: all
+	Identities   []string       // allowed "<namespace>/<service account>", either may be "*"; empty: all
+	Networks     []string       // besides its own, on which it may have pods and Gateways
+	PodCIDRs     []netip.Prefix // in which its pods are that share a network with ours; empty: anywhere. The zero Prefix holds none
 	MaxServices  int
 	MaxEndpoints int
 }

@@ -4,6 +4,7 @@ package world
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/apis/v1alpha1"
@@ -80,6 +81,10 @@ func ReduceRemoteCluster(c Cluster, r *v1alpha1.RemoteCluster) *RemoteCluster {
 		out.Namespaces = slices.Clone(in.Namespaces)
 		out.Identities = slices.Clone(in.Identities)
 		out.Networks = slices.Clone(in.Networks)
+		for _, s := range in.PodCIDRs {
+			prefix, _ := netip.ParsePrefix(s) // what is none, which the CRD does not let in, holds nothing: it must not be as if nothing were said
+			out.PodCIDRs = append(out.PodCIDRs, prefix.Masked())
+		}
 		if in.MaxServices != nil {
 			out.MaxServices = int(*in.MaxServices)
 		}
