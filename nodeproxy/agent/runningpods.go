@@ -85,7 +85,8 @@ func (p processes) of(pod *corev1.Pod) (*os.File, error) {
 	return p.captured(nodeUID(pod))
 }
 
-// releaseForgotten lets go a pod that an earlier agent captured, and that stopped wanting it while no agent ran.
+// releaseForgotten lets go a pod that an earlier agent captured, and that stopped wanting it while no agent ran. Anybody may have written the annotation that says so, also on a pod that is on the node's
+// network: nothing of ours is there.
 func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
 	running, err := scanProcesses(p.proc)
 	if err != nil {
@@ -97,10 +98,16 @@ func (p *pods) releaseForgotten(ctx context.Context, pod *corev1.Pod) error {
 	}
 	if err == nil {
 		defer netns.Close()
-		if err := redirect.Release(netns); err != nil {
+		nodes, err := p.enrolment.probes.Shares(netns)
+		if err != nil {
 			return err
 		}
-		p.log.Info("pod left the mesh", "workload", pod.Namespace+"/"+pod.Name)
+		if !nodes {
+			if err := redirect.Release(netns); err != nil {
+				return err
+			}
+			p.log.Info("pod left the mesh", "workload", pod.Namespace+"/"+pod.Name)
+		}
 	}
 	if err := annotateCapture(ctx, p.client, pod, ""); err != nil {
 		return err
