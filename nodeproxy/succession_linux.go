@@ -49,9 +49,10 @@ type succession struct {
 	log logr.Logger
 
 	mu       sync.Mutex
-	claimed  bool      // claim was called before
-	lock     *os.File  // while this is the elder
-	hung     time.Time // when the elder last did not answer; zero: it does
+	claimed  bool          // claim was called before
+	lock     *os.File      // while this is the elder
+	over     chan struct{} // closed when it is the elder no more
+	hung     time.Time     // when the elder last did not answer; zero: it does
 	listener *net.UnixListener
 	resigned bool
 	lending  sync.WaitGroup
@@ -86,12 +87,12 @@ func (s *succession) claim(lend func(*net.UnixConn)) bool {
 	if lock == nil {
 		return false
 	}
-	s.lock = lock
+	s.lock, s.over = lock, make(chan struct{})
 	s.log.Info("first proxy of the node")
 	if err := s.listen(lend); err != nil {
 		s.log.Error(err, "the next proxy does not get this one's listeners before this has been tried again with success")
-		s.lending.Go(func() { s.listenLater(lend) })
 	}
+	s.lending.Go(func() { s.stayFound(lend) })
 	return true
 }
 
@@ -114,19 +115,6 @@ func (s *succession) seize() (*os.File, error) {
 		return nil, nil
 	}
 	return nil, os.NewSyscallError("fcntl", err)
-}
-
-// listenLater tries to listen until that succeeds, or this is the elder no more.
-func (s *succession) listenLater(lend func(*net.UnixConn)) {
-	for {
-		time.Sleep(successionLook)
-		s.mu.Lock()
-		done := s.resigned || s.listen(lend) == nil
-		s.mu.Unlock()
-		if done {
-			return
-		}
-	}
 }
 
 // listen answers those who come after. s.mu is held.
@@ -170,6 +158,7 @@ func (s *succession) resign() {
 		shut(s.listener)
 	}
 	if s.lock != nil {
+		close(s.over)
 		shut(s.lock)
 		s.lock = nil
 	}

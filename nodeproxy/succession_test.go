@@ -5,6 +5,7 @@
 package nodeproxy
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -32,18 +33,15 @@ func TestClaimThatFailsForAMoment(t *testing.T) {
 		t.Fatal("the first is not the elder, or the second is")
 	}
 	lock, away := elder.lockPath(), filepath.Join(dir, "away")
-	for _, err := range []error{os.Rename(lock, away), os.Mkdir(lock, 0o700)} { // cannot be opened for writing
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	elder.mu.Lock()                                                  // it would put its files back
+	err := errors.Join(os.Rename(lock, away), os.Mkdir(lock, 0o700)) // cannot be opened for writing
 	if next.claim(lendNothing) {
 		t.Error("a lock that cannot be looked at makes an elder beside the one that lives")
 	}
-	for _, err := range []error{os.Remove(lock), os.Rename(away, lock)} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	err = errors.Join(err, os.Remove(lock), os.Rename(away, lock))
+	elder.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
 	}
 	if next.claim(lendNothing) {
 		t.Error("there are two elders")
@@ -95,6 +93,47 @@ func TestElderListensLater(t *testing.T) {
 	}
 }
 
+// Whoever empties the directory does not make the next proxy the first one.
+func TestElderWhoseFilesAreRemoved(t *testing.T) {
+	for name, file := range map[string]func(*succession) string{
+		"all": func(s *succession) string { return s.dir }, "lock": (*succession).lockPath, "socket": (*succession).socketPath,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "state")
+			elder, next := newSuccession(t, dir), newSuccession(t, dir)
+			if !elder.claim(lendNothing) {
+				t.Fatal("no elder")
+			}
+			if err := os.RemoveAll(file(elder)); err != nil {
+				t.Fatal(err)
+			}
+			look := time.NewTicker(time.Millisecond)
+			defer look.Stop()
+			for deadline := time.Now().Add(10 * time.Second); ; <-look.C {
+				_, lockErr := os.Stat(elder.lockPath())
+				nc, err := net.Dial("unixpacket", elder.socketPath())
+				if err == nil {
+					nc.Close()
+				}
+				if err = errors.Join(lockErr, err); err == nil {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("is not found again: %v", err)
+				}
+			}
+			if next.claim(lendNothing) {
+				t.Error("there are two elders")
+			}
+			elder.resign()
+			if !next.claim(lendNothing) {
+				t.Error("the next one is no elder although the first has resigned")
+			}
+		})
+	}
+}
+
 // An elder that hangs holds the pods of the node up once, not each of them.
 func TestElderThatHangsIsAskedOnce(t *testing.T) {
 	dir := t.TempDir()
@@ -102,12 +141,12 @@ func TestElderThatHangsIsAskedOnce(t *testing.T) {
 	if !elder.claim(lendNothing) || next.claim(lendNothing) {
 		t.Fatal("the first is not the elder, or the second is")
 	}
+	elder.mu.Lock() // it would put its socket back
 	shut(elder.listener)
-	if err := os.Remove(elder.socketPath()); err != nil {
-		t.Fatal(err)
-	}
+	removed := os.Remove(elder.socketPath())
 	hung, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: elder.socketPath(), Net: "unixpacket"})
-	if err != nil {
+	elder.mu.Unlock()
+	if err = errors.Join(removed, err); err != nil {
 		t.Fatal(err)
 	}
 	own, err := os.Open("/proc/self/ns/net")
