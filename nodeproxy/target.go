@@ -61,7 +61,7 @@ func resolveTarget(v *directory.View, self *mesh.Workload, local netip.Addr, aut
 	if tunnel != nil && tunnel.Port != 0 {
 		port = tunnel.Port
 	}
-	if ownPort(port) {
+	if ownPort(port) || tunnel != nil && port == dnsPort { // which is listened on where the application tunnel leads, and asks servers for the pod
 		return t, unavailable(ReasonOwnPort, "port %d is the proxy's own", port)
 	}
 	t.At = netip.AddrPortFrom(local, port)

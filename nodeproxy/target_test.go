@@ -183,6 +183,10 @@ func TestTargetOfWaypoint(t *testing.T) {
 		{&mesh.AppTunnel{Port: 15006, Proxy: true}, "10.96.1.1:80", "", ReasonOwnPort},
 		{&mesh.AppTunnel{Proxy: true}, "10.96.1.1:80", "10.0.0.1:80 127.0.0.1:80 10.96.1.1:80", ""},
 		{&mesh.AppTunnel{Port: 15088}, "10.96.1.1:80", "10.0.0.1:15088 127.0.0.1:15088", ""},
+		{&mesh.AppTunnel{}, "10.0.0.1:80", "10.0.0.1:80 127.0.0.1:80", ""},
+		{&mesh.AppTunnel{}, "10.0.0.1:15053", "", ReasonOwnPort},
+		{&mesh.AppTunnel{Proxy: true}, "10.96.1.1:15053", "", ReasonOwnPort},
+		{nil, "10.0.0.1:15053", "10.0.0.1:15053 10.0.0.1:15053", ""}, // nobody of ours is there
 		{&mesh.AppTunnel{Port: 15088}, "192.0.2.1:443", "", reach.ReasonBadTarget},
 	} {
 		self := podWorkload("waypoint-0", "10.0.0.1", serves("waypoint", 15008, 15008), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
