@@ -46,6 +46,7 @@ type GatewayReconciler struct {
 	// obstacles are noted, and who writes the Gateway's status, and those of its sets, is told when they change.
 	obstacles *obstacles
 	changed   func(gateway types.NamespacedName)
+	handovers handovers
 }
 
 // provisioned makes an empty object of each kind that is made for a Gateway.
@@ -77,12 +78,12 @@ var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
 }}
 
-// autoscalerChanged lets pass what somebody else than the measurements changed.
+// autoscalerChanged lets pass what somebody else than the measurements changed, and that there is another one.
 var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	was, ok := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
 	is, ok2 := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
 	return !ok || !ok2 || !equality.Semantic.DeepEqual(was.Spec, is.Spec) || !maps.Equal(was.Labels, is.Labels) ||
-		!maps.Equal(was.Annotations, is.Annotations) || ownersChanged.Update(e)
+		!maps.Equal(was.Annotations, is.Annotations) || ambiguous(was) != ambiguous(is) || ownersChanged.Update(e)
 }}
 
 // Reconcile applies the plan of one Gateway, once it is made by all that there is: by a half of it a port might be taken from its Service for a moment, or what is to be kept deleted.
@@ -96,6 +97,7 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if err := r.client.Get(ctx, req.NamespacedName, &gateway); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.obstacles.forget(req.NamespacedName)
+			r.handovers.forget(req.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -111,14 +113,12 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	if plan.Unmanaged {
 		if r.found(&gateway, namesakes{}); plan.Kept {
+			r.handovers.forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
-		gone := provisioned()
-		if plan.ServiceAccount == plan.Name { // it is that of the pods that somebody else runs, too
-			gone = slices.DeleteFunc(gone, isAccount)
-		}
-		return ctrl.Result{}, r.release(ctx, r.reader, &gateway, gone...)
+		return r.handOver(ctx, &gateway, plan)
 	}
+	r.handovers.forget(req.NamespacedName)
 	theirs, err := r.namesakes(ctx, &gateway, plan)
 	if err != nil {
 		return r.unseen(ctx, &gateway, theirs, err)
@@ -127,11 +127,11 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		r.found(&gateway, theirs)
 		return ctrl.Result{RequeueAfter: theirs.wait()}, nil
 	}
-	err = r.provision(ctx, &gateway, plan, theirs.scaler)
+	rivals, err := r.provision(ctx, &gateway, plan, theirs.scaler)
 	reason, refused := notTaken(err)
 	switch {
 	case err == nil:
-		if r.found(&gateway, namesakes{}); theirs.scaler {
+		if r.found(&gateway, namesakes{rivals: rivals}); theirs.scaler || rivals != "" {
 			return ctrl.Result{RequeueAfter: scalerWait}, nil
 		}
 	case apierrors.IsConflict(err):
@@ -145,7 +145,8 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	return ctrl.Result{}, err
 }
 
-// scalerWait is how soon it is looked again whether an autoscaler of somebody else's is still there, without which nobody scales the gateway: nobody tells us of objects that are not ours.
+// scalerWait is how soon it is looked again whether an autoscaler of somebody else's is still there, without which nobody scales the gateway, or that undoes what is said of it: nobody tells us of objects that
+// are not ours.
 const scalerWait = time.Minute
 
 // refusedWait is how soon something is asked of the API server again that it refused.
@@ -219,14 +220,14 @@ func bounded(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// provision applies the plan. Where the API server refuses a part, the rest is left as it is: what is not wanted as a whole changes nothing.
-func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan, scaled bool) error {
+// provision applies the plan, and says which autoscalers scale the gateway, too. Where the API server refuses a part, the rest is left as it is: what is not wanted as a whole changes nothing.
+func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan, scaled bool) (rivals string, _ error) {
 	var errs []error
 	if err := r.dropForeignPorts(ctx, plan); err != nil {
 		errs = append(errs, err)
 	}
 	if err := r.reclaim(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Name}); apierrors.IsConflict(err) {
-		return err // somebody was faster
+		return "", err // somebody was faster
 	} else if err != nil {
 		errs = append(errs, err)
 	}
@@ -234,18 +235,23 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 	var service corev1.Service
 	for _, object := range []client.Object{&deployment, &service} {
 		if err := r.look(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}, object); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("look for %T: %w", object, err)
+			return "", fmt.Errorf("look for %T: %w", object, err)
 		}
+	}
+	now := runningOf(&deployment, &service, scaled)
+	rivals, err := r.rivals(ctx, gateway, plan, now)
+	if err != nil {
+		errs = append(errs, err)
 	}
 	var conflict error
 	unwanted := &autoscalingv2.HorizontalPodAutoscaler{}
-	for _, object := range provision(plan, r.settings, runningOf(&deployment, &service, scaled)) {
+	for _, object := range provision(plan, r.settings, now) {
 		if _, ok := object.(*autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration); ok {
 			unwanted = nil
 		}
 		err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
 		if _, refused := notTaken(err); refused {
-			return fmt.Errorf("the API server refuses the %s: %w", strings.TrimSuffix(reflect.TypeOf(object).Elem().Name(), "ApplyConfiguration"), err)
+			return "", fmt.Errorf("the API server refuses the %s: %w", strings.TrimSuffix(reflect.TypeOf(object).Elem().Name(), "ApplyConfiguration"), err)
 		} else if apierrors.IsConflict(err) {
 			conflict = err
 		} else if err != nil {
@@ -256,9 +262,9 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		errs = append(errs, r.release(ctx, r.reader, gateway, unwanted))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err
+		return "", err
 	}
-	return conflict
+	return rivals, conflict
 }
 
 // look gets an object, also one that the cache leaves out as somebody has taken our label from it.

@@ -210,9 +210,9 @@ func (c *cluster) eventsOf(o client.Object) func() ([]eventsv1.Event, error) {
 
 var _ = Describe("Gateways with a Service of their own", func() {
 	It("are led to by it, and nothing is made for them", func(ctx SpecContext) {
-		g := eastwest("default", "manual")
+		g := withParameters(eastwest("default", "manual"), "manual")
 		deployment, service, scaler := east.made(g)
-		east.with(g)
+		east.with(overlayMap("manual", "settle: 1s\ndrain: 2s"), g)
 		Eventually(east.is(deployment)).Should(BeTrue())
 		Eventually(east.is(scaler)).Should(BeTrue())
 		Eventually(east.is(service)).Should(BeTrue())
@@ -221,6 +221,7 @@ var _ = Describe("Gateways with a Service of their own", func() {
 		hostname := gatewayv1.HostnameAddressType
 		edit(east, g, func(g *gatewayv1.Gateway) {
 			g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &hostname, Value: "manual.default.svc.cluster.local"}}
+			g.Spec.Infrastructure = nil // there is nothing to set any more; how its pods end stays
 		})
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("False/UnsupportedAddress"))
 		Consistently(east.is(deployment), "300ms").Should(BeTrue())
@@ -241,25 +242,36 @@ var _ = Describe("Gateways with a Service of their own", func() {
 		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/NoResources"))
 		Consistently(func() bool { return east.is(deployment)() && east.is(service)() && east.is(scaler)() }, "300ms").Should(BeTrue())
 
-		By("having somebody behind it: what was made goes")
+		By("having somebody behind it: it takes over, and what was made goes on for as long as a pod that ends does")
+		old := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: "manual-h1-x", Labels: map[string]string{
+					gatewayNameLabel: "manual", translate.LabelManagedBy: translate.ManagedBy, appsv1.DefaultDeploymentUniqueLabelKey: "h1",
+				},
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "manual-h1", UID: "u", Controller: new(true)}},
+			},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "gateway", Image: "i"}}},
+		}
+		east.with(old)
 		east.with(&discoveryv1.EndpointSlice{
 			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "door", Labels: map[string]string{discoveryv1.LabelServiceName: "door"}},
 			AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.89.7.7"}}},
 			Ports: []discoveryv1.EndpointPort{{Name: ptr.To("mesh"), Port: ptr.To[int32](15008)}},
 		})
+		Eventually(get(east, g)).Should(HaveField("Status.Addresses", ConsistOf(HaveField("Value", door.Spec.ClusterIP))))
 		Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal("True/Accepted"))
-		for _, o := range []client.Object{deployment, service, scaler} {
-			Eventually(east.is(o)).Should(BeFalse())
-		}
+		Consistently(func() bool { return east.is(deployment)() && east.is(service)() && east.is(scaler)() }, "1500ms").Should(BeTrue(), "who came by the old address is not cut")
+
+		By("having its pods end before what leads to them goes")
+		Eventually(east.is(deployment)).Should(BeFalse())
+		Eventually(east.is(scaler)).Should(BeFalse())
+		Consistently(east.is(service), "300ms").Should(BeTrue(), "a pod drains behind it")
+		Expect(east.Delete(ctx, old, client.GracePeriodSeconds(0))).To(Succeed())
+		Eventually(east.is(service)).Should(BeFalse())
+		budget := &policyv1.PodDisruptionBudget{ObjectMeta: service.ObjectMeta}
+		Eventually(east.is(budget)).Should(BeFalse())
 		account := &corev1.ServiceAccount{ObjectMeta: service.ObjectMeta}
 		Consistently(east.is(account), "300ms").Should(BeTrue(), "who is behind it has that identity, or other clusters would not know it")
-		Eventually(func() string {
-			Expect(east.Get(ctx, client.ObjectKeyFromObject(g), g)).To(Succeed())
-			if len(g.Status.Addresses) != 1 {
-				return ""
-			}
-			return g.Status.Addresses[0].Value
-		}).Should(Equal(door.Spec.ClusterIP))
 
 		By("taking that Service away: its address goes from the status")
 		Expect(east.Delete(ctx, door)).To(Succeed())

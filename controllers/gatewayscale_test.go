@@ -97,4 +97,49 @@ var _ = Describe("How many pods a Gateway has", func() {
 		Expect(get(east, scaler)()).To(HaveField("Spec.MaxReplicas", BeEquivalentTo(gatewayMaxReplicas)))
 		Expect(metav1.IsControlledBy(scaler, g)).To(BeTrue())
 	})
+
+	DescribeTable("is said by an autoscaler of another name, too, which is told until it is not any more", func(name, overlay string, clash func(deployment *appsv1.Deployment, ours *autoscalingv2.HorizontalPodAutoscaler), calm func(ours *autoscalingv2.HorizontalPodAutoscaler)) {
+		g := withParameters(eastwest("default", name), name)
+		deployment, service, scaler := east.made(g)
+		m := overlayMap(name, overlay)
+		east.with(m, g)
+		Eventually(east.is(deployment)).Should(BeTrue())
+		Eventually(get(east, service)).Should(HaveField("OwnerReferences", HaveLen(1)))
+		theirs := &autoscalingv2.HorizontalPodAutoscaler{
+			ObjectMeta: metav1.ObjectMeta{Namespace: g.Namespace, Name: "keda-hpa-" + name},
+			Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+				ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: g.Name}, MaxReplicas: 7,
+			},
+		}
+		east.with(theirs)
+		clash(deployment, scaler)
+		Eventually(east.gatewayVerdict(g, conditionScaled)).Should(Equal("False/AmbiguousSelector"))
+		Expect(message(g.Status.Conditions, conditionScaled)).To(And(ContainSubstring("HorizontalPodAutoscaler keda-hpa-"+name+" of namespace default"), ContainSubstring("autoscaling: {external: true}")))
+		Expect(verdict(g.Status.Conditions, g.Generation, "Accepted")).To(Equal("True/Accepted"), "it is served all the same")
+		if calm == nil {
+			edit(east, m, func(m *corev1.ConfigMap) { m.Data[world.OverlayKey] = "autoscaling: {external: true}" })
+		} else {
+			calm(scaler)
+		}
+		Eventually(east.gatewayVerdict(g, conditionScaled)).Should(BeEmpty())
+	},
+		Entry("beside ours, and goes", "twice", "",
+			func(_ *appsv1.Deployment, ours *autoscalingv2.HorizontalPodAutoscaler) {
+				sayAmbiguous(ours, corev1.ConditionFalse, "AmbiguousSelector")
+			},
+			func(ours *autoscalingv2.HorizontalPodAutoscaler) {
+				sayAmbiguous(ours, corev1.ConditionTrue, "ValidMetricFound")
+			}),
+		Entry("beside a fixed number, until it is its business", "fixed-twice", "replicas: 3",
+			func(d *appsv1.Deployment, _ *autoscalingv2.HorizontalPodAutoscaler) {
+				edit(east, d, func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(6)) })
+			}, nil),
+	)
 })
+
+// sayAmbiguous has an autoscaler say what Kubernetes would of its work.
+func sayAmbiguous(s *autoscalingv2.HorizontalPodAutoscaler, active corev1.ConditionStatus, reason string) {
+	editStatus(east, s, func(s *autoscalingv2.HorizontalPodAutoscaler) {
+		s.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScalingActive, Status: active, Reason: reason, LastTransitionTime: metav1.Now()}}
+	})
+}

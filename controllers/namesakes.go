@@ -28,6 +28,7 @@ type namesakes struct {
 	staying []string // somebody has to rename or delete them
 	going   []string // are being deleted, or will be, as an earlier Gateway of the name was
 	scaler  bool     // an autoscaler, which is no obstacle: it scales the gateway, as `kubectl autoscale` has it
+	rivals  string   // what is said of autoscalers of other names that do so beside us, and are no obstacle either; "": there is none
 }
 
 // wait is how soon to look again; 0: nothing is in the way.

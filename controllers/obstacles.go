@@ -33,13 +33,15 @@ type obstacle struct {
 	uid   types.UID // of the Gateway
 	text  string
 	stays bool // somebody has to do something about it
+	// rivals is what is said of autoscalers that undo what is said of the Gateway. It is provisioned all the same.
+	rivals string
 	// refused is why, if it is the API server that does not take what is asked. What was made before goes on then.
 	refused gatewayv1.GatewayConditionReason
 }
 
 // note says whether something else than before is in a Gateway's way.
 func (o *obstacles) note(gateway client.Object, theirs namesakes) (changed bool) {
-	return o.set(gateway, obstacle{uid: gateway.GetUID(), text: theirs.text(), stays: len(theirs.staying) > 0})
+	return o.set(gateway, obstacle{uid: gateway.GetUID(), text: theirs.text(), stays: len(theirs.staying) > 0, rivals: theirs.rivals})
 }
 
 // refuse is note for what the API server says to what a Gateway needs.
@@ -73,7 +75,13 @@ func (o *obstacles) forget(name types.NamespacedName) (changed bool) {
 	defer o.mu.Unlock()
 	was := o.of[name]
 	delete(o.of, name)
-	return was.text != ""
+	return was.text != "" || was.rivals != ""
+}
+
+// rivalled says whether other autoscalers were found that scale a Gateway.
+func (o *obstacles) rivalled(gateway types.NamespacedName) bool {
+	found, _ := o.before(gateway)
+	return found.rivals != ""
 }
 
 // looked says whether it was looked what is in the way of a Gateway.
@@ -102,6 +110,9 @@ func (o *obstacles) before(gateway types.NamespacedName) (found obstacle, any bo
 // less acceptable. One condition is written once, as its time moves with every change of its status.
 func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) []translate.Finding {
 	found, any := o.before(client.ObjectKeyFromObject(g))
+	if found.rivals != "" && found.uid == g.UID {
+		findings = append(slices.Clone(findings), translate.Finding{Type: conditionScaled, Status: string(metav1.ConditionFalse), Reason: reasonAmbiguous, Message: found.rivals, Generation: g.Generation})
+	}
 	if !any || found.uid != g.UID {
 		return findings
 	}

@@ -38,8 +38,11 @@ func (x *index) serviceKind(g *world.Gateway) string {
 
 // serviceAddresses are where the Service that leads to a Gateway is reached: what the load balancer gave, the nodes on which the Gateway's
 // pods take connections, or else its cluster IPs.
-func (x *index) serviceAddresses(g *world.Gateway) []string {
-	s := x.state.Services[x.front(g)]
+func (x *index) serviceAddresses(g *world.Gateway) []string { return x.addressesAt(g, x.front(g)) }
+
+// addressesAt are where a Gateway would be reached if that Service led to it.
+func (x *index) addressesAt(g *world.Gateway, service world.Key) []string {
+	s := x.state.Services[service]
 	if s == nil {
 		return nil
 	}

@@ -84,10 +84,79 @@ func (x *index) notYet(g *world.Gateway) *gatewayProblem {
 	if problem := x.lacks(named, g.Listeners); problem != nil {
 		return problem
 	}
-	if !x.behindTakes(named) {
+	other := x.ledBy(named, g)
+	switch {
+	case other != nil:
+		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("Service %s/%s leads to Gateway %s/%s", named.Namespace, named.Name, other.Namespace, other.Name)}
+	case !x.behindTakes(named):
 		return &gatewayProblem{gatewayv1.GatewayReasonNoResources, fmt.Sprintf("no pod behind Service %s/%s is ready", named.Namespace, named.Name)}
+	case !x.behindHas(named, func(p *world.Pod) bool { return p == nil || !MadeFor(g.Name, p) }):
+		return &gatewayProblem{gatewayv1.GatewayReasonNoResources,
+			fmt.Sprintf("behind Service %s/%s are no pods but those that were made for the Gateway, which would go", named.Namespace, named.Name)}
+	case len(x.addressesAt(g, named)) == 0:
+		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotAssigned, fmt.Sprintf("Service %s/%s has no address yet", named.Namespace, named.Name)}
 	}
 	return nil
+}
+
+// ledBy is another Gateway of ours that a Service leads to, the first by name, whose its addresses are therefore; nil: there is none. Nodes serve each Gateway at ports of its own.
+func (x *index) ledBy(service world.Key, but *world.Gateway) (first *world.Gateway) {
+	if s := x.state.Services[service]; s == nil || s.Type == typeNodePort {
+		return nil
+	}
+	for k := range x.fronts[service] {
+		g := x.state.Gateways[k]
+		if k == but.Key || g == nil || g.Deleting || !x.governs(g) {
+			continue
+		}
+		// One that was made for a Gateway, or that is all that leads to it.
+		if made := x.made(k); (made != nil && made.Key == service && !unmanaged(g) || made == nil && unmanaged(g)) && (first == nil || k.Compare(first.Key) < 0) {
+			first = g
+		}
+	}
+	return first
+}
+
+// secondFront is the Service that leads to a Gateway beside its front while one takes the place of the other: the one that was made for it, until its connections have had their time, or
+// the one that it names, while that cannot take its place yet; nil: there is none.
+func (x *index) secondFront(g *world.Gateway) *world.Service {
+	made := x.made(g.Key)
+	switch {
+	case !unmanaged(g) || made == nil || made.Owner == "" || made.Owner != g.UID:
+		return nil
+	case x.keeps(g):
+		return x.state.Services[x.named(g)]
+	}
+	return made
+}
+
+// alsoBeside are listeners, and those that pods have to have for who comes by the second Service: it may lead to other ports of theirs. Ports that a pod may not be able to have are not asked for,
+// as it would not be ready.
+func (x *index) alsoBeside(g *world.Gateway, listeners []mesh.Listener) []mesh.Listener {
+	second := x.secondFront(g)
+	if second == nil {
+		return listeners
+	}
+	out := slices.Clone(listeners)
+	for _, l := range listeners {
+		ports := second.Ports
+		if isUDP(l) {
+			ports = second.UDPPorts
+		}
+		for _, p := range ports {
+			taken := func(o mesh.Listener) bool { return o.Bind == p.Target && isUDP(o) == isUDP(l) && o.Port != l.Port }
+			if p.Port == l.Port && p.Target >= lowestBind && p.Target != l.Bind && reservedPorts[p.Target] == "" && !slices.ContainsFunc(out, taken) {
+				l.Bind = p.Target
+				out = append(out, l)
+			}
+		}
+	}
+	return out
+}
+
+// MadeFor says whether a pod is one of the Deployment that was made for a Gateway of its namespace.
+func MadeFor(gateway string, p *world.Pod) bool {
+	return p.WorkloadKind == mesh.KindDeployment && p.WorkloadName == ResourceName(gateway) && p.Labels[LabelGatewayName] == p.WorkloadName && p.Labels[LabelManagedBy] == ManagedBy
 }
 
 // frontOf is the same by the Gateway's key; of one that is not there it is the Service that would be made for it.

@@ -216,7 +216,7 @@ func (x *index) gatewayItself(at *gate, problem *gatewayProblem, taken map[strin
 	out.addresses[g.Key] = x.holding(g, addresses)
 	out.configs[mesh.GatewayKey{Namespace: g.Namespace, Name: g.Name}] = &mesh.Gateway{
 		Namespace: g.Namespace, Name: g.Name, Network: plan.Network, ServiceAccount: plan.ServiceAccount,
-		Listeners: listeners, TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
+		Listeners: x.alsoBeside(g, listeners), TrustDomains: x.trustDomains(), BackendTLS: at.backendTLS, ClientCertificate: at.proof.certificate,
 	}
 	if failure != nil {
 		add("", programmed, false, string(failure.reason), failure.message)

@@ -212,6 +212,7 @@ func (g generator) pod() *world.Pod {
 	}
 	if g.chance(15) {
 		p.Labels[LabelGatewayName] = pick(g, []string{"gw", "gw2"})
+		p.WorkloadName, p.Labels[LabelManagedBy] = pick(g, []string{"w", p.Labels[LabelGatewayName]}), ManagedBy
 	}
 	return p
 }
@@ -326,7 +327,7 @@ func (g generator) gateway() *world.Gateway {
 		out.Status = append(out.Status, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressHostname}), Value: g.doorAddress()})
 	}
 	if g.chance(20) {
-		out.Addresses = append(out.Addresses, pick(g, []world.GatewayAddress{{Type: addressHostname, Value: "cart"}, {Type: addressHostname, Value: "a.example.com"}}))
+		out.Addresses = append(out.Addresses, pick(g, []world.GatewayAddress{{Type: addressHostname, Value: "cart"}, {Type: addressHostname, Value: "gw2"}, {Type: addressHostname, Value: "a.example.com"}}))
 	}
 	if g.chance(20) {
 		out.Addresses = append(out.Addresses, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressIP, "example.com/odd"}), Value: fmt.Sprintf("203.0.113.%d", g.IntN(3))})

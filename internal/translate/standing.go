@@ -24,13 +24,18 @@ func (x *index) takesConnections(gateway world.Key) bool {
 
 // behindTakes says whether a Service has a pod, or something else, behind it that is known to take connections.
 func (x *index) behindTakes(service world.Key) bool {
+	return x.behindHas(service, func(*world.Pod) bool { return true })
+}
+
+// behindHas is the same of those that fit; what is no pod is nil.
+func (x *index) behindHas(service world.Key, fits func(*world.Pod) bool) bool {
 	for slice := range x.slicesOf.of(service) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
 			if ep.Pod == "" {
-				if ep.Ready {
+				if ep.Ready && fits(nil) {
 					return true
 				}
-			} else if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; p != nil && healthy(p) {
+			} else if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; p != nil && healthy(p) && fits(p) {
 				return true
 			}
 		}

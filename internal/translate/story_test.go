@@ -275,6 +275,10 @@ func pods(t *testing.T, c world.Cluster, data []byte, put func(world.Object)) {
 			if gateway, ok := strings.CutPrefix(flag, "gateway="); ok {
 				p.Labels[LabelGatewayName] = gateway
 			}
+			if deployment, ok := strings.CutPrefix(flag, "of="); ok {
+				p.Labels["pod-template-hash"], p.Labels[LabelManagedBy] = "h1", ManagedBy
+				p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: deployment + "-h1", Controller: new(true)}}
+			}
 		}
 		put(world.Reduce(c, p))
 		for _, at := range f[5:] {
