@@ -30,6 +30,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/logpipe"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/processors"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
@@ -50,7 +51,8 @@ func main() {
 	o.logged = logpipe.New(os.Stdout, logpipe.Room)
 	log := logr.FromSlogHandler(slog.NewJSONHandler(o.logged, &slog.HandlerOptions{Level: level}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	context.AfterFunc(ctx, stop) // from then on a signal does what it does to any process
+	context.AfterFunc(ctx, stop)               // from then on a signal does what it does to any process
+	go processors.Follow(context.Background()) // also while it drains
 	status := 0
 	if err := run(ctx, o, memory, log); err != nil {
 		log.Error(err, "gateway ends")

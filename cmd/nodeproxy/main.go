@@ -33,6 +33,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/logpipe"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
+	"github.com/isthmus-mesh/isthmus/internal/processors"
 	"github.com/isthmus-mesh/isthmus/internal/tracing"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 	"github.com/isthmus-mesh/isthmus/nodeproxy"
@@ -155,6 +156,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	go processors.Follow(context.Background()) // also while it drains
 	status := 0
 	if err := run(ctx, f, log); err != nil {
 		log.Error(err, "node proxy failed")

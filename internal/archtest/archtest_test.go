@@ -45,6 +45,7 @@ var rules = []rule{
 	{pkg: "internal/stranger", only: []string{"golang.org/x/sys/unix"}, why: "whom nothing is known of; knows no mesh"},
 	{pkg: "internal/peephole", only: []string{}, why: "serves what a process tells of itself; knows no mesh"},
 	{pkg: "internal/logpipe", only: []string{}, why: "passes lines on; knows nothing"},
+	{pkg: "internal/processors", only: []string{"golang.org/x/sys/unix"}, why: "how many processors a process has; knows nothing of its work"},
 	{pkg: "internal/tracing", mayNotReach: both(kubernetes, http2), why: "spans of connections; knows no mesh"},
 	{pkg: "apis/v1alpha1", mayNotReach: both(grpc, http2), why: "the API's types, importable by anybody"},
 
