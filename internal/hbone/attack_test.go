@@ -418,3 +418,25 @@ func TestAnswerWithinThePeersLimit(t *testing.T) {
 		t.Error("sent an answer that the peer does not take")
 	}
 }
+
+// TestFramesOnAStreamThatIsOver has frames come between a stream's end and when whoever ended it takes it off the table: they are late, as a moment later, and no new mistake each.
+func TestFramesOnAStreamThatIsOver(t *testing.T) {
+	p := attack(t, true, Settings{Control: Budget{Burst: 100, PerSecond: 1}, Resets: Budget{Burst: 20, PerSecond: 1}})
+	go func() { _, _, _ = p.conn.Open(t.Context(), rawTarget, nil) }()
+	eventually(t, func() bool { return p.conn.Streams() == 1 })
+	p.conn.wmu.Lock()
+	p.conn.forget(1)
+	p.conn.wmu.Unlock()
+	p.conn.lookup(1).ends.Or(endReset)
+	for range 20000 {
+		if p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.block(":status", "103"), EndHeaders: true}) != nil {
+			break
+		}
+	}
+	p.sawGoAway(http2.ErrCodeEnhanceYourCalm)
+	<-p.conn.Done()
+	var spent *BudgetError
+	if err := p.conn.Err(); !errors.As(err, &spent) || spent.Event != EventControlBudget {
+		t.Errorf("ended with %v, want %s", err, EventControlBudget)
+	}
+}

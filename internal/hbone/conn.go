@@ -328,7 +328,10 @@ func (c *Conn) Usable() bool {
 func (c *Conn) lookup(id uint32) *Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.streams[id]
+	if s := c.streams[id]; s != nil && !over(s.ends.Load()) {
+		return s
+	}
+	return nil // also when whoever ended it has not come to take it off the table: what comes is late, and not a mistake each time
 }
 
 // resetRing remembers the streams that we reset last, so that frames which were on their way are not taken for mistakes. It has room for twice as

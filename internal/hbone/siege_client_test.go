@@ -81,7 +81,7 @@ var wavesAtClient = map[string]wave{
 	"silent-in-data":         falls(silent),
 	"drip-in-headers":        falls(silent),
 
-	"interim-answers":                   endsWith(controlSpent, resetsSpent), // by what comes first: answers to streams that are reset, or one more of these
+	"interim-answers":                   endsWith(controlSpent),
 	"answers-nobody-asked-for":          endsWith(badProtocol),
 	"answers-on-even-streams":           endsWith(badProtocol),
 	"answers-twice":                     slowly(resetsSpent),

@@ -188,12 +188,14 @@ func (s *Stream) end() {
 	s.finish(endRecv)
 }
 
+// over says whether nothing more can come or go on a stream that ended so.
+func over(ends uint32) bool { return ends&endReset != 0 || ends&endBoth == endBoth }
+
 // finish records how the stream ended and takes it off the connection once nothing more can come or go. It is called once our last frame is queued, and
 // before that is sent: a drained connection has to know that it is over before the peer, who learns of it by that frame, closes it. No lock may be held.
 func (s *Stream) finish(how uint32) {
-	done := func(e uint32) bool { return e&endReset != 0 || e&endBoth == endBoth }
 	before := s.ends.Or(how)
-	if done(before) || !done(before|how) {
+	if over(before) || !over(before|how) {
 		return
 	}
 	s.mu.Lock()
