@@ -26,6 +26,8 @@ const (
 	reasonAmbiguous = "AmbiguousSelector"
 	// maxRivals is how many autoscalers of a namespace are looked at for one that scales a gateway.
 	maxRivals = 500
+	// maxNamed is how many of them are named: a condition's message has 32 KiB, and their names would have 124.
+	maxNamed = 5
 )
 
 // ambiguous says that Kubernetes has found another autoscaler for the pods of one.
@@ -72,6 +74,10 @@ func (r *GatewayReconciler) rivals(ctx context.Context, gateway *gatewayv1.Gatew
 		return "", nil
 	}
 	slices.Sort(names)
+	named := strings.Join(names[:min(len(names), maxNamed)], ", ")
+	if more := len(names) - maxNamed; more > 0 {
+		named += fmt.Sprintf(" and %d more", more)
+	}
 	return fmt.Sprintf("HorizontalPodAutoscaler %s of namespace %s says how many pods Deployment %s has, and so does this Gateway: delete it, or set autoscaling: {external: true} in the Gateway's parameters",
-		strings.Join(names, ", "), gateway.Namespace, plan.Name), nil
+		named, gateway.Namespace, plan.Name), nil
 }
