@@ -28,11 +28,15 @@ const (
 )
 
 // Follow gives the process one processor or all, by what it uses, until ctx ends; then it has all. "All" is what the runtime gives by default: those of the machine
-// that the process may run on, no more than its cgroup's limit. If the environment has GOMAXPROCS, whoever set it has decided, and Follow does nothing.
+// that the process may run on, no more than its cgroup's limit. If the environment has GOMAXPROCS, whoever set it has decided, and Follow does nothing; nor does it if a seccomp profile
+// does not let it see what the process has used.
 //
 // The process must not set GOMAXPROCS itself meanwhile.
 func Follow(ctx context.Context) {
 	if os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) == 1 {
+		return
+	}
+	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, new(unix.Timespec)) != nil {
 		return
 	}
 	follow(ctx, used, func(all bool) {
@@ -48,7 +52,7 @@ func Follow(ctx context.Context) {
 func used() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t) != nil {
-		return 0 // cannot fail for the own process (clock_gettime(2))
+		return 0 // cannot fail after it has succeeded once: a seccomp profile does not come later
 	}
 	return time.Duration(t.Nano())
 }
