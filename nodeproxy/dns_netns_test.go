@@ -120,7 +120,7 @@ func TestThePodsOwnServersAreAsked(t *testing.T) {
 	}))
 	defer pc.Close()
 	want := map[string]string{"10.77.0.54:53": "192.0.2.2", "10.77.0.55:53": "192.0.2.3"}
-	query := new(dns.Msg).SetQuestion("elsewhere.example.", dns.TypeA)
+	query := new(dns.Msg).SetQuestion("both.elsewhere.example.", dns.TypeA)
 	raw, err := query.Pack()
 	must(t, err)
 	for server := range want {
@@ -144,5 +144,39 @@ func TestThePodsOwnServersAreAsked(t *testing.T) {
 	}
 	if n := third.asked.Load() + theirs.asked.Load() - before; n != 2 {
 		t.Errorf("one query to each of two servers arrived as %d", n)
+	}
+}
+
+// TestAnAnswerIsKeptForItsPod: a pod that asks the same server the same within the answer's time is told the same by its proxy, and another pod is not.
+func TestAnAnswerIsKeptForItsPod(t *testing.T) {
+	w := newWorld(t)
+	var asked atomic.Int64
+	w.east.pod("dns", "10.77.0.53", nil).serveDNS(dns.HandlerFunc(func(rw dns.ResponseWriter, q *dns.Msg) {
+		asked.Add(1)
+		reply := new(dns.Msg).SetReply(q)
+		rr, _ := dns.NewRR(q.Question[0].Name + " 600 IN A 192.0.2.1")
+		reply.Answer = append(reply.Answer, rr)
+		rw.WriteMsg(reply)
+	}), "10.77.0.53")
+	for _, step := range []struct {
+		what    string
+		from    *space
+		network string
+		total   int64
+	}{
+		{"the first question", w.client, "udp", 1},
+		{"the same again", w.client, "udp", 1},
+		{"over TCP", w.client, "tcp", 2},
+		{"over TCP again", w.client, "tcp", 2},
+		{"another pod", w.server, "udp", 3},
+		{"the first pod once more", w.client, "udp", 3},
+	} {
+		reply, err := step.from.ask(step.network, "10.77.0.53", new(dns.Msg).SetQuestion("elsewhere.example.", dns.TypeA))
+		if got := lastAddress(reply); err != nil || got != "192.0.2.1" {
+			t.Errorf("%s: %q, %v", step.what, got, err)
+		}
+		if n := asked.Load(); n != step.total {
+			t.Errorf("%s: the server was asked %d times, want %d", step.what, n, step.total)
+		}
 	}
 }

@@ -135,9 +135,11 @@ func (p *pod) dnsServer() *dns.Server {
 			return dns.Resolve(v, client, name)
 		},
 		Forward: forwarder.Forward,
+		Cache:   dns.NewCache(),
 		Slots:   dns.NewSlots(maxQueriesPerPod, dns.ReasonPodBusy, x.queries),
 		Counters: dns.Counters{
 			Request: x.metrics.dnsRequests.Inc,
+			Cached:  x.metrics.dnsCached.Inc,
 			Forwarded: func(took time.Duration, err error) {
 				x.metrics.dnsUpstream.Inc()
 				if err != nil {

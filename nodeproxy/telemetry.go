@@ -99,9 +99,9 @@ type metrics struct {
 
 	handshakeFailures, tunnelEvents, attemptsFailed, handshakes, full *prometheus.CounterVec
 
-	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer prometheus.Counter
-	dnsRefused                                              *prometheus.CounterVec
-	dnsDuration                                             prometheus.Histogram
+	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer, dnsCached prometheus.Counter
+	dnsRefused                                                         *prometheus.CounterVec
+	dnsDuration                                                        prometheus.Histogram
 }
 
 // The counters of connections, as places in series.counters.
@@ -144,6 +144,7 @@ func newMetrics(r prometheus.Registerer, more ...string) *metrics {
 		dnsRequests: counter("istio_dns_requests_total", "DNS queries of pods."),
 		dnsUpstream: counter("istio_dns_upstream_requests_total", "DNS queries that were passed on."),
 		dnsFailures: counter("istio_dns_upstream_failures_total", "DNS queries that no server answered."),
+		dnsCached:   counter("isthmus_dns_cached_answers_total", "DNS queries that were answered by what a server had told the same pod before."),
 		dnsRefused:  vec("isthmus_dns_refused_total", "DNS queries that were refused.", "reason"),
 		dnsUnknownServer: counter("isthmus_dns_unknown_server_total",
 			"DNS queries that were passed on to the proxy's own servers, because it is not known whom the pod had asked."),

@@ -11,6 +11,6 @@
 // queries that wait for one, delays it. Queries that are passed on are bounded by Slots, for each pod and for all; beyond that they are
 // refused with SERVFAIL, and counted, rather than dropped.
 //
-// Nothing is cached. Each pod's own server does that already, and a cache here would have to know what only that server knows: that
-// it answers this pod, and this pod alone, in this way. TTLs pass through untouched.
+// What a server told a pod is told that pod again for as long as its TTLs say, by a Cache of each pod's own: a cache that pods share would have to know what only the server knows, that it
+// answers this pod, and this pod alone, in this way.
 package dns

@@ -30,6 +30,7 @@ type Query struct {
 
 	msg   dns.Msg
 	found Found
+	plain bool // it is a question, and nothing beside it that only this one means
 }
 
 // read judges the bytes of a query. If there is no query, it either says why, and whatever can be read is in its msg; or it gives nil,
@@ -50,8 +51,11 @@ func read(raw []byte, tcp bool) (*Query, Reason) {
 	// Only what an answer of ours needs is kept while the query waits: records say long names in two bytes, and take a hundred times the
 	// memory of their message.
 	var extensions []dns.RR
+	q.plain = q.msg.Opcode == dns.OpcodeQuery && len(q.msg.Answer)+len(q.msg.Ns) == 0
 	for _, rr := range q.msg.Extra {
-		if opt, ok := rr.(*dns.OPT); ok {
+		opt, ok := rr.(*dns.OPT)
+		q.plain = q.plain && ok && len(opt.Option) == 0
+		if ok {
 			extensions = append(extensions, opt)
 			if !tcp {
 				q.Limit = min(max(q.Limit, int(opt.UDPSize())), maxPacket)

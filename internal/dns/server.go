@@ -28,6 +28,8 @@ type Counters struct {
 	Request func()
 	// Forwarded is called with the time that upstream took, and whether it failed.
 	Forwarded func(took time.Duration, err error)
+	// Cached is called for an answer of the Cache.
+	Cached func()
 	// Refused is called with the name asked for, which may be anything, and with what went wrong, which may be nil.
 	Refused func(why Reason, name string, err error)
 }
@@ -38,6 +40,8 @@ type Server struct {
 	Resolve func(name string) (Answer, Found)
 	// Forward asks upstream.
 	Forward func(context.Context, Query) ([]byte, error)
+	// Cache, if there is one, is asked before Forward is.
+	Cache *Cache
 	// Slots bounds the queries that Forward has at once. Each costs a goroutine, a socket and maxPacket bytes; over TCP, as many bytes as the
 	// answer has, and those of an update, of which each connection has one on the way.
 	Slots    *Slots
@@ -193,22 +197,36 @@ func (s *Server) take(raw []byte, tcp bool) (*Query, []byte) {
 	return q, nil
 }
 
-// pass asks upstream, and gives the slot back.
-func (s *Server) pass(ctx context.Context, q *Query) []byte {
-	defer s.Slots.give()
+// upstream gives what a server says, or said before.
+func (s *Server) upstream(ctx context.Context, q *Query) ([]byte, error) {
+	if answer := s.Cache.find(q); answer != nil {
+		if s.Counters.Cached != nil {
+			s.Counters.Cached()
+		}
+		return answer, nil
+	}
 	began := time.Now()
 	answer, err := s.Forward(ctx, *q)
-	long := errors.Is(err, errTooLong)
 	if s.Counters.Forwarded != nil {
 		failure := err
-		if long {
+		if errors.Is(err, errTooLong) {
 			failure = nil
 		}
 		s.Counters.Forwarded(time.Since(began), failure)
 	}
+	if err == nil {
+		s.Cache.keep(q, answer)
+	}
+	return answer, err
+}
+
+// pass asks upstream, and gives the slot back.
+func (s *Server) pass(ctx context.Context, q *Query) []byte {
+	defer s.Slots.give()
+	answer, err := s.upstream(ctx, q)
 	var timeout net.Error
 	switch {
-	case long:
+	case errors.Is(err, errTooLong):
 		return pack(q.cut())
 	case err == nil && q.found == Exists && len(answer) >= headerSize && int(answer[3]&0xf) == dns.RcodeNameError:
 		// The server does not know a service that we know, though not where it is.
