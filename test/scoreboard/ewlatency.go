@@ -24,52 +24,65 @@ const (
 
 // ewExisting sends 1 KiB to and fro, a thousand times a second, to another cluster and to another node of the client's own.
 func ewExisting(ctx context.Context, out io.Writer) (result, error) {
-	return ewLatency(ctx, out, "p50 of a request", ewExistingGoal, func(s *ewPair, to string) ([]float64, error) {
-		found, err := s.client.do(ctx, requests(to, ewExistingSlice))
+	return ewLatency(ctx, out, "p50 of a request", portEcho, ewExistingGoal, func(client *nodeApp, to string) ([]float64, error) {
+		found, err := client.do(ctx, requests(to, ewExistingSlice))
 		return found.Took, err
 	})
 }
 
 // ewNew opens connections for a byte, one after the other, to another cluster and to another node of the client's own.
 func ewNew(ctx context.Context, out io.Writer) (result, error) {
-	return ewLatency(ctx, out, "p50 of a new connection", ewNewGoal, func(s *ewPair, to string) ([]float64, error) {
+	return ewLatency(ctx, out, "p50 of a new connection", portByte, ewNewGoal, func(client *nodeApp, to string) ([]float64, error) {
 		order := appOrder{Do: "visit", To: net.JoinHostPort(to, portByte), Each: ewNewWarm}
-		if _, err := s.client.do(ctx, order); err != nil {
+		if _, err := client.do(ctx, order); err != nil {
 			return nil, err
 		}
 		order.Each = ewNewEach
-		found, err := s.client.do(ctx, order)
+		found, err := client.do(ctx, order)
 		return found.Took, err
 	})
 }
 
-// ewLatency compares what a slice of work takes, in µs for each thing done, between the other cluster and the client's own.
-func ewLatency(ctx context.Context, out io.Writer, what string, goal float64, slice func(s *ewPair, to string) ([]float64, error)) (_ result, err error) {
+// ewLatency compares what a slice of work at a port takes, in µs for each thing done, between the other cluster and the client's own. What is added through TCP relays in place of proxies and gateway
+// is said beside it: it is what the machine takes for one hop more, whoever makes it.
+func ewLatency(ctx context.Context, out io.Writer, what, port string, goal float64, slice func(client *nodeApp, to string) ([]float64, error)) (_ result, err error) {
 	s, err := newEWPair(ctx)
 	if err != nil {
 		return result{}, err
 	}
 	defer s.closeWith(&err)
-	to := [2]string{s.remote, s.local}
-	var middles sides
+	chain, err := s.chain(ctx, port)
+	if err != nil {
+		return result{}, err
+	}
+	clients := [2]*nodeApp{s.client, chain.client}
+	to := [2][2]string{{s.remote, s.local}, {chain.remote, chain.local}}
+	var both [2]sides // the mesh, and the relays
 	for round := range ewRounds {
-		var middle sides
+		var middles [2]sides
 		err := alternate(ewSlices, func(side int) error {
-			took, err := slice(s, to[side])
-			if err != nil {
-				return err
+			for i, client := range clients {
+				took, err := slice(client, to[i][side])
+				if err != nil {
+					return err
+				}
+				middles[i][side] = append(middles[i][side], percentile(took, 50)/1000)
 			}
-			middle[side] = append(middle[side], percentile(took, 50)/1000)
 			return nil
 		})
 		if err != nil {
 			return result{}, err
 		}
-		middles.add(middle, fastTime)
-		remote, local := middles.last()
-		fmt.Fprintf(out, "round %d: other cluster p50 %.3f ms, own cluster p50 %.3f ms\n", round+1, remote, local)
+		for i := range both {
+			both[i].add(middles[i], fastTime)
+		}
+		remote, local := both[0].last()
+		chainRemote, chainLocal := both[1].last()
+		fmt.Fprintf(out, "round %d: other cluster p50 %.3f ms, own cluster p50 %.3f ms; through TCP relays %.3f and %.3f ms\n", round+1, remote, local, chainRemote, chainLocal)
 	}
-	f := added(what, middles, goal)
+	relayed := added("", both[1], goal)
+	fmt.Fprintf(out, "through TCP relays in place of proxies and gateway, the other cluster adds %.3f ms to %.3f ms\n", relayed.Ours, *relayed.Control)
+	f := added(what, both[0], goal)
 	f.Against = "in the own cluster it takes"
 	return absolute(out, f), nil
 }

@@ -27,8 +27,9 @@ type ewPair struct {
 	server        *nodeApp       // of remote
 	local, remote string         // services, without ports
 	path          []*rig.Process // of remote: proxy, gateway, proxy
-	near, far     *rig.Node
-	profiles      sync.WaitGroup // those that are being written
+	// near is the client's node, beside the local server's, and far the one of the other cluster.
+	near, beside, far *rig.Node
+	profiles          sync.WaitGroup // those that are being written
 }
 
 func newEWPair(ctx context.Context) (s *ewPair, err error) {
@@ -58,7 +59,7 @@ func newEWPair(ctx context.Context) (s *ewPair, err error) {
 		}
 		proxies = append(proxies, p)
 	}
-	s.near, s.far = east.Nodes[0], west.Nodes[0]
+	s.near, s.beside, s.far = east.Nodes[0], east.Nodes[1], west.Nodes[0]
 	pod, err := s.near.EnrolledPod(ctx, "client")
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func newEWPair(ctx context.Context) (s *ewPair, err error) {
 		}
 		return n.Cluster.Service(service, labels, portNumbers(portEcho, portSink, portByte, portPour), pod), nil
 	}
-	at, err := serve(east.Nodes[1], "local", nil)
+	at, err := serve(s.beside, "local", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 const (
 	wrongDeliveries = 10_000_000
 	// wrongWorkers is how many connections each client has at once.
-	wrongWorkers = 6
+	wrongWorkers = 24
 	// wrongTalk is how many questions a connection is kept for, unless it is one for a single question, as every second one is.
 	wrongTalk = 400
 	// wrongPatience is how long a client waits for a connection or an answer.
