@@ -211,10 +211,10 @@ func endpointCount(value string) int {
 	return int(min(n, maxEndpoints))
 }
 
-// goneNames reads x-isthmus-gone.
+// goneNames reads x-isthmus-gone: the first maxGone names. What is none is passed over.
 func goneNames(value string) (names []string) {
 	for name := range strings.SplitSeq(value, ",") {
-		if name = endpointName(strings.TrimSpace(name)); name != "" {
+		if name = endpointName(strings.Trim(name, " \t")); name != "" {
 			names = append(names, name)
 		}
 		if len(names) == maxGone {
