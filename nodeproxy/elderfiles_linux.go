@@ -37,8 +37,12 @@ func (s *succession) found(lend func(*net.UnixConn)) bool {
 		return true // it is for another one to be found
 	}
 	if !isAt(s.lock, s.lockPath()) {
-		lock, err := s.seize()
-		if err != nil || lock == nil { // no error: another one was faster, and is asked from now on
+		lock, mine, err := s.seize()
+		if err != nil {
+			return true
+		}
+		if !mine { // another one was faster, and is asked from now on
+			shut(lock)
 			return true
 		}
 		s.log.Info("the directory by which proxies of this node follow each other was emptied, and has what it needs again")

@@ -51,6 +51,7 @@ type succession struct {
 	mu       sync.Mutex
 	claimed  bool          // claim was called before
 	lock     *os.File      // while this is the elder
+	awaited  *os.File      // the lock of the one before, while that has it
 	over     chan struct{} // closed when it is the elder no more
 	hung     time.Time     // when the elder last did not answer; zero: it does
 	listener *net.UnixListener
@@ -74,7 +75,7 @@ func (s *succession) claim(lend func(*net.UnixConn)) bool {
 	}
 	first := !s.claimed
 	s.claimed = true
-	lock, err := s.seize()
+	lock, mine, err := s.inherit()
 	if err != nil {
 		if first {
 			s.log.Error(err, "proxies of this node cannot follow each other, this one takes connections at once")
@@ -84,7 +85,8 @@ func (s *succession) claim(lend func(*net.UnixConn)) bool {
 		}
 		return first
 	}
-	if lock == nil {
+	if !mine {
+		s.awaited = lock
 		return false
 	}
 	s.lock, s.over = lock, make(chan struct{})
@@ -96,25 +98,44 @@ func (s *succession) claim(lend func(*net.UnixConn)) bool {
 	return true
 }
 
-// seize takes the lock; nil if another one has it.
-func (s *succession) seize() (*os.File, error) {
+// inherit is seize for who may have waited for another one, who is waited for until it is over: the lock that it has need not be the one that is found, once somebody has emptied the directory.
+func (s *succession) inherit() (lock *os.File, mine bool, err error) {
+	if lock = s.awaited; lock != nil {
+		if mine, err = takeLock(lock); !mine {
+			return lock, false, err
+		}
+		s.awaited = nil
+		if isAt(lock, s.lockPath()) {
+			return lock, true, nil
+		}
+		shut(lock)
+	}
+	return s.seize()
+}
+
+// seize opens the lock, and takes it unless another one has it.
+func (s *succession) seize() (lock *os.File, mine bool, err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	lock, err := os.OpenFile(s.lockPath(), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	if lock, err = os.OpenFile(s.lockPath(), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, false, err
 	}
+	if mine, err = takeLock(lock); err != nil {
+		shut(lock)
+		return nil, false, err
+	}
+	return lock, mine, nil
+}
+
+// takeLock takes a lock unless another one has it.
+func takeLock(lock *os.File) (mine bool, _ error) {
 	// It is the open file's, not the process's: two in one process count as two.
-	err = unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
-	if err == nil {
-		return lock, nil
-	}
-	shut(lock)
+	err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, nil
+		return false, nil
 	}
-	return nil, os.NewSyscallError("fcntl", err)
+	return err == nil, os.NewSyscallError("fcntl", err)
 }
 
 // listen answers those who come after. s.mu is held.
@@ -161,6 +182,10 @@ func (s *succession) resign() {
 		close(s.over)
 		shut(s.lock)
 		s.lock = nil
+	}
+	if s.awaited != nil {
+		shut(s.awaited)
+		s.awaited = nil
 	}
 }
 

@@ -134,6 +134,45 @@ func TestElderWhoseFilesAreRemoved(t *testing.T) {
 	}
 }
 
+// Nor does it make one the first that waits for the elder already, and looks more often than the elder does.
+func TestNextOneWhoseElderIsNotFound(t *testing.T) {
+	for name, file := range map[string]func(*succession) string{"all": func(s *succession) string { return s.dir }, "lock": (*succession).lockPath} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "state")
+			elder, next, last := newSuccession(t, dir), newSuccession(t, dir), newSuccession(t, dir)
+			if !elder.claim(lendNothing) || next.claim(lendNothing) || last.claim(lendNothing) {
+				t.Fatal("the first is not the elder, or another one is")
+			}
+			elder.mu.Lock() // it would put its files back
+			err := os.RemoveAll(file(elder))
+			if next.claim(lendNothing) {
+				t.Error("there are two elders")
+			}
+			elder.mu.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			elder.found(lendNothing)
+			if next.claim(lendNothing) {
+				t.Error("there are two elders once the first is found again")
+			}
+			elder.mu.Lock()
+			err = os.RemoveAll(file(elder))
+			elder.mu.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			elder.resign()
+			if !next.claim(lendNothing) || next.lock == nil || next.listener == nil {
+				t.Error("the next one is no elder that lends, although the first has resigned")
+			}
+			if last.claim(lendNothing) {
+				t.Error("there are two elders after the first")
+			}
+		})
+	}
+}
+
 // An elder that hangs holds the pods of the node up once, not each of them.
 func TestElderThatHangsIsAskedOnce(t *testing.T) {
 	dir := t.TempDir()
