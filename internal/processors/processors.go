@@ -78,6 +78,7 @@ func follow(ctx context.Context, used func() time.Duration, set func(all bool)) 
 		if want := needsAll(all, total-spent, elapsed, elapsed-every); want != all {
 			all = want
 			set(all)
+			now, total = time.Now(), used() // it waits for a garbage collection that runs, which says nothing of what comes after it
 		}
 		every = soon
 		if all {

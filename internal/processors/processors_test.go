@@ -5,6 +5,7 @@ package processors
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -92,9 +93,34 @@ func TestFollow(t *testing.T) {
 	})
 }
 
+// TestFollowWaitsForTheChange has a change that takes long, as the runtime makes none while it collects garbage: to be late by that is no sign of load.
+func TestFollowWaitsForTheChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var changes []bool
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			follow(ctx, func() time.Duration { return 0 }, func(all bool) {
+				changes = append(changes, all)
+				time.Sleep(300 * time.Millisecond)
+			})
+			close(ended)
+		}()
+		time.Sleep(time.Minute)
+		end()
+		<-ended
+		if want := []bool{false, true}; !slices.Equal(changes, want) {
+			t.Errorf("given all processors: %v, want %v", changes, want)
+		}
+	})
+}
+
 // TestFollowThisProcess has a process with real load.
 func TestFollowThisProcess(t *testing.T) {
-	t.Setenv("GOMAXPROCS", "")          // or it would be left as it is
+	t.Setenv("GOMAXPROCS", "") // or it would be left as it is
+	was := runtime.GOMAXPROCS(0)
+	t.Cleanup(func() { runtime.GOMAXPROCS(was) })
+	runtime.SetDefaultGOMAXPROCS()      // whatever the environment said, or -cpu
 	processors := runtime.GOMAXPROCS(0) // with a single one all of this holds, too, and says little
 	ctx, end := context.WithCancel(t.Context())
 	ended := make(chan struct{})
