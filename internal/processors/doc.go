@@ -8,5 +8,5 @@
 //
 // It knows nothing of what the process does. All it looks at is the processor's time that was used: a directory of 100,000 workloads or a burst of handshakes looks like
 // load, and gets all processors. So does a garbage collection, but after its end: the runtime does not change their number while one runs. A burst that comes meanwhile waits
-// for it, which takes a quarter of the one processor then, and what allocates memory helps it: seconds, with some hundred MiB in use.
+// for it, so a process for which that would take long has all processors, always.
 package processors

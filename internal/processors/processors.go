@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ const (
 	// late is how late one is asked if the one processor has more to do than it gets: others on the machine may leave it less than busy. It is half of what
 	// Go's scheduler lets a goroutine have at a time.
 	late = 5 * time.Millisecond
+	// much is how many bytes a garbage collection may have to look at if there is one processor. The runtime does not change their number while it collects, in which it takes a quarter of
+	// the time that there is: at some 1 GB/s of a whole processor, this much is looked at in 0.13 s.
+	much = 32 << 20
 )
 
 // Follow gives the process one processor or all, by what it uses, until ctx ends; then it has all. "All" is what the runtime gives by default: those of the machine
@@ -39,7 +43,7 @@ func Follow(ctx context.Context) {
 	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, new(unix.Timespec)) != nil {
 		return
 	}
-	follow(ctx, used, func(all bool) {
+	follow(ctx, used, scanned, func(all bool) {
 		if all {
 			runtime.SetDefaultGOMAXPROCS()
 		} else {
@@ -57,8 +61,18 @@ func used() time.Duration {
 	return time.Duration(t.Nano())
 }
 
+// scanned is how many bytes the garbage collector has to look at.
+func scanned() uint64 {
+	size := []metrics.Sample{{Name: "/gc/scan/total:bytes"}}
+	metrics.Read(size)
+	if size[0].Value.Kind() != metrics.KindUint64 {
+		return 0 // a runtime that does not tell
+	}
+	return size[0].Value.Uint64()
+}
+
 // follow begins with all processors, because a process that starts has much to do, and calls set for each change.
-func follow(ctx context.Context, used func() time.Duration, set func(all bool)) {
+func follow(ctx context.Context, used func() time.Duration, scanned func() uint64, set func(all bool)) {
 	all := true
 	wait := time.NewTimer(calm)
 	defer wait.Stop()
@@ -75,7 +89,7 @@ func follow(ctx context.Context, used func() time.Duration, set func(all bool)) 
 		}
 		now, total := time.Now(), used()
 		elapsed := now.Sub(last)
-		if want := needsAll(all, total-spent, elapsed, elapsed-every); want != all {
+		if want := scanned() > much || needsAll(all, total-spent, elapsed, elapsed-every); want != all {
 			all = want
 			set(all)
 			now, total = time.Now(), used() // it waits for a garbage collection that runs, which says nothing of what comes after it

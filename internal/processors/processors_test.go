@@ -60,11 +60,12 @@ func TestFollow(t *testing.T) {
 			load = share
 		}
 		var all atomic.Bool
+		var memory atomic.Uint64
 		all.Store(true)
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
-			follow(ctx, used, all.Store)
+			follow(ctx, used, memory.Load, all.Store)
 			close(ended)
 		}()
 		after := func(d time.Duration, want bool, why string) {
@@ -85,6 +86,11 @@ func TestFollow(t *testing.T) {
 		after(time.Minute, true, "with what might be too much for one")
 		now(0.1)
 		after(calm, false, "a second after the load ended")
+		memory.Store(much + 1)
+		after(soon, true, "50 ms after it had much to collect")
+		after(time.Minute, true, "as long as it has")
+		memory.Store(much)
+		after(calm, false, "a second after it had not")
 		end()
 		<-ended
 		if !all.Load() {
@@ -100,7 +106,7 @@ func TestFollowWaitsForTheChange(t *testing.T) {
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
-			follow(ctx, func() time.Duration { return 0 }, func(all bool) {
+			follow(ctx, func() time.Duration { return 0 }, func() uint64 { return 0 }, func(all bool) {
 				changes = append(changes, all)
 				time.Sleep(300 * time.Millisecond)
 			})
@@ -147,6 +153,21 @@ func TestFollowThisProcess(t *testing.T) {
 	if got := runtime.GOMAXPROCS(0); got != processors {
 		t.Errorf("%d processors in the end, want %d", got, processors)
 	}
+}
+
+// TestScanned: what the runtime tells grows with what is in use.
+func TestScanned(t *testing.T) {
+	runtime.GC() // what is told is as of the last one
+	before := scanned()
+	kept := make([]*[1 << 10]*byte, 1<<10) // 8 MiB of pointers
+	for i := range kept {
+		kept[i] = new([1 << 10]*byte)
+	}
+	runtime.GC()
+	if after := scanned(); after < before+6<<20 || after > before+64<<20 {
+		t.Errorf("with 8 MiB more in use, %d bytes are looked at, and %d before", after, before)
+	}
+	runtime.KeepAlive(kept)
 }
 
 // TestFollowLeavesWhatIsSet has a process whose user has set GOMAXPROCS.
