@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
@@ -130,6 +131,7 @@ var forbidden = map[string][4]uintptr{
 
 // tryForbidden writes a line for each, and does not return.
 func tryForbidden(path string) {
+	runtime.LockOSThread() // a profile is a thread's
 	if path != "none" {
 		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 		if err == nil {
