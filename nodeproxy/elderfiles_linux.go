@@ -29,7 +29,7 @@ func (s *succession) stayFound(lend func(*net.UnixConn)) {
 	}
 }
 
-// found tries to make what is missing for the next proxy to find this elder and to ask it. It says whether there is nothing more to do for now.
+// found makes anew what the next proxy needs to find this elder and to ask it. False is that this failed, and is to be tried again soon.
 func (s *succession) found(lend func(*net.UnixConn)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,11 +57,4 @@ func (s *succession) found(lend func(*net.UnixConn)) bool {
 		s.listener = nil
 	}
 	return s.listen(lend) == nil
-}
-
-// isAt says whether a path leads to an open file.
-func isAt(file *os.File, path string) bool {
-	open, err := file.Stat()
-	there, thereErr := os.Stat(path)
-	return err == nil && thereErr == nil && os.SameFile(open, there)
 }
