@@ -74,7 +74,20 @@ func endpointID(network, uid string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:endpointBytes])
 }
 
-// parseAvoid reads the comma-separated ids of x-isthmus-avoid. What is beyond maxAvoid is ignored, as is what is no id of ours.
+// isEndpointID says whether a text has the form of what endpointID gives.
+func isEndpointID(s string) bool {
+	if len(s) != base64.RawURLEncoding.EncodedLen(endpointBytes) {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// parseAvoid reads the comma-separated ids of x-isthmus-avoid. What is no id of ours is ignored, wherever it stands, and so are ids beyond maxAvoid.
 func parseAvoid(value string) map[string]struct{} {
 	if value == "" {
 		return nil
@@ -84,7 +97,7 @@ func parseAvoid(value string) map[string]struct{} {
 		if len(out) == maxAvoid {
 			break
 		}
-		if id = strings.TrimSpace(id); id != "" {
+		if id = strings.Trim(id, " \t"); isEndpointID(id) { // optional white space is these two: RFC 9110, 5.6.3
 			out[id] = struct{}{}
 		}
 	}

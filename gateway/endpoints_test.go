@@ -4,6 +4,8 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -193,18 +195,63 @@ func TestEndpointIDs(t *testing.T) {
 	}
 }
 
+// TestParseAvoid: what is no id is not counted, and white space is what HTTP says it is.
+func TestParseAvoid(t *testing.T) {
+	a, b := endpointID("west", "a"), endpointID("west", "b")
+	var many []string
+	for i := range maxAvoid + 1 {
+		many = append(many, endpointID("west", fmt.Sprint(i)))
+	}
+	for name, tc := range map[string]struct {
+		value string
+		want  []string
+	}{
+		"nothing":                    {"", nil},
+		"one":                        {a, []string{a}},
+		"white space and nothing":    {"\t" + a + " ,, \t," + b + ",", []string{a, b}},
+		"one twice":                  {a + "," + a, []string{a}},
+		"as many as are heeded":      {strings.Join(many, ","), many[:maxAvoid]},
+		"ids after what is no id":    {strings.Repeat("x,y-z,", maxAvoid) + a + "," + b, []string{a, b}},
+		"ids after ones of no use":   {numbered(maxAvoid) + a, []string{a}},
+		"other white space":          {a + "\u00a0," + b + "\v", nil},
+		"a line's end":               {a + "\r\n", nil},
+		"longer, shorter and padded": {a + "a," + a[1:] + "," + a[:15] + "=", nil},
+		"the other base64":           {a[:14] + "+/," + b, []string{b}},
+		"quoted":                     {`"` + a + `"`, nil},
+	} {
+		got := slices.Sorted(maps.Keys(parseAvoid(tc.value)))
+		if want := slices.Sorted(slices.Values(tc.want)); !slices.Equal(got, want) {
+			t.Errorf("%s: %d ids %v, want %v", name, len(got), got, want)
+		}
+	}
+}
+
+// numbered is a list of so many different things that are no ids.
+func numbered(n int) string {
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, "pod-%d, ", i)
+	}
+	return out.String()
+}
+
+// FuzzParseAvoid: as many of the ids that are there as are heeded, and nothing else.
 func FuzzParseAvoid(f *testing.F) {
+	a, b := endpointID("west", "a"), endpointID("west", "b")
 	f.Add("a, b,,c ,")
 	f.Add(strings.Repeat("x,y", 1000))
+	f.Add(a + ", " + b + "\t," + a)
+	f.Add(numbered(maxAvoid) + a + "\u00a0," + b)
+	id := regexp.MustCompile(`^[ \t]*([A-Za-z0-9_-]{16})[ \t]*$`)
 	f.Fuzz(func(t *testing.T, s string) {
-		got := parseAvoid(s)
-		if len(got) > maxAvoid {
-			t.Fatalf("%d ids", len(got))
-		}
-		for id := range got {
-			if id == "" || strings.Contains(id, ",") || !strings.Contains(s, id) {
-				t.Fatalf("id %q of %q", id, s)
+		want := map[string]struct{}{}
+		for _, element := range strings.Split(s, ",") {
+			if m := id.FindStringSubmatch(element); m != nil && len(want) < maxAvoid {
+				want[m[1]] = struct{}{}
 			}
+		}
+		if got := parseAvoid(s); !maps.Equal(got, want) {
+			t.Fatalf("%q is %v, want %v", s, got, want)
 		}
 	})
 }

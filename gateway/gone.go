@@ -3,7 +3,7 @@
 package gateway
 
 import (
-	"encoding/base64"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -12,15 +12,9 @@ import (
 const headerGone = "x-isthmus-gone"
 
 // gone gives the names in avoid that no candidate has of this rank or a better one, as the value of x-isthmus-gone: who has come to farther ones while those that are near were away would else
-// stay there. What cannot be a name of ours is not repeated.
+// stay there.
 func (b *balancer) gone(network string, candidates []candidate, rank int, avoid map[string]struct{}) string {
-	var missing []string
-	for id := range avoid {
-		if raw, err := base64.RawURLEncoding.DecodeString(id); err == nil && len(raw) == endpointBytes {
-			missing = append(missing, id)
-		}
-	}
-	if len(missing) == 0 {
+	if len(avoid) == 0 {
 		return ""
 	}
 	there := make(map[string]struct{}, len(candidates))
@@ -36,7 +30,6 @@ func (b *balancer) gone(network string, candidates []candidate, rank int, avoid 
 		}
 	}
 	b.mu.Unlock()
-	missing = slices.DeleteFunc(missing, func(id string) bool { _, ok := there[id]; return ok })
-	slices.Sort(missing)
+	missing := slices.DeleteFunc(slices.Sorted(maps.Keys(avoid)), func(id string) bool { _, ok := there[id]; return ok })
 	return strings.Join(missing, ",")
 }
