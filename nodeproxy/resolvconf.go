@@ -3,15 +3,29 @@
 package nodeproxy
 
 import (
+	"io"
 	"net/netip"
 	"os"
 	"strings"
 )
 
-// Nameservers reads the servers of a resolv.conf. The result is empty if there is none that can be read.
+const (
+	// maxResolvConf bounds a resolv.conf, in bytes: one that a kubelet writes has less than 4 KiB (Kubernetes bounds the search list to 2048 characters).
+	maxResolvConf = 64 << 10
+	// maxNameservers is how many servers are used: MAXNS of resolv.conf(5), and as many as a kubelet writes. They are asked in turn, so that each one more is a wait more.
+	maxNameservers = 3
+)
+
+// Nameservers reads the servers of a resolv.conf, the first three as any resolver does. The result is empty if there is none that can be read, or if the file is larger
+// than any is: a line that the bound cuts could name another server.
 func Nameservers(path string) []netip.AddrPort {
-	data, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxResolvConf+1))
+	if err != nil || len(data) > maxResolvConf {
 		return nil
 	}
 	return parseNameservers(string(data))
@@ -24,8 +38,12 @@ func parseNameservers(conf string) []netip.AddrPort {
 		if len(fields) < 2 || fields[0] != "nameserver" {
 			continue
 		}
-		if addr, err := netip.ParseAddr(fields[1]); err == nil {
-			out = append(out, netip.AddrPortFrom(addr.Unmap(), 53))
+		addr, err := netip.ParseAddr(fields[1])
+		if err != nil {
+			continue
+		}
+		if out = append(out, netip.AddrPortFrom(addr.Unmap(), 53)); len(out) == maxNameservers {
+			break
 		}
 	}
 	return out
