@@ -45,7 +45,7 @@ func endsConnection(b []byte) (ends, whole bool) {
 			return ends, true
 		}
 		if line[0] != ' ' && line[0] != '\t' { // else it goes on with the one before it
-			about = len(line) > len(connectionField) && bytes.EqualFold(line[:len(connectionField)], connectionField)
+			about = len(line) >= len(connectionField) && bytes.EqualFold(line[:len(connectionField)], connectionField)
 		}
 		ends = ends || about && hasWord(line, closeOption)
 	}

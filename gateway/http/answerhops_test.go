@@ -16,14 +16,15 @@ import (
 func TestAnswersThatEndConnectionsLoseTheirHops(t *testing.T) {
 	const rest = "X-Hop: 1\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok"
 	for name, pieces := range map[string][]string{
-		"at once":            {"HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
-		"in pieces":          {"HTTP/1.1 200 OK\r\nConn", "ection: close, X-Hop\r\nX-H", "op: 1\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r", "\nok"},
-		"one large":          {"HTTP/1.1 200 OK\r\nX-Large: " + strings.Repeat("x", 3*directBuffer) + "\r\nConnection: close, X-Hop\r\n" + rest},
-		"in two lists":       {"HTTP/1.1 200 OK\r\nconnection: X-Hop\r\nCONNECTION: Close\r\n" + rest},
-		"in a folded line":   {"HTTP/1.1 200 OK\r\nConnection: close,\r\n X-Hop\r\n" + rest},
-		"by lines alone":     {"HTTP/1.1 200 OK\nConnection: close, X-Hop\n" + strings.ReplaceAll(rest, "\r", "")},
-		"after an early one": {"HTTP/1.1 103 Early Hints\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
-		"of HTTP/1.0":        {"HTTP/1.0 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
+		"at once":              {"HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
+		"in pieces":            {"HTTP/1.1 200 OK\r\nConn", "ection: close, X-Hop\r\nX-H", "op: 1\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r", "\nok"},
+		"one large":            {"HTTP/1.1 200 OK\r\nX-Large: " + strings.Repeat("x", 3*directBuffer) + "\r\nConnection: close, X-Hop\r\n" + rest},
+		"in two lists":         {"HTTP/1.1 200 OK\r\nconnection: X-Hop\r\nCONNECTION: Close\r\n" + rest},
+		"in a folded line":     {"HTTP/1.1 200 OK\r\nConnection: close,\r\n X-Hop\r\n" + rest},
+		"in a line of its own": {"HTTP/1.1 200 OK\r\nConnection:\r\n close, X-Hop\r\n" + rest},
+		"by lines alone":       {"HTTP/1.1 200 OK\nConnection: close, X-Hop\n" + strings.ReplaceAll(rest, "\r", "")},
+		"after an early one":   {"HTTP/1.1 103 Early Hints\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
+		"of HTTP/1.0":          {"HTTP/1.0 200 OK\r\nConnection: close, X-Hop\r\n" + rest},
 	} {
 		for by, request := range map[string]string{
 			"the direct way":              "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
