@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -71,6 +72,9 @@ func readPod(args *skel.CmdArgs) (Config, Event, error) {
 	if err != nil {
 		return conf, Event{}, err
 	}
+	if at, found := nullIn("prevResult", conf.RawPrevResult); found {
+		return conf, Event{}, types.NewError(types.ErrDecodingFailure, "result of the previous plugin", at+" is null")
+	}
 	if err := version.ParsePrevResult(&conf.PluginConf); err != nil {
 		return conf, Event{}, types.NewError(types.ErrDecodingFailure, "result of the previous plugin", err.Error())
 	}
@@ -79,6 +83,29 @@ func readPod(args *skel.CmdArgs) (Config, Event, error) {
 	}
 	event, err := newEvent(args, conf.PrevResult)
 	return conf, event, err
+}
+
+// nullIn finds a list's element in a value that is nothing, and says where: the library, which makes pointers of elements, follows them without a look.
+func nullIn(at string, value any) (string, bool) {
+	switch v := value.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if where, found := nullIn(at+"."+key, v[key]); found {
+				return where, true
+			}
+		}
+	case []any:
+		for i, element := range v {
+			here := fmt.Sprintf("%s[%d]", at, i)
+			if element == nil {
+				return here, true
+			}
+			if where, found := nullIn(here, element); found {
+				return where, true
+			}
+		}
+	}
+	return "", false
 }
 
 func add(args *skel.CmdArgs) error {
@@ -115,8 +142,10 @@ func newEvent(args *skel.CmdArgs, previous types.Result) (Event, error) {
 		if !ok {
 			continue
 		}
-		ones, _ := ip.Address.Mask.Size()
-		a := Address{Interface: ip.Interface, Address: netip.PrefixFrom(addr.Unmap(), ones)}
+		addr = addr.Unmap()
+		ones, bits := ip.Address.Mask.Size()
+		ones = max(ones-(bits-addr.BitLen()), 0) // of an IPv4 address that is written as one of IPv6, too
+		a := Address{Interface: ip.Interface, Address: netip.PrefixFrom(addr, ones)}
 		if ip.Gateway != nil {
 			a.Gateway = ip.Gateway.String()
 		}
@@ -130,7 +159,7 @@ var errAway = errors.New("the isthmus agent of this node is not reachable")
 
 // announce gives the event to the agent and waits until the pod may start. While the agent is being replaced it is tried again.
 func announce(ctx context.Context, conf Config, event Event) error {
-	end := time.Now().Add(time.Duration(conf.AgentWaitSeconds) * time.Second)
+	end := time.Now().Add(time.Duration(min(conf.AgentWaitSeconds, int(patience/time.Second))) * time.Second)
 	for {
 		err := post(ctx, conf.Socket, AddPath, event)
 		if !errors.Is(err, errAway) || time.Now().After(end) || ctx.Err() != nil {
