@@ -90,7 +90,7 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 			choice.Avoid = tried
 			plan, refusal = a.Decide(choice)
 		}
-		if refusal != nil && (why != nil || plan.Picked == "") {
+		if refusal != nil && plan.Picked == "" { // an endpoint that was picked, and that there is no way to, has failed like any other
 			if why == nil {
 				return plan, none, refusal
 			}
@@ -109,18 +109,20 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 				return plan, c, nil
 			}
 		}
-		failedPlan, why = plan, failed.Refusal
-		if a.Failed != nil {
-			a.Failed(plan, why)
+		if why == nil || refusal == nil { // that there is no way says less than what was tried
+			failedPlan, why = plan, failed.Refusal
 		}
-		if parent.Err() != nil || failed.Final || final(why) {
+		if a.Failed != nil {
+			a.Failed(plan, failed.Refusal)
+		}
+		if parent.Err() != nil || failed.Final || final(failed.Refusal) {
 			break // nobody waits any more, or trying elsewhere would be wrong
 		}
 		var more bool
 		if tried, more = a.blame(plan, failed, dst, tried); !more || ctx.Err() != nil {
 			break
 		}
-		if again = again || failed.Gateway && !accusesUs(why); !failed.Gateway {
+		if again = again || failed.Gateway && !accusesUs(failed.Refusal); !failed.Gateway {
 			failing = avoidEndpoint(failing, plan.Picked)
 		} else if doors != nil && plan.Endpoint != nil {
 			if doors[plan.Endpoint.Network]++; doors[plan.Endpoint.Network] == doorsOfNetwork {
