@@ -46,7 +46,7 @@ type usedRoot struct {
 // usedRoots are by a hash of their certificate.
 type usedRoots map[string]usedRoot
 
-// decodeUsedRoots reads what encode gave. What is no such thing is left out.
+// decodeUsedRoots reads what encode gave. What is no such thing is left out; of what is said twice of a root, that which keeps it longer counts.
 func decodeUsedRoots(data map[string][]byte) usedRoots {
 	out := usedRoots{}
 	for _, text := range data {
@@ -59,11 +59,24 @@ func decodeUsedRoots(data map[string][]byte) usedRoots {
 			continue
 		}
 		var err error
-		if u.parsed, err = x509.ParseCertificate(block.Bytes); err == nil && u.parsed.IsCA {
-			out[ca.RootName(u.parsed)] = u
+		if u.parsed, err = x509.ParseCertificate(block.Bytes); err != nil || !u.parsed.IsCA {
+			continue
 		}
+		u.Certificate = certificateText(u.parsed)
+		key := ca.RootName(u.parsed)
+		if before, twice := out[key]; twice {
+			u.Longest = max(u.Longest, before.Longest)
+			if u.Until != nil && (before.Until == nil || before.Until.After(*u.Until)) {
+				u.Until = before.Until
+			}
+		}
+		out[key] = u
 	}
 	return out
+}
+
+func certificateText(c *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 }
 
 func (r usedRoots) encode() map[string][]byte {
@@ -94,16 +107,17 @@ func (r usedRoots) issuing(by *ca.Signer, longest time.Duration, now time.Time, 
 			out[key] = u
 		}
 	}
-	for len(out) >= maxUsedRoots {
-		delete(out, slices.MinFunc(slices.Collect(maps.Keys(out)), func(a, b string) int { return out[a].Until.Compare(*out[b].Until) }))
+	if beyond := len(out) - (maxUsedRoots - 1); beyond > 0 { // one place is the signer's
+		first := slices.SortedFunc(maps.Keys(out), func(a, b string) int { return cmp.Or(out[a].Until.Compare(*out[b].Until), cmp.Compare(a, b)) })
+		for _, key := range first[:beyond] {
+			delete(out, key)
+		}
 	}
 	if r == nil {
 		longest = ca.MaxLifetime
 	}
 	seconds := max(r[ca.RootName(top)].Longest, int64(longest/time.Second))
-	out[ca.RootName(top)] = usedRoot{
-		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: top.Raw})), Longest: seconds, parsed: top,
-	}
+	out[ca.RootName(top)] = usedRoot{Certificate: certificateText(top), Longest: seconds, parsed: top}
 	return out
 }
 
