@@ -14,8 +14,9 @@ import (
 	"net/http"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 
 // followedBody makes the body that a client library reads of an answer to a list or a watch. It holds what is read of the objects and no more, and ends early, with
 // an error, where that weighs too much.
-func (i *intake) followedBody(body io.ReadCloser, r *http.Request, header http.Header, watch, initial bool) (io.ReadCloser, error) {
+func (i *intake) followedBody(body io.ReadCloser, r *http.Request, header http.Header, watches, initial bool) (io.ReadCloser, error) {
 	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if err != nil {
 		return nil, fmt.Errorf("the API server's answer is of an unknown type: %w", err)
@@ -37,12 +38,12 @@ func (i *intake) followedBody(body io.ReadCloser, r *http.Request, header http.H
 	a := toldBody{ReadCloser: body, ctx: r.Context(), intake: i, path: r.URL.Path, initial: initial}
 	kind := shapeOf(r.URL.Path)
 	switch {
-	case media == runtime.ContentTypeJSON && watch:
+	case media == runtime.ContentTypeJSON && watches:
 		a.bound = &io.LimitedReader{R: body}
 		a.next = a.jsonEvent(json.NewDecoder(a.bound))
 	case media == runtime.ContentTypeJSON:
 		a.next = a.page(func(raw []byte) ([]byte, int64, bool) { return raw, jsonWeight(raw), true })
-	case media == runtime.ContentTypeProtobuf && kind != nil && watch:
+	case media == runtime.ContentTypeProtobuf && kind != nil && watches:
 		a.next = a.protobufEvent(&gulps{from: body}, kind)
 	case media == runtime.ContentTypeProtobuf && kind != nil:
 		a.next = a.page(func(raw []byte) ([]byte, int64, bool) { return kind.list.object(make([]byte, 0, len(raw)/4), raw) })
@@ -170,7 +171,7 @@ func (a *toldBody) protobufEvent(from io.Reader, kind *kindShape) func() ([]byte
 		if err := a.weigh(weight); err != nil {
 			return nil, err
 		}
-		a.heard(what, came)
+		a.heard(what, came, protobufObject)
 		binary.BigEndian.PutUint32(kept, uint32(len(kept)-len(length)))
 		return kept, nil
 	}
@@ -198,26 +199,29 @@ func (a *toldBody) jsonEvent(from *json.Decoder) func() ([]byte, error) {
 			var head struct {
 				Type string `json:"type"`
 			}
-			if err := json.Unmarshal(event, &head); err != nil {
+			if err := utiljson.Unmarshal(event, &head); err != nil {
 				return nil, errMalformed
 			}
-			a.heard(head.Type, event)
+			a.heard(head.Type, event, jsonObject)
 		}
 		return append(event, '\n'), nil
 	}
 }
 
 // heard notes what an event says of the watch itself.
-func (a *toldBody) heard(what string, event []byte) {
-	if a.initial && what == "BOOKMARK" && bytes.Contains(event, []byte(metav1.InitialEventsAnnotationKey)) {
+func (a *toldBody) heard(what string, event []byte, object func(event []byte) (about, error)) {
+	if !a.initial || what != string(watch.Bookmark) {
+		return
+	}
+	if o, err := object(event); err == nil && o.endsBeginning(a.path) {
 		a.initial = false
 		a.intake.reading.done(a.path)
 	}
 }
 
-// jsonWeight is what JSON weighs before it is decoded: each value comes after a comma or a brace.
+// jsonWeight is what JSON weighs before it is decoded: each value comes after a comma, or begins an object or a list.
 func jsonWeight(text []byte) int64 {
-	values := bytes.Count(text, []byte{','}) + bytes.Count(text, []byte{'{'})
+	values := bytes.Count(text, []byte{','}) + bytes.Count(text, []byte{'{'}) + bytes.Count(text, []byte{'['})
 	return int64(len(text)) + messageWeight*int64(values)
 }
 
