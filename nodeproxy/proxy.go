@@ -244,21 +244,25 @@ func (x *Proxy) unproved() []string {
 // watch follows the view and the pods: it ends connections that policy has turned against, sends peers of pods that are about to end elsewhere,
 // and keeps the certificates of the pods that are here.
 func (x *Proxy) watch(ctx context.Context) {
-	ailing, identities := map[*pod]bool{}, map[mesh.Identity]struct{}{}
+	ailing, identities, of := map[*pod]bool{}, map[mesh.Identity]struct{}{}, map[*pod]mesh.Identity{}
 	for {
 		v := x.o.View.Load()
 		x.connections.rejudge(v)
-		ailingNow, identitiesNow := map[*pod]bool{}, map[mesh.Identity]struct{}{}
+		ailingNow, identitiesNow, ofNow := map[*pod]bool{}, map[mesh.Identity]struct{}{}, map[*pod]mesh.Identity{}
 		for _, p := range x.pods.all() {
 			self := p.lookup(v)
 			if self == nil {
+				// What it still does may ask for its certificate, which nobody would give up after that.
+				if id, known := of[p]; known {
+					identitiesNow[id], ofNow[p] = struct{}{}, id
+				}
 				continue
 			}
 			id := self.Identity()
 			if _, known := identities[id]; !known {
 				x.o.Certificates.Prefetch(id)
 			}
-			identitiesNow[id] = struct{}{}
+			identitiesNow[id], ofNow[p] = struct{}{}, id
 			if self.Unhealthy && !ailing[p] {
 				// A pod that is ending, or that cannot serve for now: what peers open from here on belongs elsewhere. Those who still
 				// mean this pod connect again, which is welcome.
@@ -268,10 +272,10 @@ func (x *Proxy) watch(ctx context.Context) {
 		}
 		for id := range identities {
 			if _, still := identitiesNow[id]; !still {
-				x.o.Certificates.Drop(id) // asked for again if a connection still needs it
+				x.o.Certificates.Drop(id)
 			}
 		}
-		ailing, identities = ailingNow, identitiesNow
+		ailing, identities, of = ailingNow, identitiesNow, ofNow
 		select {
 		case <-v.Superseded():
 		case <-x.moved:
