@@ -5,8 +5,9 @@ package controllers
 import "io"
 
 const (
-	// smallGulp is what is read of a watch at once, in bytes: a few changes.
-	smallGulp = 32 << 10
+	// smallGulp is what is read of a watch at once, in bytes: a change or two. Each watch keeps that much while it waits for the next one: with 32 KiB the watches of ten clusters held
+	// 5.4 MB of 119 (discovery-remote-mem).
+	smallGulp = 8 << 10
 	// largeGulp is the same while there is more to read than we keep up with, as when a watch begins with what there is: net/http tells the other side of each reading that there
 	// is room again, which costs both a packet. With small gulps these were a tenth of the processor time of reading ten clusters.
 	largeGulp = 256 << 10
@@ -35,7 +36,7 @@ func (g *gulps) Read(p []byte) (int, error) {
 		switch size := len(g.buffer); {
 		case n == size && size < largeGulp:
 			g.buffer = make([]byte, 2*size) // what is unread stays where it is
-		case n <= smallGulp && size > smallGulp:
+		case n < size && size > smallGulp: // all that there was, and nobody knows when the next comes
 			g.buffer = make([]byte, smallGulp)
 		}
 	}

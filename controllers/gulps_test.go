@@ -38,10 +38,10 @@ func TestGulps(t *testing.T) {
 		portions []int
 		asked    []int // at first
 	}{
-		{"much from the beginning", nil, []int{32 * k, 64 * k, 128 * k, 256 * k, 256 * k}},
-		{"little at a time", []int{100, 16 * k, 32*k - 1}, []int{32 * k, 32 * k, 32 * k, 32 * k}},
-		{"much, then little", []int{32 * k, 64 * k, 128 * k, 100, 100}, []int{32 * k, 64 * k, 128 * k, 256 * k, 32 * k}},
-		{"much, then less", []int{32 * k, 64 * k, 128 * k, 33 * k, 100}, []int{32 * k, 64 * k, 128 * k, 256 * k, 256 * k, 32 * k}},
+		{"much from the beginning", nil, []int{8 * k, 16 * k, 32 * k, 64 * k, 128 * k, 256 * k, 256 * k}},
+		{"little at a time", []int{100, 4 * k, 8*k - 1}, []int{8 * k, 8 * k, 8 * k, 8 * k}},
+		{"much, then little", []int{8 * k, 16 * k, 32 * k, 100, 100}, []int{8 * k, 16 * k, 32 * k, 64 * k, 8 * k}},
+		{"much, then less", []int{8 * k, 16 * k, 32 * k, 33 * k, 100}, []int{8 * k, 16 * k, 32 * k, 64 * k, 8 * k}},
 	} {
 		asked := &askedReader{from: bytes.NewReader(content), portions: tc.portions}
 		got, err := io.ReadAll(iotest.HalfReader(&gulps{from: asked}))
