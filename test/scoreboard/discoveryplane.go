@@ -231,8 +231,11 @@ func (p *discoveryPlane) resident() (float64, error) {
 }
 
 // processor is what the controller has used of it so far, in user and kernel mode.
-func (p *discoveryPlane) processor() (time.Duration, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/stat")
+func (p *discoveryPlane) processor() (time.Duration, error) { return processorOf(p.cmd.Process.Pid) }
+
+// processorOf is what a process has used of it so far, in user and kernel mode.
+func processorOf(pid int) (time.Duration, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, err
 	}

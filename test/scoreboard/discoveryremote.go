@@ -29,7 +29,7 @@ type remoteCost struct {
 }
 
 func discoveryRemoteMemory(ctx context.Context, out io.Writer) (result, error) {
-	alone, all, err := discoveryRemotes(ctx, out)
+	alone, all, err := discoveryRemotes(ctx, out, func(*discoveryUnrest) error { return nil })
 	if err != nil {
 		return result{}, err
 	}
@@ -41,10 +41,15 @@ func discoveryRemoteMemory(ctx context.Context, out io.Writer) (result, error) {
 }
 
 func discoveryRemoteProcessor(ctx context.Context, out io.Writer) (result, error) {
-	alone, all, err := discoveryRemotes(ctx, out)
+	var bare float64
+	alone, all, err := discoveryRemotes(ctx, out, func(c *discoveryUnrest) (err error) {
+		bare, err = c.bare(ctx)
+		return err
+	})
 	if err != nil {
 		return result{}, err
 	}
+	fmt.Fprintf(out, "a process that only reads the watches: %.3f %% of a core for each remote cluster\n", bare)
 	known := publishedShare
 	return absolute(out, figure{
 		What: "processor for each remote cluster", Unit: "% of a core", Ours: (all.share - alone.share) / (discoveryClusters - 1),
@@ -53,8 +58,8 @@ func discoveryRemoteProcessor(ctx context.Context, out io.Writer) (result, error
 }
 
 // discoveryRemotes measures the controller with its own cluster alone, then with all the others, while each cluster changes. One proxy
-// is connected, so that what is read is also told.
-func discoveryRemotes(ctx context.Context, out io.Writer) (alone, all remoteCost, err error) {
+// is connected, so that what is read is also told. more is called while all are there.
+func discoveryRemotes(ctx context.Context, out io.Writer, more func(*discoveryUnrest) error) (alone, all remoteCost, err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(propagateQuiet))
 	p, err := newDiscoveryPlane(ctx, discoveryClusters)
 	if err != nil {
@@ -88,8 +93,10 @@ func discoveryRemotes(ctx context.Context, out io.Writer) (alone, all remoteCost
 		}
 	}
 	churn.clusters = p.clusters
-	all, err = churn.cost(ctx, out)
-	return alone, all, err
+	if all, err = churn.cost(ctx, out); err != nil {
+		return alone, all, err
+	}
+	return alone, all, more(churn)
 }
 
 // cost measures the controller while the clusters change.
@@ -125,10 +132,42 @@ func (c *discoveryUnrest) cost(ctx context.Context, out io.Writer) (remoteCost, 
 		return remoteCost{}, err
 	}
 	made = c.made - made
-	// A machine that is too busy to make all changes has made less work for the controller too: the share is per change that was made.
-	wanted := remoteFor.Seconds() * remoteRate * float64(clusters)
-	cost := remoteCost{resident: median(resident), share: 100 * (after - before).Seconds() / remoteFor.Seconds() * wanted / float64(made)}
+	cost := remoteCost{resident: median(resident), share: c.share(after-before, made)}
 	fmt.Fprintf(out, "%d clusters: %.0f MB (%.0f at most), %.2f %% of a core at %d changes/s; %d changes were made, of %.0f\n",
-		clusters, cost.resident, percentile(resident, 100), cost.share, remoteRate*clusters, made, wanted)
+		clusters, cost.resident, percentile(resident, 100), cost.share, remoteRate*clusters, made, c.wanted())
 	return cost, c.plane.await(ctx, "the proxy knows", func() (bool, error) { return c.proxies.missing() == 0, nil })
+}
+
+// wanted is how many changes are to be made in remoteFor.
+func (c *discoveryUnrest) wanted() float64 {
+	return remoteFor.Seconds() * remoteRate * float64(len(c.clusters))
+}
+
+// share is what a process that spent so much of the processor in remoteFor, in which so many changes were made, takes of a core, in percent. A machine that is too busy to make
+// all changes has made less work for the process too: the share is as if all had been made.
+func (c *discoveryUnrest) share(spent time.Duration, made int) float64 {
+	return 100 * spent.Seconds() / remoteFor.Seconds() * c.wanted() / float64(made)
+}
+
+// bare is what each remote cluster costs a process that reads of it what the controller does, and does nothing else, in percent of a core.
+func (c *discoveryUnrest) bare(ctx context.Context) (_ float64, err error) {
+	remote := c.clusters[1:]
+	reader, err := startBareReader(ctx, c.plane.dir, remote)
+	if err != nil {
+		return 0, err
+	}
+	defer reader.stop()
+	if err := c.run(ctx, remoteRate*len(c.clusters), remoteSettle); err != nil {
+		return 0, err
+	}
+	before, err := processorOf(reader.cmd.Process.Pid)
+	if err != nil {
+		return 0, err
+	}
+	made := c.made
+	if err := c.run(ctx, remoteRate*len(c.clusters), remoteFor); err != nil {
+		return 0, err
+	}
+	after, err := processorOf(reader.cmd.Process.Pid)
+	return c.share(after-before, c.made-made) / float64(len(remote)), err
 }

@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -131,20 +129,10 @@ var l7Commands = map[string]func(ctx context.Context, path, folder, address, bac
 	},
 }
 
-// processorTime is what the proxy has used so far, in hundredths of a second; 0 if that cannot be read.
+// processorTime is what the proxy has used so far; 0 if that cannot be read.
 func (p *l7Proxy) processorTime() time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(text), ") ") // what is before is the program's name
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.Atoi(fields[11]) // of the kernel, which writes numbers
-	kernel, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+kernel) * 10 * time.Millisecond
+	spent, _ := processorOf(p.cmd.Process.Pid)
+	return spent
 }
 
 // start starts a proxy and waits until it listens.

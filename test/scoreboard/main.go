@@ -122,6 +122,7 @@ func main() {
 	hostile.BeEnemy()
 	beGoodClient()
 	beChurnPlane()
+	beBareReader()
 	beNodeApp()
 	beL7Gateway()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
