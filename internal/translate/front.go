@@ -57,7 +57,7 @@ func (x *index) exposed(g *world.Gateway) string {
 
 // front is the Service that leads to a Gateway's pods.
 func (x *index) front(g *world.Gateway) world.Key {
-	if !unmanaged(g) || x.keeps(g) {
+	if !unmanaged(g) || x.stillLeads(g) {
 		return g.In(g.Namespace, ResourceName(g.Name))
 	}
 	return x.named(g)
@@ -76,6 +76,30 @@ func (x *index) named(g *world.Gateway) world.Key {
 func (x *index) keeps(g *world.Gateway) bool {
 	made := x.made(g.Key)
 	return unmanaged(g) && made != nil && made.Owner != "" && made.Owner == g.UID && !made.Deleting && x.notYet(g) != nil
+}
+
+// stillLeads says that the Service that was made for a Gateway, which names one of its own, leads to it. That one is handed over to for good when nobody is left behind the old one who stays: it leads on
+// although its own pods are not ready for a moment, as nobody would be reached by the old address meanwhile.
+func (x *index) stillLeads(g *world.Gateway) bool {
+	if !x.keeps(g) {
+		return false
+	}
+	return x.notYet(g).reason != gatewayv1.GatewayReasonNoResources || !x.spent(x.made(g.Key).Key)
+}
+
+// spent says that nobody is behind a Service but pods that end. It is not so as long as nobody said who is behind it.
+func (x *index) spent(service world.Key) bool {
+	for slice := range x.slicesOf.of(service) {
+		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			if ep.Pod == "" && ep.Ready {
+				return false
+			}
+			if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; ep.Pod != "" && p != nil && !p.Deleting {
+				return false
+			}
+		}
+	}
+	return x.slicesOf.has(service)
 }
 
 // notYet finds why the Service that a Gateway names cannot take the place of the one that was made for it, if it cannot.
@@ -131,7 +155,7 @@ func (x *index) secondFront(g *world.Gateway) *world.Service {
 	switch {
 	case !unmanaged(g) || made == nil || made.Owner == "" || made.Owner != g.UID:
 		return nil
-	case x.keeps(g):
+	case x.stillLeads(g):
 		return x.state.Services[x.named(g)]
 	}
 	return made
@@ -221,7 +245,7 @@ func (x *index) hostnameProblem(g *world.Gateway, i int) *gatewayProblem {
 
 // fronted finds what is wrong with the Service that an unmanaged Gateway names, if anything.
 func (x *index) fronted(g *world.Gateway, listeners []mesh.Listener) *gatewayProblem {
-	if x.keeps(g) {
+	if x.stillLeads(g) {
 		problem := *x.notYet(g)
 		problem.message += "; what was made for the Gateway goes on until that Service can take its place"
 		return &problem
@@ -257,7 +281,7 @@ func (x *index) lacks(k world.Key, listeners []world.Listener) *gatewayProblem {
 
 // bindAt is the port that the process listens on for a listener: of an unmanaged one, what its Service leads to.
 func (x *index) bindAt(g *world.Gateway, l world.Listener) uint16 {
-	if s := x.state.Services[x.front(g)]; s != nil && unmanaged(g) && !x.keeps(g) {
+	if s := x.state.Services[x.front(g)]; s != nil && unmanaged(g) && !x.stillLeads(g) {
 		ports := s.Ports
 		if l.Protocol == protocolUDP {
 			ports = s.UDPPorts
