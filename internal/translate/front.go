@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -140,12 +141,24 @@ func (x *index) ledBy(service world.Key, but *world.Gateway) (first *world.Gatew
 		if k == but.Key || g == nil || g.Deleting || !x.governs(g) {
 			continue
 		}
-		// One that was made for a Gateway, or that is all that leads to it.
-		if made := x.made(k); (made != nil && made.Key == service && !unmanaged(g) || made == nil && unmanaged(g)) && (first == nil || k.Compare(first.Key) < 0) {
+		made, leads := x.made(k), false
+		ours := made != nil && made.Owner != "" && made.Owner == g.UID
+		switch {
+		case made != nil && made.Key == service && (ours || !unmanaged(g)): // it was made for that one
+			leads = true
+		case unmanaged(g) && x.named(g) == service: // all that leads to that one; or the oldest of those has it that can have it in place of what was made for them, as it keeps an address
+			leads = !ours || compareAge(g, but) < 0 && x.lacks(service, g.Listeners) == nil
+		}
+		if leads && (first == nil || k.Compare(first.Key) < 0) {
 			first = g
 		}
 	}
 	return first
+}
+
+// compareAge puts the oldest Gateway first, which keeps an address that a younger one has too.
+func compareAge(a, b *world.Gateway) int {
+	return cmp.Or(cmp.Compare(a.Created, b.Created), comparePaths(a.Namespace, a.Name, b.Namespace, b.Name))
 }
 
 // secondFront is the Service that leads to a Gateway beside its front while one takes the place of the other: the one that was made for it, until its connections have had their time, or

@@ -88,10 +88,7 @@ func (x *index) gateways() gateways {
 			ours = append(ours, g)
 		}
 	}
-	// The oldest first: it keeps an address that a younger one has too.
-	slices.SortFunc(ours, func(a, b *world.Gateway) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), comparePaths(a.Namespace, a.Name, b.Namespace, b.Name))
-	})
+	slices.SortFunc(ours, compareAge)
 	x.settleWaysIn(ours)
 	gates, judged := map[world.Key]*gate{}, x.judgeAll(ours, out.wanted)
 	for _, g := range ours {
