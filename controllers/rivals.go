@@ -26,7 +26,7 @@ const (
 	reasonAmbiguous = "AmbiguousSelector"
 	// maxRivals is how many autoscalers of a namespace are looked at for one that scales a gateway.
 	maxRivals = 500
-	// maxNamed is how many of them are named: a condition's message has 32 KiB, and their names would have 124.
+	// maxNamed is how many of them, or of anything, are named: a condition's message has 32 KiB, and their names would have 124.
 	maxNamed = 5
 )
 
@@ -73,11 +73,16 @@ func (r *GatewayReconciler) rivals(ctx context.Context, gateway *gatewayv1.Gatew
 	if len(names) == 0 {
 		return "", nil
 	}
+	return fmt.Sprintf("HorizontalPodAutoscaler %s of namespace %s says how many pods Deployment %s has, and so does this Gateway: delete it, or set autoscaling: {external: true} in the Gateway's parameters",
+		nameSome(names), gateway.Namespace, plan.Name), nil
+}
+
+// nameSome lists names in their order, the first of them if there are many.
+func nameSome(names []string) string {
 	slices.Sort(names)
 	named := strings.Join(names[:min(len(names), maxNamed)], ", ")
 	if more := len(names) - maxNamed; more > 0 {
 		named += fmt.Sprintf(" and %d more", more)
 	}
-	return fmt.Sprintf("HorizontalPodAutoscaler %s of namespace %s says how many pods Deployment %s has, and so does this Gateway: delete it, or set autoscaling: {external: true} in the Gateway's parameters",
-		named, gateway.Namespace, plan.Name), nil
+	return named
 }
