@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,11 +63,11 @@ func (o *obstacles) set(gateway client.Object, now obstacle) (changed bool) {
 }
 
 // tried is for a Gateway that nothing is in the way of, and that could not be provisioned all the same: what was noted before stands, if anything was.
-func (o *obstacles) tried(gateway client.Object) (changed bool) {
+func (o *obstacles) tried(gateway *gatewayv1.Gateway) (changed bool) {
 	if o.looked(client.ObjectKeyFromObject(gateway), gateway.GetUID()) {
 		return false
 	}
-	return o.set(gateway, obstacle{uid: gateway.GetUID()})
+	return o.set(gateway, obstacle{uid: gateway.GetUID(), rivals: o.rivals(gateway)})
 }
 
 // forget is for a Gateway that is gone, or for which nothing is to be made now. It says whether something was in its way.
@@ -78,10 +79,16 @@ func (o *obstacles) forget(name types.NamespacedName) (changed bool) {
 	return was.text != "" || was.rivals != ""
 }
 
-// rivalled says whether other autoscalers were found that scale a Gateway.
-func (o *obstacles) rivalled(gateway types.NamespacedName) bool {
-	found, _ := o.before(gateway)
-	return found.rivals != ""
+// rivals is what was said last of other autoscalers that scale a Gateway, also by an earlier process; "": nothing was.
+func (o *obstacles) rivals(gateway *gatewayv1.Gateway) string {
+	if name := client.ObjectKeyFromObject(gateway); o.looked(name, gateway.UID) {
+		found, _ := o.before(name)
+		return found.rivals
+	}
+	if c := meta.FindStatusCondition(gateway.Status.Conditions, conditionScaled); c != nil && c.Status == metav1.ConditionFalse {
+		return c.Message
+	}
+	return ""
 }
 
 // looked says whether it was looked what is in the way of a Gateway.

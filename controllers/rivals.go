@@ -43,7 +43,7 @@ func (r *GatewayReconciler) rivals(ctx context.Context, gateway *gatewayv1.Gatew
 	p := provisioner{overlay: overlayOf(plan)}
 	switch {
 	case p.fixed():
-		if (now.version == "" || now.replicas == p.overlay.Replicas) && !r.obstacles.rivalled(client.ObjectKeyFromObject(gateway)) {
+		if (now.version == "" || now.replicas == p.overlay.Replicas) && r.obstacles.rivals(gateway) == "" {
 			return "", nil
 		}
 	case p.scales(now):
@@ -70,8 +70,13 @@ func (r *GatewayReconciler) rivals(ctx context.Context, gateway *gatewayv1.Gatew
 			names = append(names, s.Name)
 		}
 	}
-	if len(names) == 0 {
+	switch {
+	case len(names) > 0:
+	case p.fixed():
 		return "", nil
+	default: // which one it is Kubernetes says, in another order each time
+		return fmt.Sprintf("HorizontalPodAutoscaler %s of namespace %s does nothing, as the Gateway's pods are also selected by what another one scales, which its condition ScalingActive names: change that one's selector, or set autoscaling: {external: true} in the Gateway's parameters",
+			plan.Name, gateway.Namespace), nil
 	}
 	return fmt.Sprintf("HorizontalPodAutoscaler %s of namespace %s says how many pods Deployment %s has, and so does this Gateway: delete it, or set autoscaling: {external: true} in the Gateway's parameters",
 		nameSome(names), gateway.Namespace, plan.Name), nil
