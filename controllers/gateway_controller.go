@@ -134,8 +134,11 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		if r.found(&gateway, namesakes{rivals: rivals}); theirs.scaler || rivals != "" {
 			return ctrl.Result{RequeueAfter: scalerWait}, nil
 		}
-	case apierrors.IsConflict(err):
-		return ctrl.Result{RequeueAfter: conflictWait}, nil // the autoscaler was faster, or the cache is behind
+	case apierrors.IsConflict(err): // the autoscaler was faster, or the cache is behind
+		if rivals != "" {
+			r.found(&gateway, namesakes{rivals: rivals}) // the next look may see no sign of them: what they changed is put back
+		}
+		return ctrl.Result{RequeueAfter: conflictWait}, nil
 	case refused:
 		return r.refused(&gateway, reason, err), nil
 	case ctx.Err() == nil:
