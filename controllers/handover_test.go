@@ -29,10 +29,10 @@ func TestPodsThatKeepTheOldService(t *testing.T) {
 		stays bool
 		said  string
 	}{
-		"none is left":                                        {nil, false, ""},
-		"one ends":                                            {[]time.Duration{9 * time.Minute}, true, "Normal WaitsForPods until " + now.Add(10*time.Minute).UTC().Format(time.RFC3339)},
-		"one had to end just now":                             {[]time.Duration{-30 * time.Second}, true, "Normal WaitsForPods until"},
-		"one had to end long ago":                             {[]time.Duration{-2 * time.Minute}, false, "Warning PodsDoNotEnd old-h1-0"},
+		"none is left":            {nil, false, ""},
+		"one ends":                {[]time.Duration{9 * time.Minute}, true, "Normal WaitsForPods until " + now.Add(10*time.Minute).UTC().Format(time.RFC3339)},
+		"one had to end just now": {[]time.Duration{-30 * time.Second}, true, "Normal WaitsForPods until"},
+		"one had to end long ago": {[]time.Duration{-2 * time.Minute}, false, "Warning PodsDoNotEnd old-h1-0"},
 		"one had to end long ago, and another one still ends": {[]time.Duration{-2 * time.Minute, time.Minute}, true, "Normal WaitsForPods until"},
 		"one that nobody told":                                {[]time.Duration{0, -2 * time.Minute}, true, "Normal WaitsForPods nobody old-h1-0"},
 	} {

@@ -39,13 +39,13 @@ func TestRivalsAreFoundAgain(t *testing.T) {
 		there    []client.Object
 		want     string // words of what is said; "": nothing is
 	}{
-		"nobody has changed the number, and nothing was said":       {false, fixed, 3, []client.Object{scaler("theirs", "g")}, ""},
-		"nobody has changed the number since it was said":           {true, fixed, 3, []client.Object{scaler("theirs", "g")}, "HorizontalPodAutoscaler theirs of namespace ns"},
-		"somebody has changed the number":                           {false, fixed, 5, []client.Object{scaler("theirs", "g")}, "HorizontalPodAutoscaler theirs of namespace ns"},
-		"it was said, and is so no more":                            {true, fixed, 3, []client.Object{scaler("theirs", "else")}, ""},
-		"ours is idle for one of the same Deployment":               {false, nil, 2, []client.Object{idle(), scaler("theirs", "g")}, "HorizontalPodAutoscaler theirs of namespace ns"},
-		"ours is idle for one of another Deployment with its pods":  {false, nil, 2, []client.Object{idle(), scaler("theirs", "else")}, "HorizontalPodAutoscaler g of namespace ns ScalingActive selector"},
-		"ours is at work, beside one of another Deployment":         {true, nil, 2, []client.Object{scaler("g", "g"), scaler("theirs", "else")}, ""},
+		"nobody has changed the number, and nothing was said":      {false, fixed, 3, []client.Object{scaler("theirs", "g")}, ""},
+		"nobody has changed the number since it was said":          {true, fixed, 3, []client.Object{scaler("theirs", "g")}, "HorizontalPodAutoscaler theirs of namespace ns"},
+		"somebody has changed the number":                          {false, fixed, 5, []client.Object{scaler("theirs", "g")}, "HorizontalPodAutoscaler theirs of namespace ns"},
+		"it was said, and is so no more":                           {true, fixed, 3, []client.Object{scaler("theirs", "else")}, ""},
+		"ours is idle for one of the same Deployment":              {false, nil, 2, []client.Object{idle(), scaler("theirs", "g")}, "HorizontalPodAutoscaler theirs of namespace ns"},
+		"ours is idle for one of another Deployment with its pods": {false, nil, 2, []client.Object{idle(), scaler("theirs", "else")}, "HorizontalPodAutoscaler g of namespace ns ScalingActive selector"},
+		"ours is at work, beside one of another Deployment":        {true, nil, 2, []client.Object{scaler("g", "g"), scaler("theirs", "else")}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := eastwest("ns", "g")
