@@ -108,8 +108,8 @@ func (g giving) keep(k mesh.ServiceKey, v lease, out *given) (lease, bool) {
 	switch {
 	case wanted:
 		v.Released, v.By = nil, g.exporters(k, g.named(v.By))
-		if v.Of == "" && len(of) > 0 {
-			v.Of = clusterMark(of[0])
+		if len(of) > 0 && (v.Of == "" || v.By != anyone && !slices.Contains(exportersIn(v.By), v.Of[:min(exporterMark, len(v.Of))])) {
+			v.Of = clusterMark(of[0]) // an address is of the share of one who has the service, not of one who had it
 		}
 	case v.Released != nil:
 		return v, g.now.Sub(*v.Released) < vipRest

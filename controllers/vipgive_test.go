@@ -78,6 +78,33 @@ func TestAnAddressGoesWhenAllWhoHadItAreHeardOf(t *testing.T) {
 	}
 }
 
+// TestAnAddressIsOfTheShareOfWhoHasIt: who has given up a service is not charged for what others make of it.
+func TestAnAddressIsOfTheShareOfWhoHasIt(t *testing.T) {
+	s := serviceKey("s")
+	many := make([]world.Cluster, maxExporters+1)
+	for i := range many {
+		many[i] = world.Cluster(fmt.Sprintf("c%02d", i))
+	}
+	for _, tc := range []struct {
+		name          string
+		first, second []world.Cluster // who has it
+		unheard       []world.Cluster // then
+		of            world.Cluster
+	}{
+		{"it is still there", []world.Cluster{"alpha"}, []world.Cluster{"alpha", "zeta"}, nil, "alpha"},
+		{"another one has it, which comes first", []world.Cluster{"zeta"}, []world.Cluster{"alpha", "zeta"}, nil, "zeta"},
+		{"it has given it up", []world.Cluster{"alpha", "zeta"}, []world.Cluster{"zeta"}, nil, "zeta"},
+		{"it does not answer", []world.Cluster{"alpha", "zeta"}, []world.Cluster{"zeta"}, []world.Cluster{"alpha"}, "alpha"},
+		{"very many have it", []world.Cluster{"alpha"}, many, nil, "alpha"},
+	} {
+		all := giving{want: map[mesh.ServiceKey][]world.Cluster{s: tc.first}, now: time.Unix(0, 0)}.to(leases{}).leases
+		all = giving{want: map[mesh.ServiceKey][]world.Cluster{s: tc.second}, unheard: unheardOf(tc.unheard...), now: time.Unix(1, 0)}.to(all).leases
+		if got := all[s].Of; got != clusterMark(tc.of) {
+			t.Errorf("%s: the address is of %s, not of %s (%s)", tc.name, got, clusterMark(tc.of), tc.of)
+		}
+	}
+}
+
 // TestAnOldAddressSaysWhoMayHaveIt: one written when leases did not say it is named after who has it now and who may have it still, and goes when none of those has it.
 func TestAnOldAddressSaysWhoMayHaveIt(t *testing.T) {
 	s := serviceKey("s")
