@@ -173,6 +173,7 @@ func TestHostileForm(t *testing.T) {
 				}
 				o(f).SetLabels(l)
 			}},
+			{name: "metadata.resourceVersion", values: []string{strings.Repeat("1", 65), strings.Repeat("1", 1<<20)}, object: o, set: func(f *far, v string) { o(f).SetResourceVersion(v) }},
 			{name: "metadata.ownerReferences[0].name", values: append(notTexts, "", "..", "a/b"), object: o, set: func(f *far, v string) {
 				o(f).SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Owner", Name: v, UID: "u", Controller: ptr.To(true)}})
 			}},

@@ -101,6 +101,33 @@ func TestRoomIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestRefusedIsSmall: of what is refused no more is kept than is counted, whatever it holds.
+func TestRefusedIsSmall(t *testing.T) {
+	long := strings.Repeat("1", 1<<20)
+	for name, p := range map[string]*corev1.Pod{
+		"version":   {ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", ResourceVersion: long}},
+		"name":      {ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: long, ResourceVersion: "1"}},
+		"namespace": {ObjectMeta: metav1.ObjectMeta{Namespace: long, Name: "p", ResourceVersion: "1"}},
+		"label":     {ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", Labels: map[string]string{"l": long}}},
+		"uid":       {ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", UID: types.UID(long)}},
+	} {
+		f := NewFeed(world.NewStore(), "west", remoteKinds(), "isthmus-system")
+		f.vetting = &vetting{refused: func() {}, changed: func() {}}
+		s, ok := f.see(p)
+		if !ok || s.refused() == nil {
+			t.Errorf("%s: not refused", name)
+			continue
+		}
+		m := s.GetObjectMeta()
+		if n := len(m.GetNamespace()) + len(m.GetName()) + len(m.GetResourceVersion()) + len(s.refused().String()); n > refusedSize {
+			t.Errorf("%s: %d bytes are kept, and %d are counted", name, n, refusedSize)
+		}
+		if again, _ := f.see(p); again.ref() != s.ref() {
+			t.Errorf("%s: it has another name each time, %v and %v", name, s.ref(), again.ref())
+		}
+	}
+}
+
 var _ = Describe("A remote cluster that grows", Ordered, func() {
 	It("is not followed beyond its room, and again when it fits", func(ctx SpecContext) {
 		far := newFarProxy(west)

@@ -3,6 +3,8 @@
 package controllers
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,6 +55,18 @@ func (s *seen) GetObjectMeta() metav1.Object {
 	return &metav1.ObjectMeta{Namespace: ref.Namespace, Name: ref.Name, ResourceVersion: s.version}
 }
 
+// longestKept is how long a name may be, in bytes, that is kept as it is though its object is refused: the longest one of Kubernetes has as many.
+const longestKept = 253
+
+// shortened gives a text of a refused object, which may have any length, as one that can be told from others and is short.
+func shortened(text string) string {
+	if len(text) <= longestKept {
+		return text
+	}
+	sum := sha256.Sum256([]byte(text))
+	return "~" + hex.EncodeToString(sum[:])
+}
+
 // see gives what is kept of something that a cache told; false if that is no object of a kind that the feed reads.
 func (f *Feed) see(in any) (*seen, bool) {
 	if s, ok := in.(*seen); ok {
@@ -71,6 +85,9 @@ func (f *Feed) see(in any) (*seen, bool) {
 	if f.vetting != nil {
 		rare.refused = world.Vet(object)
 	}
+	if rare.refused != nil {
+		s.version = shortened(s.version)
+	}
 	if rare.refused == nil {
 		s.value = world.Reduce(f.cluster, object)
 	}
@@ -80,7 +97,7 @@ func (f *Feed) see(in any) (*seen, bool) {
 	if s.value != nil {
 		f.pool.Share(s.value)
 	} else {
-		rare.ref = world.ObjectRef{Kind: kind, Key: world.Key{Cluster: f.cluster, Namespace: object.GetNamespace(), Name: object.GetName()}}
+		rare.ref = world.ObjectRef{Kind: kind, Key: world.Key{Cluster: f.cluster, Namespace: shortened(object.GetNamespace()), Name: shortened(object.GetName())}}
 	}
 	if rare != (seenRare{}) {
 		s.rare = &rare

@@ -19,6 +19,7 @@ const (
 	maxRouteKinds     = 8               // Gateway API's own limit of allowedRoutes.kinds
 	maxInfrastructure = 16              // of TLS options; labels and annotations of infrastructure have 8
 	maxOption         = 4096            // bytes of a TLS option's value
+	maxVersion        = 64              // bytes of a resourceVersion: etcd's are numbers of up to 20 digits, and those of other stores are short, too
 )
 
 // ReservedV4 and ReservedV6 are the ranges of the addresses that a cluster gives to services which it does not define itself.

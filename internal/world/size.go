@@ -2,7 +2,10 @@
 
 package world
 
-import "net/netip"
+import (
+	"net/netip"
+	"reflect"
+)
 
 const (
 	// objectSize is about what any object takes: itself, its names, its places in a cache and in a Store, and what is worked out from it. A cluster of 300
@@ -11,7 +14,7 @@ const (
 	objectSize = 2 << 10
 	// endpointSize is about what an endpoint takes besides its addresses.
 	endpointSize = 80
-	// rareSize is taken for kinds of which an honest cluster has few, each as large as its bounds allow.
+	// rareSize is taken for kinds of which an honest cluster has few, or what such an object holds if that is more.
 	rareSize = 16 << 10
 	// addressSize is that of a netip.Addr.
 	addressSize = 24
@@ -36,9 +39,37 @@ func Size(o Object) int64 {
 	case *Namespace:
 		n += textSize(o.Labels)
 	case *Gateway, *ServiceScope:
-		n += rareSize
+		n += max(rareSize, held(reflect.ValueOf(o).Elem()))
 	}
 	return int64(n)
+}
+
+// held is about what a value's fields lead to: texts, and the elements of lists and maps. Kinds with few objects and many fields are weighed by it, so that no field is forgotten.
+func held(v reflect.Value) int {
+	n := 0
+	switch v.Kind() {
+	case reflect.String:
+		n = v.Len()
+	case reflect.Pointer:
+		if !v.IsNil() {
+			n = int(v.Type().Elem().Size()) + held(v.Elem())
+		}
+	case reflect.Struct:
+		for _, field := range v.Fields() {
+			n += held(field)
+		}
+	case reflect.Slice:
+		n = v.Len() * int(v.Type().Elem().Size())
+		for i := range v.Len() {
+			n += held(v.Index(i))
+		}
+	case reflect.Map:
+		n = v.Len() * int(v.Type().Key().Size()+v.Type().Elem().Size())
+		for key, value := range v.Seq2() {
+			n += held(key) + held(value)
+		}
+	}
+	return n
 }
 
 func textSize(labels map[string]string) int {

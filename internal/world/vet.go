@@ -131,6 +131,9 @@ func (v *vetting) meta(kind Kind, m *metav1.ObjectMeta, namespace, name func(str
 		v.must(isSegment, at+".uid", string(ref.UID), "UID")
 	}
 	v.may(isSegment, "metadata.uid", string(m.UID), "UID")
+	if len(m.ResourceVersion) > maxVersion {
+		v.refuse("metadata.resourceVersion", "%s has more than %d bytes", quoted(m.ResourceVersion), maxVersion)
+	}
 }
 
 func (v *vetting) pod(p *corev1.Pod) {
