@@ -87,19 +87,28 @@ func readGiven(c *corev1.ConfigMap, own string, now time.Time) (givenRoots, erro
 	if g.domain == own {
 		return g, fmt.Errorf("label %s: %s is our own trust domain, whose roots are those of the authority", trustDomainLabel, g.domain)
 	}
+	var ended error // of a key whose roots have all ended; those of the other one count all the same
 	for _, key := range trustKeys {
 		if c.Data[key] == "" {
 			continue
 		}
 		roots, err := ca.ReadRoots([]byte(c.Data[key]), now)
 		if err != nil {
-			return g, fmt.Errorf("data %s: %w", key, err)
+			err = fmt.Errorf("data %s: %w", key, err)
+			if !errors.Is(err, ca.ErrEnded) {
+				return g, err
+			}
+			ended = err
 		}
 		for _, root := range roots {
 			g.roots = union(g.roots, [][]byte{root.Raw})
 		}
 	}
-	if len(g.roots) == 0 {
+	switch {
+	case len(g.roots) > 0:
+	case ended != nil:
+		return g, ended
+	default:
 		return g, errors.New("data has neither " + trustKeys[0] + " nor " + trustKeys[1])
 	}
 	// Authorities below the roots sign lists too, and are not known here.

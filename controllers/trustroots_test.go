@@ -74,6 +74,10 @@ func TestChooseRoots(t *testing.T) {
 		{"empty", []corev1.ConfigMap{givenBy("b", "else.example", nil)}, map[string]chosen{"b": {0, "neither"}}},
 		// A root that ended beside the one that follows it is how a rotation looks afterwards, and a controller that starts then has no "before".
 		{"one ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{"ca.crt": ended + good})}, map[string]chosen{"b": {1, ""}}},
+		{"those of the first key ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{rootCertKey: ended, "ca.crt": good})}, map[string]chosen{"b": {1, ""}}},
+		{"those of the second key ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{rootCertKey: good, "ca.crt": ended})}, map[string]chosen{"b": {1, ""}}},
+		{"those of both ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{rootCertKey: ended, "ca.crt": ended})}, map[string]chosen{"b": {0, "ended"}}},
+		{"one ended, and the other is nonsense", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{rootCertKey: ended, "ca.crt": "nonsense"})}, map[string]chosen{"b": {0, "ca.crt"}}},
 		{"all ended", []corev1.ConfigMap{givenBy("b", "else.example", map[string]string{"ca.crt": ended})}, map[string]chosen{"b": {0, "ended"}}},
 		{"an alias, which has ours too", []corev1.ConfigMap{
 			givenBy("b", "alias.example", map[string]string{"ca.crt": rootsEnding(t, mesh.MaxRoots-most, now.Add(time.Hour))}),

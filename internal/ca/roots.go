@@ -4,13 +4,17 @@ package ca
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 )
 
+// ErrEnded is why no root is read of certificates that are well-formed and have all ended.
+var ErrEnded = errors.New("certificates ended")
+
 // ReadRoots reads certificates in PEM that peers shall trust. Those that have ended are left out, for they stay beside their followers when a root was
-// rotated; it is an error if no other is there, or if one is not that of an authority.
+// rotated; it is an error if no other is there (ErrEnded), or if one is not that of an authority.
 func ReadRoots(pem []byte, now time.Time) ([]*x509.Certificate, error) {
 	all, err := parseCertificates(pem)
 	if err != nil {
@@ -27,7 +31,7 @@ func ReadRoots(pem []byte, now time.Time) ([]*x509.Certificate, error) {
 	}
 	if len(roots) == 0 {
 		last := slices.MaxFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
-		return nil, fmt.Errorf("certificates ended, the last, of %q, at %s", last.Subject, last.NotAfter.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("%w, the last, of %q, at %s", ErrEnded, last.Subject, last.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return roots, nil
 }
