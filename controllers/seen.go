@@ -85,11 +85,10 @@ func (f *Feed) see(in any) (*seen, bool) {
 	if f.vetting != nil {
 		rare.refused = world.Vet(object)
 	}
-	if rare.refused != nil {
-		s.version = shortened(s.version)
-	}
 	if rare.refused == nil {
 		s.value = world.Reduce(f.cluster, object)
+	} else {
+		s.version = shortened(s.version)
 	}
 	if kind == world.KindNamespace {
 		rare.network = object.GetLabels()[networkLabel]
