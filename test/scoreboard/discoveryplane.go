@@ -233,7 +233,7 @@ func (p *discoveryPlane) resident() (float64, error) {
 // processor is what the controller has used of it so far, in user and kernel mode.
 func (p *discoveryPlane) processor() (time.Duration, error) { return processorOf(p.cmd.Process.Pid) }
 
-// processorOf is what a process has used of it so far, in user and kernel mode.
+// processorOf is what a process has used of it so far, in user and kernel mode. It fails for one that has ended: what is measured of that says nothing.
 func processorOf(pid int) (time.Duration, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -241,6 +241,9 @@ func processorOf(pid int) (time.Duration, error) {
 	}
 	// After the name, which may hold anything, in parentheses: fields 14 and 15 of proc(5), in ticks of 10 ms.
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if fields[0] == "Z" { // of a child that nobody has waited for yet
+		return 0, fmt.Errorf("process %d has ended", pid)
+	}
 	user, err := strconv.ParseInt(fields[11], 10, 64)
 	if err != nil {
 		return 0, err
