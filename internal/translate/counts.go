@@ -77,11 +77,12 @@ func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluste
 		}
 	}
 	for network, of := range definitions {
-		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, network, takingPart) {
+		to := x.waysTo(network, takingPart)
+		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, to, takingPart) {
 			uid := x.doors[i].splitUID(out.service)
 			switch w := before.remote[uid]; {
 			case w == nil:
-				out.remote[uid] = x.splitWorkload(&x.doors[i], out.service, of, capacity)
+				out.remote[uid] = x.splitWorkload(&x.doors[i], out.service, to.behind(&x.doors[i], of), capacity)
 			case w.Capacity == uint32(capacity):
 				out.remote[uid] = w
 			default:
