@@ -24,7 +24,7 @@ const (
 	// A lost SYN is sent again after one second (RFC 6298 §2), which leaves another one for the three round trips of a new tunnel and for a busy host. Whoever needs longer is no
 	// worse off: of the ten seconds eight are left, so that the next attempt has its three.
 	rumouredTimeout = 2 * time.Second
-	// maxAttempts bounds how many endpoints one connection tries.
+	// maxAttempts bounds how many endpoints one connection tries. Those that there is no way to are not tried, and do not count.
 	maxAttempts = 5
 	// doorsOfNetwork is how many gateways of a network a connection finds down before it tries what is elsewhere, if there is anything, rather than the others of that network: a cluster may
 	// have more addresses than there are attempts, and is more likely lost as a whole.
@@ -41,7 +41,7 @@ type Search[C any] struct {
 	Decide func(Choice) (Plan, *Refusal)
 	Dial   func(context.Context, Plan) (C, *Failure)
 	Random func(uint64) uint64
-	// Failed, if set, hears of each attempt that another one follows, or that was the last.
+	// Failed, if set, hears of each attempt that another one follows, or that was the last, and of each endpoint that was picked and that there is no way to.
 	Failed func(Plan, *Refusal)
 	// Once says that a gateway that could not be connected is not tried again after a pause.
 	Once bool
@@ -81,16 +81,16 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		pause      = againAfter
 		doors      = map[string]int{} // gateways that are down, by their networks; nil: they are not counted any more
 	)
-	for range maxAttempts {
+	for attempts := 0; attempts < maxAttempts; {
 		// Health is asked each time: an attempt may take so long that others have found out about the next one. Who was held up once is not asked to find out about another one.
-		choice := Choice{Avoid: tried, Ejected: a.Health.out(dst, why != nil), Random: a.Random}
+		choice := Choice{Avoid: tried, Ejected: a.Health.out(dst, attempts > 0), Random: a.Random}
 		plan, refusal := a.Decide(choice)
 		if refusal != nil && plan.Picked == "" && len(tried.Networks) > 0 { // there is nothing elsewhere
 			tried.Networks, doors = nil, nil
 			choice.Avoid = tried
 			plan, refusal = a.Decide(choice)
 		}
-		if refusal != nil && plan.Picked == "" { // an endpoint that was picked, and that there is no way to, has failed like any other
+		if refusal != nil && plan.Picked == "" {
 			if why == nil {
 				return plan, none, refusal
 			}
@@ -98,23 +98,26 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 				return failedPlan, none, why // nothing else is left: what went wrong before says more
 			}
 			tried, again, pause = directory.Out{Endpoints: maps.Clone(failing.Endpoints)}, false, 2*pause
+			attempts++
 			continue
 		}
-		failed := &Failure{Refusal: refusal}
-		if refusal == nil {
-			a.Health.trying(plan, dst)
-			var c C
-			if c, failed = a.dialOne(ctx, plan, why == nil); failed == nil {
-				a.Health.worked(plan, dst)
-				return plan, c, nil
+		if refusal != nil { // there is no way to what was picked, nor to what else is behind that gateway. Nobody was asked, so nobody failed: as soon as a way is known, it is taken.
+			if why == nil { // it says less than what was tried
+				failedPlan, why = plan, refusal
 			}
+			a.failed(plan, refusal)
+			tried = avoidGateway(avoidEndpoint(tried, plan.Picked), plan.Gateway)
+			continue
 		}
-		if why == nil || refusal == nil { // that there is no way says less than what was tried
-			failedPlan, why = plan, failed.Refusal
+		attempts++
+		a.Health.trying(plan, dst)
+		c, failed := a.dialOne(ctx, plan, attempts == 1)
+		if failed == nil {
+			a.Health.worked(plan, dst)
+			return plan, c, nil
 		}
-		if a.Failed != nil {
-			a.Failed(plan, failed.Refusal)
-		}
+		failedPlan, why = plan, failed.Refusal
+		a.failed(plan, failed.Refusal)
 		if parent.Err() != nil || failed.Final || final(failed.Refusal) {
 			break // nobody waits any more, or trying elsewhere would be wrong
 		}
@@ -131,6 +134,12 @@ func (a *Search[C]) Connect(ctx context.Context, dst netip.AddrPort) (Plan, C, *
 		}
 	}
 	return failedPlan, none, why
+}
+
+func (a *Search[C]) failed(plan Plan, r *Refusal) {
+	if a.Failed != nil {
+		a.Failed(plan, r)
+	}
 }
 
 // wait says whether that much of ctx's time was left.
@@ -200,7 +209,7 @@ func (a *Search[C]) blame(plan Plan, f *Failure, dst netip.AddrPort, tried direc
 		a.Health.worked(plan, dst)
 		return avoidEndpoint(tried, plan.Picked), plan.Picked != ""
 	}
-	if plan.Via == DoubleHBONE && plan.Dial.IsValid() && !f.Unheard {
+	if plan.Via == DoubleHBONE && !f.Unheard {
 		a.Health.gatewayWorked(plan) // it was what is behind it that failed
 	}
 	if plan.Picked == "" {

@@ -3,9 +3,12 @@
 package reach
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -34,4 +37,86 @@ func TestNoWayToOneIsNoEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// However many there are, they take no attempts from those that can be reached: nobody was asked.
+func TestWaylessAreNoAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := []any{shopService("cart", "10.96.0.1")}
+		for i := range 3 * maxAttempts {
+			addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}).String()
+			world = append(world, podWorkload(fmt.Sprintf("cart-%02d", i), "", behind(mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}), serves("cart", 80, 8080)))
+		}
+		for i := range maxAttempts {
+			world = append(world, podWorkload("till-"+string(rune('a'+i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}).String(), serves("cart", 80, 8080)))
+		}
+		s := newSearcher(world...)
+		var want []string
+		for i := range maxAttempts - 1 {
+			addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
+			want = append(want, addr.String())
+			s.behave[tunnel(addr.String())] = closedPort
+		}
+		want = append(want, netip.AddrFrom4([4]byte{10, 0, 0, maxAttempts}).String())
+		began := time.Now()
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, want) {
+			t.Fatalf("dialled %v, want %v: %v", s.dialled, want, refusal)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// If there is no way to any of them, that is the reason.
+func TestNoWayAtAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nowhere := func(name, addr string) *mesh.Workload {
+			return podWorkload(name, "", behind(mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}), serves("cart", 80, 8080))
+		}
+		s := newSearcher(shopService("cart", "10.96.0.1"), nowhere("cart-a", "192.0.2.1"), nowhere("cart-b", "192.0.2.1"), nowhere("cart-c", "192.0.2.2"))
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d != nil || refusal == nil || refusal.Reason != ReasonNoGateway || len(s.dialled) > 0 {
+			t.Errorf("dialled %v, %v", s.dialled, refusal)
+		}
+	})
+}
+
+// As soon as a way is known it is taken: that there was none is nothing that an endpoint is passed over for.
+func TestAWayIsTakenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gateway := mesh.GatewayAddress{Addr: at("west", "192.0.2.1"), Port: 15008}
+		remote, local := podWorkload("cart-a", "", behind(gateway), serves("cart", 80, 8080)), podWorkload("cart-b", "10.0.0.2", serves("cart", 80, 8080))
+		s := newSearcher(shopService("cart", "10.96.0.1"), remote, local)
+		for range 10 {
+			if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"10.0.0.2"}) {
+				t.Fatalf("dialled %v, %v", s.dialled, refusal)
+			}
+			time.Sleep(firstEjection + time.Second/2)
+		}
+		s.view = viewOf(shopService("cart", "10.96.0.1"), remote, local, podWorkload("gateway", "192.0.2.1", inNetwork("west")))
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"192.0.2.1"}) {
+			t.Errorf("with a way, dialled %v, %v", s.dialled, refusal)
+		}
+	})
+}
+
+// A gateway that is known by name has not failed, either, if it answered that what is behind it has.
+func TestANamedGatewayAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		named := mesh.GatewayAddress{Hostname: key("gateway"), Port: 15008}
+		s := newSearcher(shopService("cart", "10.96.0.1"), podWorkload("cart-a", "", behind(named), serves("cart", 80, 8080)),
+			podWorkload("gateway", "", inNetwork("west"), func(w *mesh.Workload) { w.Hostname = key("gateway").Hostname }))
+		s.once = true
+		to := netip.AddrPortFrom(netip.Addr{}, 15008)
+		s.behave[to] = brokenGateway
+		s.connect(t.Context(), "10.96.0.1:80")
+		if _, gateways := s.health.Counts(); gateways != 1 {
+			t.Fatalf("%d gateways are passed over", gateways)
+		}
+		s.behave[to] = answer(503, ReasonConnect)
+		s.connect(t.Context(), "10.96.0.1:80")
+		if _, gateways := s.health.Counts(); gateways != 0 {
+			t.Errorf("%d gateways are passed over, which answered", gateways)
+		}
+	})
 }
