@@ -63,7 +63,7 @@ func (c *config) judge(caller authz.Caller, r *gatewayhttp.Asked, t target) auth
 	if t.service != nil {
 		switch of := c.policies.of[t.service.Key()]; {
 		case of == nil:
-		case t.service.Waypoint != nil && !c.isWaypoint():
+		case t.service.Fronted() && !c.isWaypoint():
 			indexes[1] = of.later()
 		default:
 			indexes[1] = of.index()

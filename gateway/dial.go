@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/backendtls"
@@ -40,6 +42,7 @@ type dialled struct {
 func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string]struct{}) (dialled, *Refusal) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Limits.ConnectTimeout)
 	defer cancel()
+	t.draw = rand.Uint64()
 	tried := map[string]struct{}{}
 	var failures error
 	reason := ReasonConnect
@@ -57,7 +60,12 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, reason, failures}
 		}
 		tried[pick.uid] = struct{}{}
-		conn, err := s.connect(ctx, pick, len(tried) < len(candidates), t.tls)
+		others := slices.ContainsFunc(candidates, func(c candidate) bool { // not by their number: of those that were tried some may be gone
+			_, done := tried[c.uid]
+			return !done
+		})
+		began := time.Now()
+		conn, err := s.connect(ctx, pick, others, t.tls)
 		if err == nil {
 			t.tls.Agreed(pick.uid)
 			return dialled{conn: conn, candidate: pick, id: id, ready: asNear(candidates, pick), gone: s.balancer.gone(c.network, candidates, pick.rank, avoid)}, nil
@@ -67,10 +75,13 @@ func (s *Server) dial(ctx context.Context, c *config, t target, avoid map[string
 			return dialled{}, &Refusal{http.StatusServiceUnavailable, ReasonClientGone, err} // says nothing of the endpoint
 		}
 		failures = errors.Join(failures, err)
+		hasty := ctx.Err() != nil && time.Since(began) < s.o.Limits.AttemptTimeout // others have had the time: that says little
 		if errors.Is(err, backendtls.ErrHandshake) {
-			s.distrust(t.tls, pick.uid, pick.name, err)
 			reason = ReasonBackendTLS
-		} else {
+			if !hasty {
+				s.distrust(t.tls, pick.uid, pick.name, err)
+			}
+		} else if !hasty {
 			s.eject(pick, err)
 		}
 		if ctx.Err() != nil || len(tried) == maxAttempts {

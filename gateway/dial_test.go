@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
 // frozen stops the gateway's clock, so that an endpoint that is left out stays out, however slow the machine is.
@@ -110,6 +112,52 @@ func TestAllAttemptsShareOneDeadline(t *testing.T) {
 	}
 	if got := len(s.dialled()); got > 4 {
 		t.Errorf("%d attempts of 40 ms within a deadline of 100 ms", got)
+	}
+}
+
+// An endpoint that ended while it was tried leaves no one out: who is dead besides does not get the time of who is not.
+func TestEndpointThatIsGoneTakesNoAttempt(t *testing.T) {
+	s := newScene(t, func(o *Options) {
+		o.Limits.AttemptTimeout, o.Limits.ConnectTimeout = 100*time.Millisecond, patience
+		dial, live := o.Dial, o.Directory
+		o.Dial = func(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
+			if to.Addr() == netip.MustParseAddr("10.0.0.1") {
+				live.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{podWorkload(1, nil).UID: nil}})
+			}
+			return dial(ctx, to)
+		}
+	})
+	s.configure(nil)
+	s.add(podWorkload(1, nil), podWorkload(2, nil), s.pod(3))
+	s.mu.Lock()
+	s.black[netip.MustParseAddrPort("10.0.0.2:15008")] = true
+	s.mu.Unlock()
+	if answer, _, err := s.call(s.outer(15008, clientID), authority, "x"); err != nil || !strings.HasPrefix(answer, "cart-3 ") {
+		t.Errorf("%q, %v after %v", answer, err, s.dialled())
+	}
+}
+
+// Who has what others have left of the time is not left out for that it was not enough.
+func TestHastyAttemptSaysLittle(t *testing.T) {
+	s := newScene(t, func(o *Options) {
+		o.Limits.AttemptTimeout = time.Second
+		o.Limits.ConnectTimeout = 1800 * time.Millisecond
+	})
+	s.configure(nil)
+	s.add(podWorkload(1, nil), podWorkload(2, nil))
+	s.mu.Lock()
+	for n := range 2 {
+		s.black[netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n + 1)}), 15008)] = true
+	}
+	s.mu.Unlock()
+	if status, reason := s.refusal(s.outer(15008, clientID), authority, nil); status != 503 || reason != string(ReasonConnect) {
+		t.Errorf("%d %q", status, reason)
+	}
+	if got := len(s.dialled()); got != 2 {
+		t.Errorf("%d attempts", got)
+	}
+	if n := s.logs.text(); strings.Count(n, "endpoint left out") != 1 {
+		t.Errorf("left out is not the first one alone:\n%s", n)
 	}
 }
 

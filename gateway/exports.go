@@ -3,6 +3,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -108,6 +109,8 @@ type target struct {
 	entry   uint16               // of a plain one: the port of the Gateway by which it came
 	tls     *backendtls.Settings // of a plain one: how TLS is spoken to endpoints; nil: it is not
 	vip     netip.Addr           // in our network: the one asked for, or else the service's first; zero if it has none
+	// draw is the stream's chance, by which it passes one of several waypoints.
+	draw uint64
 	// carries is what is inside the stream: of one to a waypoint, what is expected when it comes, and then what was found. Streams to others are opaque.
 	carries contents
 	// far says that a stream to a waypoint came from another network, whose side has chosen this one: it is for endpoints here.
@@ -214,21 +217,46 @@ type candidate struct {
 }
 
 // candidates are the endpoints of t in the gateway's own network that speak HBONE, or those of the waypoint that stands
-// before it: the waypoint is where its policy is applied, so it is not walked around. A workload that stands for
+// before it: the waypoint is where its policy is applied, so it is not walked around. Of several each stream draws one, of those that have endpoints here. A workload that stands for
 // another network is never among them: a gateway does not forward to a gateway.
 func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []candidate {
-	service, port, dialPort := t.service, t.port, uint16(mesh.HBONEPort)
-	if w := service.Waypoint; w != nil {
-		if t.plain {
-			return nil // a waypoint takes no connection without an identity
+	if !t.service.Fronted() {
+		return c.endpoints(v, t, t.service, t.port, mesh.HBONEPort, own)
+	}
+	if t.plain {
+		return nil // a waypoint takes no connection without an identity
+	}
+	type share struct {
+		of     []candidate
+		weight uint64
+	}
+	var here []share
+	total := uint64(0)
+	for _, w := range t.service.Fronts() {
+		front := c.waypoint(v, &w.At)
+		if front == nil {
+			continue
 		}
-		if service = c.waypoint(v, w); service == nil {
-			return nil
-		}
-		if port = 0; w.Port != 0 {
-			dialPort = w.Port
+		if of := c.endpoints(v, t, front, 0, cmp.Or(w.At.Port, mesh.HBONEPort), own); len(of) > 0 {
+			here = append(here, share{of, uint64(w.Weight)})
+			total += uint64(w.Weight)
 		}
 	}
+	if total == 0 {
+		return nil
+	}
+	at := t.draw % total
+	for _, s := range here {
+		if at < s.weight {
+			return s.of
+		}
+		at -= s.weight
+	}
+	return nil
+}
+
+// endpoints are those of a service, the target's own or a waypoint's, that can take a stream for t at a port of the service (0: whatever ports they have), which are dialled at dialPort.
+func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, port, dialPort uint16, own *mesh.Workload) []candidate {
 	endpoints := v.Endpoints(service.Key())
 	out := make([]candidate, 0, len(endpoints))
 	for _, w := range endpoints {

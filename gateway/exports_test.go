@@ -3,6 +3,7 @@
 package gateway
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -144,6 +145,9 @@ func TestCandidates(t *testing.T) {
 			w.NetworkGateway = &mesh.GatewayAddress{Port: 15008}
 		}),
 	}
+	secret := &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}, Port: 15018}
+	gone := &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "gone"}, Port: 15008}
+	behindSecret := podWorkload(9, func(w *mesh.Workload) { w.Services = map[mesh.ServiceKey][]mesh.Port{secret.Hostname: nil} })
 	for _, tc := range []struct {
 		name  string
 		port  uint16
@@ -160,19 +164,24 @@ func TestCandidates(t *testing.T) {
 		{name: "the family of the service", port: 80, svc: func(s *mesh.Service) { s.Families = mesh.FamiliesIPv6 }, extra: []*mesh.Workload{podWorkload(9, func(w *mesh.Workload) {
 			w.Addresses = append(w.Addresses, netip.MustParseAddr("fd00::9"))
 		})}, want: []string{"[fd00::9]:15008"}},
-		{name: "its waypoint, not its pods", port: 80, svc: func(s *mesh.Service) {
-			s.Waypoint = &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}, Port: 15018}
-		}, extra: []*mesh.Workload{podWorkload(9, func(w *mesh.Workload) {
-			w.Services = map[mesh.ServiceKey][]mesh.Port{{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}: nil}
-		})}, want: []string{"10.0.0.9:15018"}},
+		{name: "its waypoint, not its pods", port: 80, svc: func(s *mesh.Service) { s.Waypoint = secret }, extra: []*mesh.Workload{behindSecret}, want: []string{"10.0.0.9:15018"}},
 		{name: "its waypoint by address", port: 80, svc: func(s *mesh.Service) {
 			s.Waypoint = &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Network: "west", Addr: netip.MustParseAddr("10.96.0.9")}, Port: 15008}
-		}, extra: []*mesh.Workload{podWorkload(9, func(w *mesh.Workload) {
-			w.Services = map[mesh.ServiceKey][]mesh.Port{{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}: nil}
-		})}, want: []string{"10.0.0.9:15008"}},
-		{name: "a waypoint that is not there is not walked around", port: 80, svc: func(s *mesh.Service) {
-			s.Waypoint = &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "gone"}, Port: 15008}
+		}, extra: []*mesh.Workload{behindSecret}, want: []string{"10.0.0.9:15008"}},
+		{name: "one of several waypoints, not the single one", port: 80, svc: func(s *mesh.Service) {
+			s.Waypoint = gone
+			s.Waypoints = []mesh.WeightedWaypoint{{At: *gone}, {At: *secret, Weight: 1}}
+		}, extra: []*mesh.Workload{behindSecret}, want: []string{"10.0.0.9:15018"}},
+		{name: "of several waypoints one that is here", port: 80, svc: func(s *mesh.Service) {
+			s.Waypoints = []mesh.WeightedWaypoint{{At: *gone, Weight: 9}, {At: *secret, Weight: 1}}
+		}, extra: []*mesh.Workload{behindSecret}, want: []string{"10.0.0.9:15018"}},
+		{name: "several waypoints without a weight are none", port: 80, svc: func(s *mesh.Service) {
+			s.Waypoints = []mesh.WeightedWaypoint{{At: *secret}}
+		}, want: []string{"10.0.0.1:15008"}},
+		{name: "several waypoints that are not there are not walked around", port: 80, svc: func(s *mesh.Service) {
+			s.Waypoints = []mesh.WeightedWaypoint{{At: *gone, Weight: 1}, {At: *gone, Weight: 1}}
 		}, want: nil},
+		{name: "a waypoint that is not there is not walked around", port: 80, svc: func(s *mesh.Service) { s.Waypoint = gone }, want: nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			v, c := exporting(append(append([]*mesh.Workload{good}, others...), tc.extra...)...)
@@ -188,6 +197,35 @@ func TestCandidates(t *testing.T) {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
 		})
+	}
+}
+
+// Streams share the waypoints of a service by weight, each one all of its attempts.
+func TestStreamsShareWaypoints(t *testing.T) {
+	at := func(name string) mesh.GatewayAddress {
+		return mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: name}, Port: 15008}
+	}
+	d := mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{}, Workloads: map[string]*mesh.Workload{}}
+	service := &mesh.Service{Namespace: "shop", Hostname: hostname, Ports: []mesh.Port{{Service: 80, Target: 8080}}}
+	for i, weight := range []uint32{1, 0, 2, 4} {
+		front := at(string(rune('a' + i)))
+		service.Waypoints = append(service.Waypoints, mesh.WeightedWaypoint{At: front, Weight: weight})
+		d.Services[front.Hostname] = &mesh.Service{Namespace: "shop", Hostname: front.Hostname.Hostname}
+		w := podWorkload(i+1, func(w *mesh.Workload) { w.Services = map[mesh.ServiceKey][]mesh.Port{front.Hostname: nil} })
+		d.Workloads[w.UID] = w
+	}
+	live := directory.NewLive()
+	v, c := live.Apply(d), newConfig(&mesh.Gateway{Network: "west"}, "", "cluster.local", nil)
+	got := map[string]int{}
+	for draw := range uint64(70) {
+		for range 2 {
+			for _, e := range c.candidates(v, target{service: service, port: 80, draw: draw}, nil) {
+				got[e.dial.Addr().String()]++
+			}
+		}
+	}
+	if want := map[string]int{"10.0.0.1": 20, "10.0.0.3": 40, "10.0.0.4": 80}; !maps.Equal(got, want) {
+		t.Errorf("streams went to %v, want %v", got, want)
 	}
 }
 

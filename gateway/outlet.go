@@ -62,7 +62,7 @@ func (p *streamPort) connect(ctx context.Context, st *stream, t target) (*outlet
 
 // meshed says whether a service, which is behind no waypoint, has endpoints that are reached in tunnels.
 func (c *config) meshed(v *directory.View, service *mesh.Service) bool {
-	return service.Waypoint == nil && slices.ContainsFunc(v.Endpoints(service.Key()), func(w *mesh.Workload) bool {
+	return !service.Fronted() && slices.ContainsFunc(v.Endpoints(service.Key()), func(w *mesh.Workload) bool {
 		return w.Network != c.network || w.NetworkGateway != nil || w.Tunnel == mesh.TunnelHBONE
 	})
 }

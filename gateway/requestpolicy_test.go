@@ -126,6 +126,12 @@ func TestGatewayLeavesRequestsToWaypoints(t *testing.T) {
 	if status, reason := s.refusal(s.outer(15008, clientID), authority, nil); status != 200 {
 		t.Errorf("to a waypoint: %d %s", status, reason)
 	}
+	s.live.Apply(mesh.Delta{Services: map[mesh.ServiceKey]*mesh.Service{cartKey: cartService(func(svc *mesh.Service) {
+		svc.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: front, Port: 15008}, Weight: 1}}
+	})}})
+	if status, reason := s.refusal(s.outer(15008, clientID), authority, nil); status != 200 {
+		t.Errorf("to one of several waypoints: %d %s", status, reason)
+	}
 }
 
 // pathPolicy is a policy about the beginning of paths.

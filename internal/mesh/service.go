@@ -100,6 +100,25 @@ func (s *Service) ConsumerWaypoint(namespace string) *GatewayAddress {
 	return &s.Consumers[i].At
 }
 
+// Fronted says whether connections to the service pass a waypoint, whoever's they are.
+func (s *Service) Fronted() bool { return s.Waypoint != nil || weighs(s.Waypoints) }
+
+// Fronts are the waypoints that share those connections by weight: of several those that weigh anything, or else the only one.
+func (s *Service) Fronts() []WeightedWaypoint {
+	switch {
+	case weighs(s.Waypoints):
+		return slices.DeleteFunc(slices.Clone(s.Waypoints), func(w WeightedWaypoint) bool { return w.Weight == 0 })
+	case s.Waypoint != nil:
+		return []WeightedWaypoint{{At: *s.Waypoint, Weight: 1}}
+	default:
+		return nil
+	}
+}
+
+func weighs(waypoints []WeightedWaypoint) bool {
+	return slices.ContainsFunc(waypoints, func(w WeightedWaypoint) bool { return w.Weight > 0 })
+}
+
 // Key names the service.
 func (s *Service) Key() ServiceKey { return ServiceKey{Namespace: s.Namespace, Hostname: s.Hostname} }
 
