@@ -121,9 +121,15 @@ func (x *index) notYet(g *world.Gateway) *gatewayProblem {
 	case len(x.addressesAt(g, named)) == 0:
 		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotAssigned, fmt.Sprintf("Service %s/%s has no address yet", named.Namespace, named.Name)}
 	}
+	if x.state.Services[named].Type == typeNodePort {
+		return nil // nodes serve each Gateway at ports of its own
+	}
 	for _, a := range x.addressesAt(g, named) {
-		for owner := range x.ingress[a] { // a load balancer may have several Services at one
-			if addressType(a) == addressIP && x.state.Services[named].Type != typeNodePort && x.ledBy(owner, g) != nil {
+		if addressType(a) != addressIP {
+			continue // a load balancer may have several Services at one name
+		}
+		for owner := range x.ingress[a] {
+			if x.ledBy(owner, g) != nil {
 				return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("address %s of Service %s/%s is in use by another Gateway", a, named.Namespace, named.Name)}
 			}
 		}
