@@ -141,6 +141,32 @@ func TestPlugin(t *testing.T) {
 	}
 }
 
+// TestRequestIsBounded: the plugin runs as root, once for each pod, and says what is wrong with a request that has no end.
+func TestRequestIsBounded(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		size int
+		want string
+	}{
+		"as long as one may be": {maxRequest, ""},
+		"longer":                {maxRequest + 1, "request of more than"},
+		"much longer":           {16 * maxRequest, "request of more than"},
+	} {
+		cmd := exec.CommandContext(t.Context(), self)
+		cmd.Args[0] = PluginName
+		cmd.Env = append(os.Environ(), "CNI_COMMAND=DEL", "CNI_CONTAINERID=c1", "CNI_NETNS=/var/run/netns/cni-1", "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin", "CNI_NETNS_OVERRIDE=true")
+		begin, end := `{"cniVersion":"1.0.0","name":"lab","type":"isthmus-cni","padding":"`, `"}`
+		cmd.Stdin = strings.NewReader(begin + strings.Repeat("x", tc.size-len(begin)-len(end)) + end)
+		out, err := cmd.Output()
+		if (err == nil) != (tc.want == "") || !strings.Contains(string(out), tc.want) {
+			t.Errorf("%s: %v, %s", name, err, out)
+		}
+	}
+}
+
 // TestPluginOutlastsTheAgentsUpgrade: a pod that starts while the agent is being replaced waits. The first agent goes away with the
 // question, its socket stays behind without a listener, and the next agent answers.
 func TestPluginOutlastsTheAgentsUpgrade(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,8 @@ import (
 const (
 	// patience is how long the plugin waits for the agent's answer. The kubelet gives a sandbox 4 minutes and then tries again.
 	patience = 60 * time.Second
+	// maxRequest bounds what is read of a request, in bytes. One about a pod has a few KiB, and one that names all that the runtime still has on the node (GC) some 100 for each: 1 MiB are 10,000.
+	maxRequest = 1 << 20
 	// knock is the pause between attempts to reach an agent that is not there.
 	knock = 100 * time.Millisecond
 )
@@ -53,9 +56,36 @@ type kubernetesArgs struct {
 // Main is the plugin's main function: it reads a CNI request from the environment and the standard input, answers on the standard
 // output, and ends the process with status 1 if that is an error.
 func Main() {
+	if err := boundInput(); err != nil {
+		refuse(types.NewError(types.ErrIOFailure, "standard input", err.Error()))
+	}
 	nothing := func(*skel.CmdArgs) error { return nil }
 	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: nothing, Check: check, GC: nothing, Status: status},
 		version.All, "Isthmus: pods start when their traffic is captured")
+}
+
+// boundInput has the library, which reads all that there is, find no more than a request on the standard input. Whoever says more ends the process.
+func boundInput() error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	in := os.Stdin
+	os.Stdin = read
+	go func() {
+		defer write.Close()
+		// What cannot be read or passed on is missing, and what is left is no request.
+		if n, _ := io.Copy(write, io.LimitReader(in, maxRequest+1)); n > maxRequest {
+			refuse(types.NewError(types.ErrDecodingFailure, fmt.Sprintf("request of more than %d bytes", maxRequest), ""))
+		}
+	}()
+	return nil
+}
+
+// refuse answers with an error, and ends the process.
+func refuse(e *types.Error) {
+	_ = e.Print() // nobody hears it then, and the status says the same
+	os.Exit(1)
 }
 
 func readConfig(args *skel.CmdArgs) (Config, error) {
