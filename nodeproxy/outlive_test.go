@@ -20,10 +20,10 @@ func TestDepartureBeginsWhenDiscoveryForgets(t *testing.T) {
 		view := directory.NewLive()
 		w := &mesh.Workload{UID: "east//Pod/shop/cart", Name: "cart", Namespace: "shop", Cluster: "east", Network: "east", ServiceAccount: "cart", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.7")}}
 		view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{w.UID: w}})
-		p := &pod{proxy: &Proxy{o: Options{View: view, Cluster: "east"}}, info: zds.Workload{UID: "first", Name: "cart", Namespace: "shop", ServiceAccount: "cart"}}
+		p := &pod{proxy: &Proxy{o: Options{View: view, Cluster: "east", Node: "n1"}}, info: zds.Workload{UID: "first", Name: "cart", Namespace: "shop", ServiceAccount: "cart"}}
 		p.proxy.pods = newPods(p.proxy)
 		began := time.Now()
-		ended := make(chan time.Duration, 1)
+		ended := make(chan time.Duration, 2)
 		outlive := func(ctx context.Context) { p.outlive(ctx, func() { ended <- time.Since(began) }) }
 		go outlive(t.Context())
 		time.Sleep(5 * time.Minute)
@@ -49,7 +49,27 @@ func TestDepartureBeginsWhenDiscoveryForgets(t *testing.T) {
 			t.Error("it was ended by somebody else")
 		}
 
-		// Whom discovery knows is the next one of that name.
+		// Whom discovery knows is the next one of that name, at another node.
+		here := *w
+		here.Node = "n1"
+		view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{w.UID: &here}})
+		began = time.Now()
+		go outlive(t.Context())
+		time.Sleep(5 * time.Minute)
+		moved := here
+		moved.Node, moved.Addresses = "n2", []netip.Addr{netip.MustParseAddr("10.1.0.7")}
+		view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{w.UID: &moved}})
+		select {
+		case after := <-ended:
+			if after != 5*time.Minute+departure {
+				t.Errorf("connections of one that has a successor at another node were ended after %v", after)
+			}
+		case <-time.After(departure + time.Second):
+			t.Fatal("connections of one that has a successor at another node go on")
+		}
+		view.Apply(mesh.Delta{Workloads: map[string]*mesh.Workload{w.UID: w}})
+
+		// Or it is served here.
 		p.proxy.pods.serving["second"] = &pod{info: zds.Workload{UID: "second", Name: "cart", Namespace: "shop", ServiceAccount: "cart"}}
 		began = time.Now()
 		outlive(t.Context())

@@ -210,9 +210,9 @@ func (p *pod) drain(ctx context.Context, grace time.Duration) {
 	<-done
 }
 
-// outlive calls end when discovery has not known the pod, or has meant another one that is served here by its name, for as long as what a dead one left may go on, unless ctx ends before.
+// outlive calls end when discovery has not known the pod, or has meant its successor by its name, for as long as what a dead one left may go on, unless ctx ends before.
 func (p *pod) outlive(ctx context.Context, end func()) {
-	for v := p.proxy.o.View.Load(); p.lookup(v) != nil && !p.proxy.pods.succeeded(p.info); v = p.proxy.o.View.Load() {
+	for v := p.proxy.o.View.Load(); p.lives(v); v = p.proxy.o.View.Load() {
 		select {
 		case <-v.Superseded():
 		case <-ctx.Done():
@@ -224,6 +224,13 @@ func (p *pod) outlive(ctx context.Context, end func()) {
 		end()
 	case <-ctx.Done():
 	}
+}
+
+// lives says whether discovery knows the pod, as it does one that left the mesh and runs on. Whoever has its name at another node, or is served here under it, is its successor.
+func (p *pod) lives(v *directory.View) bool {
+	w, node := p.lookup(v), p.proxy.o.Node
+	elsewhere := w != nil && node != "" && w.Node != "" && w.Node != node
+	return w != nil && !elsewhere && !p.proxy.pods.succeeded(p.info)
 }
 
 // end ends the pod and all of its connections now, and waits for them.

@@ -43,6 +43,8 @@ type Options struct {
 	AccessLog logr.Logger
 	// Network and Cluster are where this proxy's pods are. A pod of which the control plane says that it is on another network is there.
 	Network, Cluster string
+	// Node is the node's name, as discovery has it; empty: it is not known.
+	Node string
 	// PodNamespace and PodName are where this proxy runs; empty: it is not known.
 	PodNamespace, PodName string
 	// ClusterDomain is the DNS domain of services, without a dot at the end.

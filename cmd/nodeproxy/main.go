@@ -227,7 +227,7 @@ func run(ctx context.Context, f flags, log logr.Logger) error {
 
 	proxy, err := nodeproxy.New(nodeproxy.Options{
 		Log: log, AccessLog: log.WithValues("logger", "access"), Network: f.network, Cluster: f.cluster, ClusterDomain: f.clusterDomain,
-		PodNamespace: f.namespace, PodName: f.pod,
+		Node: f.node, PodNamespace: f.namespace, PodName: f.pod,
 		View: view, Certificates: certificates, Socket: f.socket, Succession: f.state, Nameservers: nodeproxy.Nameservers(f.resolv),
 		Drain: f.drain, Synced: kept.Usable(), Keeper: kept, Tracer: tracer, LocalityLabels: f.localities, Registerer: registry,
 	})
