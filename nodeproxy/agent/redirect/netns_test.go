@@ -283,33 +283,39 @@ func TestNothingListensMeansRefused(t *testing.T) {
 	callCase{"inbound", s.node, net.Dialer{}, join(podV4, 8080), ""}.run(t)
 }
 
+// answer answers datagrams in a namespace with its name and what they say.
+func answer(t *testing.T, ns *os.File, name, addr string, asProxy bool) {
+	t.Helper()
+	var lc net.ListenConfig
+	if asProxy {
+		lc.Control = socketOptions(t)
+	}
+	var pc net.PacketConn
+	must(t, Inside(ns, func() error {
+		var err error
+		pc, err = lc.ListenPacket(context.Background(), "udp", addr)
+		return err
+	}))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 512)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = pc.WriteTo([]byte(name+" "+string(buf[:n])), from)
+		}
+	}()
+	t.Cleanup(func() { pc.Close(); <-done })
+}
+
 // A captured query and the proxy's own query for it may share all addresses and ports.
 func TestDNSOverUDP(t *testing.T) {
 	s := newStage(t)
-	answer := func(ns *os.File, name, addr string) {
-		lc := net.ListenConfig{Control: socketOptions(t)}
-		var pc net.PacketConn
-		must(t, Inside(ns, func() error {
-			var err error
-			pc, err = lc.ListenPacket(context.Background(), "udp", addr)
-			return err
-		}))
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			buf := make([]byte, 512)
-			for {
-				n, from, err := pc.ReadFrom(buf)
-				if err != nil {
-					return
-				}
-				_, _ = pc.WriteTo([]byte(name+" "+string(buf[:n])), from)
-			}
-		}()
-		t.Cleanup(func() { pc.Close(); <-done })
-	}
-	answer(s.pod, "proxy", join("127.0.0.1", PortDNS))
-	answer(s.node, "nameserver", join(nodeV4, 53))
+	answer(t, s.pod, "proxy", join("127.0.0.1", PortDNS), true)
+	answer(t, s.node, "nameserver", join(nodeV4, 53), false)
 	must(t, Apply(s.pod, Options{Inbound: true, DNS: true, IPv6: true}))
 
 	ask := func(d net.Dialer, want string) {
@@ -339,6 +345,34 @@ func TestDNSOverUDP(t *testing.T) {
 	ask(net.Dialer{LocalAddr: fromPort, Control: reuse}, "proxy q")
 	ask(net.Dialer{LocalAddr: fromPort, Control: socketOptions(t)}, "nameserver q")
 	ask(net.Dialer{LocalAddr: fromPort, Control: reuse}, "proxy q")
+}
+
+// A DNS server in the pod answers who asks it, also another server that asks from port 53: its answers, which go from 53 to 53, are no queries.
+func TestServersAnswerServers(t *testing.T) {
+	for _, family := range []struct{ name, pod, node, loopback string }{{"v4", podV4, nodeV4, "127.0.0.1"}, {"v6", podV6, nodeV6, "::1"}} {
+		t.Run(family.name, func(t *testing.T) {
+			s := newStage(t)
+			answer(t, s.pod, "proxy", join(family.loopback, PortDNS), true)
+			answer(t, s.pod, "nameserver", join(family.pod, 53), false)
+			must(t, Apply(s.pod, Options{Inbound: true, DNS: true, IPv6: true}))
+			for _, from := range []int{53, 40053, 53} {
+				d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(family.node), Port: from}}
+				var c net.Conn
+				must(t, Inside(s.node, func() (err error) {
+					c, err = d.Dial("udp", join(family.pod, 53))
+					return err
+				}))
+				must(t, c.SetDeadline(time.Now().Add(2*time.Second)))
+				_, err := c.Write([]byte("q"))
+				must(t, err)
+				buf := make([]byte, 512)
+				if n, err := c.Read(buf); err != nil || string(buf[:n]) != "nameserver q" {
+					t.Errorf("from port %d: %q, %v", from, buf[:n], err)
+				}
+				c.Close()
+			}
+		})
+	}
 }
 
 // What the kernel was told is what the rules say: nft lists our tables as we write them.

@@ -134,14 +134,15 @@ func natOutput(o Options) []Rule {
 }
 
 // rawTable keeps the proxy's own queries in a conntrack zone of their own: a query that is captured and the one that the proxy
-// makes for it may have the same addresses and ports, and would be one connection otherwise.
+// makes for it may have the same addresses and ports, and would be one connection otherwise. The proxy's never come from port 53, so what comes from there to there
+// is no answer to one: it is a query to a server in the pod, whose own answer has to be of the same connection, or it would be captured as a query.
 func rawTable(o Options) Table {
 	if !o.DNS {
 		return Table{Name: tableRaw}
 	}
 	return Table{tableRaw, []Chain{
 		{"prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, []Rule{
-			{"r2", []Match{sourcePort(udp, 53), mark(notEqual, MarkProxy)}, setZone(1)},
+			{"r2", []Match{sourcePort(udp, 53), destinationPort(udp, notEqual, 53), mark(notEqual, MarkProxy)}, setZone(1)},
 		}},
 		{"output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityRaw, []Rule{
 			{"r1", []Match{destinationPort(udp, equal, 53), mark(equal, MarkProxy)}, setZone(1)},
