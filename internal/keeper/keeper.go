@@ -229,6 +229,12 @@ func tellsAll(ctx context.Context, client *xds.Client) bool {
 
 func (k *Keeper) restore(client *xds.Client) {
 	begun := time.Now()
+	same := len(k.changed) == 0 // nothing is known beside what the file has
+	select {
+	case <-client.Synced():
+		same = false
+	default:
+	}
 	got, err := client.Restore(k.o.Path, k.o.Scope, k.o.MaxAge)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -242,6 +248,12 @@ func (k *Keeper) restore(client *xds.Client) {
 		k.o.Log.Error(err, "no controller has said all yet, and the snapshot is not used", "path", k.o.Path, "reason", reason)
 	default:
 		k.confirmed.Store(got.Confirmed.UnixNano())
+		if same {
+			select {
+			case <-k.changed:
+			default:
+			}
+		}
 		k.o.Log.Info("no controller has said all yet: serving from the snapshot", "path", k.o.Path, "resources", got.Resources,
 			"age", time.Since(got.Confirmed).Round(time.Second).String(), "took", time.Since(begun).Round(time.Millisecond).String())
 		k.open()
@@ -269,7 +281,10 @@ func (k *Keeper) keep(ctx context.Context, synced <-chan struct{}, connected fun
 	confirm := time.NewTicker(snapshotConfirm)
 	defer confirm.Stop()
 	var next time.Time // when the disk may be troubled again
-	k.touch()          // also if all that was told was that there is nothing
+	// What was restored, and is confirmed now without a change, stands as it is. Else it is written, also if all that was told was that there is nothing.
+	if k.confirmed.Load() == 0 || len(k.changed) == 0 && xds.ConfirmSnapshot(k.o.Path, time.Now()) != nil {
+		k.touch()
+	}
 	for {
 		select {
 		case <-ctx.Done():

@@ -131,6 +131,52 @@ func TestKeeperThatCannotWrite(t *testing.T) {
 	})
 }
 
+// TestKeeperDoesNotWriteWhatItRestored: where a controller has nothing to add to what was kept, that is confirmed, and the disk is left alone.
+func TestKeeperDoesNotWriteWhatItRestored(t *testing.T) {
+	for _, changed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			former, view := newTestKeeper(t)
+			told(view, former, "a")
+			former.write()
+			if err := xds.ConfirmSnapshot(former.o.Path, time.Now().Add(-time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			o := former.o
+			o.View = directory.NewLive()
+			k := New(o)
+			ctx, cancel := context.WithCancel(t.Context())
+			synced, done := make(chan struct{}), make(chan struct{})
+			go func() { defer close(done); k.keep(ctx, synced, func() bool { return false }) }()
+			k.restore(nobody(func(d mesh.Delta) error { o.View.Apply(d); k.Note(d); return nil }))
+			if o.View.Load().Workload("a") == nil {
+				t.Fatal("not restored")
+			}
+			if changed {
+				told(o.View, k, "b")
+			}
+			close(synced)
+			time.Sleep(2 * snapshotPause)
+			synctest.Wait()
+			want := map[bool]float64{true: 1}[changed]
+			if n := count(t, k.writes); n != want {
+				t.Errorf("%v writes, want %v", n, want)
+			}
+			if there, err := os.Stat(o.Path); err != nil || !changed && time.Since(there.ModTime()) > 2*snapshotPause {
+				t.Errorf("not confirmed: %v", err)
+			}
+			if told(o.View, k, "c"); !changed {
+				time.Sleep(2 * snapshotPause)
+				synctest.Wait()
+				if n := count(t, k.writes); n != 1 {
+					t.Errorf("%v writes of what changed then, want 1", n)
+				}
+			}
+			cancel()
+			<-done
+		})
+	}
+}
+
 // nobody is a client of a controller that is not there.
 func nobody(apply func(mesh.Delta) error) *xds.Client {
 	return xds.NewClient(xds.ClientOptions{

@@ -178,6 +178,29 @@ func forget(d *mesh.Delta, k kind, name string) {
 	}
 }
 
+// remember takes a removal out of a delta again, see forget.
+func remember(d *mesh.Delta, k kind, name string) {
+	namespace, rest, _ := splitName(name)
+	switch k {
+	case kindWorkload:
+		unset(d.Workloads, name)
+	case kindService:
+		unset(d.Services, mesh.ServiceKey{Namespace: namespace, Hostname: rest})
+	case kindPolicy:
+		unset(d.Policies, name)
+	case kindGateway:
+		unset(d.Gateways, mesh.GatewayKey{Namespace: namespace, Name: rest})
+	case kindBundle:
+		unset(d.Bundles, name)
+	}
+}
+
+func unset[K comparable, V any](m map[K]*V, key K) {
+	if m[key] == nil {
+		delete(m, key)
+	}
+}
+
 func set[K comparable, V any](m *map[K]*V, key K, v *V) {
 	if *m == nil {
 		*m = map[K]*V{}

@@ -83,3 +83,39 @@ func TestNothingIsSeenBeforeAllWasSaid(t *testing.T) {
 		t.Errorf("%v, applied %d times", err, m.count())
 	}
 }
+
+// TestWhatWasTakenBackBeforeTheSnapshot has a control plane say something, and take it back, before it has said all. The snapshot, which comes then, has it: it is there until the
+// control plane is asked about it on the next stream.
+func TestWhatWasTakenBackBeforeTheSnapshot(t *testing.T) {
+	former := trusting()
+	path := saved(t, former)
+	w := samplePod()
+	e, err := workloadEntry(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMirror()
+	c := alone(m)
+	for _, err := range []error{
+		part(t, c, addressURL, true, nil, e),
+		part(t, c, addressURL, true, []string{w.UID}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Restore(path, here, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, said := c.hello(Addresses()).InitialResourceVersions[w.UID]; !said {
+		t.Error("it is not said that it is known")
+	}
+	// It is there again by then, as it was, and so it is not told.
+	for _, typ := range c.options.Types {
+		if err := part(t, c, typ.url, false, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-c.Synced()
+	m.await(t, former)
+}

@@ -64,15 +64,21 @@ func (c *Client) Restore(path string, scope SnapshotScope, maxAge time.Duration)
 		}
 	}
 	for url, held := range holdings {
-		if len(c.known[url]) == 0 && c.subscribed(url) {
-			c.known[url] = held
-		}
+		known := c.known[url]
+		first := len(known) == 0 && c.subscribed(url)
 		for name, h := range held {
-			if now, heard := c.known[url][name]; !heard {
-				c.known[url][name] = h
-			} else if now.kind != h.kind {
+			switch now, heard := known[name]; {
+			case !heard:
+				remember(&c.held, h.kind, name) // the control plane took it back before it had said all; it will be asked about it
+				if !first {
+					known[name] = h
+				}
+			case now.kind != h.kind:
 				forget(&c.held, h.kind, name) // it is in the snapshot what it is not any more
 			}
+		}
+		if first {
+			c.known[url] = held
 		}
 		c.metrics.resources.WithLabelValues(short(url)).Set(float64(len(c.known[url])))
 	}

@@ -353,9 +353,6 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 	}
 	s := sub.types[url]
 	if s == nil {
-		if err := sub.keep(wordsIn(r.GetResourceNamesSubscribe(), r.GetInitialResourceVersions(), table)); err != nil {
-			return false, err
-		}
 		node := ""
 		if url == addressURL {
 			if node = sub.caller.Node; node == "" {
@@ -364,11 +361,10 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 		}
 		s = newSubscription(url, node)
 		sub.types[url] = s
-		err := s.first(r, table, now)
-		return s.due(), err
-	}
-	if err := sub.keep(wordsIn(r.GetResourceNamesSubscribe(), nil, table)); err != nil {
-		return false, err
+		if err := s.first(r, table, now); err != nil {
+			return false, err
+		}
+		return s.due(), sub.keep(s, 0)
 	}
 	sent := s.sent
 	if s.acknowledge(r.GetResponseNonce()) {
@@ -382,8 +378,11 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 			}
 		}
 	}
-	err = s.more(r, table, now)
-	return s.due(), err
+	before := s.words
+	if err := s.more(r, table, now); err != nil {
+		return false, err
+	}
+	return s.due(), sub.keep(s, before)
 }
 
 // clip bounds what a peer can write into our log.

@@ -4,6 +4,7 @@ package xds
 
 import (
 	"crypto/rand"
+	"maps"
 	"slices"
 	"time"
 
@@ -43,7 +44,9 @@ type subscription struct {
 	unsure  map[string]struct{} // names that are not there, of which the subscriber is not told that while that is in doubt; bounded as pending
 	partial bool                // the last response was not all there is
 	since   time.Time           // when pending became non-empty
-	fresh   int                 // names asked for since the last response
+	fresh   int                 // names asked for since the last response that had not been asked for before
+	named   bool                // names were asked for: what goes by one of them may be pending by another, too
+	words   int                 // bytes that are kept of what the subscriber wrote, see words
 	owed    bool                // a response is due even if it says nothing
 	nonce   string              // of the response that is not acknowledged yet, or ""; nobody can guess it, so that who acknowledges has read
 	sent    []*entry            // what that response carried
@@ -117,13 +120,12 @@ func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now t
 	if s.wildcard {
 		s.markAll(t.entries, known, now)
 	} else {
-		for name := range t.nodes[s.node] {
-			s.markUnknown(t.entries[name], known, now)
-		}
+		s.markNode(t, known, now)
 	}
 	for name := range known {
 		e := t.entries[name]
 		if e == nil {
+			s.words += weight(name)
 			s.missing(name, t, now)
 		}
 		if s.wildcard {
@@ -149,30 +151,41 @@ func (s *subscription) more(r *discovery.DeltaDiscoveryRequest, t *table, now ti
 	}
 	switch {
 	case s.wildcard && !was:
+		s.follows, s.held = map[string]struct{}{}, map[string]struct{}{}
 		s.markAll(t.entries, nil, now)
 	case was && !s.wildcard:
-		for name := range s.pending {
-			if e := t.entries[name]; e != nil && !s.wants(e) {
-				delete(s.pending, name)
-			}
-		}
+		s.narrow(t, now)
 	}
 	return nil
 }
 
+// narrow is what becomes of a subscription to everything when only what was asked for by name is left. What came with that, and was not named itself, is told once more:
+// a subscriber may have dropped it with the rest.
+func (s *subscription) narrow(t *table, now time.Time) {
+	for name := range s.asked {
+		for _, e := range t.find(nil, name) {
+			s.follow(e, t, nil, now)
+		}
+	}
+	s.markNode(t, nil, now)
+	s.forget(t)
+}
+
 // change takes the names that a request adds and drops.
 func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, known map[string]string, now time.Time) error {
+	if slices.Contains(r.GetResourceNamesSubscribe(), "*") {
+		s.wildcard = s.url != gatewayURL
+	}
+	if slices.Contains(r.GetResourceNamesUnsubscribe(), "*") {
+		s.wildcard = false
+	}
 	for _, name := range r.GetResourceNamesSubscribe() {
 		if name == "*" {
-			s.wildcard = s.url != gatewayURL
 			continue
 		}
-		// Of a wildcard's names those that were dropped again are pending, too, until the next response, which a subscriber that acknowledges nothing
-		// never gets.
-		if s.fresh++; len(s.asked) >= maxSubscribedNames || s.fresh > maxSubscribedNames {
-			return errTooManyNames
+		if err := s.ask(name); err != nil {
+			return err
 		}
-		s.asked[name] = struct{}{}
 		found := t.find(nil, name)
 		if len(found) == 0 {
 			s.missing(name, t, now)
@@ -186,12 +199,14 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 	dropped := false
 	for _, name := range r.GetResourceNamesUnsubscribe() {
 		if name == "*" {
-			s.wildcard = false
 			continue
 		}
-		if !s.wildcard && has(s.asked, name) && t.entries[name] == nil { // it waits to hear of nothing any more
-			delete(s.pending, name)
-			delete(s.unsure, name)
+		if !s.wildcard && has(s.asked, name) {
+			s.words -= weight(name)
+			if t.entries[name] == nil { // it waits to hear of nothing any more
+				delete(s.pending, name)
+				delete(s.unsure, name)
+			}
 		}
 		delete(s.asked, name)
 		delete(s.held, name)
@@ -209,6 +224,22 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 	return nil
 }
 
+// ask notes that a name is wanted.
+func (s *subscription) ask(name string) error {
+	if has(s.asked, name) {
+		return nil
+	}
+	// Of a wildcard's names those that were dropped again are pending, too, until the next response, which a subscriber that acknowledges nothing
+	// never gets.
+	if s.fresh++; len(s.asked) >= maxSubscribedNames || s.fresh > maxSubscribedNames {
+		return errTooManyNames
+	}
+	s.asked[name] = struct{}{}
+	s.words += weight(name)
+	s.named = true
+	return nil
+}
+
 // forget drops what is neither asked for nor belongs to something that is, as after a service was dropped whose workloads are held.
 func (s *subscription) forget(t *table) {
 	for name := range s.held {
@@ -216,10 +247,19 @@ func (s *subscription) forget(t *table) {
 			delete(s.held, name)
 		}
 	}
+	// A service that is gone is followed again when it is there again, if it still is asked for.
+	maps.DeleteFunc(s.follows, func(name string, _ struct{}) bool { return t.entries[name] == nil })
 	for name := range s.pending {
 		if e := t.entries[name]; e != nil && !s.wants(e) {
 			delete(s.pending, name)
 		}
+	}
+}
+
+// markNode marks the workloads of the subscriber's own node.
+func (s *subscription) markNode(t *table, known map[string]string, now time.Time) {
+	for name := range t.nodes[s.node] {
+		s.markUnknown(t.entries[name], known, now)
 	}
 }
 
@@ -271,18 +311,20 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 		return nil
 	}
 	out := &response{url: s.url, entries: make([]*entry, 0, len(s.pending))}
-	var told map[string]struct{} // not for a wildcard, for which names are told once anyway
-	if !s.wildcard {
+	var told map[string]struct{} // nil: what is pending is so once
+	if !s.wildcard || s.named {
 		told = map[string]struct{}{}
 	}
 	var found []*entry
 	size := 0
 	tell := func(e *entry) {
-		if !s.wildcard {
+		if told != nil {
 			if has(told, e.name) {
 				return
 			}
 			told[e.name] = struct{}{}
+		}
+		if !s.wildcard {
 			s.held[e.name] = struct{}{}
 			if s.names(e) {
 				s.follow(e, t, nil, now)

@@ -54,29 +54,24 @@ func (w *words) give(of turnOwner, bytes int) {
 	}
 }
 
-// wordsIn is how many bytes of names a subscription keeps of a request: those that it asks for, and those that it says to hold.
-func wordsIn(asked []string, known map[string]string, t *table) (bytes int) {
-	for _, name := range asked {
-		bytes += len(name) + wordWeight
-	}
-	for name := range known {
-		if t.entries[name] == nil {
-			bytes += len(name) + wordWeight
-		}
-	}
-	return bytes
-}
+// weight is what a name that is kept counts.
+func weight(name string) int { return len(name) + wordWeight }
 
-// keep has what a subscription keeps of a request counted, until the stream ends, unless it is a node proxy's: a node has one or two, and nobody else may run as one. It needs sub.mu, and Server.mu for reading.
-func (sub *subscriber) keep(bytes int) error {
+// keep has it counted when a subscription, which kept before bytes of names, keeps more or less of them, unless it is a node proxy's: a node has one or two, and nobody else may run as
+// one. It needs sub.mu, and Server.mu for reading.
+func (sub *subscriber) keep(s *subscription, before int) error {
+	bytes := s.words - before
 	switch {
 	case sub.gone:
 		return errClosing
 	case bytes == 0 || sub.standing == ofNode:
 		return nil
-	}
-	if err := sub.server.words.take(sub.caller.owner(), bytes); err != nil {
-		return err
+	case bytes < 0:
+		sub.server.words.give(sub.caller.owner(), -bytes)
+	default:
+		if err := sub.server.words.take(sub.caller.owner(), bytes); err != nil {
+			return err
+		}
 	}
 	sub.words += bytes
 	return nil
