@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,17 +108,22 @@ func discoveryPropagate(ctx context.Context, out io.Writer) (_ result, err error
 }
 
 // discoveryUnrest makes pods unready and ready again: the first pod of each service of each cluster in turn, so that a service of a
-// cluster rests for discoveryServices × clusters / rate seconds between two changes and the last one is always the one that counts.
+// cluster rests for about discoveryServices × clusters / rate seconds between two changes and the last one is always the one that counts.
+//
+// Each round goes through the clusters in another order. In the same order a cluster would change every 100 ms, as often as the controller reads the others (world.Beat): all of a
+// run's local changes would come at one moment of the beat, and the median be that of this moment, whichever it happens to be.
 type discoveryUnrest struct {
 	plane    *discoveryPlane
 	clusters []*fleet.Cluster
+	order    []*fleet.Cluster // what is left of this round
+	random   *rand.Rand
 	proxies  *discoveryProxies
 	made     int
 	turns    map[*fleet.Cluster]int // changes of each
 }
 
 func newDiscoveryUnrest(p *discoveryPlane, clusters []*fleet.Cluster, proxies *discoveryProxies) *discoveryUnrest {
-	return &discoveryUnrest{plane: p, clusters: clusters, proxies: proxies, turns: map[*fleet.Cluster]int{}}
+	return &discoveryUnrest{plane: p, clusters: clusters, proxies: proxies, random: rand.New(rand.NewPCG(1, 2)), turns: map[*fleet.Cluster]int{}}
 }
 
 func (c *discoveryUnrest) run(ctx context.Context, rate int, d time.Duration) error {
@@ -136,7 +143,12 @@ func (c *discoveryUnrest) run(ctx context.Context, rate int, d time.Duration) er
 }
 
 func (c *discoveryUnrest) next() error {
-	cluster := c.clusters[c.made%len(c.clusters)]
+	if len(c.order) == 0 {
+		c.order = slices.Clone(c.clusters)
+		c.random.Shuffle(len(c.order), func(i, j int) { c.order[i], c.order[j] = c.order[j], c.order[i] })
+	}
+	cluster := c.order[0]
+	c.order = c.order[1:]
 	c.made++
 	turn := c.turns[cluster]
 	c.turns[cluster]++

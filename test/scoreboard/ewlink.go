@@ -29,8 +29,7 @@ const (
 
 var (
 	ewLinkLoss = []float64{0, 0.01, 0.05}
-	// ewLinkDelays are of the round trip. They go down, as a kernel that measures them (BBR) notices at once if its tunnel has become shorter, and only after a while that it has
-	// become longer.
+	// ewLinkDelays are of the round trip. Each has tunnels of its own, as a way does that is as long from the beginning.
 	ewLinkDelays = []time.Duration{200 * time.Millisecond, 50 * time.Millisecond, time.Millisecond}
 )
 
@@ -42,38 +41,48 @@ type linkSide struct {
 
 // ewLink sends over a long, lossy line to another cluster, through two node proxies and a gateway, and as plain TCP from and to places beside those: one stream to see
 // how much passes, and several at once to see whether one of them starves.
-func ewLink(ctx context.Context, out io.Writer) (_ result, err error) {
-	s, err := newEWPair(ctx)
-	if err != nil {
-		return result{}, err
-	}
-	defer s.closeWith(&err)
-	wire, err := s.near.Wire()
-	if err != nil {
-		return result{}, err
-	}
-	plain, err := s.plain(ctx)
-	if err != nil {
-		return result{}, err
-	}
-	sides := [2]linkSide{{s.client, s.server, net.JoinHostPort(s.remote, portPour)}, plain}
+func ewLink(ctx context.Context, out io.Writer) (result, error) {
 	var worst, starved *figure
 	for _, delay := range ewLinkDelays {
-		for _, loss := range ewLinkLoss {
-			shape := line.Shape{Delay: delay / 2, Loss: loss, Rate: ewLinkRate, Backlog: ewLinkBacklog}
-			one, several, err := measureLink(ctx, out, wire, shape, sides)
-			if err != nil {
-				return result{}, err
-			}
+		if err := longLine(ctx, out, delay, func(one, several figure) {
 			if worst == nil || one.Ours / *one.Control < worst.Ours / *worst.Control {
 				worst = &one
 			}
 			if starved == nil || several.Ours > starved.Ours {
 				starved = &several
 			}
+		}); err != nil {
+			return result{}, err
 		}
 	}
 	return ratio(out, ewLinkGoal, *worst, *starved), nil
+}
+
+// longLine measures with each loss on a line so long, and gives the figures to note.
+func longLine(ctx context.Context, out io.Writer, delay time.Duration, note func(one, several figure)) (err error) {
+	s, err := newEWPair(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.closeWith(&err)
+	wire, err := s.near.Wire()
+	if err != nil {
+		return err
+	}
+	plain, err := s.plain(ctx)
+	if err != nil {
+		return err
+	}
+	sides := [2]linkSide{{s.client, s.server, net.JoinHostPort(s.remote, portPour)}, plain}
+	for _, loss := range ewLinkLoss {
+		shape := line.Shape{Delay: delay / 2, Loss: loss, Rate: ewLinkRate, Backlog: ewLinkBacklog}
+		one, several, err := measureLink(ctx, out, wire, shape, sides)
+		if err != nil {
+			return err
+		}
+		note(one, several)
+	}
+	return nil
 }
 
 // measureLink gives what one stream carries, and how long one of several starved.

@@ -21,7 +21,7 @@ var hearing struct {
 // heard is what came of one connection since the last "hear".
 type heard struct {
 	Bytes int
-	// Starved is the longest time for which nothing came of this connection while something still came of another one.
+	// Starved is the longest time for which nothing came of this connection, before its end, while something still came of another one.
 	Starved time.Duration
 
 	last time.Time // when something came
@@ -42,7 +42,9 @@ func listenToPour(c *net.TCPConn) {
 		if n > 0 {
 			one.note(n, now)
 		}
-		one.over = err != nil
+		if err != nil {
+			one.end()
+		}
 		hearing.mu.Unlock()
 		if err != nil {
 			return
@@ -50,15 +52,24 @@ func listenToPour(c *net.TCPConn) {
 	}
 }
 
-// note is called with the lock held.
+// note notes what came. It is called with the lock held, as the others are.
 func (h *heard) note(n int, now time.Time) {
-	for _, other := range hearing.heard {
-		if other != h {
-			h.Starved = max(h.Starved, other.last.Sub(h.last))
-		}
-	}
+	h.hunger()
 	h.Bytes += n
 	h.last = now
+}
+
+// hunger notes for how long others were served while h was not.
+func (h *heard) hunger() {
+	for _, other := range hearing.heard {
+		h.Starved = max(h.Starved, other.last.Sub(h.last))
+	}
+}
+
+// end notes that nothing more will come: whatever others still get, which is under way when all are ended at once, is not missed.
+func (h *heard) end() {
+	h.hunger()
+	h.over = true
 }
 
 // appHear tells what was heard of each connection since it was last asked. Of those that are over it is the last word.
@@ -67,8 +78,8 @@ func appHear(appOrder) (appFound, error) {
 	defer hearing.mu.Unlock()
 	var found appFound
 	for _, h := range hearing.heard {
-		for _, other := range hearing.heard { // it may starve still
-			h.Starved = max(h.Starved, other.last.Sub(h.last))
+		if !h.over {
+			h.hunger() // it may starve still
 		}
 		found.Heard = append(found.Heard, *h)
 	}
