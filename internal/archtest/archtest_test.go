@@ -38,7 +38,7 @@ func both(sets ...[]string) []string { return slices.Concat(sets...) }
 // rules are the floors, ground up.
 var rules = []rule{
 	{pkg: "internal/mesh", only: []string{}, why: "the vocabulary of both planes: standard library only"},
-	{pkg: "internal/socket", only: []string{}, why: "system calls on a socket; knows nothing"},
+	{pkg: "internal/socket", only: []string{"golang.org/x/sys/unix"}, why: "system calls on a socket; knows nothing"},
 	{pkg: "internal/hbone", mayUse: []string{"internal/socket"}, only: []string{"golang.org/x/net/http2"}, why: "a library: usable without the rest of Isthmus"},
 	{pkg: "internal/inner", mayUse: []string{"internal/hbone", "internal/mesh"}, only: []string{}, why: "which session next: how one is made is handed in"},
 	{pkg: "internal/relay", mayUse: []string{"internal/socket"}, only: []string{"golang.org/x/sys/unix"}, why: "copies bytes; knows no tunnel and no mesh"},

@@ -294,6 +294,14 @@ func (c *Conn) Err() error {
 // NetConn gives the transport, for its addresses. It belongs to the Conn.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
+// RoundTrip is the shortest round trip of the TCP connection beneath, without queues; 0 if it is not known, or there is no TCP right beneath.
+func (c *Conn) RoundTrip() time.Duration {
+	if c.under == nil || c.under.tcp == nil {
+		return 0
+	}
+	return c.under.tcp.RoundTrip()
+}
+
 // ConnectionState gives what TLS knows of the peer, its certificates above all; ok is false if the transport is no TLS.
 func (c *Conn) ConnectionState() (state tls.ConnectionState, ok bool) {
 	secured, ok := c.nc.(*tls.Conn)

@@ -152,7 +152,7 @@ func (p *Pool) enter(ctx context.Context, key Key, r *Request, at place, patienc
 // begin opens a session that others may already wait for.
 func (p *Pool) begin(ctx context.Context, r *Request, at place, patience time.Duration) (*session, error) {
 	s := at.session
-	made, err := r.Dial(context.WithValue(ctx, openingKey{}, s), at.avoid, patience)
+	made, err := r.Dial(context.WithValue(ctx, openingKey{}, s), Wish{Avoid: at.avoid, Patience: patience})
 	if refused := p.begun(s, made, err, ctx.Err() != nil); refused != nil {
 		if err == nil {
 			_ = made.Conn.Close() // always nil
@@ -229,7 +229,7 @@ func (p *Pool) keep(t *set, s *session) {
 
 // single makes a session that serves one stream only.
 func (p *Pool) single(ctx context.Context, key Key, r *Request, avoid string, patience time.Duration) (*session, error) {
-	made, err := r.Dial(ctx, avoid, patience)
+	made, err := r.Dial(ctx, Wish{Avoid: avoid, Patience: patience})
 	if err != nil {
 		return nil, err
 	}

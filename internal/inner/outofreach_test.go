@@ -56,8 +56,8 @@ func TestPoolBelievesAGatewayThatDoesNotCount(t *testing.T) {
 	s.set(func() { s.pods[1].broken = true })
 	uncounted := func(r *Request) {
 		dial := r.Dial
-		r.Dial = func(ctx context.Context, avoid string, patience time.Duration) (Session, error) {
-			made, err := dial(ctx, avoid, patience)
+		r.Dial = func(ctx context.Context, wish Wish) (Session, error) {
+			made, err := dial(ctx, wish)
 			if broken, ok := errors.AsType[*PodError](err); ok {
 				broken.Ready = 0
 			}

@@ -44,9 +44,18 @@ type Request struct {
 	Expected func(want []mesh.Identity, proved mesh.Identity) bool
 	// Capacity is what discovery says of how many pods there are. Only that it has changed is believed, and leads to one question.
 	Capacity uint32
-	// Dial makes a session that rather reaches none of the pods in avoid, the value of x-isthmus-avoid. It fails with a *PodError if it was a pod that failed. patience is how long the
-	// pod may take for its part if the gateway has others, so that time is left for one of these; 0: as long as ctx lasts.
-	Dial func(ctx context.Context, avoid string, patience time.Duration) (Session, error)
+	// Dial makes a session. It fails with a *PodError if it was a pod that failed. It may still be called after Open has returned, for a session in another lane.
+	Dial func(ctx context.Context, wish Wish) (Session, error)
+}
+
+// Wish is what a session is to be like.
+type Wish struct {
+	// Avoid are the pods that it should rather not reach, the value of x-isthmus-avoid.
+	Avoid string
+	// Patience is how long the pod may take for its part if the gateway has others, so that time is left for one of these; 0: as long as there is.
+	Patience time.Duration
+	// Lane is which way to the gateway it takes, of those that share nothing, from 0 on. Others than 0 are asked for where Session.Lanes allows it, and by nobody who waits for the session.
+	Lane int
 }
 
 // Stream is a stream in a session.
@@ -72,13 +81,19 @@ type Pool struct {
 	sets    map[Key]*set
 	all     map[*session]struct{} // that have not ended, retired ones included
 	total   int                   // sessions, those that are being opened included
+	ctx     context.Context       // of sessions that nobody waits for; ends when the pool drains
+	cancel  context.CancelFunc
 	drained bool
 	sweeper *time.Timer // runs while there are sets
 	wait    sync.WaitGroup
 }
 
 // NewPool makes a Pool.
-func NewPool() *Pool { return &Pool{now: time.Now, sets: map[Key]*set{}, all: map[*session]struct{}{}} }
+func NewPool() *Pool {
+	p := &Pool{now: time.Now, sets: map[Key]*set{}, all: map[*session]struct{}{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
 
 // set finds or makes the set of a key; nil if there are too many. mu must be held.
 func (p *Pool) set(key Key, now time.Time) *set {
@@ -154,11 +169,11 @@ func (p *Pool) take(key Key, r *Request, tried []string, m mood) (place, error) 
 			}
 			t.opening = append(t.opening, s)
 			p.total++
-			return place{session: s, verdict: use, avoid: t.avoid(now, s.seeks), mine: true, others: others}, nil
+			return place{session: s, verdict: use, avoid: t.avoid(now, s.seeks, nil), mine: true, others: others}, nil
 		case v == nothing, v == alone && m == reusing:
 			return place{verdict: nothing}, nil
 		case v == alone:
-			return place{verdict: alone, avoid: t.avoid(now, false)}, nil
+			return place{verdict: alone, avoid: t.avoid(now, false, nil)}, nil
 		}
 		t.turns++
 		if s, opening := who[i].(*session); opening {
@@ -175,6 +190,9 @@ func (p *Pool) take(key Key, r *Request, tried []string, m mood) (place, error) 
 		if best.fails > 0 && !now.Before(best.until) {
 			best.until = now.Add(firstOut) // one finds out whether it is back, the others do without it
 		}
+		if s.streams > 0 {
+			p.widen(best, s, r, now)
+		}
 		s.streams++
 		best.late.add(1, now)
 		return place{session: s, verdict: use, others: others}, nil
@@ -183,7 +201,7 @@ func (p *Pool) take(key Key, r *Request, tried []string, m mood) (place, error) 
 
 // sessions is how many there are, those that are being opened included.
 func (t *set) sessions() int {
-	n := len(t.opening)
+	n := len(t.opening) + t.widening
 	for _, p := range t.pods {
 		n += len(p.sessions)
 	}
@@ -271,6 +289,7 @@ func (p *Pool) shut() (out []*session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drained = true
+	p.cancel()
 	if p.sweeper != nil {
 		p.sweeper.Stop()
 	}

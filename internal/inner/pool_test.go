@@ -239,7 +239,7 @@ func TestPoolDemandsIdentitiesOfNow(t *testing.T) {
 			before := s.handshakes()
 			r := s.request("cart.shop.svc.cluster.local:80")
 			tc.change(&r)
-			r.Dial = func(context.Context, string, time.Duration) (Session, error) {
+			r.Dial = func(context.Context, Wish) (Session, error) {
 				return Session{}, errors.New("the handshake would fail")
 			}
 			if stream, err := s.pool.Open(t.Context(), key(r.Authority), r); err == nil {
@@ -644,7 +644,7 @@ func TestPoolCloses(t *testing.T) {
 	}
 	s.set(func() { s.old = true })
 	if _, err := s.open(func(r *Request) {
-		r.Dial = func(context.Context, string, time.Duration) (Session, error) { return Session{}, errors.New("no") }
+		r.Dial = func(context.Context, Wish) (Session, error) { return Session{}, errors.New("no") }
 	}); err == nil {
 		t.Fatal("an outdated session was used")
 	}

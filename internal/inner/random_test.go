@@ -17,6 +17,7 @@ func TestPoolWhateverHappens(t *testing.T) {
 	for seed := range uint64(8) {
 		random := rand.New(rand.NewPCG(seed, 6))
 		s := newStage(t, 5)
+		s.lanes = int(seed % 4)
 		clock := s.until.Add(-time.Hour)
 		advance := func(d time.Duration) {
 			s.pool.mu.Lock()

@@ -39,6 +39,7 @@ type set struct {
 	pods     map[string]*pod
 	since    map[string]time.Time // when pods were first reached, of those that are reached or were lately
 	opening  []*session
+	widening int // sessions that are being opened beside others, see widen
 	turns    uint64
 	ready    int       // see coverage
 	allUntil time.Time // until when the gateway is believed to have no other pod
@@ -78,12 +79,12 @@ func (t *set) coverage(capacity uint32, now time.Time) coverage {
 	return coverage{ready: t.ready, all: now.Before(t.allUntil), news: !t.asked.IsZero() && (capacity != t.capacity || now.Sub(t.asked) >= askAgain)}
 }
 
-// avoid lists the pods that a new session should not reach, for the gateway: those that failed lately, and those that are reached, if it seeks another one. These come first, if there are more
-// than fit.
-func (t *set) avoid(now time.Time, seeks bool) string {
+// avoid lists the pods that a new session should not reach, for the gateway: those that failed lately, and those that are reached, if it seeks another one than these, or none but one. These come
+// first, if there are more than fit.
+func (t *set) avoid(now time.Time, seeks bool, but *pod) string {
 	known := make([]*pod, 0, len(t.pods))
 	for _, p := range t.pods {
-		if seeks && len(p.sessions) > 0 || now.Before(p.until) {
+		if p != but && (seeks && len(p.sessions) > 0 || now.Before(p.until)) {
 			known = append(known, p)
 		}
 	}
@@ -196,7 +197,7 @@ func (t *set) forget(now time.Time) {
 	}
 }
 
-// surplus says that a session without streams is one too many: another one reaches its pod.
+// surplus says that a session without streams is one too many: another one reaches its pod in the same lane.
 func (s *session) surplus() bool {
-	return s.streams == 0 && s.pod != nil && len(s.pod.sessions) > 1
+	return s.streams == 0 && s.pod != nil && slices.ContainsFunc(s.pod.sessions, func(other *session) bool { return other != s && other.lane == s.lane })
 }

@@ -43,6 +43,8 @@ type stage struct {
 	block chan struct{}
 	fail  error
 	probe time.Duration // 0: the default
+	lanes int           // of each session
+	ways  []int         // the lanes that were asked for
 	// carrier is that of each session.
 	carrier func(context.Context) error
 }
@@ -114,10 +116,11 @@ func (p *standIn) running() int {
 }
 
 // dial is the gateway: the first pod that is ready and not to be avoided, or else one that is to be, and carries the fewest sessions.
-func (s *stage) dial(ctx context.Context, avoid string, patience time.Duration) (Session, error) {
+func (s *stage) dial(ctx context.Context, wish Wish) (Session, error) {
+	avoid, patience := wish.Avoid, wish.Patience
 	s.mu.Lock()
 	s.dials++
-	s.asked = append(s.asked, avoid)
+	s.asked, s.ways = append(s.asked, avoid), append(s.ways, wish.Lane)
 	block, fail := s.block, s.fail
 	avoided := strings.Split(avoid, ",")
 	var pick *standIn
@@ -136,7 +139,7 @@ func (s *stage) dial(ctx context.Context, avoid string, patience time.Duration) 
 			pick = best
 		}
 	}
-	out := Session{Ready: ready, Peer: s.peer, Gateway: nextID, Until: s.until, Carrier: s.carrier, Outdated: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.old }}
+	out := Session{Ready: ready, Peer: s.peer, Gateway: nextID, Until: s.until, Carrier: s.carrier, Lanes: s.lanes, Outdated: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.old }}
 	var gone []string
 	for _, p := range s.pods {
 		if p.gone && slices.Contains(avoided, p.name) {

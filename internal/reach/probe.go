@@ -82,7 +82,7 @@ func (t *Tunnels) knock(ctx context.Context, source mesh.Identity, plan Plan) er
 			return err
 		}
 	}
-	stream, _, refusal := t.open(ctx, source, plan, nil)
+	stream, _, refusal := t.open(ctx, source, plan, nil, 0)
 	if refusal == nil {
 		return stream.Close()
 	}

@@ -93,11 +93,13 @@ type tunnelKey struct {
 	via ejected
 	// pod is the UID of the endpoint that is dialled, if it is one: a tunnel to whoever had its address before leads elsewhere, or nowhere.
 	pod string
+	// lane is which of several to the same gateway it is.
+	lane int
 }
 
-// outerKey is that of the tunnel to a plan's next hop.
-func outerKey(source mesh.Identity, plan Plan) tunnelKey {
-	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan)}
+// outerKey is that of the tunnel to a plan's next hop, in a lane.
+func outerKey(source mesh.Identity, plan Plan, lane int) tunnelKey {
+	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan), lane: lane}
 	if pod := plan.dialled(); pod != nil {
 		key.pod = pod.UID
 	}
@@ -139,7 +141,7 @@ func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 	}
 	switch plan.Via {
 	case HBONE:
-		stream, answer, refusal := t.open(ctx, source, plan, header)
+		stream, answer, refusal := t.open(ctx, source, plan, header, 0)
 		if refusal != nil {
 			return nil, &Failure{Refusal: refusal}
 		}
@@ -155,9 +157,9 @@ func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 	}
 }
 
-// open opens a stream in a shared tunnel to the next hop.
-func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header) (*hbone.Stream, hbone.Header, *Refusal) {
-	key := outerKey(source, plan)
+// open opens a stream in a shared tunnel to the next hop, in a lane.
+func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h hbone.Header, lane int) (*hbone.Stream, hbone.Header, *Refusal) {
+	key := outerKey(source, plan, lane)
 	if pod := plan.dialled(); pod != nil {
 		h = append(slices.Clip(h), hbone.Field{Name: HeaderPod, Value: PodName(pod)})
 	}
