@@ -16,7 +16,8 @@ const (
 	maxNameservers = 3
 )
 
-// Nameservers reads the servers of a resolv.conf, the first three as any resolver does. The result is empty if there is none that can be read, or if the file is larger
+// Nameservers reads the servers of a resolv.conf, the first three as any resolver does. What glibc and musl pass over is none: an address with a port or a name behind it, as other programs
+// have it, is asked by no program on that host either. Those of a link are left out, as it is not the pods' link. The result is empty if there is none that can be read, or if the file is larger
 // than any is: a line that the bound cuts could name another server.
 func Nameservers(path string) []netip.AddrPort {
 	file, err := os.Open(path)
@@ -39,10 +40,11 @@ func parseNameservers(conf string) []netip.AddrPort {
 			continue
 		}
 		addr, err := netip.ParseAddr(fields[1])
-		if err != nil {
+		addr = addr.Unmap().WithZone("")
+		if err != nil || addr.Is6() && addr.IsLinkLocalUnicast() {
 			continue
 		}
-		if out = append(out, netip.AddrPortFrom(addr.Unmap(), 53)); len(out) == maxNameservers {
+		if out = append(out, netip.AddrPortFrom(addr, 53)); len(out) == maxNameservers {
 			break
 		}
 	}

@@ -19,6 +19,41 @@ func TestNameservers(t *testing.T) {
 	}
 }
 
+// TestNameserversOfOtherForms: what a resolver passes over is no server, and hides none.
+func TestNameserversOfOtherForms(t *testing.T) {
+	for line, want := range map[string]string{
+		"nameserver 10.96.0.10#5353":        "", // dnsmasq's
+		"nameserver 10.96.0.10:5353":        "",
+		"nameserver [fd00::10]:53":          "",
+		"nameserver [fd00::10]":             "",
+		"nameserver fd00::10#dns.example":   "", // systemd's
+		"nameserver 10.96.0.10#dns.example": "",
+		"nameserver 10.96.0.10@5353":        "", // unbound's
+		"nameserver dns.example":            "",
+		"nameserver 010.96.0.10":            "", // octal to some, decimal to others
+		"nameserver10.96.0.10":              "",
+		"nameserver=10.96.0.10":             "",
+		"NAMESERVER 10.96.0.10":             "",
+		"# nameserver 10.96.0.10":           "",
+		"nameserver 10.96.0.10 # cluster":   "10.96.0.10:53",
+		"nameserver 10.96.0.10\r":           "10.96.0.10:53",
+		"nameserver\t10.96.0.10 10.96.0.11": "10.96.0.10:53",
+		"nameserver ::ffff:10.96.0.10":      "10.96.0.10:53",
+		"nameserver 169.254.20.10":          "169.254.20.10:53", // of the node's own cache
+		"nameserver fe80::1%eth0":           "",
+		"nameserver fe80::1":                "",
+		"nameserver fd00::10%eth0":          "[fd00::10]:53",
+	} {
+		var texts []string
+		for _, server := range parseNameservers(line + "\nnameserver 192.0.2.53\n") {
+			texts = append(texts, server.String())
+		}
+		if got := strings.Join(texts, " "); got != strings.TrimSpace(want+" 192.0.2.53:53") {
+			t.Errorf("%q and another one: %s", line, got)
+		}
+	}
+}
+
 // TestNameserversAreBounded: no more servers are asked than any resolver asks, and no more of a file is read than one has.
 func TestNameserversAreBounded(t *testing.T) {
 	var many strings.Builder
@@ -63,7 +98,7 @@ func FuzzNameservers(f *testing.F) {
 		}
 		var written strings.Builder
 		for _, server := range got {
-			if !server.IsValid() || server.Addr().Is4In6() || server.Port() != 53 {
+			if !server.IsValid() || server.Addr().Is4In6() || server.Addr().Zone() != "" || server.Port() != 53 {
 				t.Fatalf("%q has the server %v", conf, server)
 			}
 			fmt.Fprintf(&written, "nameserver %s\n", server.Addr())

@@ -113,6 +113,10 @@ func natOutput(o Options) []Rule {
 	for _, probe := range o.probeSources() {
 		rules = append(rules, Rule{"o1", []Match{tcp, destination(equal, probe)}, verdictAccept})
 	}
+	if o.IPv6 {
+		// The proxy is not told which link was meant, and nobody of the mesh is known by such an address. A socket that is of a link could not send to loopback, either.
+		rules = append(rules, Rule{"o7", []Match{toLinkLocal}, verdictAccept})
+	}
 	if o.DNS {
 		rules = append(rules, Rule{"o2", []Match{output(notEqual, "lo"), destinationPort(udp, equal, 53), mark(notEqual, MarkProxy)}, redirectTo(PortDNS)})
 		for _, lo := range o.loopbacks() {
@@ -122,10 +126,6 @@ func natOutput(o Options) []Rule {
 	rules = append(rules, Rule{"o4", []Match{tcp, mark(equal, MarkReply)}, verdictAccept})
 	for _, lo := range o.loopbacks() {
 		rules = append(rules, Rule{"o5", []Match{output(equal, "lo"), destination(notEqual, lo)}, verdictAccept})
-	}
-	if o.IPv6 {
-		// The proxy is not told which link was meant, and nobody of the mesh is known by such an address.
-		rules = append(rules, Rule{"o7", []Match{tcp, toLinkLocal}, verdictAccept})
 	}
 	for _, lo := range o.loopbacks() {
 		rules = append(rules, Rule{"o6", []Match{tcp, destination(notEqual, lo), mark(notEqual, MarkProxy)}, redirectTo(PortOutbound)})
