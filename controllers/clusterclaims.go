@@ -5,6 +5,7 @@ package controllers
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -17,10 +18,13 @@ import (
 // one that claims to be another could put that one out of use. The id has it that led there before, as its status says, and that holds over restarts and while it cannot be
 // reached, until it says itself that it leads elsewhere by now, as two do whose kubeconfigs were exchanged; of those that never led anywhere, the one that was linked first.
 
-// releaseClaims lets an id speak for no cluster but the one that a connection leads to, which may be nil. It needs mu.
-func (r *Remotes) releaseClaims(id world.Cluster, but *connection) {
+// releaseClaims lets an id speak for no cluster but these and the one that a connection leads to, which may be nil. It needs mu.
+func (r *Remotes) releaseClaims(id world.Cluster, live *connection, but ...types.UID) {
+	if live != nil {
+		but = append(but, live.health().uid)
+	}
 	for uid, owner := range r.owners {
-		if owner == id && (but == nil || uid != but.health().uid) {
+		if owner == id && !slices.Contains(but, uid) {
 			delete(r.owners, uid)
 		}
 	}
@@ -88,6 +92,8 @@ func (r *Remotes) claimCluster(id world.Cluster, uid types.UID) (reason, message
 		reason, message = v1alpha1.ReasonDuplicate, fmt.Sprintf("the kubeconfig leads to the cluster that is already read as %q: delete one of the two, or give one a kubeconfig of another cluster", owner)
 	case e != nil:
 		r.owners[uid], e.refused = id, ""
+		// A remote API server that gives another UID with each answer would otherwise hold all of them, for as long as the id is there.
+		r.releaseClaims(id, e.live, uid, e.found, e.known)
 	}
 	if reason != "" && e != nil && e.refused != uid {
 		e.refused = uid

@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,36 @@ func TestKubeconfigsThatAreExchanged(t *testing.T) {
 					t.Errorf("%s as %s: %s", id, uid, message)
 				}
 			}
+		}
+	}
+}
+
+// TestNobodySpeaksForEveryCluster: a remote API server that gives another UID whenever it is asked holds what it leads to, and no more than that.
+func TestNobodySpeaksForEveryCluster(t *testing.T) {
+	r := testRemotes()
+	live := &connection{feed: NewFeed(r.store, "west", remoteKinds(), "isthmus-system"), cancel: func() {}}
+	r.entries["west"] = &entry{live: live, known: "uid-of-west"}
+	r.owners["uid-of-west"] = "west"
+	for i := range 1000 {
+		live.state.uid = types.UID(fmt.Sprint("uid-", i))
+		if reason, message := r.claimCluster("west", live.state.uid); reason != "" {
+			t.Fatal(message)
+		}
+	}
+	if len(r.owners) != 2 || r.owners["uid-999"] != "west" || r.owners["uid-of-west"] != "west" {
+		t.Errorf("it speaks for %d clusters", len(r.owners))
+	}
+
+	// A kubeconfig that is being connected leads elsewhere: what the connection in use says again gives up neither of the two.
+	r.entries["west"].next = &connection{}
+	for _, uid := range []types.UID{"uid-of-next", "uid-999"} {
+		if reason, message := r.claimCluster("west", uid); reason != "" {
+			t.Fatal(message)
+		}
+	}
+	for _, uid := range []types.UID{"uid-of-next", "uid-999"} {
+		if r.owners[uid] != "west" {
+			t.Errorf("it does not speak for %s any more", uid)
 		}
 	}
 }
