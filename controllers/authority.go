@@ -48,20 +48,23 @@ type Authority struct {
 	longest   time.Duration // how long a certificate may last that is issued here
 	used      *prometheus.GaugeVec
 	ends      prometheus.Gauge
-	names     []string // of the server that its certificates prove, besides identities
+
+	listsRefused prometheus.Gauge
+	names        []string // of the server that its certificates prove, besides identities
 
 	signer atomic.Pointer[ca.Signer]
 	once   sync.Once
 	loaded chan struct{}
 
-	mu      sync.Mutex        // held by Reconcile
-	files   map[string][]byte // what the signer was made of
-	name    string            // of the Secret that it is of
-	remove  bool              // roots that are not in it are to go at once
-	kept    string            // said of roots that are not in it and are trusted all the same
-	again   time.Time         // when one of those is needed no longer; zero if there is none
-	unsaved bool              // what must be remembered of roots could not be written
-	warned  struct {
+	mu        sync.Mutex        // held by Reconcile
+	files     map[string][]byte // what the signer was made of
+	name      string            // of the Secret that it is of
+	remove    bool              // roots that are not in it are to go at once
+	kept      string            // said of roots that are not in it and are trusted all the same
+	unrevoked string            // said of revocation lists that do not count
+	again     time.Time         // when one of those is needed no longer; zero if there is none
+	unsaved   bool              // what must be remembered of roots could not be written
+	warned    struct {
 		of *x509.Certificate // that ends soon
 		at time.Time         // when that was told
 	}
@@ -74,7 +77,7 @@ type eventRecorder interface {
 
 // NewAuthority makes an authority that has no signer yet.
 func NewAuthority(c client.Client, reader client.Reader, namespace, trustDomain string, log logr.Logger, events eventRecorder, changed func()) *Authority {
-	return &Authority{longest: ca.DefaultLifetime, used: newUsedUntil(), ends: newIssuerEnd(), client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
+	return &Authority{longest: ca.DefaultLifetime, used: newUsedUntil(), ends: newIssuerEnd(), listsRefused: newListsRefused(), client: c, reader: reader, namespace: namespace, domain: trustDomain, log: log, events: events, changed: changed, loaded: make(chan struct{})}
 }
 
 // Signer is the present signer; nil before Loaded is closed.
@@ -143,7 +146,8 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	}
 	used = used.issuing(signer, max(a.longest, ca.DefaultLifetime), now, remove)
 	a.showUsed(used)
-	signer = a.keep(name, signer, used.missing(signer))
+	missing := used.missing(signer)
+	signer = a.revoke(name, a.keep(name, signer, missing), files[ca.RevokedKey], used, missing)
 	if before := a.Signer(); before != nil && (!before.Accepts(signer) || !signer.Accepts(before)) {
 		a.tell(name, corev1.EventTypeWarning, "RootChangedAtOnce",
 			"Certificates of the authority before and of this one are not accepted by each other's holders: until all were renewed, connections fail. Add the new root to "+

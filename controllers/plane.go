@@ -69,7 +69,7 @@ func assemble(ctx context.Context, mgr ctrl.Manager, office *office, o Options, 
 	p.remotes.metrics = newRemoteMetrics(o.Registerer)
 	p.remotes.room = cmp.Or(o.RemoteRoom, DefaultRoom)
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(p.authority.used, p.authority.ends, newRemoteStates(p.remotes))
+		o.Registerer.MustRegister(p.authority.used, p.authority.ends, p.authority.listsRefused, newRemoteStates(p.remotes))
 	}
 	p.trust = NewTrust(discovery, mgr.GetCache(), o.World.SystemNamespace, o.World.TrustDomain, o.World.TrustDomainAliases, p.authority.Signer, o.Log.WithName("trust"), events)
 	p.overlays, p.events = NewOverlays(o.Log.WithName("overlays"), mgr, p.store, o.World.LocalCluster), events

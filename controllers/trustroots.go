@@ -112,7 +112,7 @@ func readGiven(c *corev1.ConfigMap, own string, now time.Time) (givenRoots, erro
 		return g, errors.New("data has neither " + trustKeys[0] + " nor " + trustKeys[1])
 	}
 	// Authorities below the roots sign lists too, and are not known here.
-	lists, err := ca.ReadRevocations([]byte(c.Data[ca.RevokedKey]), nil)
+	lists, err := ca.ReadRevocations([]byte(c.Data[ca.RevokedKey]))
 	if err != nil {
 		return g, fmt.Errorf("data %s: %w", ca.RevokedKey, err)
 	}

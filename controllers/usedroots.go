@@ -39,6 +39,8 @@ type usedRoot struct {
 	Longest int64 `json:"longestSeconds"`
 	// Until is when the last of those certificates has ended; nil while they are issued.
 	Until *time.Time `json:"until,omitempty"`
+	// Revoked are the revocation lists that count below it, in DER.
+	Revoked [][]byte `json:"revoked,omitempty"`
 
 	parsed *x509.Certificate
 }
@@ -63,12 +65,14 @@ func decodeUsedRoots(data map[string][]byte) usedRoots {
 			continue
 		}
 		u.Certificate = certificateText(u.parsed)
+		u.Revoked = slices.DeleteFunc(u.Revoked, func(der []byte) bool { _, err := x509.ParseRevocationList(der); return err != nil })
 		key := ca.RootName(u.parsed)
 		if before, twice := out[key]; twice {
 			u.Longest = max(u.Longest, before.Longest)
 			if u.Until != nil && (before.Until == nil || before.Until.After(*u.Until)) {
 				u.Until = before.Until
 			}
+			u.Revoked = union(before.Revoked, u.Revoked)
 		}
 		out[key] = u
 	}
@@ -116,8 +120,9 @@ func (r usedRoots) issuing(by *ca.Signer, longest time.Duration, now time.Time, 
 	if r == nil {
 		longest = ca.MaxLifetime
 	}
-	seconds := max(r[ca.RootName(top)].Longest, int64(longest/time.Second))
-	out[ca.RootName(top)] = usedRoot{Certificate: certificateText(top), Longest: seconds, parsed: top}
+	was := r[ca.RootName(top)]
+	seconds := max(was.Longest, int64(longest/time.Second))
+	out[ca.RootName(top)] = usedRoot{Certificate: certificateText(top), Longest: seconds, Revoked: was.Revoked, parsed: top}
 	return out
 }
 

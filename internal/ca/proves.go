@@ -29,18 +29,53 @@ func (s *Signer) Proves(trustDomain string, dnsNames ...string) error {
 	return nil
 }
 
-// choose takes the chain that lasts longest of those by which peers take what is issued: one that leads to a root may still allow no certificate below it, or none of that use.
-func (s *Signer) choose(chains [][]*x509.Certificate) (err error) {
+// maxSent is how many certificates follow a leaf: our proxies take a chain of 16, with leaf and roots.
+const maxSent = 14
+
+// choose takes the chain that lasts longest of those by which peers take what is issued: one that leads to a root may still allow no certificate below it, or none of that use. It bounds what is issued.
+//
+// What leads to each other root is sent along. While one root takes over from another, and one of them has signed the other, many peers hold only one of the two: what they need is not theirs to
+// find, and the others find a shorter way by themselves.
+func (s *Signer) choose(chains [][]*x509.Certificate) error {
 	slices.SortStableFunc(chains, func(a, b []*x509.Certificate) int { return endsFirst(b).NotAfter.Compare(endsFirst(a).NotAfter) })
-	for _, chain := range chains {
-		s.notAfter = endsFirst(chain).NotAfter
-		s.chain = chain[:len(chain)-1] // peers hold the roots
-		s.top = chain[len(chain)-1]
-		if err = s.try(x509.Certificate{}); err == nil {
-			return nil
+	var failed error
+	reached := map[string]bool{} // roots
+	for _, way := range chains {
+		root := way[len(way)-1]
+		if reached[string(root.Raw)] {
+			continue
+		}
+		if err := s.leads(way); err != nil {
+			failed = err
+			continue
+		}
+		reached[string(root.Raw)] = true
+		if s.way == nil {
+			s.way, s.notAfter = way, endsFirst(way).NotAfter
+		}
+		chain := s.chain
+		for _, c := range way[:len(way)-1] {
+			if !slices.ContainsFunc(chain, c.Equal) {
+				chain = append(slices.Clone(chain), c)
+			}
+		}
+		if len(chain) <= maxSent {
+			s.chain = chain
 		}
 	}
-	return err
+	if s.way == nil {
+		return failed
+	}
+	return nil
+}
+
+// leads says why peers that hold only the root of a way would not take what is issued.
+func (s *Signer) leads(way []*x509.Certificate) error {
+	one := Signer{cert: s.cert, key: s.key, now: s.now, notAfter: endsFirst(way).NotAfter, chain: way[:len(way)-1], roots: way[len(way)-1:]}
+	if len(one.chain) > maxSent {
+		return fmt.Errorf("%d certificates lead to the root %q, and proxies take %d", len(one.chain), one.roots[0].Subject, maxSent)
+	}
+	return one.try(x509.Certificate{})
 }
 
 // try issues a certificate and judges it as a peer would, be it at the client's end or at the server's.

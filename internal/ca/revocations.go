@@ -5,8 +5,12 @@ package ca
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // RevokedKey is where a Secret of the authority, or a ConfigMap with the roots of another trust domain, may hold revocation lists in PEM. The name is the usual one.
@@ -19,61 +23,172 @@ const (
 	maxListsBytes = 1 << 20
 )
 
-// ReadRevocations reads revocation lists in PEM, and nothing else. Each must be signed by one of by; without any, it is not known here who signs, and signatures
-// are left to who uses the lists.
-func ReadRevocations(data []byte, by []*x509.Certificate) ([]*x509.RevocationList, error) {
+// ReadRevocations reads revocation lists in PEM, and nothing else. Who signs is not known here: signatures are left to who uses the lists.
+func ReadRevocations(data []byte) ([]*x509.RevocationList, error) {
+	return readLists(data, x509.ParseRevocationList)
+}
+
+func readLists[T any](data []byte, parse func(der []byte) (T, error)) ([]T, error) {
 	if len(data) > maxListsBytes {
 		return nil, fmt.Errorf("has %d bytes, at most %d are accepted", len(data), maxListsBytes)
 	}
-	return readBlocks(data, "X509 CRL", maxLists, func(der []byte) (*x509.RevocationList, error) {
-		list, err := x509.ParseRevocationList(der)
-		if err != nil {
-			return nil, err
-		}
-		return list, signedBy(list, by)
-	})
+	return readBlocks(data, "X509 CRL", maxLists, parse)
 }
 
-// signedBy gives an error if none of the certificates, if there are any, signed the list.
-func signedBy(list *x509.RevocationList, by []*x509.Certificate) error {
-	if len(by) == 0 {
-		return nil
+// revocation is a list that counts.
+type revocation struct {
+	list *x509.RevocationList
+	by   *x509.Certificate // who signed it; nil if it was believed before and its signer is not here any more
+}
+
+// Revoking is the signer with the revocation lists of its file, and why some of them do not count: each must be signed by a certificate that came with the signer, or have counted before, and must
+// not revoke what the signer issues by. The signer is of use in any case.
+//
+// stay are lists of roots that are kept. They count whatever the file says, but for those of which it holds a later edition. If something of the file does not count, those
+// before do as well, for what was revoked must not come back by a mistake.
+func (s *Signer) Revoking(file []byte, stay, before [][]byte) (*Signer, error) {
+	with := *s
+	with.revoked = nil
+	blocks, err := readLists(file, func(der []byte) ([]byte, error) { return der, nil })
+	refused := []error{err}
+	for i, der := range blocks {
+		r, err := s.believe(der, holds(stay, der) || holds(before, der))
+		if err != nil {
+			refused = append(refused, fmt.Errorf("list %d: %w", i+1, err))
+			continue
+		}
+		if err := with.revoke(r); err != nil {
+			refused = append(refused, err)
+		}
 	}
-	var failed error
-	for _, c := range by {
-		err := list.CheckSignatureFrom(c)
-		if err == nil {
+	if errors.Join(refused...) != nil {
+		stay = slices.Concat(stay, before)
+	}
+	fresh := with.revoked
+	for _, der := range stay {
+		if holds(blocks, der) {
+			continue // that was judged
+		}
+		r, err := s.believe(der, true)
+		if err == nil && !slices.ContainsFunc(fresh, func(f revocation) bool { return f.follows(r.list) }) {
+			err = with.revoke(r)
+		}
+		if err != nil {
+			refused = append(refused, fmt.Errorf("a list that counted before: %w", err))
+		}
+	}
+	if err := errors.Join(refused...); err != nil {
+		return &with, fmt.Errorf("%s: %w", RevokedKey, err)
+	}
+	return &with, nil
+}
+
+func holds(lists [][]byte, der []byte) bool {
+	return slices.ContainsFunc(lists, func(l []byte) bool { return bytes.Equal(l, der) })
+}
+
+// revoke has a list count, if proxies take so many.
+func (s *Signer) revoke(r revocation) error {
+	size := len(r.list.Raw)
+	for _, other := range s.revoked {
+		if bytes.Equal(other.list.Raw, r.list.Raw) {
 			return nil
 		}
-		if bytes.Equal(c.RawSubject, list.RawIssuer) { // of the others nobody expects it
-			failed = err
-		}
+		size += len(other.list.Raw)
 	}
-	if failed == nil {
-		failed = errors.New("no certificate here has that name")
+	if len(s.revoked) == mesh.MaxLists || size > mesh.MaxListBytes {
+		return fmt.Errorf("a list of %q is one too many: proxies take %d, and %d bytes", r.list.Issuer, mesh.MaxLists, mesh.MaxListBytes)
 	}
-	return fmt.Errorf("the list of %q is not signed by this authority: %w", list.Issuer, failed)
-}
-
-// readRevocations reads the lists that come with an authority, which must not have revoked itself.
-func (s *Signer) readRevocations(data []byte) error {
-	up := append([]*x509.Certificate{s.cert}, s.chain...)
-	lists, err := ReadRevocations(data, append(up, s.roots...))
-	if err != nil {
-		return err
-	}
-	for _, list := range lists {
-		s.revoked = append(s.revoked, list.Raw)
-		for _, e := range list.RevokedCertificateEntries {
-			for _, c := range up {
-				if bytes.Equal(c.RawIssuer, list.RawIssuer) && c.SerialNumber.Cmp(e.SerialNumber) == 0 {
-					return fmt.Errorf("revokes the issuing certificate %x of %q, or one above it", c.SerialNumber, c.Subject)
-				}
-			}
-		}
-	}
+	s.revoked = append(s.revoked, r)
 	return nil
 }
 
-// RevokedDER is every revocation list that came with the authority, in DER.
-func (s *Signer) RevokedDER() [][]byte { return s.revoked }
+// believe reads a list, which may be known to be believable.
+func (s *Signer) believe(der []byte, known bool) (revocation, error) {
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return revocation{}, err
+	}
+	by, err := s.signerOf(list)
+	if err != nil && !known {
+		return revocation{}, err
+	}
+	for i, c := range s.way {
+		if !bytes.Equal(c.RawIssuer, list.RawIssuer) || list.CheckSignatureFrom(s.way[min(i+1, len(s.way)-1)]) != nil {
+			continue
+		}
+		if slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return c.SerialNumber.Cmp(e.SerialNumber) == 0 }) {
+			return revocation{}, fmt.Errorf("the list of %q revokes the issuing certificate, or one above it: %x of %q", list.Issuer, c.SerialNumber, c.Subject)
+		}
+	}
+	return revocation{list, by}, nil
+}
+
+// signerOf finds who signed a list, of all certificates that came with the signer: a list outlives the key that signed it, so that it may be by one that issues no more.
+func (s *Signer) signerOf(list *x509.RevocationList) (*x509.Certificate, error) {
+	failed := errors.New("no certificate here has that name")
+	for _, c := range s.here {
+		if !bytes.Equal(c.RawSubject, list.RawIssuer) {
+			continue
+		}
+		err := list.CheckSignatureFrom(c)
+		switch {
+		case err == nil:
+			return c, nil
+		case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCRLSign == 0:
+			err = fmt.Errorf("certificate %x may not sign lists, as its keyUsage has no cRLSign", c.SerialNumber)
+		}
+		failed = err
+	}
+	return nil, fmt.Errorf("the list of %q is not signed by this authority: %w", list.Issuer, failed)
+}
+
+// follows says whether a list is the other one, or a later edition of it.
+func (r revocation) follows(other *x509.RevocationList) bool {
+	if r.by == nil || !bytes.Equal(r.list.RawIssuer, other.RawIssuer) || other.CheckSignatureFrom(r.by) != nil {
+		return false
+	}
+	return part(r.list) == part(other) && !r.list.ThisUpdate.Before(other.ThisUpdate)
+}
+
+// part is what a list is about that is not about all certificates of its issuer: one distribution point's, or what changed since another list (RFC 5280, sections 5.2.4 and 5.2.5).
+func part(list *x509.RevocationList) string {
+	var out []byte
+	for _, e := range list.Extensions {
+		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 27}) || e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 28}) {
+			out = append(out, e.Value...)
+		}
+	}
+	return string(out)
+}
+
+// RevokedDER is every revocation list that counts, in DER.
+func (s *Signer) RevokedDER() [][]byte {
+	var out [][]byte
+	for _, r := range s.revoked {
+		out = append(out, r.list.Raw)
+	}
+	return out
+}
+
+// RevokedBelow are the lists that count and whose signer, which came with the authority, leads to a root, in DER.
+func (s *Signer) RevokedBelow(root *x509.Certificate) [][]byte {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(root)
+	for _, c := range s.here {
+		intermediates.AddCert(c)
+	}
+	var out [][]byte
+	for _, r := range s.revoked {
+		if r.by == nil {
+			continue
+		}
+		if slices.ContainsFunc(s.namesakes(r.by), func(c *x509.Certificate) bool {
+			_, err := s.climb(c, roots, intermediates)
+			return err == nil
+		}) {
+			out = append(out, r.list.Raw)
+		}
+	}
+	return out
+}

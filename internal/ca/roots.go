@@ -37,7 +37,7 @@ func ReadRoots(pem []byte, now time.Time) ([]*x509.Certificate, error) {
 }
 
 // Top is the root that vouches for what is issued now, as it is shown to peers.
-func (s *Signer) Top() *x509.Certificate { return s.top }
+func (s *Signer) Top() *x509.Certificate { return s.way[len(s.way)-1] }
 
 // Trusts says whether a root is among those that peers shall trust.
 func (s *Signer) Trusts(root *x509.Certificate) bool { return slices.ContainsFunc(s.roots, root.Equal) }
@@ -49,6 +49,7 @@ func (s *Signer) Keeping(roots []*x509.Certificate) *Signer {
 	for _, root := range roots {
 		if !with.Trusts(root) {
 			with.roots = append(with.roots, root)
+			with.here = append(slices.Clone(with.here), root)
 			with.rootPEM += encodeCertificate(root.Raw)
 		}
 	}

@@ -3,6 +3,8 @@
 package ca
 
 import (
+	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -30,17 +32,19 @@ const (
 type Signer struct {
 	cert     *x509.Certificate
 	key      crypto.Signer
-	chain    []*x509.Certificate // the issuer first, without roots; empty if the issuer is a root itself
+	way      []*x509.Certificate // from the issuer to the root that vouches for what is issued; the issuer alone if it is that root
+	chain    []*x509.Certificate // what follows a leaf: way without the root, and what leads to other roots
+	here     []*x509.Certificate // all that came with the signer
 	roots    []*x509.Certificate
-	top      *x509.Certificate // the root that chain leads to
 	rootPEM  string
-	revoked  [][]byte  // revocation lists, in DER
-	notAfter time.Time // the earliest end in chain and issuer
+	revoked  []revocation
+	notAfter time.Time // the earliest end in way
 	now      func() time.Time
 }
 
 // NewSigner reads the cacerts layout, or that of cert-manager. It is an error if the key does not fit the certificate, if that may not sign, has
 // ended, does not lead to one of the roots, or issues what nobody who holds the roots would take; the error names the key of files that is wrong.
+// Revocation lists are not read: see Revoking.
 func NewSigner(files map[string][]byte) (*Signer, error) { return newSigner(files, time.Now) }
 
 func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
@@ -56,7 +60,7 @@ func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
 	if s.roots, err = l.readRoots(files); err != nil {
 		return nil, err
 	}
-	above := certs[1:]
+	above := slices.Clone(certs[1:])
 	if l.chain != "" && len(files[l.chain]) > 0 {
 		more, err := parseCertificates(files[l.chain])
 		if err != nil {
@@ -70,6 +74,7 @@ func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
 	if !s.cert.BasicConstraintsValid || !s.cert.IsCA || s.cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, fmt.Errorf("%s: certificate may not sign others", l.cert)
 	}
+	s.here = slices.Concat(certs[:1], above, s.roots)
 	chains, err := s.findChains(above)
 	if err != nil {
 		return nil, fmt.Errorf("%s: certificate does not lead to a root of %s: %w", l.cert, strings.Join(l.roots, " or "), err)
@@ -77,27 +82,44 @@ func newSigner(files map[string][]byte, now func() time.Time) (*Signer, error) {
 	if err := s.choose(chains); err != nil {
 		return nil, fmt.Errorf("%s: what the certificate signs is not accepted by who holds the roots of %s: %w", l.cert, strings.Join(l.roots, " or "), err)
 	}
-	if err := s.readRevocations(files[RevokedKey]); err != nil {
-		return nil, fmt.Errorf("%s: %w", RevokedKey, err)
-	}
 	for _, root := range s.roots {
 		s.rootPEM += encodeCertificate(root.Raw)
 	}
 	return s, nil
 }
 
-// findChains verifies the issuer and gives the ways to its roots. A root that two others have signed, as while one takes over from another, leads up several.
-func (s *Signer) findChains(above []*x509.Certificate) ([][]*x509.Certificate, error) {
-	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
-	for _, c := range s.roots {
-		roots.AddCert(c)
-	}
+// findChains verifies the issuer and gives the ways to its roots. A root that two others have signed, as while one takes over from another, leads up several, and so does an issuer that two have signed.
+func (s *Signer) findChains(above []*x509.Certificate) (all [][]*x509.Certificate, failed error) {
+	intermediates := x509.NewCertPool()
 	for _, c := range above {
 		intermediates.AddCert(c)
 	}
-	return s.cert.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, CurrentTime: s.now(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	for _, c := range s.namesakes(s.cert) {
+		chains, err := s.climb(c, s.Roots(), intermediates)
+		all = append(all, chains...)
+		failed = cmp.Or(failed, err) // of the issuing certificate itself, if that fails
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
+	return nil, failed
+}
+
+// namesakes are a certificate, first, and others that came with the signer and have its name and key: what one signed, all did.
+func (s *Signer) namesakes(of *x509.Certificate) []*x509.Certificate {
+	all := []*x509.Certificate{of}
+	for _, c := range s.here {
+		if bytes.Equal(c.RawSubject, of.RawSubject) && equalKeys(c.PublicKey, of.PublicKey) && !slices.ContainsFunc(all, c.Equal) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// climb gives the ways from a certificate to roots.
+func (s *Signer) climb(from *x509.Certificate, roots, intermediates *x509.CertPool) ([][]*x509.Certificate, error) {
+	return from.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, CurrentTime: s.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 }
 
@@ -108,7 +130,7 @@ func endsFirst(chain []*x509.Certificate) *x509.Certificate {
 
 // EndsFirst is the issuing certificate, or the one above it that ends before it: nothing is issued beyond its end.
 func (s *Signer) EndsFirst() *x509.Certificate {
-	return endsFirst(append(slices.Clone(s.chain), s.top))
+	return endsFirst(s.way)
 }
 
 // Accepts says whether peers that hold this signer's roots take what another signer issues.
@@ -117,10 +139,13 @@ func (s *Signer) Accepts(other *Signer) bool {
 	for _, c := range other.chain {
 		intermediates.AddCert(c)
 	}
-	_, err := other.cert.Verify(x509.VerifyOptions{
-		Roots: s.Roots(), Intermediates: intermediates, CurrentTime: s.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	return slices.ContainsFunc(append(slices.Clone(other.chain), other.cert), func(c *x509.Certificate) bool {
+		if !bytes.Equal(c.RawSubject, other.cert.RawSubject) || !equalKeys(c.PublicKey, other.cert.PublicKey) {
+			return false
+		}
+		_, err := s.climb(c, s.Roots(), intermediates)
+		return err == nil
 	})
-	return err == nil
 }
 
 // RootPEM is every root that peers shall trust, in PEM.
