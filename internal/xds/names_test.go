@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/go-logr/logr"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 func TestHeldNamesAreBounded(t *testing.T) {
@@ -58,6 +61,23 @@ func TestNamesAreBounded(t *testing.T) {
 				t.Errorf("got %v, want %s", err, tc.code)
 			}
 		})
+	}
+}
+
+// A node's name, which is kept as long as the stream lasts, is no place to leave megabytes.
+func TestTheNameOfANodeIsBounded(t *testing.T) {
+	s := NewServer(ServerOptions{Log: logr.Discard()})
+	for length, code := range map[int]codes.Code{maxName: codes.OK, maxName + 1: codes.InvalidArgument} {
+		sub := &subscriber{server: s, wake: make(chan struct{}, 1), types: map[string]*subscription{}, log: logr.Discard()}
+		if err := s.enlist(sub); err != nil {
+			t.Fatal(err)
+		}
+		_, err := sub.take(&discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, Node: &core.Node{Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"NODE_NAME": structpb.NewStringValue(strings.Repeat("n", length)),
+		}}}})
+		if status.Code(err) != code {
+			t.Errorf("%d bytes: %v, want %s", length, err, code)
+		}
 	}
 }
 

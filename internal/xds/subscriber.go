@@ -29,6 +29,9 @@ var errSilent = status.Error(codes.DeadlineExceeded, "nothing was asked for")
 // errLongName ends the stream of a subscriber that writes a name, or a version, which nothing has.
 var errLongName = status.Errorf(codes.InvalidArgument, "a name has more than %d bytes, or a version more than %d", maxUID, maxName)
 
+// errLongNode ends the stream of a subscriber that says that its node has a name which none has. It would be kept as long as the stream lasts.
+var errLongNode = status.Errorf(codes.InvalidArgument, "the node's name has more than %d bytes", maxName)
+
 type deltaStream = discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
 
 // subscriber is one stream. Its handler's goroutine sends, another receives.
@@ -349,7 +352,11 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 		return false, nil
 	}
 	if n := r.GetNode(); n != nil && sub.node == "" {
-		sub.node = n.GetMetadata().GetFields()["NODE_NAME"].GetStringValue()
+		node := n.GetMetadata().GetFields()["NODE_NAME"].GetStringValue()
+		if len(node) > maxName {
+			return false, errLongNode
+		}
+		sub.node = node
 	}
 	s := sub.types[url]
 	if s == nil {
