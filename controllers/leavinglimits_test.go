@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// TestLimitsOutlastWhatTheyBound: however a cluster is unlinked, its limits count for as long as anything of it is in use, which leaves in parts.
+// TestLimitsOutlastWhatTheyBound: however a cluster is unlinked, its limits count for as long as anything of it is in use, which leaves in parts; also if it is linked again by then, with others.
 func TestLimitsOutlastWhatTheyBound(t *testing.T) {
-	bounded, elsewhere := written("far", "s", "west", ""), written("far", "s", "north", "")
+	bounded, elsewhere, wider := written("far", "s", "west", ""), written("far", "s", "north", ""), written("far", "s", "west", "")
 	bounded.Spec.Import = &v1alpha1.ImportLimits{Namespaces: []string{"shop"}}
+	wider.Spec.Import = &v1alpha1.ImportLimits{Namespaces: []string{"shop", "elsewhere"}}
 	plan := func(secret bool, remotes ...v1alpha1.RemoteCluster) remotePlan {
 		if !secret {
 			return planRemotes(nil, remotes, "east")
@@ -27,14 +29,17 @@ func TestLimitsOutlastWhatTheyBound(t *testing.T) {
 		return planRemotes([]corev1.Secret{planned("s", 1, false, "west", "north")}, remotes, "east")
 	}
 	for _, tc := range []struct {
-		name  string
-		steps []remotePlan
-		left  int // limits in the end
+		name   string
+		steps  []remotePlan
+		left   int // limits in the end
+		linked bool
 	}{
-		{"its Secret goes", []remotePlan{plan(false, bounded)}, 0},
-		{"its RemoteCluster goes", []remotePlan{plan(true)}, 0},
-		{"its RemoteCluster names another cluster", []remotePlan{plan(true, elsewhere)}, 1},
-		{"it is linked again by then", []remotePlan{plan(true), plan(true, bounded)}, 1},
+		{"its Secret goes", []remotePlan{plan(false, bounded)}, 0, false},
+		{"its RemoteCluster goes", []remotePlan{plan(true)}, 0, false},
+		{"its RemoteCluster names another cluster", []remotePlan{plan(true, elsewhere)}, 1, false},
+		{"it is linked again by then", []remotePlan{plan(true), plan(true, bounded)}, 1, true},
+		{"it is linked again by then, with other bounds", []remotePlan{plan(true), plan(true, wider)}, 1, true},
+		{"it is linked again with other bounds, and unlinked", []remotePlan{plan(true), plan(true, wider), plan(true)}, 0, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,14 +57,27 @@ func TestLimitsOutlastWhatTheyBound(t *testing.T) {
 						t.Fatal(err)
 					}
 					state.Apply(d)
-					bounds := 0
+					var counts *world.RemoteCluster // the first by name, as package translate has it
 					for _, l := range state.RemoteClusters {
-						if l.ID == "west" && len(l.Namespaces) == 1 {
-							bounds++
+						if l.ID == "west" && (counts == nil || l.Name < counts.Name) {
+							counts = l
 						}
 					}
-					if len(state.Services) > 0 && bounds == 0 {
-						t.Fatalf("%d services are in use without the limits of their cluster", len(state.Services))
+					if len(state.Services) > 0 && (counts == nil || !slices.Equal(counts.Namespaces, bounded.Spec.Import.Namespaces)) {
+						t.Fatalf("%d services are in use, and not the limits of their cluster but %v count", len(state.Services), counts)
+					}
+				}
+				linked := true
+				reconcile := func(p remotePlan) { // as Reconcile does, and Remotes
+					r.limit(p)
+					if _, due := r.due(p)["west"]; !due {
+						store.DropCluster("west")
+						linked = false
+					}
+					r.forget()
+					_, linked = r.due(p)["west"]
+					if linked && len(state.Services) > 0 {
+						t.Fatalf("it is read again while %d services of before are in use", len(state.Services))
 					}
 				}
 				r.limit(plan(true, bounded))
@@ -70,21 +88,18 @@ func TestLimitsOutlastWhatTheyBound(t *testing.T) {
 				for len(state.Services) < services {
 					take()
 				}
-				for i, step := range tc.steps {
-					r.limit(step)
-					if i == 0 {
-						store.DropCluster("west") // as Remotes does
-					}
-					r.forget(step)
+				for _, step := range tc.steps {
+					reconcile(step)
 					take()
 				}
 				last := tc.steps[len(tc.steps)-1]
-				for r.forget(last) || len(state.Services) > 0 {
+				for len(r.leaving) > 0 || len(state.Services) > 0 {
 					take()
+					reconcile(last)
 				}
 				take()
-				if len(state.RemoteClusters) != tc.left {
-					t.Errorf("limits in the end: %v", state.RemoteClusters)
+				if len(state.RemoteClusters) != tc.left || linked != tc.linked {
+					t.Errorf("limits in the end: %v; it is read: %v", state.RemoteClusters, linked)
 				}
 			})
 		})

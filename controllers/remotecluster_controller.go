@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -52,7 +53,7 @@ type RemoteReconciler struct {
 	plan remotePlan
 	// Owned by Reconcile, of which one runs at a time.
 	limited map[world.ObjectRef]*world.RemoteCluster // in the store, each under its name
-	leaving map[world.Cluster]*world.RemoteCluster   // in the store, of clusters that nobody links any more
+	leaving map[world.Cluster]*world.RemoteCluster   // in the store, of clusters that were unlinked
 }
 
 // SetupWithManager follows Secrets of the system namespace and all RemoteClusters. They are few and planned together, under one name.
@@ -100,9 +101,12 @@ func (r *RemoteReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.
 	}
 	plan := planRemotes(secrets.Items, objects.Items, r.local)
 	r.limit(plan)
-	r.remotes.Set(plan.wishes)
+	r.remotes.Set(r.due(plan))
 	var result ctrl.Result
-	if r.forget(plan) {
+	if r.forget() { // what waited for that is due now
+		r.remotes.Set(r.due(plan))
+	}
+	if len(r.leaving) > 0 {
 		result.RequeueAfter = leavingLook
 	}
 	r.mu.Lock()
@@ -116,7 +120,8 @@ func (r *RemoteReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.
 }
 
 // limit has the limits of those RemoteClusters count that speak for a cluster, and of no others: one that is refused must neither widen
-// nor narrow what the other one lets in. A cluster that is wished for has its limits before anything of it is read, and one that is no longer keeps them until forget.
+// nor narrow what the other one lets in. A cluster that is wished for has its limits before anything of it is read, and one that is no longer keeps them until forget: what a cluster said leaves in
+// parts, and without its limits what is left would be let in whatever it claims, as if it were of our own trust domain and of any network.
 func (r *RemoteReconciler) limit(plan remotePlan) {
 	there := map[world.ObjectRef]*world.RemoteCluster{}
 	for _, o := range plan.speaks {
@@ -124,15 +129,16 @@ func (r *RemoteReconciler) limit(plan remotePlan) {
 		there[limits.Ref()] = limits
 	}
 	for _, was := range r.limited {
-		if _, linked := plan.wishes[was.ID]; !linked {
-			last := *was
-			last.Name = leavingPrefix + string(was.ID)
-			r.store.Put(&last)
-			if r.leaving == nil {
-				r.leaving = map[world.Cluster]*world.RemoteCluster{}
-			}
-			r.leaving[was.ID] = &last
+		if _, linked := plan.wishes[was.ID]; linked || r.leaving[was.ID] != nil { // nothing was read yet of one that is linked again
+			continue
 		}
+		last := *was
+		last.Name = leavingPrefix + string(was.ID)
+		r.store.Put(&last)
+		if r.leaving == nil {
+			r.leaving = map[world.Cluster]*world.RemoteCluster{}
+		}
+		r.leaving[was.ID] = &last
 	}
 	for _, limits := range there {
 		r.store.Put(limits)
@@ -145,18 +151,26 @@ func (r *RemoteReconciler) limit(plan remotePlan) {
 	r.limited = there
 }
 
-// forget takes away the limits of clusters of which nothing is in use any more, or which are linked again. It says whether there are others. What a cluster said leaves in parts: without its
-// limits what is left would be let in whatever it claims, as if it were of our own trust domain and of any network.
-func (r *RemoteReconciler) forget(plan remotePlan) (more bool) {
-	for id, last := range r.leaving {
-		if _, linked := plan.wishes[id]; !linked && !r.store.Done(id, r.store.Mark()) {
-			more = true
-			continue
-		}
-		r.store.Delete(last.Ref())
-		delete(r.leaving, id)
+// due are the wishes that can come true now. A cluster that is linked again while something is left of what it said before waits until nothing is: the limits of before count for all of that, those of
+// now for all that is read now, and neither for the other.
+func (r *RemoteReconciler) due(plan remotePlan) map[world.Cluster]Wish {
+	due := maps.Clone(plan.wishes)
+	for id := range r.leaving {
+		delete(due, id)
 	}
-	return more
+	return due
+}
+
+// forget takes away the limits of clusters that were unlinked and of which nothing is in use any more. It says whether there was one.
+func (r *RemoteReconciler) forget() (any bool) {
+	for id, last := range r.leaving {
+		if r.store.Done(id, r.store.Mark()) {
+			r.store.Delete(last.Ref())
+			delete(r.leaving, id)
+			any = true
+		}
+	}
+	return any
 }
 
 // write makes and removes RemoteClusters, if this replica leads.
