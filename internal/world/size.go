@@ -12,8 +12,8 @@ const (
 	// services and 4,000 endpoints takes 15 to 20 MB (go run ./test/scoreboard discovery-remote-mem), 4 KB for each of these, of which half is taken to be theirs
 	// and half the connection's.
 	objectSize = 2 << 10
-	// endpointSize is about what an endpoint takes besides its addresses.
-	endpointSize = 80
+	// endpointSize is that of an Endpoint, and portSize of a port of either kind. Their names and addresses count besides.
+	endpointSize, portSize = 64, 24
 	// rareSize is taken for kinds of which an honest cluster has few, or what such an object holds if that is more.
 	rareSize = 16 << 10
 	// addressSize is that of a netip.Addr.
@@ -27,14 +27,24 @@ func Size(o Object) int64 {
 	case *Pod:
 		n += textSize(o.Labels) + addressesSize(o.Addresses)
 	case *Service:
-		n += textSize(o.Labels) + addressesSize(o.Addresses) + 40*(len(o.Ports)+len(o.UDPPorts))
+		n += textSize(o.Labels) + addressesSize(o.Addresses) + addressesSize(o.External)
+		for _, ports := range [][]ServicePort{o.Ports, o.UDPPorts} {
+			for i := range ports {
+				n += portSize + len(ports[i].Name)
+			}
+		}
 		for _, s := range o.Ingress {
 			n += len(s)
 		}
 	case *EndpointSlice:
-		n += 40 * (len(o.Ports) + len(o.UDPPorts))
+		for _, ports := range [][]EndpointPort{o.Ports, o.UDPPorts} {
+			for i := range ports {
+				n += portSize + len(ports[i].Name)
+			}
+		}
 		for i := range o.Endpoints {
-			n += endpointSize + addressesSize(o.Endpoints[i].Addresses)
+			e := &o.Endpoints[i]
+			n += endpointSize + len(e.Pod) + len(e.Node) + addressesSize(e.Addresses)
 		}
 	case *Namespace:
 		n += textSize(o.Labels)

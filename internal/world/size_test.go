@@ -4,6 +4,7 @@ package world
 
 import (
 	"encoding/json"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -23,6 +24,31 @@ func TestSizeCountsWhatIsHeld(t *testing.T) {
 		if got := Size(o); texts < 5 || got < empty-rareSize+texts*long {
 			t.Errorf("%T holds %d texts of %d bytes, and its size is %d", o, texts, long, got)
 		}
+	}
+}
+
+// TestSizeCountsNames: what an endpoint or a port is called counts as it is, however many there are.
+func TestSizeCountsNames(t *testing.T) {
+	name := strings.Repeat("x", 253)
+	for what, tc := range map[string]struct {
+		short, long Object
+		names       int
+	}{
+		"pods":               {&EndpointSlice{Endpoints: []Endpoint{{Pod: "x"}, {Pod: "x"}}}, &EndpointSlice{Endpoints: []Endpoint{{Pod: name}, {Pod: name}}}, 2},
+		"nodes":              {&EndpointSlice{Endpoints: []Endpoint{{Node: "x"}}}, &EndpointSlice{Endpoints: []Endpoint{{Node: name}}}, 1},
+		"a slice's ports":    {&EndpointSlice{Ports: []EndpointPort{{Name: "x"}}, UDPPorts: []EndpointPort{{Name: "x"}}}, &EndpointSlice{Ports: []EndpointPort{{Name: name}}, UDPPorts: []EndpointPort{{Name: name}}}, 2},
+		"a Service's ports":  {&Service{Ports: []ServicePort{{Name: "x"}}, UDPPorts: []ServicePort{{Name: "x"}}}, &Service{Ports: []ServicePort{{Name: name}}, UDPPorts: []ServicePort{{Name: name}}}, 2},
+		"external addresses": {&Service{}, &Service{External: make([]netip.Addr, 252)}, addressSize},
+	} {
+		if got, want := Size(tc.long)-Size(tc.short), int64(252*tc.names); got != want {
+			t.Errorf("%s that are longer count %d bytes more, want %d", what, got, want)
+		}
+	}
+	if got := reflect.TypeFor[Endpoint]().Size(); got != endpointSize {
+		t.Errorf("an endpoint takes %d bytes", got)
+	}
+	if got := max(reflect.TypeFor[EndpointPort]().Size(), reflect.TypeFor[ServicePort]().Size()); got != portSize {
+		t.Errorf("a port takes %d bytes", got)
 	}
 }
 
