@@ -24,15 +24,15 @@ const (
 	maxPage = 32 << 20
 	// maxObject bounds one object in a watch, in bytes: what client-go reads at most, ten times what etcd stores. It may weigh as much.
 	maxObject = 16 << 20
-	// structWeight is what an object in JSON weighs besides its text, in bytes: of "{}" in a list becomes a Gateway of 448 bytes, a container of 408 or a Service of 592, but of most less than 100. Only
-	// of a Pod (1240) and a Node (784) it is too little, which API servers have in protobuf.
+	// structWeight is what an object in JSON weighs besides its text, in bytes: of "{}" in a list becomes a Gateway of 448 bytes, but of most less than 100. Kinds of Kubernetes' own, of
+	// which larger ones would come, are not read in JSON.
 	structWeight = 512
 	// keptBuffer is how much of a watch's buffer stays, in bytes: most objects are smaller.
 	keptBuffer = 32 << 10
 )
 
 // followedBody makes the body that a client library reads of an answer to a list or a watch. It holds what is read of the objects and no more, and ends early, with
-// an error, where that weighs too much.
+// an error, where that weighs too much. Of kinds of Kubernetes' own it takes no JSON, of which all would be decoded, and more would come than it weighs.
 func (i *intake) followedBody(body io.ReadCloser, r *http.Request, header http.Header, watches, initial bool) (io.ReadCloser, error) {
 	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if err != nil {
@@ -41,6 +41,8 @@ func (i *intake) followedBody(body io.ReadCloser, r *http.Request, header http.H
 	a := toldBody{ReadCloser: body, ctx: r.Context(), intake: i, path: r.URL.Path, initial: initial}
 	kind := shapeOf(r.URL.Path)
 	switch {
+	case media == runtime.ContentTypeJSON && kind != nil: // a client library asks for protobuf, and takes what else comes
+		return nil, fmt.Errorf("the API server answers %s with %s: of Kubernetes' own kinds %s alone is read, which was asked for and which every API server has", r.URL.Path, media, runtime.ContentTypeProtobuf)
 	case media == runtime.ContentTypeJSON && watches:
 		a.bound = &io.LimitedReader{R: body}
 		a.next = a.jsonEvent(json.NewDecoder(a.bound))

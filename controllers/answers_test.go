@@ -65,7 +65,7 @@ func weighed(t *testing.T, text []byte) int64 {
 	return int64(len(text)) + count(v)
 }
 
-// fuzzedKinds are lists that an API server may send in either encoding, and one that it sends in JSON.
+// fuzzedKinds are lists that an API server sends in protobuf, and one that it sends in JSON.
 var fuzzedKinds = []struct {
 	path string
 	one  runtime.Object
@@ -109,10 +109,13 @@ func FuzzFollowedBody(f *testing.F) {
 			i := newIntake(nil, most, newBudget())
 			body, err := i.followedBody(io.NopCloser(from), question(t, "https://far"+kind.path), header, watches, initial)
 			if err != nil {
-				if inJSON || shapeOf(kind.path) != nil || !strings.Contains(err.Error(), kind.path) {
+				if inJSON == (shapeOf(kind.path) == nil) || !strings.Contains(err.Error(), kind.path) {
 					t.Fatal(err)
 				}
 				return nil, nil
+			}
+			if inJSON != (shapeOf(kind.path) == nil) {
+				t.Fatalf("%s is read in another encoding than its own", kind.path)
 			}
 			return i, body.(*toldBody)
 		}
@@ -191,15 +194,16 @@ func seedFollowedBody(f *testing.F) {
 	f.Add(binary.BigEndian.AppendUint32(nil, maxObject+1), uint8(asWatch), uint16(3))
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 2, 0xa, 200}, uint8(asWatch|asBeginning), uint16(3))
 	for _, text := range []string{
-		`{"type":"ADDED","object":{"apiVersion":"v1","kind":"Pod"}}` + "\n" + `{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"Pod",` + end + "}}\n" + `{"type":"DELETED","object":{}}`,
-		`{"type":"ADDED","TYPE":"BOOKMARK","object":{"apiVersion":"v1","kind":"Pod",` + end + `}}`,
-		`{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"Pod",` + end + `},"object":{"apiVersion":"v1","kind":"Pod"}}`,
-		`{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"Pod","KIND":"Namespace",` + end + `}}`,
-		`{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"Pod","metadata":{"name":"` + metav1.InitialEventsAnnotationKey + `"}}}`,
+		`{"type":"ADDED","object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway"}}` + "\n" + `{"type":"BOOKMARK","object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway",` + end + "}}\n" + `{"type":"DELETED","object":{}}`,
+		`{"type":"ADDED","TYPE":"BOOKMARK","object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway",` + end + `}}`,
+		`{"type":"BOOKMARK","object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway",` + end + `},"object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway"}}`,
+		`{"type":"BOOKMARK","object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","KIND":"GatewayClass",` + end + `}}`,
+		`{"type":"BOOKMARK","object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"` + metav1.InitialEventsAnnotationKey + `"}}}`,
 		`{"type":"ERROR","object":{"apiVersion":"v1","kind":"Status","code":410}}`, `{}[]null "x" 5`, `{"type":5}`, `{"a":"`, `{"items":[{},{}]}`, "[" + strings.Repeat("[", 600) + strings.Repeat("]", 601), ``, "  \n",
 	} {
-		for _, how := range []uint8{0, asWatch, asWatch | asBeginning, 2<<kindShift | asWatch | asBeginning} {
-			f.Add([]byte(text), how|asJSON, uint16(len(text)/2))
+		for _, how := range []uint8{0, asWatch, asWatch | asBeginning} {
+			f.Add([]byte(text), 2<<kindShift|how|asJSON, uint16(len(text)/2))
+			f.Add([]byte(text), how|asJSON, uint16(0))
 		}
 	}
 }

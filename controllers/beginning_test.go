@@ -36,7 +36,7 @@ func TestOnlyTheLibrarysEndEndsABeginning(t *testing.T) {
 	}
 	namespace := &corev1.Namespace{TypeMeta: metav1.TypeMeta{Kind: "Namespace", APIVersion: "v1"}}
 	inJSON := func(what, meta string) []byte {
-		return []byte(`{"type":"ADDED","object":{"apiVersion":"v1","kind":"Pod"}}{` + what + `,"object":{"apiVersion":"v1","kind":"Pod","metadata":` + meta + `}}`)
+		return []byte(`{"type":"ADDED","object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway"}}{` + what + `,"object":{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":` + meta + `}}`)
 	}
 	inProtobuf := func(event []byte) []byte { return slices.Concat(noticed(t, "ADDED", pod(), "", ""), event) }
 	annotated := `{"annotations":{"` + end + `":"true"}}`
@@ -57,16 +57,16 @@ func TestOnlyTheLibrarysEndEndsABeginning(t *testing.T) {
 		"an annotation of other words in JSON":     {inJSON(`"type":"BOOKMARK"`, `{"annotations":{"`+end+`":"TRUE"}}`), false},
 		"its words in a label in JSON":             {inJSON(`"type":"BOOKMARK"`, `{"labels":{"`+end+`":"true"}}`), false},
 		"its words in capitals in JSON":            {inJSON(`"type":"BOOKMARK"`, `{"Annotations":{"`+end+`":"true"}}`), false},
-		"an object in JSON that another one hides": {inJSON(`"type":"BOOKMARK","object":{"kind":"Pod","metadata":`+annotated+`}`, `{}`), false},
-		"about another kind in JSON":               {inJSON(`"type":"BOOKMARK"`, annotated+`,"kind":"Namespace"`), false},
-		"about another kind in JSON, in capitals":  {inJSON(`"type":"BOOKMARK"`, annotated+`,"KIND":"Namespace"`), false},
+		"an object in JSON that another one hides": {inJSON(`"type":"BOOKMARK","object":{"kind":"Gateway","metadata":`+annotated+`}`, `{}`), false},
+		"about another kind in JSON":               {inJSON(`"type":"BOOKMARK"`, annotated+`,"kind":"GatewayClass"`), false},
+		"about another kind in JSON, in capitals":  {inJSON(`"type":"BOOKMARK"`, annotated+`,"KIND":"GatewayClass"`), false},
 	} {
-		media := runtime.ContentTypeProtobuf
+		media, path := runtime.ContentTypeProtobuf, "/api/v1/pods"
 		if strings.HasSuffix(name, "JSON") || strings.Contains(name, "JSON,") || strings.Contains(name, "JSON ") {
-			media = runtime.ContentTypeJSON
+			media, path = runtime.ContentTypeJSON, "/apis/gateway.networking.k8s.io/v1/gateways"
 		}
 		i := newIntake(&answersWith{media: media, body: func() io.Reader { return bytes.NewReader(tc.body) }}, 1<<20, newBudget())
-		if _, err := ask(t, i, "https://far/api/v1/pods?watch=true&sendInitialEvents=true"); err != nil {
+		if _, err := ask(t, i, "https://far"+path+"?watch=true&sendInitialEvents=true"); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if ends := i.reading.total == 0; ends != tc.ends {

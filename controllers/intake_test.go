@@ -52,7 +52,7 @@ func TestIntakeHoldsBackWhoSendsTooFast(t *testing.T) {
 		i := newIntake(pours{size: 16 << 20}, DefaultRoom, newBudget())
 		begin := time.Now()
 		for range 48 { // 768 MiB: a burst, and 256 MiB at the rate
-			if n, err := ask(t, i, "https://far/api/v1/pods?limit=500"); err != nil || n != 16<<20 {
+			if n, err := ask(t, i, "https://far/apis/gateway.networking.k8s.io/v1/gateways?limit=500"); err != nil || n != 16<<20 {
 				t.Fatalf("%d bytes, %v", n, err)
 			}
 		}

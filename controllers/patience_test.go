@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	somePods    = "https://far/api/v1/pods?watch=true&resourceVersion=7"
-	somePodList = "https://far/api/v1/pods?limit=500"
+	someGateways    = "https://far/apis/gateway.networking.k8s.io/v1/gateways?watch=true&resourceVersion=7"
+	someGatewayList = "https://far/apis/gateway.networking.k8s.io/v1/gateways?limit=500"
 )
 
 // scripted answers requests in turn, the last answer for ever, and notes when each came.
@@ -68,16 +68,16 @@ func TestPatience(t *testing.T) {
 		tries   int           // that it takes
 		within  time.Duration // it comes
 	}{
-		{"what works", somePods, []call{with(200, "")}, 200, 1, 0},
-		{"a history that is gone is news", somePods, []call{with(410, "")}, 410, 1, 0},
-		{"a kind that is gone is news", somePodList, []call{with(404, "")}, 404, 1, 0},
-		{"what is not understood is news", somePods, []call{with(422, "")}, 422, 1, 0},
-		{"a right that comes back", somePodList, []call{with(403, ""), with(403, ""), with(200, "")}, 200, 3, 3 * time.Second},
-		{"credentials that count again", somePods, []call{with(401, ""), with(200, "")}, 200, 2, time.Second},
-		{"a loss", somePods, []call{broken, broken, broken, broken, broken, broken, with(200, "")}, 200, 7, 36 * time.Second},
-		{"a long loss: pauses are bounded", somePods, append(slices.Repeat([]call{broken}, 60), with(200, "")), 200, 61, 60 * 10 * time.Second},
-		{"leave me alone for a second", somePods, []call{with(429, "1"), with(200, "")}, 200, 2, 2 * time.Second},
-		{"leave me alone for ever", somePods, []call{with(503, "1000000000"), with(200, "")}, 200, 2, 11 * time.Second},
+		{"what works", someGateways, []call{with(200, "")}, 200, 1, 0},
+		{"a history that is gone is news", someGateways, []call{with(410, "")}, 410, 1, 0},
+		{"a kind that is gone is news", someGatewayList, []call{with(404, "")}, 404, 1, 0},
+		{"what is not understood is news", someGateways, []call{with(422, "")}, 422, 1, 0},
+		{"a right that comes back", someGatewayList, []call{with(403, ""), with(403, ""), with(200, "")}, 200, 3, 3 * time.Second},
+		{"credentials that count again", someGateways, []call{with(401, ""), with(200, "")}, 200, 2, time.Second},
+		{"a loss", someGateways, []call{broken, broken, broken, broken, broken, broken, with(200, "")}, 200, 7, 36 * time.Second},
+		{"a long loss: pauses are bounded", someGateways, append(slices.Repeat([]call{broken}, 60), with(200, "")), 200, 61, 60 * 10 * time.Second},
+		{"leave me alone for a second", someGateways, []call{with(429, "1"), with(200, "")}, 200, 2, 2 * time.Second},
+		{"leave me alone for ever", someGateways, []call{with(503, "1000000000"), with(200, "")}, 200, 2, 11 * time.Second},
 		{"leave me alone, says a question's answer", "https://far/version", []call{with(429, "1000000000")}, 429, 1, 0},
 		{"a question is asked once", "https://far/version", []call{with(503, "")}, 503, 1, 0},
 	} {
@@ -109,13 +109,13 @@ func TestPatience(t *testing.T) {
 func TestPatienceLeavesFullnessAlone(t *testing.T) {
 	p, far, _ := patient(with(200, ""))
 	p.next.(*intake).full = func() bool { return true }
-	if _, err := p.ask(t.Context(), somePods); !errors.Is(err, errFull) || len(far.came) != 0 {
+	if _, err := p.ask(t.Context(), someGateways); !errors.Is(err, errFull) || len(far.came) != 0 {
 		t.Errorf("%v after %d tries", err, len(far.came))
 	}
 }
 
 func TestPatienceEndsWithItsContext(t *testing.T) {
-	for name, url := range map[string]string{"a watch": somePods, "a list": somePodList} {
+	for name, url := range map[string]string{"a watch": someGateways, "a list": someGatewayList} {
 		synctest.Test(t, func(t *testing.T) {
 			p, _, _ := patient(broken)
 			ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
@@ -135,7 +135,7 @@ func TestGate(t *testing.T) {
 		p.gate.set(false)
 		done := make(chan time.Duration)
 		go func() {
-			answer, err := p.ask(t.Context(), somePods)
+			answer, err := p.ask(t.Context(), someGateways)
 			if err == nil {
 				_ = answer.Body.Close()
 			}
@@ -184,25 +184,25 @@ func TestFlow(t *testing.T) {
 		at       time.Duration
 		failures int
 	}{
-		{"a watch that says something now and then", somePods, func(write func(string), end func(error)) {
+		{"a watch that says something now and then", someGateways, func(write func(string), end func(error)) {
 			for range 5 {
 				time.Sleep(quietWatch - time.Second)
 				write("{}")
 			}
 			end(io.EOF)
 		}, nil, 5 * (quietWatch - time.Second), 0},
-		{"a watch that says nothing: it is begun anew", somePods, func(func(string), func(error)) {}, nil, quietWatch, 0},
-		{"a watch that stops in the middle", somePods, func(write func(string), _ func(error)) { write(`{"type":"ADD`) }, nil, 2 * quietWatch, 0},
-		{"a watch that is cut at once", somePods, func(_ func(string), end func(error)) { end(reset) }, io.ErrUnexpectedEOF, shortest, 1},
-		{"a watch that ends at once", somePods, func(_ func(string), end func(error)) { end(io.EOF) }, nil, shortest, 0},
-		{"a list", somePodList, func(write func(string), end func(error)) { write("x"); end(io.EOF) }, nil, 0, 0},
-		{"a list at a byte a second", somePodList, func(write func(string), _ func(error)) {
+		{"a watch that says nothing: it is begun anew", someGateways, func(func(string), func(error)) {}, nil, quietWatch, 0},
+		{"a watch that stops in the middle", someGateways, func(write func(string), _ func(error)) { write(`{"type":"ADD`) }, nil, 2 * quietWatch, 0},
+		{"a watch that is cut at once", someGateways, func(_ func(string), end func(error)) { end(reset) }, io.ErrUnexpectedEOF, shortest, 1},
+		{"a watch that ends at once", someGateways, func(_ func(string), end func(error)) { end(io.EOF) }, nil, shortest, 0},
+		{"a list", someGatewayList, func(write func(string), end func(error)) { write("x"); end(io.EOF) }, nil, 0, 0},
+		{"a list at a byte a second", someGatewayList, func(write func(string), _ func(error)) {
 			for range 40 {
 				write("x")
 				time.Sleep(time.Second)
 			}
 		}, errSlow, listWindow, 0},
-		{"a slow list", somePodList, func(write func(string), end func(error)) {
+		{"a slow list", someGatewayList, func(write func(string), end func(error)) {
 			for range 100 {
 				write(string(make([]byte, 2*listPace)))
 				time.Sleep(time.Second)
@@ -225,7 +225,7 @@ func TestFlow(t *testing.T) {
 				t.Errorf("%s: ended after %v with %v, want %v with %v", tc.name, took, err, tc.at, tc.want)
 			}
 			_ = answer.Body.Close()
-			if got, _ := p.follows.record("/api/v1/pods"); got != tc.failures {
+			if got, _ := p.follows.record("/apis/gateway.networking.k8s.io/v1/gateways"); got != tc.failures {
 				t.Errorf("%s: %d failures, want %d", tc.name, got, tc.failures)
 			}
 			end(io.EOF)
@@ -242,7 +242,7 @@ func TestFlowThatNeverBegins(t *testing.T) {
 			return nil, r.Context().Err()
 		}
 		p, far, told := patient(never, with(200, ""))
-		answer, err := p.ask(t.Context(), somePods)
+		answer, err := p.ask(t.Context(), someGateways)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,7 +259,7 @@ func TestFlowThatCannotBeRead(t *testing.T) {
 		for range watchFailures {
 			call, write, _ := body()
 			p, _, _ := patient(call)
-			answer, err := p.ask(t.Context(), somePods)
+			answer, err := p.ask(t.Context(), someGateways)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,7 +268,7 @@ func TestFlowThatCannotBeRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = answer.Body.Close()
-			if got, _ := p.follows.record("/api/v1/pods"); got != 1 {
+			if got, _ := p.follows.record("/apis/gateway.networking.k8s.io/v1/gateways"); got != 1 {
 				t.Errorf("%d failures", got)
 			}
 		}

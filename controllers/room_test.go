@@ -39,7 +39,7 @@ func TestNoWatchWithoutRoom(t *testing.T) {
 	full := false
 	i.full = func() bool { return full }
 	ask := func(query string) error {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://far/api/v1/pods?"+query, nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://far/apis/gateway.networking.k8s.io/v1/gateways?"+query, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -398,7 +398,7 @@ func TestListsComeInPages(t *testing.T) {
 		"watch=true&resourceVersion=0&limit=50": "limit=50&resourceVersion=0&watch=true",
 	} {
 		server.asked = nil
-		if _, err := ask(t, i, "https://far/api/v1/pods?"+query); err != nil {
+		if _, err := ask(t, i, "https://far/apis/gateway.networking.k8s.io/v1/gateways?"+query); err != nil {
 			t.Fatal(err)
 		}
 		if got := server.asked[0].Encode(); got != want {
@@ -423,23 +423,27 @@ func TestShapesAreFoundBehindAPath(t *testing.T) {
 	}
 }
 
-// TestAnswersOfAnotherTypeAreSaid says that who answers in an encoding that was not asked for is not waited for in silence.
+// TestAnswersOfAnotherTypeAreSaid says that who answers in an encoding that is not read is not waited for in silence. Of Kubernetes' own kinds JSON is one: it would be decoded as a whole, and weigh less than what is
+// made of it.
 func TestAnswersOfAnotherTypeAreSaid(t *testing.T) {
-	const path = "/api/v1/pods"
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Type", "text/html") }))
-	defer server.Close()
-	i := newIntake(server.Client().Transport, 1<<20, newBudget())
-	for range watchFailures {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path+"?watch=true", http.NoBody)
-		if err != nil {
-			t.Fatal(err)
+	for path, media := range map[string]string{"/api/v1/pods": "text/html", "/api/v1/nodes": "application/json", "/apis/discovery.k8s.io/v1/endpointslices": "application/json", "/apis/isthmus.dev/v1alpha1/servicescopes": runtime.ContentTypeProtobuf} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Type", media) }))
+		for _, query := range []string{"?watch=true", "?watch=true&sendInitialEvents=true", "?limit=500"} {
+			i := newIntake(server.Client().Transport, 1<<20, newBudget())
+			for range watchFailures {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path+query, http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if answer, err := i.RoundTrip(r); err == nil {
+					_ = answer.Body.Close()
+					t.Fatalf("%s%s is read of %s", path, query, media)
+				}
+			}
+			if reason, message := i.follows.verdict(time.Now()); reason != v1alpha1.ReasonWatchFailing || !strings.Contains(message, path) || !strings.Contains(message, media) {
+				t.Errorf("status says %q: %s", reason, message)
+			}
 		}
-		if answer, err := i.RoundTrip(r); err == nil {
-			_ = answer.Body.Close()
-			t.Fatal("a page for people was taken for a watch")
-		}
-	}
-	if reason, message := i.follows.verdict(time.Now()); reason != v1alpha1.ReasonWatchFailing || !strings.Contains(message, "text/html") {
-		t.Errorf("status says %q: %s", reason, message)
+		server.Close()
 	}
 }

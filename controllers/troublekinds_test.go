@@ -70,6 +70,10 @@ func troubles() []trouble {
 
 		// What is told.
 		{name: "slow first list", first: true, connected: "True", ready: "False/Slow", says: "the first read", begin: answers(trickles("/pods"))},
+		{name: "JSON", connected: "True/Connected", ready: "False/WatchFailing", says: "with application/json", begin: answers(func(_ http.ResponseWriter, r *http.Request) bool {
+			r.Header.Set("Accept", "application/json")
+			return false
+		})},
 		{name: "half an event", connected: "True", ready: "True/Ready", passes: true, begin: halves(false)},
 		{name: "half an event and silence", connected: "True", ready: "True/Ready", passes: true, begin: halves(true)},
 		{name: "one kind forbidden", connected: "True/Connected", ready: "False/Forbidden", says: "/apis/discovery.k8s.io/v1/endpointslices", passes: true,
@@ -161,8 +165,8 @@ func trickles(suffix string) func(http.ResponseWriter, *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, suffix) {
 			return false
 		}
-		w.Header().Set("Content-Type", "application/json")
-		for _, b := range []byte(strings.Repeat(" ", 1<<20)) {
+		w.Header().Set("Content-Type", "application/vnd.kubernetes.protobuf;stream=watch")
+		for _, b := range append([]byte{0, 16, 0, 0}, make([]byte, 1<<20)...) { // an event of that length
 			if _, err := w.Write([]byte{b}); err != nil {
 				return true
 			}
