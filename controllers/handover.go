@@ -105,6 +105,11 @@ func (r *GatewayReconciler) handOver(ctx context.Context, gateway *gatewayv1.Gat
 	if leads, err := r.has(ctx, gateway, &corev1.Service{}); err != nil {
 		return ctrl.Result{}, err
 	} else if leads {
+		if !runs {
+			if wait, err := r.endOrphans(ctx, gateway); err != nil || wait > 0 {
+				return ctrl.Result{RequeueAfter: wait}, err
+			}
+		}
 		pods, err := r.podsOf(ctx, gateway)
 		if err != nil {
 			return ctrl.Result{}, err
