@@ -131,16 +131,20 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	reason, refused := notTaken(err)
 	switch {
 	case err == nil:
-		if r.found(&gateway, namesakes{rivals: rivals}); theirs.scaler || rivals != "" {
+		if r.found(&gateway, namesakes{rivals: rivals}); theirs.scaler || rivals != (unscaled{}) {
 			return ctrl.Result{RequeueAfter: scalerWait}, nil
 		}
 	case apierrors.IsConflict(err): // the autoscaler was faster, or the cache is behind
-		if rivals != "" {
+		if rivals != (unscaled{}) {
 			r.found(&gateway, namesakes{rivals: rivals}) // the next look may see no sign of them: what they changed is put back
 		}
 		return ctrl.Result{RequeueAfter: conflictWait}, nil
 	case refused:
-		return r.refused(&gateway, reason, err), nil
+		if r.obstacles.refuse(&gateway, reason, bounded(err.Error()), rivals) {
+			r.changed(req.NamespacedName)
+			r.tell(&gateway, err.Error())
+		}
+		return ctrl.Result{RequeueAfter: refusedWait}, nil
 	case ctx.Err() == nil:
 		r.tried(ctx, &gateway)
 		r.tell(&gateway, err.Error())
@@ -152,7 +156,7 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 // are not ours.
 const scalerWait = time.Minute
 
-// refusedWait is how soon something is asked of the API server again that it refused.
+// refusedWait is how soon something is asked of the API server again that it refused: nobody tells us when there is room, or when we may.
 const refusedWait = 30 * time.Second
 
 // notTaken says whether an API server does not take what it was asked, and with what reason that is said: it is not valid, as it changes what cannot change or asks for what somebody
@@ -167,24 +171,19 @@ func notTaken(err error) (reason gatewayv1.GatewayConditionReason, refused bool)
 	return "", false
 }
 
-// refused notes what the API server does not take or allow, and has it asked for again: nobody tells us when there is room.
-func (r *GatewayReconciler) refused(gateway *gatewayv1.Gateway, reason gatewayv1.GatewayConditionReason, err error) ctrl.Result {
-	if r.obstacles.refuse(gateway, reason, bounded(err.Error())) {
-		r.changed(client.ObjectKeyFromObject(gateway))
-		r.tell(gateway, err.Error())
-	}
-	return ctrl.Result{RequeueAfter: refusedWait}
-}
-
 // unseen is for a Gateway of which it was not all seen what is in its way. What was seen and stays is so, whatever the rest. Without that nothing is known: what is said of it stays, also what an
-// earlier process said, until it is seen. Only that we may not look is said: it does not pass by itself.
+// earlier process said, until it is seen. Only that we may not look is said, too: it does not pass by itself.
 func (r *GatewayReconciler) unseen(ctx context.Context, gateway *gatewayv1.Gateway, theirs namesakes, err error) (ctrl.Result, error) {
 	switch reason, refused := notTaken(err); {
 	case ctx.Err() != nil:
+	case refused:
+		if r.obstacles.hide(gateway, theirs, reason, bounded(err.Error())) {
+			r.changed(client.ObjectKeyFromObject(gateway))
+			r.tell(gateway, err.Error())
+		}
+		return ctrl.Result{RequeueAfter: refusedWait}, nil
 	case len(theirs.staying) > 0:
 		r.found(gateway, theirs)
-	case refused:
-		return r.refused(gateway, reason, err), nil
 	}
 	return ctrl.Result{}, err
 }
@@ -224,13 +223,14 @@ func bounded(text string) string {
 }
 
 // provision applies the plan, and says which autoscalers scale the gateway, too. Where the API server refuses a part, the rest is left as it is: what is not wanted as a whole changes nothing.
-func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan, scaled bool) (rivals string, _ error) {
+func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan, scaled bool) (rivals unscaled, _ error) {
+	rivals = r.obstacles.rivals(gateway) // until they are looked for
 	var errs []error
 	if err := r.dropForeignPorts(ctx, plan); err != nil {
 		errs = append(errs, err)
 	}
 	if err := r.reclaim(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Name}); apierrors.IsConflict(err) {
-		return "", err // somebody was faster
+		return unscaled{}, err // somebody was faster
 	} else if err != nil {
 		errs = append(errs, err)
 	}
@@ -238,13 +238,14 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 	var service corev1.Service
 	for _, object := range []client.Object{&deployment, &service} {
 		if err := r.look(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}, object); client.IgnoreNotFound(err) != nil {
-			return "", fmt.Errorf("look for %T: %w", object, err)
+			return rivals, fmt.Errorf("look for %T: %w", object, err)
 		}
 	}
 	now := runningOf(&deployment, &service, scaled)
-	rivals, err := r.rivals(ctx, gateway, plan, now)
-	if err != nil {
+	if found, err := r.rivals(ctx, gateway, plan, now); err != nil {
 		errs = append(errs, err)
+	} else {
+		rivals = found
 	}
 	var conflict error
 	unwanted := &autoscalingv2.HorizontalPodAutoscaler{}
@@ -254,7 +255,7 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		}
 		err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
 		if _, refused := notTaken(err); refused {
-			return "", fmt.Errorf("the API server refuses the %s: %w", strings.TrimSuffix(reflect.TypeOf(object).Elem().Name(), "ApplyConfiguration"), err)
+			return rivals, fmt.Errorf("the API server refuses the %s: %w", strings.TrimSuffix(reflect.TypeOf(object).Elem().Name(), "ApplyConfiguration"), err)
 		} else if apierrors.IsConflict(err) {
 			conflict = err
 		} else if err != nil {
@@ -265,7 +266,7 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		errs = append(errs, r.release(ctx, r.reader, gateway, unwanted))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return "", err
+		return rivals, err
 	}
 	return rivals, conflict
 }

@@ -28,7 +28,7 @@ type namesakes struct {
 	staying []string // somebody has to rename or delete them
 	going   []string // are being deleted, or will be, as an earlier Gateway of the name was
 	scaler  bool     // an autoscaler, which is no obstacle: it scales the gateway, as `kubectl autoscale` has it
-	rivals  string   // what is said of autoscalers of other names that do so beside us, and are no obstacle either; "": there is none
+	rivals  unscaled // what is said of autoscalers that do so beside us, or in our place and do not, and are no obstacle either
 }
 
 // wait is how soon to look again; 0: nothing is in the way.

@@ -36,7 +36,7 @@ func TestWhatCannotBeSeen(t *testing.T) {
 		retried bool   // with the work queue's patience
 	}{
 		"something is in the way, and the server is busy":  {[]client.Object{theirs}, busy, "False/Invalid False/Invalid", true},
-		"something is in the way, and we may not look":     {[]client.Object{theirs}, forbidden, "False/Invalid False/Invalid", true},
+		"something is in the way, and we may not look":     {[]client.Object{theirs}, forbidden, "False/Invalid False/Invalid", false},
 		"something goes, and the server is busy":           {[]client.Object{going}, busy, "before before", true},
 		"nothing is known, as the server is busy":          {nil, busy, "before before", true},
 		"nothing is known, as we may not look":             {nil, forbidden, "True/Accepted False/NoResources", false},

@@ -34,20 +34,51 @@ type obstacle struct {
 	uid   types.UID // of the Gateway
 	text  string
 	stays bool // somebody has to do something about it
-	// rivals is what is said of autoscalers that undo what is said of the Gateway. It is provisioned all the same.
-	rivals string
+	// rivals is what is said of autoscalers that undo what is said of the Gateway.
+	rivals unscaled
 	// refused is why, if it is the API server that does not take what is asked. What was made before goes on then.
 	refused gatewayv1.GatewayConditionReason
+	// unseen is why it may not be looked what is in the way. The text is what was seen, then or before.
+	unseen string
 }
 
-// note says whether something else than before is in a Gateway's way.
-func (o *obstacles) note(gateway client.Object, theirs namesakes) (changed bool) {
-	return o.set(gateway, obstacle{uid: gateway.GetUID(), text: theirs.text(), stays: len(theirs.staying) > 0, rivals: theirs.rivals})
+// said is all that is said of it.
+func (o obstacle) said() string {
+	if o.text != "" && o.unseen != "" {
+		return o.text + "; it cannot all be seen: " + o.unseen
+	}
+	return o.text + o.unseen
 }
 
-// refuse is note for what the API server says to what a Gateway needs.
-func (o *obstacles) refuse(gateway client.Object, reason gatewayv1.GatewayConditionReason, text string) (changed bool) {
-	return o.set(gateway, obstacle{uid: gateway.GetUID(), text: text, refused: reason})
+// note says whether something else than before is in a Gateway's way. While something is, nobody looks for other autoscalers: what was said of them stands.
+func (o *obstacles) note(gateway *gatewayv1.Gateway, theirs namesakes) (changed bool) {
+	now := obstacleOf(gateway, theirs)
+	if now.text != "" {
+		now.rivals = o.rivals(gateway)
+	}
+	return o.set(gateway, now)
+}
+
+func obstacleOf(gateway *gatewayv1.Gateway, theirs namesakes) obstacle {
+	return obstacle{uid: gateway.UID, text: theirs.text(), stays: len(theirs.staying) > 0, rivals: theirs.rivals}
+}
+
+// refuse is note for what the API server says to what a Gateway needs, and what was found of other autoscalers.
+func (o *obstacles) refuse(gateway *gatewayv1.Gateway, reason gatewayv1.GatewayConditionReason, text string, rivals unscaled) (changed bool) {
+	return o.set(gateway, obstacle{uid: gateway.UID, text: text, refused: reason, rivals: rivals})
+}
+
+// hide is note for a Gateway of which it may not all be looked what is in its way. If what may be looked at is not, what was there before may be there still, and is said.
+func (o *obstacles) hide(gateway *gatewayv1.Gateway, theirs namesakes, reason gatewayv1.GatewayConditionReason, text string) (changed bool) {
+	now := obstacleOf(gateway, theirs)
+	if before, any := o.before(client.ObjectKeyFromObject(gateway)); any && before.uid == gateway.UID && now.text == "" {
+		now = before
+	}
+	now.unseen, now.rivals = text, o.rivals(gateway)
+	if !now.stays && now.refused == "" { // what goes would pass by itself
+		now.refused = reason
+	}
+	return o.set(gateway, now)
 }
 
 func (o *obstacles) set(gateway client.Object, now obstacle) (changed bool) {
@@ -76,19 +107,19 @@ func (o *obstacles) forget(name types.NamespacedName) (changed bool) {
 	defer o.mu.Unlock()
 	was := o.of[name]
 	delete(o.of, name)
-	return was.text != "" || was.rivals != ""
+	return was.said() != "" || was.rivals != (unscaled{})
 }
 
-// rivals is what was said last of other autoscalers that scale a Gateway, also by an earlier process; "": nothing was.
-func (o *obstacles) rivals(gateway *gatewayv1.Gateway) string {
+// rivals is what was said last of other autoscalers that scale a Gateway, also by an earlier process.
+func (o *obstacles) rivals(gateway *gatewayv1.Gateway) unscaled {
 	if name := client.ObjectKeyFromObject(gateway); o.looked(name, gateway.UID) {
 		found, _ := o.before(name)
 		return found.rivals
 	}
 	if c := meta.FindStatusCondition(gateway.Status.Conditions, conditionScaled); c != nil && c.Status == metav1.ConditionFalse {
-		return c.Message
+		return unscaled{c.Reason, c.Message}
 	}
-	return ""
+	return unscaled{}
 }
 
 // looked says whether it was looked what is in the way of a Gateway.
@@ -110,15 +141,15 @@ func (o *obstacles) before(gateway types.NamespacedName) (found obstacle, any bo
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	found = o.of[gateway]
-	return found, found.text != ""
+	return found, found.said() != ""
 }
 
 // instead is what is said of a Gateway and its listeners: what was found of it, unless something is in its way, when nothing of it is programmed. What is about to go makes it no
 // less acceptable. One condition is written once, as its time moves with every change of its status.
 func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) []translate.Finding {
 	found, any := o.before(client.ObjectKeyFromObject(g))
-	if found.rivals != "" && found.uid == g.UID {
-		findings = append(slices.Clone(findings), translate.Finding{Type: conditionScaled, Status: string(metav1.ConditionFalse), Reason: reasonAmbiguous, Message: found.rivals, Generation: g.Generation})
+	if r := found.rivals; r != (unscaled{}) && found.uid == g.UID {
+		findings = append(slices.Clone(findings), translate.Finding{Type: conditionScaled, Status: string(metav1.ConditionFalse), Reason: r.reason, Message: r.message, Generation: g.Generation})
 	}
 	if !any || found.uid != g.UID {
 		return findings
@@ -131,10 +162,10 @@ func (o *obstacles) instead(g *gatewayv1.Gateway, findings []translate.Finding) 
 		blocked, reason = append(blocked, conditionAccepted), gatewayv1.GatewayReasonInvalid
 	}
 	out := slices.DeleteFunc(slices.Clone(findings), func(f translate.Finding) bool { return f.Listener == "" && slices.Contains(blocked, f.Type) })
-	unprogram(out, "the Gateway is not provisioned: "+found.text)
+	unprogram(out, "the Gateway is not provisioned: "+found.said())
 	for _, kind := range blocked {
 		out = append(out, translate.Finding{
-			Type: kind, Status: string(metav1.ConditionFalse), Reason: string(reason), Message: found.text, Generation: g.Generation,
+			Type: kind, Status: string(metav1.ConditionFalse), Reason: string(reason), Message: found.said(), Generation: g.Generation,
 		})
 	}
 	return out
@@ -148,9 +179,9 @@ func notAsAsked(g *gatewayv1.Gateway, findings []translate.Finding, found obstac
 		switch {
 		case f.Listener != "" || f.Type != conditionProgrammed:
 		case f.Status == string(metav1.ConditionTrue):
-			f.Status, f.Reason, f.Message, f.Generation = string(metav1.ConditionFalse), string(found.refused), found.text, g.Generation
+			f.Status, f.Reason, f.Message, f.Generation = string(metav1.ConditionFalse), string(found.refused), found.said(), g.Generation
 		default:
-			f.Message += "; " + found.text
+			f.Message += "; " + found.said()
 		}
 	}
 	return out

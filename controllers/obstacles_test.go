@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,7 +118,7 @@ func TestWhatTheAPIServerRefuses(t *testing.T) {
 	g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "u", Generation: 3}}
 	s := &gatewayv1.ListenerSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}, Spec: gatewayv1.ListenerSetSpec{ParentRef: gatewayv1.ParentGatewayReference{Name: "g"}}}
 	var o obstacles
-	if !o.refuse(g, gatewayv1.GatewayReasonInvalid, "the API server refuses it") || o.refuse(g, gatewayv1.GatewayReasonInvalid, "the API server refuses it") {
+	if !o.refuse(g, gatewayv1.GatewayReasonInvalid, "the API server refuses it", unscaled{}) || o.refuse(g, gatewayv1.GatewayReasonInvalid, "the API server refuses it", unscaled{}) {
 		t.Error("a change is noted, and nothing else")
 	}
 	listener := translate.Finding{Type: "Programmed", Status: "True", Reason: "Programmed", Listener: "web"}
@@ -146,5 +147,57 @@ func TestWhatTheAPIServerRefuses(t *testing.T) {
 	}
 	if got := o.instead(g, []translate.Finding{programmed}); got[0] != programmed {
 		t.Errorf("it is over, and said is %+v", got)
+	}
+}
+
+// TestWhatIsSaidWhileItMayNotBeSeen: what was found last in the way of a Gateway is said until it may be looked again, and that it may not.
+func TestWhatIsSaidWhileItMayNotBeSeen(t *testing.T) {
+	g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "u", Generation: 1}}
+	staying, going := namesakes{staying: []string{"Service ns/g"}}, namesakes{going: []string{"Service ns/g"}}
+	theirs := unscaled{reasonAmbiguous, "keda does"}
+	for name, tc := range map[string]struct {
+		before     func(o *obstacles)
+		seen       namesakes // by the look that shows a part
+		accepted   string
+		programmed string
+		says       []string
+		rivals     bool
+	}{
+		"nothing was":                        {func(*obstacles) {}, namesakes{}, "True/Accepted", "False/NoResources", []string{"may not list"}, false},
+		"nothing was in the way":             {func(o *obstacles) { o.note(g, namesakes{}) }, namesakes{}, "True/Accepted", "False/NoResources", []string{"may not list"}, false},
+		"something was, and stays":           {func(o *obstacles) { o.note(g, staying) }, namesakes{}, "False/Invalid", "False/Invalid", []string{"metadata.name: Service ns/g", "may not list"}, false},
+		"something is, and stays":            {func(o *obstacles) { o.note(g, going) }, staying, "False/Invalid", "False/Invalid", []string{"metadata.name: Service ns/g", "may not list"}, false},
+		"something was about to go":          {func(o *obstacles) { o.note(g, going) }, namesakes{}, "True/Accepted", "False/NoResources", []string{"waits for the end of Service ns/g", "may not list"}, false},
+		"the API server refused something":   {func(o *obstacles) { o.refuse(g, "Invalid", "spec.x is bad", unscaled{}) }, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, false},
+		"and others scale it":                {func(o *obstacles) { o.refuse(g, "Invalid", "spec.x is bad", theirs) }, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, true},
+		"something was, and others scale it": {func(o *obstacles) { o.note(g, namesakes{rivals: theirs}); o.note(g, staying) }, namesakes{}, "False/Invalid", "False/Invalid", []string{"Service ns/g", "may not list"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o obstacles
+			tc.before(&o)
+			var conditions []metav1.Condition
+			for range 2 {
+				o.hide(g, tc.seen, gatewayv1.GatewayReasonNoResources, "it may not list Deployments")
+				found := []translate.Finding{{Type: "Accepted", Status: "True", Reason: "Accepted"}, {Type: "Programmed", Status: "True", Reason: "Programmed"}}
+				applyFindings(&conditions, o.instead(g, found), g.Generation, gatewayTypes...)
+				if a, p := verdict(conditions, 1, "Accepted"), verdict(conditions, 1, "Programmed"); a != tc.accepted || p != tc.programmed {
+					t.Errorf("it is said to be %s and %s, want %s and %s", a, p, tc.accepted, tc.programmed)
+				}
+				for _, words := range tc.says {
+					if said := message(conditions, "Programmed"); strings.Count(said, words) != 1 {
+						t.Errorf("%q does not say %q once", said, words)
+					}
+				}
+				if is := meta.FindStatusCondition(conditions, conditionScaled) != nil; is != tc.rivals {
+					t.Errorf("that others scale it is said: %v", is)
+				}
+			}
+			if o.hide(g, tc.seen, gatewayv1.GatewayReasonNoResources, "it may not list Deployments") {
+				t.Error("the same is news")
+			}
+			if !o.note(g, namesakes{}) {
+				t.Error("that it is over is none")
+			}
+		})
 	}
 }
