@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,7 +21,8 @@ import (
 type fieldTree map[string]fieldTree
 
 // reclaimed says of which fields of an object's specification that others wrote we take the ownership, so that applying, which leaves alone what others own, takes them away: what of a
-// Deployment makes its pods other ones than were planned, what of an autoscaler has more or fewer of them, and what of a Service sends traffic to them that was not. `kubectl rollout restart`
+// Deployment makes its pods other ones than were planned, what of an autoscaler has more or fewer of them, what of a disruption budget lets more of them go or none (its two bounds
+// exclude each other, so that ours beside somebody's would be refused), and what of a Service sends traffic to them that was not. `kubectl rollout restart`
 // writes an annotation, and may.
 func reclaimed(o client.Object) func(path []string) bool {
 	switch o.(type) {
@@ -29,7 +31,7 @@ func reclaimed(o client.Object) func(path []string) bool {
 			metadata := path[0] == "f:template" && len(path) > 1 && path[1] == "f:metadata"
 			return path[0] != "f:replicas" && !metadata
 		}
-	case *autoscalingv2.HorizontalPodAutoscaler:
+	case *autoscalingv2.HorizontalPodAutoscaler, *policyv1.PodDisruptionBudget:
 		return func([]string) bool { return true }
 	case *corev1.Service:
 		return func(path []string) bool {
@@ -41,7 +43,7 @@ func reclaimed(o client.Object) func(path []string) bool {
 
 // reclaim makes us the owner of what others have added to objects that were made for a Gateway. What is applied next takes it away, or puts it right.
 func (r *GatewayReconciler) reclaim(ctx context.Context, of client.ObjectKey) error {
-	for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &autoscalingv2.HorizontalPodAutoscaler{}} {
+	for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}, &autoscalingv2.HorizontalPodAutoscaler{}} {
 		if err := r.reader.Get(ctx, of, object); client.IgnoreNotFound(err) != nil { // the cache keeps nobody's fields
 			return fmt.Errorf("look who wrote %T: %w", object, err)
 		} else if err != nil {

@@ -242,6 +242,14 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		}
 	}
 	now := runningOf(&deployment, &service, scaled)
+	if now.version == "" { // it was deleted, perhaps, and not what scaled it
+		var scaler autoscalingv2.HorizontalPodAutoscaler
+		if err := r.client.Get(ctx, client.ObjectKey{Namespace: gateway.Namespace, Name: plan.Name}, &scaler); client.IgnoreNotFound(err) != nil {
+			return rivals, fmt.Errorf("look for %T: %w", &scaler, err)
+		} else if metav1.IsControlledBy(&scaler, gateway) {
+			now.replicas = scaler.Status.DesiredReplicas
+		}
+	}
 	if found, err := r.rivals(ctx, gateway, plan, now); err != nil {
 		errs = append(errs, err)
 	} else {

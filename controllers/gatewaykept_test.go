@@ -11,6 +11,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -61,6 +62,17 @@ var _ = Describe("What is made for a Gateway", func() {
 			s.Spec.Behavior.ScaleUp = &autoscalingv2.HPAScalingRules{SelectPolicy: ptr.To(autoscalingv2.DisabledPolicySelect)}
 		})
 		Eventually(get(east, scaler)).Should(HaveField("Spec.Behavior.ScaleUp", Or(BeNil(), HaveField("SelectPolicy", Not(HaveValue(Equal(autoscalingv2.DisabledPolicySelect)))))))
+	})
+
+	It("has its own disruption budget again when somebody writes another one, which excludes it", func() {
+		g := eastwest("default", "rebudgeted")
+		east.with(g)
+		budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: g.Namespace, Name: g.Name}}
+		Eventually(get(east, budget)).Should(HaveField("OwnerReferences", HaveLen(1)))
+		edit(east, budget, func(b *policyv1.PodDisruptionBudget) {
+			b.Spec.MaxUnavailable, b.Spec.MinAvailable = nil, ptr.To(intstr.FromString("100%"))
+		})
+		Eventually(get(east, budget)).Should(HaveField("Spec", And(HaveField("MinAvailable", BeNil()), HaveField("MaxUnavailable", HaveValue(Equal(intstr.FromInt32(1)))))))
 	})
 
 	It("stays as it is when the API server refuses a part of it, which is said, until it does not any more", func() {

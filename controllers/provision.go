@@ -29,8 +29,9 @@ const (
 	gatewayClassLabel = "gateway.networking.k8s.io/gateway-class-name"
 	// reservedPrefix begins labels and annotations that a Gateway's infrastructure may not set.
 	reservedPrefix = "gateway.networking.k8s.io/"
-	// apparmorPrefix and redirectionPrefix begin annotations that would change a pod's confinement, or say that it is captured.
-	apparmorPrefix, redirectionPrefix = "container.apparmor.security.beta.kubernetes.io/", "ambient.istio.io/"
+	// apparmorPrefix and redirectionPrefix begin annotations that would change a pod's confinement, or say that it is captured. Kubernetes keeps those of deploymentPrefix itself, and would write its own
+	// again as often as we wrote another one.
+	apparmorPrefix, redirectionPrefix, deploymentPrefix = "container.apparmor.security.beta.kubernetes.io/", "ambient.istio.io/", "deployment.kubernetes.io/"
 	// rootCertName is the ConfigMap with the root that peers trust, in every namespace in which something of ours runs.
 	rootCertName = "istio-ca-root-cert"
 	rootCertKey  = "root-cert.pem"
@@ -95,7 +96,8 @@ func (p provisioner) selector() map[string]string { return map[string]string{gat
 func unreserved(in map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range in {
-		if !strings.HasPrefix(k, reservedPrefix) && !strings.HasPrefix(k, apparmorPrefix) && !strings.HasPrefix(k, redirectionPrefix) {
+		reserved := func(prefix string) bool { return strings.HasPrefix(k, prefix) }
+		if !slices.ContainsFunc([]string{reservedPrefix, apparmorPrefix, redirectionPrefix, deploymentPrefix}, reserved) {
 			out[k] = v
 		}
 	}

@@ -24,7 +24,7 @@ import (
 func TestProvisionedObjectsStayInBounds(t *testing.T) {
 	plan := &translate.GatewayPlan{
 		Key: world.Key{Cluster: "east", Namespace: "n", Name: "g"}, Class: "eastwest", Name: "g", ServiceAccount: "theirs", ServiceType: "ClusterIP",
-		InfraLabels: map[string]string{"a": "b", gatewayNameLabel: "stolen"}, InfraAnnotations: map[string]string{"gateway.networking.k8s.io/x": "y", "c": "d"},
+		InfraLabels: map[string]string{"a": "b", gatewayNameLabel: "stolen"}, InfraAnnotations: map[string]string{"gateway.networking.k8s.io/x": "y", "deployment.kubernetes.io/revision": "77", "c": "d"},
 		Addresses: []string{"10.96.0.9"},
 	}
 	objects := provision(plan, ProvisionSettings{Image: "i", Controller: "c:15012", Traces: "http://collector:4317", Config: world.Config{LocalCluster: "east"}}, running{})
@@ -40,7 +40,7 @@ func TestProvisionedObjectsStayInBounds(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
-	for _, not := range []string{"stolen", "gateway.networking.k8s.io/x"} {
+	for _, not := range []string{"stolen", "gateway.networking.k8s.io/x", "deployment.kubernetes.io/"} {
 		if strings.Contains(string(text), not) {
 			t.Errorf("%q is in\n%s", not, text)
 		}
