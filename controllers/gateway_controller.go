@@ -226,11 +226,13 @@ func bounded(text string) string {
 func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Gateway, plan *translate.GatewayPlan, scaled bool) (rivals unscaled, _ error) {
 	rivals = r.obstacles.rivals(gateway) // until they are looked for
 	var errs []error
-	if err := r.dropForeignPorts(ctx, plan); err != nil {
+	if err := r.dropForeignPorts(ctx, plan); apierrors.IsConflict(err) {
+		return unscaled{}, err // somebody was faster, or the cache is behind
+	} else if err != nil {
 		errs = append(errs, err)
 	}
 	if err := r.reclaim(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Name}); apierrors.IsConflict(err) {
-		return unscaled{}, err // somebody was faster
+		return unscaled{}, err
 	} else if err != nil {
 		errs = append(errs, err)
 	}
@@ -308,7 +310,8 @@ func (r *GatewayReconciler) dropForeignPorts(ctx context.Context, plan *translat
 		l := plan.Listeners[0]
 		service.Spec.Ports = []corev1.ServicePort{{Name: portName(l, plan.Listeners), Port: int32(l.Port), TargetPort: intstr.FromInt32(int32(l.Bind)), Protocol: protocolOf(l)}}
 	}
-	if err := r.client.Patch(ctx, &service, client.MergeFrom(before), fieldOwner); err != nil {
+	// The list is written as a whole: one that we added since the cache saw it would go, and come back at another port of the nodes.
+	if err := r.client.Patch(ctx, &service, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), fieldOwner); err != nil {
 		return fmt.Errorf("take foreign ports out of Service %s/%s: %w", service.Namespace, service.Name, err)
 	}
 	return nil

@@ -40,6 +40,7 @@ var resources = []served{
 	{"serviceaccounts", corev1.SchemeGroupVersion.WithKind("ServiceAccount"), true},
 	{"endpointslices", discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), true},
 	{"deployments", appsv1.SchemeGroupVersion.WithKind("Deployment"), true},
+	{"replicasets", appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), true},
 	{"poddisruptionbudgets", policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), true},
 	{"horizontalpodautoscalers", autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), true},
 	{"gatewayclasses", schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GatewayClass"), false},
