@@ -99,6 +99,7 @@ func (x *index) nodeAddresses(service world.Key) []netip.Addr {
 	var out []netip.Addr
 	for slice := range x.slicesOf.of(service) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			x.looked++
 			p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
 			if ep.Pod == "" || p == nil || !healthy(p) {
 				continue

@@ -77,11 +77,8 @@ func (x *index) foldGatewayPod(k world.Key, was, now *world.Pod) {
 
 // classOf notes all that the annotation of a class may bind.
 func (t *touched) classOf(x *index, class world.Key) {
-	if class.Cluster != x.config.LocalCluster {
-		return
-	}
-	for k, g := range x.state.Gateways {
-		if k.Cluster == class.Cluster && g.Class == class.Name {
+	for k := range x.gatesIn[class.Cluster] {
+		if x.state.Gateways[k].Class == class.Name {
 			t.waypointOf(x, k)
 		}
 	}

@@ -235,7 +235,7 @@ func (t *touched) claimants(x *index, c world.Cluster, a netip.Addr) {
 		}
 	}
 	if c == x.config.LocalCluster && x.claims.at.has(a.String()) {
-		t.gateways = true
+		t.doors.add(c)
 	}
 }
 
@@ -244,7 +244,7 @@ func (t *touched) claimantsOf(x *index, c world.Cluster, at string) {
 	if a, err := netip.ParseAddr(at); err == nil {
 		t.claimants(x, c, a)
 	} else if x.claims.at.has(at) {
-		t.gateways = true
+		t.doors.add(c)
 	}
 }
 

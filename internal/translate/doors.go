@@ -4,6 +4,7 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -53,29 +54,36 @@ func (d *door) workload() *mesh.Workload {
 	return out
 }
 
-// findDoors looks at all Gateways that lead to what is another network for some of our pods: remote ones, and our own if our cluster has several.
-func (x *index) findDoors() []door {
-	var out []door
-	x.claims.at, x.claims.doors = set[string]{}, map[world.Cluster]refusedDoors{}
-	holders := map[entrance]world.Cluster{}
-	var keys []world.Key
-	several := x.several()
-	for k := range x.state.Gateways {
-		if several || k.Cluster != x.config.LocalCluster {
-			keys = append(keys, k)
-		}
+// wayIn is an address of a Gateway that would be a door if nobody who is believed before has it.
+type wayIn struct {
+	door
+	crew *crew // the same for all Gateways that one Service leads to
+}
+
+// waysIn are those of one cluster. They hold what is found in the cluster itself, so that a change there does not have those of others looked at.
+type waysIn struct {
+	in      []wayIn // in the order in which they are used
+	refused refusedDoors
+	used    []int  // which of them are doors, as last settled
+	doors   []door // these
+}
+
+// findWaysIn looks at a cluster's Gateways that lead to what is another network for some of our pods; of our own cluster they do if it has several. nil: there are none.
+func (x *index) findWaysIn(c world.Cluster) *waysIn {
+	if _, known := x.network(c); !known || c == x.config.LocalCluster && !x.several() {
+		return nil
 	}
-	slices.SortFunc(keys, func(a, b world.Key) int {
-		return cmp.Or(x.compareClusters(a.Cluster, b.Cluster), x.compareWaysIn(x.state.Gateways[a], x.state.Gateways[b]))
-	})
-	type side struct {
-		world.Cluster
+	type leading struct {
+		gateway *world.Gateway
 		network string
+		port    uint16
 	}
-	gates, addresses := map[side]int{}, map[side]int{} // that are used or could be
-	for _, k := range keys {
+	out := &waysIn{}
+	var all []leading
+	for k := range x.gatesIn[c] {
+		x.looked++
 		g := x.state.Gateways[k]
-		if _, known := x.network(k.Cluster); !known || g.Deleting || !x.leadsIn(g) {
+		if g.Deleting || !x.leadsIn(g) {
 			continue
 		}
 		port, ok := x.tunnelPort(g)
@@ -83,28 +91,40 @@ func (x *index) findDoors() []door {
 			continue
 		}
 		if !x.mayLeadIn(g) {
-			x.refuseDoors(k.Cluster, refusedDoors{unpermitted: len(g.Status)})
+			out.refused.unpermitted += len(g.Status)
 			continue
 		}
-		network, ok := x.networkFor(k.Cluster, g.Network)
+		network, ok := x.networkFor(c, g.Network)
 		if !ok {
-			x.refuseDoors(k.Cluster, refusedDoors{foreign: 1}) // a cluster speaks for its own networks only
+			out.refused.foreign++ // a cluster speaks for its own networks only
 			continue
 		}
-		if !x.across(network) {
+		if x.across(network) {
+			all = append(all, leading{g, network, port})
+		}
+	}
+	slices.SortFunc(all, func(a, b leading) int { return x.compareWaysIn(a.gateway, b.gateway) })
+	gates, crews := map[string]int{}, map[world.Key]*crew{} // by network, that are used or could be; by Service
+	for _, l := range all {
+		g := l.gateway
+		if gates[l.network]++; gates[l.network] > maxWaysIn {
+			out.refused.crowded += len(g.Status)
 			continue
 		}
-		at := side{k.Cluster, network}
-		if gates[at]++; gates[at] > maxWaysIn {
-			x.refuseDoors(k.Cluster, refusedDoors{crowded: len(g.Status)})
+		front := x.front(g)
+		crew := crews[front]
+		if crew == nil {
+			crew = x.crewOf(front)
+			crews[front] = crew
+		}
+		if !crew.stands {
 			continue
 		}
-		if !x.standing(k) {
-			continue
-		}
-		locality, account := x.gatewayLocality(k), x.gatewayAccount(g)
-		for _, a := range g.Status {
-			d := door{gateway: k, network: network, address: a.Value, serviceAccount: account, port: port, locality: locality, trustDomain: x.trustDomain(k.Cluster)}
+		some := min(len(g.Status), maxStatusAddresses)
+		out.refused.crowded += len(g.Status) - some
+		for _, a := range g.Status[:some] {
+			x.looked++
+			d := door{gateway: g.Key, network: l.network, address: a.Value, serviceAccount: crew.accountOf(g), port: l.port, locality: crew.locality, trustDomain: x.trustDomain(c)}
 			switch a.Type {
 			case addressIP:
 				addr, err := netip.ParseAddr(a.Value)
@@ -120,28 +140,69 @@ func (x *index) findDoors() []door {
 			default:
 				continue
 			}
-			if k.Cluster != x.config.LocalCluster && !x.mayOpen(&d) {
-				x.refuseDoors(k.Cluster, refusedDoors{foreign: 1})
-				continue
-			}
-			if addresses[at] == maxWaysIn {
-				x.refuseDoors(k.Cluster, refusedDoors{crowded: 1})
-				continue
-			}
-			place := entrance{network, d.address, port}
-			holder, taken := holders[place]
-			switch {
-			case !taken:
-				holders[place] = k.Cluster
-				addresses[at]++
-				out = append(out, d)
-			case holder != k.Cluster:
-				x.refuseDoors(k.Cluster, refusedDoors{taken: 1, holder: holder})
-			}
+			out.in = append(out.in, wayIn{d, crew})
 		}
 	}
-	x.countBehindDoors(out)
+	if len(out.in) == 0 && out.refused == (refusedDoors{}) {
+		return nil
+	}
 	return out
+}
+
+// findDoors settles which ways in are doors, after those of some clusters may have become others.
+func (x *index) findDoors(changed set[world.Cluster]) []door {
+	for c := range changed {
+		if ways := x.findWaysIn(c); ways != nil {
+			x.waysIn[c] = ways
+		} else {
+			delete(x.waysIn, c)
+		}
+	}
+	x.claims.at, x.claims.doors = set[string]{}, map[world.Cluster]refusedDoors{}
+	holders := map[entrance]world.Cluster{}
+	var out []door
+	for _, c := range slices.SortedFunc(maps.Keys(x.waysIn), x.compareClusters) {
+		ways := x.waysIn[c]
+		x.refuseDoors(c, ways.refused)
+		used := x.takePlaces(c, ways.in, holders)
+		if !slices.Equal(used, ways.used) {
+			doors := make([]wayIn, 0, len(used))
+			for _, i := range used {
+				doors = append(doors, ways.in[i])
+			}
+			ways.used, ways.doors = used, x.countCrews(doors)
+		}
+		out = append(out, ways.doors...)
+	}
+	return out
+}
+
+// takePlaces finds which ways into a cluster are doors, beside those of clusters that are believed before it.
+func (x *index) takePlaces(c world.Cluster, in []wayIn, holders map[entrance]world.Cluster) []int {
+	var used []int
+	addresses := map[string]int{} // by network
+	for i := range in {
+		d := &in[i].door
+		if c != x.config.LocalCluster && !x.mayOpen(d) {
+			x.refuseDoors(c, refusedDoors{foreign: 1})
+			continue
+		}
+		if addresses[d.network] == maxWaysIn {
+			x.refuseDoors(c, refusedDoors{crowded: 1})
+			continue
+		}
+		place := entrance{d.network, d.address, d.port}
+		holder, taken := holders[place]
+		switch {
+		case !taken:
+			holders[place] = c
+			addresses[d.network]++
+			used = append(used, i)
+		case holder != c:
+			x.refuseDoors(c, refusedDoors{taken: 1, holder: holder})
+		}
+	}
+	return used
 }
 
 // entrance is where a door is. Who is believed first has it. Another port of the same address is another door: clusters may be behind one address, and one that only
@@ -162,6 +223,12 @@ func (x *index) refuseDoors(c world.Cluster, more refusedDoors) {
 	if refused != (refusedDoors{}) {
 		x.claims.doors[c] = refused
 	}
+}
+
+// weightless says whether all is the same of two doors but what each weighs.
+func weightless(a, b door) bool {
+	a.pods, b.pods, a.spare, b.spare = 0, 0, false, false
+	return a == b
 }
 
 // tunnelPort is where a remote Gateway ends outer tunnels: its first HBONE listener, or, if it was broken since, the one that it

@@ -57,6 +57,7 @@ func (e *Engine) Output() Output {
 // Apply takes in a delta and gives what it changed. The delta's values are kept, its maps are not.
 func (e *Engine) Apply(d world.Delta) Change {
 	t := newTouched()
+	e.x.looked = 0
 	e.x.fold(d, t)
 	r := &revision{
 		e: e, t: t, scopes: t.scopes, remotes: set[world.Cluster]{},
@@ -71,7 +72,7 @@ func (e *Engine) Apply(d world.Delta) Change {
 			Listeners: map[world.ObjectRef]*[]ListenerState{}, AttachedSets: map[world.Key]*int{}, Objects: map[world.ObjectRef]bool{}, Waypoints: map[string]bool{},
 		},
 	}
-	if t.gateways {
+	if len(t.doors) > 0 {
 		r.doors()
 	}
 	r.imports()
@@ -98,6 +99,6 @@ func (e *Engine) Apply(d world.Delta) Change {
 		r.gateways(before)
 	}
 	r.statuses()
-	r.change.Translated = len(t.names) + len(t.counts) + len(t.pods) + len(t.slices) + len(t.policies)
+	r.change.Translated = len(t.names) + len(t.counts) + len(t.pods) + len(t.slices) + len(t.policies) + e.x.looked
 	return r.change
 }

@@ -9,7 +9,9 @@ import (
 )
 
 func (x *index) foldNode(k world.Key, t *touched) {
-	t.gateways = t.gateways || k.Cluster == x.config.LocalCluster // its address may be a gateway's
+	if k.Cluster == x.config.LocalCluster { // its address may be a gateway's
+		t.gatesOf(x, k.Cluster)
+	}
 	for p := range x.podsOn[k] {
 		t.pods.add(p)
 		for s := range x.slicesNaming.of(p) {

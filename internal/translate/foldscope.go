@@ -22,7 +22,7 @@ func (x *index) foldScope(c world.Cluster, was, now *world.ServiceScope, t *touc
 	}
 	if now != nil {
 		i, _ := slices.BinarySearchFunc(x.rules[c], rules{scope: now}, byPriority)
-		x.rules[c] = slices.Insert(x.rules[c], i, compile(now))
+		x.rules[c] = slices.Insert(x.rules[c], i, rules{scope: now})
 	}
 	if len(x.rules[c]) == 0 {
 		delete(x.rules, c)
@@ -46,12 +46,12 @@ func (x *index) foldScope(c world.Cluster, was, now *world.ServiceScope, t *touc
 // asked are the rules of a cluster that may decide: all of our own one's, and the first of another's.
 func (x *index) asked(c world.Cluster) []rules {
 	all, entries := x.rules[c], 0
-	if c == x.config.LocalCluster {
-		return all
-	}
 	for i, r := range all {
-		if entries += max(1, len(r.scope.Entries)); entries > maxFarEntries {
+		if entries += max(1, len(r.scope.Entries)); entries > maxFarEntries && c != x.config.LocalCluster {
 			return all[:i]
+		}
+		if !r.checked {
+			all[i] = compile(r.scope)
 		}
 	}
 	return all
@@ -87,6 +87,7 @@ func (x *index) decidedBy(some []rules, c world.Cluster, t *touched) {
 		return
 	}
 	matches := func(s *world.Service, namespace map[string]string) bool {
+		x.looked++
 		return decide(some, s.Labels, namespace).verdict != unmatched
 	}
 	for n := range x.namesOf[c] {

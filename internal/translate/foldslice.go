@@ -30,6 +30,7 @@ type entries struct{ was, now int }
 // in both.
 func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlice, t *touched) {
 	service := k.In(k.Namespace, name)
+	vast := x.isVast(service)
 	named := map[string]entries{}
 	if was != nil {
 		x.slicesOf.remove(service, k)
@@ -60,6 +61,7 @@ func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlic
 		m = newMembers()
 		x.members[service] = m
 	}
+	m.size += sizeOf(now) - sizeOf(was)
 	places := false
 	for name, e := range named {
 		if e.was == e.now {
@@ -84,13 +86,16 @@ func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlic
 			places = true
 		}
 	}
-	if len(m.refs) == 0 {
+	if m.size == 0 {
 		delete(x.members, service)
 	}
 	if places {
 		t.membersOf(service)
 	} else {
 		t.countOf(x, service)
+	}
+	if !vast && x.isVast(service) {
+		t.frontOf(x, service)
 	}
 	t.standingOf(x, service)
 }

@@ -90,8 +90,12 @@ func (x *index) stillLeads(g *world.Gateway) bool {
 
 // spent says that nobody is behind a Service but pods that end. It is not so as long as nobody said who is behind it.
 func (x *index) spent(service world.Key) bool {
+	if x.isVast(service) {
+		return false
+	}
 	for slice := range x.slicesOf.of(service) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			x.looked++
 			if ep.Pod == "" && ep.Ready {
 				return false
 			}
@@ -109,7 +113,7 @@ func (x *index) notYet(g *world.Gateway) *gatewayProblem {
 	if problem := x.lacks(named, g.Listeners); problem != nil {
 		return problem
 	}
-	other := x.ledBy(named, g)
+	other, nodes := x.ledBy(named, g), x.state.Services[named].Type == typeNodePort
 	switch {
 	case other != nil:
 		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("Service %s/%s leads to Gateway %s/%s", named.Namespace, named.Name, other.Namespace, other.Name)}
@@ -118,11 +122,11 @@ func (x *index) notYet(g *world.Gateway) *gatewayProblem {
 	case !x.behindHas(named, func(p *world.Pod) bool { return p == nil || !MadeFor(g.Name, p) }):
 		return &gatewayProblem{gatewayv1.GatewayReasonNoResources,
 			fmt.Sprintf("behind Service %s/%s are no pods but those that were made for the Gateway, which would go", named.Namespace, named.Name)}
-	case len(x.addressesAt(g, named)) == 0:
+	case (!nodes || !x.isVast(named)) && len(x.addressesAt(g, named)) == 0: // whose nodes nobody looks for
 		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotAssigned, fmt.Sprintf("Service %s/%s has no address yet", named.Namespace, named.Name)}
 	}
-	if x.state.Services[named].Type == typeNodePort {
-		return nil // nodes serve each Gateway at ports of its own
+	if nodes || g.Cluster != x.config.LocalCluster {
+		return nil // nodes serve each Gateway at ports of its own, and others' load balancers are theirs
 	}
 	for _, a := range x.addressesAt(g, named) {
 		if addressType(a) != addressIP {
@@ -143,6 +147,7 @@ func (x *index) ledBy(service world.Key, but *world.Gateway) (first *world.Gatew
 		return nil
 	}
 	for k := range x.fronts[service] {
+		x.looked++
 		g := x.state.Gateways[k]
 		if k == but.Key || g == nil || g.Deleting || !x.governs(g) {
 			continue

@@ -115,6 +115,7 @@ func (x *index) strayFinding(s *world.Service) []Finding {
 // through gateways on any of all.
 func (t *touched) furtherOf(x *index, changed, all set[string]) {
 	t.gateways = true
+	t.allDoors(x)
 	for n := range x.namesOf[x.config.LocalCluster] {
 		t.names.add(n)
 	}
@@ -179,7 +180,7 @@ func (t *touched) farNetworkOf(x *index, c world.Cluster, before, after string) 
 	if x.unprovable.has(c) {
 		return // nothing of it is used
 	}
-	t.gateways = true
+	t.doors.add(c)
 	t.clusters.add(c)
 	x.judgeNetworks(c)
 	l := x.limits[c]

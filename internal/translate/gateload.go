@@ -59,8 +59,9 @@ func (x *index) settleGates(t *touched) {
 	was := x.gateLoads.out
 	x.gateLoads.out = map[world.Key]mesh.GatewayKey{}
 	if len(x.gateLoads.of) > 0 {
-		for k, g := range x.state.Gateways {
-			if k.Cluster != x.config.LocalCluster || !x.ourClass(g.Class) || !x.heavy(k.Namespace) && !x.heavy(x.config.SystemNamespace) {
+		for k := range x.gatesIn[x.config.LocalCluster] {
+			g := x.state.Gateways[k]
+			if !x.ourClass(g.Class) || !x.heavy(k.Namespace) && !x.heavy(x.config.SystemNamespace) {
 				continue
 			}
 			name := mesh.GatewayKey{Namespace: k.Namespace, Name: k.Name}

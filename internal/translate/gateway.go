@@ -80,11 +80,8 @@ func (x *index) gateways() gateways {
 		listeners: map[world.ObjectRef][]ListenerState{}, sets: map[world.Key]int{}, wanted: set[world.ObjectRef]{},
 	}
 	var ours []*world.Gateway
-	for k, g := range x.state.Gateways {
-		if k.Cluster != x.config.LocalCluster || g.Deleting {
-			continue
-		}
-		if x.governs(g) {
+	for k := range x.gatesIn[x.config.LocalCluster] {
+		if g := x.state.Gateways[k]; !g.Deleting && x.governs(g) {
 			ours = append(ours, g)
 		}
 	}

@@ -40,6 +40,7 @@ type index struct {
 	namesOf      multi[world.Cluster, serviceName] // cluster → services
 	ingress      multi[string, world.Key]          // load balancer's address → local services
 	fronts       multi[world.Key, world.Key]       // service → Gateways that it leads to
+	gatesIn      multi[world.Cluster, world.Key]   // cluster → Gateways
 	policiesIn   multi[string, world.Key]          // namespace's name → local AuthorizationPolicies
 	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
 	guardsOf     multi[serviceName, world.Key]     // local service → AuthorizationPolicies that target it
@@ -70,7 +71,9 @@ type index struct {
 	compiled           map[world.Key]compiled     // AuthorizationPolicies that were asked for since they changed
 	serving            map[mesh.GatewayKey]string // local Gateways that are served, or were and go on → class
 	unprovable         set[world.Cluster]         // remote clusters whose trust domain is none
+	waysIn             map[world.Cluster]*waysIn  // of clusters with any
 	doors              []door                     // other networks' gateways, sorted
+	looked             int                        // how many Gateways, addresses of theirs, and endpoints and services for them, were looked at
 	crowdedWays        set[world.Key]             // our own Gateways that may not be ways in because there are too many
 	claims             claims                     // addresses that other clusters say are theirs
 	answerOf           func(serviceName) *answer  // what was worked out last; nil: nothing
@@ -120,7 +123,7 @@ func newIndex(c world.Config) *index {
 		gateLoads:    gateLoads{most: maxGatePolicies, sizes: map[world.Key]int{}, of: map[string]int{}},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
-		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{},
+		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{}, gatesIn: multi[world.Cluster, world.Key]{}, waysIn: map[world.Cluster]*waysIn{},
 		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{}, apiServers: few[netip.Addr, world.Key]{}, externalAt: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{}, consumed: multi[world.Key, serviceName]{},
@@ -163,12 +166,15 @@ func (x *index) fold(d world.Delta, t *touched) {
 	foldInto(x.state.Services, d.Services, func(k world.Key, was, now *world.Service) { x.foldService(k, was, now, t) })
 	foldInto(x.state.EndpointSlices, d.EndpointSlices, func(k world.Key, was, now *world.EndpointSlice) { x.foldSlice(k, was, now, t) })
 	foldInto(x.state.GatewayClasses, d.GatewayClasses, func(k world.Key, was, now *world.GatewayClass) {
-		t.gateways = true
-		t.allTargeting(x)
-		t.classOf(x, k)
+		t.gatesOf(x, k.Cluster)
+		if k.Cluster == x.config.LocalCluster {
+			t.allTargeting(x)
+			t.classOf(x, k)
+		}
 	})
 	foldInto(x.state.Gateways, d.Gateways, func(k world.Key, was, now *world.Gateway) {
-		t.gateways = true
+		t.gatesOf(x, k.Cluster)
+		x.gatesIn.put(k.Cluster, k, now != nil)
 		delete(x.lettings, k)
 		x.foldFront(k, was, now)
 		x.foldGateNetwork(k, was, now)
@@ -251,7 +257,9 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if now != nil {
 		after, networkNow = wishOf(now.Labels, k.Cluster, k.Name), now.Labels[world.LabelNetwork]
 	}
-	t.gateways = t.gateways || leadsInByLabel(was) != leadsInByLabel(now)
+	if leadsInByLabel(was) != leadsInByLabel(now) {
+		t.gatesOf(x, k.Cluster)
+	}
 	foldWish(x.waypointNamespaces, k, before, after)
 	if k.Cluster == x.config.LocalCluster {
 		t.consumersOf(x, k.Name)
@@ -352,11 +360,11 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 			t.claimantsOf(x, k.Cluster, a)
 		}
 		if !slices.Equal(before, after) {
-			t.gateways = true
+			t.gatesOf(x, k.Cluster)
 		}
 	}
 	if gates := x.fronts[k]; len(gates) > 0 {
-		t.gateways = true
+		t.gatesOf(x, k.Cluster)
 		if k.Cluster == x.config.LocalCluster && madeFor(was) != madeFor(now) { // which may say who governs a waypoint
 			for g := range gates {
 				t.waypointOf(x, g)

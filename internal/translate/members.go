@@ -6,6 +6,7 @@ import "github.com/isthmus-mesh/isthmus/internal/world"
 
 // members are the pods behind one service in one cluster, added up so that a change of one pod costs no walk over the others.
 type members struct {
+	size   int               // slices, and the endpoints in them, be they pods or not
 	refs   map[string]int    // pod's name → entries of slices that name it
 	pods   map[string]member // those that count
 	places map[place]tally
@@ -25,6 +26,14 @@ type member struct {
 
 // tally counts pods.
 type tally struct{ all, healthy int }
+
+// sizeOf is what a slice adds to a size.
+func sizeOf(s *world.EndpointSlice) int {
+	if s == nil {
+		return 0
+	}
+	return 1 + len(s.Endpoints)
+}
 
 func newMembers() *members {
 	return &members{refs: map[string]int{}, pods: map[string]member{}, places: map[place]tally{}}

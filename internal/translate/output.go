@@ -139,7 +139,7 @@ type Change struct {
 	AttachedSets     map[world.Key]*int
 	Objects          map[world.ObjectRef]bool // true: wanted now, false: wanted no longer
 	Waypoints        map[string]bool          // the same of namespaces' automatic waypoints
-	// Translated is how many objects (services, pods, slices, policies) were looked at for it, whether they changed or not.
+	// Translated is how many objects (services, pods, slices, policies, and, where Gateways are looked at, those and the endpoints behind them) were looked at for it, whether they changed or not.
 	Translated int
 }
 

@@ -24,7 +24,7 @@ type revision struct {
 func (r *revision) doors() {
 	e := r.e
 	before, refused := e.x.doors, e.x.claims.doors
-	after := e.x.findDoors()
+	after := e.x.findDoors(r.t.doors)
 	for _, counts := range []map[world.Cluster]refusedDoors{refused, e.x.claims.doors} {
 		for c := range counts {
 			r.remotes.add(c)
@@ -53,13 +53,8 @@ func (r *revision) doors() {
 		}
 		return out
 	}
-	// Where only the number of a gateway's pods is another, only weights are.
-	weightless := func(a, b door) bool {
-		a.pods, b.pods, a.spare, b.spare = 0, 0, false, false
-		return a == b
-	}
 	was, now := of(before), of(after)
-	changed := map[string]bool{} // network → not only weights
+	changed := map[string]bool{} // network → not only weights, which is so where a gateway has more or fewer pods
 	for _, doors := range []map[string][]door{was, now} {
 		for network := range doors {
 			if !slices.Equal(was[network], now[network]) {
@@ -71,26 +66,29 @@ func (r *revision) doors() {
 		return
 	}
 	for c, i := range e.x.imports {
-		for n := range i.offers {
-			r.behind(changed, n.in(c))
-		}
+		behind(r, c, i.offers, changed)
 	}
-	if e.x.several() {
-		for n := range e.x.namesOf[e.x.config.LocalCluster] {
-			r.behind(changed, n.in(e.x.config.LocalCluster))
-		}
+	if local := e.x.config.LocalCluster; e.x.several() {
+		behind(r, local, e.x.namesOf[local], changed)
 	}
 }
 
-// behind notes a service of a cluster that may have pods on networks whose gateways changed.
-func (r *revision) behind(changed map[string]bool, service world.Key) {
-	for network, entirely := range changed {
-		switch {
-		case !r.e.x.mayHavePodsOn(service.Cluster, network):
-		case entirely:
-			r.t.names.add(nameOf(service))
-		default:
-			r.t.counts.add(service)
+// behind notes services of a cluster that may have pods on networks whose gateways changed.
+func behind[V any](r *revision, c world.Cluster, services map[serviceName]V, changed map[string]bool) {
+	some, entirely := false, false
+	for network, all := range changed {
+		if r.e.x.mayHavePodsOn(c, network) {
+			some, entirely = true, entirely || all
+		}
+	}
+	if !some {
+		return
+	}
+	for n := range services {
+		if entirely {
+			r.t.names.add(n)
+		} else {
+			r.t.counts.add(n.in(c))
 		}
 	}
 }

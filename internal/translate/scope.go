@@ -32,9 +32,10 @@ type decision struct {
 	by      world.Key // zero if unmatched
 }
 
-// rules are one ServiceScope, checked.
+// rules are one ServiceScope, checked as soon as it is asked.
 type rules struct {
 	scope    *world.ServiceScope
+	checked  bool
 	entries  []rule
 	problems []Finding
 }
@@ -47,7 +48,7 @@ type rule struct {
 // compile checks the entries of an object. An entry that cannot be read is not in force. If it might have been LOCAL, the
 // entries after it are not in force either: they could make global what it was meant to keep out.
 func compile(s *world.ServiceScope) rules {
-	out := rules{scope: s}
+	out := rules{scope: s, checked: true}
 	for i, e := range s.Entries {
 		path := field.NewPath("spec", "serviceScopeConfigs").Index(i)
 		verdict := local

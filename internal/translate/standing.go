@@ -10,6 +10,17 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
+// maxBehind is how many endpoints, and slices of them, may be behind a Service for anybody to look which of them take a Gateway's connections. They are looked at for each change of any, and of the
+// Gateways there, and another cluster may have 64 Gateways at Services of 100,000 pods each. Of one with more nothing is said of who answers for it, as of one without slices: it is taken to stand, is
+// nowhere in particular, and has no part in what others of its cluster have. Only the cluster's own gateways get more or less of what is for them because of that. A gateway has some pods.
+const maxBehind = 1000
+
+// isVast says that nobody looks at what is behind a Service.
+func (x *index) isVast(service world.Key) bool {
+	m := x.members[service]
+	return m != nil && m.size > maxBehind
+}
+
 // standing says whether a Gateway has a pod that takes connections. A gateway without one keeps its address, and whoever
 // still tried it would only lose time. As long as nobody said who answers for its Service (there is no EndpointSlice yet),
 // it is taken to stand.
@@ -27,10 +38,14 @@ func (x *index) behindTakes(service world.Key) bool {
 	return x.behindHas(service, func(*world.Pod) bool { return true })
 }
 
-// behindHas is the same of those that fit; what is no pod is nil.
+// behindHas is the same of those that fit; what is no pod is nil. It is taken to be so of a vast one.
 func (x *index) behindHas(service world.Key, fits func(*world.Pod) bool) bool {
+	if x.isVast(service) {
+		return true
+	}
 	for slice := range x.slicesOf.of(service) {
 		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			x.looked++
 			if ep.Pod == "" {
 				if ep.Ready && fits(nil) {
 					return true
@@ -43,127 +58,170 @@ func (x *index) behindHas(service world.Key, fits func(*world.Pod) bool) bool {
 	return false
 }
 
-// gatewayLocality is where a Gateway's pods are that take connections, as far as they agree: it stands for where the pods behind the gateway
-// are, so that of two other networks the nearer one can be preferred.
-func (x *index) gatewayLocality(gateway world.Key) mesh.Locality {
-	var out mesh.Locality
-	first := true
-	gateway = x.frontOf(gateway)
-	for slice := range x.slicesOf.of(gateway) {
-		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
-			p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
-			if ep.Pod == "" || p == nil || !healthy(p) {
-				continue
-			}
-			at := x.locality(slice.In("", p.Node))
-			switch {
-			case first:
-				out, first = at, false
-			case at.Region != out.Region:
-				return mesh.Locality{}
-			case at.Zone != out.Zone:
-				out.Zone, out.Subzone = "", ""
-			case at.Subzone != out.Subzone:
-				out.Subzone = ""
-			}
-		}
-	}
-	return out
+// crew is who takes the connections that come by a Service.
+type crew struct {
+	stands   bool          // somebody does, or nobody said who
+	each     []answering   // once
+	locality mesh.Locality // of its pods, as far as they agree: it stands for where the pods behind the gateway are, so that of two other networks the nearer one can be preferred
+	account  string        // of all of them; "": they are of several, or some are no pods
 }
 
-// gatewayAccount is the service account that peers of a Gateway are to find there: the one that the Gateway names, unless all of its pods that take connections still have another one. They
-// go on with that until the first pod of the new account is ready, which is never if there is no such account.
-func (x *index) gatewayAccount(g *world.Gateway) string {
-	named := cmp.Or(g.ServiceAccount, ResourceName(g.Name))
-	found := ""
-	for a := range x.answering(g.Key) {
-		p := x.state.Pods[a.pod]
-		if p == nil || p.ServiceAccount == named || found != "" && found != p.ServiceAccount {
-			return named
-		}
-		found = p.ServiceAccount
-	}
-	return cmp.Or(found, named)
-}
-
-// podParts is what one pod counts for: it can be divided by all numbers up to 16. The pods of a service times those of all gateways of a network, 200,000 each, are far from what an int holds.
-const podParts = 720720
-
-// answering is what takes a Gateway's connections: a pod, or an address that is none's.
+// answering is what takes connections: a pod, or an address that is none's.
 type answering struct {
 	pod     world.Key // of one that is none's: its cluster alone
 	address netip.Addr
 }
 
-// countBehindDoors settles how many pods take the connections of each door, of which those of a cluster are together. A pod that is behind several doors into a network is divided among them: a
-// cluster has no more to take connections with for having several Services or Gateways before it. Gateways of which nobody says who takes their connections have no part in what others of
-// their cluster have, as they may well have nobody.
-func (x *index) countBehindDoors(doors []door) {
-	type side struct {
-		world.Cluster
-		network string
+// crewOf finds who is behind a Service.
+func (x *index) crewOf(service world.Key) *crew {
+	out := &crew{}
+	if out.stands = x.isVast(service) || !x.slicesOf.has(service); out.stands {
+		return out
 	}
-	type entry struct {
-		doors int
-		first world.Key // Gateway
-	}
-	at := func(d door) side { return side{d.gateway.Cluster, d.network} }
-	behind := make([]set[answering], len(doors))
-	shared := map[side]map[answering]entry{}
-	for i, d := range doors {
-		if i > 0 && doors[i-1].gateway == d.gateway {
-			behind[i] = behind[i-1] // another address of the same
-		} else {
-			behind[i] = x.answering(d.gateway)
-		}
-		for a := range behind[i] {
-			if shared[at(d)] == nil {
-				shared[at(d)] = map[answering]entry{}
+	seen, pods, others := set[answering]{}, 0, false
+	for slice := range x.slicesOf.of(service) {
+		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
+			x.looked++
+			var a answering
+			if ep.Pod == "" {
+				if !ep.Ready || len(ep.Addresses) == 0 {
+					continue
+				}
+				a, others = answering{world.Key{Cluster: service.Cluster}, ep.Addresses[0]}, true
+			} else {
+				a.pod = slice.In(slice.Namespace, ep.Pod)
+				p := x.state.Pods[a.pod]
+				if p == nil || !healthy(p) {
+					continue
+				}
+				if at := x.locality(slice.In("", p.Node)); pods == 0 {
+					out.locality, out.account = at, p.ServiceAccount
+				} else {
+					out.locality = agreed(out.locality, at)
+					others = others || out.account != p.ServiceAccount
+				}
+				pods++
 			}
-			e := shared[at(d)][a]
-			if e.doors++; e.doors == 1 {
-				e.first = d.gateway
+			if !seen.has(a) {
+				seen.add(a)
+				out.each = append(out.each, a)
 			}
-			shared[at(d)][a] = e
 		}
 	}
-	for i := range doors {
-		d := &doors[i]
-		known := shared[at(*d)]
-		d.spare = known != nil
-		for a := range behind[i] {
-			d.pods += podParts / known[a].doors
-			d.spare = d.spare && known[a].first != d.gateway
-		}
-		d.pods = max(d.pods, 1)
+	if others {
+		out.account = ""
 	}
+	out.stands = len(out.each) > 0
+	return out
 }
 
-// answering finds what takes a Gateway's connections.
-func (x *index) answering(gateway world.Key) set[answering] {
-	out := set[answering]{}
-	gateway = x.frontOf(gateway)
-	for slice := range x.slicesOf.of(gateway) {
-		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
-			if ep.Pod != "" {
-				k := slice.In(slice.Namespace, ep.Pod)
-				if p := x.state.Pods[k]; p != nil && healthy(p) {
-					out.add(answering{pod: k})
-				}
-			} else if ep.Ready && len(ep.Addresses) > 0 {
-				out.add(answering{world.Key{Cluster: gateway.Cluster}, ep.Addresses[0]})
-			}
+// agreed is what two localities have in common.
+func agreed(a, b mesh.Locality) mesh.Locality {
+	switch {
+	case a.Region != b.Region:
+		return mesh.Locality{}
+	case a.Zone != b.Zone:
+		a.Zone, a.Subzone = "", ""
+	case a.Subzone != b.Subzone:
+		a.Subzone = ""
+	}
+	return a
+}
+
+// accountOf is the service account that peers of a Gateway are to find there: the one that the Gateway names, unless all of its pods that take connections still have another one. They
+// go on with that until the first pod of the new account is ready, which is never if there is no such account.
+func (c *crew) accountOf(g *world.Gateway) string {
+	return cmp.Or(c.account, g.ServiceAccount, ResourceName(g.Name))
+}
+
+// podParts is what one pod counts for: it can be divided by all numbers up to 16. The pods of a service times those of all gateways of a network, 200,000 each, are far from what an int holds.
+const podParts = 720720
+
+// countCrews settles how many pods take the connections of each door of one cluster. A pod that is behind several doors into a network is divided among them: a
+// cluster has no more to take connections with for having several Services or Gateways before it. Gateways of which nobody says who takes their connections have no part in what others of
+// their cluster have, as they may well have nobody.
+func (x *index) countCrews(in []wayIn) []door {
+	type entry struct { // the doors into a network that have one crew
+		network string
+		crew    *crew
+	}
+	type part struct {
+		doors int
+		first *crew // that has it
+	}
+	type whole struct {
+		pods int
+		own  bool // some of it no crew before has
+	}
+	var entries []entry // in the order of their first doors
+	doors, gateways := map[entry]int{}, map[entry]world.Key{}
+	for _, w := range in {
+		e := entry{w.network, w.crew}
+		if doors[e]++; doors[e] == 1 {
+			entries = append(entries, e)
+			gateways[e] = w.gateway
 		}
+	}
+	shared := map[string]map[answering]part{}
+	for _, e := range entries {
+		for _, a := range e.crew.each {
+			x.looked++
+			if shared[e.network] == nil {
+				shared[e.network] = map[answering]part{}
+			}
+			p := shared[e.network][a]
+			if p.doors += doors[e]; p.first == nil {
+				p.first = e.crew
+			}
+			shared[e.network][a] = p
+		}
+	}
+	wholes := make(map[entry]whole, len(entries))
+	for _, e := range entries {
+		var w whole
+		for _, a := range e.crew.each {
+			p := shared[e.network][a]
+			w.pods += podParts / p.doors
+			w.own = w.own || p.first == e.crew
+		}
+		wholes[e] = w
+	}
+	out := make([]door, 0, len(in))
+	for _, w := range in {
+		e := entry{w.network, w.crew}
+		w.pods = max(wholes[e].pods, 1)
+		w.spare = shared[e.network] != nil && (!wholes[e].own || gateways[e] != w.gateway)
+		out = append(out, w.door)
 	}
 	return out
 }
 
 // standingOf notes that the pods behind a Service are others now: if it is a Gateway's, the Gateway may stand or fall by it.
 func (t *touched) standingOf(x *index, service world.Key) {
-	if len(x.fronts[service]) > 0 {
-		t.gateways = true
+	if !x.isVast(service) {
+		t.frontOf(x, service)
 	}
 	if len(x.streams.datagrams[service]) > 0 {
 		t.routes = true // gateways are told where its datagrams go
+	}
+}
+
+// frontOf notes that a Service is another now for the Gateways that it leads to.
+func (t *touched) frontOf(x *index, service world.Key) {
+	if len(x.fronts[service]) > 0 {
+		t.gatesOf(x, service.Cluster)
+	}
+}
+
+// gatesOf notes that a cluster's Gateways are others now, or what says where they lead.
+func (t *touched) gatesOf(x *index, c world.Cluster) {
+	t.doors.add(c)
+	t.gateways = t.gateways || c == x.config.LocalCluster
+}
+
+// allDoors notes that what says where Gateways lead concerns all clusters.
+func (t *touched) allDoors(x *index) {
+	for c := range x.gatesIn {
+		t.doors.add(c)
 	}
 }

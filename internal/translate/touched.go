@@ -15,16 +15,17 @@ type touched struct {
 	scopes   set[world.Key]
 	policies set[world.Key] // AuthorizationPolicies and PeerAuthentications
 	clusters set[world.Cluster]
-	gateways bool // all Gateways are looked at again, and those judged anew that what changed is about: see judged
-	peers    bool // so are PeerAuthentications
-	guards   bool // what gateways are told of policies
-	routes   bool // what attaches to our own Gateways, or may be referred to: they are looked at again, but not those of others
+	doors    set[world.Cluster] // those whose Gateways are looked at again for ways in; of all it is settled again which of those are used
+	gateways bool               // all Gateways of our own are looked at again, and those judged anew that what changed is about: see judged
+	peers    bool               // so are PeerAuthentications
+	guards   bool               // what gateways are told of policies
+	routes   bool               // what attaches to our own Gateways, or may be referred to: they are looked at again, but not those of others
 }
 
 func newTouched() *touched {
 	return &touched{
 		names: set[serviceName]{}, counts: set[world.Key]{}, pods: set[world.Key]{}, slices: set[world.Key]{}, scopes: set[world.Key]{},
-		policies: set[world.Key]{}, clusters: set[world.Cluster]{},
+		policies: set[world.Key]{}, clusters: set[world.Cluster]{}, doors: set[world.Cluster]{},
 	}
 }
 
@@ -33,6 +34,9 @@ func newTouched() *touched {
 func (t *touched) networkOf(x *index, c world.Cluster) {
 	t.gateways = true
 	all := c == x.config.LocalCluster
+	if t.doors.add(c); all {
+		t.allDoors(x)
+	}
 	for other := range x.namesOf {
 		if all || other == c {
 			t.clusters.add(other)

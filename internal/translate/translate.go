@@ -31,7 +31,9 @@ func Build(s *world.State, c world.Config) Output {
 	}
 
 	// What other networks' gateways there are, and what each remote cluster offers within its limits.
-	x.doors = x.findDoors()
+	everywhere := newTouched()
+	everywhere.allDoors(x)
+	x.doors = x.findDoors(everywhere.doors)
 	for _, d := range x.doors {
 		tell(d.workload())
 	}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/world"
+)
+
+// leading is Gateways of west that are ways in, by one Service with a number of pods behind it.
+func leading(gateways, pods int) world.Delta {
+	d := world.NewDelta()
+	west := func(name string) world.Key {
+		return world.Key{Cluster: "west", Namespace: "isthmus-system", Name: name}
+	}
+	for i := range gateways {
+		g := tunnels(west(fmt.Sprintf("w%02d", i)), 1, fmt.Sprintf("203.0.114.%d", i+1))
+		g.Addresses = []world.GatewayAddress{{Type: addressHostname, Value: "front"}}
+		d.Put(g)
+	}
+	d.Put(&world.Service{Key: west("front"), Ports: []world.ServicePort{{Name: "mesh", Port: 15008}}})
+	for i := range pods {
+		d.Put(frontPod(i, true))
+	}
+	for at := 0; at < pods; at += 500 {
+		e := &world.EndpointSlice{Key: west(fmt.Sprint("front-", at)), Service: "front", Ports: []world.EndpointPort{{Name: "mesh", Port: 15008}}}
+		for i := at; i < min(at+500, pods); i++ {
+			e.Endpoints = append(e.Endpoints, world.Endpoint{Pod: frontPod(i, true).Name})
+		}
+		d.Put(e)
+	}
+	return d
+}
+
+func frontPod(n int, ready bool) *world.Pod {
+	return &world.Pod{
+		Key:  world.Key{Cluster: "west", Namespace: "isthmus-system", Name: fmt.Sprint("front-", n)},
+		Node: "n1", ServiceAccount: "front", Ready: ready, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 250, byte(n >> 8), byte(n)})},
+	}
+}
+
+// relabelledGateway is one of leading that changes in a way that nobody asks about.
+func relabelledGateway(i int) world.Delta {
+	d := world.NewDelta()
+	for k, g := range leading(1, 0).Gateways {
+		changed := *g
+		changed.Key, changed.Generation = k, int64(i)
+		changed.InfraLabels = map[string]string{"i": fmt.Sprint(i)}
+		d.Put(&changed)
+	}
+	return d
+}
+
+// TestGatewaysOfAnotherClusterCostWhatTheyAre counts what is looked at for changes that another cluster may make as often as it likes, of its Gateways and of what is behind them.
+func TestGatewaysOfAnotherClusterCostWhatTheyAre(t *testing.T) {
+	const gateways, addresses, own = maxWaysIn, maxWaysIn, 1 // and the one of large, whose place crowds the last of these out
+	for _, test := range []struct {
+		name        string
+		before      world.Delta
+		flip        func(i int) world.Delta
+		least, most int // what is looked at
+	}{
+		{name: "at a Service of a few pods", before: leading(gateways, 3), flip: relabelledGateway, least: gateways + addresses + 3, most: gateways + own + addresses + 3*4},
+		{name: "at one of as many as are looked at", before: leading(gateways, maxBehind-2), flip: relabelledGateway, least: gateways + maxBehind - 2, most: gateways + own + addresses + 2*maxBehind},
+		{name: "at one of more", before: leading(gateways, 5000), flip: relabelledGateway, least: gateways, most: gateways + own + addresses},
+		{
+			name: "a pod of a Service of more", before: leading(gateways, 5000), most: 2,
+			flip: func(i int) world.Delta { return withPod(frontPod(7, i%2 == 0)) },
+		},
+		{
+			name: "that may not be ways in", least: 5000, most: 5000 + own + 1,
+			before: func() world.Delta {
+				d := world.NewDelta()
+				for i := range 5000 {
+					d.Put(tunnels(world.Key{Cluster: "west", Namespace: "tenant", Name: fmt.Sprint("g", i)}, 1, "203.0.115.1"))
+				}
+				return d
+			}(),
+			flip: func(i int) world.Delta {
+				g := tunnels(world.Key{Cluster: "west", Namespace: "tenant", Name: "g7"}, int64(i+2), "203.0.115.1")
+				d := world.NewDelta()
+				d.Put(g)
+				return d
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			engine, state := NewEngine(testConfig), world.NewState()
+			for _, d := range []world.Delta{large(2), test.before} {
+				state.Apply(d)
+				engine.Apply(d)
+			}
+			for i := range 4 {
+				d := test.flip(i)
+				state.Apply(d)
+				if got := engine.Apply(d).Translated; got < test.least || got > test.most {
+					t.Errorf("flip %d: %d objects are looked at, want %d to %d", i, got, test.least, test.most)
+				}
+			}
+			if diff := difference(Build(state, testConfig), engine.Output()); diff != "" {
+				t.Error("the engine differs:", diff)
+			}
+		})
+	}
+}
+
+// TestGatewaysOfOthersAreLetBe: a change of one cluster's Gateways has nobody look at those of others.
+func TestGatewaysOfOthersAreLetBe(t *testing.T) {
+	engine := NewEngine(testConfig)
+	engine.Apply(large(2))
+	engine.Apply(leading(maxWaysIn, 900))
+	north := func(i int) world.Delta {
+		d := world.NewDelta()
+		d.Put(&world.Namespace{Key: world.Key{Cluster: "north", Name: "isthmus-system"}, Labels: map[string]string{world.LabelNetwork: "north"}})
+		d.Put(tunnels(world.Key{Cluster: "north", Namespace: "isthmus-system", Name: "gw"}, int64(i), "203.0.116.1"))
+		return d
+	}
+	engine.Apply(north(1))
+	for i := range 4 {
+		if got := engine.Apply(north(i + 2)).Translated; got > 2 {
+			t.Errorf("flip %d: %d objects are looked at, want a Gateway and its address", i, got)
+		}
+	}
+}
+
+// TestMoreBehindAFrontThanIsLookedAt: a Gateway stays a way in when so many pods are behind its Service that nobody looks which of them are ready, and its own cluster's other Gateways have the more of
+// what is for them. With one pod less all is as exact as ever.
+func TestMoreBehindAFrontThanIsLookedAt(t *testing.T) {
+	engine, state := NewEngine(testConfig), world.NewState()
+	apply := func(d world.Delta) Output {
+		t.Helper()
+		state.Apply(d)
+		engine.Apply(d)
+		if diff := difference(Build(state, testConfig), engine.Output()); diff != "" {
+			t.Fatal("the engine differs:", diff)
+		}
+		return engine.Output()
+	}
+	const most = maxBehind - 2 // beside two slices
+	doors := func(o Output) []string {
+		var out []string
+		for _, uid := range slices.Sorted(maps.Keys(o.Mesh.Workloads)) {
+			if w := o.Mesh.Workloads[uid]; w.Kind == mesh.KindDeployment && w.Network == "west" {
+				out = append(out, w.Addresses[0].String()+" "+w.ServiceAccount+" "+w.Locality.Region)
+			}
+		}
+		return out
+	}
+	check := func(o Output, want ...string) {
+		t.Helper()
+		if got := doors(o); !slices.Equal(got, want) {
+			t.Errorf("west's ways in are %q, want %q", got, want)
+		}
+	}
+	apply(large(2))
+	d := leading(1, most)
+	d.Put(&world.Node{Key: world.Key{Cluster: "west", Name: "n1"}, Locality: mesh.Locality{Region: "eu"}})
+	check(apply(d), "203.0.113.9 gw ", "203.0.114.1 front eu")
+	unready := func(pods int) world.Delta {
+		d := world.NewDelta()
+		for i := range pods {
+			d.Put(frontPod(i, false))
+		}
+		return d
+	}
+	check(apply(unready(most)), "203.0.113.9 gw ")
+	one := leading(1, most+1)
+	for i := range most + 1 {
+		one.Put(frontPod(i, false))
+	}
+	check(apply(one), "203.0.113.9 gw ", "203.0.114.1 w00 ") // who is there nobody looks at
+	check(apply(withPod(frontPod(7, true))), "203.0.113.9 gw ", "203.0.114.1 w00 ")
+	fewer := leading(1, most)
+	clear(fewer.Pods)
+	check(apply(fewer), "203.0.113.9 gw ", "203.0.114.1 front eu")
+	d = world.NewDelta()
+	for _, e := range leading(1, most).EndpointSlices {
+		d.Delete(e.Ref())
+	}
+	check(apply(d), "203.0.113.9 gw ", "203.0.114.1 w00 ")
+}
+
+// BenchmarkGatewayOfAnotherCluster is a change of one of 64 Gateways of another cluster, in a world of 100,000 pods, of which its Service has some or as many again.
+func BenchmarkGatewayOfAnotherCluster(b *testing.B) {
+	for _, pods := range []int{3, 900, 100_000} {
+		b.Run(fmt.Sprintf("behind=%d", pods), func(b *testing.B) {
+			engine := NewEngine(testConfig)
+			engine.Apply(large(500))
+			engine.Apply(leading(maxWaysIn, pods))
+			i, translated := 0, 0
+			for b.Loop() {
+				i++
+				translated += engine.Apply(relabelledGateway(i)).Translated
+			}
+			b.ReportMetric(float64(translated)/float64(i), "translated/op")
+		})
+	}
+}
