@@ -21,8 +21,8 @@ type Limits struct {
 	HandshakeTimeout time.Duration
 	// Connections is how many outer connections there may be; 16384, at about 60 KiB each 1 GiB. One more has one drained that carries nothing.
 	Connections int
-	// ConnectionsPerPeer is the same for one identity; half of Connections, so that no identity can use all of them. Each pod has its own, so
-	// this is also how many pods of one service account may be connected.
+	// ConnectionsPerPeer is the same for one identity; half of Connections, so that no identity can use all of them. Each pod has its own, and up to four over
+	// a way with a round trip of 100 ms and more, so this bounds how many pods of one service account may be connected.
 	ConnectionsPerPeer int
 	// ConnectionsPerAddress is the same for one address (one /64 network of IPv6) and the ports whose clients prove no identity, which together have half of Connections; a quarter of
 	// Connections, as all of a cluster behind NAT may come from one.

@@ -168,7 +168,10 @@ func NewServer(o Options) (*Server, error) {
 	s.health = reach.NewHealth(o.Now, rand.Float64)
 	shared := s.o.HBONE
 	shared.MaxStreams = tunnelSharers
-	s.tunnels = reach.NewTunnels(reach.TunnelOptions{Certificates: o.Source, Connect: o.Dial, Settings: shared, Health: s.health})
+	s.tunnels = reach.NewTunnels(reach.TunnelOptions{
+		Certificates: o.Source, Connect: o.Dial, Settings: shared, Health: s.health,
+		Unwidened: func(err error) { o.Log.V(1).Info("no further tunnel over a long way", "cause", err.Error()) },
+	})
 	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
 		Tunnels: newTunnelCarrier(s), Self: s.webSelf,
 		Log: o.Log.WithName("http"), Access: o.Access, Directory: o.Directory, Network: s.webNetwork, Admit: s.admitRequest, AdmitTo: s.admitRequestTo,

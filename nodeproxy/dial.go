@@ -62,6 +62,11 @@ func (p *pod) newTunnels() *reach.Tunnels {
 		Connect:     p.dialTCP,
 		Resolving:   x.metrics.namesResolved.Inc,
 		Handshaking: func(which string) { x.metrics.handshakes.WithLabelValues(which).Inc() },
+		Unwidened: func(err error) {
+			refusal := reach.RefusalOf(err)
+			x.metrics.attemptsFailed.WithLabelValues(string(refusal.Reason), reach.DoubleHBONE.String()).Inc()
+			x.o.Log.V(1).Info("no further tunnel over a long way", "workload", p.String(), "reason", string(refusal.Reason), "cause", refusal.Err.Error())
+		},
 	})
 }
 

@@ -104,6 +104,10 @@ func (p *Pool) try(ctx context.Context, key Key, r *Request, at place, last bool
 		// Who has not given a sign of life until its time was over is silent, even if nobody had the time to say so.
 		late := ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)
 		silent := errors.Is(err, hbone.ErrSilent) || late && !errors.Is(err, hbone.ErrUnanswered)
+		if silent && s.Carrier != nil && p.cutIfBroken(ctx, s) {
+			p.give(s)
+			return nil, &failure{err: err, again: true} // the pod may well be there, by another way
+		}
 		f := p.blame(ctx, s, err, silent, late, at.mine)
 		if silent && s.Carrier != nil {
 			if broken := s.Carrier(ctx); broken != nil {

@@ -190,9 +190,7 @@ func (p *Pool) take(key Key, r *Request, tried []string, m mood) (place, error) 
 		if best.fails > 0 && !now.Before(best.until) {
 			best.until = now.Add(firstOut) // one finds out whether it is back, the others do without it
 		}
-		if s.streams > 0 {
-			p.widen(best, s, r, now)
-		}
+		p.widen(best, s, r, now)
 		s.streams++
 		best.late.add(1, now)
 		return place{session: s, verdict: use, others: others}, nil
@@ -249,7 +247,7 @@ func (p *Pool) sweep() {
 	for key, t := range p.sets {
 		for _, pod := range t.pods {
 			for _, s := range append([]*session(nil), pod.sessions...) {
-				if s.Conn.Draining() || s.Outdated != nil && s.Outdated() || s.streams == 0 && (!now.Before(s.quiet.Add(idleAfter)) || !now.Before(s.Until) || s.surplus()) {
+				if s.Conn.Draining() || s.Outdated != nil && s.Outdated() || s.streams == 0 && (!now.Before(s.quiet.Add(s.patience())) || !now.Before(s.Until) || s.surplus()) {
 					p.retire(s)
 				}
 				s.limit = maxStreams // it may have been full of streams whose ends were still on their way

@@ -27,8 +27,8 @@ type Session struct {
 	Peer, Gateway mesh.Identity
 	// Until is when the certificates of the session's ends begin to end: no new streams after that.
 	Until time.Time
-	// Lanes is how many ways to the gateway are worth having, each with a session of its own to the pod; 0 is 1.
-	Lanes int
+	// Lanes, if set, says how many ways to the gateway are worth having, each with a session of its own to the pod. It is called with locks held and must be quick.
+	Lanes func() int
 	// Outdated, if set, says that the session takes no new streams: its outer connection drains, for example. It is called with locks held and must be quick.
 	Outdated func() bool
 	// Carrier, if set, says what is wrong with what carries the session, its outer connection, or nil. It is asked when nothing is heard in the session.
@@ -101,8 +101,8 @@ type pod struct {
 	late     recency
 	fails    int // in a row
 	until    time.Time
-	widening bool      // a session in another lane is being opened
-	narrow   time.Time // until when none is
+	widening []int     // lanes in which sessions are being opened beside these
+	narrow   time.Time // until when none are
 }
 
 // load is how many streams of ours the pod carries, in those of its sessions that take more.

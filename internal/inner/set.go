@@ -112,7 +112,9 @@ func (t *set) reached(s *session, now time.Time) {
 		// It was asked for another one, and nobody else can have taken that meanwhile.
 		t.allUntil = now.Add(allFor)
 	}
-	t.told(s.Ready, s.capacity, now)
+	if s.lane == 0 { // whoever opens another lane seeks nothing, and asks of no pod but this one whether it is there
+		t.told(s.Ready, s.capacity, now)
+	}
 	if len(p.sessions) == 0 {
 		// A pod that has joined is no better than the others because it has no past, and for a while it gets less.
 		p.since, p.late = t.met(p.name, now), recency{}

@@ -139,7 +139,10 @@ func (s *stage) dial(ctx context.Context, wish Wish) (Session, error) {
 			pick = best
 		}
 	}
-	out := Session{Ready: ready, Peer: s.peer, Gateway: nextID, Until: s.until, Carrier: s.carrier, Lanes: s.lanes, Outdated: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.old }}
+	out := Session{Ready: ready, Peer: s.peer, Gateway: nextID, Until: s.until, Carrier: s.carrier, Outdated: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.old }}
+	if lanes := s.lanes; lanes > 0 {
+		out.Lanes = func() int { return lanes }
+	}
 	var gone []string
 	for _, p := range s.pods {
 		if p.gone && slices.Contains(avoided, p.name) {
@@ -149,11 +152,11 @@ func (s *stage) dial(ctx context.Context, wish Wish) (Session, error) {
 	if out.Gone = gone; pick != nil && !s.mute {
 		out.Pod = pick.name
 	}
-	frozen := false
+	frozen, broken := false, false
 	if pick != nil {
 		pick.dialling++
 		defer s.set(func() { pick.dialling-- })
-		frozen = pick.frozen
+		frozen, broken = pick.frozen, pick.broken
 	}
 	s.mu.Unlock()
 	if block != nil {
@@ -168,7 +171,7 @@ func (s *stage) dial(ctx context.Context, wish Wish) (Session, error) {
 		return Session{}, fail
 	case pick == nil:
 		return Session{}, errors.New("no pod")
-	case pick.broken:
+	case broken:
 		return Session{}, &PodError{Pod: pick.name, Ready: ready, Err: errors.New("no handshake")}
 	case frozen && patience > 0 && ready > 1:
 		return Session{}, &PodError{Pod: pick.name, Ready: ready, Err: errors.New("no handshake in time")}

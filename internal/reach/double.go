@@ -68,6 +68,9 @@ func (t *Tunnels) dialDouble(ctx context.Context, source mesh.Identity, plan Pla
 		Dial: func(ctx context.Context, wish inner.Wish) (inner.Session, error) {
 			s, err := t.dialInner(ctx, source, plan, h, wish)
 			if wish.Lane > 0 { // it is not this stream that waits for it, which may be long over
+				if err != nil {
+					t.o.Unwidened(err)
+				}
 				return s, err
 			}
 			outer, ok := errors.AsType[*outerError](err)
@@ -167,8 +170,11 @@ func (t *Tunnels) dialInner(ctx context.Context, source mesh.Identity, plan Plan
 	s.Ended = t.o.Certificates.Guard(s.Conn, plan.Last...)
 	s.Peer, s.Gateway = provedBy(s.Conn), provedBy(outer.Conn())
 	s.Until = earliest(own.NotAfter, provedUntil(s.Conn), provedUntil(outer.Conn()))
-	if outer.Conn().RoundTrip() >= longWay {
-		s.Lanes = maxLanes
+	s.Lanes = func() int {
+		if outer.Conn().RoundTrip() < longWay {
+			return 1
+		}
+		return maxLanes
 	}
 	s.Outdated = func() bool {
 		if outer.Conn().Draining() {

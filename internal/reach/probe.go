@@ -28,10 +28,11 @@ func gatewayOf(plan Plan) ejected {
 	}
 }
 
-// gatewaySettings are those of a tunnel to a gateway. One that falls silent is passed over before a connection has to find out.
-func (t *Tunnels) gatewaySettings(via ejected) hbone.Settings {
-	s := t.o.Settings
-	if via == (ejected{}) {
+// gatewaySettings are those of a tunnel to a gateway. One that falls silent is passed over before a connection has to find out. That one of several tunnels to it is silent says little: of
+// these the first one tells.
+func (t *Tunnels) gatewaySettings(key tunnelKey) hbone.Settings {
+	s, via := t.o.Settings, key.via
+	if via == (ejected{}) || key.lane > 0 {
 		return s
 	}
 	count := s.Observe

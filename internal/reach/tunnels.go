@@ -35,6 +35,8 @@ type TunnelOptions struct {
 	// Resolving, if set, hears of each look-up, and Handshaking of each handshake as a client: "outer" or "inner".
 	Resolving   func()
 	Handshaking func(which string)
+	// Unwidened, if set, hears of each tunnel that could not be made beside others, of a connection that has one.
+	Unwidened func(error)
 }
 
 // Tunnels carry plans out, from one place: tunnels to next hops, and inner tunnels through gateways, are shared among all connections of one identity.
@@ -58,6 +60,9 @@ func NewTunnels(o TunnelOptions) *Tunnels {
 	}
 	if o.Handshaking == nil {
 		o.Handshaking = func(string) {}
+	}
+	if o.Unwidened == nil {
+		o.Unwidened = func(error) {}
 	}
 	t := &Tunnels{o: o, inners: inner.NewPool()}
 	t.watching, t.unwatch = context.WithCancel(context.Background())
@@ -189,7 +194,7 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 		nc.Close()
 		return nil, TLSError(err)
 	}
-	conn, err := hbone.NewClient(secured, t.gatewaySettings(key.via))
+	conn, err := hbone.NewClient(secured, t.gatewaySettings(key))
 	if err != nil {
 		secured.Close()
 		return nil, &HopError{Reason: ReasonTunnel, Err: err}

@@ -17,6 +17,7 @@ const (
 	ewLinkRounds  = 3
 	ewLinkStreams = 8
 	ewLinkTime    = 8 * time.Second // of one measurement
+	ewLinkBefore  = 3               // times that so many streams are opened before
 	ewLinkGoal    = 0.80            // times what plain TCP carries, at least
 	ewLinkStarved = time.Second     // at most
 	// ewLinkRate is 200 Mbit/s, in bytes: narrow enough that the line is what bounds both sides, and not this machine, which also does the line's work.
@@ -74,6 +75,12 @@ func longLine(ctx context.Context, out io.Writer, delay time.Duration, note func
 		return err
 	}
 	sides := [2]linkSide{{s.client, s.server, net.JoinHostPort(s.remote, portPour)}, plain}
+	wire.Set(line.Shape{Delay: delay / 2, Rate: ewLinkRate, Backlog: ewLinkBacklog})
+	for range ewLinkBefore { // a way that is in use has all of its tunnels
+		if _, err := s.client.do(ctx, appOrder{Do: "pour", To: sides[0].to, Connections: ewLinkStreams, For: time.Second}); err != nil {
+			return err
+		}
+	}
 	for _, loss := range ewLinkLoss {
 		shape := line.Shape{Delay: delay / 2, Loss: loss, Rate: ewLinkRate, Backlog: ewLinkBacklog}
 		one, several, err := measureLink(ctx, out, wire, shape, sides)
