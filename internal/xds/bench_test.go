@@ -47,6 +47,33 @@ func BenchmarkUpdateOne(b *testing.B) {
 	}
 }
 
+// Ninety workloads change at once, as in ten clusters within a tenth of a second, and 200 subscribers are told.
+func BenchmarkTellMany(b *testing.B) {
+	const many, subscribers = 90, 200
+	s := benchServer(b, many, subscribers)
+	table := s.tables[addressURL]
+	changed := mesh.Delta{Workloads: map[string]*mesh.Workload{}}
+	for uid := range table.entries {
+		w := *samplePod()
+		w.UID = uid
+		changed.Workloads[uid] = &w
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		for _, w := range changed.Workloads {
+			w.Capacity = uint32(i + 1)
+		}
+		s.Update(changed)
+		for sub := range s.subscribers {
+			r := sub.next(addressURL)
+			if len(r.entries) != many {
+				b.Fatal("incomplete")
+			}
+			sub.types[addressURL].acknowledge(r.nonce)
+		}
+	}
+}
+
 // A new subscriber is told of 100 000 workloads.
 func BenchmarkFirstResponse(b *testing.B) {
 	s := benchServer(b, 100_000, 0)

@@ -85,7 +85,7 @@ func TestAChangeIsEncodedOnceForAll(t *testing.T) {
 	// An update that says what was said before is found out by its hash, and told to nobody.
 	s.Update(mesh.Delta{Workloads: map[string]*mesh.Workload{"a": pod("a", "", "")}})
 	for _, sub := range subs {
-		if len(sub.types[addressURL].pending) != 0 {
+		if sub.types[addressURL].owing() != 0 {
 			t.Fatal("a subscriber is to be told of no change")
 		}
 	}

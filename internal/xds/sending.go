@@ -42,7 +42,7 @@ func (sub *subscriber) find() (large bool) {
 	for _, url := range order {
 		switch s := sub.types[url]; {
 		case s == nil || !s.due():
-		case len(s.pending) >= sub.server.largeFrom:
+		case s.owing() >= sub.server.largeFrom:
 			large = true
 		default:
 			sub.small = append(sub.small, url)
@@ -108,7 +108,7 @@ func (sub *subscriber) size(url string) int {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if s := sub.types[url]; s != nil && s.due() {
-		return len(s.pending)
+		return s.owing()
 	}
 	return 0
 }

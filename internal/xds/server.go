@@ -237,7 +237,6 @@ func (s *Server) enter(c changes) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	type edge struct{ before, after *entry }
 	edges := map[string][]edge{}
 	for _, r := range c.removals {
 		if old := s.tables[r.url].remove(r.name); old != nil {
@@ -255,14 +254,27 @@ func (s *Server) enter(c changes) {
 	for url, t := range s.tables {
 		s.metrics.resources.WithLabelValues(short(url)).Set(float64(len(t.entries)))
 	}
+	batches := map[string]*batch{}
+	for url, list := range edges {
+		if url == gatewayURL { // not everybody may see each
+			continue
+		}
+		names := make([]string, 0, len(list))
+		for _, e := range list {
+			names = append(names, e.name())
+		}
+		batches[url] = newBatch(names, s.tables[url], s.largeFrom)
+	}
 	due := make([]*subscriber, 0, len(s.subscribers))
 	for sub := range s.subscribers {
 		wake := false
 		sub.mu.Lock()
 		for url, list := range edges {
 			if subscription := sub.types[url]; subscription != nil {
-				for _, e := range list {
-					subscription.changed(e.before, e.after, now)
+				if !subscription.takes(batches[url], now) {
+					for _, e := range list {
+						subscription.changed(e.before, e.after, now)
+					}
 				}
 				wake = wake || subscription.due() // else its acknowledgement wakes
 			}
@@ -275,6 +287,16 @@ func (s *Server) enter(c changes) {
 	if !s.closing { // else Close has woken them
 		s.rouse.all(due, &s.receivers)
 	}
+}
+
+// edge is an entry as it was and as it is now; one of both may be nil.
+type edge struct{ before, after *entry }
+
+func (e edge) name() string {
+	if e.after != nil {
+		return e.after.name
+	}
+	return e.before.name
 }
 
 // changes are the real differences of one Update, encoded.

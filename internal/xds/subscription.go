@@ -41,6 +41,7 @@ type subscription struct {
 	held    map[string]struct{} // not for a wildcard: names of resources that were sent
 
 	pending map[string]struct{} // names of which the subscriber has to be told; bounded by the table, by asked and by what the subscriber holds
+	batch   *batch              // instead of pending: all that is to be told; nil if there is none
 	unsure  map[string]struct{} // names that are not there, of which the subscriber is not told that while that is in doubt; bounded as pending
 	partial bool                // the last response was not all there is
 	since   time.Time           // when pending became non-empty
@@ -67,6 +68,7 @@ func newSubscription(url, node string) *subscription {
 
 // mark notes that the subscriber has to be told about a name.
 func (s *subscription) mark(name string, now time.Time) {
+	s.unpack()
 	if len(s.pending) == 0 {
 		s.since = now
 	}
@@ -145,6 +147,7 @@ func (s *subscription) more(r *discovery.DeltaDiscoveryRequest, t *table, now ti
 	if err := checkNames(r); err != nil {
 		return err
 	}
+	s.unpack()
 	was := s.wildcard
 	if err := s.change(r, t, nil, now); err != nil {
 		return err
@@ -302,7 +305,7 @@ func (s *subscription) acknowledge(nonce string) bool {
 }
 
 // due says whether there is something to send and nothing in flight.
-func (s *subscription) due() bool { return s.nonce == "" && (s.owed || len(s.pending) > 0) }
+func (s *subscription) due() bool { return s.nonce == "" && (s.owed || s.owing() > 0) }
 
 // next makes the response that is due, or nil. sees says whether the subscriber may know of an entry; one that it
 // may not know of does not exist for it.
@@ -310,7 +313,24 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 	if !s.due() {
 		return nil
 	}
-	out := &response{url: s.url, entries: make([]*entry, 0, len(s.pending))}
+	out := &response{url: s.url}
+	if b := s.batch; b != nil {
+		s.batch, out.entries, out.removed = nil, b.entries, b.removed
+	} else {
+		s.collect(out, t, sees, now)
+	}
+	s.owed, s.fresh = false, 0
+	s.partial = t.doubt != nil || len(s.pending) > 0
+	out.partial, out.more = s.partial, len(s.pending) > 0
+	s.nonce = rand.Text()
+	s.sent, s.unread = out.entries, out.size()
+	out.nonce = s.nonce
+	return out
+}
+
+// collect puts into a response what is pending, as much of it as fits.
+func (s *subscription) collect(out *response, t *table, sees func(*entry) bool, now time.Time) {
+	out.entries = make([]*entry, 0, len(s.pending))
 	var told map[string]struct{} // nil: what is pending is so once
 	if !s.wildcard || s.named {
 		told = map[string]struct{}{}
@@ -355,13 +375,6 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 	if len(s.pending) == 0 && len(out.entries)+len(out.removed) > largePending {
 		s.pending = map[string]struct{}{} // an emptied one would stay as large as it was, for as long as the stream lasts, and be walked for each response
 	}
-	s.owed, s.fresh = false, 0
-	s.partial = t.doubt != nil || len(s.pending) > 0
-	out.partial, out.more = s.partial, len(s.pending) > 0
-	s.nonce = rand.Text()
-	s.sent, s.unread = out.entries, out.size()
-	out.nonce = s.nonce
-	return out
 }
 
 // sameVersion says whether the subscriber told that it holds this very content.
