@@ -90,7 +90,6 @@ func toldWith(t *testing.T, f *far, without client.Object, limit func(*world.Rem
 	}
 	here := honest("east")
 	here.service.Spec.ClusterIP, here.service.Spec.ClusterIPs = "10.96.0.7", []string{"10.96.0.7"}
-	here.service.Spec.ExternalIPs = []string{"192.0.2.80", "fd00::80"}
 	here.service.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}, {Hostname: "lb.east.example.com"}}
 	here.pod.Status.PodIP, here.pod.Status.PodIPs = "10.0.0.1", []corev1.PodIP{{IP: "10.0.0.1"}}
 	here.gateway.Status.Addresses = nil
@@ -408,7 +407,7 @@ func TestHostileClaims(t *testing.T) {
 		f.gateway.Labels = map[string]string{networkLabel: claim}
 		check("a gateway to network "+claim, f, f.gateway, doors)
 	}
-	ours := []string{"10.0.0.1", "10.96.0.7", "203.0.113.1", "192.0.2.10", "192.0.2.80", "fd00::80"}
+	ours := []string{"10.0.0.1", "10.96.0.7", "203.0.113.1", "192.0.2.10"}
 	for _, a := range ours {
 		f := honest("east")
 		f.pod.Status.PodIP, f.pod.Status.PodIPs = a, []corev1.PodIP{{IP: a}}

@@ -118,8 +118,8 @@ func serviceShape() *shape {
 	owners := keeps(messageWeight, 1, 3, 4, 5, 6)   // kind, name, uid, apiVersion, controller
 	return keeps(objectWeight).
 		with(1, metaShape(world.AnnotationDistribution).with(13, owners)).
-		// spec: clusterIP, type, externalIPs, publishNotReadyAddresses, clusterIPs, ipFamilies, internalTrafficPolicy, trafficDistribution, ports
-		with(2, keeps(messageWeight, 3, 4, 5, 13, 18, 19, 22, 23).with(1, ports)).
+		// spec: clusterIP, type, publishNotReadyAddresses, clusterIPs, ipFamilies, internalTrafficPolicy, trafficDistribution, ports
+		with(2, keeps(messageWeight, 3, 4, 13, 18, 19, 22, 23).with(1, ports)).
 		with(3, keeps(messageWeight).with(1, keeps(messageWeight).with(1, ingress))) // status: loadBalancer
 }
 

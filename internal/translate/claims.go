@@ -99,9 +99,9 @@ func (x *index) foldClaim(k world.Key, now *world.Pod, t *touched) {
 
 // ours says whether an address on one of some networks belongs to a pod, a service, a load balancer or the API server of our own cluster. Another cluster's pod
 // or gateway that claims it would take over what is sent there. All but pods are on all networks of ours. Of endpoints that are no pods the API server's alone count: whoever may write
-// others in some namespace could take pods of a cluster that shares our network out of use. A Service's external addresses count, whoever may write them: our nodes send it what goes there in any case.
+// others in some namespace could take pods of a cluster that shares our network out of use.
 func (x *index) ours(a netip.Addr, networks ...string) bool {
-	return x.vipsAt.has(a) || x.externalAt.has(a) || x.apiServers.has(a) || len(x.ingress[a.String()]) > 0 || slices.ContainsFunc(networks, func(n string) bool {
+	return x.vipsAt.has(a) || x.apiServers.has(a) || len(x.ingress[a.String()]) > 0 || slices.ContainsFunc(networks, func(n string) bool {
 		return x.claims.of[mesh.NetworkAddress{Network: n, Addr: a}].has(x.config.LocalCluster)
 	})
 }

@@ -47,7 +47,6 @@ type index struct {
 	podsAt       few[netip.Addr, world.Key]        // address → pods, of any cluster
 	vipsAt       few[netip.Addr, world.Key]        // address → local services
 	apiServers   few[netip.Addr, world.Key]        // address → slices that say that our own cluster's API server is there
-	externalAt   few[netip.Addr, world.Key]        // address → local Services for which nodes take connections there
 	// By waypoint: what asks for it with labels of its own, and the namespaces that do. Of other clusters pods do not count.
 	waypointServices   multi[world.Key, serviceName]
 	waypointPods       multi[world.Key, world.Key]
@@ -124,7 +123,7 @@ func newIndex(c world.Config) *index {
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{}, gatesIn: multi[world.Cluster, world.Key]{}, waysIn: map[world.Cluster]*waysIn{},
-		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{}, apiServers: few[netip.Addr, world.Key]{}, externalAt: few[netip.Addr, world.Key]{},
+		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{}, apiServers: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{}, consumed: multi[world.Key, serviceName]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
@@ -335,19 +334,11 @@ func (x *index) foldService(k world.Key, was, now *world.Service, t *touched) {
 				x.vipsAt.remove(a, k)
 				t.claimants(x, k.Cluster, a)
 			}
-			for _, a := range was.External {
-				x.externalAt.remove(a, k)
-				t.claimants(x, k.Cluster, a)
-			}
 		}
 		if now != nil {
 			after = now.Ingress
 			for _, a := range now.Addresses {
 				x.vipsAt.add(a, k)
-				t.claimants(x, k.Cluster, a)
-			}
-			for _, a := range now.External {
-				x.externalAt.add(a, k)
 				t.claimants(x, k.Cluster, a)
 			}
 		}

@@ -272,9 +272,6 @@ func (g generator) service() *world.Service {
 		s.Deleting = g.chance(10)
 		s.Ingress = []string{fmt.Sprintf("203.0.113.%d", g.IntN(3))}
 	}
-	if g.chance(20) { // perhaps where a pod or a gateway says that it is
-		s.External = []netip.Addr{g.address()}
-	}
 	if s.Type = pick(g, []string{typeLoadBalancer, typeClusterIP, typeNodePort}); s.Type == typeNodePort {
 		s.Ingress = nil
 	}

@@ -15,8 +15,11 @@ import (
 // nowhere in particular, and has no part in what others of its cluster have. Only the cluster's own gateways get more or less of what is for them because of that. A gateway has some pods.
 const maxBehind = 1000
 
-// isVast says that nobody looks at what is behind a Service.
+// isVast says that nobody looks at what is behind a Service. Those of our own cluster are ours to look at, however many they are.
 func (x *index) isVast(service world.Key) bool {
+	if service.Cluster == x.config.LocalCluster {
+		return false
+	}
 	m := x.members[service]
 	return m != nil && m.size > maxBehind
 }

@@ -67,8 +67,6 @@ type Service struct {
 	Families     mesh.Families
 	// Ingress are the addresses or hostnames that a load balancer gave, in its order.
 	Ingress []string
-	// External are addresses besides, at which its cluster's nodes take connections for it (externalIPs).
-	External []netip.Addr
 	// Type is LoadBalancer, NodePort or ClusterIP.
 	Type string
 	// Owner is the UID of the object that controls it, such as the Gateway that it was made for; empty: none.

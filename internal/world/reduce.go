@@ -20,7 +20,6 @@ import (
 const (
 	maxLabels       = 128  // labels of one object
 	maxAddresses    = 16   // addresses of one pod, Service or endpoint; Kubernetes gives at most 2, load balancers a few more
-	maxExternal     = 256  // external addresses of one Service, which may be those of all nodes
 	maxPorts        = 256  // ports of one Service or slice; EndpointSlice's own limit is 100
 	maxEndpoints    = 1000 // endpoints of one slice: EndpointSlice's own limit
 	maxLabelsLength = 317  // bytes of a label's key or value: 253 of prefix, '/', 63 of name
@@ -157,7 +156,6 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 		ips = []string{s.Spec.ClusterIP}
 	}
 	out.Addresses = addresses(ips) // "None" is no address
-	out.External = upTo(maxExternal, s.Spec.ExternalIPs)
 	switch {
 	case len(s.Spec.IPFamilies) == 2:
 		out.Families = mesh.FamiliesDual
@@ -326,13 +324,10 @@ func ReduceNamespace(c Cluster, n *corev1.Namespace) *Namespace {
 
 // addresses keeps what can be another machine's address: no loopback, no link-local (which holds clouds' metadata services),
 // no multicast, and no zone.
-func addresses(in []string) []netip.Addr { return upTo(maxAddresses, in) }
-
-// upTo is addresses for what may have more of them, or fewer.
-func upTo(most int, in []string) []netip.Addr {
+func addresses(in []string) []netip.Addr {
 	var out []netip.Addr
 	for _, s := range in {
-		if len(out) == most {
+		if len(out) == maxAddresses {
 			break
 		}
 		a, err := netip.ParseAddr(s)

@@ -107,7 +107,6 @@ func TestReduceService(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "web", CreationTimestamp: metav1.Unix(77, 0)},
 		Spec: corev1.ServiceSpec{
 			ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1", "fd00::1"}, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
-			ExternalIPs:         []string{"192.0.2.80", "2001:DB8::80", "127.0.0.1"},
 			TrafficDistribution: ptr("PreferClose"), InternalTrafficPolicy: ptr(corev1.ServiceInternalTrafficPolicyLocal), PublishNotReadyAddresses: true,
 			Ports: []corev1.ServicePort{
 				{Name: "http-web", Port: 80, TargetPort: intstr.FromString("web")},
@@ -131,7 +130,6 @@ func TestReduceService(t *testing.T) {
 	want := &Service{
 		Key: Key{"east", "demo", "web"}, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
 		Families: mesh.FamiliesDual, NodeLocal: true, Distribution: "PreferClose", NotReady: true, Ingress: []string{"203.0.113.1", "2001:db8::1", "lb"}, Type: "ClusterIP",
-		External: []netip.Addr{netip.MustParseAddr("192.0.2.80"), netip.MustParseAddr("2001:db8::80")},
 		Ports:    []ServicePort{{"http-web", 80, 0, mesh.AppHTTP11}, {"x", 81, 8081, mesh.AppHTTP2}, {"same", 82, 82, mesh.AppUnknown}, {"http-odd", 83, 83, mesh.AppUnknown}, {"iana", 84, 84, mesh.AppUnknown}, {"wss", 86, 86, mesh.AppTLS}, {"https-named", 87, 87, mesh.AppTLS}, {"at-nodes", 30443, 30443, mesh.AppUnknown}, {"elsewhere", 30080, 30080, mesh.AppUnknown}, {"tcp", 30053, 30053, mesh.AppTCP}},
 		UDPPorts: []ServicePort{{"dns", 53, 53, mesh.AppUnknown}, {"udp", 30053, 30053, mesh.AppUnknown}, {"odd-dns", 85, 85, mesh.AppUnknown}}, Unspoken: []uint16{83}, AsksTLS: []uint16{86}, AtNodes: []uint16{30443},
 	}
@@ -210,7 +208,6 @@ func TestBounds(t *testing.T) {
 		ip := fmt.Sprintf("10.0.%d.%d", i/250, 1+i%250)
 		pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: ip})
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Port: int32(i + 1)})
-		service.Spec.ExternalIPs = append(service.Spec.ExternalIPs, ip)
 		service.Status.LoadBalancer.Ingress = append(service.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: ip})
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{ip}})
 		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Port: ptr(int32(i + 1))})
@@ -222,7 +219,7 @@ func TestBounds(t *testing.T) {
 	sc, g := ReduceServiceScope("w", scope), ReduceGateway("w", gateway)
 	for what, n := range map[string][2]int{
 		"pod labels": {len(p.Labels), maxLabels}, "pod addresses": {len(p.Addresses), maxAddresses}, "service labels": {len(s.Labels), maxLabels},
-		"service ports": {len(s.Ports), maxPorts}, "ingress": {len(s.Ingress), maxAddresses}, "external addresses": {len(s.External), maxExternal}, "slice endpoints": {len(e.Endpoints), maxEndpoints},
+		"service ports": {len(s.Ports), maxPorts}, "ingress": {len(s.Ingress), maxAddresses}, "slice endpoints": {len(e.Endpoints), maxEndpoints},
 		"slice ports": {len(e.Ports), maxPorts}, "scope entries": {len(sc.Entries), maxScopeEntries}, "listeners": {len(g.Listeners), maxListeners},
 		"gateway addresses": {len(g.Status), maxAddresses},
 	} {

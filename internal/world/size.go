@@ -27,7 +27,7 @@ func Size(o Object) int64 {
 	case *Pod:
 		n += textSize(o.Labels) + addressesSize(o.Addresses)
 	case *Service:
-		n += textSize(o.Labels) + addressesSize(o.Addresses) + addressesSize(o.External)
+		n += textSize(o.Labels) + addressesSize(o.Addresses)
 		for _, ports := range [][]ServicePort{o.Ports, o.UDPPorts} {
 			for i := range ports {
 				n += portSize + len(ports[i].Name)

@@ -4,7 +4,6 @@ package world
 
 import (
 	"encoding/json"
-	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -34,11 +33,10 @@ func TestSizeCountsNames(t *testing.T) {
 		short, long Object
 		names       int
 	}{
-		"pods":               {&EndpointSlice{Endpoints: []Endpoint{{Pod: "x"}, {Pod: "x"}}}, &EndpointSlice{Endpoints: []Endpoint{{Pod: name}, {Pod: name}}}, 2},
-		"nodes":              {&EndpointSlice{Endpoints: []Endpoint{{Node: "x"}}}, &EndpointSlice{Endpoints: []Endpoint{{Node: name}}}, 1},
-		"a slice's ports":    {&EndpointSlice{Ports: []EndpointPort{{Name: "x"}}, UDPPorts: []EndpointPort{{Name: "x"}}}, &EndpointSlice{Ports: []EndpointPort{{Name: name}}, UDPPorts: []EndpointPort{{Name: name}}}, 2},
-		"a Service's ports":  {&Service{Ports: []ServicePort{{Name: "x"}}, UDPPorts: []ServicePort{{Name: "x"}}}, &Service{Ports: []ServicePort{{Name: name}}, UDPPorts: []ServicePort{{Name: name}}}, 2},
-		"external addresses": {&Service{}, &Service{External: make([]netip.Addr, 252)}, addressSize},
+		"pods":              {&EndpointSlice{Endpoints: []Endpoint{{Pod: "x"}, {Pod: "x"}}}, &EndpointSlice{Endpoints: []Endpoint{{Pod: name}, {Pod: name}}}, 2},
+		"nodes":             {&EndpointSlice{Endpoints: []Endpoint{{Node: "x"}}}, &EndpointSlice{Endpoints: []Endpoint{{Node: name}}}, 1},
+		"a slice's ports":   {&EndpointSlice{Ports: []EndpointPort{{Name: "x"}}, UDPPorts: []EndpointPort{{Name: "x"}}}, &EndpointSlice{Ports: []EndpointPort{{Name: name}}, UDPPorts: []EndpointPort{{Name: name}}}, 2},
+		"a Service's ports": {&Service{Ports: []ServicePort{{Name: "x"}}, UDPPorts: []ServicePort{{Name: "x"}}}, &Service{Ports: []ServicePort{{Name: name}}, UDPPorts: []ServicePort{{Name: name}}}, 2},
 	} {
 		if got, want := Size(tc.long)-Size(tc.short), int64(252*tc.names); got != want {
 			t.Errorf("%s that are longer count %d bytes more, want %d", what, got, want)
