@@ -15,6 +15,8 @@ const (
 	laneAgain = 30 * time.Second
 	// laneIdle is how long one without streams is kept: its outer connection is one of those of which a gateway takes a number from each peer and address.
 	laneIdle = time.Minute
+	// maxLane is how many lanes there are at most, whatever a session says.
+	maxLane = 16
 	// laneRoom is how much of the room for sessions those in other lanes leave to pods that are not reached yet: one of so many parts.
 	laneRoom = 4
 )
@@ -33,24 +35,33 @@ func (p *Pool) widen(to *pod, s *session, r *Request, now time.Time) {
 	if others := t.held() + t.lost(now); others > maxAvoid || others < t.ready {
 		return // not all others can be named to the gateway: it would give one of these
 	}
-	lane := 1
+	lane, lanes := 0, len(to.widening)
 	for to.has(lane) {
 		lane++
 	}
-	if streams < lane || lane >= s.Lanes() {
+	for n := range maxLane {
+		if slices.ContainsFunc(to.sessions, func(s *session) bool { return s.lane == n }) {
+			lanes++
+		}
+	}
+	if streams < lanes || lane >= maxLane {
+		return
+	}
+	if lane >= s.Lanes() {
+		to.narrow = now.Add(laneAgain) // to ask again for each stream is not worth it
 		return
 	}
 	to.widening = append(to.widening, lane)
 	t.widening++
 	p.total++
-	beside := &session{set: t, lane: lane, limit: maxStreams, capacity: r.Capacity, opened: make(chan struct{})}
+	beside := &session{set: t, lane: lane, beside: true, limit: maxStreams, capacity: r.Capacity, opened: make(chan struct{})}
 	close(beside.opened)
-	wish := Wish{Avoid: t.avoid(now, true, to), Lane: lane}
+	wish := Wish{Avoid: t.avoid(now, true, to), Lane: lane, Beside: true}
 	dial := r.Dial
 	p.wait.Go(func() { p.openLane(to, beside, wish, dial) })
 }
 
-// has says whether the pod is reached in a lane other than the first, or will be.
+// has says whether the pod is reached in a lane, or will be.
 func (p *pod) has(lane int) bool {
 	return slices.Contains(p.widening, lane) || slices.ContainsFunc(p.sessions, func(s *session) bool { return s.lane == lane })
 }
@@ -86,40 +97,62 @@ func (s *session) patience() time.Duration {
 	return idleAfter
 }
 
-// cutIfBroken cuts the lane of a session in which nothing is heard, if that is for its carrier and there are other lanes.
-func (p *Pool) cutIfBroken(ctx context.Context, s *session) bool {
+// silentLanes asks of each lane of the session's set, all at once, what is wrong with its carrier; nil for those of which nothing is. It is nil if there is one lane only.
+func (p *Pool) silentLanes(ctx context.Context, s *session) map[int]error {
 	p.mu.Lock()
-	other := s.otherLane()
+	ask := map[int]func(context.Context) error{s.lane: s.Carrier}
+	if s.pod != nil {
+		for _, pod := range s.set.pods {
+			for _, other := range pod.sessions {
+				if _, there := ask[other.lane]; !there {
+					ask[other.lane] = other.Carrier
+				}
+			}
+		}
+	}
 	p.mu.Unlock()
-	return other && s.Carrier(ctx) != nil && p.cut(s)
+	if len(ask) == 1 {
+		return nil
+	}
+	type said struct {
+		lane int
+		err  error
+	}
+	answers := make(chan said, len(ask))
+	for lane, carrier := range ask {
+		go func() {
+			var err error
+			if carrier != nil {
+				err = carrier(ctx)
+			}
+			answers <- said{lane, err}
+		}()
+	}
+	out := make(map[int]error, len(ask))
+	for range ask {
+		a := <-answers
+		out[a.lane] = a.err
+	}
+	return out
 }
 
-// cut has nobody use the lane of a session any more, whose carrier is broken, if there are others. It says whether there are.
-func (p *Pool) cut(s *session) bool {
+// cut has nobody use the lanes any more whose carriers are broken, if there are others: it says whether there are. If there are none it is the gateway that is silent.
+func (p *Pool) cut(s *session, lanes map[int]error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !s.otherLane() {
-		return false
+	alive := false
+	for _, pod := range s.set.pods {
+		alive = alive || slices.ContainsFunc(pod.sessions, func(other *session) bool { err, asked := lanes[other.lane]; return asked && err == nil })
+	}
+	if !alive || s.retired { // somebody else has cut it, and there may be a new one in the lane
+		return alive
 	}
 	for _, pod := range s.set.pods {
-		for _, same := range slices.Clone(pod.sessions) {
-			if same.lane == s.lane {
-				p.retire(same)
+		for _, broken := range slices.Clone(pod.sessions) {
+			if lanes[broken.lane] != nil {
+				p.retire(broken)
 			}
 		}
 	}
 	return true
-}
-
-// otherLane says whether its set has sessions in another lane. mu must be held.
-func (s *session) otherLane() bool {
-	if s.pod == nil {
-		return false
-	}
-	for _, pod := range s.set.pods {
-		if slices.ContainsFunc(pod.sessions, func(other *session) bool { return other.lane != s.lane }) {
-			return true
-		}
-	}
-	return false
 }

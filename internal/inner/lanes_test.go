@@ -252,6 +252,26 @@ func TestPoolLeavesASilentLane(t *testing.T) {
 	}
 }
 
+// Where all lanes are silent it is the gateway that is: that is said at once, and not tried in one lane after another.
+func TestPoolKnowsASilentGatewayFromASilentLane(t *testing.T) {
+	s := newStage(t, 1)
+	s.lanes, s.probe = 3, 100*time.Millisecond
+	gone := errors.New("nothing is heard of the gateway")
+	var asked atomic.Int32
+	s.carrier = func(context.Context) error { asked.Add(1); return gone }
+	s.hold(5)
+	if n := s.sessions(); n != 3 {
+		t.Fatalf("%d sessions", n)
+	}
+	s.pods[0].silent.Store(true)
+	if stream, err := s.open(nil); !errors.Is(err, gone) {
+		t.Errorf("a stream was opened: %v, %v", stream != nil, err)
+	}
+	if n := asked.Load(); n != 3 {
+		t.Errorf("%d times it was asked what is wrong with a lane", n)
+	}
+}
+
 // With more pods than a gateway can be asked to avoid, or than are reached, a lane would lead to one of the others.
 func TestPoolOpensNoLanesAmongTooManyPods(t *testing.T) {
 	s := newStage(t, maxPods+10)

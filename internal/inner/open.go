@@ -52,6 +52,10 @@ func (p *Pool) Open(ctx context.Context, key Key, r Request) (*Stream, error) {
 		if !f.again || ctx.Err() != nil {
 			break
 		}
+		if f.lane {
+			races++
+			continue
+		}
 		tries++
 		if m = steady; f.closed {
 			m = reusing
@@ -80,6 +84,8 @@ type failure struct {
 	err   error
 	again bool   // another one may do better
 	pod   string // that should not be tried again for this stream, if there is one
+	// lane says that it was one of several ways to the gateway that failed, and none of the pods.
+	lane bool
 	// closed says that the gateway opens no sessions. Those that there are may do.
 	closed bool
 }
@@ -104,13 +110,22 @@ func (p *Pool) try(ctx context.Context, key Key, r *Request, at place, last bool
 		// Who has not given a sign of life until its time was over is silent, even if nobody had the time to say so.
 		late := ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)
 		silent := errors.Is(err, hbone.ErrSilent) || late && !errors.Is(err, hbone.ErrUnanswered)
-		if silent && s.Carrier != nil && p.cutIfBroken(ctx, s) {
-			p.give(s)
-			return nil, &failure{err: err, again: true} // the pod may well be there, by another way
+		lanes, broken := map[int]error(nil), error(nil)
+		if silent && s.Carrier != nil {
+			if lanes = p.silentLanes(ctx, s); lanes != nil {
+				broken = lanes[s.lane]
+			}
+			if broken != nil && p.cut(s, lanes) {
+				p.give(s)
+				return nil, &failure{err: broken, again: true, lane: true} // the pod may well be there, by another way
+			}
 		}
 		f := p.blame(ctx, s, err, silent, late, at.mine)
 		if silent && s.Carrier != nil {
-			if broken := s.Carrier(ctx); broken != nil {
+			if lanes == nil {
+				broken = s.Carrier(ctx)
+			}
+			if broken != nil {
 				return nil, &failure{err: broken} // the other sessions will do no better
 			}
 		}

@@ -54,8 +54,10 @@ type Wish struct {
 	Avoid string
 	// Patience is how long the pod may take for its part if the gateway has others, so that time is left for one of these; 0: as long as there is.
 	Patience time.Duration
-	// Lane is which way to the gateway it takes, of those that share nothing, from 0 on. Others than 0 are asked for where Session.Lanes allows it, and by nobody who waits for the session.
+	// Lane is which way to the gateway it takes, of those that share nothing, from 0 on. Others than 0 are asked for where Session.Lanes allows it.
 	Lane int
+	// Beside says that nobody waits for the session: the stream that led to it has one, and may be long over.
+	Beside bool
 }
 
 // Stream is a stream in a session.

@@ -65,6 +65,7 @@ type session struct {
 	seeks    bool  // the gateway was asked for a pod that is not reached yet
 	err      error // why the opening failed
 	lane     int   // see Wish
+	beside   bool  // see Wish
 	given    bool  // the opener gave up: that says nothing of the gateway
 	blind    bool  // it was opened before anything was known: who waited for it chooses again
 	// held says what its opening waits for, see Opening.

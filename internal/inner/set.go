@@ -112,7 +112,7 @@ func (t *set) reached(s *session, now time.Time) {
 		// It was asked for another one, and nobody else can have taken that meanwhile.
 		t.allUntil = now.Add(allFor)
 	}
-	if s.lane == 0 { // whoever opens another lane seeks nothing, and asks of no pod but this one whether it is there
+	if !s.beside { // whoever opens another lane seeks nothing, and asks of no pod but this one whether it is there
 		t.told(s.Ready, s.capacity, now)
 	}
 	if len(p.sessions) == 0 {

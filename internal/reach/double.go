@@ -67,7 +67,7 @@ func (t *Tunnels) dialDouble(ctx context.Context, source mesh.Identity, plan Pla
 		Capacity: plan.Behind,
 		Dial: func(ctx context.Context, wish inner.Wish) (inner.Session, error) {
 			s, err := t.dialInner(ctx, source, plan, h, wish)
-			if wish.Lane > 0 { // it is not this stream that waits for it, which may be long over
+			if wish.Beside {
 				if err != nil {
 					t.o.Unwidened(err)
 				}

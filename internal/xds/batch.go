@@ -16,6 +16,9 @@ type batch struct {
 
 // newBatch makes one of names that have changed, some maybe twice, as they are now; nil if it is too much for one small response.
 func newBatch(names []string, t *table, most int) *batch {
+	if len(names) >= 2*most { // a name has changed twice at most: it went, and is there again
+		return nil
+	}
 	slices.Sort(names)
 	if names = slices.Compact(names); len(names) >= most {
 		return nil

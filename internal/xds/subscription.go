@@ -147,7 +147,9 @@ func (s *subscription) more(r *discovery.DeltaDiscoveryRequest, t *table, now ti
 	if err := checkNames(r); err != nil {
 		return err
 	}
-	s.unpack()
+	if len(r.GetResourceNamesSubscribe())+len(r.GetResourceNamesUnsubscribe()) > 0 { // most only acknowledge
+		s.unpack()
+	}
 	was := s.wildcard
 	if err := s.change(r, t, nil, now); err != nil {
 		return err

@@ -79,7 +79,7 @@ var windows = []Attack{
 		p.Settings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
 		p.Window(0, 1<<30)
 		if p.role == Server {
-			if !p.Wait(50 * time.Millisecond) { // the deaf have to guess when they are asked, and on which streams
+			if !p.Wait(250 * time.Millisecond) { // the deaf have to guess when they are asked, and on which streams
 				return
 			}
 			for id := uint32(1); id < 8; id += 2 {
