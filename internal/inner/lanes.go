@@ -11,7 +11,7 @@ import (
 const (
 	// laneTime is how long a session in another lane may take to be opened: nobody waits for it.
 	laneTime = 10 * time.Second
-	// laneAgain is after how long it is tried again, if none came of it or it reached another pod.
+	// laneAgain is after how long it is tried again, if none came of it, it reached another pod, or the way was too short for another one.
 	laneAgain = 30 * time.Second
 	// laneIdle is how long one without streams is kept: its outer connection is one of those of which a gateway takes a number from each peer and address.
 	laneIdle = time.Minute
@@ -35,16 +35,15 @@ func (p *Pool) widen(to *pod, s *session, r *Request, now time.Time) {
 	if others := t.held() + t.lost(now); others > maxAvoid || others < t.ready {
 		return // not all others can be named to the gateway: it would give one of these
 	}
-	lane, lanes := 0, len(to.widening)
-	for to.has(lane) {
-		lane++
-	}
+	lane, lanes := maxLane, 0
 	for n := range maxLane {
-		if slices.ContainsFunc(to.sessions, func(s *session) bool { return s.lane == n }) {
+		if to.has(n) {
 			lanes++
+		} else {
+			lane = min(lane, n)
 		}
 	}
-	if streams < lanes || lane >= maxLane {
+	if streams < lanes || lane == maxLane {
 		return
 	}
 	if lane >= s.Lanes() {

@@ -58,3 +58,12 @@ func rejected(sent []*entry, reason string) []RejectedResource {
 func (k kind) String() string {
 	return [...]string{kindWorkload: "Workload", kindService: "Service", kindPolicy: "Policy", kindGateway: "Gateway", kindBundle: "Bundle"}[k]
 }
+
+// clip bounds what a peer can write into our log.
+func clip(s string) string {
+	const limit = 2048 // bytes
+	if len(s) > limit {
+		return s[:limit] + "…"
+	}
+	return s
+}

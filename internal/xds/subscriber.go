@@ -391,12 +391,3 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 	}
 	return s.due(), sub.keep(s, before)
 }
-
-// clip bounds what a peer can write into our log.
-func clip(s string) string {
-	const limit = 2048 // bytes
-	if len(s) > limit {
-		return s[:limit] + "…"
-	}
-	return s
-}
