@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/authz"
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 func policyView(policies []*mesh.Policy) *directory.View {
@@ -124,7 +125,7 @@ func (r policyMaker) caller() authz.Caller {
 func TestJudgeIsAuthorize(t *testing.T) {
 	r := policyMaker{rand.New(rand.NewPCG(3, 4))}
 	live, judge := directory.NewLive(), NewJudge(logr.Discard())
-	pods := []*mesh.Workload{podWorkload("a", "10.0.0.1"), podWorkload("b", "10.0.0.2"), podWorkload("c", "10.0.0.3")}
+	pods := []*mesh.Workload{shop.Pod("a", "10.0.0.1"), shop.Pod("b", "10.0.0.2"), shop.Pod("c", "10.0.0.3")}
 	for i, ns := range []string{"shop", "demo", "shop"} {
 		pods[i].Namespace = ns
 	}
@@ -177,7 +178,7 @@ func TestJudgeIsBounded(t *testing.T) {
 	}
 	v, judge := policyView(policies), NewJudge(logr.Discard())
 	for i := range n {
-		w := podWorkload(fmt.Sprint("pod-", i), "10.0.0.1")
+		w := shop.Pod(fmt.Sprint("pod-", i), "10.0.0.1")
 		w.Namespace, w.Policies = fmt.Sprint("ns-", i), []string{named.Key()}
 		if got := judge.Authorize(v, w, authz.Caller{}); got.Policy != named.Key() {
 			t.Fatalf("%+v", got)
@@ -204,7 +205,7 @@ func manyPolicies(n int) (*directory.View, *mesh.Workload, authz.Caller) {
 		policies = append(policies, policy(fmt.Sprint("p", i), action, fmt.Sprintf("cluster.local/ns/team-%d/sa/app", i)))
 	}
 	policies = append(policies, policy("z", mesh.Allow, "cluster.local/ns/shop/sa/client"))
-	return policyView(policies), podWorkload("cart", "10.0.0.1"), authz.Caller{
+	return policyView(policies), shop.Pod("cart", "10.0.0.1"), authz.Caller{
 		Peer: identity("shop", "client"), Source: netip.MustParseAddr("10.0.0.2"), Destination: netip.MustParseAddrPort("10.0.0.1:8080"),
 	}
 }

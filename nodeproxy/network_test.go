@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 // TestNetworksOfOneCluster has pods of one cluster, and of one proxy, on two networks: what is near one of them is behind a gateway for the other. Both
@@ -17,18 +18,18 @@ func TestNetworksOfOneCluster(t *testing.T) {
 	x := &Proxy{o: Options{Network: "east"}}
 	on := func(network string) func(*mesh.Workload) { return func(w *mesh.Workload) { w.Network = network } }
 	front := func(network, address string) *mesh.Workload {
-		return podWorkload("gw-"+network, address, on(network), func(w *mesh.Workload) { w.UID, w.Tunnel = "NetworkGateway/"+network, mesh.TunnelNone })
+		return shop.Pod("gw-"+network, address, on(network), func(w *mesh.Workload) { w.UID, w.Tunnel = "NetworkGateway/"+network, mesh.TunnelNone })
 	}
 	stands := func(network, address string) *mesh.Workload {
-		return podWorkload("split-"+network, "", on(network), serves("cart", 80, 8080), func(w *mesh.Workload) {
-			w.NetworkGateway = &mesh.GatewayAddress{Addr: at(network, address), Port: 15008}
+		return shop.Pod("split-"+network, "", on(network), shop.Serves("cart", 80, 8080), func(w *mesh.Workload) {
+			w.NetworkGateway = &mesh.GatewayAddress{Addr: shop.At(network, address), Port: 15008}
 		})
 	}
-	alice, bob := podWorkload("alice", "10.0.0.9"), podWorkload("bob", "10.0.0.9", on("dmz"))
-	v := viewOf(alice, bob,
-		podWorkload("cart-east", "10.0.0.1", serves("cart", 80, 8080)), podWorkload("cart-dmz", "10.0.0.1", on("dmz"), serves("cart", 80, 8080)),
+	alice, bob := shop.Pod("alice", "10.0.0.9"), shop.Pod("bob", "10.0.0.9", on("dmz"))
+	v := shop.View(alice, bob,
+		shop.Pod("cart-east", "10.0.0.1", shop.Serves("cart", 80, 8080)), shop.Pod("cart-dmz", "10.0.0.1", on("dmz"), shop.Serves("cart", 80, 8080)),
 		front("east", "203.0.113.1"), front("dmz", "203.0.113.2"), stands("east", "203.0.113.1"), stands("dmz", "203.0.113.2"),
-		shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Addresses = append(s.Addresses, at("dmz", "10.96.0.1")) }))
+		shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Addresses = append(s.Addresses, shop.At("dmz", "10.96.0.1")) }))
 	for _, tc := range []struct {
 		name   string
 		source *mesh.Workload

@@ -12,89 +12,28 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
-
-func key(name string) mesh.ServiceKey {
-	return mesh.ServiceKey{Namespace: "shop", Hostname: name + ".shop.svc.cluster.local"}
-}
-
-func at(network, addr string) mesh.NetworkAddress {
-	return mesh.NetworkAddress{Network: network, Addr: netip.MustParseAddr(addr)}
-}
 
 func identity(namespace, account string) mesh.Identity {
 	return mesh.Identity{TrustDomain: "cluster.local", Namespace: namespace, ServiceAccount: account}
 }
 
-// podWorkload is a pod of our own network, changed as a case needs it.
-func podWorkload(name, addr string, change ...func(*mesh.Workload)) *mesh.Workload {
-	w := &mesh.Workload{
-		UID: "east//Pod/shop/" + name, Name: name, Namespace: "shop", Network: "east", Cluster: "east", TrustDomain: "cluster.local",
-		ServiceAccount: name, Tunnel: mesh.TunnelHBONE, Capacity: 1, Services: map[mesh.ServiceKey][]mesh.Port{},
-	}
-	if addr != "" {
-		w.Addresses = []netip.Addr{netip.MustParseAddr(addr)}
-	}
-	for _, f := range change {
-		f(w)
-	}
-	return w
-}
-
-func serves(name string, service, target uint16) func(*mesh.Workload) {
-	return func(w *mesh.Workload) { w.Services[key(name)] = []mesh.Port{{Service: service, Target: target}} }
-}
-
-func behind(gateway mesh.GatewayAddress) func(*mesh.Workload) {
-	return func(w *mesh.Workload) { w.Network, w.NetworkGateway = "west", &gateway }
-}
-
-func inNetwork(network string) func(*mesh.Workload) {
-	return func(w *mesh.Workload) { w.Network, w.Cluster = network, network }
-}
-
-func shopService(name, vip string, change ...func(*mesh.Service)) *mesh.Service {
-	s := &mesh.Service{
-		Namespace: "shop", Name: name, Hostname: key(name).Hostname, Ports: []mesh.Port{{Service: 80, Target: 8080}},
-		SANs: []string{"spiffe://cluster.local/ns/shop/sa/" + name},
-	}
-	if vip != "" {
-		s.Addresses = []mesh.NetworkAddress{at("east", vip)}
-	}
-	for _, f := range change {
-		f(s)
-	}
-	return s
-}
-
-func viewOf(values ...any) *directory.View {
-	d := mesh.Delta{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.ServiceKey]*mesh.Service{}}
-	for _, value := range values {
-		switch value := value.(type) {
-		case *mesh.Workload:
-			d.Workloads[value.UID] = value
-		case *mesh.Service:
-			d.Services[value.Key()] = value
-		}
-	}
-	return directory.NewLive().Apply(d)
-}
-
 func TestDecide(t *testing.T) {
-	gatewayAddr := mesh.GatewayAddress{Addr: at("west", "203.0.113.9"), Port: 15009}
-	gateway := podWorkload("eastwest", "203.0.113.9", inNetwork("west"), func(w *mesh.Workload) {
+	gatewayAddr := mesh.GatewayAddress{Addr: shop.At("west", "203.0.113.9"), Port: 15009}
+	gateway := shop.Pod("eastwest", "203.0.113.9", shop.InNetwork("west"), func(w *mesh.Workload) {
 		w.UID, w.Namespace, w.Tunnel = "NetworkGateway/west/203.0.113.9/15009", "isthmus-system", mesh.TunnelNone
 	})
-	waypointAddr := &mesh.GatewayAddress{Hostname: key("way"), Port: 15008}
+	waypointAddr := &mesh.GatewayAddress{Hostname: shop.Key("way"), Port: 15008}
 	withWaypoint := func(s *mesh.Service) { s.Waypoint = waypointAddr }
-	waypointService := shopService("way", "10.96.0.9", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} })
-	waypointPod := podWorkload("way", "10.0.0.9", serves("way", 15008, 15008))
+	waypointService := shop.Service("way", "10.96.0.9", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} })
+	waypointPod := shop.Pod("way", "10.0.0.9", shop.Serves("way", 15008, 15008))
 	consumers := func(waypoint string) func(*mesh.Service) {
 		return func(s *mesh.Service) {
-			s.Consumers = []mesh.ConsumerWaypoint{{Namespace: "apart", At: mesh.GatewayAddress{Hostname: key("apart")}}, {Namespace: "shop", At: mesh.GatewayAddress{Hostname: key(waypoint), Port: 15008}}}
+			s.Consumers = []mesh.ConsumerWaypoint{{Namespace: "apart", At: mesh.GatewayAddress{Hostname: shop.Key("apart")}}, {Namespace: "shop", At: mesh.GatewayAddress{Hostname: shop.Key(waypoint), Port: 15008}}}
 		}
 	}
-	consumed, cartPod := shopService("cart", "10.96.0.1", consumers("way")), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))
+	consumed, cartPod := shop.Service("cart", "10.96.0.1", consumers("way")), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))
 	toCart := Plan{
 		Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
 		Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
@@ -111,7 +50,7 @@ func TestDecide(t *testing.T) {
 	}{
 		{
 			name:  "1: service with a waypoint here",
-			world: []any{shopService("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod},
+			world: []any{shop.Service("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod},
 			dst:   "10.96.0.1:80",
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
@@ -120,7 +59,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "1: but the waypoint itself goes to the endpoint",
-			world: []any{shopService("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod, podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			world: []any{shop.Service("cart", "10.96.0.1", withWaypoint), waypointService, waypointPod, shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))},
 			dst:   "10.96.0.1:80", source: waypointPod,
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
@@ -138,12 +77,12 @@ func TestDecide(t *testing.T) {
 		{
 			name:  "1: it is not for clients of other namespaces",
 			world: []any{consumed, waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
-			source: podWorkload("till", "10.0.0.5", func(w *mesh.Workload) { w.Namespace = "other" }), want: toCart,
+			source: shop.Pod("till", "10.0.0.5", func(w *mesh.Workload) { w.Namespace = "other" }), want: toCart,
 		},
 		{
 			name:  "1: nor for what comes out of a gateway of the namespace",
 			world: []any{consumed, waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
-			source: podWorkload("door", "10.0.0.5", func(w *mesh.Workload) { w.Gateway = true }), want: toCart,
+			source: shop.Pod("door", "10.0.0.5", func(w *mesh.Workload) { w.Gateway = true }), want: toCart,
 		},
 		{
 			name:  "1: nor for what comes out of itself",
@@ -151,7 +90,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "1: the service's own waypoint comes before it",
-			world: []any{shopService("cart", "10.96.0.1", withWaypoint, consumers("gone")), waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
+			world: []any{shop.Service("cart", "10.96.0.1", withWaypoint, consumers("gone")), waypointService, waypointPod, cartPod}, dst: "10.96.0.1:80",
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
 				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
@@ -163,15 +102,15 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:   "1: a waypoint that is not known is not walked around",
-			world:  []any{shopService("cart", "10.96.0.1", withWaypoint), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			world:  []any{shop.Service("cart", "10.96.0.1", withWaypoint), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))},
 			dst:    "10.96.0.1:80",
 			reason: ReasonNoWaypoint,
 		},
 		{
 			name: "2: service with a waypoint in another network",
 			world: []any{
-				shopService("cart", "10.96.0.1", withWaypoint), waypointService, gateway,
-				podWorkload("way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+				shop.Service("cart", "10.96.0.1", withWaypoint), waypointService, gateway,
+				shop.Pod("way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)),
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
@@ -181,7 +120,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "3: endpoint here, tunnelled",
-			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = append(s.SANs, "spiffe://cluster.local/ns/shop/sa/old") }), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8081))},
+			world: []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = append(s.SANs, "spiffe://cluster.local/ns/shop/sa/old") }), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8081))},
 			dst:   "10.96.0.1:80",
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8081",
@@ -190,7 +129,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "3: over IPv6",
-			world: []any{shopService("cart", "fd00:96::1"), podWorkload("cart", "fd00::1", serves("cart", 80, 8080))},
+			world: []any{shop.Service("cart", "fd00:96::1"), shop.Pod("cart", "fd00::1", shop.Serves("cart", 80, 8080))},
 			dst:   "[fd00:96::1]:80",
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("[fd00::1]:15008"), Target: "[fd00::1]:8080",
@@ -199,7 +138,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "4: endpoint behind a gateway",
-			world: []any{shopService("cart", "10.96.0.1"), gateway, podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
+			world: []any{shop.Service("cart", "10.96.0.1"), gateway, shop.Pod("split", "", shop.Behind(gatewayAddr), shop.Serves("cart", 80, 0))},
 			dst:   "10.96.0.1:80",
 			want: Plan{
 				Via: reach.DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
@@ -209,8 +148,8 @@ func TestDecide(t *testing.T) {
 		{
 			name: "4: the gateway has a name only",
 			world: []any{
-				shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "isthmus-system", Hostname: "lb.example"}}), serves("cart", 80, 0)),
-				podWorkload("eastwest", "", inNetwork("west"), func(w *mesh.Workload) { w.Namespace, w.Hostname = "isthmus-system", "lb.example" }),
+				shop.Service("cart", "10.96.0.1"), shop.Pod("split", "", shop.Behind(mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "isthmus-system", Hostname: "lb.example"}}), shop.Serves("cart", 80, 0)),
+				shop.Pod("eastwest", "", shop.InNetwork("west"), func(w *mesh.Workload) { w.Namespace, w.Hostname = "isthmus-system", "lb.example" }),
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
@@ -221,9 +160,9 @@ func TestDecide(t *testing.T) {
 		{
 			name: "4: the gateway is a service",
 			world: []any{
-				shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: key("gate"), Port: 15008}), serves("cart", 80, 0)),
-				shopService("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15010}} }),
-				podWorkload("gate", "203.0.113.8", inNetwork("west"), serves("gate", 15008, 15010)),
+				shop.Service("cart", "10.96.0.1"), shop.Pod("split", "", shop.Behind(mesh.GatewayAddress{Hostname: shop.Key("gate"), Port: 15008}), shop.Serves("cart", 80, 0)),
+				shop.Service("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15010}} }),
+				shop.Pod("gate", "203.0.113.8", shop.InNetwork("west"), shop.Serves("gate", 15008, 15010)),
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
@@ -234,7 +173,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "5: pod with a waypoint",
-			world: []any{podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, waypointPod},
+			world: []any{shop.Pod("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, waypointPod},
 			dst:   "10.0.0.1:9000",
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.0.0.1:9000",
@@ -243,19 +182,19 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "6: pod",
-			world: []any{podWorkload("cart", "10.0.0.1")},
+			world: []any{shop.Pod("cart", "10.0.0.1")},
 			dst:   "10.0.0.1:9000",
 			want:  Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
 		},
 		{
 			name:  "7: pod outside the mesh",
-			world: []any{podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
+			world: []any{shop.Pod("cart", "10.0.0.1", func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
 			dst:   "10.0.0.1:9000",
 			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.0.0.1:9000")},
 		},
 		{
 			name:  "7: service whose endpoint is outside the mesh",
-			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
+			world: []any{shop.Service("cart", "10.96.0.1"), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080), func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone })},
 			dst:   "10.96.0.1:80",
 			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.0.0.1:8080"), Picked: "east//Pod/shop/cart"},
 		},
@@ -266,14 +205,14 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "8: an address of another network means nothing here",
-			world: []any{podWorkload("cart", "10.0.0.1", inNetwork("west"))},
+			world: []any{shop.Pod("cart", "10.0.0.1", shop.InNetwork("west"))},
 			dst:   "10.0.0.1:80",
 			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.0.0.1:80")},
 		},
 		{
 			name: "1: an address in a range of a service, and its waypoint",
 			world: []any{
-				shopService("outside", "", withWaypoint, func(s *mesh.Service) {
+				shop.Service("outside", "", withWaypoint, func(s *mesh.Service) {
 					s.Ranges = []mesh.NetworkRange{{Network: "east", Prefix: netip.MustParsePrefix("192.0.2.0/24")}}
 					s.Balance.Mode = mesh.BalancePassthrough
 				}), waypointService, waypointPod,
@@ -286,16 +225,18 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "6: a pod in a range of a service",
-			world: []any{shopService("outside", "", withWaypoint, func(s *mesh.Service) {
+			world: []any{shop.Service("outside", "", withWaypoint, func(s *mesh.Service) {
 				s.Ranges = []mesh.NetworkRange{{Network: "east", Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
-			}), podWorkload("cart", "10.0.0.1")},
+			}), shop.Pod("cart", "10.0.0.1")},
 			dst:  "10.0.0.1:9000",
 			want: Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
 		},
 		{
-			name:  "1: a waypoint that is found by the address of its service",
-			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.96.0.9"), Port: 15008} }), waypointService, waypointPod, cartPod},
-			dst:   "10.96.0.1:80",
+			name: "1: a waypoint that is found by the address of its service",
+			world: []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) {
+				s.Waypoint = &mesh.GatewayAddress{Addr: shop.At("east", "10.96.0.9"), Port: 15008}
+			}), waypointService, waypointPod, cartPod},
+			dst: "10.96.0.1:80",
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
 				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
@@ -303,21 +244,21 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "1: a waypoint that is one pod",
-			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.0.0.9")} }), waypointPod, cartPod},
+			world: []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: shop.At("east", "10.0.0.9")} }), waypointPod, cartPod},
 			dst:   "10.96.0.1:80",
 			want:  Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80", Next: []mesh.Identity{identity("shop", "way")}},
 		},
 		{
 			name:  "1: what comes out of that pod goes to the endpoint",
-			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.0.0.9")} }), waypointPod, cartPod},
+			world: []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: shop.At("east", "10.0.0.9")} }), waypointPod, cartPod},
 			dst:   "10.96.0.1:80", source: waypointPod, want: toCart,
 		},
 		{
 			name: "1: a waypoint that is one pod with a name instead of an address",
 			world: []any{
-				shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+				shop.Service("cart", "10.96.0.1", func(s *mesh.Service) {
 					s.Waypoint = &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "way.example"}, Port: 15010}
-				}), podWorkload("way", "", func(w *mesh.Workload) { w.Hostname = "way.example" }), cartPod,
+				}), shop.Pod("way", "", func(w *mesh.Workload) { w.Hostname = "way.example" }), cartPod,
 			},
 			dst:  "10.96.0.1:80",
 			want: Plan{Via: reach.HBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15010), Host: "way.example", Target: "10.96.0.1:80", Next: []mesh.Identity{identity("shop", "way")}},
@@ -325,21 +266,21 @@ func TestDecide(t *testing.T) {
 		{
 			name: "1: a waypoint that is one pod of another network",
 			world: []any{
-				shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("west", "10.0.0.9")} }), cartPod,
-				podWorkload("way", "10.0.0.9", inNetwork("west")),
+				shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: shop.At("west", "10.0.0.9")} }), cartPod,
+				shop.Pod("way", "10.0.0.9", shop.InNetwork("west")),
 			},
 			dst: "10.96.0.1:80", reason: ReasonNoWaypoint,
 		},
 		{
 			name:  "1: an address as waypoint at which nobody is",
-			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: at("east", "10.0.0.99")} }), cartPod},
+			world: []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Waypoint = &mesh.GatewayAddress{Addr: shop.At("east", "10.0.0.99")} }), cartPod},
 			dst:   "10.96.0.1:80", reason: ReasonNoWaypoint,
 		},
 		{
 			name: "2: a waypoint in another network whose gateway is not known",
 			world: []any{
-				shopService("cart", "10.96.0.1", withWaypoint), waypointService,
-				podWorkload("way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+				shop.Service("cart", "10.96.0.1", withWaypoint), waypointService,
+				shop.Pod("way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)),
 			},
 			dst:    "10.96.0.1:80",
 			want:   Plan{Via: reach.DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "way")}, Picked: "east//Pod/shop/way-west"},
@@ -348,9 +289,9 @@ func TestDecide(t *testing.T) {
 		{
 			name: "10: a gateway that is a service without a ready pod",
 			world: []any{
-				shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: key("gate"), Port: 15008}), serves("cart", 80, 0)),
-				shopService("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15010}} }),
-				podWorkload("gate", "203.0.113.8", inNetwork("west"), serves("gate", 15008, 15010), func(w *mesh.Workload) { w.Unhealthy = true }),
+				shop.Service("cart", "10.96.0.1"), shop.Pod("split", "", shop.Behind(mesh.GatewayAddress{Hostname: shop.Key("gate"), Port: 15008}), shop.Serves("cart", 80, 0)),
+				shop.Service("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15010}} }),
+				shop.Pod("gate", "203.0.113.8", shop.InNetwork("west"), shop.Serves("gate", 15008, 15010), func(w *mesh.Workload) { w.Unhealthy = true }),
 			},
 			dst:    "10.96.0.1:80",
 			want:   Plan{Via: reach.DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split"},
@@ -358,43 +299,43 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:   "9: no endpoint",
-			world:  []any{shopService("cart", "10.96.0.1")},
+			world:  []any{shop.Service("cart", "10.96.0.1")},
 			dst:    "10.96.0.1:80",
 			reason: reach.ReasonNoEndpoint,
 		},
 		{
 			name:   "9: none left",
-			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			world:  []any{shop.Service("cart", "10.96.0.1"), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))},
 			dst:    "10.96.0.1:80",
 			avoid:  []string{"east//Pod/shop/cart"},
 			reason: reach.ReasonNoEndpoint,
 		},
 		{
 			name:  "9: passthrough",
-			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Balance.Mode = mesh.BalancePassthrough })},
+			world: []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Balance.Mode = mesh.BalancePassthrough })},
 			dst:   "10.96.0.1:80",
 			want:  Plan{Via: reach.Direct, Dial: netip.MustParseAddrPort("10.96.0.1:80")},
 		},
 		{
 			name:   "10: gateway not known",
-			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
+			world:  []any{shop.Service("cart", "10.96.0.1"), shop.Pod("split", "", shop.Behind(gatewayAddr), shop.Serves("cart", 80, 0))},
 			dst:    "10.96.0.1:80",
 			want:   Plan{Via: reach.DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/split"},
 			reason: reach.ReasonNoGateway,
 		},
 		{
 			name:   "10: endpoint without a gateway",
-			world:  []any{shopService("cart", "10.96.0.1"), podWorkload("split", "", inNetwork("west"), serves("cart", 80, 0))},
+			world:  []any{shop.Service("cart", "10.96.0.1"), shop.Pod("split", "", shop.InNetwork("west"), shop.Serves("cart", 80, 0))},
 			dst:    "10.96.0.1:80",
 			reason: reach.ReasonNoGateway,
 		},
 		{
 			name: "1: several waypoints, by weight, and one that has none",
 			world: []any{
-				shopService("cart", "10.96.0.1", withWaypoint, func(s *mesh.Service) {
-					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: key("old")}}, {At: mesh.GatewayAddress{Hostname: key("new")}, Weight: 1}}
+				shop.Service("cart", "10.96.0.1", withWaypoint, func(s *mesh.Service) {
+					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: shop.Key("old")}}, {At: mesh.GatewayAddress{Hostname: shop.Key("new")}, Weight: 1}}
 				}),
-				shopService("new", "", func(s *mesh.Service) { s.Ports = waypointService.Ports }), podWorkload("new", "10.0.0.8", serves("new", 15008, 15008)),
+				shop.Service("new", "", func(s *mesh.Service) { s.Ports = waypointService.Ports }), shop.Pod("new", "10.0.0.8", shop.Serves("new", 15008, 15008)),
 				waypointService, waypointPod,
 			},
 			dst: "10.96.0.1:80",
@@ -406,8 +347,8 @@ func TestDecide(t *testing.T) {
 		{
 			name: "1: several waypoints without weight are as none",
 			world: []any{
-				shopService("cart", "10.96.0.1", withWaypoint, func(s *mesh.Service) {
-					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: key("old")}}}
+				shop.Service("cart", "10.96.0.1", withWaypoint, func(s *mesh.Service) {
+					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: shop.Key("old")}}}
 				}),
 				waypointService, waypointPod,
 			},
@@ -420,10 +361,10 @@ func TestDecide(t *testing.T) {
 		{
 			name: "1: what comes out of one of several waypoints goes to the endpoint",
 			world: []any{
-				shopService("cart", "10.96.0.1", func(s *mesh.Service) {
-					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: key("new")}, Weight: 9}, {At: *waypointAddr, Weight: 1}}
+				shop.Service("cart", "10.96.0.1", func(s *mesh.Service) {
+					s.Waypoints = []mesh.WeightedWaypoint{{At: mesh.GatewayAddress{Hostname: shop.Key("new")}, Weight: 9}, {At: *waypointAddr, Weight: 1}}
 				}),
-				waypointService, waypointPod, podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)),
+				waypointService, waypointPod, shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080)),
 			},
 			dst: "10.96.0.1:80", source: waypointPod,
 			want: Plan{
@@ -434,8 +375,8 @@ func TestDecide(t *testing.T) {
 		{
 			name: "5: a pod's waypoint in another network cannot be named there, one here can",
 			world: []any{
-				podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, waypointPod, gateway,
-				podWorkload("a-way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+				shop.Pod("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, waypointPod, gateway,
+				shop.Pod("a-way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)),
 			},
 			dst: "10.0.0.1:9000",
 			want: Plan{
@@ -446,14 +387,14 @@ func TestDecide(t *testing.T) {
 		{
 			name: "5: a pod's waypoint is in another network only",
 			world: []any{
-				podWorkload("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, gateway,
-				podWorkload("way-west", "", behind(gatewayAddr), serves("way", 15008, 15008)),
+				shop.Pod("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService, gateway,
+				shop.Pod("way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)),
 			},
 			dst: "10.0.0.1:9000", reason: ReasonNoWaypoint,
 		},
 		{
 			name:  "3: an endpoint with a name instead of an address is asked for by the address that the name has",
-			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname = "cart.example" })},
+			world: []any{shop.Service("cart", "10.96.0.1"), shop.Pod("cart", "", shop.Serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname = "cart.example" })},
 			dst:   "10.96.0.1:80",
 			want: Plan{
 				Via: reach.HBONE, Dial: netip.AddrPortFrom(netip.Addr{}, 15008), Host: "cart.example", TargetPort: 8080,
@@ -463,47 +404,47 @@ func TestDecide(t *testing.T) {
 		{
 			name: "7: an endpoint outside the mesh with a name",
 			world: []any{
-				shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Families = mesh.FamiliesIPv4 }),
-				podWorkload("cart", "", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname, w.Tunnel = "cart.example", mesh.TunnelNone }),
+				shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Families = mesh.FamiliesIPv4 }),
+				shop.Pod("cart", "", shop.Serves("cart", 80, 8080), func(w *mesh.Workload) { w.Hostname, w.Tunnel = "cart.example", mesh.TunnelNone }),
 			},
 			dst:  "10.96.0.1:80",
 			want: Plan{Via: reach.Direct, Dial: netip.AddrPortFrom(netip.Addr{}, 8080), Host: "cart.example", Families: mesh.FamiliesIPv4, Picked: "east//Pod/shop/cart"},
 		},
 		{
 			name:  "9: the service has no such port",
-			world: []any{shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))},
+			world: []any{shop.Service("cart", "10.96.0.1"), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))},
 			dst:   "10.96.0.1:81", reason: reach.ReasonNoPort,
 		},
 		{
 			name: "9: no endpoint has the named port",
 			world: []any{
-				shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 80}} }),
-				podWorkload("cart", "10.0.0.1", serves("cart", 90, 8080)),
+				shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 80}} }),
+				shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 90, 8080)),
 			},
 			dst: "10.96.0.1:80", reason: reach.ReasonNoPort,
 		},
 		{
 			name: "9: no endpoint of the family",
 			world: []any{
-				shopService("cart", "fd00:96::1", func(s *mesh.Service) { s.Families = mesh.FamiliesIPv6 }),
-				podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)),
+				shop.Service("cart", "fd00:96::1", func(s *mesh.Service) { s.Families = mesh.FamiliesIPv6 }),
+				shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080)),
 			},
 			dst: "[fd00:96::1]:80", reason: reach.ReasonWrongFamily,
 		},
 		{
 			name: "9: none is near enough",
 			world: []any{
-				shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+				shop.Service("cart", "10.96.0.1", func(s *mesh.Service) {
 					s.Balance = mesh.LoadBalancing{Mode: mesh.BalanceStrict, Preference: []mesh.Scope{mesh.ScopeNode}}
 				}),
-				podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Node = "other" }),
+				shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080), func(w *mesh.Workload) { w.Node = "other" }),
 			},
 			dst: "10.96.0.1:80", reason: reach.ReasonTooFar,
 		},
 		{
 			name: "9: none is ready",
 			world: []any{
-				shopService("cart", "10.96.0.1"), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080), func(w *mesh.Workload) { w.Unhealthy = true }),
+				shop.Service("cart", "10.96.0.1"), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080), func(w *mesh.Workload) { w.Unhealthy = true }),
 			},
 			dst: "10.96.0.1:80", reason: reach.ReasonNoEndpoint,
 		},
@@ -513,7 +454,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "a service with identities that nobody can read demands one nobody can prove",
-			world: []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = []string{"spiffe://x"} }), gateway, podWorkload("split", "", behind(gatewayAddr), serves("cart", 80, 0))},
+			world: []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.SANs = []string{"spiffe://x"} }), gateway, shop.Pod("split", "", shop.Behind(gatewayAddr), shop.Serves("cart", 80, 0))},
 			dst:   "10.96.0.1:80",
 			want: Plan{
 				Via: reach.DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
@@ -522,7 +463,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name:  "IPv4 in IPv6 clothes",
-			world: []any{podWorkload("cart", "10.0.0.1")},
+			world: []any{shop.Pod("cart", "10.0.0.1")},
 			dst:   "[::ffff:10.0.0.1]:9000",
 			want:  Plan{Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:9000", Next: []mesh.Identity{identity("shop", "cart")}},
 		},
@@ -530,13 +471,13 @@ func TestDecide(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			source := tc.source
 			if source == nil {
-				source = podWorkload("client", "10.0.0.250")
+				source = shop.Pod("client", "10.0.0.250")
 			}
 			avoid := directory.Out{Endpoints: map[string]struct{}{}}
 			for _, uid := range tc.avoid {
 				avoid.Endpoints[uid] = struct{}{}
 			}
-			got, refusal := Decide(viewOf(tc.world...), Source{Network: "east", Workload: source}, netip.MustParseAddrPort(tc.dst),
+			got, refusal := Decide(shop.View(tc.world...), Source{Network: "east", Workload: source}, netip.MustParseAddrPort(tc.dst),
 				Choice{Avoid: avoid, Random: func(uint64) uint64 { return 0 }})
 			if (refusal == nil) != (tc.reason == "") || refusal != nil && refusal.Reason != tc.reason {
 				t.Fatalf("refusal %v, want %q", refusal, tc.reason)
@@ -549,9 +490,9 @@ func TestDecide(t *testing.T) {
 }
 
 func TestDecideHidesServicesFromOtherNamespaces(t *testing.T) {
-	s := shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.NamespaceOnly = true })
-	v := viewOf(s, podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)))
-	stranger := podWorkload("client", "10.0.0.250")
+	s := shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.NamespaceOnly = true })
+	v := shop.View(s, shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080)))
+	stranger := shop.Pod("client", "10.0.0.250")
 	stranger.Namespace = "elsewhere"
 	plan, refusal := Decide(v, Source{Network: "east", Workload: stranger}, netip.MustParseAddrPort("10.96.0.1:80"), Choice{Random: func(uint64) uint64 { return 0 }})
 	if refusal != nil || plan.Via != reach.Direct || plan.Service != nil {
@@ -560,11 +501,11 @@ func TestDecideHidesServicesFromOtherNamespaces(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	values := []any{shopService("cart", "10.96.0.1")}
+	values := []any{shop.Service("cart", "10.96.0.1")}
 	for i := range 10 {
-		values = append(values, podWorkload("cart-"+string(rune('a'+i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).String(), serves("cart", 80, 8080)))
+		values = append(values, shop.Pod("cart-"+string(rune('a'+i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).String(), shop.Serves("cart", 80, 8080)))
 	}
-	v, source, dst := viewOf(values...), Source{Network: "east", Workload: podWorkload("client", "10.0.0.250")}, netip.MustParseAddrPort("10.96.0.1:80")
+	v, source, dst := shop.View(values...), Source{Network: "east", Workload: shop.Pod("client", "10.0.0.250")}, netip.MustParseAddrPort("10.96.0.1:80")
 	choice := Choice{Random: func(n uint64) uint64 { return n / 2 }}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -576,10 +517,10 @@ func BenchmarkDecide(b *testing.B) {
 
 // TestDecideWaypointBehindProxy is about a waypoint whose pods leave the tunnels to the node proxy: its Service need not have the port of those.
 func TestDecideWaypointBehindProxy(t *testing.T) {
-	client := podWorkload("client", "10.0.0.9")
-	waypoint := shopService("waypoint", "10.96.0.9") // port 80 only
-	cart := shopService("cart", "10.96.0.1", func(s *mesh.Service) {
-		s.Waypoint = &mesh.GatewayAddress{Hostname: key("waypoint"), Port: mesh.HBONEPort}
+	client := shop.Pod("client", "10.0.0.9")
+	waypoint := shop.Service("waypoint", "10.96.0.9") // port 80 only
+	cart := shop.Service("cart", "10.96.0.1", func(s *mesh.Service) {
+		s.Waypoint = &mesh.GatewayAddress{Hostname: shop.Key("waypoint"), Port: mesh.HBONEPort}
 	})
 	for _, tc := range []struct {
 		tunnel *mesh.AppTunnel
@@ -589,8 +530,8 @@ func TestDecideWaypointBehindProxy(t *testing.T) {
 		{&mesh.AppTunnel{Proxy: true}, ""},
 		{&mesh.AppTunnel{Proxy: true, Port: 15088}, "hbone 10.0.0.1:15008 10.96.0.1:80"},
 	} {
-		pod := podWorkload("waypoint-0", "10.0.0.1", serves("waypoint", 80, 8080), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
-		p, refusal := Decide(viewOf(client, waypoint, cart, pod), Source{Network: "east", Workload: client}, netip.MustParseAddrPort("10.96.0.1:80"),
+		pod := shop.Pod("waypoint-0", "10.0.0.1", shop.Serves("waypoint", 80, 8080), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
+		p, refusal := Decide(shop.View(client, waypoint, cart, pod), Source{Network: "east", Workload: client}, netip.MustParseAddrPort("10.96.0.1:80"),
 			Choice{Random: func(uint64) uint64 { return 0 }})
 		got := ""
 		if refusal == nil {

@@ -8,14 +8,15 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/reach"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 func TestResolveTarget(t *testing.T) {
-	self := podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))
-	self.Services[key("named")] = nil
-	v := viewOf(self, shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+	self := shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))
+	self.Services[shop.Key("named")] = nil
+	v := shop.View(self, shop.Service("cart", "10.96.0.1", func(s *mesh.Service) {
 		s.Ports = []mesh.Port{{Service: 80, Target: 9999}, {Service: 81, Target: 8081}, {Service: 82, Target: 15008}}
-	}), shopService("other", "10.96.0.2"), shopService("named", "10.96.0.3", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 80}} }))
+	}), shop.Service("other", "10.96.0.2"), shop.Service("named", "10.96.0.3", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 80}} }))
 	for _, tc := range []struct {
 		authority string
 		want      string
@@ -59,8 +60,8 @@ func TestResolveTarget(t *testing.T) {
 
 // What came through a gateway reaches exported services, by their names, and nothing else.
 func TestBeyond(t *testing.T) {
-	gateway := podWorkload("edge", "10.0.0.9", func(w *mesh.Workload) { w.Gateway = true })
-	exported := shopService("cart", "10.96.0.1", func(s *mesh.Service) { s.Exported = true })
+	gateway := shop.Pod("edge", "10.0.0.9", func(w *mesh.Workload) { w.Gateway = true })
+	exported := shop.Service("cart", "10.96.0.1", func(s *mesh.Service) { s.Exported = true })
 	for _, tc := range []struct {
 		name    string
 		gateway *mesh.Workload
@@ -68,9 +69,9 @@ func TestBeyond(t *testing.T) {
 		refused bool
 	}{
 		{"an exported service", gateway, target{Service: exported}, false},
-		{"a local one", gateway, target{Service: shopService("cart", "10.96.0.1")}, true},
+		{"a local one", gateway, target{Service: shop.Service("cart", "10.96.0.1")}, true},
 		{"an address", gateway, target{At: netip.MustParseAddrPort("10.0.0.1:9090")}, true},
-		{"a local one, by nobody's gateway", nil, target{Service: shopService("cart", "10.96.0.1")}, false},
+		{"a local one, by nobody's gateway", nil, target{Service: shop.Service("cart", "10.96.0.1")}, false},
 		{"an address, by nobody's gateway", nil, target{At: netip.MustParseAddrPort("10.0.0.1:9090")}, false},
 	} {
 		refusal := beyond(tc.gateway, tc.target)
@@ -81,8 +82,8 @@ func TestBeyond(t *testing.T) {
 }
 
 func FuzzResolveTarget(f *testing.F) {
-	self := podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080))
-	v := viewOf(self, shopService("cart", "10.96.0.1"))
+	self := shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))
+	v := shop.View(self, shop.Service("cart", "10.96.0.1"))
 	local := netip.MustParseAddr("10.0.0.1")
 	for _, s := range []string{"10.0.0.1:80", "[::1]:80", "cart.shop.svc.cluster.local:80", "[fe80::1%eth0]:1", ":", "a:b:c"} {
 		f.Add(s)
@@ -98,8 +99,8 @@ func FuzzResolveTarget(f *testing.F) {
 
 // What a gateway let in for one port of one service reaches that, by its name, and nothing else.
 func TestOutside(t *testing.T) {
-	cart, other := shopService("cart", "10.96.0.1"), shopService("other", "10.96.0.2")
-	namesake := shopService("cart", "10.96.0.3", func(s *mesh.Service) { s.Namespace = "depot" })
+	cart, other := shop.Service("cart", "10.96.0.1"), shop.Service("other", "10.96.0.2")
+	namesake := shop.Service("cart", "10.96.0.3", func(s *mesh.Service) { s.Namespace = "depot" })
 	at := func(s *mesh.Service, port uint16) target {
 		return target{Service: s, Meant: netip.AddrPortFrom(netip.MustParseAddr("10.96.0.1"), port), At: netip.MustParseAddrPort("10.0.0.1:8080")}
 	}
@@ -130,24 +131,24 @@ func TestOutside(t *testing.T) {
 
 // TestTargetOfWaypoint is about pods that take what was meant for others.
 func TestTargetOfWaypoint(t *testing.T) {
-	byName := &mesh.GatewayAddress{Hostname: key("waypoint"), Port: 15008}
-	byVIP := &mesh.GatewayAddress{Addr: at("east", "10.96.0.9"), Port: 15008}
-	byAddress := &mesh.GatewayAddress{Addr: at("east", "10.0.0.1"), Port: 15008}
-	byOther := &mesh.GatewayAddress{Addr: at("east", "10.0.0.2"), Port: 15008}
-	foreign := &mesh.GatewayAddress{Addr: at("west", "10.0.0.1"), Port: 15008}
+	byName := &mesh.GatewayAddress{Hostname: shop.Key("waypoint"), Port: 15008}
+	byVIP := &mesh.GatewayAddress{Addr: shop.At("east", "10.96.0.9"), Port: 15008}
+	byAddress := &mesh.GatewayAddress{Addr: shop.At("east", "10.0.0.1"), Port: 15008}
+	byOther := &mesh.GatewayAddress{Addr: shop.At("east", "10.0.0.2"), Port: 15008}
+	foreign := &mesh.GatewayAddress{Addr: shop.At("west", "10.0.0.1"), Port: 15008}
 	through := func(w *mesh.GatewayAddress) func(*mesh.Service) { return func(s *mesh.Service) { s.Waypoint = w } }
 	world := []any{
-		shopService("waypoint", "10.96.0.9", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} }),
-		shopService("named", "10.96.1.1", through(byName)), shopService("vip", "10.96.1.2", through(byVIP)), shopService("direct", "10.96.1.3", through(byAddress)),
-		shopService("weighted", "10.96.1.4", through(byOther), func(s *mesh.Service) {
+		shop.Service("waypoint", "10.96.0.9", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} }),
+		shop.Service("named", "10.96.1.1", through(byName)), shop.Service("vip", "10.96.1.2", through(byVIP)), shop.Service("direct", "10.96.1.3", through(byAddress)),
+		shop.Service("weighted", "10.96.1.4", through(byOther), func(s *mesh.Service) {
 			s.Waypoints = []mesh.WeightedWaypoint{{At: *byOther, Weight: 1}, {At: *byName, Weight: 1}}
 		}),
-		shopService("elsewhere", "10.96.1.5", through(byOther)), shopService("foreign", "10.96.1.6", through(foreign)),
-		shopService("both", "10.96.1.7", through(byName), func(s *mesh.Service) {
-			s.Addresses = []mesh.NetworkAddress{at("west", "10.1.1.7"), at("east", "fd00::7"), at("east", "10.96.1.7")}
+		shop.Service("elsewhere", "10.96.1.5", through(byOther)), shop.Service("foreign", "10.96.1.6", through(foreign)),
+		shop.Service("both", "10.96.1.7", through(byName), func(s *mesh.Service) {
+			s.Addresses = []mesh.NetworkAddress{shop.At("west", "10.1.1.7"), shop.At("east", "fd00::7"), shop.At("east", "10.96.1.7")}
 		}),
-		shopService("headless", "", through(byName)),
-		podWorkload("behind", "10.0.0.7", func(w *mesh.Workload) { w.Waypoint = byName }), podWorkload("free", "10.0.0.8"),
+		shop.Service("headless", "", through(byName)),
+		shop.Pod("behind", "10.0.0.7", func(w *mesh.Workload) { w.Waypoint = byName }), shop.Pod("free", "10.0.0.8"),
 	}
 	for _, tc := range []struct {
 		tunnel    *mesh.AppTunnel
@@ -189,8 +190,8 @@ func TestTargetOfWaypoint(t *testing.T) {
 		{nil, "10.0.0.1:15053", "10.0.0.1:15053 10.0.0.1:15053", ""}, // nobody of ours is there
 		{&mesh.AppTunnel{Port: 15088}, "192.0.2.1:443", "", reach.ReasonBadTarget},
 	} {
-		self := podWorkload("waypoint-0", "10.0.0.1", serves("waypoint", 15008, 15008), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
-		v := viewOf(append(world, self)...)
+		self := shop.Pod("waypoint-0", "10.0.0.1", shop.Serves("waypoint", 15008, 15008), func(w *mesh.Workload) { w.AppTunnel = tc.tunnel })
+		v := shop.View(append(world, self)...)
 		got, refusal := resolveTarget(v, self, netip.MustParseAddr("10.0.0.1"), tc.authority)
 		text := ""
 		if refusal == nil {

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 // west is a gateway, and its workload.
 func westGate(addr string) (mesh.GatewayAddress, *mesh.Workload) {
-	return mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}, podWorkload("gw-"+addr, addr, inNetwork("west"))
+	return mesh.GatewayAddress{Addr: shop.At("west", addr), Port: 15008}, shop.Pod("gw-"+addr, addr, shop.InNetwork("west"))
 }
 
 // A gateway that is away costs one connection a moment, and then nobody: that it is back, a probe finds out.
@@ -27,8 +28,8 @@ func TestProbesSpareConnections(t *testing.T) {
 		first, firstGateway := westGate("203.0.113.1")
 		second, secondGateway := westGate("203.0.113.2")
 		s := newSearcher(
-			shopService("cart", "10.96.0.1"), firstGateway, secondGateway,
-			podWorkload("cart-1", "", behind(first), serves("cart", 80, 0)), podWorkload("cart-2", "", behind(second), serves("cart", 80, 0)),
+			shop.Service("cart", "10.96.0.1"), firstGateway, secondGateway,
+			shop.Pod("cart-1", "", shop.Behind(first), shop.Serves("cart", 80, 0)), shop.Pod("cart-2", "", shop.Behind(second), shop.Serves("cart", 80, 0)),
 		)
 		s.behave[tunnel("203.0.113.1")] = func(ctx context.Context) *Failure {
 			<-ctx.Done()
@@ -216,16 +217,16 @@ func TestOneProbesAtATime(t *testing.T) {
 // Clusters are used in the order of their nearness, and one after the other when they fail; what comes back is used again.
 func TestFailoverFollowsTheOrderOfClusters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		values := []any{shopService("cart", "10.96.0.1", func(s *mesh.Service) {
+		values := []any{shop.Service("cart", "10.96.0.1", func(s *mesh.Service) {
 			s.Balance = mesh.LoadBalancing{Mode: mesh.BalanceFailover, Preference: []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone}}
-		}), podWorkload("cart-here", "10.0.0.1", serves("cart", 80, 8080))}
+		}), shop.Pod("cart-here", "10.0.0.1", shop.Serves("cart", 80, 8080))}
 		places := []mesh.Locality{{Region: "r1", Zone: "z1"}, {Region: "r1", Zone: "z2"}, {Region: "r2", Zone: "z3"}}
 		addrs := []string{"203.0.113.1", "203.0.113.2", "203.0.113.3"}
 		for i, place := range places {
 			network := "net-" + addrs[i]
-			gate := mesh.GatewayAddress{Addr: at(network, addrs[i]), Port: 15008}
-			values = append(values, podWorkload("gw-"+addrs[i], addrs[i], inNetwork(network)),
-				podWorkload("cart-"+network, "", behind(gate), inNetwork(network), serves("cart", 80, 0), func(w *mesh.Workload) { w.Locality = place; w.Capacity = 100 }))
+			gate := mesh.GatewayAddress{Addr: shop.At(network, addrs[i]), Port: 15008}
+			values = append(values, shop.Pod("gw-"+addrs[i], addrs[i], shop.InNetwork(network)),
+				shop.Pod("cart-"+network, "", shop.Behind(gate), shop.InNetwork(network), shop.Serves("cart", 80, 0), func(w *mesh.Workload) { w.Locality = place; w.Capacity = 100 }))
 		}
 		s := newSearcher(values...)
 		s.place = mesh.Locality{Region: "r1", Zone: "z1"}

@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 // Of who does not answer, the reason says what it did not answer: the time was over before anybody on the way could say more.
@@ -26,7 +27,7 @@ func TestReasonOfSilence(t *testing.T) {
 		return nil, context.Cause(ctx)
 	}
 	pod, gate := netip.MustParseAddrPort("10.0.0.1:15008"), netip.MustParseAddrPort("203.0.113.9:15008")
-	gateway := mesh.GatewayAddress{Addr: at("west", "203.0.113.9"), Port: 15008}
+	gateway := mesh.GatewayAddress{Addr: shop.At("west", "203.0.113.9"), Port: 15008}
 	for _, tc := range []struct {
 		name    string
 		plan    Plan

@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/directory"
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 // searcher runs attempts against a scripted network.
@@ -31,7 +32,7 @@ type searcher struct {
 }
 
 func newSearcher(values ...any) *searcher {
-	return &searcher{view: viewOf(values...), health: NewHealth(time.Now, noChance), behave: map[netip.AddrPort]func(context.Context) *Failure{}}
+	return &searcher{view: shop.View(values...), health: NewHealth(time.Now, noChance), behave: map[netip.AddrPort]func(context.Context) *Failure{}}
 }
 
 func (s *searcher) connect(ctx context.Context, dst string) (*Conn, *Refusal) {
@@ -40,7 +41,7 @@ func (s *searcher) connect(ctx context.Context, dst string) (*Conn, *Refusal) {
 	a := Search[*Conn]{
 		Health: s.health, Random: func(uint64) uint64 { return 0 }, Once: s.once,
 		Decide: func(c Choice) (Plan, *Refusal) {
-			client := podWorkload("client", "10.0.0.250", func(w *mesh.Workload) { w.Locality = s.place })
+			client := shop.Pod("client", "10.0.0.250", func(w *mesh.Workload) { w.Locality = s.place })
 			from := From{View: s.view, Network: "east", Workload: client, Choice: c}
 			return from.Service(s.view.ServiceAt("east", to.Addr(), client.Namespace), to.Port())
 		},
@@ -88,9 +89,9 @@ func tunnel(addr string) netip.AddrPort {
 }
 
 func carts(n int) []any {
-	out := []any{shopService("cart", "10.96.0.1")}
+	out := []any{shop.Service("cart", "10.96.0.1")}
 	for i := range n {
-		out = append(out, podWorkload("cart-"+string(rune('a'+i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}).String(), serves("cart", 80, 8080)))
+		out = append(out, shop.Pod("cart-"+string(rune('a'+i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}).String(), shop.Serves("cart", 80, 8080)))
 	}
 	return out
 }
@@ -260,14 +261,14 @@ func TestAttemptsBlameNobodyForTheirOwnEnd(t *testing.T) {
 func TestAttemptsTellGatewaysFromWhatIsBehindThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		door := func(addr string) (mesh.GatewayAddress, *mesh.Workload) {
-			return mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}, podWorkload("gw-"+addr, addr, inNetwork("west"))
+			return mesh.GatewayAddress{Addr: shop.At("west", addr), Port: 15008}, shop.Pod("gw-"+addr, addr, shop.InNetwork("west"))
 		}
 		first, firstGateway := door("203.0.113.1")
 		second, secondGateway := door("203.0.113.2")
 		s := newSearcher(
-			shopService("cart", "10.96.0.1"), shopService("pay", "10.96.0.2"), firstGateway, secondGateway,
-			podWorkload("cart-1", "", behind(first), serves("cart", 80, 0)), podWorkload("cart-2", "", behind(second), serves("cart", 80, 0)),
-			podWorkload("pay-1", "", behind(first), serves("pay", 80, 0)), podWorkload("pay-2", "", behind(second), serves("pay", 80, 0)),
+			shop.Service("cart", "10.96.0.1"), shop.Service("pay", "10.96.0.2"), firstGateway, secondGateway,
+			shop.Pod("cart-1", "", shop.Behind(first), shop.Serves("cart", 80, 0)), shop.Pod("cart-2", "", shop.Behind(second), shop.Serves("cart", 80, 0)),
+			shop.Pod("pay-1", "", shop.Behind(first), shop.Serves("pay", 80, 0)), shop.Pod("pay-2", "", shop.Behind(second), shop.Serves("pay", 80, 0)),
 		)
 		try := func(dst string, want ...string) {
 			t.Helper()
@@ -301,7 +302,7 @@ func TestAttemptsTellGatewaysFromWhatIsBehindThem(t *testing.T) {
 // What failed in a session that was there before says nothing good of its gateway, nor anything bad.
 func TestAttemptsKnowWhenAGatewayWasNotAsked(t *testing.T) {
 	gate, host := westGate("203.0.113.1")
-	s := newSearcher(shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)))
+	s := newSearcher(shop.Service("cart", "10.96.0.1"), host, shop.Pod("cart-1", "", shop.Behind(gate), shop.Serves("cart", 80, 0)))
 	for _, unheard := range []bool{true, false} {
 		s.health.gatewayFailed(gate)
 		s.behave[tunnel("203.0.113.1")] = func(context.Context) *Failure {
@@ -318,7 +319,7 @@ func TestAttemptsKnowWhenAGatewayWasNotAsked(t *testing.T) {
 func TestAttemptsBlameThePortOfAPlainEndpoint(t *testing.T) {
 	plain := func(w *mesh.Workload) { w.Tunnel = mesh.TunnelNone }
 	s := newSearcher(
-		shopService("cart", "10.96.0.1"), podWorkload("cart-1", "10.0.0.1", plain, serves("cart", 80, 8080)), podWorkload("cart-2", "10.0.0.2", plain, serves("cart", 80, 8080)),
+		shop.Service("cart", "10.96.0.1"), shop.Pod("cart-1", "10.0.0.1", plain, shop.Serves("cart", 80, 8080)), shop.Pod("cart-2", "10.0.0.2", plain, shop.Serves("cart", 80, 8080)),
 	)
 	s.behave[netip.MustParseAddrPort("10.0.0.1:8080")] = closedPort
 	if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"10.0.0.1", "10.0.0.2"}) {
@@ -335,10 +336,10 @@ func TestAttemptsBlameThePortOfAPlainEndpoint(t *testing.T) {
 // A gateway with several pods of its own is not given up because one of them is dead.
 func TestAttemptsTryTheOtherPodsOfAGateway(t *testing.T) {
 	s := newSearcher(
-		shopService("cart", "10.96.0.1"), podWorkload("split", "", behind(mesh.GatewayAddress{Hostname: key("gate"), Port: 15008}), serves("cart", 80, 0)),
-		shopService("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} }),
-		podWorkload("gate-1", "203.0.113.1", inNetwork("west"), serves("gate", 15008, 15008)),
-		podWorkload("gate-2", "203.0.113.2", inNetwork("west"), serves("gate", 15008, 15008)),
+		shop.Service("cart", "10.96.0.1"), shop.Pod("split", "", shop.Behind(mesh.GatewayAddress{Hostname: shop.Key("gate"), Port: 15008}), shop.Serves("cart", 80, 0)),
+		shop.Service("gate", "", func(s *mesh.Service) { s.Ports = []mesh.Port{{Service: 15008, Target: 15008}} }),
+		shop.Pod("gate-1", "203.0.113.1", shop.InNetwork("west"), shop.Serves("gate", 15008, 15008)),
+		shop.Pod("gate-2", "203.0.113.2", shop.InNetwork("west"), shop.Serves("gate", 15008, 15008)),
 	)
 	s.behave[tunnel("203.0.113.1")] = brokenGateway
 	if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"203.0.113.1", "203.0.113.2"}) {
@@ -354,7 +355,7 @@ func TestAttemptsTryTheOnlyGatewayAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate, host := westGate("203.0.113.1")
 		s := newSearcher(
-			shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)), podWorkload("cart-2", "10.0.0.2", serves("cart", 80, 8080)),
+			shop.Service("cart", "10.96.0.1"), host, shop.Pod("cart-1", "", shop.Behind(gate), shop.Serves("cart", 80, 0)), shop.Pod("cart-2", "10.0.0.2", shop.Serves("cart", 80, 8080)),
 		)
 		s.behave[tunnel("10.0.0.2")] = closedPort
 		s.behave[tunnel("203.0.113.1")] = func(ctx context.Context) *Failure {
@@ -386,7 +387,7 @@ func TestAttemptsTryTheOnlyGatewayAgain(t *testing.T) {
 func TestAttemptsGiveUpAGatewayAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate, host := westGate("203.0.113.1")
-		s := newSearcher(shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)))
+		s := newSearcher(shop.Service("cart", "10.96.0.1"), host, shop.Pod("cart-1", "", shop.Behind(gate), shop.Serves("cart", 80, 0)))
 		s.behave[tunnel("203.0.113.1")] = brokenGateway
 		s.once = true
 		began := time.Now()
@@ -443,8 +444,8 @@ func TestResolved(t *testing.T) {
 func (s *searcher) doors(n int, wellAtLast bool) (values []any) {
 	for i := range n {
 		addr := fmt.Sprintf("192.0.2.%d", i+1)
-		gw := mesh.GatewayAddress{Addr: at("west", addr), Port: 15008}
-		values = append(values, podWorkload("gw-"+addr, addr, inNetwork("west")), podWorkload("a-far-"+addr, "", behind(gw), serves("cart", 80, 8080)))
+		gw := mesh.GatewayAddress{Addr: shop.At("west", addr), Port: 15008}
+		values = append(values, shop.Pod("gw-"+addr, addr, shop.InNetwork("west")), shop.Pod("a-far-"+addr, "", shop.Behind(gw), shop.Serves("cart", 80, 8080)))
 		if i < n-1 || !wellAtLast {
 			s.behave[tunnel(addr)] = brokenGateway
 		}
@@ -456,7 +457,7 @@ func (s *searcher) doors(n int, wellAtLast bool) (values []any) {
 func TestLostNetworkLeavesAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSearcher()
-		s.view = viewOf(append(s.doors(16, false), append(carts(0), podWorkload("cart", "10.0.0.1", serves("cart", 80, 8080)))...)...)
+		s.view = shop.View(append(s.doors(16, false), append(carts(0), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080)))...)...)
 		conn, refusal := s.connect(t.Context(), "10.96.0.1:80")
 		if conn == nil {
 			t.Fatalf("refused after %v: %v", s.dialled, refusal)
@@ -471,7 +472,7 @@ func TestLostNetworkLeavesAttempts(t *testing.T) {
 func TestNothingElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSearcher()
-		s.view = viewOf(append(s.doors(5, true), carts(0)...)...)
+		s.view = shop.View(append(s.doors(5, true), carts(0)...)...)
 		if conn, refusal := s.connect(t.Context(), "10.96.0.1:80"); conn == nil {
 			t.Fatalf("refused after %v: %v", s.dialled, refusal)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 func shopIdentity(name string) mesh.Identity {
@@ -104,7 +105,7 @@ func (g *farSide) answer(request *hbone.Request) {
 }
 
 var toCart = Plan{
-	Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15008"), Gateway: mesh.GatewayAddress{Addr: at("west", "203.0.113.9"), Port: 15008}, Target: "cart.shop.svc.cluster.local:80",
+	Via: DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15008"), Gateway: mesh.GatewayAddress{Addr: shop.At("west", "203.0.113.9"), Port: 15008}, Target: "cart.shop.svc.cluster.local:80",
 	Next: []mesh.Identity{shopIdentity("gate")}, Last: []mesh.Identity{shopIdentity("cart")}, Endpoint: &mesh.Workload{Network: "west"}, Behind: 1, Picked: "split/west",
 }
 

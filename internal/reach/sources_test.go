@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 	"net/netip"
 	"slices"
 	"sync"
@@ -43,7 +44,7 @@ func TestFailuresAreOfTheirSource(t *testing.T) {
 			}
 		}
 		gate, host := westGate("203.0.113.1")
-		s := newSearcher(shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)), podWorkload("cart-2", "10.0.0.2", serves("cart", 80, 8080)))
+		s := newSearcher(shop.Service("cart", "10.96.0.1"), host, shop.Pod("cart-1", "", shop.Behind(gate), shop.Serves("cart", 80, 0)), shop.Pod("cart-2", "10.0.0.2", shop.Serves("cart", 80, 8080)))
 		other := s.another()
 		s.behave[tunnel("203.0.113.1")] = brokenGateway
 		s.connect(t.Context(), "10.96.0.1:80")
@@ -192,7 +193,7 @@ func TestNobodyIsBlamedForOurOwnCertificate(t *testing.T) {
 			t.Errorf("alert %d: dialled %v, passed over %v", code, s.dialled, s.health.ejected)
 		}
 		gate, host := westGate("203.0.113.1")
-		s = newSearcher(shopService("cart", "10.96.0.1"), host, podWorkload("cart-1", "", behind(gate), serves("cart", 80, 0)), podWorkload("cart-2", "10.0.0.2", serves("cart", 80, 8080)))
+		s = newSearcher(shop.Service("cart", "10.96.0.1"), host, shop.Pod("cart-1", "", shop.Behind(gate), shop.Serves("cart", 80, 0)), shop.Pod("cart-2", "10.0.0.2", shop.Serves("cart", 80, 8080)))
 		s.behave[tunnel("203.0.113.1")] = accused(true)
 		if d, _ := s.connect(t.Context(), "10.96.0.1:80"); d == nil || !slices.Equal(s.dialled, []string{"203.0.113.1", "10.0.0.2"}) || len(s.health.ejected) != 0 {
 			t.Errorf("alert %d of a gateway: dialled %v, passed over %v", code, s.dialled, s.health.ejected)
