@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -25,6 +26,7 @@ type Server struct {
 
 	environment *envtest.Environment
 	directory   string
+	stopped     chan struct{}
 }
 
 // Repository finds the root of the source tree from the directory in which a test runs.
@@ -65,7 +67,7 @@ func Start(without ...string) (*Server, error) {
 			crds = append(crds, filepath.Join(repository, "config", "crd", name))
 		}
 	}
-	s := &Server{directory: directory, environment: &envtest.Environment{
+	s := &Server{directory: directory, stopped: make(chan struct{}), environment: &envtest.Environment{
 		BinaryAssetsDirectory: directory,
 		CRDDirectoryPaths:     crds,
 		ErrorIfCRDPathMissing: true,
@@ -73,7 +75,16 @@ func Start(without ...string) (*Server, error) {
 		ControlPlaneStartTimeout: patience,
 		CRDInstallOptions:        envtest.CRDInstallOptions{MaxTime: patience},
 	}}
-	if s.Config, err = s.environment.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // whose end is what the programs end with: it lasts until Stop
+		var err error
+		s.Config, err = s.environment.Start()
+		started <- err
+		<-s.stopped
+		runtime.UnlockOSThread()
+	}()
+	if err := <-started; err != nil {
 		return nil, errors.Join(fmt.Errorf("start an API server: %w", err), s.Stop())
 	}
 	s.Kubeconfig = s.environment.KubeConfig
@@ -90,8 +101,9 @@ func (s *Server) Install(name string) error {
 	return err
 }
 
-// Stop ends the API server and its etcd, and removes their data.
+// Stop ends the API server and its etcd, and removes their data. It is called once.
 func (s *Server) Stop() error {
+	defer close(s.stopped)
 	return errors.Join(s.environment.Stop(), os.RemoveAll(s.directory))
 }
 
@@ -106,7 +118,10 @@ func (s *Server) TrustClients(authority []byte) error {
 	return os.WriteFile(path, slices.Concat(present, authority), 0o600)
 }
 
-// binaries makes a directory in which envtest finds the programs under the names that it looks for: one binary serves all of Kubernetes.
+// program is how a program is started: whatever ends a test, a signal that it does not hear too, ends what it started.
+const program = "#!/bin/sh\nexec setpriv --pdeathsig KILL -- '%s' \"$@\"\n"
+
+// binaries makes a directory in which envtest finds the programs under the names that it looks for: one binary serves all of Kubernetes, and goes by the name it is called.
 func binaries(repository string) (string, error) {
 	cache := os.Getenv("ISTHMUS_CACHE")
 	if cache == "" {
@@ -116,12 +131,20 @@ func binaries(repository string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := os.Mkdir(filepath.Join(directory, "bin"), 0o700); err != nil {
+		return "", err
+	}
 	for name, candidates := range map[string][]string{
 		"etcd":           {"etcd"},
 		"kube-apiserver": {"kube-apiserver", "kubernetes"},
 		"kubectl":        {"kubectl", "kubernetes"},
 	} {
-		if err := link(filepath.Join(cache, "bin"), candidates, filepath.Join(directory, name)); err != nil {
+		called := filepath.Join(directory, "bin", name)
+		err := link(filepath.Join(cache, "bin"), candidates, called)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(directory, name), fmt.Appendf(nil, program, called), 0o700) //nolint:gosec // a program, of ours alone
+		}
+		if err != nil {
 			return "", errors.Join(err, os.RemoveAll(directory))
 		}
 	}
