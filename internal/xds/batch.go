@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// batch is what one Update has changed of a type, in the order in which it is told. It is made once, for all who want to hear of everything and are owed nothing else, which is
+// batch is what one Update has changed of a type, in the order in which it is told. It is made once, if there is any, for all who want to hear of everything and are owed nothing else, which is
 // nearly everybody nearly always: that each collects, sorts and looks up the same names costs more than to send them. It is not written to once it is made.
 type batch struct {
 	entries []*entry
@@ -36,9 +36,13 @@ func newBatch(names []string, t *table, most int) *batch {
 	return b
 }
 
-// takes says whether all that the subscription is owed from now on is the batch, which it notes.
-func (s *subscription) takes(b *batch, now time.Time) bool {
-	if b == nil || !s.wildcard || s.named || s.batch != nil || len(s.pending)+len(s.unsure) > 0 {
+// takes says whether all that the subscription is owed from now on is the batch, which it notes. The batch is asked for only if it can be that.
+func (s *subscription) takes(made func() *batch, now time.Time) bool {
+	if !s.wildcard || s.named || s.batch != nil || len(s.pending)+len(s.unsure) > 0 {
+		return false
+	}
+	b := made()
+	if b == nil {
 		return false
 	}
 	s.batch, s.since = b, now

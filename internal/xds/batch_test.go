@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
@@ -108,6 +109,25 @@ func TestBatchOfOneWhoChangesItsMind(t *testing.T) {
 	l.say(asks, &discovery.DeltaDiscoveryRequest{TypeUrl: addressURL, ResourceNamesSubscribe: []string{"a", "x"}})
 	if got := l.hears(asks); got != "+a +b +c -x" {
 		t.Errorf("who asks for more hears %q", got)
+	}
+}
+
+// A batch is made when the first asks for it who is owed nothing else, and for nobody else.
+func TestBatchIsMadeForWhoCanUseIt(t *testing.T) {
+	made := 0
+	one := &batch{removed: []string{"gone"}}
+	make := func() *batch { made++; return one }
+	demand := newTold(t, "", []string{"a"}, nil, nil)
+	named := newTold(t, "", []string{"*", "a"}, nil, nil)
+	owed := newTold(t, "", []string{"*"}, nil, nil, podEntry(t, "a", "", ""))
+	for what, s := range map[string]*told{"on demand": demand, "named": named, "owed": owed} {
+		if s.takes(make, time.Time{}) || made != 0 {
+			t.Errorf("%s: a batch was made or taken", what)
+		}
+	}
+	owed.hears("+a")
+	if !owed.takes(make, time.Time{}) || made != 1 || owed.batch != one {
+		t.Errorf("%d batches are made for one who can use it", made)
 	}
 }
 

@@ -18,6 +18,7 @@ type serverMetrics struct {
 	subscribers  prometheus.Gauge
 	resources    *prometheus.GaugeVec
 	refused      prometheus.Counter
+	delayed      prometheus.Counter
 	responses    *prometheus.CounterVec
 	sent         *prometheus.CounterVec
 	rejected     *prometheus.CounterVec
@@ -46,6 +47,8 @@ func newServerMetrics(r prometheus.Registerer) *serverMetrics {
 			Name: "isthmus_xds_resources", Help: "Resources that subscribers may be told of."}, []string{"type"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_xds_refused_total", Help: "Discovery streams refused for their credentials, their number, or what they ask."}),
+		delayed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_xds_delayed_total", Help: "Discovery requests after which nothing more was read for a while, because they and those before had too much be looked at."}),
 		responses:   counter("responses_total", "Discovery responses sent."),
 		sent:        counter("resources_sent_total", "Resources sent in discovery responses."),
 		rejected:    counter("rejected_total", "Discovery responses that a subscriber rejected, in whole or in part."),
@@ -61,7 +64,7 @@ func newServerMetrics(r prometheus.Registerer) *serverMetrics {
 		m.of[url] = typeMetrics{m.responses.WithLabelValues(short(url)), m.sent.WithLabelValues(short(url)), m.acknowledged.WithLabelValues(short(url))}
 	}
 	if r != nil {
-		r.MustRegister(m.subscribers, m.resources, m.refused, m.responses, m.sent, m.rejected, m.abandoned, m.encoded, m.unencodable, m.acknowledged)
+		r.MustRegister(m.subscribers, m.resources, m.refused, m.delayed, m.responses, m.sent, m.rejected, m.abandoned, m.encoded, m.unencodable, m.acknowledged)
 	}
 	return m
 }

@@ -82,6 +82,7 @@ type Server struct {
 	rouse rouser
 
 	largeFrom int // names from which a response is large; largeNames but in tests
+	walkBurst int // that of each stream's walks; walkBurst but in tests
 
 	// writing is held by Update throughout, so that what it read of the tables stays true while it encodes.
 	writing sync.Mutex
@@ -125,6 +126,7 @@ func NewServer(o ServerOptions) *Server {
 		large:     newTurns(maxLarge),
 		words:     newWords(maxOwnWords, maxWords),
 		largeFrom: largeNames,
+		walkBurst: walkBurst,
 		tables: map[string]*table{
 			addressURL: newTable(), authorizationURL: newTable(), gatewayURL: newTable(), bundleURL: newTable(),
 		},
@@ -254,16 +256,15 @@ func (s *Server) enter(c changes) {
 	for url, t := range s.tables {
 		s.metrics.resources.WithLabelValues(short(url)).Set(float64(len(t.entries)))
 	}
-	batches := map[string]*batch{}
+	batches := map[string]func() *batch{} // of gateways, of which not everybody may see each, nobody can want everything
 	for url, list := range edges {
-		if url == gatewayURL { // not everybody may see each
-			continue
-		}
-		names := make([]string, 0, len(list))
-		for _, e := range list {
-			names = append(names, e.name())
-		}
-		batches[url] = newBatch(names, s.tables[url], s.largeFrom)
+		batches[url] = sync.OnceValue(func() *batch {
+			names := make([]string, 0, len(list))
+			for _, e := range list {
+				names = append(names, e.name())
+			}
+			return newBatch(names, s.tables[url], s.largeFrom)
+		})
 	}
 	due := make([]*subscriber, 0, len(s.subscribers))
 	for sub := range s.subscribers {

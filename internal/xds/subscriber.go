@@ -54,6 +54,11 @@ type subscriber struct {
 
 	waits bool // to be woken; guarded by rouser.mu
 
+	// Owned by receive.
+	walks   walks
+	rest    time.Duration // how long nothing more is received
+	delayed bool          // that was so once, and was logged
+
 	inTurn  atomic.Bool // a turn is waited for or held, which a request may end
 	looking atomic.Bool // it is time to look whether the peer is there
 
@@ -333,6 +338,7 @@ func (sub *subscriber) receive() error {
 		if due || sub.inTurn.Load() { // most acknowledgements are the end of it
 			sub.notify()
 		}
+		sub.pause()
 	}
 }
 
@@ -371,7 +377,8 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 		if err := s.first(r, table, now); err != nil {
 			return false, err
 		}
-		return s.due(), sub.keep(s, 0)
+		s.walked = 0 // each stream begins once with each type
+		return s.due(), sub.keep(s)
 	}
 	sent := s.sent
 	if s.acknowledge(r.GetResponseNonce()) {
@@ -385,9 +392,9 @@ func (sub *subscriber) take(r *discovery.DeltaDiscoveryRequest) (due bool, err e
 			}
 		}
 	}
-	before := s.words
 	if err := s.more(r, table, now); err != nil {
 		return false, err
 	}
-	return s.due(), sub.keep(s, before)
+	sub.rest, s.walked = sub.walks.took(s.walked, sub.server.walkBurst, now), 0
+	return s.due(), sub.keep(s)
 }

@@ -48,6 +48,9 @@ type subscription struct {
 	fresh   int                 // names asked for since the last response that had not been asked for before
 	named   bool                // names were asked for: what goes by one of them may be pending by another, too
 	words   int                 // bytes that are kept of what the subscriber wrote, see words
+	loose   int                 // of these, those that are kept only until they are told: what was dropped and is pending, and what was said to be held and is not there
+	counted int                 // of words, what the subscriber's account says, see keep
+	walked  int                 // names that were looked at for requests, since somebody asked
 	owed    bool                // a response is due even if it says nothing
 	nonce   string              // of the response that is not acknowledged yet, or ""; nobody can guess it, so that who acknowledges has read
 	sent    []*entry            // what that response carried
@@ -128,6 +131,7 @@ func (s *subscription) first(r *discovery.DeltaDiscoveryRequest, t *table, now t
 		e := t.entries[name]
 		if e == nil {
 			s.words += weight(name)
+			s.loose += weight(name)
 			s.missing(name, t, now)
 		}
 		if s.wildcard {
@@ -167,6 +171,7 @@ func (s *subscription) more(r *discovery.DeltaDiscoveryRequest, t *table, now ti
 // narrow is what becomes of a subscription to everything when only what was asked for by name is left. What came with that, and was not named itself, is told once more:
 // a subscriber may have dropped it with the rest.
 func (s *subscription) narrow(t *table, now time.Time) {
+	s.walked += len(s.asked)
 	for name := range s.asked {
 		for _, e := range t.find(nil, name) {
 			s.follow(e, t, nil, now)
@@ -206,7 +211,11 @@ func (s *subscription) change(r *discovery.DeltaDiscoveryRequest, t *table, know
 		if name == "*" {
 			continue
 		}
-		if !s.wildcard && has(s.asked, name) {
+		switch {
+		case !has(s.asked, name):
+		case s.wildcard && (has(s.pending, name) || has(s.unsure, name)): // it may have been there, and that it is gone is told to who wants everything
+			s.loose += weight(name)
+		default:
 			s.words -= weight(name)
 			if t.entries[name] == nil { // it waits to hear of nothing any more
 				delete(s.pending, name)
@@ -247,6 +256,7 @@ func (s *subscription) ask(name string) error {
 
 // forget drops what is neither asked for nor belongs to something that is, as after a service was dropped whose workloads are held.
 func (s *subscription) forget(t *table) {
+	s.walked += len(s.held) + len(s.follows) + len(s.pending)
 	for name := range s.held {
 		if e := t.entries[name]; e != nil && e.kind != kindService && !s.covers(e) {
 			delete(s.held, name)
@@ -259,16 +269,21 @@ func (s *subscription) forget(t *table) {
 			delete(s.pending, name)
 		}
 	}
+	if len(s.pending) == 0 {
+		s.pending = map[string]struct{}{} // see collect
+	}
 }
 
 // markNode marks the workloads of the subscriber's own node.
 func (s *subscription) markNode(t *table, known map[string]string, now time.Time) {
+	s.walked += len(t.nodes[s.node])
 	for name := range t.nodes[s.node] {
 		s.markUnknown(t.entries[name], known, now)
 	}
 }
 
 func (s *subscription) markAll(entries map[string]*entry, known map[string]string, now time.Time) {
+	s.walked += len(entries)
 	for _, e := range entries {
 		s.markUnknown(e, known, now)
 	}
@@ -286,6 +301,7 @@ func (s *subscription) follow(e *entry, t *table, known map[string]string, now t
 		return
 	}
 	s.follows[e.name] = struct{}{}
+	s.walked += len(t.members[e.name])
 	for name := range t.members[e.name] {
 		s.markUnknown(t.entries[name], known, now)
 	}
@@ -315,13 +331,16 @@ func (s *subscription) next(t *table, sees func(*entry) bool, now time.Time) *re
 	if !s.due() {
 		return nil
 	}
-	out := &response{url: s.url}
+	out, walked := &response{url: s.url}, s.walked
 	if b := s.batch; b != nil {
 		s.batch, out.entries, out.removed = nil, b.entries, b.removed
 	} else {
 		s.collect(out, t, sees, now)
 	}
-	s.owed, s.fresh = false, 0
+	s.owed, s.fresh, s.walked = false, 0, walked // what was looked at to tell it, no request has asked for
+	if len(s.pending)+len(s.unsure) == 0 {
+		s.words, s.loose = s.words-s.loose, 0
+	}
 	s.partial = t.doubt != nil || len(s.pending) > 0
 	out.partial, out.more = s.partial, len(s.pending) > 0
 	s.nonce = rand.Text()

@@ -195,7 +195,7 @@ func TestAskingForTheSameAgain(t *testing.T) {
 	}
 }
 
-// What one who wants everything asks for and drops again may still be pending, and counts.
+// What one who wants everything asks for and drops again may still be pending, and counts until it is told.
 func TestDroppedNamesOfOneWhoWantsEverythingCount(t *testing.T) {
 	s := newTold(t, "", []string{"*"}, nil, nil)
 	s.hears("")
@@ -203,5 +203,58 @@ func TestDroppedNamesOfOneWhoWantsEverythingCount(t *testing.T) {
 	s.say(nil, []string{"x"})
 	if s.words != weight("x") || len(s.pending) != 1 {
 		t.Errorf("%d bytes count for %d pending names", s.words, len(s.pending))
+	}
+	s.hears("-x")
+	if s.words != 0 {
+		t.Errorf("%d bytes count after it was told", s.words)
+	}
+	s.say([]string{"y", "z"}, nil)
+	s.hears("-y -z")
+	s.say(nil, []string{"y"})
+	if s.words != weight("z") {
+		t.Errorf("%d bytes count for one name that is asked for", s.words)
+	}
+	s.say(nil, []string{"z"})
+	s.hears("none")
+	if s.words != 0 {
+		t.Errorf("%d bytes count after all was dropped", s.words)
+	}
+}
+
+// Who drops a name that he asked for beside everything still hears that it is gone: it was one of all.
+func TestDroppedNameOfOneWhoWantsEverythingIsGone(t *testing.T) {
+	s := newTold(t, "", []string{"*", "a"}, nil, nil, podEntry(t, "a", "", ""))
+	s.hears("+a")
+	s.remove("a")
+	s.say(nil, []string{"a"})
+	s.hears("-a")
+	if s.words != 0 {
+		t.Errorf("%d bytes count", s.words)
+	}
+}
+
+// Names that are said to be held count until they are told to be gone, and while that is in doubt.
+func TestHeldNamesCountUntilTheyAreTold(t *testing.T) {
+	for what, subscribe := range map[string][]string{"everything": {"*"}, "on demand": {"a"}} {
+		t.Run(what, func(t *testing.T) {
+			s := &told{t, newTable(), newSubscription(addressURL, "")}
+			s.table.put(podEntry(t, "a", "", ""))
+			s.table.doubt = func(name string) bool { return name == "unread" }
+			r := &discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: subscribe, InitialResourceVersions: map[string]string{"gone": "1", "unread": "1"}}
+			if err := s.first(r, s.table, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			asked := s.words - weight("gone") - weight("unread")
+			s.hears("+a -gone")
+			if s.words < asked+weight("unread") {
+				t.Errorf("%d bytes count while one is in doubt", s.words)
+			}
+			s.table.doubt = nil
+			s.settle(s.table, time.Time{})
+			s.hears("-unread")
+			if s.words != asked {
+				t.Errorf("%d bytes count after all was told, want %d", s.words, asked)
+			}
+		})
 	}
 }

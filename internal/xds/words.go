@@ -57,10 +57,10 @@ func (w *words) give(of turnOwner, bytes int) {
 // weight is what a name that is kept counts.
 func weight(name string) int { return len(name) + wordWeight }
 
-// keep has it counted when a subscription, which kept before bytes of names, keeps more or less of them, unless it is a node proxy's: a node has one or two, and nobody else may run as
+// keep has it counted when a subscription keeps more or less names than were counted, unless it is a node proxy's: a node has one or two, and nobody else may run as
 // one. It needs sub.mu, and Server.mu for reading.
-func (sub *subscriber) keep(s *subscription, before int) error {
-	bytes := s.words - before
+func (sub *subscriber) keep(s *subscription) error {
+	bytes := s.words - s.counted
 	switch {
 	case sub.gone:
 		return errClosing
@@ -73,6 +73,7 @@ func (sub *subscriber) keep(s *subscription, before int) error {
 			return err
 		}
 	}
+	s.counted = s.words
 	sub.words += bytes
 	return nil
 }

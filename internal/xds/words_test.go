@@ -48,15 +48,14 @@ func TestInventedNamesAreBounded(t *testing.T) {
 				c.say(request)
 				return c
 			}
-			heard := func(as string) *script {
+			heard := func(as string) (*script, *discovery.DeltaDiscoveryResponse) {
 				t.Helper()
 				c := say(as)
 				r := c.hear()
 				if len(r.GetResources()) != 1 || len(r.GetRemovedResources()) != names {
 					t.Fatalf("%s heard of %d resources, and that %d are not there", as, len(r.GetResources()), len(r.GetRemovedResources()))
 				}
-				c.ack(r)
-				return c
+				return c, r
 			}
 			refused := func(as string) {
 				t.Helper()
@@ -64,9 +63,9 @@ func TestInventedNamesAreBounded(t *testing.T) {
 					t.Errorf("%s: the stream ended with %v", as, err)
 				}
 			}
-			first := heard("tenant")
+			first, _ := heard("tenant")
 			refused("tenant") // its own are too many
-			second := heard("other")
+			second, told := heard("other")
 			refused("third") // those of all are
 			if got := counter(s.metrics.refused); got != 2 {
 				t.Errorf("%v are counted, want 2", got)
@@ -74,6 +73,17 @@ func TestInventedNamesAreBounded(t *testing.T) {
 			for range 3 {
 				heard("proxy")
 			}
+			// What is only said to be held is not kept any more once it was told to be gone.
+			second.ack(told)
+			kept := 0
+			if what == "asked for" {
+				kept = names * weight
+			}
+			eventually(t, "what was told is kept only if it was asked for", func() bool {
+				s.words.mu.Lock()
+				defer s.words.mu.Unlock()
+				return s.words.of[callers["other"].owner()] == kept
+			})
 			for _, c := range []*script{first, second} {
 				if err := c.stream.CloseSend(); err != nil {
 					t.Fatal(err)
