@@ -140,14 +140,14 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 		a.tell(name, corev1.EventTypeWarning, "CannotBeUsed", "The authority cannot be used, and the one before stays in use: %v", err)
 		return ctrl.Result{}, fmt.Errorf("use Secret %s/%s: %w", a.namespace, name, err)
 	}
-	secret, used, err := a.usedRoots(ctx)
+	m, err := a.recall(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	used = used.issuing(signer, max(a.longest, ca.DefaultLifetime), now, remove)
-	a.showUsed(used)
-	missing := used.missing(signer)
-	signer = a.revoke(name, a.keep(name, signer, missing), files[ca.RevokedKey], used, missing)
+	m.roots = m.roots.issuing(signer, max(a.longest, ca.DefaultLifetime), now, remove)
+	a.showUsed(m.roots)
+	missing := m.roots.missing(signer)
+	signer = a.revoke(name, a.keep(name, signer, missing), files[ca.RevokedKey], &m, missing)
 	if before := a.Signer(); before != nil && (!before.Accepts(signer) || !signer.Accepts(before)) {
 		a.tell(name, corev1.EventTypeWarning, "RootChangedAtOnce",
 			"Certificates of the authority before and of this one are not accepted by each other's holders: until all were renewed, connections fail. Add the new root to "+
@@ -159,7 +159,7 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	a.ends.Set(float64(signer.NotAfter().Unix()))
 	a.log.Info("certificate authority in use", "secret", name, "ends", signer.NotAfter())
 	a.changed()
-	err = a.remember(ctx, secret, used)
+	err = a.remember(ctx, m)
 	a.unsaved = err != nil
 	return a.untilThen(now), err
 }
@@ -192,38 +192,6 @@ func (a *Authority) untilThen(now time.Time) ctrl.Result {
 		next = a.again
 	}
 	return ctrl.Result{RequeueAfter: max(next.Sub(now), time.Second)}
-}
-
-// usedRoots reads what is remembered. The Secret has no resource version, and the roots are nil, if there is none yet.
-func (a *Authority) usedRoots(ctx context.Context) (*corev1.Secret, usedRoots, error) {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: usedRootsName}}
-	switch err := a.reader.Get(ctx, client.ObjectKeyFromObject(secret), secret); {
-	case apierrors.IsNotFound(err):
-		return secret, nil, nil
-	case err != nil:
-		return nil, nil, fmt.Errorf("read Secret %s/%s: %w", a.namespace, usedRootsName, err)
-	}
-	return secret, decodeUsedRoots(secret.Data), nil
-}
-
-// remember writes them, if they differ from what was read. Of two replicas that try, one fails and looks again.
-func (a *Authority) remember(ctx context.Context, secret *corev1.Secret, used usedRoots) error {
-	data := used.encode()
-	if maps.EqualFunc(secret.Data, data, bytes.Equal) {
-		return nil
-	}
-	secret = secret.DeepCopy()
-	secret.Data = data
-	var err error
-	if secret.ResourceVersion == "" {
-		err = a.client.Create(ctx, secret, fieldOwner)
-	} else {
-		err = a.client.Update(ctx, secret, fieldOwner)
-	}
-	if err != nil {
-		return fmt.Errorf("remember roots in Secret %s/%s: %w", a.namespace, usedRootsName, err)
-	}
-	return nil
 }
 
 // tell makes an Event on a CA Secret.
@@ -268,12 +236,12 @@ func (a *Authority) read(ctx context.Context) (files map[string][]byte, name str
 // begins gives an error if there was an authority whose certificates may be in use. A root that we made in its place would part those who hold these from those who get others, and that for a Secret that was
 // deleted by mistake.
 func (a *Authority) begins(ctx context.Context) error {
-	_, used, err := a.usedRoots(ctx)
+	m, err := a.recall(ctx)
 	if err != nil {
 		return err
 	}
 	var alive []usedRoot
-	for _, u := range used {
+	for _, u := range m.roots {
 		if u.Until == nil || time.Now().Before(*u.Until) {
 			alive = append(alive, u)
 		}

@@ -126,9 +126,13 @@ func readGiven(c *corev1.ConfigMap, own string, now time.Time) (givenRoots, erro
 func union(a, b [][]byte) [][]byte {
 	out := slices.Clone(a)
 	for _, der := range b {
-		if !slices.ContainsFunc(out, func(o []byte) bool { return bytes.Equal(o, der) }) {
+		if !holds(out, der) {
 			out = append(out, der)
 		}
 	}
 	return out
+}
+
+func holds(all [][]byte, der []byte) bool {
+	return slices.ContainsFunc(all, func(o []byte) bool { return bytes.Equal(o, der) })
 }

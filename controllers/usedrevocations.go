@@ -3,7 +3,9 @@
 package controllers
 
 import (
-	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
@@ -14,24 +16,53 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 )
 
-// maxUsedLists is how many bytes of revocation lists are remembered: in base64 they take 683 KiB of the 1 MiB that a Secret holds. Those beyond count for as long as the process lives.
-const maxUsedLists = 512 << 10
+const (
+	// maxUsedLists is how many bytes of revocation lists are remembered: in base64, as those of roots are, they take 683 KiB of the 1 MiB that a Secret holds. Those beyond count for as long as the process lives.
+	maxUsedLists = 512 << 10
+	// usedListPrefix begins the names of lists in the Secret of used roots that are of none of its roots.
+	usedListPrefix = "list-"
+)
 
-// revoking remembers the lists that count by now. Those of a root whose Secret is another's by now are still told by it: of some of them the signer is not known any more.
-func (r usedRoots) revoking(by *ca.Signer) {
-	counts, left := by.RevokedDER(), maxUsedLists
-	for _, name := range slices.Sorted(maps.Keys(r)) {
-		u := r[name]
-		lists := union(by.RevokedBelow(u.parsed), u.Revoked)
-		u.Revoked = slices.DeleteFunc(lists, func(der []byte) bool {
-			if len(der) > left || !slices.ContainsFunc(counts, func(c []byte) bool { return bytes.Equal(c, der) }) {
-				return true
-			}
-			left -= len(der)
-			return false
-		})
-		r[name] = u
+// usedListName names such a list.
+func usedListName(der []byte) string {
+	sum := sha256.Sum256(der)
+	return usedListPrefix + hex.EncodeToString(sum[:16])
+}
+
+// decodeUsedLists reads those that the Secret holds. What is no list is left out.
+func decodeUsedLists(data map[string][]byte) [][]byte {
+	var out [][]byte
+	for _, name := range slices.Sorted(maps.Keys(data)) {
+		if !strings.HasPrefix(name, usedListPrefix) {
+			continue
+		}
+		if _, err := x509.ParseRevocationList(data[name]); err == nil {
+			out = append(out, data[name])
+		}
 	}
+	return out
+}
+
+// revoking remembers the lists that count by now: with a root those below it, for they go with it, and by themselves all others, as those of a root that is trusted and that nothing was issued
+// below here. Those of a root whose Secret is another's by now are still told by it: of some of them the signer is not known any more.
+func (m *remembered) revoking(by *ca.Signer) {
+	counts, left := by.RevokedDER(), maxUsedLists
+	fits := func(der []byte) bool {
+		if len(der) > left {
+			return false
+		}
+		left -= len(der)
+		return true
+	}
+	var below [][]byte
+	for _, name := range slices.Sorted(maps.Keys(m.roots)) {
+		u := m.roots[name]
+		lists := union(by.RevokedBelow(u.parsed), u.Revoked)
+		u.Revoked = slices.DeleteFunc(lists, func(der []byte) bool { return !holds(counts, der) || !fits(der) })
+		m.roots[name] = u
+		below = union(below, u.Revoked)
+	}
+	m.lists = slices.DeleteFunc(counts, func(der []byte) bool { return holds(below, der) || !fits(der) })
 }
 
 // newListsRefused is the metric of revocation lists that came with the authority and do not count.
@@ -42,8 +73,8 @@ func newListsRefused() prometheus.Gauge {
 	})
 }
 
-// revoke is a signer with the revocation lists that count, and an Event about those that do not, once. kept are the roots that it trusts and its Secret does not hold.
-func (a *Authority) revoke(name string, signer *ca.Signer, file []byte, used usedRoots, kept []usedRoot) *ca.Signer {
+// revoke is a signer with the revocation lists that count, which are remembered, and an Event about those that do not, once. kept are the roots that it trusts and its Secret does not hold.
+func (a *Authority) revoke(name string, signer *ca.Signer, file []byte, m *remembered, kept []usedRoot) *ca.Signer {
 	was := a.Signer()
 	var stay, before [][]byte
 	for _, u := range kept {
@@ -55,12 +86,13 @@ func (a *Authority) revoke(name string, signer *ca.Signer, file []byte, used use
 	if was != nil {
 		before = was.RevokedDER()
 	} else {
-		for _, root := range slices.Sorted(maps.Keys(used)) {
-			before = union(before, used[root].Revoked)
+		for _, root := range slices.Sorted(maps.Keys(m.roots)) {
+			before = union(before, m.roots[root].Revoked)
 		}
+		before = union(before, m.lists)
 	}
 	signer, err := signer.Revoking(file, stay, before)
-	used.revoking(signer)
+	m.revoking(signer)
 	if err == nil {
 		a.listsRefused.Set(0)
 		a.unrevoked = ""

@@ -132,6 +132,43 @@ func TestRevocationsOfTheAuthority(t *testing.T) {
 	}
 }
 
+// TestListsOfRootsThatNeverIssued: lists of a root that is trusted count over restarts as others do, though nothing was issued below it here: another cluster's issuer may be below it.
+func TestListsOfRootsThatNeverIssued(t *testing.T) {
+	own, other := selfSignedFiles(t), selfSignedFiles(t)
+	list, der := listOf(t, other, 1)
+	ownList, ownDER := listOf(t, own, 2)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "isthmus-system", Name: givenCA}}
+	c := fake.NewClientBuilder().WithObjects(secret).Build()
+	for _, step := range []struct {
+		name string
+		file []byte
+		want [][]byte
+	}{
+		{"lists of both", slices.Concat(ownList, list), [][]byte{ownDER, der}},
+		{"a broken file", []byte("broken"), [][]byte{ownDER, der}},
+		{"which still is", []byte("broken"), [][]byte{ownDER, der}},
+		{"one list", list, [][]byte{der}},
+		{"a broken file after it", []byte("broken"), [][]byte{der}},
+		{"no list", nil, nil},
+		{"a broken file after none", []byte("broken"), nil},
+	} {
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(secret), secret); err != nil {
+			t.Fatal(err)
+		}
+		secret.Data = map[string][]byte{ca.CertKey: own[ca.CertKey], ca.KeyKey: own[ca.KeyKey], ca.RootKey: slices.Concat(own[ca.RootKey], other[ca.RootKey]), ca.RevokedKey: step.file}
+		if err := c.Update(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+		a := NewAuthority(c, c, "isthmus-system", "cluster.local", logr.Discard(), &toldEvents{}, func() {})
+		if _, err := a.Reconcile(t.Context(), ctrl.Request{}); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if got := a.Signer().RevokedDER(); !slices.EqualFunc(got, step.want, bytes.Equal) {
+			t.Errorf("%s: %d lists count, or others, want %d", step.name, len(got), len(step.want))
+		}
+	}
+}
+
 // TestListsThatAreRemembered: no more than a Secret holds, and none that is no list.
 func TestListsThatAreRemembered(t *testing.T) {
 	files := selfSignedFiles(t)
@@ -143,7 +180,7 @@ func TestListsThatAreRemembered(t *testing.T) {
 		t.Fatal(len(signer.RevokedDER()), err)
 	}
 	used := usedRoots(nil).issuing(signer, time.Hour, time.Now(), false)
-	used.revoking(signer)
+	(&remembered{roots: used}).revoking(signer)
 	name := ca.RootName(signer.Top())
 	data := used.encode()
 	if got := decodeUsedRoots(data)[name].Revoked; len(got) != 2 || len(data[name]) > 700<<10 {
@@ -154,5 +191,18 @@ func TestListsThatAreRemembered(t *testing.T) {
 	used[name] = u
 	if got := decodeUsedRoots(used.encode())[name].Revoked; len(got) != 1 {
 		t.Errorf("%d lists are read, of one", len(got))
+	}
+
+	// Those of no root that issued share the room with the others.
+	m := &remembered{roots: usedRoots{}}
+	if m.revoking(signer); len(m.lists) != 2 {
+		t.Errorf("%d lists are remembered by themselves", len(m.lists))
+	}
+	alone := map[string][]byte{usedListPrefix + "a": []byte("no list"), "b": m.lists[0]}
+	for _, der := range m.lists {
+		alone[usedListName(der)] = der
+	}
+	if got := decodeUsedLists(alone); len(got) != 2 || len(decodeUsedRoots(alone)) != 0 {
+		t.Errorf("%d lists are read, of two", len(got))
 	}
 }

@@ -171,24 +171,34 @@ func (s *Signer) RevokedDER() [][]byte {
 	return out
 }
 
-// RevokedBelow are the lists that count and whose signer, which came with the authority, leads to a root, in DER.
+// RevokedBelow are the lists that count and whose signer, which came with the authority, leads to a root, in DER. Who leads there is told by signatures alone, whether certificates have ended or not: a list outlives
+// the certificate of who signed it, and by that of a namesake with the same key, which lasts longer and is not here, what it revokes may be in use.
 func (s *Signer) RevokedBelow(root *x509.Certificate) [][]byte {
-	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(root)
-	for _, c := range s.here {
-		intermediates.AddCert(c)
-	}
 	var out [][]byte
 	for _, r := range s.revoked {
-		if r.by == nil {
-			continue
-		}
-		if slices.ContainsFunc(s.namesakes(r.by), func(c *x509.Certificate) bool {
-			_, err := s.climb(c, roots, intermediates)
-			return err == nil
-		}) {
+		if r.by != nil && s.signedBelow(r.by, root) {
 			out = append(out, r.list.Raw)
 		}
 	}
 	return out
+}
+
+// signedBelow says whether signatures of what came with the signer lead from a certificate, or a namesake of it, to a root.
+func (s *Signer) signedBelow(c, root *x509.Certificate) bool {
+	reached := s.namesakes(c)
+	for i := 0; i < len(reached); i++ {
+		if from := reached[i]; from.Equal(root) || isSigned(from, root) {
+			return true
+		}
+		for _, above := range s.here {
+			if !slices.ContainsFunc(reached, above.Equal) && isSigned(reached[i], above) {
+				reached = append(reached, above)
+			}
+		}
+	}
+	return false
+}
+
+func isSigned(c, by *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, by.RawSubject) && c.CheckSignatureFrom(by) == nil
 }

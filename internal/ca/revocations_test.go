@@ -154,6 +154,32 @@ func TestRevocationsOutliveTheKeyThatSignedThem(t *testing.T) {
 	}
 }
 
+// A list stays its root's when the certificate of who signed it has ended.
+func TestRevocationsOutliveTheCertificateOfWhoSignedThem(t *testing.T) {
+	root := newAuthority(t, "root", nil, signsLists)
+	former := newAuthority(t, "former", root, func(c *x509.Certificate) { signsLists(c); c.NotAfter = time.Now().Add(-time.Minute) })
+	below := newAuthority(t, "below", former, signsLists)
+	files := plugged(t, root, newAuthority(t, "issuer", root, nil))
+	files[ChainKey] = slices.Concat(former.pem(), below.pem(), root.pem())
+	s, err := NewSigner(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, by := range []*authority{former, below} {
+		list := listBy(t, by.cert, by.key, time.Now(), big.NewInt(7))
+		with, err := s.Revoking(list, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := with.RevokedBelow(root.cert); !reflect.DeepEqual(got, derOf(t, list)) {
+			t.Errorf("%d lists of %s are below the root", len(got), by.cert.Subject)
+		}
+		if got := with.RevokedBelow(newAuthority(t, "root", nil, nil).cert); len(got) != 0 {
+			t.Errorf("%d lists of %s are below another root of that name", len(got), by.cert.Subject)
+		}
+	}
+}
+
 // Whoever made the authority may have forgotten that it signs lists, too. The error is how an operator learns of it.
 func TestRevocationsOfWhoMaySignNone(t *testing.T) {
 	root := newAuthority(t, "root", nil, nil)
