@@ -64,6 +64,7 @@ type Authority struct {
 	unrevoked string            // said of revocation lists that do not count
 	again     time.Time         // when one of those is needed no longer; zero if there is none
 	unsaved   bool              // what must be remembered of roots could not be written
+	unusable  bool              // the Secret could not be used when it was read last, but for its revocation lists
 	warned    struct {
 		of *x509.Certificate // that ends soon
 		at time.Time         // when that was told
@@ -129,7 +130,7 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	}
 	now := time.Now()
 	same := a.files != nil && maps.EqualFunc(a.files, files, bytes.Equal) && a.remove == remove
-	if due := !a.again.IsZero() && !now.Before(a.again); same && !due && !a.unsaved {
+	if due := !a.again.IsZero() && !now.Before(a.again); same && !due && !a.unsaved && !a.unusable {
 		return a.untilThen(now), nil
 	}
 	signer, err := ca.NewSigner(files)
@@ -138,7 +139,8 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	}
 	if err != nil {
 		a.tell(name, corev1.EventTypeWarning, "CannotBeUsed", "The authority cannot be used, and the one before stays in use: %v", err)
-		return ctrl.Result{}, fmt.Errorf("use Secret %s/%s: %w", a.namespace, name, err)
+		a.unusable = true
+		return ctrl.Result{}, errors.Join(fmt.Errorf("use Secret %s/%s: %w", a.namespace, name, err), a.revokeBeside(ctx, name, files[ca.RevokedKey]))
 	}
 	m, err := a.recall(ctx)
 	if err != nil {
@@ -154,7 +156,7 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 				ca.RootKey+" first, and take the old one away last")
 	}
 	a.signer.Store(signer)
-	a.files, a.name, a.remove = files, name, remove
+	a.files, a.name, a.remove, a.unusable = files, name, remove, false
 	a.once.Do(func() { close(a.loaded) })
 	a.ends.Set(float64(signer.NotAfter().Unix()))
 	a.log.Info("certificate authority in use", "secret", name, "ends", signer.NotAfter())

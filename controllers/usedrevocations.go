@@ -3,6 +3,8 @@
 package controllers
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -91,6 +93,36 @@ func (a *Authority) revoke(name string, signer *ca.Signer, file []byte, m *remem
 		}
 		before = union(before, m.lists)
 	}
+	return a.revokeBy(name, signer, file, stay, before, m)
+}
+
+// revokeBeside has the lists of a Secret count whose authority cannot be used: whoever was revoked shall not be believed until somebody finds the right key. What counted before goes on to, but for lists of which the file has a
+// later edition: that it has no more may be of what is wrong with the Secret.
+func (a *Authority) revokeBeside(ctx context.Context, name string, file []byte) error {
+	was := a.Signer()
+	if was == nil || len(file) == 0 {
+		return nil
+	}
+	m, err := a.recall(ctx)
+	if err != nil {
+		return err
+	}
+	signer := a.revokeBy(name, was, file, was.RevokedDER(), nil, &m)
+	if !slices.EqualFunc(signer.RevokedDER(), was.RevokedDER(), bytes.Equal) {
+		a.signer.Store(signer)
+		a.files = maps.Clone(a.files)
+		a.files[ca.RevokedKey] = signer.RevokedPEM()
+		a.log.Info("revocation lists count of an authority that cannot be used", "secret", name)
+		a.changed()
+	}
+	if m.secret.ResourceVersion == "" {
+		return nil // it was deleted, so as to begin anew
+	}
+	return a.remember(ctx, m)
+}
+
+// revokeBy is a signer with the lists that count of its file, of those that stay and, if the file is not in order, of those before.
+func (a *Authority) revokeBy(name string, signer *ca.Signer, file []byte, stay, before [][]byte, m *remembered) *ca.Signer {
 	signer, err := signer.Revoking(file, stay, before)
 	m.revoking(signer)
 	if err == nil {

@@ -169,6 +169,90 @@ func TestListsOfRootsThatNeverIssued(t *testing.T) {
 	}
 }
 
+// TestListsBesideAnAuthorityThatCannotBeUsed: they count all the same, and nothing that counted before goes.
+func TestListsBesideAnAuthorityThatCannotBeUsed(t *testing.T) {
+	own, other := selfSignedFiles(t), selfSignedFiles(t)
+	one, oneDER := listOf(t, own, 1)
+	two, twoDER := listOf(t, own, 2)
+	theirs, theirDER := listOf(t, other, 3)
+	strange, _ := listOf(t, selfSignedFiles(t), 4)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "isthmus-system", Name: givenCA}}
+	good := func(lists []byte) map[string][]byte {
+		return map[string][]byte{ca.CertKey: own[ca.CertKey], ca.KeyKey: own[ca.KeyKey], ca.RootKey: slices.Concat(own[ca.RootKey], other[ca.RootKey]), ca.RevokedKey: lists}
+	}
+	broken := func(lists []byte) map[string][]byte {
+		files := good(lists)
+		files[ca.KeyKey] = other[ca.KeyKey]
+		return files
+	}
+	c := fake.NewClientBuilder().WithObjects(secret).Build()
+	told, changes := &toldEvents{}, 0
+	newAuthority := func() *Authority {
+		return NewAuthority(c, c, "isthmus-system", "cluster.local", logr.Discard(), told, func() { changes++ })
+	}
+	a := newAuthority()
+	for _, step := range []struct {
+		name    string
+		data    map[string][]byte // nil: the Secret is gone
+		usable  bool
+		want    [][]byte
+		changes int
+		refuse  bool
+	}{
+		{"as it was", good(theirs), true, [][]byte{theirDER}, 1, false},
+		{"a list", broken(one), false, [][]byte{oneDER, theirDER}, 1, false},
+		{"a later edition", broken(two), false, [][]byte{twoDER, theirDER}, 1, false},
+		{"no file", broken(nil), false, [][]byte{twoDER, theirDER}, 0, false},
+		{"a broken file", broken([]byte("broken")), false, [][]byte{twoDER, theirDER}, 0, true},
+		{"a list of nobody here", broken(slices.Concat(strange, one)), false, [][]byte{oneDER, twoDER, theirDER}, 1, true},
+		{"the Secret is gone", nil, true, [][]byte{oneDER, twoDER, theirDER}, 1, false},
+		{"it is as it was", good(theirs), true, [][]byte{theirDER}, 1, false},
+		{"another list", broken(two), false, [][]byte{twoDER, theirDER}, 1, false},
+		{"the key is found, and no list", good(theirs), true, [][]byte{theirDER}, 1, false},
+	} {
+		_ = c.Delete(t.Context(), secret.DeepCopy()) // it may be gone
+		if step.data != nil {
+			if err := c.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "isthmus-system", Name: givenCA}, Data: step.data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		*told, changes = nil, 0
+		for range 2 { // what is done is done once
+			if _, err := a.Reconcile(t.Context(), ctrl.Request{}); (err == nil) != step.usable {
+				t.Errorf("%s: the authority is used with %v", step.name, err)
+			}
+		}
+		if got := a.Signer().RevokedDER(); !slices.EqualFunc(got, step.want, bytes.Equal) {
+			t.Errorf("%s: %d lists count, or others, want %d", step.name, len(got), len(step.want))
+		}
+		if changes != step.changes {
+			t.Errorf("%s: %d changes were told, want %d", step.name, changes, step.changes)
+		}
+		if got := slices.ContainsFunc(*told, func(e string) bool { return strings.HasPrefix(e, "RevocationRefused: ") }); got != step.refuse {
+			t.Errorf("%s: %q", step.name, *told)
+		}
+		if step.data != nil && !step.usable { // and over a restart
+			m, err := a.recall(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			lists := m.lists
+			for _, u := range m.roots {
+				lists = union(lists, u.Revoked)
+			}
+			if len(lists) != len(step.want) {
+				t.Errorf("%s: %d lists are remembered, want %d", step.name, len(lists), len(step.want))
+			}
+		}
+	}
+	if a = newAuthority(); a.Signer() != nil {
+		t.Fatal("a signer that was never read")
+	}
+	if err := a.revokeBeside(t.Context(), givenCA, one); err != nil || a.Signer() != nil {
+		t.Errorf("without any authority: %v", err)
+	}
+}
+
 // TestListsThatAreRemembered: no more than a Secret holds, and none that is no list.
 func TestListsThatAreRemembered(t *testing.T) {
 	files := selfSignedFiles(t)

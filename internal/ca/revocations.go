@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,6 +22,8 @@ const (
 	maxLists = 64
 	// maxListsBytes is how long the file may be: what a Secret holds.
 	maxListsBytes = 1 << 20
+	// listBlock is what a list is called in PEM.
+	listBlock = "X509 CRL"
 )
 
 // ReadRevocations reads revocation lists in PEM, and nothing else. Who signs is not known here: signatures are left to who uses the lists.
@@ -32,7 +35,7 @@ func readLists[T any](data []byte, parse func(der []byte) (T, error)) ([]T, erro
 	if len(data) > maxListsBytes {
 		return nil, fmt.Errorf("has %d bytes, at most %d are accepted", len(data), maxListsBytes)
 	}
-	return readBlocks(data, "X509 CRL", maxLists, parse)
+	return readBlocks(data, listBlock, maxLists, parse)
 }
 
 // revocation is a list that counts.
@@ -167,6 +170,15 @@ func (s *Signer) RevokedDER() [][]byte {
 	var out [][]byte
 	for _, r := range s.revoked {
 		out = append(out, r.list.Raw)
+	}
+	return out
+}
+
+// RevokedPEM is that in PEM: a file with all of it.
+func (s *Signer) RevokedPEM() []byte {
+	var out []byte
+	for _, der := range s.RevokedDER() {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: listBlock, Bytes: der})...)
 	}
 	return out
 }
