@@ -62,6 +62,7 @@ type Authority struct {
 	remove    bool              // roots that are not in it are to go at once
 	kept      string            // said of roots that are not in it and are trusted all the same
 	unrevoked string            // said of revocation lists that do not count
+	doubted   string            // said of keys that not every peer can verify with
 	again     time.Time         // when one of those is needed no longer; zero if there is none
 	unsaved   bool              // what must be remembered of roots could not be written
 	unusable  bool              // the Secret could not be used when it was read last, but for its revocation lists
@@ -158,6 +159,7 @@ func (a *Authority) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result,
 	a.signer.Store(signer)
 	a.files, a.name, a.remove, a.unusable = files, name, remove, false
 	a.once.Do(func() { close(a.loaded) })
+	a.doubt()
 	a.ends.Set(float64(signer.NotAfter().Unix()))
 	a.log.Info("certificate authority in use", "secret", name, "ends", signer.NotAfter())
 	a.changed()
