@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -106,17 +107,24 @@ func (t *Trust) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	for i := range list.Items {
 		c := &list.Items[i]
 		if why := refused[c.Name]; why != nil {
-			about := referenceTo("v1", "ConfigMap", c.Namespace, c.Name)
-			about.UID = c.UID
-			t.events.Eventf(about, nil, corev1.EventTypeWarning, "CannotBeUsed", "UseRoots", "%s",
-				note("The roots cannot be used, and those before stay in use: %v", why))
-			t.log.Info("roots of a trust domain cannot be used", "configMap", c.Name, "reason", why.Error())
+			t.warn(c, "CannotBeUsed", "The roots cannot be used, and those before stay in use", why)
+		}
+		if why := given[c.Name].refused; why != nil {
+			t.warn(c, "RevocationRefused", "Revocation lists do not count, so that those which counted before go on to; the others are in use all the same", why)
 		}
 	}
 	t.given = given
 	t.tell(signer)
 	t.once.Do(func() { close(t.loaded) })
 	return ctrl.Result{}, nil
+}
+
+// warn makes an Event on a ConfigMap about what cannot be used of it.
+func (t *Trust) warn(c *corev1.ConfigMap, reason, what string, why error) {
+	about := referenceTo("v1", "ConfigMap", c.Namespace, c.Name)
+	about.UID = c.UID
+	t.events.Eventf(about, nil, corev1.EventTypeWarning, reason, "UseRoots", "%s", note("%s: %s", what, strings.ReplaceAll(why.Error(), "\n", "; ")))
+	t.log.Info("what a ConfigMap tells of a trust domain cannot be used", "configMap", c.Name, "event", reason, "reason", why.Error())
 }
 
 // tell publishes what is different from what was told. It needs mu.

@@ -22,6 +22,7 @@ type givenRoots struct {
 	domain  string
 	roots   [][]byte
 	revoked [][]byte // revocation lists
+	refused error    // why some lists of the ConfigMap do not count; nil: all do
 }
 
 // with is both together.
@@ -59,7 +60,11 @@ func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own strin
 	all = slices.SortedFunc(slices.Values(all), func(a, b corev1.ConfigMap) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range all {
 		c := &all[i]
-		g, err := readGiven(c, own, now)
+		earlier := before[c.Name]
+		if earlier.domain != c.Labels[trustDomainLabel] {
+			earlier = givenRoots{}
+		}
+		g, err := readGiven(c, own, earlier, now)
 		if err == nil {
 			if err = fits(g); err != nil {
 				err = fmt.Errorf("with it, %w", err)
@@ -67,9 +72,12 @@ func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own strin
 		}
 		if err != nil {
 			refused[c.Name] = err
-			var ok bool
-			if g, ok = before[c.Name]; !ok || g.domain != c.Labels[trustDomainLabel] || fits(g) != nil {
+			if len(earlier.roots) == 0 || fits(earlier) != nil {
 				continue
+			}
+			g = givenRoots{domain: earlier.domain, roots: earlier.roots, revoked: earlier.revoked}
+			if lists := ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), nil).DER; fits(g.with(givenRoots{domain: g.domain, revoked: lists})) == nil {
+				g.revoked = union(g.revoked, lists) // whoever was revoked shall not be believed until the roots are mended
 			}
 		}
 		given[c.Name] = g
@@ -78,8 +86,9 @@ func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own strin
 	return given, refused
 }
 
-// readGiven reads the roots of a ConfigMap.
-func readGiven(c *corev1.ConfigMap, own string, now time.Time) (givenRoots, error) {
+// readGiven reads the roots of a ConfigMap, and its revocation lists. earlier is what it told before. A list that cannot be used costs only itself; but as long as nothing tells whom it revoked, no root counts that did not before: authorities
+// below the roots are not known here, so that it could be any of theirs.
+func readGiven(c *corev1.ConfigMap, own string, earlier givenRoots, now time.Time) (givenRoots, error) {
 	g := givenRoots{domain: c.Labels[trustDomainLabel]}
 	if _, err := mesh.ParseIdentity("spiffe://" + g.domain + "/ns/n/sa/s"); err != nil {
 		return g, fmt.Errorf("label %s: %q is not a trust domain", trustDomainLabel, g.domain)
@@ -111,14 +120,21 @@ func readGiven(c *corev1.ConfigMap, own string, now time.Time) (givenRoots, erro
 	default:
 		return g, errors.New("data has neither " + trustKeys[0] + " nor " + trustKeys[1])
 	}
-	// Authorities below the roots sign lists too, and are not known here.
-	lists, err := ca.ReadRevocations([]byte(c.Data[ca.RevokedKey]))
-	if err != nil {
-		return g, fmt.Errorf("data %s: %w", ca.RevokedKey, err)
+	lists := ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), earlier.revoked)
+	if lists.Refused != nil {
+		g.refused = fmt.Errorf("data %s: %w", ca.RevokedKey, lists.Refused)
 	}
-	for _, list := range lists {
-		g.revoked = union(g.revoked, [][]byte{list.Raw})
+	if lists.Unknown {
+		old := slices.DeleteFunc(slices.Clone(g.roots), func(root []byte) bool { return !holds(earlier.roots, root) })
+		if len(old) == 0 {
+			return g, g.refused
+		}
+		if len(old) < len(g.roots) {
+			g.refused = fmt.Errorf("%w; roots that are new wait for it", g.refused)
+		}
+		g.roots = old
 	}
+	g.revoked = lists.DER
 	return g, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -103,6 +104,56 @@ func TestChooseRoots(t *testing.T) {
 					t.Errorf("%s: %s gives %d roots and %v, want %d and %q", tc.name, name, len(given[name].roots), err, want.roots, want.reason)
 				}
 			}
+		}
+	}
+}
+
+// TestListsOfAnotherTrustDomain: one that cannot be used costs only itself. What it cannot cost is that somebody is believed who was revoked, or may have been.
+func TestListsOfAnotherTrustDomain(t *testing.T) {
+	now := time.Now()
+	files, other := selfSignedFiles(t), selfSignedFiles(t)
+	list, der := listOf(t, files, 1)
+	later, laterDER := listOf(t, files, 2)
+	root, otherRoot := string(files[ca.RootKey]), string(other[ca.RootKey])
+	broken := string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no list")}))
+	const domain = "else.example"
+	for _, tc := range []struct {
+		name    string
+		steps   []map[string]string // what the ConfigMap holds, one after another
+		roots   int                 // that count at last
+		lists   [][]byte
+		cannot  string // part of why all of it is refused; "" if it is not
+		refused string // part of why lists are
+	}{
+		{"a list", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}}, 1, [][]byte{der}, "", ""},
+		{"one that cannot be read, at first", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list) + broken}}, 0, nil, "list 2", ""},
+		{"one that cannot be read, later", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "list 1"},
+		{"one that cannot be read, and a later edition", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken + string(later)}}, 1, [][]byte{laterDER}, "", "list 1"},
+		{"it goes on", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}, {"ca.crt": root, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "list 1"},
+		{"and is mended", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}, {"ca.crt": root}}, 1, nil, "", ""},
+		{"a root goes beside it", []map[string]string{{"ca.crt": root + otherRoot, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "list 1"},
+		{"a root comes beside it", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root + otherRoot, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "new wait"},
+		{"all roots change beside it", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": otherRoot, ca.RevokedKey: broken}}, 1, [][]byte{der}, "list 1", ""},
+		{"a list beside roots that cannot be read", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": "nonsense", ca.RevokedKey: string(later)}}, 1, [][]byte{der, laterDER}, "ca.crt", ""},
+		{"none beside roots that cannot be read", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": "nonsense"}}, 1, [][]byte{der}, "ca.crt", ""},
+	} {
+		var given map[string]givenRoots
+		var refused map[string]error
+		for _, data := range tc.steps {
+			given, refused = chooseRoots([]corev1.ConfigMap{givenBy("a", domain, data), givenBy("b", domain, map[string]string{"ca.crt": otherRoot})}, given, "cluster.local", nil, now)
+		}
+		says := func(err error, want string) bool {
+			return (err != nil) == (want != "") && (err == nil || strings.Contains(err.Error(), want))
+		}
+		got := given["a"]
+		if len(got.roots) != tc.roots || !slices.EqualFunc(got.revoked, tc.lists, bytes.Equal) {
+			t.Errorf("%s: %d roots and %d lists count, or others, want %d and %d", tc.name, len(got.roots), len(got.revoked), tc.roots, len(tc.lists))
+		}
+		if !says(refused["a"], tc.cannot) || !says(got.refused, tc.refused) {
+			t.Errorf("%s: refused for %v, and lists for %v, want %q and %q", tc.name, refused["a"], got.refused, tc.cannot, tc.refused)
+		}
+		if len(given["b"].roots) != 1 || refused["b"] != nil {
+			t.Errorf("%s: another ConfigMap gives %d roots: %v", tc.name, len(given["b"].roots), refused["b"])
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// usedRootsName is the Secret that remembers below which roots certificates were issued. It holds nothing secret, but whoever could write it could have a root
+	// usedRootsName is the Secret that remembers below which roots certificates were issued, and which revocation lists count. It holds nothing secret, but whoever could write it could have a root
 	// trusted.
 	usedRootsName = "isthmus-used-roots"
 	// removeRootsAnnotation with removeRootsNow, on a Secret of the authority, has roots go that are not in it, whatever they vouch for.

@@ -5,6 +5,7 @@ package ca
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
@@ -26,16 +27,12 @@ const (
 	listBlock = "X509 CRL"
 )
 
-// ReadRevocations reads revocation lists in PEM, and nothing else. Who signs is not known here: signatures are left to who uses the lists.
-func ReadRevocations(data []byte) ([]*x509.RevocationList, error) {
-	return readLists(data, x509.ParseRevocationList)
-}
-
-func readLists[T any](data []byte, parse func(der []byte) (T, error)) ([]T, error) {
+// readLists gives what a file in PEM says are lists, and nothing if it says anything else.
+func readLists(data []byte) ([][]byte, error) {
 	if len(data) > maxListsBytes {
 		return nil, fmt.Errorf("has %d bytes, at most %d are accepted", len(data), maxListsBytes)
 	}
-	return readBlocks(data, listBlock, maxLists, parse)
+	return readBlocks(data, listBlock, maxLists, func(der []byte) ([]byte, error) { return der, nil })
 }
 
 // revocation is a list that counts.
@@ -44,7 +41,7 @@ type revocation struct {
 	by   *x509.Certificate // who signed it; nil if it was believed before and its signer is not here any more
 }
 
-// Revoking is the signer with the revocation lists of its file, and why some of them do not count: each must be signed by a certificate that came with the signer, or have counted before, and must
+// Revoking is the signer with the revocation lists of its file, and why some of them do not count: each must be whole, be signed by a certificate that came with the signer, or have counted before, and must
 // not revoke what the signer issues by. The signer is of use in any case.
 //
 // stay are lists of roots that are kept. They count whatever the file says, but for those of which it holds a later edition. If something of the file does not count, those
@@ -52,10 +49,16 @@ type revocation struct {
 func (s *Signer) Revoking(file []byte, stay, before [][]byte) (*Signer, error) {
 	with := *s
 	with.revoked = nil
-	blocks, err := readLists(file, func(der []byte) ([]byte, error) { return der, nil })
+	blocks, err := readLists(file)
 	refused := []error{err}
 	for i, der := range blocks {
-		r, err := s.believe(der, holds(stay, der) || holds(before, der))
+		known := holds(stay, der) || holds(before, der)
+		r, err := s.believe(der, known)
+		if err == nil {
+			if err = whole(r.list); err != nil && known { // a version of ours that did not look took it
+				refused, err = append(refused, fmt.Errorf("list %d, which counts as it did before: %w", i+1, err)), nil
+			}
+		}
 		if err != nil {
 			refused = append(refused, fmt.Errorf("list %d: %w", i+1, err))
 			continue
@@ -154,15 +157,38 @@ func (r revocation) follows(other *x509.RevocationList) bool {
 	return part(r.list) == part(other) && !r.list.ThisUpdate.Before(other.ThisUpdate)
 }
 
-// part is what a list is about that is not about all certificates of its issuer: one distribution point's, or what changed since another list (RFC 5280, sections 5.2.4 and 5.2.5).
+// What sets a list apart from one of all certificates of its issuer: that it says what changed since another list, or is one distribution point's (RFC 5280, sections 5.2.4 and 5.2.5).
+var (
+	oidDelta             = asn1.ObjectIdentifier{2, 5, 29, 27}
+	oidDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
+)
+
+// removeFromList is the reason of an entry that takes a certificate off an earlier list (RFC 5280, section 5.3.1).
+const removeFromList = 8
+
+// part is what a list is about that is not about all certificates of its issuer.
 func part(list *x509.RevocationList) string {
 	var out []byte
 	for _, e := range list.Extensions {
-		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 27}) || e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 28}) {
+		if e.Id.Equal(oidDelta) || e.Id.Equal(oidDistributionPoint) {
 			out = append(out, e.Value...)
 		}
 	}
 	return string(out)
+}
+
+// whole gives an error for a list that says only what changed since another one: who makes such lists makes whole ones, too, and a whole one alone is as good as both. Nor may a whole one take a certificate off: it
+// would not have it.
+func whole(list *x509.RevocationList) error {
+	if slices.ContainsFunc(list.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidDelta) }) {
+		return fmt.Errorf("the list of %q says only what changed since another one (a delta list, RFC 5280, section 5.2.4): bring the whole list", list.Issuer)
+	}
+	for _, e := range list.RevokedCertificateEntries {
+		if e.ReasonCode == removeFromList {
+			return fmt.Errorf("the list of %q takes certificate %x off an earlier list (removeFromCRL), which a whole list may not (RFC 5280, section 5.3.1)", list.Issuer, e.SerialNumber)
+		}
+	}
+	return nil
 }
 
 // RevokedDER is every revocation list that counts, in DER.

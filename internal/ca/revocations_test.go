@@ -7,6 +7,8 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"maps"
 	"math/big"
@@ -38,18 +40,53 @@ func listBy(t testing.TB, by *x509.Certificate, key crypto.Signer, at time.Time,
 	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
-// derOf is what a file of lists holds.
-func derOf(t testing.TB, files ...[]byte) [][]byte {
+// deltaOf makes a list of what changed since another.
+func deltaOf(t testing.TB, by *Signer, serials ...*big.Int) []byte {
 	t.Helper()
-	lists, err := ReadRevocations(bytes.Join(files, nil))
+	number, err := asn1.Marshal(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out [][]byte
-	for _, l := range lists {
-		out = append(out, l.Raw)
+	return oddListOf(t, by, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: number}, 0, serials...)
+}
+
+// takingOffBy makes a list that takes certificates off an earlier one, though it is whole.
+func takingOffBy(t testing.TB, by *Signer, serials ...*big.Int) []byte {
+	t.Helper()
+	return oddListOf(t, by, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}, 8, serials...)
+}
+
+func oddListOf(t testing.TB, by *Signer, extension pkix.Extension, reason int, serials ...*big.Int) []byte {
+	t.Helper()
+	template := &x509.RevocationList{Number: big.NewInt(2), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), ExtraExtensions: []pkix.Extension{extension}}
+	for _, s := range serials {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: s, RevocationTime: time.Now(), ReasonCode: reason})
 	}
-	return out
+	der, err := x509.CreateRevocationList(rand.Reader, template, by.cert, by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+}
+
+// derIn is what a file in PEM holds, whatever it is.
+func derIn(t testing.TB, file []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(file)
+	if block == nil {
+		t.Fatal("no PEM")
+	}
+	return block.Bytes
+}
+
+// derOf is what a file of lists holds.
+func derOf(t testing.TB, files ...[]byte) [][]byte {
+	t.Helper()
+	lists := ReadOtherLists(bytes.Join(files, nil), nil)
+	if lists.Refused != nil {
+		t.Fatal(lists.Refused)
+	}
+	return lists.DER
 }
 
 func signsLists(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }
@@ -72,6 +109,9 @@ func TestRevocationsOfAnAuthority(t *testing.T) {
 		{"another authority's", listOf(t, other, big.NewInt(7)), 0, "not signed by this authority"},
 		{"another authority's, and a good one", slices.Concat(listOf(t, other, big.NewInt(7)), good), 1, "list 1: "},
 		{"one that cannot be read, and a good one", slices.Concat(good, broken), 1, "list 2: "},
+		{"what changed since another, and a good one", slices.Concat(deltaOf(t, own, big.NewInt(7)), good), 1, "list 1: the list of "},
+		{"what changed since another", deltaOf(t, own, big.NewInt(7)), 0, "a delta list"},
+		{"one that takes certificates off", slices.Concat(good, takingOffBy(t, own, big.NewInt(7))), 1, "takes certificate 7 off"},
 		{"of the authority itself", slices.Concat(good, listOf(t, own, own.cert.SerialNumber)), 1, "revokes the issuing certificate"},
 		{"a certificate", files[CertKey], 0, "holds a CERTIFICATE"},
 		{"text", []byte("none"), 0, "not PEM"},
@@ -195,6 +235,23 @@ func TestRevocationsOfWhoMaySignNone(t *testing.T) {
 	}
 }
 
+// Versions of ours that did not look took lists that are not whole. What they revoke does not come back by the upgrade, but by what the operator is told to do.
+func TestRevocationsThatAreNotWholeAndCountedBefore(t *testing.T) {
+	own, _ := selfSigned(t)
+	good := listOf(t, own, big.NewInt(6))
+	for _, odd := range [][]byte{deltaOf(t, own, big.NewInt(7)), takingOffBy(t, own, big.NewInt(7))} {
+		der := derIn(t, odd)
+		s, err := own.Revoking(slices.Concat(good, odd), nil, [][]byte{der})
+		if err == nil || !strings.Contains(err.Error(), "as it did before") || !holds(s.RevokedDER(), der) {
+			t.Errorf("while it is in the file: %v", err)
+		}
+		s, err = own.Revoking(good, nil, s.RevokedDER())
+		if err != nil || !reflect.DeepEqual(s.RevokedDER(), derOf(t, good)) {
+			t.Errorf("after it went: %d lists count (%v)", len(s.RevokedDER()), err)
+		}
+	}
+}
+
 // The lists of a root that is kept count whatever the file says, until it says something later.
 func TestRevocationsOfKeptRoots(t *testing.T) {
 	own, _ := selfSigned(t)
@@ -239,14 +296,20 @@ func TestRevocationsThatAreTooMany(t *testing.T) {
 // Operators write these files, and those of other trust domains are of people whom we know less.
 func FuzzReadRevocations(f *testing.F) {
 	own, _ := selfSigned(f)
-	f.Add(listOf(f, own, big.NewInt(7)))
+	list := listOf(f, own, big.NewInt(7))
+	before := derOf(f, list)
+	f.Add(list)
+	f.Add(deltaOf(f, own, big.NewInt(7)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		lists, err := ReadRevocations(data)
-		if err == nil && len(lists) > maxLists {
-			t.Fatalf("%d lists", len(lists))
+		lists := ReadOtherLists(data, nil)
+		if len(lists.DER) > maxLists || lists.Unknown && lists.Refused == nil {
+			t.Fatalf("%d lists, unknown: %t, %v", len(lists.DER), lists.Unknown, lists.Refused)
 		}
-		if s, err := own.Revoking(data, nil, nil); err == nil && len(s.RevokedDER()) > len(lists) {
-			t.Fatalf("%d of %d lists count", len(s.RevokedDER()), len(lists))
+		if again := ReadOtherLists(data, before); len(again.DER) < len(lists.DER) || lists.Refused == nil && len(again.DER) > len(lists.DER) {
+			t.Fatalf("%d lists count with what was before, and %d without: %v", len(again.DER), len(lists.DER), lists.Refused)
+		}
+		if s, err := own.Revoking(data, nil, nil); err == nil && len(s.RevokedDER()) > len(lists.DER) {
+			t.Fatalf("%d of %d lists count", len(s.RevokedDER()), len(lists.DER))
 		}
 	})
 }

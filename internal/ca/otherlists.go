@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// OtherLists are revocation lists of a trust domain that is not ours. Who signs there is not known here: signatures are left to who uses the lists.
+type OtherLists struct {
+	// DER are the lists that count.
+	DER [][]byte
+	// Refused is why some of the file do not; nil if all do. A list that does not count costs only itself, and what counted before counts beside the others then, but for lists of which the file holds a later edition.
+	Refused error
+	// Unknown says that nothing in the file tells whom a list revoked that does not count: not even its issuer is known, or the file has no other list of that issuer's.
+	Unknown bool
+}
+
+// ReadOtherLists reads a file of lists in PEM. before are those that counted before.
+func ReadOtherLists(file []byte, before [][]byte) OtherLists {
+	var out OtherLists
+	var lists, half []*x509.RevocationList
+	blocks, err := readLists(file)
+	refused := []error{err}
+	out.Unknown = err != nil
+	for i, der := range blocks {
+		list, err := x509.ParseRevocationList(der)
+		if err == nil {
+			if err = whole(list); err != nil {
+				half = append(half, list)
+			}
+		} else {
+			out.Unknown = true
+		}
+		switch {
+		case err != nil:
+			refused = append(refused, fmt.Errorf("list %d: %w", i+1, err))
+		case !holds(out.DER, list.Raw):
+			lists, out.DER = append(lists, list), append(out.DER, list.Raw)
+		}
+	}
+	for _, h := range half {
+		if !slices.ContainsFunc(lists, func(l *x509.RevocationList) bool { return sameIssuer(l, h) }) {
+			out.Unknown = true
+		}
+	}
+	if out.Refused = errors.Join(refused...); out.Refused == nil {
+		return out
+	}
+	for _, der := range before {
+		list, err := x509.ParseRevocationList(der)
+		if err == nil && !holds(out.DER, der) && !slices.ContainsFunc(lists, func(l *x509.RevocationList) bool { return succeeds(l, list) }) {
+			out.DER = append(out.DER, der)
+		}
+	}
+	return out
+}
+
+// sameIssuer says whether two lists are of one issuer, by what they say: an authority may have two keys under one name.
+func sameIssuer(a, b *x509.RevocationList) bool {
+	return bytes.Equal(a.RawIssuer, b.RawIssuer) && bytes.Equal(a.AuthorityKeyId, b.AuthorityKeyId)
+}
+
+// succeeds says whether a list is a later edition of another, by what they say.
+func succeeds(list, other *x509.RevocationList) bool {
+	return sameIssuer(list, other) && part(list) == part(other) && !list.ThisUpdate.Before(other.ThisUpdate)
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"encoding/pem"
+	"math/big"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A list of another trust domain that cannot be used costs only itself, and nobody who was revoked before is believed for it.
+func TestListsOfOthers(t *testing.T) {
+	a, _ := selfSigned(t)
+	b, _ := selfSigned(t)
+	at := time.Now()
+	first, later := listBy(t, a.cert, a.key, at.Add(-time.Hour), big.NewInt(7)), listBy(t, a.cert, a.key, at)
+	others := listBy(t, b.cert, b.key, at, big.NewInt(7))
+	delta, off := deltaOf(t, a, big.NewInt(8)), takingOffBy(t, a, big.NewInt(7))
+	broken := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no list")})
+	for _, tc := range []struct {
+		name    string
+		file    []byte
+		before  [][]byte
+		want    [][]byte
+		refused string // part of why; "" if all of the file counts
+		unknown bool
+	}{
+		{"none", nil, nil, nil, "", false},
+		{"none any more", nil, derOf(t, first), nil, "", false},
+		{"two", slices.Concat(first, others), nil, derOf(t, first, others), "", false},
+		{"one twice", slices.Concat(first, first), nil, derOf(t, first), "", false},
+		{"another instead", others, derOf(t, first), derOf(t, others), "", false},
+		{"one that cannot be read", slices.Concat(broken, others), nil, derOf(t, others), "list 1: ", true},
+		{"one that cannot be read, and one before", slices.Concat(broken, others), derOf(t, first), derOf(t, others, first), "list 1: ", true},
+		{"one that cannot be read, and a later edition", slices.Concat(broken, later), derOf(t, first, others), derOf(t, later, others), "list 1: ", true},
+		{"one that cannot be read, and an earlier edition", slices.Concat(broken, first), derOf(t, later), derOf(t, first, later), "list 1: ", true},
+		{"text", []byte("none"), derOf(t, first), derOf(t, first), "not PEM", true},
+		{"what changed since another", slices.Concat(others, delta), nil, derOf(t, others), "list 2: the list of ", true},
+		{"what changed since another, beside that", slices.Concat(first, delta), nil, derOf(t, first), "a delta list", false},
+		{"what changed since another, after that", delta, derOf(t, first), derOf(t, first), "a delta list", true},
+		{"one that takes certificates off", slices.Concat(off, first), nil, derOf(t, first), "list 1: the list of ", false},
+	} {
+		got := ReadOtherLists(tc.file, tc.before)
+		if !reflect.DeepEqual(got.DER, tc.want) || got.Unknown != tc.unknown {
+			t.Errorf("%s: %d lists count, want %d (unknown: %t)", tc.name, len(got.DER), len(tc.want), got.Unknown)
+		}
+		if (got.Refused != nil) != (tc.refused != "") || got.Refused != nil && !strings.Contains(got.Refused.Error(), tc.refused) {
+			t.Errorf("%s: %v, want something about %q", tc.name, got.Refused, tc.refused)
+		}
+	}
+}
