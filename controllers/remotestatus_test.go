@@ -130,7 +130,7 @@ func TestRefusedClaimsAreInStatus(t *testing.T) {
 		{"gateways", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{RefusedDoors: 1}}, "False/ClaimsRefused: 1 addresses of Gateways"},
 		{"gateways of tenants", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{UnpermittedDoors: 3}}, `False/ClaimsRefused: 3 addresses are of east-west Gateways in namespaces of the cluster that do not have the label isthmus.dev/eastwest-gateways: "true"`},
 		{"too many gateways", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{CrowdedDoors: 2}}, "False/ClaimsRefused: 2 addresses of Gateways come after the 64 that are used of one network"},
-		{"gateways of others", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{TakenDoors: 2, DoorHolder: "north"}}, "False/ClaimsRefused: 2 addresses and ports of Gateways are, on the same network, those of Gateways of clusters that were linked earlier, such as north"},
+		{"gateways of others", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{TakenDoors: 2, DoorHolder: "north"}}, "False/ClaimsRefused: 2 addresses and ports of Gateways are those of Gateways of clusters that were linked earlier, such as north"},
 		{"too many identities", remoteFacts{state: &ConnectionState{}, count: translate.RemoteCount{Scattered: 2}}, "False/ClaimsRefused: 2 global services have pods of more than 256 service accounts"},
 		{"a flood", remoteFacts{state: &ConnectionState{Health: health{flooding: true}}}, "False/ClaimsRefused: the cluster sends more than 512 MiB and then 4 MiB a second"},
 	} {

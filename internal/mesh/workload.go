@@ -2,7 +2,10 @@
 
 package mesh
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+)
 
 // HBONEPort is where node proxies, waypoints and gateways accept HBONE unless configured otherwise.
 const HBONEPort = 15008
@@ -59,6 +62,12 @@ type GatewayAddress struct {
 	Addr     NetworkAddress
 	Hostname ServiceKey
 	Port     uint16 // HBONE port of the gateway
+}
+
+// GatewayUID is the uid of the workload that stands for a network's gateway itself, as istiod makes it: by the gateway's address or hostname and its HBONE port. 0 is of one whose port istiod does
+// not say, and which is at HBONEPort.
+func GatewayUID(network, address string, port uint16) string {
+	return "NetworkGateway/" + network + "/" + address + "/" + strconv.Itoa(int(port))
 }
 
 // Port maps a service's port to that of its endpoints.

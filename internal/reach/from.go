@@ -120,7 +120,11 @@ func (f *From) ThroughGateway(w *mesh.Workload, s *mesh.Service, servicePort uin
 	p.Gateway, p.Behind = gateway, Behind(f.View, w)
 	port := cmp.Or(gateway.Port, mesh.HBONEPort)
 	if gateway.Hostname.Hostname != "" {
-		if host := f.View.WorkloadNamed(gateway.Hostname); host != nil {
+		host := f.gatewayOf(w.Network, gateway.Hostname.Hostname, port)
+		if host == nil {
+			host = f.View.WorkloadNamed(gateway.Hostname)
+		}
+		if host != nil {
 			f.ByName(&p, host, nil)
 			p.Dial, p.Next = netip.AddrPortFrom(netip.Addr{}, port), Identities(host, nil)
 			return p, nil
@@ -130,7 +134,11 @@ func (f *From) ThroughGateway(w *mesh.Workload, s *mesh.Service, servicePort uin
 		}
 		return p, unavailable(ReasonNoGateway, "gateway %s of network %q is not known", gateway.Hostname, w.Network)
 	}
-	if host := f.View.WorkloadAt(gateway.Addr.Network, gateway.Addr.Addr); host != nil {
+	host := f.gatewayOf(gateway.Addr.Network, gateway.Addr.Addr.Unmap().String(), port)
+	if host == nil {
+		host = f.View.WorkloadAt(gateway.Addr.Network, gateway.Addr.Addr)
+	}
+	if host != nil {
 		p.Dial, p.Next = netip.AddrPortFrom(gateway.Addr.Addr.Unmap(), port), Identities(host, nil)
 		// The gateway's own services say who may stand behind its address, as for a pod.
 		for key := range host.Services {
@@ -144,6 +152,15 @@ func (f *From) ThroughGateway(w *mesh.Workload, s *mesh.Service, servicePort uin
 		return f.throughGatewayService(p, front, port, w.Network)
 	}
 	return p, unavailable(ReasonNoGateway, "gateway %s of network %q is not known", gateway.Addr.Addr, w.Network)
+}
+
+// gatewayOf finds the workload that stands for a gateway at an address or hostname; nil: none is called so. Others may be there at other ports, or be called the same in another network, and have
+// identities of their own: whose it is is not for what is found there first.
+func (f *From) gatewayOf(network, address string, port uint16) *mesh.Workload {
+	if host := f.View.Workload(mesh.GatewayUID(network, address, port)); host != nil {
+		return host
+	}
+	return f.View.Workload(mesh.GatewayUID(network, address, 0))
 }
 
 // Behind says how many endpoints of what w stands for are behind the gateways of its network, by all of them together. Each of them stands for a part: it says nothing of the others

@@ -276,7 +276,7 @@ func (c RemoteCount) Refused() string {
 		parts = append(parts, fmt.Sprintf("%d ServiceScopes come after the %d entries that are asked of another cluster: what they alone call GLOBAL is not used", c.RefusedScopes, maxFarEntries))
 	}
 	if c.TakenDoors > 0 {
-		parts = append(parts, fmt.Sprintf("%d addresses and ports of Gateways are, on the same network, those of Gateways of clusters that were linked earlier, such as %s", c.TakenDoors, c.DoorHolder))
+		parts = append(parts, fmt.Sprintf("%d addresses and ports of Gateways are those of Gateways of clusters that were linked earlier, such as %s", c.TakenDoors, c.DoorHolder))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
@@ -40,7 +39,7 @@ func (d *door) at() *mesh.GatewayAddress {
 // workload is the gateway itself: who it must prove to be, and where.
 func (d *door) workload() *mesh.Workload {
 	out := &mesh.Workload{
-		UID:  "NetworkGateway/" + d.network + "/" + d.address + "/" + strconv.Itoa(int(d.port)),
+		UID:  mesh.GatewayUID(d.network, d.address, d.port),
 		Name: d.gateway.Name, Namespace: d.gateway.Namespace,
 		Network: d.network, Cluster: string(d.gateway.Cluster),
 		TrustDomain: d.trustDomain, ServiceAccount: d.serviceAccount,
@@ -191,7 +190,7 @@ func (x *index) takePlaces(c world.Cluster, in []wayIn, holders map[entrance]wor
 			x.refuseDoors(c, refusedDoors{crowded: 1})
 			continue
 		}
-		place := entrance{d.network, d.address, d.port}
+		place := d.entrance()
 		holder, taken := holders[place]
 		switch {
 		case !taken:
@@ -206,10 +205,18 @@ func (x *index) takePlaces(c world.Cluster, in []wayIn, holders map[entrance]wor
 }
 
 // entrance is where a door is. Who is believed first has it. Another port of the same address is another door: clusters may be behind one address, and one that only
-// claims to be takes nothing from the others.
+// claims to be takes nothing from the others. A hostname is the same place on all networks, and proxies know a gateway by it and the port alone: what goes wrong there with one would be held against
+// the other.
 type entrance struct {
-	network, address string
+	network, address string // without a network: a hostname
 	port             uint16
+}
+
+func (d *door) entrance() entrance {
+	if !d.addr.IsValid() {
+		return entrance{"", d.address, d.port}
+	}
+	return entrance{d.network, d.address, d.port}
 }
 
 // refuseDoors counts addresses that are not used.

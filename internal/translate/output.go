@@ -89,7 +89,7 @@ type RemoteCount struct {
 	Astray int
 	// UnpermittedDoors counts addresses of Gateways in namespaces that may have none that lead into the cluster, CrowdedDoors those beyond what is used of one network.
 	UnpermittedDoors, CrowdedDoors int
-	// TakenDoors counts addresses and ports of Gateways that a cluster linked earlier has on the same network, and DoorHolder is the first of these clusters.
+	// TakenDoors counts addresses and ports of Gateways that a cluster linked earlier has, and DoorHolder is the first of these clusters.
 	TakenDoors int
 	DoorHolder world.Cluster
 	// RefusedNetworks counts pods that claim to be on a network on which the cluster may have none, and RefusedNetwork is the first of these networks.

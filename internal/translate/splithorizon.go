@@ -94,14 +94,14 @@ func (to *waysTo) behind(d *door, definitions []*world.Service) []*world.Service
 	return out
 }
 
-// weigh says how much each of these doors weighs for the service.
+// weigh says how much each of these doors weighs for the service. Pods that are not ready count if they are wanted here, and the gateways there, which go by their own cluster's definition, lead to them.
 func (x *index) weigh(n serviceName, unhealthyToo bool, to waysTo, definitions []*world.Service) map[int]int {
 	behind := 0 // healthy pods of clusters without a door of their own
 	weight := map[int]int{}
 	for _, s := range definitions {
 		count := x.podsOnNetwork(s.Cluster, n, to.network)
 		usable := count.healthy
-		if unhealthyToo {
+		if unhealthyToo && s.NotReady {
 			usable = count.all
 		}
 		if own := to.of[s.Cluster]; len(own) > 0 {
