@@ -9,13 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/test/shop"
 )
 
 // Clusters may be behind one address or name, each at a port of its own: who is at one of them is not asked for the identity of another one. A cluster could otherwise have nobody
 // believe another one's gateway, by having one of its own at the same place.
 func TestGatewaysAtOneAddressProveThemselves(t *testing.T) {
 	gateway := func(account, network, address string, port uint16) *mesh.Workload {
-		w := podWorkload(account, "", inNetwork(network))
+		w := shop.Pod(account, "", shop.InNetwork(network))
 		w.UID, w.Namespace, w.Tunnel = mesh.GatewayUID(network, address, port), "isthmus-system", mesh.TunnelNone
 		if addr, err := netip.ParseAddr(address); err == nil {
 			w.Addresses = []netip.Addr{addr}
@@ -25,7 +26,7 @@ func TestGatewaysAtOneAddressProveThemselves(t *testing.T) {
 		return w
 	}
 	byAddress := func(port uint16) mesh.GatewayAddress {
-		return mesh.GatewayAddress{Addr: at("west", "203.0.113.9"), Port: port}
+		return mesh.GatewayAddress{Addr: shop.At("west", "203.0.113.9"), Port: port}
 	}
 	byName := func(port uint16) mesh.GatewayAddress {
 		return mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "isthmus-system", Hostname: "lb.example.com"}, Port: port}
@@ -45,13 +46,13 @@ func TestGatewaysAtOneAddressProveThemselves(t *testing.T) {
 		{"one that is called otherwise", []*mesh.Workload{gateway("usual", "west", "203.0.113.9", 2)}, byAddress(15008), "usual"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			split := podWorkload("split", "", behind(tc.at), serves("cart", 80, 0))
-			values := []any{shopService("cart", "10.96.0.1"), split}
+			split := shop.Pod("split", "", shop.Behind(tc.at), shop.Serves("cart", 80, 0))
+			values := []any{shop.Service("cart", "10.96.0.1"), split}
 			for _, g := range tc.gateways {
 				values = append(values, g)
 			}
-			from := From{View: viewOf(values...), Network: "east"}
-			plan, refusal := from.ThroughGateway(split, shopService("cart", "10.96.0.1"), 80, nil)
+			from := From{View: shop.View(values...), Network: "east"}
+			plan, refusal := from.ThroughGateway(split, shop.Service("cart", "10.96.0.1"), 80, nil)
 			if refusal != nil {
 				t.Fatal(refusal)
 			}
