@@ -67,7 +67,7 @@ type Endpoint struct {
 	Addr netip.Addr
 	// Port is the service's port at this endpoint. Port.Target is 0 only behind a gateway.
 	Port mesh.Port
-	// Others says that there is another usable endpoint, of this rank or another: one that a retry would find.
+	// Others says that there is another usable endpoint, of this rank or another, and a way to it: one that a retry would find.
 	Others bool
 }
 
@@ -76,10 +76,10 @@ func (e Endpoint) Remote(network string) bool { return e.Workload.Network != net
 
 // Pick chooses one endpoint: among those that are usable (healthy unless the service allows otherwise, of the right family, with
 // the port, neither avoided nor ejected) those that the service's routing preference ranks best, and among them by chance, weighted by
-// capacity. It answers false if there is none; Why says more then. It does not allocate.
+// capacity. It answers false if there is none; Why says more then. It does not allocate, but where all others
+// are behind gateways.
 func Pick(v *View, want Want) (Endpoint, bool) {
 	all := v.Endpoints(want.Service.Key())
-	usable := 0
 	ejected, most := want.ejected(all)
 	want.Ejected = ejected
 	best, total, count := -1, uint64(0), 0
@@ -88,11 +88,7 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 			continue
 		}
 		rank := want.rank(w)
-		if rank < 0 {
-			continue
-		}
-		usable++
-		if want.Ejected.has(w) || rank < best || rank > most {
+		if rank < 0 || want.Ejected.has(w) || rank < best || rank > most {
 			continue
 		}
 		if rank > best {
@@ -120,7 +116,7 @@ func Pick(v *View, want Want) (Endpoint, bool) {
 			at -= weight
 			continue
 		}
-		e.Others = usable > 1
+		e.Others = want.others(v, all, w)
 		return e, true
 	}
 	return Endpoint{}, false

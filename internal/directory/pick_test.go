@@ -326,6 +326,73 @@ func TestEjectedEndpointsAreOthers(t *testing.T) {
 	}
 }
 
+// TestOthersHaveAWay: what is behind a gateway that nobody knows is nothing that a retry would find.
+func TestOthersHaveAWay(t *testing.T) {
+	front := mesh.ServiceKey{Namespace: "edge", Hostname: "gateway.edge.svc.cluster.local"}
+	remote := func(at mesh.GatewayAddress) func(*mesh.Workload) {
+		return func(w *mesh.Workload) {
+			w.Network, w.Addresses, w.NetworkGateway = "west", nil, &at
+		}
+	}
+	at := func(network, addr string) mesh.GatewayAddress {
+		return mesh.GatewayAddress{Addr: mesh.NetworkAddress{Network: network, Addr: netip.MustParseAddr(addr)}}
+	}
+	gateway := func(change func(*mesh.Workload)) func(*mesh.Workload) {
+		return func(w *mesh.Workload) {
+			w.Network, w.Services = "west", map[mesh.ServiceKey][]mesh.Port{front: {{Service: 15008, Target: 15008}}}
+			change(w)
+		}
+	}
+	as := func(addr string) func(*mesh.Workload) {
+		return func(w *mesh.Workload) { w.Addresses = []netip.Addr{netip.MustParseAddr(addr)} }
+	}
+	named := func(w *mesh.Workload) {
+		w.Addresses, w.Namespace, w.Hostname, w.Services = nil, front.Namespace, front.Hostname, nil
+	}
+	byName := mesh.GatewayAddress{Hostname: front}
+	for _, tc := range []struct {
+		name    string
+		more    []func(*mesh.Workload) // workloads besides the one that is picked
+		service bool                   // whether the gateway is a service
+		avoid   Out
+		others  bool
+	}{
+		{"nobody", nil, false, Out{}, false},
+		{"one of the same network", []func(*mesh.Workload){func(*mesh.Workload) {}}, false, Out{}, true},
+		{"one of the same network, tried", []func(*mesh.Workload){func(*mesh.Workload) {}}, false, out("w1"), false},
+		{"behind a gateway that is not known", []func(*mesh.Workload){remote(at("west", "192.0.2.1"))}, false, Out{}, false},
+		{"behind a gateway that is known", []func(*mesh.Workload){remote(at("west", "192.0.2.1")), gateway(as("192.0.2.1"))}, false, Out{}, true},
+		{"behind one that is not known by name", []func(*mesh.Workload){remote(byName)}, false, Out{}, false},
+		{"behind one that is known by name", []func(*mesh.Workload){remote(byName), gateway(named)}, false, Out{}, true},
+		{"behind a service without endpoints", []func(*mesh.Workload){remote(byName)}, true, Out{}, false},
+		{"behind a service's VIP without endpoints", []func(*mesh.Workload){remote(at("west", "10.97.0.1"))}, true, Out{}, false},
+		{"behind a service", []func(*mesh.Workload){remote(byName), gateway(as("192.0.2.1"))}, true, Out{}, true},
+		{"behind a service's VIP", []func(*mesh.Workload){remote(at("west", "10.97.0.1")), gateway(as("192.0.2.1"))}, true, Out{}, true},
+		{"behind a service whose endpoint was tried", []func(*mesh.Workload){remote(byName), gateway(as("192.0.2.1"))}, true, out("w2"), false},
+		{"behind a service whose endpoint is not ready", []func(*mesh.Workload){
+			remote(byName), gateway(func(w *mesh.Workload) { as("192.0.2.1")(w); w.Unhealthy = true }),
+		}, true, Out{}, false},
+	} {
+		d := mesh.Delta{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.ServiceKey]*mesh.Service{cart: service("shop", cart.Hostname, "10.96.0.1")}}
+		if tc.service {
+			s := service(front.Namespace, front.Hostname, "")
+			s.Ports, s.Addresses = []mesh.Port{{Service: 15008, Target: 15008}}, []mesh.NetworkAddress{{Network: "west", Addr: netip.MustParseAddr("10.97.0.1")}}
+			d.Services[front] = s
+		}
+		for i, change := range append([]func(*mesh.Workload){func(*mesh.Workload) {}}, tc.more...) {
+			w := workload(i)
+			w.UID = "w" + strconv.Itoa(i)
+			change(w)
+			d.Workloads[w.UID] = w
+		}
+		v := NewLive().Apply(d)
+		e, ok := Pick(v, Want{Network: "east", Service: v.Service(cart), Port: 80, Avoid: tc.avoid, Random: func(uint64) uint64 { return 0 }})
+		if !ok || e.Workload.UID != "w0" || e.Others != tc.others {
+			t.Errorf("%s: picked %v, others %v, want %v", tc.name, e.Workload, e.Others, tc.others)
+		}
+	}
+}
+
 func TestPickIsWeightedByCapacity(t *testing.T) {
 	s := service("shop", cart.Hostname, "10.96.0.1")
 	one, three := workload(1), workload(2)

@@ -118,27 +118,15 @@ func (f *From) ThroughGateway(w *mesh.Workload, s *mesh.Service, servicePort uin
 	}
 	gateway := *w.NetworkGateway
 	p.Gateway, p.Behind = gateway, Behind(f.View, w)
-	port := cmp.Or(gateway.Port, mesh.HBONEPort)
-	if gateway.Hostname.Hostname != "" {
-		host := f.gatewayOf(w.Network, gateway.Hostname.Hostname, port)
-		if host == nil {
-			host = f.View.WorkloadNamed(gateway.Hostname)
-		}
-		if host != nil {
-			f.ByName(&p, host, nil)
-			p.Dial, p.Next = netip.AddrPortFrom(netip.Addr{}, port), Identities(host, nil)
-			return p, nil
-		}
-		if front := f.View.Service(gateway.Hostname); front != nil {
-			return f.throughGatewayService(p, front, port, w.Network)
-		}
-		return p, unavailable(ReasonNoGateway, "gateway %s of network %q is not known", gateway.Hostname, w.Network)
-	}
-	host := f.gatewayOf(gateway.Addr.Network, gateway.Addr.Addr.Unmap().String(), port)
-	if host == nil {
-		host = f.View.WorkloadAt(gateway.Addr.Network, gateway.Addr.Addr)
-	}
-	if host != nil {
+	named, port := gateway.Hostname.Hostname != "", cmp.Or(gateway.Port, mesh.HBONEPort)
+	switch host, front := f.View.GatewayOf(w); {
+	case front != nil:
+		return f.throughGatewayService(p, front, w)
+	case host != nil && named:
+		f.ByName(&p, host, nil)
+		p.Dial, p.Next = netip.AddrPortFrom(netip.Addr{}, port), Identities(host, nil)
+		return p, nil
+	case host != nil:
 		p.Dial, p.Next = netip.AddrPortFrom(gateway.Addr.Addr.Unmap(), port), Identities(host, nil)
 		// The gateway's own services say who may stand behind its address, as for a pod.
 		for key := range host.Services {
@@ -147,20 +135,11 @@ func (f *From) ThroughGateway(w *mesh.Workload, s *mesh.Service, servicePort uin
 			}
 		}
 		return p, nil
+	case named:
+		return p, unavailable(ReasonNoGateway, "gateway %s of network %q is not known", gateway.Hostname, w.Network)
+	default:
+		return p, unavailable(ReasonNoGateway, "gateway %s of network %q is not known", gateway.Addr.Addr, w.Network)
 	}
-	if front := f.View.ServiceAt(gateway.Addr.Network, gateway.Addr.Addr, w.Namespace); front != nil {
-		return f.throughGatewayService(p, front, port, w.Network)
-	}
-	return p, unavailable(ReasonNoGateway, "gateway %s of network %q is not known", gateway.Addr.Addr, w.Network)
-}
-
-// gatewayOf finds the workload that stands for a gateway at an address or hostname; nil: none is called so. Others may be there at other ports, or be called the same in another network, and have
-// identities of their own: whose it is is not for what is found there first.
-func (f *From) gatewayOf(network, address string, port uint16) *mesh.Workload {
-	if host := f.View.Workload(mesh.GatewayUID(network, address, port)); host != nil {
-		return host
-	}
-	return f.View.Workload(mesh.GatewayUID(network, address, 0))
 }
 
 // Behind says how many endpoints of what w stands for are behind the gateways of its network, by all of them together. Each of them stands for a part: it says nothing of the others
@@ -176,13 +155,11 @@ func Behind(v *directory.View, w *mesh.Workload) (n uint32) {
 	return n
 }
 
-// throughGatewayService plans for a gateway that is named by a service: one of its workloads is dialled at its own address.
-func (f *From) throughGatewayService(p Plan, front *mesh.Service, port uint16, network string) (Plan, *Refusal) {
-	want := f.Want(front, port)
-	want.Network, want.LocalOnly = network, true
-	e, ok := directory.Pick(f.View, want)
+// throughGatewayService plans for a gateway of w that is named by a service: one of its workloads is dialled at its own address.
+func (f *From) throughGatewayService(p Plan, front *mesh.Service, w *mesh.Workload) (Plan, *Refusal) {
+	e, ok := directory.Pick(f.View, f.Want(front, 0).Gateway(front, w))
 	if !ok || !e.Addr.IsValid() {
-		return p, unavailable(ReasonNoGateway, "gateway service %s of network %q has no usable endpoint", front.Key(), network)
+		return p, unavailable(ReasonNoGateway, "gateway service %s of network %q has no usable endpoint", front.Key(), w.Network)
 	}
 	p.Dial, p.Next = netip.AddrPortFrom(e.Addr, e.Port.Target), Identities(e.Workload, front)
 	p.GatewayPicked, p.GatewayOthers = e.Workload.UID, e.Others

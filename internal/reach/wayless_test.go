@@ -3,6 +3,7 @@
 package reach
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -65,6 +66,23 @@ func TestWaylessAreNoAttempts(t *testing.T) {
 		}
 		if took := time.Since(began); took != 0 {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Nor do they take time from the last one that can be reached.
+func TestWaylessTakeNoTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSearcher(shop.Service("cart", "10.96.0.1"), shop.Pod("cart-a", "10.0.0.1", shop.Serves("cart", 80, 8080)),
+			shop.Pod("cart-b", "", shop.Behind(mesh.GatewayAddress{Addr: shop.At("west", "192.0.2.1"), Port: 15008}), shop.Serves("cart", 80, 8080)))
+		s.behave[tunnel("10.0.0.1")] = func(ctx context.Context) *Failure {
+			if wait(ctx, 2*attemptTimeout) {
+				return nil
+			}
+			return silent(ctx)
+		}
+		if d, refusal := s.connect(t.Context(), "10.96.0.1:80"); d == nil {
+			t.Errorf("dialled %v, %v", s.dialled, refusal)
 		}
 	})
 }
