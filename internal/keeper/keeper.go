@@ -87,7 +87,7 @@ func New(o Options) *Keeper {
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_snapshot_write_failures_total", Help: "Snapshots of discovery that could not be written."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_snapshot_refused_total", Help: "Snapshots that were not restored."}, []string{"reason"}),
-		size: prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_snapshot_bytes", Help: "Size of the snapshot that was written last."}),
+		size: prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_snapshot_bytes", Help: "Size of the snapshot, as it was written last, or found at the start."}),
 	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(k.writes, k.failures, k.refused, k.size,
@@ -324,7 +324,6 @@ func (k *Keeper) write() time.Duration {
 		return snapshotConfirm
 	}
 	k.writes.Inc()
-	k.size.Set(float64(size))
 	k.sized(size)
 	took := time.Since(begun)
 	k.o.Log.V(1).Info("snapshot written", "bytes", size, "took", took.Round(time.Millisecond).String())
@@ -332,6 +331,7 @@ func (k *Keeper) write() time.Duration {
 }
 
 func (k *Keeper) sized(bytes int64) {
+	k.size.Set(float64(bytes))
 	if k.o.Sized != nil {
 		k.o.Sized(bytes)
 	}

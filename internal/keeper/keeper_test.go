@@ -39,6 +39,15 @@ func count(t *testing.T, c prometheus.Counter) float64 {
 	return m.GetCounter().GetValue()
 }
 
+func gauge(t *testing.T, g prometheus.Gauge) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := g.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetGauge().GetValue()
+}
+
 func told(view *directory.Live, k *Keeper, uid string) {
 	d := mesh.Delta{Workloads: map[string]*mesh.Workload{uid: {UID: uid, Name: uid, Namespace: "n", Cluster: "east"}}}
 	view.Apply(d)
@@ -219,8 +228,8 @@ func TestKeeperRestores(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("not restored")
 	}
-	if got := size.Load(); got != info.Size() {
-		t.Errorf("at the start %d bytes are told, want %d", got, info.Size())
+	if got, shown := size.Load(), gauge(t, k.size); got != info.Size() || shown != float64(got) {
+		t.Errorf("at the start %d bytes are told and %v shown, want %d", got, shown, info.Size())
 	}
 	if v.Load().Workload("a") == nil || !k.Restored() || k.Age() <= 0 {
 		t.Errorf("workload %v, restored %v, age %v", v.Load().Workload("a"), k.Restored(), k.Age())
