@@ -22,6 +22,7 @@ type metrics struct {
 	dryRun            prometheus.Counter
 	ejections         prometheus.Counter
 	dialFailures      prometheus.Counter
+	lanesCut          *prometheus.CounterVec // reason
 	tlsFailures       prometheus.Counter
 	dialSeconds       prometheus.Histogram
 
@@ -45,6 +46,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		ejections:         prometheus.NewCounter(counter("endpoint_ejections_total", "Endpoints left out for a while after a failure.")),
 		tlsFailures:       prometheus.NewCounter(counter("endpoint_tls_failures_total", "Connections to endpoints that were not taken for what a BackendTLSPolicy wants.")),
 		dialFailures:      prometheus.NewCounter(counter("endpoint_connect_failures_total", "Attempts to connect to an endpoint that failed.")),
+		lanesCut:          prometheus.NewCounterVec(counter("lanes_cut_total", "Tunnels to another network's gateway over a long way that had fallen silent and were left for others to it."), []string{"reason"}),
 		dialSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: name("endpoint_connect_seconds"), Help: "Time of one attempt to connect to an endpoint.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 2, 8},
@@ -54,7 +56,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	gauge := func(n, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name(n), Help: help}, f)
 	}
-	r.MustRegister(m.opened, m.closed, m.refused, m.limited, m.handshakeFailures, m.events, m.dryRun, m.ejections, m.dialFailures, m.tlsFailures, m.dialSeconds,
+	r.MustRegister(m.opened, m.closed, m.refused, m.limited, m.handshakeFailures, m.events, m.dryRun, m.ejections, m.dialFailures, m.lanesCut, m.tlsFailures, m.dialSeconds,
 		prometheus.NewCounterFunc(counter("sent_bytes_total", "Bytes sent to sources, running streams included."), func() float64 {
 			sent, _ := m.traffic()
 			return float64(sent)

@@ -171,6 +171,10 @@ func NewServer(o Options) (*Server, error) {
 	s.tunnels = reach.NewTunnels(reach.TunnelOptions{
 		Certificates: o.Source, Connect: o.Dial, Settings: shared, Health: s.health,
 		Unwidened: func(err error) { o.Log.V(1).Info("no further tunnel over a long way", "cause", err.Error()) },
+		Cut: func(lane int, why *reach.Refusal) {
+			s.metrics.lanesCut.WithLabelValues(string(why.Reason)).Inc()
+			o.Log.Info("one of several tunnels over a long way is silent, the others are used", "lane", lane, "reason", string(why.Reason), "cause", why.Err.Error())
+		},
 	})
 	s.web = gatewayhttp.NewServer(gatewayhttp.Options{
 		Tunnels: newTunnelCarrier(s), Self: s.webSelf,

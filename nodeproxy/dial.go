@@ -67,6 +67,10 @@ func (p *pod) newTunnels() *reach.Tunnels {
 			x.metrics.attemptsFailed.WithLabelValues(string(refusal.Reason), reach.DoubleHBONE.String()).Inc()
 			x.o.Log.V(1).Info("no further tunnel over a long way", "workload", p.String(), "reason", string(refusal.Reason), "cause", refusal.Err.Error())
 		},
+		Cut: func(lane int, why *reach.Refusal) {
+			x.metrics.lanesCut.WithLabelValues(string(why.Reason)).Inc()
+			x.o.Log.Info("one of several tunnels over a long way is silent, the others are used", "workload", p.String(), "lane", lane, "reason", string(why.Reason), "cause", why.Err.Error())
+		},
 	})
 }
 

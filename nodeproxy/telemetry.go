@@ -97,7 +97,7 @@ type metrics struct {
 
 	unspoofed, podsStarted, podsStopped, dryRun, namesResolved, revoked prometheus.Counter
 
-	handshakeFailures, tunnelEvents, attemptsFailed, handshakes, full *prometheus.CounterVec
+	handshakeFailures, tunnelEvents, attemptsFailed, lanesCut, handshakes, full *prometheus.CounterVec
 
 	dnsRequests, dnsUpstream, dnsFailures, dnsUnknownServer, dnsCached prometheus.Counter
 	dnsRefused                                                         *prometheus.CounterVec
@@ -130,6 +130,7 @@ func newMetrics(r prometheus.Registerer, more ...string) *metrics {
 		labels: labels,
 
 		attemptsFailed:    vec("isthmus_connect_attempts_failed_total", "Attempts to connect an endpoint or gateway that failed before any byte was sent.", "reason", "tunnel"),
+		lanesCut:          vec("isthmus_lanes_cut_total", "Tunnels to a gateway over a long way that had fallen silent and were left for others to it.", "reason"),
 		handshakes:        vec("isthmus_outbound_handshakes_total", "TLS handshakes begun with next hops (outer) and, through them, with last hops (inner).", "tunnel"),
 		unspoofed:         counter("isthmus_unspoofed_connections_total", "Connections to applications that do not show their caller's address."),
 		dryRun:            counter("isthmus_dry_run_differences_total", "Verdicts that policies in dry run would have turned."),

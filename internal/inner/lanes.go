@@ -146,6 +146,11 @@ func (p *Pool) cut(s *session, lanes map[int]error) bool {
 	if !alive || s.retired { // somebody else has cut it, and there may be a new one in the lane
 		return alive
 	}
+	for lane, err := range lanes {
+		if err != nil {
+			p.cutting(lane, err)
+		}
+	}
 	for _, pod := range s.set.pods {
 		for _, broken := range slices.Clone(pod.sessions) {
 			if lanes[broken.lane] != nil {

@@ -243,6 +243,11 @@ func TestPoolLeavesASilentLane(t *testing.T) {
 	if lanes := s.reached()["pod-0"]; !slices.Contains(lanes, 0) {
 		t.Errorf("lanes %v are left", lanes)
 	}
+	s.set(func() {
+		if want := []string{"1: nothing is heard of the gateway"}; !slices.Equal(s.cuts, want) {
+			t.Errorf("told of as cut are %q, want %q", s.cuts, want)
+		}
+	})
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	for _, set := range s.pool.sets {
@@ -269,6 +274,9 @@ func TestPoolKnowsASilentGatewayFromASilentLane(t *testing.T) {
 	}
 	if n := asked.Load(); n != 3 {
 		t.Errorf("%d times it was asked what is wrong with a lane", n)
+	}
+	if len(s.cuts) > 0 {
+		t.Errorf("told of as cut are %q", s.cuts)
 	}
 }
 

@@ -77,7 +77,8 @@ type Stream struct {
 
 // Pool keeps the inner sessions of one source pod.
 type Pool struct {
-	now func() time.Time
+	now     func() time.Time
+	cutting func(lane int, why error)
 
 	mu      sync.Mutex
 	sets    map[Key]*set
@@ -90,9 +91,9 @@ type Pool struct {
 	wait    sync.WaitGroup
 }
 
-// NewPool makes a Pool.
-func NewPool() *Pool {
-	p := &Pool{now: time.Now, sets: map[Key]*set{}, all: map[*session]struct{}{}}
+// NewPool makes a Pool. cutting hears of each lane that is not used any more, because nothing is heard in its carrier, although there are others; it must not call the Pool.
+func NewPool(cutting func(lane int, why error)) *Pool {
+	p := &Pool{now: time.Now, cutting: cutting, sets: map[Key]*set{}, all: map[*session]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }

@@ -45,6 +45,7 @@ type stage struct {
 	probe time.Duration // 0: the default
 	lanes int           // of each session
 	ways  []int         // the lanes that were asked for
+	cuts  []string      // the lanes that were cut, and why
 	// carrier is that of each session.
 	carrier func(context.Context) error
 }
@@ -83,7 +84,8 @@ func (s *stage) clock() *clock {
 }
 
 func newStage(t *testing.T, pods int) *stage {
-	s := &stage{t: t, pool: NewPool(), peer: lastID, until: time.Now().Add(time.Hour)}
+	s := &stage{t: t, peer: lastID, until: time.Now().Add(time.Hour)}
+	s.pool = NewPool(func(lane int, why error) { s.set(func() { s.cuts = append(s.cuts, fmt.Sprint(lane, ": ", why)) }) })
 	began := time.Now()
 	s.pool.now = func() time.Time { return began } // however long this machine takes
 	for i := range pods {

@@ -37,6 +37,8 @@ type TunnelOptions struct {
 	Handshaking func(which string)
 	// Unwidened, if set, hears of each tunnel that could not be made beside others, of a connection that has one.
 	Unwidened func(error)
+	// Cut, if set, hears of each tunnel that has fallen silent and is left for others to the same gateway: which of them it is, and why. It must not block.
+	Cut func(lane int, why *Refusal)
 }
 
 // Tunnels carry plans out, from one place: tunnels to next hops, and inner tunnels through gateways, are shared among all connections of one identity.
@@ -64,7 +66,16 @@ func NewTunnels(o TunnelOptions) *Tunnels {
 	if o.Unwidened == nil {
 		o.Unwidened = func(error) {}
 	}
-	t := &Tunnels{o: o, inners: inner.NewPool()}
+	if o.Cut == nil {
+		o.Cut = func(int, *Refusal) {}
+	}
+	t := &Tunnels{o: o, inners: inner.NewPool(func(lane int, why error) {
+		if outer, ok := errors.AsType[*outerError](why); ok {
+			o.Cut(lane, outer.Refusal)
+			return
+		}
+		o.Cut(lane, RefusalOf(why))
+	})}
 	t.watching, t.unwatch = context.WithCancel(context.Background())
 	t.o.Resolver = &lookups{next: o.Resolver, asking: o.Resolving, within: t.watching, work: &t.watches, names: map[string]*lookup{}}
 	t.outer = hbone.NewPool(t.dialTunnel, hbone.PoolSettings{})
