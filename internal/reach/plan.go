@@ -36,6 +36,8 @@ type Plan struct {
 	// Families restricts what Host may resolve to, and IPv6 says which family is tried first.
 	Families mesh.Families
 	IPv6     bool
+	// Several says that Dial is one of several addresses that Host turned out to have.
+	Several bool
 
 	Next []mesh.Identity // any one of these the next hop must prove
 	Last []mesh.Identity // DoubleHBONE only: any one of these the last hop must prove

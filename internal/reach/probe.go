@@ -62,13 +62,12 @@ func (t *Tunnels) Watch(source mesh.Identity, plan Plan) {
 
 // greet makes a tunnel to the plan's endpoint, for nothing.
 func (t *Tunnels) greet(ctx context.Context, source mesh.Identity, plan Plan) error {
-	if plan.Host != "" {
-		var err error
-		if plan, err = resolved(ctx, t.o.Resolver, plan); err != nil {
-			return err
-		}
+	plans, err := t.ways(ctx, plan)
+	if err != nil {
+		return err
 	}
-	conn, err := t.dialTunnel(ctx, tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial})
+	plan = plans[0]
+	conn, err := t.dialTunnel(ctx, tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, several: plan.Several})
 	if err != nil {
 		return err
 	}
@@ -77,13 +76,11 @@ func (t *Tunnels) greet(ctx context.Context, source mesh.Identity, plan Plan) er
 
 // knock asks the plan's gateway for what a connection would ask for, and gives nil if it was answered, whatever that was, or the gateway lives and needs longer for that.
 func (t *Tunnels) knock(ctx context.Context, source mesh.Identity, plan Plan) error {
-	if plan.Host != "" {
-		var err error
-		if plan, err = resolved(ctx, t.o.Resolver, plan); err != nil {
-			return err
-		}
+	plans, err := t.ways(ctx, plan)
+	if err != nil {
+		return err
 	}
-	stream, _, refusal := t.open(ctx, source, plan, nil, 0)
+	stream, _, refusal := t.open(ctx, source, plans[0], nil, 0)
 	if refusal == nil {
 		return stream.Close()
 	}

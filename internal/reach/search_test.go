@@ -402,7 +402,7 @@ type hosts map[string][]netip.Addr
 
 func (h hosts) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	if addrs, ok := h[host]; ok {
-		return addrs, nil
+		return slices.Clone(addrs), nil
 	}
 	return nil, errors.New("no such host")
 }
@@ -434,8 +434,34 @@ func TestResolved(t *testing.T) {
 			if err == nil || RefusalOf(err).Reason != tc.reason {
 				t.Errorf("%s: %v", tc.name, err)
 			}
-		} else if err != nil || got.Dial.String() != tc.dial || got.Target != tc.target {
-			t.Errorf("%s: %v, target %q, %v", tc.name, got.Dial, got.Target, err)
+		} else if err != nil || got[0].Dial.String() != tc.dial || got[0].Target != tc.target {
+			t.Errorf("%s: %+v, %v", tc.name, got, err)
+		}
+	}
+}
+
+// All addresses of a name are tried that may be, each as if it were the only one.
+func TestResolvedToSeveral(t *testing.T) {
+	r := hosts{"lb": {netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::ffff:10.0.0.1"), netip.MustParseAddr("10.0.0.2")}}
+	for name, tc := range map[string]struct {
+		plan Plan
+		want []string
+	}{
+		"IPv4 was dialled":     {Plan{}, []string{"10.0.0.1:8080", "10.0.0.2:8080", "[fd00::1]:8080"}},
+		"IPv6 was dialled":     {Plan{IPv6: true}, []string{"[fd00::1]:8080", "10.0.0.1:8080", "10.0.0.2:8080"}},
+		"only IPv6 is allowed": {Plan{Families: mesh.FamiliesIPv6}, []string{"[fd00::1]:8080"}},
+	} {
+		tc.plan.Host, tc.plan.TargetPort, tc.plan.Dial = "lb", 8080, netip.AddrPortFrom(netip.Addr{}, 15008)
+		plans, err := resolved(t.Context(), r, tc.plan)
+		var got []string
+		for _, plan := range plans {
+			got = append(got, plan.Target)
+			if plan.Several != (len(tc.want) > 1) || plan.Dial.Port() != 15008 {
+				t.Errorf("%s: %+v", name, plan)
+			}
+		}
+		if err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, %v; want %v", name, got, err, tc.want)
 		}
 	}
 }

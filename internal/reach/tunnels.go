@@ -46,6 +46,7 @@ type Tunnels struct {
 	o      TunnelOptions
 	outer  *hbone.Pool[tunnelKey]
 	inners *inner.Pool
+	away   away
 
 	watching context.Context // ends when they drain
 	unwatch  context.CancelFunc
@@ -111,11 +112,13 @@ type tunnelKey struct {
 	pod string
 	// lane is which of several to the same gateway it is.
 	lane int
+	// several says that the next hop has other addresses, which are tried if this one does not answer.
+	several bool
 }
 
 // outerKey is that of the tunnel to a plan's next hop, in a lane.
 func outerKey(source mesh.Identity, plan Plan, lane int) tunnelKey {
-	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan), lane: lane}
+	key := tunnelKey{source: source, next: joined(plan.Next), dial: plan.Dial, via: gatewayOf(plan), lane: lane, several: plan.Several}
 	if pod := plan.dialled(); pod != nil {
 		key.pod = pod.UID
 	}
@@ -147,14 +150,32 @@ type Conn struct {
 	Finish func()
 }
 
-// Dial connects to what a plan says as source, with a CONNECT's headers. network is where source is, for a double tunnel's far end: a claim.
+// Dial connects to what a plan says as source, with a CONNECT's headers. network is where source is, for a double tunnel's far end: a claim. A next hop that is known by name is tried at its other
+// addresses if nobody answers at the first one.
 func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, header hbone.Header, network string) (*Conn, *Failure) {
-	if plan.Host != "" {
-		var err error
-		if plan, err = resolved(ctx, t.o.Resolver, plan); err != nil {
-			return nil, &Failure{Refusal: RefusalOf(err), Gateway: plan.Via == DoubleHBONE}
+	plans, err := t.ways(ctx, plan)
+	if err != nil {
+		return nil, &Failure{Refusal: RefusalOf(err), Gateway: plan.Via == DoubleHBONE}
+	}
+	for i, to := range plans {
+		conn, failure := t.dial(ctx, source, to, slices.Clip(header), network)
+		if failure == nil || i == len(plans)-1 || ctx.Err() != nil || !t.away.has(to.Dial) {
+			return conn, failure
 		}
 	}
+	panic("no plan") // ways gives one at least
+}
+
+// ways gives a plan for each address of the next hop, one at least: those first that are not known to be away.
+func (t *Tunnels) ways(ctx context.Context, plan Plan) ([]Plan, error) {
+	if plan.Host == "" {
+		return []Plan{plan}, nil
+	}
+	plans, err := resolved(ctx, t.o.Resolver, plan)
+	return t.away.last(plans), err
+}
+
+func (t *Tunnels) dial(ctx context.Context, source mesh.Identity, plan Plan, header hbone.Header, network string) (*Conn, *Failure) {
 	switch plan.Via {
 	case HBONE:
 		stream, answer, refusal := t.open(ctx, source, plan, header, 0)
@@ -165,7 +186,7 @@ func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 	case DoubleHBONE:
 		return t.dialDouble(ctx, source, plan, header, network)
 	default:
-		nc, err := t.connect(ctx, plan.Dial)
+		nc, err := t.connect(ctx, plan.Dial, plan.Several)
 		if err != nil {
 			return nil, &Failure{Refusal: RefusalOf(err)}
 		}
@@ -190,8 +211,8 @@ func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h h
 func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error) {
 	unanswered := key.unanswered()
 	hbone.Dialling(ctx, unanswered)
-	nc, err := t.connect(ctx, key.dial)
-	if err != nil && (ctx.Err() != nil || errors.Is(err, syscall.ETIMEDOUT)) {
+	nc, err := t.connect(ctx, key.dial, key.several)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, errAddressSilent)) {
 		return nil, fmt.Errorf("%w: %w", unanswered, err)
 	}
 	if err != nil {
@@ -214,10 +235,25 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 	return conn, nil
 }
 
-// connect makes a TCP connection.
-func (t *Tunnels) connect(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
-	nc, err := t.o.Connect(ctx, to)
+// errAddressSilent is why one of several addresses is given up.
+var errAddressSilent = fmt.Errorf("nobody has answered within %v", addressTimeout)
+
+// connect makes a TCP connection. If it is to one of several addresses, it leaves time for the others, and it is remembered whether somebody has answered.
+func (t *Tunnels) connect(ctx context.Context, to netip.AddrPort, several bool) (relay.Conn, error) {
+	connecting := ctx
+	if several {
+		var cancel context.CancelFunc
+		connecting, cancel = context.WithTimeoutCause(ctx, addressTimeout, errAddressSilent)
+		defer cancel()
+	}
+	nc, err := t.o.Connect(connecting, to)
+	if several && (err == nil || ctx.Err() == nil) { // else nobody waits any more, which says nothing of who is there
+		t.away.note(to, err == nil)
+	}
 	if err != nil {
+		if cause := context.Cause(connecting); errors.Is(cause, errAddressSilent) {
+			err = cause
+		}
 		return nil, &HopError{Reason: ReasonConnect, Err: err}
 	}
 	return nc, nil

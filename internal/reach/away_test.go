@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reach
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/hbone"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/test/shop"
+)
+
+// addresses are those of one gateway, and what becomes of a connection to each; nil: the gateway takes it.
+type addresses struct {
+	gateway *farSide
+
+	mu      sync.Mutex
+	behave  map[string]func(context.Context) error
+	dialled []string
+}
+
+func (a *addresses) connect(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
+	addr := to.Addr().String()
+	a.mu.Lock()
+	a.dialled = append(a.dialled, addr)
+	behave := a.behave[addr]
+	a.mu.Unlock()
+	if behave != nil {
+		return nil, behave(ctx)
+	}
+	return a.gateway.connect(ctx, to)
+}
+
+// were gives what was dialled since it was asked last.
+func (a *addresses) were() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := a.dialled
+	a.dialled = nil
+	return out
+}
+
+// A gateway that is known by name is tried at each of its addresses, and from then on where it answers.
+func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
+	const first, second, third = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+	nobody := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
+	refused := func(context.Context) error { return errors.New("connection refused") }
+	toCart := toCart
+	toCart.Host, toCart.Gateway, toCart.Dial = "lb.example", mesh.GatewayAddress{Hostname: shop.Key("gateway"), Port: 15008}, netip.AddrPortFrom(netip.Addr{}, 15008)
+	for _, tc := range []struct {
+		name    string
+		addrs   []string
+		behave  map[string]func(context.Context) error
+		refuses bool // the gateway answers 404
+		dialled []string
+		took    time.Duration
+		fails   bool
+	}{
+		{"all answer", []string{first, second}, nil, false, []string{first}, 0, false},
+		{"the first one is silent", []string{first, second}, map[string]func(context.Context) error{first: nobody}, false, []string{first, second}, addressTimeout, false},
+		{"the first one refuses", []string{first, second}, map[string]func(context.Context) error{first: refused}, false, []string{first, second}, 0, false},
+		{"two are silent", []string{first, second, third}, map[string]func(context.Context) error{first: nobody, second: nobody}, false, []string{first, second, third}, 2 * addressTimeout, false},
+		{"none answers", []string{first, second}, map[string]func(context.Context) error{first: refused, second: refused}, false, []string{first, second}, 0, true},
+		{"the gateway answers, and says no", []string{first, second}, nil, true, []string{first}, 0, true},
+		{"the only one is silent", []string{first}, map[string]func(context.Context) error{first: nobody}, false, []string{first}, ConnectDeadline, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onFarSide(t, func(t *testing.T, g *farSide, _ *Tunnels) {
+				names := &nameServer{}
+				for _, addr := range tc.addrs {
+					names.addrs = append(names.addrs, netip.MustParseAddr(addr))
+				}
+				a := &addresses{gateway: g, behave: tc.behave}
+				g.refuses.Store(tc.refuses)
+				tunnels := NewTunnels(TunnelOptions{Certificates: g.source, Connect: a.connect, Settings: hbone.DefaultSettings(), Health: NewHealth(time.Now, noChance), Resolver: names})
+				defer tunnels.Close()
+				dial := func() (*Failure, time.Duration) {
+					ctx, cancel := context.WithTimeout(t.Context(), ConnectDeadline)
+					defer cancel()
+					began := time.Now()
+					c, failure := tunnels.Dial(ctx, shopIdentity("client"), toCart, nil, "east")
+					if failure == nil {
+						c.Close()
+						c.Finish()
+					}
+					return failure, time.Since(began)
+				}
+				failure, took := dial()
+				if dialled := a.were(); (failure != nil) != tc.fails || !slices.Equal(dialled, tc.dialled) || took.Round(10*time.Millisecond) != tc.took {
+					t.Fatalf("%v after %v, dialled %v", failure, took, dialled)
+				}
+				if tc.fails {
+					return
+				}
+				// Who comes after that, also by a tunnel of his own, does not wait for who is away; once that may be over one does, and for nothing if he is back.
+				for range 3 {
+					if failure, took := dial(); failure != nil || took != 0 || len(a.were()) > 0 {
+						t.Errorf("then %v after %v", failure, took)
+					}
+				}
+				a.mu.Lock()
+				a.behave = nil
+				a.mu.Unlock()
+				time.Sleep(awayFor)
+				failure, took = dial()
+				want := []string{first}
+				if len(tc.dialled) == 1 { // by the tunnel that is there
+					want = nil
+				}
+				if dialled := a.were(); failure != nil || took != 0 || !slices.Equal(dialled, want) {
+					t.Errorf("after some time %v after %v, dialled %v", failure, took, dialled)
+				}
+			})
+		})
+	}
+}
+
+func TestAddressesThatAreAwayAreBounded(t *testing.T) {
+	var a away
+	for i := range maxAway + 10 {
+		a.note(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 15008), false)
+	}
+	if n := len(a.until); n != maxAway {
+		t.Errorf("%d are remembered", n)
+	}
+	one := netip.MustParseAddrPort("10.0.0.1:15008")
+	if !a.has(one) {
+		t.Errorf("%v is forgotten", one)
+	}
+	if a.note(one, true); a.has(one) {
+		t.Errorf("%v has answered", one)
+	}
+}
