@@ -175,6 +175,9 @@ func (x *index) merge(n serviceName, own *world.Service, remotes []*world.Servic
 		switch {
 		case s.Cluster == x.config.LocalCluster:
 			networks = x.networksHere() // a cluster IP is good for all pods of its cluster
+		case own != nil && own.Headless:
+			// A proxy asked for the name of a service with any address answers with those of its network, and not with those of the pods.
+			continue
 		case x.near(network):
 			// Another cluster's VIPs in a network of ours are left out: nothing routes them, and they may be the VIPs of quite
 			// different services here.
