@@ -173,6 +173,21 @@ func difference(want, got Output) string {
 	return cmp.Diff(want, got, byValue...)
 }
 
+// agreeing applies deltas to an engine, and demands after each that it says what Build says.
+func agreeing(t *testing.T) func(world.Delta) Output {
+	t.Helper()
+	engine, state := NewEngine(testConfig), world.NewState()
+	return func(d world.Delta) Output {
+		t.Helper()
+		state.Apply(d)
+		engine.Apply(d)
+		if diff := difference(Build(state, testConfig), engine.Output()); diff != "" {
+			t.Fatalf("the engine differs from Build (-want +got):\n%s", diff)
+		}
+		return engine.Output()
+	}
+}
+
 func TestEngineAgreesWithBuild(t *testing.T) {
 	seeds := []uint64{*seedFlag}
 	if *seedFlag == 0 {

@@ -19,38 +19,26 @@ func farScope(i int, generation int64) *world.ServiceScope {
 
 // TestScopesOfAnotherClusterAreBounded: those beyond the bound decide nothing, and are counted, in whatever order they come.
 func TestScopesOfAnotherClusterAreBounded(t *testing.T) {
-	engine, state := NewEngine(testConfig), world.NewState()
-	apply := func(d world.Delta) {
-		t.Helper()
-		state.Apply(d)
-		engine.Apply(d)
-		if diff := difference(Build(state, testConfig), engine.Output()); diff != "" {
-			t.Fatalf("the engine differs from Build (-want +got):\n%s", diff)
-		}
-	}
-	apply(large(2))
-	if got := engine.Output().Remotes["west"]; got.Services != 2 || got.RefusedScopes != 0 {
+	apply := agreeing(t)
+	if got := apply(large(2)).Remotes["west"]; got.Services != 2 || got.RefusedScopes != 0 {
 		t.Fatalf("%+v", got)
 	}
 	many := world.NewDelta() // they come before the one that makes everything global
 	for i := range maxFarEntries {
 		many.Put(farScope(i, 1))
 	}
-	apply(many)
-	if got := engine.Output().Remotes["west"]; got.Services != 0 || got.RefusedScopes != 1 || got.Refused() == "" {
+	if got := apply(many).Remotes["west"]; got.Services != 0 || got.RefusedScopes != 1 || got.Refused() == "" {
 		t.Errorf("%d services, %d refused: %s", got.Services, got.RefusedScopes, got.Refused())
 	}
 	more := world.NewDelta()
 	more.Put(farScope(maxFarEntries, 1))
-	apply(more)
-	if got := engine.Output().Remotes["west"]; got.RefusedScopes != 2 {
+	if got := apply(more).Remotes["west"]; got.RefusedScopes != 2 {
 		t.Errorf("%d refused, want 2", got.RefusedScopes)
 	}
 	fewer := world.NewDelta()
 	fewer.Delete(farScope(0, 1).Ref())
 	fewer.Delete(farScope(7, 1).Ref())
-	apply(fewer)
-	if got := engine.Output().Remotes["west"]; got.Services != 2 || got.RefusedScopes != 0 {
+	if got := apply(fewer).Remotes["west"]; got.Services != 2 || got.RefusedScopes != 0 {
 		t.Errorf("%+v, when there is room again", got)
 	}
 }

@@ -132,16 +132,7 @@ func TestGatewaysOfOthersAreLetBe(t *testing.T) {
 // TestMoreBehindAFrontThanIsLookedAt: a Gateway stays a way in when so many pods are behind its Service that nobody looks which of them are ready, and its own cluster's other Gateways have the more of
 // what is for them. With one pod less all is as exact as ever.
 func TestMoreBehindAFrontThanIsLookedAt(t *testing.T) {
-	engine, state := NewEngine(testConfig), world.NewState()
-	apply := func(d world.Delta) Output {
-		t.Helper()
-		state.Apply(d)
-		engine.Apply(d)
-		if diff := difference(Build(state, testConfig), engine.Output()); diff != "" {
-			t.Fatal("the engine differs:", diff)
-		}
-		return engine.Output()
-	}
+	apply := agreeing(t)
 	const most = maxBehind - 2 // beside two slices
 	doors := func(o Output) []string {
 		var out []string

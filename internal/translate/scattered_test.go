@@ -14,16 +14,7 @@ import (
 // TestIdentitiesOfOneServiceAreBounded: what another cluster says of the service accounts behind a service that is also ours becomes a part of what all proxies are told of
 // it, so that their number is bounded, or the service would be more than proxies take.
 func TestIdentitiesOfOneServiceAreBounded(t *testing.T) {
-	engine, state := NewEngine(testConfig), world.NewState()
-	apply := func(d world.Delta) Output {
-		t.Helper()
-		state.Apply(d)
-		engine.Apply(d)
-		if diff := difference(Build(state, testConfig), engine.Output()); diff != "" {
-			t.Fatalf("the engine differs from Build (-want +got):\n%s", diff)
-		}
-		return engine.Output()
-	}
+	apply := agreeing(t)
 	d := large(2)
 	d.Put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "west"}, ID: "west", MaxServices: 100, MaxEndpoints: 10000})
 	pod := func(n int) *world.Pod {

@@ -66,16 +66,7 @@ func TestManyGatewaysOverOnePod(t *testing.T) {
 // TestTooManyWaysIn: of a network with more Gateways than may lead into it those count that are of the system namespace, and then the oldest. The others say so on both sides.
 func TestTooManyWaysIn(t *testing.T) {
 	const more = 6
-	state, e := world.NewState(), NewEngine(testConfig)
-	apply := func(d world.Delta) Output {
-		t.Helper()
-		state.Apply(d)
-		e.Apply(d)
-		if diff := difference(Build(state, testConfig), e.Output()); diff != "" {
-			t.Fatal("the engine differs:", diff)
-		}
-		return e.Output()
-	}
+	apply := agreeing(t)
 	d := large(2)
 	for _, c := range []world.Cluster{"east", "west"} {
 		d.Put(&world.GatewayClass{Key: world.Key{Cluster: c, Name: ClassEastWest}, Controller: ControllerName})
