@@ -181,19 +181,17 @@ func (x *index) refreshClaim(k world.Key) bool {
 	return x.claims.astray.put(k.Cluster, k, x.astray(k, p)) || news
 }
 
-// mayOpen says whether an address that a remote Gateway says it has may be a way into its network. The Gateway's namespace must be within
-// the cluster's limits, or be the system namespace, and nothing of our own cluster may be reached there.
-func (x *index) mayOpen(d *door) bool {
+// mayOpen says whether an address that a remote Gateway says it has may be a way into its network: nothing of our own cluster, which has some networks, may be reached there.
+func (x *index) mayOpen(d *door, here []string) bool {
 	x.claims.at.add(d.address)
-	k := d.gateway
-	allowed := k.Namespace == x.config.SystemNamespace || namespaceAllowed(x.limits[k.Cluster], k.Namespace)
-	ours := len(x.ingress[d.address]) > 0
-	if d.addr.IsValid() {
-		ours = x.ours(d.addr, x.networksHere()...) || !world.Claimable(d.addr)
-	} else if name := strings.TrimSuffix(d.address, "."); name == x.config.ClusterDomain || strings.HasSuffix(name, "."+x.config.ClusterDomain) {
-		ours = true
+	if len(x.ingress[d.address]) > 0 {
+		return false
 	}
-	return allowed && !ours
+	if d.addr.IsValid() {
+		return !x.ours(d.addr, here...) && world.Claimable(d.addr)
+	}
+	name := strings.TrimSuffix(d.address, ".")
+	return name != x.config.ClusterDomain && !strings.HasSuffix(name, "."+x.config.ClusterDomain)
 }
 
 // identities counts the pods behind a cluster's services whose identities its limits keep out.

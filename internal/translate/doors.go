@@ -61,7 +61,7 @@ type wayIn struct {
 
 // waysIn are those of one cluster. They hold what is found in the cluster itself, so that a change there does not have those of others looked at.
 type waysIn struct {
-	in      []wayIn // in the order in which they are used
+	in      []wayIn // in the order in which they are used, each entrance once, and of each network no more than are used
 	refused refusedDoors
 	used    []int  // which of them are doors, as last settled
 	doors   []door // these
@@ -82,7 +82,7 @@ func (x *index) findWaysIn(c world.Cluster) *waysIn {
 	for k := range x.gatesIn[c] {
 		x.looked++
 		g := x.state.Gateways[k]
-		if g.Deleting || !x.leadsIn(g) {
+		if g.Deleting || !x.leadsIn(g) || x.crowdedWays.has(k) { // one of ours that is one too many says so itself
 			continue
 		}
 		port, ok := x.tunnelPort(g)
@@ -98,15 +98,20 @@ func (x *index) findWaysIn(c world.Cluster) *waysIn {
 			out.refused.foreign++ // a cluster speaks for its own networks only
 			continue
 		}
-		if x.across(network) {
+		switch {
+		case !x.across(network):
+		case c != x.config.LocalCluster && g.Namespace != x.config.SystemNamespace && !namespaceAllowed(x.limits[c], g.Namespace):
+			out.refused.foreign += len(g.Status)
+		default:
 			all = append(all, leading{g, network, port})
 		}
 	}
 	slices.SortFunc(all, func(a, b leading) int { return x.compareWaysIn(a.gateway, b.gateway) })
 	gates, crews := map[string]int{}, map[world.Key]*crew{} // by network, that are used or could be; by Service
+	addresses, places := map[string]int{}, set[entrance]{}  // by network
 	for _, l := range all {
 		g := l.gateway
-		if gates[l.network]++; gates[l.network] > maxWaysIn {
+		if gates[l.network]++; gates[l.network] > x.maxWaysIn {
 			out.refused.crowded += len(g.Status)
 			continue
 		}
@@ -139,7 +144,16 @@ func (x *index) findWaysIn(c world.Cluster) *waysIn {
 			default:
 				continue
 			}
-			out.in = append(out.in, wayIn{d, crew})
+			place := d.entrance()
+			switch {
+			case places.has(place): // of a Gateway before
+			case addresses[d.network] == x.maxWaysIn:
+				out.refused.crowded++
+			default:
+				places.add(place)
+				addresses[d.network]++
+				out.in = append(out.in, wayIn{d, crew})
+			}
 		}
 	}
 	if len(out.in) == 0 && out.refused == (refusedDoors{}) {
@@ -150,6 +164,9 @@ func (x *index) findWaysIn(c world.Cluster) *waysIn {
 
 // findDoors settles which ways in are doors, after those of some clusters may have become others.
 func (x *index) findDoors(changed set[world.Cluster]) []door {
+	if changed.has(x.config.LocalCluster) {
+		x.settleWaysIn()
+	}
 	for c := range changed {
 		if ways := x.findWaysIn(c); ways != nil {
 			x.waysIn[c] = ways
@@ -158,12 +175,12 @@ func (x *index) findDoors(changed set[world.Cluster]) []door {
 		}
 	}
 	x.claims.at, x.claims.doors = set[string]{}, map[world.Cluster]refusedDoors{}
-	holders := map[entrance]world.Cluster{}
+	holders, here := map[entrance]world.Cluster{}, x.networksHere()
 	var out []door
 	for _, c := range slices.SortedFunc(maps.Keys(x.waysIn), x.compareClusters) {
 		ways := x.waysIn[c]
 		x.refuseDoors(c, ways.refused)
-		used := x.takePlaces(c, ways.in, holders)
+		used := x.takePlaces(c, ways.in, holders, here)
 		if !slices.Equal(used, ways.used) {
 			doors := make([]wayIn, 0, len(used))
 			for _, i := range used {
@@ -176,30 +193,23 @@ func (x *index) findDoors(changed set[world.Cluster]) []door {
 	return out
 }
 
-// takePlaces finds which ways into a cluster are doors, beside those of clusters that are believed before it.
-func (x *index) takePlaces(c world.Cluster, in []wayIn, holders map[entrance]world.Cluster) []int {
+// takePlaces finds which ways into a cluster are doors, beside those of clusters that are believed before it. Those of all clusters are looked at for each change of any, so they are counted.
+func (x *index) takePlaces(c world.Cluster, in []wayIn, holders map[entrance]world.Cluster, here []string) []int {
 	var used []int
-	addresses := map[string]int{} // by network
 	for i := range in {
+		x.looked++
 		d := &in[i].door
-		if c != x.config.LocalCluster && !x.mayOpen(d) {
+		if c != x.config.LocalCluster && !x.mayOpen(d, here) {
 			x.refuseDoors(c, refusedDoors{foreign: 1})
 			continue
 		}
-		if addresses[d.network] == maxWaysIn {
-			x.refuseDoors(c, refusedDoors{crowded: 1})
+		place := d.entrance()
+		if holder, taken := holders[place]; taken {
+			x.refuseDoors(c, refusedDoors{taken: 1, holder: holder})
 			continue
 		}
-		place := d.entrance()
-		holder, taken := holders[place]
-		switch {
-		case !taken:
-			holders[place] = c
-			addresses[d.network]++
-			used = append(used, i)
-		case holder != c:
-			x.refuseDoors(c, refusedDoors{taken: 1, holder: holder})
-		}
+		holders[place] = c
+		used = append(used, i)
 	}
 	return used
 }

@@ -29,9 +29,12 @@ type Engine struct {
 }
 
 // NewEngine is an engine for an empty state.
-func NewEngine(c world.Config) *Engine {
+func NewEngine(c world.Config) *Engine { return newEngine(newIndex(c)) }
+
+// newEngine is NewEngine with an index that is empty.
+func newEngine(x *index) *Engine {
 	e := &Engine{
-		x: newIndex(c), routed: multi[string, serviceName]{}, answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey][]world.Cluster{},
+		x: x, routed: multi[string, serviceName]{}, answers: map[serviceName]*answer{}, sums: newTotals(), wanted: map[mesh.ServiceKey][]world.Cluster{},
 		slices: map[world.Key][]string{}, doors: map[string]*mesh.Workload{}, peers: map[string]*mesh.Policy{},
 		limits: map[world.Cluster]world.ObjectRef{},
 		out: Output{

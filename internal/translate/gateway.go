@@ -86,7 +86,6 @@ func (x *index) gateways() gateways {
 		}
 	}
 	slices.SortFunc(ours, compareAge)
-	x.settleWaysIn(ours)
 	gates, judged := map[world.Key]*gate{}, x.judgeAll(ours, out.wanted)
 	for _, g := range ours {
 		gates[g.Key] = newGate(judged.gateways[g.Key])

@@ -43,11 +43,11 @@ func TestNetworkLabelsTouchWhatTheyMean(t *testing.T) {
 		},
 		{name: "a pod of another cluster names a network", most: 3, flip: func(i int) world.Delta { return relabelled("west", fmt.Sprintf("mine-%d", i)) }},
 		{
-			name: "a cluster on a network of its own names another one", most: services + 2, // and its Gateway, and the address of that
+			name: "a cluster on a network of its own names another one", most: services + 3, // and its Gateway, the address of that, and whether it is a way in
 			flip: func(i int) world.Delta { return labelled("west", "isthmus-system", fmt.Sprintf("west-%d", i)) },
 		},
 		{
-			name: "so does one whose network we name", most: 2,
+			name: "so does one whose network we name", most: 3,
 			before: []world.Delta{func() world.Delta {
 				d := world.NewDelta()
 				d.Put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: "west"}, ID: "west", Network: "campus", MaxServices: 100, MaxEndpoints: 1 << 20})

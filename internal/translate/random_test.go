@@ -24,6 +24,7 @@ var (
 	someNamespaces = []string{"demo", "shop", "isthmus-system"}
 	someServices   = []string{"cart", "hello", "stock"}
 	somePods       = []string{"a", "b", "c", "d"}
+	somePorts      = []uint16{443, 15008, 15021, 20443, 30008}
 	someBindings   = []string{"", "", "PROXY/15088", "NONE", "ODD"}
 )
 
@@ -75,6 +76,12 @@ func (g generator) moves(step int, before []move) []move {
 	}
 	if g.chance(10) {
 		if m, ok := g.relabel(before); ok {
+			m.step = step
+			return []move{m}
+		}
+	}
+	if g.chance(10) {
+		if m, ok := g.breakGateway(before); ok {
 			m.step = step
 			return []move{m}
 		}
@@ -272,7 +279,8 @@ func (g generator) service() *world.Service {
 		s.Deleting = g.chance(10)
 		s.Ingress = []string{fmt.Sprintf("203.0.113.%d", g.IntN(3))}
 	}
-	if s.Type = pick(g, []string{typeLoadBalancer, typeClusterIP, typeNodePort}); s.Type == typeNodePort {
+	kind := pick(g, []world.Service{{Type: typeLoadBalancer}, {Type: typeClusterIP}, {Type: typeNodePort}, {Type: typeLoadBalancer}, {Type: typeClusterIP}, {Type: typeNodePort, AtNodes: somePorts}})
+	if s.Type, s.AtNodes = kind.Type, kind.AtNodes; s.Type == typeNodePort {
 		s.Ingress = nil
 	}
 	return s
@@ -296,43 +304,6 @@ func (g generator) namespace() *world.Namespace {
 		n.Distribution = preferClose
 	}
 	return n
-}
-
-func (g generator) gateway() *world.Gateway {
-	out := &world.Gateway{
-		Key: g.key([]string{"gw", "gw2"}), UID: "u", Generation: int64(g.IntN(3)), Created: int64(g.IntN(3)), Deleting: g.chance(5),
-		Class:       pick(g, []string{"eastwest", "eastwest", "eastwest", "waypoint", "other", ClassIstioEastWest}),
-		WaypointFor: pick(g, []string{"", "service", "workload", "all"}), InboundBinding: pick(g, someBindings),
-		Network: pick(g, []string{"", "", "west", "east", "dmz"}), InfraLabels: pick(g, []map[string]string{nil, nil, {"app": "cart"}}), HasParameters: g.chance(5), ServiceType: pick(g, []string{"", "", "", typeClusterIP, "Odd"}),
-		Parameters: pick(g, []string{"", "", "", "overlay"}),
-	}
-	if out.SetsFrom = pick(g, []string{"", "None", "Same", "All", "All", "All", "Selector"}); out.SetsFrom == "Selector" {
-		out.SetNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
-	}
-	for i := range 1 + g.IntN(2) {
-		l := world.Listener{Name: fmt.Sprintf("l%d", i), Port: pick(g, []uint16{15008, 15008, 443, 15021, 20443, 30008, 30008}), Protocol: pick(g, []string{protocolHBONE, protocolHBONE, protocolHBONE, protocolHTTP, protocolHTTPS, protocolTLS, protocolTCP, protocolUDP, "SCTP"}),
-			Hostname: pick(g, []string{"", "", "", "a.example.com", "*.example.com"}), HasTLS: g.chance(95), TLSMode: pick(g, []string{tlsTerminate, tlsTerminate, tlsTerminate, "Passthrough"})}
-		if l.RoutesFrom = pick(g, []string{"", "All", "Selector"}); l.RoutesFrom == "Selector" {
-			l.RouteNamespaces = &world.Selector{MatchLabels: map[string]string{"private": "yes"}}
-		}
-		if l.Protocol != protocolHBONE || g.chance(5) {
-			l.Certificates, l.RouteKinds = g.certificates(), pick(g, [][]string{nil, nil, nil, {routeKind(world.KindHTTPRoute)}, {"x/Y"}})
-		}
-		if g.chance(10) {
-			l.TLSOptions = map[string]string{optionTerminateMode: pick(g, []string{istioMutual, "ODD"})}
-		}
-		out.Listeners = append(out.Listeners, l)
-	}
-	for range g.IntN(3) {
-		out.Status = append(out.Status, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressHostname}), Value: g.doorAddress()})
-	}
-	if g.chance(20) {
-		out.Addresses = append(out.Addresses, pick(g, []world.GatewayAddress{{Type: addressHostname, Value: "cart"}, {Type: addressHostname, Value: "gw2"}, {Type: addressHostname, Value: "a.example.com"}}))
-	}
-	if g.chance(20) {
-		out.Addresses = append(out.Addresses, world.GatewayAddress{Type: pick(g, []string{addressIP, addressIP, addressIP, "example.com/odd"}), Value: fmt.Sprintf("203.0.113.%d", g.IntN(3))})
-	}
-	return out
 }
 
 func (g generator) scope() *world.ServiceScope {
@@ -375,19 +346,8 @@ func (g generator) remoteCluster() *world.RemoteCluster {
 	return out
 }
 
-// doorAddress is now and then one that a pod or a service may have, or that none may have.
-func (g generator) doorAddress() string {
-	switch n := g.IntN(20); {
-	case n < 3:
-		return g.address().String()
-	case n < 4:
-		return "x.svc.cluster.local"
-	}
-	return fmt.Sprintf("203.0.113.%d", g.IntN(4))
-}
-
 // foundation is what makes it likely that pods are reached through gateways: each cluster names its network and scope, our own has pods on a second
-// one and gateways to both, and another cluster may be on that one, too.
+// one and gateways to both, for which Services were made, one of them at nodes' ports, and another cluster may be on that one, too.
 func (g generator) foundation() []move {
 	var out []move
 	put := func(o world.Object) { out = append(out, move{ref: o.Ref(), put: o}) }
@@ -399,22 +359,37 @@ func (g generator) foundation() []move {
 		put(&world.Service{Key: world.Key{Cluster: c, Namespace: "demo", Name: "cart"}, Ports: []world.ServicePort{{Name: "http", Port: 80, Target: 8080}}})
 		put(&world.EndpointSlice{Key: world.Key{Cluster: c, Namespace: "demo", Name: "odd"}, Service: "cart", Ports: []world.EndpointPort{{Name: "http", Port: 8080}},
 			Endpoints: []world.Endpoint{{Pod: "a"}, {Pod: "b"}, {Pod: "c"}}})
-		for i, network := range []string{"", "dmz"} {
-			put(&world.Gateway{
-				Key: world.Key{Cluster: c, Namespace: "shop", Name: []string{"gw", "gw2"}[i]}, Class: ClassEastWest, Network: network,
-				Listeners: []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE, HasTLS: true, TLSMode: tlsTerminate}},
-				Status:    []world.GatewayAddress{{Type: addressIP, Value: fmt.Sprintf("203.0.113.%d", 10+g.IntN(4))}},
-			})
+		for _, o := range []*world.Gateway{
+			{Key: world.Key{Cluster: c, Namespace: testConfig.SystemNamespace, Name: "gw"}},
+			{Key: world.Key{Cluster: c, Namespace: "shop", Name: "gw"}},
+			{Key: world.Key{Cluster: c, Namespace: "shop", Name: "gw2"}, Network: "dmz"},
+		} {
+			o.Class, o.Listeners = ClassEastWest, []world.Listener{{Name: "mesh", Port: 15008, Protocol: protocolHBONE, HasTLS: true, TLSMode: tlsTerminate}}
+			o.Status = []world.GatewayAddress{{Type: addressIP, Value: fmt.Sprintf("203.0.113.%d", 10+g.IntN(4))}}
+			put(o)
+			made := &world.Service{Key: o.Key, Labels: map[string]string{LabelManagedBy: ManagedBy, LabelGatewayName: o.Name}, Ports: []world.ServicePort{{Name: "mesh", Port: 15008}}}
+			if o.Network != "" {
+				made.Type, made.AtNodes = typeNodePort, somePorts
+			}
+			put(made)
 		}
 		if c != testConfig.LocalCluster {
 			put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: string(c)}, ID: c, Networks: []string{"dmz"}, MaxServices: 100, MaxEndpoints: 100})
 		}
 	}
 	put(&world.GatewayClass{Key: world.Key{Cluster: "east", Name: ClassEastWest}, Controller: ControllerName})
+	put(&world.Namespace{Key: world.Key{Cluster: "east", Name: "stock"}, Labels: map[string]string{world.LabelNetwork: "dmz"}})
 	for _, name := range somePods[:3] {
 		p := g.pod()
 		p.Key, p.Captured, p.HostNetwork, p.Addresses = world.Key{Cluster: "east", Namespace: "demo", Name: name}, true, false, []netip.Addr{g.address4()}
 		p.Labels[world.LabelNetwork] = "dmz"
+		put(p)
+	}
+	put(&world.EndpointSlice{Key: world.Key{Cluster: "east", Namespace: "shop", Name: "gw2-1"}, Service: "gw2", Ports: []world.EndpointPort{{Name: "mesh", Port: 15008}}, Endpoints: []world.Endpoint{{Pod: "a"}, {Pod: "b"}}})
+	for i, node := range []string{"n1", "n2"} {
+		put(&world.Node{Key: world.Key{Cluster: "east", Name: node}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})}})
+		p := g.pod()
+		p.Key, p.Node = world.Key{Cluster: "east", Namespace: "shop", Name: somePods[i]}, node
 		put(p)
 	}
 	return out

@@ -95,14 +95,14 @@ func TestDisagreementShrinks(t *testing.T) {
 	var moves []move
 	for seed := uint64(1); ; seed++ {
 		moves = someMoves(seed, 60)
-		if at, _ := disagreement(moves, deaf); at >= 0 {
+		if at, _ := disagreement(moves, false, deaf); at >= 0 {
 			break
 		}
 		if seed == 20 {
 			t.Fatal("a deaf engine was not found out")
 		}
 	}
-	left := shrink(moves, func(m []move) bool { at, _ := disagreement(m, deaf); return at >= 0 })
+	left := shrink(moves, func(m []move) bool { at, _ := disagreement(m, false, deaf); return at >= 0 })
 	var kinds []string
 	for _, m := range left {
 		kinds = append(kinds, string(m.ref.Kind))

@@ -11,8 +11,10 @@ import (
 )
 
 // Build gives the whole answer for a whole state.
-func Build(s *world.State, c world.Config) Output {
-	x := newIndex(c)
+func Build(s *world.State, c world.Config) Output { return newIndex(c).build(s) }
+
+// build is Build with an index that is empty.
+func (x *index) build(s *world.State) Output {
 	x.fold(world.Delta{Tables: s.Tables}, &touched{}) // nobody asks what it touches: everything is looked at
 	out := Output{
 		Mesh: mesh.NewSnapshot(), Findings: map[world.ObjectRef][]Finding{}, Gateways: map[world.Key]*GatewayPlan{},
@@ -73,7 +75,7 @@ func Build(s *world.State, c world.Config) Output {
 		if a.exported {
 			exports = append(exports, n)
 		}
-		find(world.ObjectRef{Kind: world.KindService, Key: n.in(c.LocalCluster)}, a.findings)
+		find(world.ObjectRef{Kind: world.KindService, Key: n.in(x.config.LocalCluster)}, a.findings)
 	}
 	out.WantWaypoints = wantedWaypoints(automatic)
 	clear(x.routes) // what they refer to was not all worked out yet
@@ -113,7 +115,7 @@ func Build(s *world.State, c world.Config) Output {
 
 	// Sums.
 	for k := range x.state.ServiceScopes {
-		if k.Cluster == c.LocalCluster {
+		if k.Cluster == x.config.LocalCluster {
 			status, f := x.scopeStatus(k, sums)
 			out.Scopes[k] = status
 			find(world.ObjectRef{Kind: world.KindServiceScope, Key: k}, f)

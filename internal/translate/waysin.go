@@ -51,20 +51,26 @@ func (x *index) compareWaysIn(a, b *world.Gateway) int {
 	return cmp.Or(cmp.Compare(system(a), system(b)), cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
 }
 
-// settleWaysIn finds which of our own Gateways are one too many on their network.
-func (x *index) settleWaysIn(ours []*world.Gateway) {
+// settleWaysIn finds which of our own Gateways are one too many on their network. It is done before anybody asks where tunnels end: of one that is broken that depends on it.
+func (x *index) settleWaysIn() {
 	x.crowdedWays = nil
-	if len(ours) <= maxWaysIn {
+	if len(x.gatesIn[x.config.LocalCluster]) <= x.maxWaysIn {
 		return
 	}
+	var ours []*world.Gateway
+	for k := range x.gatesIn[x.config.LocalCluster] {
+		x.looked++
+		g := x.state.Gateways[k]
+		if !g.Deleting && x.governs(g) && g.Class != ClassWaypoint && x.mayLeadIn(g) && slices.ContainsFunc(g.Listeners, func(l world.Listener) bool { return l.Protocol == protocolHBONE }) {
+			ours = append(ours, g)
+		}
+	}
+	slices.SortFunc(ours, x.compareWaysIn)
 	own, _ := x.network(x.config.LocalCluster)
 	on := map[string]int{}
-	for _, g := range slices.SortedFunc(slices.Values(ours), x.compareWaysIn) {
-		if g.Class == ClassWaypoint || !x.mayLeadIn(g) || !slices.ContainsFunc(g.Listeners, func(l world.Listener) bool { return l.Protocol == protocolHBONE }) {
-			continue
-		}
+	for _, g := range ours {
 		network := cmp.Or(g.Network, own)
-		if on[network]++; on[network] > maxWaysIn {
+		if on[network]++; on[network] > x.maxWaysIn {
 			if x.crowdedWays == nil {
 				x.crowdedWays = set[world.Key]{}
 			}
@@ -85,7 +91,7 @@ func (x *index) judgeWayIn(g *world.Gateway) (gatewayv1.ListenerConditionReason,
 		return ReasonNamespaceNotPermitted, fmt.Sprintf("protocol HBONE: Gateways of namespace %s may not lead into the cluster: those of %s may, and of namespaces that have the label %s: \"true\"",
 			g.Namespace, x.config.SystemNamespace, world.LabelEastWestGateways)
 	}
-	return ReasonTooManyWaysIn, fmt.Sprintf("protocol HBONE: %d other Gateways lead into the network already, which is as many as may", maxWaysIn)
+	return ReasonTooManyWaysIn, fmt.Sprintf("protocol HBONE: %d other Gateways lead into the network already, which is as many as may", x.maxWaysIn)
 }
 
 // shutOut says whether a Gateway may not be a way in although it wants to, and somebody serves it already: who does must be told to stop.

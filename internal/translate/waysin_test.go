@@ -113,6 +113,39 @@ func TestTooManyWaysIn(t *testing.T) {
 	check(apply(d), 0)
 }
 
+// TestBrokenWayInBesideTooMany: where tunnels end at a broken Gateway of our own is where they ended last, as long as it is not one too many by what there is now. One before it that is broken, too,
+// keeps its place.
+func TestBrokenWayInBesideTooMany(t *testing.T) {
+	gate := func(i int, mode string) *world.Gateway {
+		g := tunnels(world.Key{Cluster: "east", Namespace: "edge", Name: fmt.Sprint("g", i)}, int64(i+1), fmt.Sprintf("203.0.114.%d", i+1))
+		g.Network, g.Listeners[0].TLSMode = "dmz", mode
+		return g
+	}
+	last := gate(maxWaysIn, tlsPassthrough)
+	apply := agreeing(t)
+	check := func(what string, d world.Delta, want bool) {
+		t.Helper()
+		if got := apply(d).Mesh.Workloads["NetworkGateway/dmz/"+last.Status[0].Value+"/15008"] != nil; got != want {
+			t.Errorf("%s: the broken Gateway is a way in: %v, want %v", what, got, want)
+		}
+	}
+	d := large(2)
+	d.Put(&world.GatewayClass{Key: world.Key{Cluster: "east", Name: ClassEastWest}, Controller: ControllerName})
+	d.Put(&world.Namespace{Key: world.Key{Cluster: "east", Name: "edge"}, Labels: map[string]string{world.LabelEastWestGateways: "true", world.LabelNetwork: "dmz"}})
+	d.Put(&world.Service{Key: last.Key, Labels: map[string]string{LabelManagedBy: ManagedBy, LabelGatewayName: last.Name}, Ports: []world.ServicePort{{Name: "mesh", Port: 15008}}})
+	for i := range maxWaysIn {
+		d.Put(gate(i, tlsTerminate))
+	}
+	d.Put(last)
+	check("as one too many", d, false)
+	d = world.NewDelta()
+	d.Put(gate(0, tlsPassthrough))
+	check("beside a broken one", d, false)
+	d = world.NewDelta()
+	d.Delete(gate(0, "").Ref())
+	check("when there is room", d, true)
+}
+
 // reasonOf is why the first listener of a Gateway is not accepted.
 func reasonOf(o Output, gateway world.Key) string {
 	for _, f := range o.Findings[world.ObjectRef{Kind: world.KindGateway, Key: gateway}] {
