@@ -289,11 +289,9 @@ var _ = Describe("Gateways", func() {
 		Entry("a PodDisruptionBudget", "PodDisruptionBudget", &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "budget"}}),
 	)
 
-	bad := 0
-	DescribeTable("that cannot be served say so",
+	DescribeTable("that cannot be served say so, also if the one of the name that was there just before said something else",
 		func(ctx SpecContext, change func(*gatewayv1.Gateway), gateway, listener, field string) {
-			bad++ // one of the same name would begin with what was said of the one before it
-			g := eastwest("default", fmt.Sprintf("bad-%d", bad))
+			g := eastwest("default", "bad")
 			change(g)
 			east.with(g)
 			Eventually(east.gatewayVerdict(g, "Accepted")).Should(Equal(gateway))

@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -189,14 +190,18 @@ var _ = Describe("A control plane that restarts", Ordered, func() {
 	})
 })
 
-// lookedAt is what was translated of one Gateway and one set of it.
+// lookedAt is what was translated of one Gateway, of the UID "now" unless of says another one, and one set of it.
 type lookedAt struct {
 	findings
 	plan *translate.GatewayPlan
+	of   string
 }
 
-func (lookedAt) Findings(world.Kind, string, string) []translate.Finding {
+func (l lookedAt) Findings(world.Kind, string, string) []translate.Finding {
 	out := []translate.Finding{{Type: "Accepted", Status: "True", Reason: "Accepted"}, {Type: "Programmed", Status: "True", Reason: "Programmed"}}
+	for i := range out {
+		out[i].UID = cmp.Or(l.of, "now")
+	}
 	for _, f := range out[:2] {
 		f.Listener = "mesh"
 		out = append(out, f)
@@ -263,4 +268,23 @@ func TestNothingIsSaidBeforeItIsLookedFor(t *testing.T) {
 	g.Status.Conditions, s.Status.Conditions = nil, nil
 	o, p.plan = obstacles{}, nil
 	expect("nothing is to be made", "True/Accepted", "True/Accepted")
+}
+
+// TestWhatWasFoundOfAnEarlierGateway is not said of one that was made again under its name at once: of that one nothing was found yet.
+func TestWhatWasFoundOfAnEarlierGateway(t *testing.T) {
+	g := eastwest("ns", "g")
+	g.UID, g.Generation = "now", 1
+	p := lookedAt{plan: &translate.GatewayPlan{UID: "earlier"}, of: "earlier"}
+	var o obstacles
+	earlier := g.DeepCopy()
+	earlier.UID = "earlier"
+	o.note(earlier, namesakes{})
+	if fillGateway(g, p, &o); len(g.Status.Conditions)+len(g.Status.Listeners)+len(g.Status.Addresses) != 0 || g.Status.AttachedListenerSets != nil {
+		t.Errorf("what is said of it is %+v", g.Status)
+	}
+	p = lookedAt{plan: &translate.GatewayPlan{UID: "now"}}
+	o.note(g, namesakes{})
+	if fillGateway(g, p, &o); verdict(g.Status.Conditions, 1, "Programmed") != "True/Programmed" {
+		t.Errorf("it was looked at, and what is said of it is %+v", g.Status)
+	}
 }

@@ -104,8 +104,8 @@ var (
 
 func fillGateway(g *gatewayv1.Gateway, p findings, inTheWay *obstacles) {
 	all := p.Findings(world.KindGateway, g.Namespace, g.Name)
-	if len(all) == 0 {
-		return // of a class that is not ours, or not looked at yet
+	if len(all) == 0 || all[0].UID != string(g.UID) {
+		return // of a class that is not ours, or not looked at yet, as far as there was an earlier one of the name
 	}
 	addresses, _ := p.Addresses(g.Namespace, g.Name)
 	var status []gatewayv1.GatewayStatusAddress

@@ -128,7 +128,7 @@ func (x *index) gateway(at *gate, taken map[string]world.Key, out gateways) (isA
 }
 
 func gatewayFinding(g *world.Gateway, listener, kind string, holds bool, reason, message string) Finding {
-	f := Finding{Listener: listener, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: g.Generation}
+	f := Finding{Listener: listener, Type: kind, Status: isFalse, Reason: reason, Message: shorten(message), Generation: g.Generation, UID: g.UID}
 	if holds {
 		f.Status = isTrue
 	}

@@ -172,3 +172,24 @@ func TestGatewaysOfAStranger(t *testing.T) {
 		})
 	}
 }
+
+// TestAnotherGatewayOfTheName is one that was deleted and made again as it was, between two looks: what is found of it is said of this one.
+func TestAnotherGatewayOfTheName(t *testing.T) {
+	e := NewEngine(testConfig)
+	for _, uid := range []string{"earlier", "now"} {
+		d := world.NewDelta()
+		g := &world.Gateway{Key: foreign("gate"), UID: uid, Generation: 1, Class: ClassEastWest, Listeners: []world.Listener{{Name: "web", Port: 80, Protocol: protocolHTTP}}}
+		if d.Put(g); uid == "earlier" {
+			d.Put(&world.GatewayClass{Key: world.Key{Cluster: "east", Name: ClassEastWest}, Controller: ControllerName})
+		}
+		found := e.Apply(d).Findings[g.Ref()]
+		if len(found) == 0 {
+			t.Errorf("nothing is said of the Gateway of UID %q", uid)
+		}
+		for _, f := range found {
+			if f.UID != uid {
+				t.Errorf("of the Gateway of UID %q is said %+v", uid, f)
+			}
+		}
+	}
+}

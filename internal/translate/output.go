@@ -30,6 +30,8 @@ type Finding struct {
 	Reason     string
 	Message    string
 	Generation int64 // of the object, 0 where the kind has none that matters
+	// UID is that of a Gateway, and not set of other kinds: what was found of an earlier one of the name is not about the one that is there, which begins with the same generations.
+	UID string
 }
 
 // GatewayPlan is what must run for an accepted Gateway.
