@@ -102,21 +102,26 @@ func (r *GatewayReconciler) handOver(ctx context.Context, gateway *gatewayv1.Gat
 			return ctrl.Result{}, err
 		}
 	}
+	stay := ""
+	if !runs { // also if what led to them is gone
+		wait, barred, err := r.endOrphans(ctx, gateway)
+		if err != nil || wait > 0 {
+			return ctrl.Result{RequeueAfter: wait}, err
+		}
+		if len(barred) > 0 {
+			stay = "; the controller may not delete ReplicaSet " + nameSome(barred) + ", whose Deployment is gone"
+		}
+	}
 	if leads, err := r.has(ctx, gateway, &corev1.Service{}); err != nil {
 		return ctrl.Result{}, err
 	} else if leads {
-		if !runs {
-			if wait, err := r.endOrphans(ctx, gateway); err != nil || wait > 0 {
-				return ctrl.Result{RequeueAfter: wait}, err
-			}
-		}
 		pods, err := r.podsOf(ctx, gateway)
 		if err != nil {
 			return ctrl.Result{}, err
 		}
 		waits, lost := awaited(pods, time.Now())
 		if waits != "" {
-			if !runs && r.handovers.saying(gateway, waits) {
+			if waits += stay; !runs && r.handovers.saying(gateway, waits) {
 				r.tellOfHandover(gateway, corev1.EventTypeNormal, "WaitsForPods", "what was made before leads to the Gateway, too, until its pods have ended: "+waits)
 			}
 			return ctrl.Result{RequeueAfter: handoverLook}, nil
@@ -129,7 +134,13 @@ func (r *GatewayReconciler) handOver(ctx context.Context, gateway *gatewayv1.Gat
 	if plan.ServiceAccount == plan.Name { // it is that of the pods that somebody else runs, too
 		gone = slices.DeleteFunc(gone, isAccount)
 	}
-	return ctrl.Result{}, r.release(ctx, r.reader, gateway, gone...)
+	if err := r.release(ctx, r.reader, gateway, gone...); err != nil || stay == "" {
+		return ctrl.Result{}, err
+	}
+	if r.handovers.saying(gateway, stay) {
+		r.tellOfHandover(gateway, corev1.EventTypeWarning, "PodsDoNotEnd", "nobody tells pods to end that were made before"+stay)
+	}
+	return ctrl.Result{RequeueAfter: refusedWait}, nil
 }
 
 // has says whether an object that was made for a Gateway is there, and nobody has deleted it.
