@@ -111,20 +111,27 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if plan.UID != string(gateway.UID) {
 		return ctrl.Result{}, nil // about an earlier Gateway of this name; news of this one are on their way
 	}
-	if plan.Unmanaged {
-		if r.found(&gateway, namesakes{}); plan.Kept {
-			r.handovers.forget(req.NamespacedName)
-			return ctrl.Result{}, nil
-		}
+	if plan.Unmanaged && !plan.Kept {
+		r.found(&gateway, namesakes{})
 		return r.handOver(ctx, &gateway, plan)
 	}
 	r.handovers.forget(req.NamespacedName)
+	if plan.Kept { // as it is, but for a Deployment that is gone: without pods it would go on for nobody
+		if runs, err := r.has(ctx, &gateway, &appsv1.Deployment{}); err == nil && runs { // an error comes again
+			r.found(&gateway, namesakes{})
+			return ctrl.Result{}, nil
+		}
+	}
 	theirs, err := r.namesakes(ctx, &gateway, plan)
 	if err != nil {
 		return r.unseen(ctx, &gateway, theirs, err)
 	}
 	if theirs.wait() > 0 {
-		r.found(&gateway, theirs)
+		if plan.Kept { // who runs pods of their own may well have given them that name: the Gateway is no less acceptable
+			r.refused(&gateway, gatewayv1.GatewayReasonPending, "the Deployment that was made for the Gateway is gone and is not made again: "+theirs.text(), r.obstacles.rivals(&gateway))
+		} else {
+			r.found(&gateway, theirs)
+		}
 		return ctrl.Result{RequeueAfter: theirs.wait()}, nil
 	}
 	rivals, err := r.provision(ctx, &gateway, plan, theirs.scaler)
@@ -140,10 +147,7 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 		return ctrl.Result{RequeueAfter: conflictWait}, nil
 	case refused:
-		if r.obstacles.refuse(&gateway, reason, bounded(err.Error()), rivals) {
-			r.changed(req.NamespacedName)
-			r.tell(&gateway, err.Error())
-		}
+		r.refused(&gateway, reason, err.Error(), rivals)
 		return ctrl.Result{RequeueAfter: refusedWait}, nil
 	case ctx.Err() == nil:
 		r.tried(ctx, &gateway)
@@ -196,6 +200,14 @@ func (r *GatewayReconciler) found(gateway *gatewayv1.Gateway, theirs namesakes) 
 	r.changed(client.ObjectKeyFromObject(gateway))
 	if len(theirs.staying) > 0 {
 		r.tell(gateway, theirs.text())
+	}
+}
+
+// refused notes why what a Gateway needs is not made, and has it said if it is something else than before.
+func (r *GatewayReconciler) refused(gateway *gatewayv1.Gateway, reason gatewayv1.GatewayConditionReason, why string, rivals unscaled) {
+	if r.obstacles.refuse(gateway, reason, bounded(why), rivals) {
+		r.changed(client.ObjectKeyFromObject(gateway))
+		r.tell(gateway, why)
 	}
 }
 
@@ -293,6 +305,9 @@ func (r *GatewayReconciler) look(ctx context.Context, at client.ObjectKey, objec
 // dropForeignPorts takes ports out of the Service that are not in the plan. Applying alone would keep those that another writer made,
 // or fail if one of them has a name of ours.
 func (r *GatewayReconciler) dropForeignPorts(ctx context.Context, plan *translate.GatewayPlan) error {
+	if plan.Kept { // it stays as it is
+		return nil
+	}
 	var service corev1.Service
 	err := r.client.Get(ctx, client.ObjectKey{Namespace: plan.Key.Namespace, Name: plan.Name}, &service)
 	if err != nil {

@@ -278,6 +278,31 @@ var _ = Describe("Gateways with a Service of their own", func() {
 		Eventually(east.gatewayVerdict(g, "Programmed")).Should(Equal("False/AddressNotUsable"))
 		Eventually(get(east, g)).Should(HaveField("Status.Addresses", BeEmpty()))
 	})
+
+	It("have their pods made again if somebody deletes them while what was made goes on", func(ctx SpecContext) {
+		g := eastwest("default", "keeps-pods")
+		deployment, service, _ := east.made(g)
+		east.with(g)
+		Eventually(east.is(service)).Should(BeTrue())
+		Eventually(east.is(deployment)).Should(BeTrue())
+		hostname := gatewayv1.HostnameAddressType
+		edit(east, g, func(g *gatewayv1.Gateway) {
+			g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &hostname, Value: "nowhere"}}
+			g.Spec.Listeners = append(g.Spec.Listeners, gatewayv1.Listener{Name: "web", Port: 8080, Protocol: gatewayv1.HTTPProtocolType})
+		})
+		Eventually(func() string {
+			_ = east.gatewayVerdict(g, "Programmed")()
+			return message(g.Status.Conditions, "Programmed")
+		}).Should(ContainSubstring("what was made for the Gateway goes on"))
+		uid := service.UID
+		for range 2 {
+			Expect(get(east, deployment)()).To(HaveField("OwnerReferences", HaveLen(1)))
+			gone := deployment.UID
+			Expect(east.Delete(ctx, deployment)).To(Succeed())
+			Eventually(get(east, deployment)).ShouldNot(HaveField("UID", gone))
+		}
+		Expect(get(east, service)()).To(And(HaveField("UID", uid), HaveField("Spec.Ports", HaveLen(1))), "what leads to them is as it was")
+	})
 })
 
 var _ = Describe("Gateways with long names", func() {

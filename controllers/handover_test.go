@@ -3,22 +3,33 @@
 package controllers
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/translate"
+	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
 // TestPodsThatKeepTheOldService has pods of a Gateway whose Deployment is gone, as it has a Service of its own: what leads to them is there until they end, and not for ever.
@@ -82,6 +93,71 @@ func TestPodsThatKeepTheOldService(t *testing.T) {
 				if !strings.Contains(said, word) {
 					t.Errorf("%q does not say %q", said, word)
 				}
+			}
+		})
+	}
+}
+
+// TestWhatIsKeptHasPods has the Deployment of a Gateway deleted whose own Service cannot take the place of what was made yet: it is made again, and what leads to it stays as it is.
+func TestWhatIsKeptHasPods(t *testing.T) {
+	owned := []metav1.OwnerReference{{APIVersion: gatewayv1.GroupVersion.String(), Kind: "Gateway", Name: "g", UID: "now", Controller: new(true)}}
+	all := []string{"ServiceAccount", "Deployment replicas=7", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+	for name, tc := range map[string]struct {
+		deployment *appsv1.Deployment
+		refuses    error
+		want       []string // what is applied
+		says       string   // beside what was found
+		again      time.Duration
+	}{
+		"it is there":           {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{OwnerReferences: owned}}, nil, nil, "", 0},
+		"it is gone":            {nil, nil, all, "", 0},
+		"it is somebody else's": {&appsv1.Deployment{}, nil, nil, "is not made again: metadata.name: Deployment ns/g exists", obstacleWait},
+		"it is not let in":      {nil, apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments"}, "g", errors.New("quota")), all[:2], "the API server refuses the Deployment", refusedWait},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := eastwest("ns", "g")
+			g.UID, g.Generation = "now", 1
+			meta := metav1.ObjectMeta{Namespace: "ns", Name: "g", OwnerReferences: owned}
+			scaler := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: meta, Status: autoscalingv2.HorizontalPodAutoscalerStatus{DesiredReplicas: 7}}
+			service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "gone", Port: 1}}}}
+			objects := []client.Object{g, service, scaler}
+			if tc.deployment != nil {
+				tc.deployment.Namespace, tc.deployment.Name = "ns", "g"
+				objects = append(objects, tc.deployment)
+			}
+			var applied []string
+			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+				Apply: func(_ context.Context, _ client.WithWatch, o runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
+					kind := strings.TrimSuffix(reflect.TypeOf(o).Elem().Name(), "ApplyConfiguration")
+					d, is := o.(*appsv1ac.DeploymentApplyConfiguration)
+					if !is {
+						applied = append(applied, kind)
+						return nil
+					}
+					applied = append(applied, fmt.Sprint(kind, " replicas=", *d.Spec.Replicas))
+					return tc.refuses
+				},
+			}).Build()
+			known := make(chan struct{})
+			close(known)
+			plan := plain()
+			plan.Key, plan.UID, plan.Name, plan.ServiceAccount = world.Key{Cluster: "east", Namespace: "ns", Name: "g"}, "now", "g", "g"
+			plan.Unmanaged, plan.Kept = true, true
+			p := lookedAt{plan: plan}
+			r := &GatewayReconciler{client: c, reader: c, obstacles: &obstacles{}, known: known, plan: p.Plan, changed: func(types.NamespacedName) {}, settings: ProvisionSettings{Config: hostileConfig}}
+			again, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)})
+			if err != nil || again.RequeueAfter != tc.again || !slices.Equal(applied, tc.want) {
+				t.Errorf("applied are %q, want %q; it is looked again after %v, with error %v", applied, tc.want, again.RequeueAfter, err)
+			}
+			if err := c.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil || service.Spec.Ports[0].Name != "gone" {
+				t.Errorf("its Service is %+v, with error %v", service.Spec, err)
+			}
+			fillGateway(g, p, r.obstacles)
+			if got := verdict(g.Status.Conditions, 1, "Accepted"); got != "True/Accepted" {
+				t.Errorf("it is said to be %s", got)
+			}
+			if said := message(g.Status.Conditions, "Programmed"); !strings.Contains(said, tc.says) || (said == "") != (tc.says == "") {
+				t.Errorf("%q does not say %q", said, tc.says)
 			}
 		})
 	}

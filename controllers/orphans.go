@@ -18,7 +18,7 @@ import (
 )
 
 // A Deployment that is deleted with --cascade=orphan leaves its ReplicaSets behind, and their pods. One that is made again takes them over, as their labels are those that it selects by: so it is while the Gateway
-// is provisioned. Once the Gateway has a Service of its own no Deployment is made again, and nobody would ever tell these pods to end.
+// is provisioned, or keeps what was made for it. Once a Service of its own has taken the place of that no Deployment is made again, and nobody would ever tell these pods to end.
 
 // endOrphans has pods told to end whose Deployment was deleted in that way, as deleting all of it would have: by deleting its ReplicaSets. It says how soon to look again: until as much time has gone by as before the
 // Deployment would be deleted, and until the pods know; 0: there is nothing to look for. Those without pods go at once. What is being deleted is waited for no longer than its pods are, which are told by whoever does that.

@@ -46,13 +46,16 @@ type ProvisionSettings struct {
 }
 
 // provision gives what must run for a Gateway: Service, ServiceAccount, Deployment, PodDisruptionBudget and HorizontalPodAutoscaler, to be
-// applied server-side, in this order: of the first one an API server refuses most, and after it nothing else shall change. It is pure.
+// applied server-side, in this order: of the first one an API server refuses most, and after it nothing else shall change. Of a Gateway that is kept as it was that is all but the Service. It is pure.
 func provision(plan *translate.GatewayPlan, s ProvisionSettings, now running) []runtime.ApplyConfiguration {
-	if plan.Unmanaged {
+	if plan.Unmanaged && !plan.Kept {
 		return nil
 	}
 	p := provisioner{plan: plan, settings: s, name: plan.Name, namespace: plan.Key.Namespace, overlay: overlayOf(plan)}
-	objects := []runtime.ApplyConfiguration{p.service(now)}
+	var objects []runtime.ApplyConfiguration
+	if !plan.Kept {
+		objects = append(objects, p.service(now))
+	}
 	if plan.ServiceAccount == p.name { // another name means that the account is the user's
 		objects = append(objects, p.serviceAccount())
 	}

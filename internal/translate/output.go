@@ -43,7 +43,7 @@ type GatewayPlan struct {
 	// Name is that of everything that is made for the Gateway.
 	Name           string
 	ServiceAccount string
-	// Unmanaged says that nothing is to be made for the Gateway: it names a Service of its own. Kept says that what was made before is to be left as it is all the same: that Service
+	// Unmanaged says that nothing is to be made for the Gateway: it names a Service of its own. Kept says that what was made before goes on as it is all the same, and its pods are made again if somebody deletes them: that Service
 	// cannot take its place yet. When it can, what was made goes after a while, in which its connections end.
 	Unmanaged, Kept bool
 	// Overlay is what its parametersRef says; nil: nothing.
