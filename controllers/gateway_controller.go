@@ -277,7 +277,7 @@ func (r *GatewayReconciler) provision(ctx context.Context, gateway *gatewayv1.Ga
 		}
 		err := r.client.Apply(ctx, object, fieldOwner, client.ForceOwnership)
 		if _, refused := notTaken(err); refused {
-			return rivals, fmt.Errorf("the API server refuses the %s: %w", strings.TrimSuffix(reflect.TypeOf(object).Elem().Name(), "ApplyConfiguration"), err)
+			return rivals, fmt.Errorf(refuses+"%s: %w", strings.TrimSuffix(reflect.TypeOf(object).Elem().Name(), "ApplyConfiguration"), err)
 		} else if apierrors.IsConflict(err) {
 			conflict = err
 		} else if err != nil {

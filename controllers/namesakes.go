@@ -43,10 +43,9 @@ func (n namesakes) wait() time.Duration {
 func (n namesakes) text() string {
 	switch {
 	case len(n.staying) > 0:
-		const why = " exists and was not made for this Gateway: rename one of them"
-		return "metadata.name: " + strings.Join(n.staying, why+"; ") + why
+		return inTheName + strings.Join(n.staying, whyStays+"; ") + whyStays
 	case len(n.going) > 0:
-		return "waits for the end of " + strings.Join(n.going, ", ") + ": an earlier Gateway's of the name, or being deleted"
+		return waitsForEnd + strings.Join(n.going, ", ") + ": an earlier Gateway's of the name, or being deleted"
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ package controllers
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -45,9 +46,36 @@ type obstacle struct {
 // said is all that is said of it.
 func (o obstacle) said() string {
 	if o.text != "" && o.unseen != "" {
-		return o.text + "; it cannot all be seen: " + o.unseen
+		return o.text + notAllSeen + o.unseen
 	}
 	return o.text + o.unseen
+}
+
+// By these words what is in a Gateway's way is known again in what an earlier process said.
+const (
+	inTheName   = "metadata.name: "
+	whyStays    = " exists and was not made for this Gateway: rename one of them"
+	waitsForEnd = "waits for the end of "
+	refuses     = "the API server refuses the "
+	notAllSeen  = "; it cannot all be seen: "
+)
+
+// saidBefore is what was in a Gateway's way when its status was written last; without a text: that says nothing of it.
+func saidBefore(g *gatewayv1.Gateway) obstacle {
+	c := meta.FindStatusCondition(g.Status.Conditions, conditionProgrammed)
+	if c == nil || c.Status != metav1.ConditionFalse {
+		return obstacle{uid: g.UID}
+	}
+	text, _, _ := strings.Cut(c.Message, notAllSeen)
+	switch _, refused, is := strings.Cut(text, refuses); {
+	case is: // behind what was found
+		return obstacle{uid: g.UID, text: refuses + refused, refused: gatewayv1.GatewayConditionReason(c.Reason)}
+	case strings.HasPrefix(text, inTheName) && strings.HasSuffix(text, whyStays):
+		return obstacle{uid: g.UID, text: text, stays: true}
+	case strings.HasPrefix(text, waitsForEnd):
+		return obstacle{uid: g.UID, text: text}
+	}
+	return obstacle{uid: g.UID}
 }
 
 // note says whether something else than before is in a Gateway's way. While something is, nobody looks for other autoscalers: what was said of them stands.
@@ -71,14 +99,24 @@ func (o *obstacles) refuse(gateway *gatewayv1.Gateway, reason gatewayv1.GatewayC
 // hide is note for a Gateway of which it may not all be looked what is in its way. If what may be looked at is not, what was there before may be there still, and is said.
 func (o *obstacles) hide(gateway *gatewayv1.Gateway, theirs namesakes, reason gatewayv1.GatewayConditionReason, text string) (changed bool) {
 	now := obstacleOf(gateway, theirs)
-	if before, any := o.before(client.ObjectKeyFromObject(gateway)); any && before.uid == gateway.UID && now.text == "" {
-		now = before
+	if now.text == "" {
+		now = o.last(gateway)
 	}
 	now.unseen, now.rivals = text, o.rivals(gateway)
 	if !now.stays && now.refused == "" { // what goes would pass by itself
 		now.refused = reason
 	}
 	return o.set(gateway, now)
+}
+
+// last is what was in the way of a Gateway when that was looked at last, also by an earlier process.
+func (o *obstacles) last(gateway *gatewayv1.Gateway) obstacle {
+	name := client.ObjectKeyFromObject(gateway)
+	if !o.looked(name, gateway.UID) {
+		return saidBefore(gateway)
+	}
+	found, _ := o.before(name)
+	return found
 }
 
 func (o *obstacles) set(gateway client.Object, now obstacle) (changed bool) {
@@ -93,12 +131,17 @@ func (o *obstacles) set(gateway client.Object, now obstacle) (changed bool) {
 	return !had || was != now
 }
 
-// tried is for a Gateway that nothing is in the way of, and that could not be provisioned all the same: what was noted before stands, if anything was.
+// tried is for a Gateway that nothing is in the way of, and that could not be provisioned all the same: what was noted before stands, if anything was, and so does what the API server refused an earlier process.
 func (o *obstacles) tried(gateway *gatewayv1.Gateway) (changed bool) {
 	if o.looked(client.ObjectKeyFromObject(gateway), gateway.GetUID()) {
 		return false
 	}
-	return o.set(gateway, obstacle{uid: gateway.GetUID(), rivals: o.rivals(gateway)})
+	now := saidBefore(gateway)
+	if now.refused == "" { // what was in the way has gone
+		now = obstacle{uid: gateway.UID}
+	}
+	now.rivals = o.rivals(gateway)
+	return o.set(gateway, now)
 }
 
 // forget is for a Gateway that is gone, or for which nothing is to be made now. It says whether something was in its way.

@@ -150,7 +150,7 @@ func TestWhatTheAPIServerRefuses(t *testing.T) {
 	}
 }
 
-// TestWhatIsSaidWhileItMayNotBeSeen: what was found last in the way of a Gateway is said until it may be looked again, and that it may not.
+// TestWhatIsSaidWhileItMayNotBeSeen: what was found last in the way of a Gateway, also by an earlier process, is said until it may be looked again, and that it may not.
 func TestWhatIsSaidWhileItMayNotBeSeen(t *testing.T) {
 	g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "u", Generation: 1}}
 	staying, going := namesakes{staying: []string{"Service ns/g"}}, namesakes{going: []string{"Service ns/g"}}
@@ -163,41 +163,81 @@ func TestWhatIsSaidWhileItMayNotBeSeen(t *testing.T) {
 		says       []string
 		rivals     bool
 	}{
-		"nothing was":                        {func(*obstacles) {}, namesakes{}, "True/Accepted", "False/NoResources", []string{"may not list"}, false},
-		"nothing was in the way":             {func(o *obstacles) { o.note(g, namesakes{}) }, namesakes{}, "True/Accepted", "False/NoResources", []string{"may not list"}, false},
-		"something was, and stays":           {func(o *obstacles) { o.note(g, staying) }, namesakes{}, "False/Invalid", "False/Invalid", []string{"metadata.name: Service ns/g", "may not list"}, false},
-		"something is, and stays":            {func(o *obstacles) { o.note(g, going) }, staying, "False/Invalid", "False/Invalid", []string{"metadata.name: Service ns/g", "may not list"}, false},
-		"something was about to go":          {func(o *obstacles) { o.note(g, going) }, namesakes{}, "True/Accepted", "False/NoResources", []string{"waits for the end of Service ns/g", "may not list"}, false},
-		"the API server refused something":   {func(o *obstacles) { o.refuse(g, "Invalid", "spec.x is bad", unscaled{}) }, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, false},
-		"and others scale it":                {func(o *obstacles) { o.refuse(g, "Invalid", "spec.x is bad", theirs) }, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, true},
+		"nothing was":               {func(*obstacles) {}, namesakes{}, "True/Accepted", "False/NoResources", []string{"may not list"}, false},
+		"nothing was in the way":    {func(o *obstacles) { o.note(g, namesakes{}) }, namesakes{}, "True/Accepted", "False/NoResources", []string{"may not list"}, false},
+		"something was, and stays":  {func(o *obstacles) { o.note(g, staying) }, namesakes{}, "False/Invalid", "False/Invalid", []string{"metadata.name: Service ns/g", "may not list"}, false},
+		"something is, and stays":   {func(o *obstacles) { o.note(g, going) }, staying, "False/Invalid", "False/Invalid", []string{"metadata.name: Service ns/g", "may not list"}, false},
+		"something was about to go": {func(o *obstacles) { o.note(g, going) }, namesakes{}, "True/Accepted", "False/NoResources", []string{"waits for the end of Service ns/g", "may not list"}, false},
+		"the API server refused something": {func(o *obstacles) {
+			o.refuse(g, "Invalid", "the API server refuses the Service: spec.x is bad", unscaled{})
+		}, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, false},
+		"and others scale it": {func(o *obstacles) {
+			o.refuse(g, "Invalid", "the API server refuses the Service: spec.x is bad", theirs)
+		}, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, true},
 		"something was, and others scale it": {func(o *obstacles) { o.note(g, namesakes{rivals: theirs}); o.note(g, staying) }, namesakes{}, "False/Invalid", "False/Invalid", []string{"Service ns/g", "may not list"}, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			var o obstacles
-			tc.before(&o)
-			var conditions []metav1.Condition
-			for range 2 {
-				o.hide(g, tc.seen, gatewayv1.GatewayReasonNoResources, "it may not list Deployments")
+		for process, restarts := range map[string]int{"the same process": 0, "the next one": 1, "the one after that": 2} {
+			t.Run(name+", "+process, func(t *testing.T) {
+				g, o := g.DeepCopy(), &obstacles{}
 				found := []translate.Finding{{Type: "Accepted", Status: "True", Reason: "Accepted"}, {Type: "Programmed", Status: "True", Reason: "Programmed"}}
-				applyFindings(&conditions, o.instead(g, found), g.Generation, gatewayTypes...)
-				if a, p := verdict(conditions, 1, "Accepted"), verdict(conditions, 1, "Programmed"); a != tc.accepted || p != tc.programmed {
-					t.Errorf("it is said to be %s and %s, want %s and %s", a, p, tc.accepted, tc.programmed)
+				write := func() { applyFindings(&g.Status.Conditions, o.instead(g, found), g.Generation, gatewayTypes...) }
+				hide := func() (changed bool) {
+					return o.hide(g, tc.seen, gatewayv1.GatewayReasonNoResources, "it may not list Deployments")
 				}
-				for _, words := range tc.says {
-					if said := message(conditions, "Programmed"); strings.Count(said, words) != 1 {
-						t.Errorf("%q does not say %q once", said, words)
+				tc.before(o)
+				for range restarts {
+					write()
+					o = &obstacles{}
+					hide()
+				}
+				for range 2 {
+					hide()
+					write()
+					if a, p := verdict(g.Status.Conditions, 1, "Accepted"), verdict(g.Status.Conditions, 1, "Programmed"); a != tc.accepted || p != tc.programmed {
+						t.Errorf("it is said to be %s and %s, want %s and %s", a, p, tc.accepted, tc.programmed)
+					}
+					for _, words := range tc.says {
+						if said := message(g.Status.Conditions, "Programmed"); strings.Count(said, words) != 1 {
+							t.Errorf("%q does not say %q once", said, words)
+						}
+					}
+					if is := meta.FindStatusCondition(g.Status.Conditions, conditionScaled) != nil; is != tc.rivals {
+						t.Errorf("that others scale it is said: %v", is)
 					}
 				}
-				if is := meta.FindStatusCondition(conditions, conditionScaled) != nil; is != tc.rivals {
-					t.Errorf("that others scale it is said: %v", is)
+				if hide() {
+					t.Error("the same is news")
 				}
-			}
-			if o.hide(g, tc.seen, gatewayv1.GatewayReasonNoResources, "it may not list Deployments") {
-				t.Error("the same is news")
-			}
-			if !o.note(g, namesakes{}) {
-				t.Error("that it is over is none")
-			}
-		})
+				if !o.note(g, namesakes{}) {
+					t.Error("that it is over is none")
+				}
+			})
+		}
+	}
+}
+
+// TestWhatAnEarlierProcessSaid has a process that has just begun to lead look at a Gateway of which an earlier one said something. It finds nothing in the way, and the API server does not answer all that it is asked
+// then: what was in the way is not said any more, and what was refused is.
+func TestWhatAnEarlierProcessSaid(t *testing.T) {
+	for said, want := range map[string]string{
+		"metadata.name: Service ns/g exists and was not made for this Gateway: rename one of them":     "True/Programmed",
+		"waits for the end of Service ns/g: an earlier Gateway's of the name, or being deleted":        "True/Programmed",
+		"no pod behind Service ns/g is ready, so other clusters do not use the gateway":                "True/Programmed",
+		"the API server refuses the Service: spec.x is bad":                                            "False/Invalid",
+		"Service ns/g has no address yet; the API server refuses the Deployment: the quota is used up": "False/Invalid",
+	} {
+		g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "u", Generation: 1}}
+		g.Status.Conditions = []metav1.Condition{{Type: "Programmed", Status: "False", Reason: "Invalid", Message: said, ObservedGeneration: 1}}
+		var o obstacles
+		if !o.tried(g) {
+			t.Errorf("%s: who writes the status is not told", said)
+		}
+		applyFindings(&g.Status.Conditions, o.instead(g, []translate.Finding{{Type: "Programmed", Status: "True", Reason: "Programmed"}}), 1, "Programmed")
+		if got := verdict(g.Status.Conditions, 1, "Programmed"); got != want {
+			t.Errorf("%s: it is said to be %s, want %s", said, got, want)
+		}
+		if _, refused, is := strings.Cut(said, "; "); is && message(g.Status.Conditions, "Programmed") != refused {
+			t.Errorf("%s: it says %q, want %q", said, message(g.Status.Conditions, "Programmed"), refused)
+		}
 	}
 }
