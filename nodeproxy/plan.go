@@ -167,6 +167,7 @@ func (d *decision) throughWaypoint(w waypoint, s *mesh.Service) (Plan, *Refusal)
 	}
 	want := d.Want(w.service, w.port)
 	want.LocalOnly = s == nil // a single pod has no name that a gateway would know
+	want.Only = d.mayBeBefore(s)
 	e, ok := directory.Pick(d.View, want)
 	if !ok {
 		refusal := d.Missed(want)
@@ -178,6 +179,9 @@ func (d *decision) throughWaypoint(w waypoint, s *mesh.Service) (Plan, *Refusal)
 		p, refusal := d.ThroughGateway(e.Workload, s, d.dst.Port(), w.service.SANs)
 		p.Others = e.Others
 		return p, refusal
+	}
+	if s != nil && s.Exported && !d.isOurs(e.Workload) { // which a service that another cluster takes part in is; istiod does not say so, and tells all clusters of a network each other's addresses
+		target = reach.HostPort(s.Hostname, d.dst.Port())
 	}
 	p := Plan{
 		Via: reach.HBONE, Dial: netip.AddrPortFrom(e.Addr, e.Port.Target), Target: target, Next: reach.Identities(e.Workload, w.service),

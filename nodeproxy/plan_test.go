@@ -34,6 +34,7 @@ func TestDecide(t *testing.T) {
 		}
 	}
 	consumed, cartPod := shop.Service("cart", "10.96.0.1", consumers("way")), shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080))
+	inCluster := func(cluster string) func(*mesh.Workload) { return func(w *mesh.Workload) { w.Cluster = cluster } }
 	toCart := Plan{
 		Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.1:15008"), Target: "10.0.0.1:8080",
 		Next: []mesh.Identity{identity("shop", "cart")}, Picked: "east//Pod/shop/cart",
@@ -111,12 +112,61 @@ func TestDecide(t *testing.T) {
 			world: []any{
 				shop.Service("cart", "10.96.0.1", withWaypoint), waypointService, gateway,
 				shop.Pod("way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)),
+				shop.Pod("cart-west", "", shop.Behind(gatewayAddr), shop.Serves("cart", 80, 0)),
 			},
 			dst: "10.96.0.1:80",
 			want: Plan{
 				Via: reach.DoubleHBONE, Dial: netip.MustParseAddrPort("203.0.113.9:15009"), Target: "cart.shop.svc.cluster.local:80",
 				Next: []mesh.Identity{identity("isthmus-system", "eastwest")}, Last: []mesh.Identity{identity("shop", "way")}, Picked: "east//Pod/shop/way-west",
 			},
+		},
+		{
+			name: "2: a waypoint in a network where the service has no endpoint is none of its",
+			world: []any{
+				shop.Service("cart", "10.96.0.1", withWaypoint), waypointService, gateway, shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080)),
+				shop.Pod("a-way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)), waypointPod,
+			},
+			dst: "10.96.0.1:80",
+			want: Plan{
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.0.9:15008"), Target: "10.96.0.1:80",
+				Next: []mesh.Identity{identity("shop", "way")}, Picked: waypointPod.UID,
+			},
+		},
+		{
+			name: "2: and if there is no other one, there is none",
+			world: []any{
+				shop.Service("cart", "10.96.0.1", withWaypoint), waypointService, gateway, shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080)),
+				shop.Pod("way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)),
+			},
+			dst: "10.96.0.1:80", reason: ReasonNoWaypoint,
+		},
+		{
+			name: "1: a waypoint's pod of another cluster in our network knows the service by its name, not by our address",
+			world: []any{
+				shop.Service("cart", "10.96.0.1", withWaypoint, func(s *mesh.Service) { s.Exported = true }), waypointService, shop.Pod("cart-south", "10.0.1.1", shop.Serves("cart", 80, 8080), inCluster("south")),
+				shop.Pod("way-south", "10.0.1.9", shop.Serves("way", 15008, 15008), inCluster("south")),
+			},
+			dst: "10.96.0.1:80",
+			want: Plan{
+				Via: reach.HBONE, Dial: netip.MustParseAddrPort("10.0.1.9:15008"), Target: "cart.shop.svc.cluster.local:80",
+				Next: []mesh.Identity{identity("shop", "way-south"), identity("shop", "way")}, Picked: "east//Pod/shop/way-south",
+			},
+		},
+		{
+			name: "1: where the service has no endpoint of that cluster it is none of its",
+			world: []any{
+				shop.Service("cart", "10.96.0.1", withWaypoint), waypointService, shop.Pod("cart", "10.0.0.1", shop.Serves("cart", 80, 8080)),
+				shop.Pod("way-south", "10.0.1.9", shop.Serves("way", 15008, 15008), inCluster("south")),
+			},
+			dst: "10.96.0.1:80", reason: ReasonNoWaypoint,
+		},
+		{
+			name: "5: nor does it know a pod of ours",
+			world: []any{
+				shop.Pod("cart", "10.0.0.1", func(w *mesh.Workload) { w.Waypoint = waypointAddr }), waypointService,
+				shop.Pod("way-south", "10.0.1.9", shop.Serves("way", 15008, 15008), inCluster("south")),
+			},
+			dst: "10.0.0.1:9000", reason: ReasonNoWaypoint,
 		},
 		{
 			name:  "3: endpoint here, tunnelled",
@@ -281,6 +331,7 @@ func TestDecide(t *testing.T) {
 			world: []any{
 				shop.Service("cart", "10.96.0.1", withWaypoint), waypointService,
 				shop.Pod("way-west", "", shop.Behind(gatewayAddr), shop.Serves("way", 15008, 15008)),
+				shop.Pod("cart-west", "", shop.Behind(gatewayAddr), shop.Serves("cart", 80, 0)),
 			},
 			dst:    "10.96.0.1:80",
 			want:   Plan{Via: reach.DoubleHBONE, Target: "cart.shop.svc.cluster.local:80", Last: []mesh.Identity{identity("shop", "way")}, Picked: "east//Pod/shop/way-west"},

@@ -26,6 +26,8 @@ type Want struct {
 	Ejected Out
 	// LocalOnly leaves out endpoints behind other networks' gateways.
 	LocalOnly bool
+	// Only leaves out endpoints for which it is false; nil leaves out none.
+	Only func(*mesh.Workload) bool
 	// Random gives a number in [0, n).
 	Random func(n uint64) uint64
 }
@@ -252,6 +254,9 @@ func (want *Want) usable(w *mesh.Workload) (Endpoint, Miss) {
 			return Endpoint{}, WrongFamily
 		}
 		e.Port, e.Addr = port, addr
+	}
+	if want.Only != nil && !want.Only(w) {
+		return Endpoint{}, NoEndpoint
 	}
 	if want.Avoid.has(w) {
 		return Endpoint{}, Tried

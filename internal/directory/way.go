@@ -44,6 +44,7 @@ func (v *View) gateway(network, address string, port uint16) *mesh.Workload {
 // Gateway is the question about the endpoints of a gateway, a service, in front of a workload.
 func (want Want) Gateway(front *mesh.Service, w *mesh.Workload) Want {
 	want.Network, want.Service, want.Port, want.LocalOnly = w.Network, front, cmp.Or(w.NetworkGateway.Port, mesh.HBONEPort), true
+	want.Only = nil // is about others
 	return want
 }
 
