@@ -16,7 +16,7 @@ type OtherLists struct {
 	DER [][]byte
 	// Refused is why some of the file do not; nil if all do. A list that does not count costs only itself, and what counted before counts beside the others then, but for lists of which the file holds a later edition.
 	Refused error
-	// Unknown says that nothing in the file tells whom a list revoked that does not count: not even its issuer is known, or the file has no other list of that issuer's.
+	// Unknown says that nothing in the file tells whom a list revoked that does not count: not even its issuer is known, or the file has no other list of that issuer's about the same certificates.
 	Unknown bool
 }
 
@@ -44,7 +44,9 @@ func ReadOtherLists(file []byte, before [][]byte) OtherLists {
 		}
 	}
 	for _, h := range half {
-		if !slices.ContainsFunc(lists, func(l *x509.RevocationList) bool { return sameIssuer(l, h) }) {
+		if !slices.ContainsFunc(lists, func(l *x509.RevocationList) bool {
+			return sameIssuer(l, h) && extensions(l, oidDistributionPoint) == extensions(h, oidDistributionPoint)
+		}) {
 			out.Unknown = true
 		}
 	}
@@ -67,5 +69,5 @@ func sameIssuer(a, b *x509.RevocationList) bool {
 
 // succeeds says whether a list is a later edition of another, by what they say.
 func succeeds(list, other *x509.RevocationList) bool {
-	return sameIssuer(list, other) && part(list) == part(other) && !list.ThisUpdate.Before(other.ThisUpdate)
+	return sameIssuer(list, other) && isLater(list, other)
 }

@@ -3,6 +3,7 @@
 package ca
 
 import (
+	"bytes"
 	"encoding/pem"
 	"math/big"
 	"reflect"
@@ -21,6 +22,9 @@ func TestListsOfOthers(t *testing.T) {
 	others := listBy(t, b.cert, b.key, at, big.NewInt(7))
 	delta, off := deltaOf(t, a, big.NewInt(8)), takingOffBy(t, a, big.NewInt(7))
 	broken := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no list")})
+	damaged := bytes.Replace(first, []byte("\n"), []byte("\n!"), 1) // is no base64
+	partly, offPartly := partOf(t, a, "http://a", 0, big.NewInt(7)), partOf(t, a, "http://b", removeFromList, big.NewInt(8))
+	same := listBy(t, a.cert, a.key, at.Add(-time.Hour))
 	for _, tc := range []struct {
 		name    string
 		file    []byte
@@ -38,11 +42,16 @@ func TestListsOfOthers(t *testing.T) {
 		{"one that cannot be read, and one before", slices.Concat(broken, others), derOf(t, first), derOf(t, others, first), "list 1: ", true},
 		{"one that cannot be read, and a later edition", slices.Concat(broken, later), derOf(t, first, others), derOf(t, later, others), "list 1: ", true},
 		{"one that cannot be read, and an earlier edition", slices.Concat(broken, first), derOf(t, later), derOf(t, first, later), "list 1: ", true},
+		{"one that cannot be read, and another edition of the same time", slices.Concat(broken, same), derOf(t, first), derOf(t, same, first), "list 1: ", true},
+		{"one that is no PEM, and one before", slices.Concat(damaged, others), derOf(t, first), derOf(t, others, first), "not PEM", true},
+		{"one whose first line is none", slices.Concat(first[1:], others), derOf(t, first), derOf(t, others, first), "not PEM", true},
+		{"one whose last line is none", slices.Concat(bytes.TrimRight(first, "-\n"), []byte("\n"), others), derOf(t, first), derOf(t, others, first), "not PEM", true},
 		{"text", []byte("none"), derOf(t, first), derOf(t, first), "not PEM", true},
 		{"what changed since another", slices.Concat(others, delta), nil, derOf(t, others), "list 2: the list of ", true},
 		{"what changed since another, beside that", slices.Concat(first, delta), nil, derOf(t, first), "a delta list", false},
 		{"what changed since another, after that", delta, derOf(t, first), derOf(t, first), "a delta list", true},
 		{"one that takes certificates off", slices.Concat(off, first), nil, derOf(t, first), "list 1: the list of ", false},
+		{"one that takes certificates off, of another part", slices.Concat(offPartly, partly), nil, derOf(t, partly), "list 1: the list of ", true},
 	} {
 		got := ReadOtherLists(tc.file, tc.before)
 		if !reflect.DeepEqual(got.DER, tc.want) || got.Unknown != tc.unknown {

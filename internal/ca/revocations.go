@@ -27,12 +27,17 @@ const (
 	listBlock = "X509 CRL"
 )
 
-// readLists gives what a file in PEM says are lists, and nothing if it says anything else.
+// readLists gives what a file in PEM says are lists, and nothing if it says anything else. With an error about one that is damaged come the others.
 func readLists(data []byte) ([][]byte, error) {
 	if len(data) > maxListsBytes {
 		return nil, fmt.Errorf("has %d bytes, at most %d are accepted", len(data), maxListsBytes)
 	}
-	return readBlocks(data, listBlock, maxLists, func(der []byte) ([]byte, error) { return der, nil })
+	lists, err := readBlocks(data, listBlock, maxLists, func(der []byte) ([]byte, error) { return der, nil })
+	// What is not quite PEM is skipped by who decodes it, if something follows that is.
+	if marked := max(bytes.Count(data, []byte("-----BEGIN ")), bytes.Count(data, []byte("-----END "))); err == nil && marked > len(lists) {
+		err = fmt.Errorf("holds %d lists that are not PEM", marked-len(lists))
+	}
+	return lists, err
 }
 
 // revocation is a list that counts.
@@ -149,12 +154,17 @@ func (s *Signer) signerOf(list *x509.RevocationList) (*x509.Certificate, error) 
 	return nil, fmt.Errorf("the list of %q is not signed by this authority: %w", list.Issuer, failed)
 }
 
-// follows says whether a list is the other one, or a later edition of it.
+// follows says whether a list is a later edition of another.
 func (r revocation) follows(other *x509.RevocationList) bool {
 	if r.by == nil || !bytes.Equal(r.list.RawIssuer, other.RawIssuer) || other.CheckSignatureFrom(r.by) != nil {
 		return false
 	}
-	return part(r.list) == part(other) && !r.list.ThisUpdate.Before(other.ThisUpdate)
+	return isLater(r.list, other)
+}
+
+// isLater says whether a list is the later one of two of an issuer, and about the same part. Of two of the same second neither is: a second is what a list tells of time.
+func isLater(list, other *x509.RevocationList) bool {
+	return part(list) == part(other) && list.ThisUpdate.After(other.ThisUpdate)
 }
 
 // What sets a list apart from one of all certificates of its issuer: that it says what changed since another list, or is one distribution point's (RFC 5280, sections 5.2.4 and 5.2.5).
@@ -167,10 +177,13 @@ var (
 const removeFromList = 8
 
 // part is what a list is about that is not about all certificates of its issuer.
-func part(list *x509.RevocationList) string {
+func part(list *x509.RevocationList) string { return extensions(list, oidDelta, oidDistributionPoint) }
+
+// extensions are the values of some of a list's extensions.
+func extensions(list *x509.RevocationList, of ...asn1.ObjectIdentifier) string {
 	var out []byte
 	for _, e := range list.Extensions {
-		if e.Id.Equal(oidDelta) || e.Id.Equal(oidDistributionPoint) {
+		if slices.ContainsFunc(of, e.Id.Equal) {
 			out = append(out, e.Value...)
 		}
 	}

@@ -56,6 +56,12 @@ func takingOffBy(t testing.TB, by *Signer, serials ...*big.Int) []byte {
 	return oddListOf(t, by, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}, 8, serials...)
 }
 
+// partOf makes a list of one distribution point, whose entries have a reason.
+func partOf(t testing.TB, by *Signer, point string, reason int, serials ...*big.Int) []byte {
+	t.Helper()
+	return oddListOf(t, by, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte(point)}, reason, serials...)
+}
+
 func oddListOf(t testing.TB, by *Signer, extension pkix.Extension, reason int, serials ...*big.Int) []byte {
 	t.Helper()
 	template := &x509.RevocationList{Number: big.NewInt(2), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), ExtraExtensions: []pkix.Extension{extension}}
@@ -95,7 +101,7 @@ func signsLists(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }
 func TestRevocationsOfAnAuthority(t *testing.T) {
 	own, files := selfSigned(t)
 	other, _ := selfSigned(t)
-	good, before := listOf(t, own, big.NewInt(7)), derOf(t, listOf(t, own, big.NewInt(6)))
+	good, before := listOf(t, own, big.NewInt(7)), derOf(t, listBy(t, own.cert, own.key, time.Now().Add(-time.Minute), big.NewInt(6)))
 	broken := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no list")})
 	for _, tc := range []struct {
 		name string
@@ -109,6 +115,7 @@ func TestRevocationsOfAnAuthority(t *testing.T) {
 		{"another authority's", listOf(t, other, big.NewInt(7)), 0, "not signed by this authority"},
 		{"another authority's, and a good one", slices.Concat(listOf(t, other, big.NewInt(7)), good), 1, "list 1: "},
 		{"one that cannot be read, and a good one", slices.Concat(good, broken), 1, "list 2: "},
+		{"one that is no PEM, and a good one", slices.Concat(bytes.Replace(good, []byte("\n"), []byte("\n!"), 1), good), 1, "not PEM"},
 		{"what changed since another, and a good one", slices.Concat(deltaOf(t, own, big.NewInt(7)), good), 1, "list 1: the list of "},
 		{"what changed since another", deltaOf(t, own, big.NewInt(7)), 0, "a delta list"},
 		{"one that takes certificates off", slices.Concat(good, takingOffBy(t, own, big.NewInt(7))), 1, "takes certificate 7 off"},
