@@ -56,16 +56,17 @@ type Authority struct {
 	once   sync.Once
 	loaded chan struct{}
 
-	mu        sync.Mutex        // held by Reconcile
-	files     map[string][]byte // what the signer was made of
-	name      string            // of the Secret that it is of
-	remove    bool              // roots that are not in it are to go at once
-	kept      string            // said of roots that are not in it and are trusted all the same
-	unrevoked string            // said of revocation lists that do not count
-	doubted   string            // said of keys that not every peer can verify with
-	again     time.Time         // when one of those is needed no longer; zero if there is none
-	unsaved   bool              // what must be remembered of roots could not be written
-	unusable  bool              // the Secret could not be used when it was read last, but for its revocation lists
+	mu        sync.Mutex          // held by Reconcile
+	files     map[string][]byte   // what the signer was made of
+	name      string              // of the Secret that it is of
+	remove    bool                // roots that are not in it are to go at once
+	kept      string              // said of roots that are not in it and are trusted all the same
+	unrevoked string              // said of revocation lists that do not count
+	doubted   string              // said of keys that not every peer can verify with
+	again     time.Time           // when one of those is needed no longer; zero if there is none
+	below     map[string][][]byte // revocation lists that count, by the root that they are below
+	unsaved   bool                // what must be remembered of roots could not be written
+	unusable  bool                // the Secret could not be used when it was read last, but for its revocation lists
 	warned    struct {
 		of *x509.Certificate // that ends soon
 		at time.Time         // when that was told

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,11 +20,14 @@ type remembered struct {
 	secret *corev1.Secret // as it was read; without a resource version if there was none
 	roots  usedRoots      // nil if there was none
 	lists  [][]byte       // revocation lists that count and are of none of the roots, in DER
+	held   [][]byte       // every list that it held as it was read
+
+	below map[string][][]byte // by root, lists that count below it: those of the root, and those that there was no room for
 }
 
 // recall reads it.
 func (a *Authority) recall(ctx context.Context) (remembered, error) {
-	m := remembered{secret: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: usedRootsName}}}
+	m := remembered{secret: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: usedRootsName}}, below: a.below}
 	switch err := a.reader.Get(ctx, client.ObjectKeyFromObject(m.secret), m.secret); {
 	case apierrors.IsNotFound(err):
 		return m, nil
@@ -31,6 +35,10 @@ func (a *Authority) recall(ctx context.Context) (remembered, error) {
 		return m, fmt.Errorf("read Secret %s/%s: %w", a.namespace, usedRootsName, err)
 	}
 	m.roots, m.lists = decodeUsedRoots(m.secret.Data), decodeUsedLists(m.secret.Data)
+	for _, root := range slices.Sorted(maps.Keys(m.roots)) {
+		m.held = union(m.held, m.roots[root].Revoked)
+	}
+	m.held = union(m.held, m.lists)
 	return m, nil
 }
 

@@ -56,11 +56,16 @@ func (m *remembered) revoking(by *ca.Signer) {
 		left -= len(der)
 		return true
 	}
+	was := m.below
+	m.below = map[string][][]byte{}
 	var below [][]byte
 	for _, name := range slices.Sorted(maps.Keys(m.roots)) {
 		u := m.roots[name]
-		lists := union(by.RevokedBelow(u.parsed), u.Revoked)
-		u.Revoked = slices.DeleteFunc(lists, func(der []byte) bool { return !holds(counts, der) || !fits(der) })
+		lists := union(union(by.RevokedBelow(u.parsed), u.Revoked), was[name])
+		lists = slices.DeleteFunc(lists, func(der []byte) bool { return !holds(counts, der) })
+		slices.SortFunc(lists, bytes.Compare) // as the other replicas do, which may have heard of them in another order
+		m.below[name] = lists
+		u.Revoked = slices.DeleteFunc(slices.Clone(lists), func(der []byte) bool { return !fits(der) })
 		m.roots[name] = u
 		below = union(below, u.Revoked)
 	}
@@ -77,37 +82,36 @@ func newListsRefused() prometheus.Gauge {
 
 // revoke is a signer with the revocation lists that count, which are remembered, and an Event about those that do not, once. kept are the roots that it trusts and its Secret does not hold.
 func (a *Authority) revoke(name string, signer *ca.Signer, file []byte, m *remembered, kept []usedRoot) *ca.Signer {
-	was := a.Signer()
-	var stay, before [][]byte
+	var stay [][]byte
 	for _, u := range kept {
-		stay = union(stay, u.Revoked)
-		if was != nil {
+		stay = union(union(stay, u.Revoked), m.below[ca.RootName(u.parsed)])
+		if was := a.Signer(); was != nil {
 			stay = union(stay, was.RevokedBelow(u.parsed))
 		}
 	}
-	if was != nil {
-		before = was.RevokedDER()
-	} else {
-		for _, root := range slices.Sorted(maps.Keys(m.roots)) {
-			before = union(before, m.roots[root].Revoked)
-		}
-		before = union(before, m.lists)
+	return a.revokeBy(name, signer, file, stay, a.countedBefore(m), m)
+}
+
+// countedBefore are the lists that counted here, and those that are remembered, which may be of a change that only other replicas saw.
+func (a *Authority) countedBefore(m *remembered) [][]byte {
+	if was := a.Signer(); was != nil {
+		return union(was.RevokedDER(), m.held)
 	}
-	return a.revokeBy(name, signer, file, stay, before, m)
+	return m.held
 }
 
 // revokeBeside has the lists of a Secret count whose authority cannot be used: whoever was revoked shall not be believed until somebody finds the right key. What counted before goes on to, but for lists of which the file has a
 // later edition: that it has no more may be of what is wrong with the Secret.
 func (a *Authority) revokeBeside(ctx context.Context, name string, file []byte) error {
 	was := a.Signer()
-	if was == nil || len(file) == 0 {
+	if was == nil {
 		return nil
 	}
 	m, err := a.recall(ctx)
 	if err != nil {
 		return err
 	}
-	signer := a.revokeBy(name, was, file, was.RevokedDER(), nil, &m)
+	signer := a.revokeBy(name, was, file, a.countedBefore(&m), nil, &m)
 	if !slices.EqualFunc(signer.RevokedDER(), was.RevokedDER(), bytes.Equal) {
 		a.signer.Store(signer)
 		a.files = maps.Clone(a.files)
@@ -125,6 +129,7 @@ func (a *Authority) revokeBeside(ctx context.Context, name string, file []byte) 
 func (a *Authority) revokeBy(name string, signer *ca.Signer, file []byte, stay, before [][]byte, m *remembered) *ca.Signer {
 	signer, err := signer.Revoking(file, stay, before)
 	m.revoking(signer)
+	a.below = m.below
 	if err == nil {
 		a.listsRefused.Set(0)
 		a.unrevoked = ""
