@@ -274,7 +274,7 @@ func (x *index) distribution(s *world.Service) string {
 func (x *index) balance(s *world.Service) mesh.LoadBalancing {
 	out := mesh.LoadBalancing{AllowUnhealthy: s.NotReady}
 	switch {
-	case s.NodeLocal:
+	case s.NodeLocal && s.Cluster == x.config.LocalCluster: // of another cluster's nodes none is ours: nobody would reach the service
 		out.Mode, out.Preference = mesh.BalanceStrict, []mesh.Scope{mesh.ScopeNode}
 	case x.distribution(s) == preferClose:
 		out.Mode, out.Preference = mesh.BalanceFailover, []mesh.Scope{mesh.ScopeNetwork, mesh.ScopeRegion, mesh.ScopeZone}
