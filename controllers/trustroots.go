@@ -76,8 +76,9 @@ func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own strin
 				continue
 			}
 			g = givenRoots{domain: earlier.domain, roots: earlier.roots, revoked: earlier.revoked}
-			if lists := ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), nil).DER; fits(g.with(givenRoots{domain: g.domain, revoked: lists})) == nil {
-				g.revoked = union(g.revoked, lists) // whoever was revoked shall not be believed until the roots are mended
+			beside := g // whoever was revoked shall not be believed until the roots are mended
+			if beside.revoked = ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), nil).Beside(g.revoked); fits(beside) == nil {
+				g = beside
 			}
 		}
 		given[c.Name] = g

@@ -116,6 +116,13 @@ func TestListsOfAnotherTrustDomain(t *testing.T) {
 	later, laterDER := listOf(t, files, 2)
 	root, otherRoot := string(files[ca.RootKey]), string(other[ca.RootKey])
 	broken := string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no list")}))
+	var lastDER []byte
+	editions := []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}}
+	for number := range int64(mesh.MaxLists + 1) {
+		var edition []byte
+		edition, lastDER = listOf(t, files, 2+number)
+		editions = append(editions, map[string]string{"ca.crt": "nonsense", ca.RevokedKey: string(edition)})
+	}
 	const domain = "else.example"
 	for _, tc := range []struct {
 		name    string
@@ -134,7 +141,8 @@ func TestListsOfAnotherTrustDomain(t *testing.T) {
 		{"a root goes beside it", []map[string]string{{"ca.crt": root + otherRoot, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "list 1"},
 		{"a root comes beside it", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root + otherRoot, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "new wait"},
 		{"all roots change beside it", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": otherRoot, ca.RevokedKey: broken}}, 1, [][]byte{der}, "list 1", ""},
-		{"a list beside roots that cannot be read", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": "nonsense", ca.RevokedKey: string(later)}}, 1, [][]byte{der, laterDER}, "ca.crt", ""},
+		{"a list beside roots that cannot be read", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": "nonsense", ca.RevokedKey: string(later)}}, 1, [][]byte{laterDER}, "ca.crt", ""},
+		{"many editions beside them", editions, 1, [][]byte{lastDER}, "ca.crt", ""},
 		{"none beside roots that cannot be read", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": "nonsense"}}, 1, [][]byte{der}, "ca.crt", ""},
 	} {
 		var given map[string]givenRoots

@@ -53,13 +53,26 @@ func ReadOtherLists(file []byte, before [][]byte) OtherLists {
 	if out.Refused = errors.Join(refused...); out.Refused == nil {
 		return out
 	}
-	for _, der := range before {
-		list, err := x509.ParseRevocationList(der)
-		if err == nil && !holds(out.DER, der) && !slices.ContainsFunc(lists, func(l *x509.RevocationList) bool { return succeeds(l, list) }) {
-			out.DER = append(out.DER, der)
+	out.DER = out.Beside(before)
+	return out
+}
+
+// Beside are the lists that count with those of before of which none is a later edition.
+func (o OtherLists) Beside(before [][]byte) [][]byte {
+	var lists []*x509.RevocationList
+	for _, der := range o.DER {
+		if list, err := x509.ParseRevocationList(der); err == nil {
+			lists = append(lists, list)
 		}
 	}
-	return out
+	all := o.DER
+	for _, der := range before {
+		list, err := x509.ParseRevocationList(der)
+		if err == nil && !holds(all, der) && !slices.ContainsFunc(lists, func(l *x509.RevocationList) bool { return succeeds(l, list) }) {
+			all = append(all, der)
+		}
+	}
+	return all
 }
 
 // sameIssuer says whether two lists are of one issuer, by what they say: an authority may have two keys under one name.
