@@ -97,16 +97,13 @@ func (x *index) holding(g *world.Gateway, addresses []world.GatewayAddress) []wo
 // nodeAddresses are those of the nodes on which pods behind a Service take connections, sorted.
 func (x *index) nodeAddresses(service world.Key) []netip.Addr {
 	var out []netip.Addr
-	for slice := range x.slicesOf.of(service) {
-		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
-			x.looked++
-			p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
-			if ep.Pod == "" || p == nil || !healthy(p) {
-				continue
-			}
-			if n := x.state.Nodes[slice.In("", p.Node)]; n != nil {
-				out = append(out, n.Addresses...)
-			}
+	for slice, ep := range x.lookedAt(service) {
+		p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]
+		if ep.Pod == "" || p == nil || !healthy(p) {
+			continue
+		}
+		if n := x.state.Nodes[slice.In("", p.Node)]; n != nil {
+			out = append(out, n.Addresses...)
 		}
 	}
 	slices.SortFunc(out, netip.Addr.Compare)

@@ -96,11 +96,11 @@ func follow[K comparable, V any](into map[K]V, changes map[K]*V) {
 	}
 }
 
-// testIndex is an empty index. In a tight one, random worlds have more ways in than are used.
+// testIndex is an empty index. In a tight one, random worlds have more ways in, and more behind them, than is looked at.
 func testIndex(tight bool) *index {
 	x := newIndex(testConfig)
 	if tight {
-		x.maxWaysIn = 1
+		x.maxWaysIn, x.maxBehind = 1, 3
 	}
 	return x
 }

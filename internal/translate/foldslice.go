@@ -30,7 +30,6 @@ type entries struct{ was, now int }
 // in both.
 func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlice, t *touched) {
 	service := k.In(k.Namespace, name)
-	vast := x.isVast(service)
 	named := map[string]entries{}
 	if was != nil {
 		x.slicesOf.remove(service, k)
@@ -93,9 +92,6 @@ func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlic
 		t.membersOf(service)
 	} else {
 		t.countOf(x, service)
-	}
-	if !vast && x.isVast(service) {
-		t.frontOf(x, service)
 	}
 	t.standingOf(x, service)
 }

@@ -90,18 +90,12 @@ func (x *index) stillLeads(g *world.Gateway) bool {
 
 // spent says that nobody is behind a Service but pods that end. It is not so as long as nobody said who is behind it.
 func (x *index) spent(service world.Key) bool {
-	if x.isVast(service) {
-		return false
-	}
-	for slice := range x.slicesOf.of(service) {
-		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
-			x.looked++
-			if ep.Pod == "" && ep.Ready {
-				return false
-			}
-			if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; ep.Pod != "" && p != nil && !p.Deleting {
-				return false
-			}
+	for slice, ep := range x.lookedAt(service) {
+		if ep.Pod == "" && ep.Ready {
+			return false
+		}
+		if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; ep.Pod != "" && p != nil && !p.Deleting {
+			return false
 		}
 	}
 	return x.slicesOf.has(service)
@@ -122,7 +116,7 @@ func (x *index) notYet(g *world.Gateway) *gatewayProblem {
 	case !x.behindHas(named, func(p *world.Pod) bool { return p == nil || !MadeFor(g.Name, p) }):
 		return &gatewayProblem{gatewayv1.GatewayReasonNoResources,
 			fmt.Sprintf("behind Service %s/%s are no pods but those that were made for the Gateway, which would go", named.Namespace, named.Name)}
-	case (!nodes || !x.isVast(named)) && len(x.addressesAt(g, named)) == 0: // whose nodes nobody looks for
+	case len(x.addressesAt(g, named)) == 0:
 		return &gatewayProblem{gatewayv1.GatewayReasonAddressNotAssigned, fmt.Sprintf("Service %s/%s has no address yet", named.Namespace, named.Name)}
 	}
 	if nodes || g.Cluster != x.config.LocalCluster {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -60,6 +61,7 @@ func relabelledGateway(i int) world.Delta {
 // TestGatewaysOfAnotherClusterCostWhatTheyAre counts what is looked at for changes that another cluster may make as often as it likes, of its Gateways and of what is behind them.
 func TestGatewaysOfAnotherClusterCostWhatTheyAre(t *testing.T) {
 	const gateways, addresses, ways, own = maxWaysIn, maxWaysIn, maxWaysIn, 1 // and the one of large, whose place crowds the last of these out
+	const parts = 10                                                          // slices of 5000 pods
 	for _, test := range []struct {
 		name        string
 		before      world.Delta
@@ -68,10 +70,10 @@ func TestGatewaysOfAnotherClusterCostWhatTheyAre(t *testing.T) {
 	}{
 		{name: "at a Service of a few pods", before: leading(gateways, 3), flip: relabelledGateway, least: gateways + addresses + ways + 3, most: gateways + own + addresses + ways + 3*4},
 		{name: "at one of as many as are looked at", before: leading(gateways, maxBehind-2), flip: relabelledGateway, least: gateways + ways + maxBehind - 2, most: gateways + own + addresses + ways + 2*maxBehind},
-		{name: "at one of more", before: leading(gateways, 5000), flip: relabelledGateway, least: gateways + ways, most: gateways + own + addresses + ways},
+		{name: "at one of more", before: leading(gateways, 5000), flip: relabelledGateway, least: gateways + ways + maxBehind - 2, most: gateways + own + addresses + ways + 2*maxBehind + parts},
 		{
-			name: "a pod of a Service of more", before: leading(gateways, 5000), most: 2,
-			flip: func(i int) world.Delta { return withPod(frontPod(7, i%2 == 0)) },
+			name: "a pod of a Service of more", before: leading(gateways, 5000), least: gateways + ways + maxBehind - 2, most: gateways + own + addresses + ways + 2*maxBehind + parts + 2,
+			flip: func(i int) world.Delta { return withPod(frontPod(7, i%2 != 0)) },
 		},
 		{
 			name: "that may not be ways in", least: 5000, most: 5000 + own + 2,
@@ -129,16 +131,21 @@ func TestGatewaysOfOthersAreLetBe(t *testing.T) {
 	}
 }
 
-// TestMoreBehindAFrontThanIsLookedAt: a Gateway stays a way in when so many pods are behind its Service that nobody looks which of them are ready, and its own cluster's other Gateways have the more of
-// what is for them. With one pod less all is as exact as ever.
+// TestMoreBehindAFrontThanIsLookedAt: a Gateway of another cluster goes on as it was when there is more behind its Service than is looked at, by what comes first there, whatever becomes of the rest.
 func TestMoreBehindAFrontThanIsLookedAt(t *testing.T) {
 	apply := agreeing(t)
 	const most = maxBehind - 2 // beside two slices
 	doors := func(o Output) []string {
+		weight := map[netip.Addr]uint32{}
+		for uid, w := range o.Mesh.Workloads {
+			if strings.HasSuffix(uid, "/s0.demo.svc.cluster.local") && w.NetworkGateway != nil {
+				weight[w.NetworkGateway.Addr.Addr] = w.Capacity
+			}
+		}
 		var out []string
 		for _, uid := range slices.Sorted(maps.Keys(o.Mesh.Workloads)) {
 			if w := o.Mesh.Workloads[uid]; w.Kind == mesh.KindDeployment && w.Network == "west" {
-				out = append(out, w.Addresses[0].String()+" "+w.ServiceAccount+" "+w.Locality.Region)
+				out = append(out, fmt.Sprint(w.Addresses[0], " ", w.ServiceAccount, " ", w.Locality.Region, " ", weight[w.Addresses[0]]))
 			}
 		}
 		return out
@@ -149,32 +156,37 @@ func TestMoreBehindAFrontThanIsLookedAt(t *testing.T) {
 			t.Errorf("west's ways in are %q, want %q", got, want)
 		}
 	}
-	apply(large(2))
-	d := leading(1, most)
-	d.Put(&world.Node{Key: world.Key{Cluster: "west", Name: "n1"}, Locality: mesh.Locality{Region: "eu"}})
-	check(apply(d), "203.0.113.9 gw ", "203.0.114.1 front eu")
-	unready := func(pods int) world.Delta {
+	unready := func(from, to int) world.Delta {
 		d := world.NewDelta()
-		for i := range pods {
+		for i := from; i < to; i++ {
 			d.Put(frontPod(i, false))
 		}
 		return d
 	}
-	check(apply(unready(most)), "203.0.113.9 gw ")
-	one := leading(1, most+1)
-	for i := range most + 1 {
-		one.Put(frontPod(i, false))
+	apply(large(2))
+	d := leading(1, most)
+	d.Put(&world.Node{Key: world.Key{Cluster: "west", Name: "n1"}, Locality: mesh.Locality{Region: "eu"}})
+	both, alone := []string{"203.0.113.9 gw  1", "203.0.114.1 front eu 99"}, "203.0.113.9 gw  100"
+	check(apply(d), both...)
+	check(apply(unready(0, most)), alone)
+	check(apply(leading(1, most)), both...)
+	check(apply(leading(1, most+1)), both...)
+	check(apply(unready(most, most+1)), both...)
+	check(apply(leading(1, 5*maxBehind)), both...)
+	d = world.NewDelta()
+	for at := 1000; at < 5*maxBehind; at += 500 {
+		d.Delete(world.ObjectRef{Kind: world.KindEndpointSlice, Key: world.Key{Cluster: "west", Namespace: "isthmus-system", Name: fmt.Sprint("front-", at)}})
 	}
-	check(apply(one), "203.0.113.9 gw ", "203.0.114.1 w00 ") // who is there nobody looks at
-	check(apply(withPod(frontPod(7, true))), "203.0.113.9 gw ", "203.0.114.1 w00 ")
-	fewer := leading(1, most)
-	clear(fewer.Pods)
-	check(apply(fewer), "203.0.113.9 gw ", "203.0.114.1 front eu")
+	check(apply(d), both...)
+	check(apply(unready(0, 1000)), alone)
+	check(apply(leading(1, most+1)), both...)
+	check(apply(unready(0, most)), alone) // who comes after them nobody looks at
+	check(apply(withPod(frontPod(7, true))), both...)
 	d = world.NewDelta()
 	for _, e := range leading(1, most).EndpointSlices {
 		d.Delete(e.Ref())
 	}
-	check(apply(d), "203.0.113.9 gw ", "203.0.114.1 w00 ")
+	check(apply(d), "203.0.113.9 gw  50", "203.0.114.1 w00  50") // nobody says who is there
 }
 
 // BenchmarkGatewayOfAnotherCluster is a change of one of 64 Gateways of another cluster, in a world of 100,000 pods, of which its Service has some or as many again.

@@ -115,11 +115,12 @@ type index struct {
 	maxRoutes int // bytes of routes at one Gateway
 	maxLooks  int // listeners of one Gateway at which the routes of one namespace are looked for
 	maxWaysIn int // Gateways that lead into one network of a cluster, and addresses of theirs
+	maxBehind int // endpoints and slices of another cluster's Service that are looked at
 }
 
 func newIndex(c world.Config) *index {
 	return &index{
-		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, maxCAs: maxGatewayCAs, maxRoutes: maxGatewayRoutes, maxLooks: maxLooks, maxWaysIn: maxWaysIn, crowded: crowdedOut{most: maxGuardLoad},
+		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, maxCAs: maxGatewayCAs, maxRoutes: maxGatewayRoutes, maxLooks: maxLooks, maxWaysIn: maxWaysIn, maxBehind: maxBehind, crowded: crowdedOut{most: maxGuardLoad},
 		gateLoads:    gateLoads{most: maxGatePolicies, sizes: map[world.Key]int{}, of: map[string]int{}},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
 		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},

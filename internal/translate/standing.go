@@ -4,24 +4,40 @@ package translate
 
 import (
 	"cmp"
+	"iter"
+	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// maxBehind is how many endpoints, and slices of them, may be behind a Service for anybody to look which of them take a Gateway's connections. They are looked at for each change of any, and of the
-// Gateways there, and another cluster may have 64 Gateways at Services of 100,000 pods each. Of one with more nothing is said of who answers for it, as of one without slices: it is taken to stand, is
-// nowhere in particular, and has no part in what others of its cluster have. Only the cluster's own gateways get more or less of what is for them because of that. A gateway has some pods.
+// maxBehind is how many endpoints, and slices of them, of a Service of another cluster are looked at for which of them take a Gateway's connections: for each change of any, and of the Gateways there,
+// and another cluster may have 64 Gateways at Services of 100,000 pods each. Those beyond count as if they were not there. A gateway has some pods.
 const maxBehind = 1000
 
-// isVast says that nobody looks at what is behind a Service. Those of our own cluster are ours to look at, however many they are.
-func (x *index) isVast(service world.Key) bool {
-	if service.Cluster == x.config.LocalCluster {
-		return false
+// lookedAt are the endpoints behind a Service that are looked at, each with its slice: of our own cluster all, of others the first, by the names of their slices, so that one more moves little.
+func (x *index) lookedAt(service world.Key) iter.Seq2[world.Key, *world.Endpoint] {
+	return func(yield func(world.Key, *world.Endpoint) bool) {
+		all, left := iter.Seq[world.Key](x.slicesOf.of(service)), math.MaxInt
+		if m := x.members[service]; m != nil && m.size > x.maxBehind && service.Cluster != x.config.LocalCluster {
+			sorted := slices.SortedFunc(all, world.Key.Compare)
+			x.looked += len(sorted)
+			all, left = slices.Values(sorted), x.maxBehind
+		}
+		for slice := range all {
+			left--
+			endpoints := x.state.EndpointSlices[slice].Endpoints
+			for i := range endpoints[:max(0, min(len(endpoints), left))] {
+				left--
+				x.looked++
+				if !yield(slice, &endpoints[i]) {
+					return
+				}
+			}
+		}
 	}
-	m := x.members[service]
-	return m != nil && m.size > maxBehind
 }
 
 // standing says whether a Gateway has a pod that takes connections. A gateway without one keeps its address, and whoever
@@ -41,21 +57,15 @@ func (x *index) behindTakes(service world.Key) bool {
 	return x.behindHas(service, func(*world.Pod) bool { return true })
 }
 
-// behindHas is the same of those that fit; what is no pod is nil. It is taken to be so of a vast one.
+// behindHas is the same of those that fit; what is no pod is nil.
 func (x *index) behindHas(service world.Key, fits func(*world.Pod) bool) bool {
-	if x.isVast(service) {
-		return true
-	}
-	for slice := range x.slicesOf.of(service) {
-		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
-			x.looked++
-			if ep.Pod == "" {
-				if ep.Ready && fits(nil) {
-					return true
-				}
-			} else if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; p != nil && healthy(p) && fits(p) {
+	for slice, ep := range x.lookedAt(service) {
+		if ep.Pod == "" {
+			if ep.Ready && fits(nil) {
 				return true
 			}
+		} else if p := x.state.Pods[slice.In(slice.Namespace, ep.Pod)]; p != nil && healthy(p) && fits(p) {
+			return true
 		}
 	}
 	return false
@@ -77,38 +87,35 @@ type answering struct {
 
 // crewOf finds who is behind a Service.
 func (x *index) crewOf(service world.Key) *crew {
-	out := &crew{}
-	if out.stands = x.isVast(service) || !x.slicesOf.has(service); out.stands {
-		return out
+	if !x.slicesOf.has(service) {
+		return &crew{stands: true}
 	}
+	out := &crew{}
 	seen, pods, others := set[answering]{}, 0, false
-	for slice := range x.slicesOf.of(service) {
-		for _, ep := range x.state.EndpointSlices[slice].Endpoints {
-			x.looked++
-			var a answering
-			if ep.Pod == "" {
-				if !ep.Ready || len(ep.Addresses) == 0 {
-					continue
-				}
-				a, others = answering{world.Key{Cluster: service.Cluster}, ep.Addresses[0]}, true
+	for slice, ep := range x.lookedAt(service) {
+		var a answering
+		if ep.Pod == "" {
+			if !ep.Ready || len(ep.Addresses) == 0 {
+				continue
+			}
+			a, others = answering{world.Key{Cluster: service.Cluster}, ep.Addresses[0]}, true
+		} else {
+			a.pod = slice.In(slice.Namespace, ep.Pod)
+			p := x.state.Pods[a.pod]
+			if p == nil || !healthy(p) {
+				continue
+			}
+			if at := x.locality(slice.In("", p.Node)); pods == 0 {
+				out.locality, out.account = at, p.ServiceAccount
 			} else {
-				a.pod = slice.In(slice.Namespace, ep.Pod)
-				p := x.state.Pods[a.pod]
-				if p == nil || !healthy(p) {
-					continue
-				}
-				if at := x.locality(slice.In("", p.Node)); pods == 0 {
-					out.locality, out.account = at, p.ServiceAccount
-				} else {
-					out.locality = agreed(out.locality, at)
-					others = others || out.account != p.ServiceAccount
-				}
-				pods++
+				out.locality = agreed(out.locality, at)
+				others = others || out.account != p.ServiceAccount
 			}
-			if !seen.has(a) {
-				seen.add(a)
-				out.each = append(out.each, a)
-			}
+			pods++
+		}
+		if !seen.has(a) {
+			seen.add(a)
+			out.each = append(out.each, a)
 		}
 	}
 	if others {
@@ -201,9 +208,7 @@ func (x *index) countCrews(in []wayIn) []door {
 
 // standingOf notes that the pods behind a Service are others now: if it is a Gateway's, the Gateway may stand or fall by it.
 func (t *touched) standingOf(x *index, service world.Key) {
-	if !x.isVast(service) {
-		t.frontOf(x, service)
-	}
+	t.frontOf(x, service)
 	if len(x.streams.datagrams[service]) > 0 {
 		t.routes = true // gateways are told where its datagrams go
 	}
