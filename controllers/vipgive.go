@@ -111,16 +111,23 @@ func (g giving) keep(k mesh.ServiceKey, v lease, out *given) (lease, bool) {
 		if len(of) > 0 && (v.Of == "" || v.By != anyone && !slices.Contains(exportersIn(v.By), v.Of[:min(exporterMark, len(v.Of))])) {
 			v.Of = clusterMark(of[0]) // an address is of the share of one who has the service, not of one who had it
 		}
+	case v.Released != nil && v.Released.Sub(g.now) > clockSlack: // by a leader whose clock was ahead: it would rest, and be of a cluster's share, until then
+		v.Released = g.released()
 	case v.Released != nil:
 		return v, g.now.Sub(*v.Released) < vipRest
 	case g.mayHave(v.By):
 		v.By = g.named(v.By)
 		out.kept = true
 	default:
-		at := g.now.UTC().Truncate(time.Second)
-		v.Released = &at
+		v.Released = g.released()
 	}
 	return v, true
+}
+
+// released is what is written of an address that is released now.
+func (g giving) released() *time.Time {
+	at := g.now.UTC().Truncate(time.Second)
+	return &at
 }
 
 // named is lease.By of an address that somebody had. Written when leases did not say, it may be any cluster's that is not heard of, and no other's: of those that are

@@ -51,6 +51,26 @@ func TestAddressesAreStableAndRest(t *testing.T) {
 	}
 }
 
+// An address that was released by a leader whose clock was ahead rests as long as any other.
+func TestAddressesRestByTheClockOfWhoLeads(t *testing.T) {
+	begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	a := serviceKey("a")
+	all := giving{want: wishes(a), now: begin}.to(leases{}).leases
+	all = giving{now: begin.AddDate(10, 0, 0)}.to(all).leases
+	out := giving{now: begin}.to(all)
+	if !out.next.Equal(begin.Add(vipRest)) {
+		t.Errorf("it is looked at again at %v, want %v", out.next, begin.Add(vipRest))
+	}
+	if rested := (giving{now: begin.Add(vipRest)}).to(out.leases).leases; len(rested) != 0 {
+		t.Errorf("after the rest: %v", rested)
+	}
+	// A difference as clocks have it has nothing written.
+	soon := giving{now: begin.Add(clockSlack / 2)}.to(giving{want: wishes(a), now: begin}.to(leases{}).leases).leases
+	if again := (giving{now: begin}).to(soon).leases; !cmp.Equal(soon, again, cmpopts.EquateComparable(netip.Addr{})) {
+		t.Errorf("%v became %v", soon, again)
+	}
+}
+
 // wishes are services that one cluster has.
 func wishes(services ...mesh.ServiceKey) map[mesh.ServiceKey][]world.Cluster {
 	out := map[mesh.ServiceKey][]world.Cluster{}
