@@ -90,10 +90,10 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 						c.Close()
 						c.Finish()
 					}
-					return failure, time.Since(began)
+					return failure, time.Since(began).Round(10 * time.Millisecond) // handshakes have short timers of their own
 				}
 				failure, took := dial()
-				if dialled := a.were(); (failure != nil) != tc.fails || !slices.Equal(dialled, tc.dialled) || took.Round(10*time.Millisecond) != tc.took {
+				if dialled := a.were(); (failure != nil) != tc.fails || !slices.Equal(dialled, tc.dialled) || took != tc.took {
 					t.Fatalf("%v after %v, dialled %v", failure, took, dialled)
 				}
 				if tc.fails {
