@@ -190,8 +190,7 @@ func (x *index) mayOpen(d *door, here []string) bool {
 	if d.addr.IsValid() {
 		return !x.ours(d.addr, here...) && world.Claimable(d.addr)
 	}
-	name := strings.TrimSuffix(d.address, ".")
-	return name != x.config.ClusterDomain && !strings.HasSuffix(name, "."+x.config.ClusterDomain)
+	return d.address != x.config.ClusterDomain && !strings.HasSuffix(d.address, "."+x.config.ClusterDomain)
 }
 
 // identities counts the pods behind a cluster's services whose identities its limits keep out.

@@ -209,8 +209,8 @@ func ReduceService(c Cluster, s *corev1.Service) *Service {
 			out.Ingress = append(out.Ingress, ip.Unmap().String()) // as everything else has it that it is compared with
 		} else if in.IP != "" {
 			out.Ingress = append(out.Ingress, bounded(in.IP))
-		} else if in.Hostname != "" {
-			out.Ingress = append(out.Ingress, bounded(in.Hostname))
+		} else if name := hostname(in.Hostname); name != "" {
+			out.Ingress = append(out.Ingress, name)
 		}
 	}
 	return out

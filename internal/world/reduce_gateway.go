@@ -153,5 +153,13 @@ func reduceGatewayAddress(kind *gatewayv1.AddressType, value string) GatewayAddr
 	if kind != nil {
 		out.Type = string(*kind)
 	}
+	if out.Type == string(gatewayv1.HostnameAddressType) {
+		out.Value = hostname(value)
+	}
 	return out
+}
+
+// hostname is how a name is written where it is compared with others: in small letters, and without the last dot. Nobody passes for somebody else's, or for none, by how he writes it.
+func hostname(name string) string {
+	return strings.TrimSuffix(strings.ToLower(bounded(name)), ".")
 }

@@ -125,7 +125,7 @@ func TestReduceService(t *testing.T) {
 				{Name: "odd-dns", Port: 85, Protocol: corev1.ProtocolUDP, AppProtocol: ptr("example.com/odd"), TargetPort: intstr.FromInt32(85)},
 			},
 		},
-		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}, {IP: "2001:DB8:0::1"}, {Hostname: "lb"}, {}}}},
+		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}, {IP: "2001:DB8:0::1"}, {Hostname: "LB."}, {}}}},
 	})
 	want := &Service{
 		Key: Key{"east", "demo", "web"}, Addresses: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
