@@ -122,6 +122,29 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 	}
 }
 
+// Where no more can be remembered the other addresses are tried all the same.
+func TestAnAddressThatIsNotRememberedIsPassedOver(t *testing.T) {
+	toCart := toCart
+	toCart.Host, toCart.Gateway, toCart.Dial = "lb.example", mesh.GatewayAddress{Hostname: shop.Key("gateway"), Port: 15008}, netip.AddrPortFrom(netip.Addr{}, 15008)
+	onFarSide(t, func(t *testing.T, g *farSide, _ *Tunnels) {
+		a := &addresses{gateway: g, behave: map[string]func(context.Context) error{"192.0.2.1": func(context.Context) error { return errors.New("connection refused") }}}
+		names := &nameServer{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
+		tunnels := NewTunnels(TunnelOptions{Certificates: g.source, Connect: a.connect, Settings: hbone.DefaultSettings(), Health: NewHealth(time.Now, noChance), Resolver: names})
+		defer tunnels.Close()
+		for i := range maxAway {
+			tunnels.away.note(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 15008), false)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), ConnectDeadline)
+		defer cancel()
+		c, failure := tunnels.Dial(ctx, shopIdentity("client"), toCart, nil, "east")
+		if failure != nil {
+			t.Fatal(failure)
+		}
+		c.Close()
+		c.Finish()
+	})
+}
+
 func TestAddressesThatAreAwayAreBounded(t *testing.T) {
 	var a away
 	for i := range maxAway + 10 {

@@ -159,7 +159,10 @@ func (t *Tunnels) Dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 	}
 	for i, to := range plans {
 		conn, failure := t.dial(ctx, source, to, slices.Clip(header), network)
-		if failure == nil || i == len(plans)-1 || ctx.Err() != nil || !t.away.has(to.Dial) {
+		if failure == nil || i == len(plans)-1 || ctx.Err() != nil {
+			return conn, failure
+		}
+		if _, ok := errors.AsType[unreachedError](failure.Refusal); !ok { // who answers is not asked again somewhere else
 			return conn, failure
 		}
 	}
@@ -238,6 +241,11 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 // errAddressSilent is why one of several addresses is given up.
 var errAddressSilent = fmt.Errorf("nobody has answered within %v", addressTimeout)
 
+// unreachedError is that nobody has answered at one of several addresses: the next one may be tried.
+type unreachedError struct{ error }
+
+func (e unreachedError) Unwrap() error { return e.error }
+
 // connect makes a TCP connection. If it is to one of several addresses, it leaves time for the others, and it is remembered whether somebody has answered.
 func (t *Tunnels) connect(ctx context.Context, to netip.AddrPort, several bool) (relay.Conn, error) {
 	connecting := ctx
@@ -247,16 +255,20 @@ func (t *Tunnels) connect(ctx context.Context, to netip.AddrPort, several bool) 
 		defer cancel()
 	}
 	nc, err := t.o.Connect(connecting, to)
-	if several && (err == nil || ctx.Err() == nil) { // else nobody waits any more, which says nothing of who is there
-		t.away.note(to, err == nil)
-	}
-	if err != nil {
-		if cause := context.Cause(connecting); errors.Is(cause, errAddressSilent) {
-			err = cause
+	if err == nil {
+		if several {
+			t.away.note(to, true)
 		}
-		return nil, &HopError{Reason: ReasonConnect, Err: err}
+		return nc, nil
 	}
-	return nc, nil
+	if cause := context.Cause(connecting); errors.Is(cause, errAddressSilent) {
+		err = cause
+	}
+	if several && ctx.Err() == nil { // else nobody waits any more, which says nothing of who is there
+		t.away.note(to, false)
+		err = unreachedError{err}
+	}
+	return nil, &HopError{Reason: ReasonConnect, Err: err}
 }
 
 // provedBy is what the other end of a tunnel proved in its handshake.
