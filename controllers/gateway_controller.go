@@ -117,7 +117,11 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	r.handovers.forget(req.NamespacedName)
 	if plan.Kept { // as it is, but for a Deployment that is gone: without pods it would go on for nobody
-		if runs, err := r.has(ctx, &gateway, &appsv1.Deployment{}); err == nil && runs { // an error comes again
+		runs, err := r.has(ctx, &gateway, &appsv1.Deployment{})
+		if err != nil {
+			return r.unseen(ctx, &gateway, namesakes{}, err)
+		}
+		if runs {
 			r.found(&gateway, namesakes{})
 			return ctrl.Result{}, nil
 		}

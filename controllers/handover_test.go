@@ -104,15 +104,17 @@ func TestWhatIsKeptHasPods(t *testing.T) {
 	all := []string{"ServiceAccount", "Deployment replicas=7", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
 	for name, tc := range map[string]struct {
 		deployment *appsv1.Deployment
+		unseen     bool // at first
 		refuses    error
 		want       []string // what is applied
 		says       string   // beside what was found
 		again      time.Duration
 	}{
-		"it is there":           {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{OwnerReferences: owned}}, nil, nil, "", 0},
-		"it is gone":            {nil, nil, all, "", 0},
-		"it is somebody else's": {&appsv1.Deployment{}, nil, nil, "is not made again: metadata.name: Deployment ns/g exists", obstacleWait},
-		"it is not let in":      {nil, apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments"}, "g", errors.New("quota")), all[:2], "the API server refuses the Deployment", refusedWait},
+		"it is there":           {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{OwnerReferences: owned}}, false, nil, nil, "", 0},
+		"it is seen next time":  {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{OwnerReferences: owned}}, true, nil, nil, "", 0},
+		"it is gone":            {nil, false, nil, all, "", 0},
+		"it is somebody else's": {&appsv1.Deployment{}, false, nil, nil, "is not made again: metadata.name: Deployment ns/g exists", obstacleWait},
+		"it is not let in":      {nil, false, apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments"}, "g", errors.New("quota")), all[:2], "the API server refuses the Deployment", refusedWait},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := eastwest("ns", "g")
@@ -126,7 +128,15 @@ func TestWhatIsKeptHasPods(t *testing.T) {
 				objects = append(objects, tc.deployment)
 			}
 			var applied []string
+			unseen := tc.unseen
 			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if _, is := o.(*appsv1.Deployment); is && unseen {
+						unseen = false
+						return apierrors.NewInternalError(errors.New("no leader"))
+					}
+					return c.Get(ctx, key, o, opts...)
+				},
 				Apply: func(_ context.Context, _ client.WithWatch, o runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
 					kind := strings.TrimSuffix(reflect.TypeOf(o).Elem().Name(), "ApplyConfiguration")
 					d, is := o.(*appsv1ac.DeploymentApplyConfiguration)
@@ -145,7 +155,13 @@ func TestWhatIsKeptHasPods(t *testing.T) {
 			plan.Unmanaged, plan.Kept = true, true
 			p := lookedAt{plan: plan}
 			r := &GatewayReconciler{client: c, reader: c, obstacles: &obstacles{}, known: known, plan: p.Plan, changed: func(types.NamespacedName) {}, settings: ProvisionSettings{Config: hostileConfig}}
-			again, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)})
+			request := ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}
+			if tc.unseen {
+				if _, err := r.Reconcile(t.Context(), request); err == nil {
+					t.Error("nothing says that it was not seen")
+				}
+			}
+			again, err := r.Reconcile(t.Context(), request)
 			if err != nil || again.RequeueAfter != tc.again || !slices.Equal(applied, tc.want) {
 				t.Errorf("applied are %q, want %q; it is looked again after %v, with error %v", applied, tc.want, again.RequeueAfter, err)
 			}

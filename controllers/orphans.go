@@ -44,8 +44,9 @@ func (r *GatewayReconciler) endOrphans(ctx context.Context, gateway *gatewayv1.G
 		}
 		seen := client.Preconditions{UID: &set.UID, ResourceVersion: &set.ResourceVersion} // a Deployment may take it at this moment
 		err := r.client.Delete(ctx, set, seen, client.PropagationPolicy(metav1.DeletePropagationBackground))
+		_, refused := notTaken(err) // by who judges what may be deleted, too, whatever the code of that
 		switch {
-		case apierrors.IsForbidden(err):
+		case refused:
 			if !empty {
 				barred = append(barred, set.Name)
 			}

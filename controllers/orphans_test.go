@@ -92,6 +92,10 @@ func TestOrphansAreToldToEnd(t *testing.T) {
 				set.Spec.Template.Spec.TerminationGracePeriodSeconds = new(grace)
 				tc.is(set)
 				forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "replicasets"}, "", nil)
+				barred := forbidden
+				if !tc.leads { // by an admission policy, which says it in another way
+					barred = apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "ReplicaSet"}, "old-h1", nil)
+				}
 				c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(append(objects, set)...).WithInterceptorFuncs(interceptor.Funcs{
 					List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 						if _, is := list.(*appsv1.ReplicaSetList); is && !tc.list {
@@ -101,7 +105,7 @@ func TestOrphansAreToldToEnd(t *testing.T) {
 					},
 					Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
 						if _, is := o.(*appsv1.ReplicaSet); is && !tc.remove {
-							return forbidden
+							return barred
 						}
 						return c.Delete(ctx, o, opts...)
 					},
