@@ -132,7 +132,7 @@ func (r *GatewayReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	if theirs.wait() > 0 {
 		if plan.Kept { // who runs pods of their own may well have given them that name: the Gateway is no less acceptable
-			r.refused(&gateway, gatewayv1.GatewayReasonPending, "the Deployment that was made for the Gateway is gone and is not made again: "+theirs.text(), r.obstacles.rivals(&gateway))
+			r.refused(&gateway, gatewayv1.GatewayReasonPending, notMadeAgain+theirs.text(), r.obstacles.rivals(&gateway))
 		} else {
 			r.found(&gateway, theirs)
 		}

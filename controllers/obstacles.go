@@ -58,6 +58,8 @@ const (
 	waitsForEnd = "waits for the end of "
 	refuses     = "the API server refuses the "
 	notAllSeen  = "; it cannot all be seen: "
+	// notMadeAgain is before what is in the way of pods that are kept.
+	notMadeAgain = "the Deployment that was made for the Gateway is gone and is not made again: "
 )
 
 // saidBefore is what was in a Gateway's way when its status was written last; without a text: that says nothing of it.
@@ -67,9 +69,12 @@ func saidBefore(g *gatewayv1.Gateway) obstacle {
 		return obstacle{uid: g.UID}
 	}
 	text, _, _ := strings.Cut(c.Message, notAllSeen)
-	switch _, refused, is := strings.Cut(text, refuses); {
-	case is: // behind what was found
-		return obstacle{uid: g.UID, text: refuses + refused, refused: gatewayv1.GatewayConditionReason(c.Reason)}
+	for _, word := range []string{notMadeAgain, refuses} {
+		if _, refused, is := strings.Cut(text, word); is { // behind what was found
+			return obstacle{uid: g.UID, text: word + refused, refused: gatewayv1.GatewayConditionReason(c.Reason)}
+		}
+	}
+	switch {
 	case strings.HasPrefix(text, inTheName) && strings.HasSuffix(text, whyStays):
 		return obstacle{uid: g.UID, text: text, stays: true}
 	case strings.HasPrefix(text, waitsForEnd):

@@ -171,6 +171,9 @@ func TestWhatIsSaidWhileItMayNotBeSeen(t *testing.T) {
 		"the API server refused something": {func(o *obstacles) {
 			o.refuse(g, "Invalid", "the API server refuses the Service: spec.x is bad", unscaled{})
 		}, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, false},
+		"what was kept is not made again": {func(o *obstacles) {
+			o.refuse(g, gatewayv1.GatewayReasonPending, notMadeAgain+staying.text(), unscaled{})
+		}, namesakes{}, "True/Accepted", "False/Pending", []string{"is not made again: metadata.name: Service ns/g", "may not list"}, false},
 		"and others scale it": {func(o *obstacles) {
 			o.refuse(g, "Invalid", "the API server refuses the Service: spec.x is bad", theirs)
 		}, namesakes{}, "True/Accepted", "False/Invalid", []string{"spec.x is bad", "may not list"}, true},
