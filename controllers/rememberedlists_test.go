@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -154,16 +153,7 @@ func TestListsOfAKeptRootThatAreNotRemembered(t *testing.T) {
 // intermediateOf makes an authority below another one.
 func intermediateOf(t *testing.T, above map[string][]byte) map[string][]byte {
 	t.Helper()
-	block, _ := pem.Decode(above[ca.CertKey])
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ = pem.Decode(above[ca.KeyKey])
-	by, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert, by := signerOf(t, above)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +161,7 @@ func intermediateOf(t *testing.T, above map[string][]byte) map[string][]byte {
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "below"}, SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, cert, key.Public(), by.(crypto.Signer))
+	}, cert, key.Public(), by)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,8 @@ func listOf(t *testing.T, files map[string][]byte, number int64) (file, der []by
 	return longListOf(t, files, number, 1)
 }
 
-func longListOf(t *testing.T, files map[string][]byte, number int64, entries int) (file, der []byte) {
+// signerOf reads an authority's certificate and key.
+func signerOf(t *testing.T, files map[string][]byte) (*x509.Certificate, crypto.Signer) {
 	t.Helper()
 	block, _ := pem.Decode(files[ca.CertKey])
 	cert, err := x509.ParseCertificate(block.Bytes)
@@ -43,11 +44,17 @@ func longListOf(t *testing.T, files map[string][]byte, number int64, entries int
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cert, key.(crypto.Signer)
+}
+
+func longListOf(t *testing.T, files map[string][]byte, number int64, entries int) (file, der []byte) {
+	t.Helper()
+	cert, key := signerOf(t, files)
 	at := time.Unix(1_700_000_000+number, 0)
-	der, err = x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		Number: big.NewInt(number), ThisUpdate: at, NextUpdate: at.Add(time.Hour),
 		RevokedCertificateEntries: slices.Repeat([]x509.RevocationListEntry{{SerialNumber: big.NewInt(number), RevocationTime: at}}, entries),
-	}, cert, key.(crypto.Signer))
+	}, cert, key)
 	if err != nil {
 		t.Fatal(err)
 	}
