@@ -14,14 +14,13 @@ import (
 
 // claims are the addresses that clusters say are theirs, and those of them that are not believed.
 type claims struct {
-	by     map[world.Key]claimed                     // pod → the addresses that it may claim; none: no entry
-	count  map[claim]int                             // how many pods of the cluster claim the address
-	of     multi[mesh.NetworkAddress, world.Cluster] // address → clusters whose pods claim it
-	pods   multi[world.Cluster, world.Key]           // cluster → its pods that claim an address which is not theirs
-	astray multi[world.Cluster, world.Key]           // cluster → its pods at addresses at which its limits do not let it have any
-	doors  map[world.Cluster]refusedDoors            // cluster → gateway addresses that are not used
-	at     set[string]                               // every address and hostname that a remote Gateway says it has
-	far    multi[world.Cluster, serviceName]         // cluster → services behind which are pods of identities that its limits keep out
+	by     map[world.Key]claimed                       // pod → the addresses that it may claim; none: no entry
+	of     counted[mesh.NetworkAddress, world.Cluster] // address → clusters whose pods claim it, and how many do
+	pods   multi[world.Cluster, world.Key]             // cluster → its pods that claim an address which is not theirs
+	astray multi[world.Cluster, world.Key]             // cluster → its pods at addresses at which its limits do not let it have any
+	doors  map[world.Cluster]refusedDoors              // cluster → gateway addresses that are not used
+	at     set[string]                                 // every address and hostname that a remote Gateway says it has
+	far    multi[world.Cluster, serviceName]           // cluster → services behind which are pods of identities that its limits keep out
 }
 
 // refusedDoors counts the gateway addresses of a cluster that are not used.
@@ -31,12 +30,6 @@ type refusedDoors struct {
 	crowded     int           // that are too many
 	taken       int           // that a cluster has which is believed before it
 	holder      world.Cluster // the first of those
-}
-
-// claim is an address that a cluster says is its own.
-type claim struct {
-	cluster world.Cluster
-	at      mesh.NetworkAddress
 }
 
 // claimed are the addresses that one pod claims.
@@ -55,7 +48,7 @@ func (c claimed) equal(o claimed) bool {
 
 func newClaims() claims {
 	return claims{
-		by: map[world.Key]claimed{}, count: map[claim]int{}, of: multi[mesh.NetworkAddress, world.Cluster]{}, pods: multi[world.Cluster, world.Key]{},
+		by: map[world.Key]claimed{}, of: counted[mesh.NetworkAddress, world.Cluster]{}, pods: multi[world.Cluster, world.Key]{},
 		astray: multi[world.Cluster, world.Key]{}, doors: map[world.Cluster]refusedDoors{}, at: set[string]{}, far: multi[world.Cluster, serviceName]{},
 	}
 }
@@ -76,17 +69,12 @@ func (x *index) foldClaim(k world.Key, now *world.Pod, t *touched) {
 		return
 	}
 	for _, a := range before.addrs {
-		at := claim{k.Cluster, before.at(a)}
-		if c.count[at]--; c.count[at] == 0 {
-			delete(c.count, at)
-			c.of.remove(at.at, k.Cluster)
+		if c.of.remove(before.at(a), k.Cluster) {
 			t.claimants(x, k.Cluster, a)
 		}
 	}
 	for _, a := range after.addrs {
-		at := claim{k.Cluster, after.at(a)}
-		if c.count[at]++; c.count[at] == 1 {
-			c.of.add(at.at, k.Cluster)
+		if c.of.add(after.at(a), k.Cluster) {
 			t.claimants(x, k.Cluster, a)
 		}
 	}
@@ -102,7 +90,7 @@ func (x *index) foldClaim(k world.Key, now *world.Pod, t *touched) {
 // others in some namespace could take pods of a cluster that shares our network out of use.
 func (x *index) ours(a netip.Addr, networks ...string) bool {
 	return x.vipsAt.has(a) || x.apiServers.has(a) || len(x.ingress[a.String()]) > 0 || slices.ContainsFunc(networks, func(n string) bool {
-		return x.claims.of[mesh.NetworkAddress{Network: n, Addr: a}].has(x.config.LocalCluster)
+		return x.claims.of.holds(mesh.NetworkAddress{Network: n, Addr: a}, x.config.LocalCluster)
 	})
 }
 
@@ -139,7 +127,7 @@ func (x *index) stolen(c world.Cluster, p *world.Pod, network string) bool {
 		if x.ours(a, network) || !world.Claimable(a) {
 			return true
 		}
-		for other := range x.claims.of[mesh.NetworkAddress{Network: network, Addr: a}] {
+		for other := range x.claims.of.of(mesh.NetworkAddress{Network: network, Addr: a}) {
 			if x.compareClusters(other, c) < 0 {
 				return true
 			}
@@ -165,18 +153,20 @@ func (x *index) withinCIDRs(p *world.Pod) bool {
 // astray says whether a remote cluster's pod would be used but for its addresses, at which its limits do not let it be. One on the host network is not used at its node's address, and nothing
 // is wrong with that: every cluster has such pods, nothing is sent to them by a service, and nobody is found by that address.
 func (x *index) astray(k world.Key, p *world.Pod) bool {
-	if p == nil || p.HostNetwork || k.Cluster == x.config.LocalCluster || x.withinCIDRs(p) {
+	if p == nil || p.HostNetwork || x.withinCIDRs(p) {
 		return false
 	}
 	network, ok := x.networkOfPod(p)
 	return ok && x.near(network) && x.withinLimits(k, p)
 }
 
-// refreshClaim notes whether a pod claims what is not its own, or is where it may not be, and says whether that is news.
-func (x *index) refreshClaim(k world.Key) bool {
-	p := x.state.Pods[k]
+// refreshClaim notes whether a pod, nil if it is not there, claims what is not its own, or is where it may not be, and says whether that is news.
+func (x *index) refreshClaim(k world.Key, p *world.Pod) bool {
+	if k.Cluster == x.config.LocalCluster {
+		return false // ours are believed
+	}
 	claimed, claims := x.claims.by[k]
-	stolen := p != nil && k.Cluster != x.config.LocalCluster && claims && x.stolen(k.Cluster, p, claimed.network)
+	stolen := p != nil && claims && x.stolen(k.Cluster, p, claimed.network)
 	news := x.claims.pods.put(k.Cluster, k, stolen)
 	return x.claims.astray.put(k.Cluster, k, x.astray(k, p)) || news
 }
@@ -226,8 +216,8 @@ func (x *index) refreshStrangers(c world.Cluster, n serviceName, offered bool) {
 
 // claimants notes those who may claim an address that just was given to, or taken from, something.
 func (t *touched) claimants(x *index, c world.Cluster, a netip.Addr) {
-	for pod := range x.podsAt.of(a) {
-		if pod.Cluster != c && pod.Cluster != x.config.LocalCluster {
+	for pod := range x.farPodsAt.of(a) {
+		if pod.Cluster != c {
 			t.pods.add(pod)
 		}
 	}

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -45,44 +46,43 @@ func (r *revision) counts() {
 }
 
 // recount gives an answer anew in which only the pods behind some clusters' definitions were counted again. It is what answer would
-// give, as long as nothing but these counts is another.
+// give, as long as nothing but these counts is another. Clusters that have nothing on the networks in question are not looked at: that would be most of them.
 func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluster]) *answer {
 	out := *before
 	out.taken = maps.Clone(before.taken)
+	local := x.config.LocalCluster
+	ours := x.several() && x.takesPartHere(x.state.Services[n.in(local)])
 	networks := set[string]{}
-	remotes := make([]*world.Service, 0, len(out.taken))
-	for c := range out.taken {
-		remotes = append(remotes, x.state.Services[n.in(c)])
-	}
-	takingPart := x.takingPart(x.state.Services[n.in(x.config.LocalCluster)], remotes)
 	for c := range clusters {
 		if _, ok := out.taken[c]; ok {
 			out.taken[c] = x.pods(c, n).healthy
-		} else if c != x.config.LocalCluster {
+		} else if c != local || !ours {
 			continue
 		}
 		for _, network := range x.networksWith(n, c) {
-			networks.add(network)
+			if x.across(network) {
+				networks.add(network)
+			}
 		}
 	}
-	definitions := x.byNetwork(n, takingPart)
-	maps.DeleteFunc(definitions, func(network string, _ []*world.Service) bool { return !networks.has(network) })
-	if len(definitions) == 0 {
+	if len(networks) == 0 {
 		return &out
 	}
+	takesPart := func(c world.Cluster) bool { _, taken := out.taken[c]; return taken || c == local && ours }
 	out.remote = maps.Clone(before.remote)
 	for i := range x.doors {
-		if d := &x.doors[i]; definitions[d.network] != nil {
+		if d := &x.doors[i]; networks.has(d.network) {
 			delete(out.remote, d.splitUID(out.service))
 		}
 	}
-	for network, of := range definitions {
-		to := x.waysTo(network, takingPart)
-		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, to, takingPart) {
+	for network := range networks {
+		there := x.partiesOn(network, n, out.taken, ours)
+		to := x.waysTo(network, takesPart)
+		for i, capacity := range x.weigh(n, out.service.Balance.AllowUnhealthy, to, there) {
 			uid := x.doors[i].splitUID(out.service)
 			switch w := before.remote[uid]; {
 			case w == nil:
-				out.remote[uid] = x.splitWorkload(&x.doors[i], out.service, to.behind(&x.doors[i], of), capacity)
+				out.remote[uid] = x.splitWorkload(&x.doors[i], out.service, to.behind(&x.doors[i], there), capacity)
 			case w.Capacity == uint32(capacity):
 				out.remote[uid] = w
 			default:
@@ -93,4 +93,21 @@ func (x *index) recount(n serviceName, before *answer, clusters set[world.Cluste
 		}
 	}
 	return &out
+}
+
+// partiesOn are the definitions of a service that are on a network, as byNetwork has them, of the remote clusters taken and, if it takes part, our own.
+func (x *index) partiesOn(network string, n serviceName, taken map[world.Cluster]int, ours bool) []*world.Service {
+	var out []*world.Service
+	add := func(c world.Cluster) {
+		if x.mayHavePodsOn(c, network) && slices.Contains(x.networksWith(n, c), network) {
+			out = append(out, x.state.Services[n.in(c)])
+		}
+	}
+	for c := range taken {
+		add(c)
+	}
+	if ours {
+		add(x.config.LocalCluster)
+	}
+	return out
 }

@@ -80,15 +80,16 @@ func (e *Engine) Apply(d world.Delta) Change {
 	}
 	r.imports()
 	exportsChanged := r.services()
-	takesPart := e.x.takesPart(func(n serviceName) *answer { return e.answers[n] })
+	served := &served{x: e.x, takesPart: e.x.takesPart(func(n serviceName) *answer { return e.answers[n] })}
 	for k := range t.pods {
-		if e.x.refreshClaim(k) {
+		p := e.x.state.Pods[k]
+		if e.x.refreshClaim(k, p) {
 			r.remotes.add(k.Cluster)
 		}
-		r.workload(string(k.Cluster)+"//Pod/"+k.Namespace+"/"+k.Name, e.x.podWorkload(k, takesPart))
+		r.workload(string(k.Cluster)+"//Pod/"+k.Namespace+"/"+k.Name, e.x.podWorkload(k, p, served))
 	}
 	for k := range t.slices {
-		r.slice(k, e.x.sliceWorkloads(k, takesPart))
+		r.slice(k, e.x.sliceWorkloads(k, served))
 	}
 	before := e.gates
 	if t.gateways || t.routes {

@@ -12,7 +12,8 @@ func (x *index) foldNode(k world.Key, t *touched) {
 	if k.Cluster == x.config.LocalCluster { // its address may be a gateway's
 		t.gatesOf(x, k.Cluster)
 	}
-	for p := range x.podsOn[k] {
+	for on := range x.podsOn[k] {
+		p := on.in(k.Cluster)
 		t.pods.add(p)
 		for s := range x.slicesNaming.of(p) {
 			t.standingOf(x, p.In(p.Namespace, x.state.EndpointSlices[s].Service)) // a gateway is where its pods are
@@ -43,13 +44,18 @@ func (x *index) foldPod(k world.Key, was, now *world.Pod, t *touched) {
 		foldWish(x.waypointPods, k, before, after)
 		x.foldGatewayPod(k, was, now)
 	}
-	for s := range x.slicesNaming.of(k) {
-		t.standingOf(x, k.In(k.Namespace, x.state.EndpointSlices[s].Service))
+	if !x.slicesNaming.has(k) {
+		return
 	}
 	before, countedBefore := x.memberOf(was)
 	after, counts := x.memberOf(now)
-	if before != after || countedBefore != counts {
-		x.setMember(k, after, counts, t)
+	counting := before != after || countedBefore != counts
+	for s := range x.slicesNaming.of(k) {
+		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
+		t.standingOf(x, service)
+		if counting {
+			x.setMember(service, k.Name, after, counts, t)
+		}
 	}
 }
 
@@ -72,20 +78,17 @@ func (x *index) foldNodeProxy(k world.Key, was, now *world.Pod, t *touched) {
 			x.proxiesOn.add(node, k)
 		}
 		for on := range x.podsOn[node] {
-			t.pods.add(on)
+			t.pods.add(on.in(k.Cluster))
 		}
 	}
 }
 
-// setMember says what a pod now adds to the services that it is behind.
-func (x *index) setMember(k world.Key, now member, counts bool, t *touched) {
-	for s := range x.slicesNaming.of(k) {
-		service := k.In(k.Namespace, x.state.EndpointSlices[s].Service)
-		if places := x.members[service].set(k.Name, now, counts); places {
-			t.membersOf(service)
-		} else {
-			t.countOf(x, service)
-		}
+// setMember says what a pod now adds to a service that it is behind.
+func (x *index) setMember(service world.Key, pod string, now member, counts bool, t *touched) {
+	if places := x.members[service].set(pod, now, counts, 0); places {
+		t.membersOf(service)
+	} else {
+		t.countOf(x, service)
 	}
 }
 
@@ -94,18 +97,23 @@ func (x *index) placePod(k world.Key, was, now *world.Pod) {
 	if was != nil && now != nil && was.Node == now.Node && slices.Equal(was.Addresses, now.Addresses) {
 		return
 	}
+	name, far := podName{k.Namespace, k.Name}, k.Cluster != x.config.LocalCluster
 	if was != nil {
-		x.podsOn.remove(k.In("", was.Node), k)
-		x.podsIn.remove(k.In("", k.Namespace), k)
-		for _, a := range was.Addresses {
-			x.podsAt.remove(a, k)
+		x.podsOn.remove(k.In("", was.Node), name)
+		x.podsIn.remove(k.In("", k.Namespace), k.Name)
+		if far {
+			for _, a := range was.Addresses {
+				x.farPodsAt.remove(a, k)
+			}
 		}
 	}
 	if now != nil {
-		for _, a := range now.Addresses {
-			x.podsAt.add(a, k)
+		if far {
+			for _, a := range now.Addresses {
+				x.farPodsAt.add(a, k)
+			}
 		}
-		x.podsOn.add(k.In("", now.Node), k)
-		x.podsIn.add(k.In("", k.Namespace), k)
+		x.podsOn.add(k.In("", now.Node), name)
+		x.podsIn.add(k.In("", k.Namespace), k.Name)
 	}
 }

@@ -75,13 +75,8 @@ func (x *index) linkSlice(k world.Key, name string, was, now *world.EndpointSlic
 			x.slicesNaming.remove(pod, k)
 			t.pods.add(pod)
 		}
-		m.refs[name] += e.now - e.was
 		there, counts := x.memberOf(x.state.Pods[pod])
-		if m.refs[name] == 0 {
-			delete(m.refs, name)
-			there, counts = member{}, false
-		}
-		if m.set(name, there, counts) {
+		if m.set(name, there, counts, e.now-e.was) {
 			places = true
 		}
 	}

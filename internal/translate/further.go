@@ -151,7 +151,8 @@ func (t *touched) furtherOf(x *index, changed, all set[string]) {
 		if !concerned[c] {
 			continue
 		}
-		for k := range pods {
+		for name := range pods {
+			k := namespace.In(namespace.Name, name)
 			p := x.state.Pods[k]
 			network := x.networkClaim(p)
 			if c != x.config.LocalCluster { // ours may have been on another one by their label
@@ -198,7 +199,8 @@ func (t *touched) farNetworkOf(x *index, c world.Cluster, before, after string) 
 	}
 	for namespace, pods := range x.podsIn {
 		if namespace.Cluster == c {
-			for k := range pods {
+			for name := range pods {
+				k := namespace.In(namespace.Name, name)
 				t.pods.add(k)
 				x.foldClaim(k, x.state.Pods[k], t)
 			}

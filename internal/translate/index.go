@@ -24,6 +24,13 @@ func compareNames(a, b serviceName) int {
 	return world.Key{Namespace: a.Namespace, Name: a.Name}.Compare(world.Key{Namespace: b.Namespace, Name: b.Name})
 }
 
+// podName names a pod in its cluster.
+type podName struct{ Namespace, Name string }
+
+func (n podName) in(c world.Cluster) world.Key {
+	return world.Key{Cluster: c, Namespace: n.Namespace, Name: n.Name}
+}
+
 // index is a State with the ways through it. One goroutine owns it.
 type index struct {
 	config world.Config
@@ -32,9 +39,9 @@ type index struct {
 	slicesNaming few[world.Key, world.Key]         // pod → slices
 	slicesOf     few[world.Key, world.Key]         // service → slices
 	slicesOn     multi[world.Key, world.Key]       // node → slices with endpoints there that are no pods
-	podsOn       multi[world.Key, world.Key]       // node → pods
+	podsOn       multi[world.Key, podName]         // node → pods
 	proxiesOn    multi[world.Key, world.Key]       // node → its proxies
-	podsIn       multi[world.Key, world.Key]       // namespace → pods
+	podsIn       multi[world.Key, string]          // namespace → names of pods
 	namesIn      multi[string, serviceName]        // namespace's name → services, in any cluster
 	clustersOf   multi[serviceName, world.Cluster] // service → clusters that have it
 	namesOf      multi[world.Cluster, serviceName] // cluster → services
@@ -44,7 +51,7 @@ type index struct {
 	policiesIn   multi[string, world.Key]          // namespace's name → local AuthorizationPolicies
 	peersIn      multi[string, world.Key]          // namespace's name → local PeerAuthentications
 	guardsOf     multi[serviceName, world.Key]     // local service → AuthorizationPolicies that target it
-	podsAt       few[netip.Addr, world.Key]        // address → pods, of any cluster
+	farPodsAt    few[netip.Addr, world.Key]        // address → pods of other clusters
 	vipsAt       few[netip.Addr, world.Key]        // address → local services
 	apiServers   few[netip.Addr, world.Key]        // address → slices that say that our own cluster's API server is there
 	// By waypoint: what asks for it with labels of its own, and the namespaces that do. Of other clusters pods do not count.
@@ -60,6 +67,8 @@ type index struct {
 	inForce            map[world.Cluster][]rules     // those of them that are asked at all: of other clusters the first few
 	limits             map[world.Cluster]*world.RemoteCluster
 	networks           map[world.Cluster]*networkClaims // what pods' labels say
+	ownNetworks        map[world.Cluster]string         // what the labels of system namespaces say
+	namedNetworks      map[world.Key]string             // what those of other namespaces say
 	namedBy            multi[string, world.Key]         // network → namespaces of our own cluster whose label names it, but for the system namespace
 	gatesOn            multi[string, world.Key]         // network → Gateways of our own system namespace whose label names it
 	further            set[string]                      // networks that our own cluster has by these labels
@@ -123,13 +132,13 @@ func newIndex(c world.Config) *index {
 		config: c, state: world.NewState(), demand: newSecretDemand(0), maxSecrets: MaxSecrets, maxLoad: maxWaypointLoad, maxCAs: maxGatewayCAs, maxRoutes: maxGatewayRoutes, maxLooks: maxLooks, maxWaysIn: maxWaysIn, maxBehind: maxBehind, crowded: crowdedOut{most: maxGuardLoad},
 		gateLoads:    gateLoads{most: maxGatePolicies, sizes: map[world.Key]int{}, of: map[string]int{}},
 		slicesNaming: few[world.Key, world.Key]{}, slicesOf: few[world.Key, world.Key]{}, slicesOn: multi[world.Key, world.Key]{},
-		podsOn: multi[world.Key, world.Key]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, world.Key]{}, namesIn: multi[string, serviceName]{},
+		podsOn: multi[world.Key, podName]{}, proxiesOn: multi[world.Key, world.Key]{}, podsIn: multi[world.Key, string]{}, namesIn: multi[string, serviceName]{},
 		clustersOf: multi[serviceName, world.Cluster]{}, namesOf: multi[world.Cluster, serviceName]{}, ingress: multi[string, world.Key]{}, fronts: multi[world.Key, world.Key]{}, gatesIn: multi[world.Cluster, world.Key]{}, waysIn: map[world.Cluster]*waysIn{},
-		podsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{}, apiServers: few[netip.Addr, world.Key]{},
+		farPodsAt: few[netip.Addr, world.Key]{}, vipsAt: few[netip.Addr, world.Key]{}, apiServers: few[netip.Addr, world.Key]{},
 		policiesIn: multi[string, world.Key]{}, peersIn: multi[string, world.Key]{}, guardsOf: multi[serviceName, world.Key]{}, burdens: map[serviceName]burden{}, compiled: map[world.Key]compiled{},
 		waypointServices: multi[world.Key, serviceName]{}, waypointPods: multi[world.Key, world.Key]{}, waypointNamespaces: multi[world.Key, world.Key]{}, madePods: multi[world.Key, world.Key]{}, behind: multi[world.Key, serviceName]{}, takenIn: multi[world.Key, serviceName]{}, consumed: multi[world.Key, serviceName]{},
 		members: map[world.Key]*members{}, rules: map[world.Cluster][]rules{}, inForce: map[world.Cluster][]rules{},
-		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, namedBy: multi[string, world.Key]{}, gatesOn: multi[string, world.Key]{}, further: set[string]{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
+		limits: map[world.Cluster]*world.RemoteCluster{}, imports: map[world.Cluster]*imports{}, networks: map[world.Cluster]*networkClaims{}, ownNetworks: map[world.Cluster]string{}, namedNetworks: map[world.Key]string{}, namedBy: multi[string, world.Key]{}, gatesOn: multi[string, world.Key]{}, further: set[string]{}, unprovable: set[world.Cluster]{}, claims: newClaims(),
 		routesTo: multi[world.Key, world.ObjectRef]{}, routesInto: multi[string, world.ObjectRef]{}, routesFrom: multi[string, world.ObjectRef]{}, streams: newStreams(),
 		policiesFor: multi[world.Key, world.Key]{}, setsFor: multi[world.Key, world.Key]{}, setsIn: multi[string, world.Key]{}, grantsIn: multi[string, world.Key]{}, routesAt: multi[serviceName, world.ObjectRef]{}, attached: map[serviceName]*attachments{}, answerOf: func(serviceName) *answer { return nil }, routes: map[world.ObjectRef]*compiledRoute{}, applied: map[world.ObjectRef]*applicant{}, lettings: map[world.Key]*letting{},
 	}
@@ -226,8 +235,12 @@ func (x *index) fold(d world.Delta, t *touched) {
 
 // foldInto applies one kind's changes; what is equal is no change.
 func foldInto[V any](into, changes map[world.Key]*V, each func(k world.Key, was, now *V)) {
+	fresh := len(into) == 0 // so that there is nothing to find
 	for k, now := range changes {
-		was := into[k]
+		var was *V
+		if !fresh {
+			was = into[k]
+		}
 		if was == now || was != nil && now != nil && reflect.DeepEqual(was, now) {
 			continue
 		}
@@ -258,6 +271,7 @@ func (x *index) foldNamespace(k world.Key, was, now *world.Namespace, t *touched
 	if now != nil {
 		after, networkNow = wishOf(now.Labels, k.Cluster, k.Name), now.Labels[world.LabelNetwork]
 	}
+	x.foldNetworkLabel(k, networkNow)
 	if leadsInByLabel(was) != leadsInByLabel(now) {
 		t.gatesOf(x, k.Cluster)
 	}
@@ -388,7 +402,7 @@ func (x *index) foldPolicy(k world.Key, in multi[string, world.Key], there, sele
 	for namespace, pods := range x.podsIn {
 		if namespace.Cluster == x.config.LocalCluster && (namespace.Name == k.Namespace || k.Namespace == x.config.SystemNamespace) {
 			for p := range pods {
-				t.pods.add(p)
+				t.pods.add(namespace.In(namespace.Name, p))
 			}
 		}
 	}

@@ -6,9 +6,8 @@ import "github.com/isthmus-mesh/isthmus/internal/world"
 
 // members are the pods behind one service in one cluster, added up so that a change of one pod costs no walk over the others.
 type members struct {
-	size   int               // slices, and the endpoints in them, be they pods or not
-	refs   map[string]int    // pod's name → entries of slices that name it
-	pods   map[string]member // those that count
+	size   int              // slices, and the endpoints in them, be they pods or not
+	pods   map[string]named // by name, those that slices name
 	places map[place]tally
 }
 
@@ -24,6 +23,13 @@ type member struct {
 	healthy bool
 }
 
+// named is a pod that slices name.
+type named struct {
+	member
+	counts  bool
+	entries int // of slices that name it
+}
+
 // tally counts pods.
 type tally struct{ all, healthy int }
 
@@ -36,7 +42,7 @@ func sizeOf(s *world.EndpointSlice) int {
 }
 
 func newMembers() *members {
-	return &members{refs: map[string]int{}, pods: map[string]member{}, places: map[place]tally{}}
+	return &members{pods: map[string]named{}, places: map[place]tally{}}
 }
 
 // memberOf says what a pod adds to the services that it is behind, if it counts at all: pods that no tunnel reaches do not,
@@ -51,20 +57,24 @@ func (x *index) memberOf(p *world.Pod) (member, bool) {
 // healthy says whether new connections may go to a pod.
 func healthy(p *world.Pod) bool { return p.Ready && !p.Deleting }
 
-// set says what a pod is now. It says whether there are other service accounts or networks now; else only counts differ.
-func (m *members) set(name string, now member, counts bool) (places bool) {
-	was, counted := m.pods[name]
+// set says what a pod is now that some more entries name, or fewer; it counts for nothing once none does. It says whether there are other service accounts or networks now; else
+// only counts differ.
+func (m *members) set(name string, now member, counts bool, more int) (places bool) {
+	was := m.pods[name]
 	before := len(m.places)
-	if counts {
-		m.pods[name] = now
+	entries := was.entries + more
+	if counts = counts && entries > 0; counts {
 		m.add(now, 1)
+	}
+	if entries > 0 {
+		m.pods[name] = named{now, counts, entries}
 	} else {
 		delete(m.pods, name)
 	}
 	grew := len(m.places) != before
 	before = len(m.places)
-	if counted {
-		m.add(was, -1)
+	if was.counts {
+		m.add(was.member, -1)
 	}
 	return grew || len(m.places) != before
 }

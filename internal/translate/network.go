@@ -34,7 +34,7 @@ func (x *index) network(c world.Cluster) (string, bool) {
 
 // networkLabel is what a cluster itself calls its network.
 func (x *index) networkLabel(c world.Cluster) string {
-	return x.namespaceLabels(c, x.config.SystemNamespace)[world.LabelNetwork]
+	return x.ownNetworks[c]
 }
 
 // networkClaim is the network that a pod's labels name, or else its namespace's; "" if they say nothing. The system namespace's speaks for
@@ -46,7 +46,7 @@ func (x *index) networkClaim(p *world.Pod) string {
 	if n := p.Labels[world.LabelNetwork]; n != "" || p.Namespace == x.config.SystemNamespace {
 		return n
 	}
-	return x.namespaceLabels(p.Cluster, p.Namespace)[world.LabelNetwork]
+	return x.namedNetworks[world.Key{Cluster: p.Cluster, Name: p.Namespace}]
 }
 
 // networkFor is where a pod or Gateway of a cluster is that claims to be on a network; false if it may not be there. One of our own cluster that claims a network which the
@@ -178,6 +178,20 @@ func (x *index) judgeNetworks(c world.Cluster) {
 	slices.Sort(claims.names)
 }
 
+// foldNetworkLabel notes what network a namespace's label names.
+func (x *index) foldNetworkLabel(k world.Key, now string) {
+	switch {
+	case k.Name == x.config.SystemNamespace && now != "":
+		x.ownNetworks[k.Cluster] = now
+	case k.Name == x.config.SystemNamespace:
+		delete(x.ownNetworks, k.Cluster)
+	case now != "":
+		x.namedNetworks[k] = now
+	default:
+		delete(x.namedNetworks, k)
+	}
+}
+
 // foldNamespaceNetwork takes in another network of a namespace, which its pods are on that do not name one themselves.
 func (x *index) foldNamespaceNetwork(k world.Key, before, after string, t *touched) {
 	if before == after {
@@ -192,7 +206,8 @@ func (x *index) foldNamespaceNetwork(k world.Key, before, after string, t *touch
 		return
 	}
 	x.foldNamedNetwork(k, before, after)
-	for pod := range x.podsIn[k] {
+	for name := range x.podsIn[k] {
+		pod := k.In(k.Name, name)
 		p := x.state.Pods[pod]
 		if p.Labels[world.LabelNetwork] != "" {
 			continue
@@ -202,6 +217,8 @@ func (x *index) foldNamespaceNetwork(k world.Key, before, after string, t *touch
 		t.pods.add(pod)
 		x.foldClaim(pod, p, t)
 		now, counts := x.memberOf(p)
-		x.setMember(pod, now, counts, t)
+		for s := range x.slicesNaming.of(pod) {
+			x.setMember(k.In(k.Name, x.state.EndpointSlices[s].Service), name, now, counts, t)
+		}
 	}
 }

@@ -17,14 +17,17 @@ func (s set[K]) has(k K) bool { _, ok := s[k]; return ok }
 type multi[K, V comparable] map[K]set[V]
 
 func (m multi[K, V]) add(k K, v V) {
-	if m[k] == nil {
-		m[k] = set[V]{}
+	s := m[k]
+	if s == nil {
+		s = set[V]{}
+		m[k] = s
 	}
-	m[k].add(v)
+	s.add(v)
 }
 
 func (m multi[K, V]) remove(k K, v V) {
-	if delete(m[k], v); len(m[k]) == 0 {
+	s := m[k]
+	if delete(s, v); len(s) == 0 {
 		delete(m, k)
 	}
 }

@@ -40,8 +40,8 @@ func (t *touched) rivalsOf(x *index, c world.Cluster) {
 		if namespace.Cluster != c {
 			continue
 		}
-		for k := range pods {
-			for _, a := range x.claims.by[k].addrs {
+		for name := range pods {
+			for _, a := range x.claims.by[namespace.In(namespace.Name, name)].addrs {
 				t.claimants(x, c, a)
 			}
 		}

@@ -103,10 +103,15 @@ func (x *index) answer(n serviceName) *answer {
 // takingPart are the definitions of clusters whose pods are reached through gateways: remote ones that count, and our own if it is shared and our
 // cluster has several networks. A gateway lets in to what is shared only, also from our own cluster.
 func (x *index) takingPart(own *world.Service, remotes []*world.Service) []*world.Service {
-	if own == nil || !x.several() || x.decideIn(own.Cluster, own).verdict != global {
+	if !x.takesPartHere(own) {
 		return remotes
 	}
 	return append(slices.Clone(remotes), own)
+}
+
+// takesPartHere says whether our own cluster's definition of a service, which may be nil, is one of those.
+func (x *index) takesPartHere(own *world.Service) bool {
+	return own != nil && x.several() && x.decideIn(own.Cluster, own).verdict == global
 }
 
 // sans are the identities that may be at the far end of a tunnel through a gateway: of pods, and of the waypoint in front of them. Pods that are told one by one have their identity with them.

@@ -19,10 +19,13 @@ func (x *index) splitHorizon(n serviceName, service *mesh.Service, definitions [
 	if len(byNetwork) == 0 {
 		return nil
 	}
+	takesPart := func(c world.Cluster) bool {
+		return slices.ContainsFunc(definitions, func(s *world.Service) bool { return s.Cluster == c })
+	}
 	out := map[string]*mesh.Workload{}
 	for network, there := range byNetwork {
-		to := x.waysTo(network, definitions)
-		for i, capacity := range x.weigh(n, service.Balance.AllowUnhealthy, to, definitions) {
+		to := x.waysTo(network, takesPart)
+		for i, capacity := range x.weigh(n, service.Balance.AllowUnhealthy, to, there) {
 			w := x.splitWorkload(&x.doors[i], service, to.behind(&x.doors[i], there), capacity)
 			out[w.UID] = w
 		}
@@ -69,12 +72,12 @@ type waysTo struct {
 	first   world.Cluster           // whose doors lead to those of clusters without one
 }
 
-// waysTo finds these doors, for definitions of one service: doors of other clusters do not let in. Pods of clusters without a door of their own are behind those of one cluster, the
+// waysTo finds these doors, for a service in which some clusters take part: doors of others do not let in. Pods of clusters without a door of their own are behind those of one cluster, the
 // first that is believed: whoever else says to be on that network gets nothing that is meant for them.
-func (x *index) waysTo(network string, definitions []*world.Service) waysTo {
+func (x *index) waysTo(network string, takesPart func(world.Cluster) bool) waysTo {
 	out := waysTo{network: network, of: map[world.Cluster][]int{}}
-	for i, d := range x.doors {
-		if d.network == network && slices.ContainsFunc(definitions, func(s *world.Service) bool { return s.Cluster == d.gateway.Cluster }) {
+	for i := range x.doors {
+		if d := &x.doors[i]; d.network == network && takesPart(d.gateway.Cluster) {
 			if out.of[d.gateway.Cluster] = append(out.of[d.gateway.Cluster], i); out.first == "" {
 				out.first = d.gateway.Cluster
 			}
@@ -94,7 +97,7 @@ func (to *waysTo) behind(d *door, definitions []*world.Service) []*world.Service
 	return out
 }
 
-// weigh says how much each of these doors weighs for the service. Pods that are not ready count if they are wanted here, and the gateways there, which go by their own cluster's definition, lead to them.
+// weigh says how much each of these doors weighs for the service, of which there are some definitions on their network. Pods that are not ready count if they are wanted here, and the gateways there, which go by their own cluster's definition, lead to them.
 func (x *index) weigh(n serviceName, unhealthyToo bool, to waysTo, definitions []*world.Service) map[int]int {
 	behind := 0 // healthy pods of clusters without a door of their own
 	weight := map[int]int{}

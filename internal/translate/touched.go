@@ -54,7 +54,8 @@ func (t *touched) networkOf(x *index, c world.Cluster) {
 	}
 	for namespace, pods := range x.podsIn {
 		if all || namespace.Cluster == c {
-			for k := range pods {
+			for name := range pods {
+				k := namespace.In(namespace.Name, name)
 				t.pods.add(k)
 				x.foldClaim(k, x.state.Pods[k], t)
 			}

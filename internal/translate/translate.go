@@ -82,13 +82,13 @@ func (x *index) build(s *world.State) Output {
 	slices.SortFunc(exports, compareNames)
 
 	// Pods, and endpoints that are none.
-	takesPart := x.takesPart(func(n serviceName) *answer { return answers[n] })
-	for k := range x.state.Pods {
-		x.refreshClaim(k)
-		tell(x.podWorkload(k, takesPart))
+	served := &served{x: x, takesPart: x.takesPart(func(n serviceName) *answer { return answers[n] })}
+	for k, p := range x.state.Pods {
+		x.refreshClaim(k, p)
+		tell(x.podWorkload(k, p, served))
 	}
 	for k := range x.state.EndpointSlices {
-		for _, w := range x.sliceWorkloads(k, takesPart) {
+		for _, w := range x.sliceWorkloads(k, served) {
 			tell(w)
 		}
 	}

@@ -244,6 +244,6 @@ func (t *touched) everythingIn(x *index, namespace world.Key) {
 		t.names.add(n)
 	}
 	for pod := range x.podsIn[namespace] {
-		t.pods.add(pod)
+		t.pods.add(namespace.In(namespace.Name, pod))
 	}
 }

@@ -10,12 +10,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
 
-// takesPart says whether a cluster's definition of a service is part of what is told of it.
-type takesPart func(world.Cluster, serviceName) bool
-
-// podWorkload is a pod on a network of ours; nil: not told.
-func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
-	p := x.state.Pods[k]
+// podWorkload is a pod on a network of ours; nil: not told. One that is not there is nil.
+func (x *index) podWorkload(k world.Key, p *world.Pod, served *served) *mesh.Workload {
 	if p == nil || len(p.Addresses) == 0 {
 		return nil
 	}
@@ -43,7 +39,7 @@ func (x *index) podWorkload(k world.Key, takesPart takesPart) *mesh.Workload {
 		out.Tunnel, out.Confines = mesh.TunnelHBONE, p.Labels[world.LabelTunnel] == "" && x.confines(k.In("", p.Node))
 	}
 	if k.Cluster == x.config.LocalCluster || out.Tunnel == mesh.TunnelHBONE {
-		out.Services = x.servicesOf(k, takesPart)
+		out.Services = served.ofPod(k)
 	} // Nothing that is meant for a service goes to another cluster in plaintext, to wherever that says its pod is: such pods do not count there either, see memberOf.
 	if k.Cluster == x.config.LocalCluster {
 		out.Policies, out.Waypoint, out.AppTunnel = x.policiesOf(p), x.podWaypoint(p), x.appTunnel(p)
@@ -70,62 +66,17 @@ func (x *index) locality(node world.Key) mesh.Locality {
 	return mesh.Locality{}
 }
 
-// servicesOf are the services that a pod is behind, with its own port for each of theirs.
-func (x *index) servicesOf(pod world.Key, takesPart takesPart) map[mesh.ServiceKey][]mesh.Port {
-	var out map[mesh.ServiceKey][]mesh.Port
-	for _, k := range slices.SortedFunc(x.slicesNaming.of(pod), world.Key.Compare) {
-		if key, ports, ok := x.slicePorts(k, takesPart); ok {
-			if out == nil {
-				out = map[mesh.ServiceKey][]mesh.Port{}
-			}
-			out[key] = addPorts(out[key], ports)
-		}
-	}
-	return out
-}
-
-// slicePorts are the ports at which the endpoints of a slice answer for its service.
-func (x *index) slicePorts(k world.Key, takesPart takesPart) (mesh.ServiceKey, []mesh.Port, bool) {
-	slice := x.state.EndpointSlices[k]
-	n := serviceName{k.Namespace, slice.Service}
-	s := x.state.Services[n.in(k.Cluster)]
-	if s == nil || !takesPart(k.Cluster, n) {
-		return mesh.ServiceKey{}, nil, false
-	}
-	ports := []mesh.Port{}
-	for _, p := range s.Ports {
-		i := slices.IndexFunc(slice.Ports, func(e world.EndpointPort) bool { return e.Name == p.Name })
-		if i >= 0 { // else the pod lacks the named port
-			ports = append(ports, mesh.Port{Service: p.Port, Target: slice.Ports[i].Port, App: p.App})
-		}
-	}
-	return x.serviceKey(n), ports, true
-}
-
-// addPorts is the union by service port, sorted; what was there first stays.
-func addPorts(ports, more []mesh.Port) []mesh.Port {
-	out := slices.Clone(ports)
-	for _, p := range more {
-		if !slices.ContainsFunc(out, func(q mesh.Port) bool { return q.Service == p.Service }) {
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, func(a, b mesh.Port) int { return cmp.Compare(a.Service, b.Service) })
-	return out
-}
-
 // sliceWorkloads are endpoints of a slice that are no pods, such as the API server's. Only our own cluster may name such
 // addresses: from a remote one they would be a way to send our clients anywhere, in plaintext.
-func (x *index) sliceWorkloads(k world.Key, takesPart takesPart) map[string]*mesh.Workload {
+func (x *index) sliceWorkloads(k world.Key, served *served) map[string]*mesh.Workload {
 	slice := x.state.EndpointSlices[k]
 	if slice == nil || k.Cluster != x.config.LocalCluster {
 		return nil
 	}
-	key, ports, ok := x.slicePorts(k, takesPart)
-	if !ok {
+	services := served.of(k)
+	if services == nil {
 		return nil
 	}
-	ports = addPorts(nil, ports)
 	network, _ := x.network(k.Cluster)
 	var out map[string]*mesh.Workload
 	for _, ep := range slice.Endpoints {
@@ -140,7 +91,7 @@ func (x *index) sliceWorkloads(k world.Key, takesPart takesPart) map[string]*mes
 			UID: uid, Name: k.Name + "/" + ep.Addresses[0].String(), Namespace: k.Namespace,
 			Addresses: slices.Clone(ep.Addresses[:1:1]), Network: network, Cluster: string(k.Cluster), TrustDomain: x.config.TrustDomain,
 			Node: ep.Node, HostNetwork: true, Unhealthy: !ep.Ready, Capacity: 1,
-			Services: map[mesh.ServiceKey][]mesh.Port{key: ports}, Locality: x.locality(k.In("", ep.Node)),
+			Services: services, Locality: x.locality(k.In("", ep.Node)),
 			Kind: mesh.KindPod, WorkloadName: slice.Service,
 		}
 	}
