@@ -221,7 +221,7 @@ type candidate struct {
 // another network is never among them: a gateway does not forward to a gateway.
 func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []candidate {
 	if !t.service.Fronted() {
-		return c.endpoints(v, t, t.service, t.port, mesh.HBONEPort, own)
+		return c.endpoints(v, t, t.service, t.port, mesh.HBONEPort, own, nil)
 	}
 	if t.plain {
 		return nil // a waypoint takes no connection without an identity
@@ -231,13 +231,13 @@ func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []c
 		weight uint64
 	}
 	var here []share
-	total := uint64(0)
+	total, clusters := uint64(0), c.clustersOf(v, t.service, own)
 	for _, w := range t.service.Fronts() {
 		front := c.waypoint(v, &w.At)
 		if front == nil {
 			continue
 		}
-		if of := c.endpoints(v, t, front, 0, cmp.Or(w.At.Port, mesh.HBONEPort), own); len(of) > 0 {
+		if of := c.endpoints(v, t, front, 0, cmp.Or(w.At.Port, mesh.HBONEPort), own, clusters); len(of) > 0 {
 			here = append(here, share{of, uint64(w.Weight)})
 			total += uint64(w.Weight)
 		}
@@ -255,8 +255,9 @@ func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []c
 	return nil
 }
 
-// endpoints are those of a service, the target's own or a waypoint's, that can take a stream for t at a port of the service (0: whatever ports they have), which are dialled at dialPort.
-func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, port, dialPort uint16, own *mesh.Workload) []candidate {
+// endpoints are those of a service, the target's own or a waypoint's, that can take a stream for t at a port of the service (0: whatever ports they have), which are dialled at dialPort; nil
+// for clusters: of all, else of those alone.
+func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, port, dialPort uint16, own *mesh.Workload, clusters map[string]struct{}) []candidate {
 	endpoints := v.Endpoints(service.Key())
 	out := make([]candidate, 0, len(endpoints))
 	for _, w := range endpoints {
@@ -265,6 +266,9 @@ func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, p
 			continue
 		}
 		if w.Unhealthy && !service.Balance.AllowUnhealthy {
+			continue
+		}
+		if _, ok := clusters[w.Cluster]; clusters != nil && !ok {
 			continue
 		}
 		if port != 0 {
@@ -289,6 +293,21 @@ func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, p
 		out = append(out, found)
 	}
 	return slices.Clip(out)
+}
+
+// clustersOf are those whose waypoints may be before a service: the gateway's own, if that is known, and those that have endpoints of it in the gateway's network. Clusters of one network may share a
+// waypoint's Service and not what is behind it. What is inside a stream names the service alone, so that a waypoint of a cluster that keeps its own service of that name to itself would let it in.
+func (c *config) clustersOf(v *directory.View, service *mesh.Service, own *mesh.Workload) map[string]struct{} {
+	out := map[string]struct{}{}
+	if own != nil {
+		out[own.Cluster] = struct{}{}
+	}
+	for _, w := range v.Endpoints(service.Key()) {
+		if w.Network == c.network && w.NetworkGateway == nil {
+			out[w.Cluster] = struct{}{}
+		}
+	}
+	return out
 }
 
 func (c *config) waypoint(v *directory.View, at *mesh.GatewayAddress) *mesh.Service {

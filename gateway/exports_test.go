@@ -148,10 +148,16 @@ func TestCandidates(t *testing.T) {
 	secret := &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "secret.shop.svc.cluster.local"}, Port: 15018}
 	gone := &mesh.GatewayAddress{Hostname: mesh.ServiceKey{Namespace: "shop", Hostname: "gone"}, Port: 15008}
 	behindSecret := podWorkload(9, func(w *mesh.Workload) { w.Services = map[mesh.ServiceKey][]mesh.Port{secret.Hostname: nil} })
+	waypointOf := func(n int, cluster string) *mesh.Workload {
+		return podWorkload(n, func(w *mesh.Workload) {
+			w.Cluster, w.Services = cluster, map[mesh.ServiceKey][]mesh.Port{secret.Hostname: nil}
+		})
+	}
 	for _, tc := range []struct {
 		name  string
 		port  uint16
 		svc   func(*mesh.Service)
+		own   string // cluster of the gateway, if it is known
 		extra []*mesh.Workload
 		want  []string
 	}{
@@ -165,6 +171,15 @@ func TestCandidates(t *testing.T) {
 			w.Addresses = append(w.Addresses, netip.MustParseAddr("fd00::9"))
 		})}, want: []string{"[fd00::9]:15008"}},
 		{name: "its waypoint, not its pods", port: 80, svc: func(s *mesh.Service) { s.Waypoint = secret }, extra: []*mesh.Workload{behindSecret}, want: []string{"10.0.0.9:15018"}},
+		{name: "its waypoint of clusters that have it", port: 80, svc: func(s *mesh.Service) { s.Waypoint = secret }, extra: []*mesh.Workload{
+			behindSecret, waypointOf(10, "south"), waypointOf(11, "south-west"), podWorkload(12, func(w *mesh.Workload) { w.Cluster, w.Unhealthy = "south", true }),
+			podWorkload(13, func(w *mesh.Workload) { w.Cluster, w.Network = "south-west", "south" }),
+			podWorkload(14, func(w *mesh.Workload) { // says that it is here
+				w.Cluster, w.Addresses, w.NetworkGateway = "south-west", nil, &mesh.GatewayAddress{Port: 15008}
+			}),
+		}, want: []string{"10.0.0.10:15018", "10.0.0.9:15018"}},
+		{name: "its waypoint of a cluster that has it alone", port: 80, svc: func(s *mesh.Service) { s.Waypoint = secret }, extra: []*mesh.Workload{waypointOf(10, "south")}, want: nil},
+		{name: "its waypoint of our cluster, where it has no pod", port: 80, svc: func(s *mesh.Service) { s.Waypoint = secret }, own: "south", extra: []*mesh.Workload{waypointOf(10, "south")}, want: []string{"10.0.0.10:15018"}},
 		{name: "its waypoint by address", port: 80, svc: func(s *mesh.Service) {
 			s.Waypoint = &mesh.GatewayAddress{Addr: mesh.NetworkAddress{Network: "west", Addr: netip.MustParseAddr("10.96.0.9")}, Port: 15008}
 		}, extra: []*mesh.Workload{behindSecret}, want: []string{"10.0.0.9:15008"}},
@@ -190,9 +205,14 @@ func TestCandidates(t *testing.T) {
 				tc.svc(&service)
 			}
 			var got []string
-			for _, e := range c.candidates(v, target{service: &service, port: tc.port}, nil) {
+			var own *mesh.Workload
+			if tc.own != "" {
+				own = &mesh.Workload{Cluster: tc.own}
+			}
+			for _, e := range c.candidates(v, target{service: &service, port: tc.port}, own) {
 				got = append(got, e.dial.String())
 			}
+			slices.Sort(got)
 			if !slices.Equal(got, tc.want) {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
@@ -219,7 +239,7 @@ func TestStreamsShareWaypoints(t *testing.T) {
 	got := map[string]int{}
 	for draw := range uint64(70) {
 		for range 2 {
-			for _, e := range c.candidates(v, target{service: service, port: 80, draw: draw}, nil) {
+			for _, e := range c.candidates(v, target{service: service, port: 80, draw: draw}, &mesh.Workload{Cluster: "west"}) {
 				got[e.dial.Addr().String()]++
 			}
 		}

@@ -40,7 +40,7 @@ type Options struct {
 	Identity mesh.Identity
 	// Network is used if the configuration names none.
 	Network string
-	// Address is that of the gateway's own pod, by which endpoints are near or far; zero: all are alike.
+	// Address is that of the gateway's own pod, by which endpoints are near or far, and waypoints its own cluster's; zero: all are alike, and a service without endpoints has no waypoint.
 	Address netip.Addr
 	// SlowStart is how long an endpoint that is new takes to get its whole share; 0: 30 s; negative: it gets it at once.
 	SlowStart time.Duration
