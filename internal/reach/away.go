@@ -14,7 +14,8 @@ const (
 	maxAddresses = 4
 	// addressTimeout is how long one of several addresses may take for the TCP connection alone, as rumouredTimeout says: a lost SYN is sent again after one second.
 	addressTimeout = rumouredTimeout
-	// awayFor is how long one where nobody answered comes after the others.
+	// awayFor is how long one where nobody answered comes after the others. One that takes the connection and then is silent for addressTimeout is such a one, too, from then on: who found that out has waited
+	// all of his time there, for a busy machine is silent as well. One that hangs up before it has proved anything is one at once.
 	awayFor = lastEjection
 	// maxAway bounds how many are remembered.
 	maxAway = 1024

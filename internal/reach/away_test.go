@@ -5,10 +5,13 @@ package reach
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
@@ -23,8 +26,12 @@ type addresses struct {
 
 	mu      sync.Mutex
 	behave  map[string]func(context.Context) error
+	mute    map[string]bool // takes connections, and says nothing
 	dialled []string
 }
+
+// errHangsUp is of an address that takes a connection, and closes it as soon as it hears anything.
+var errHangsUp = errors.New("hangs up")
 
 func (a *addresses) connect(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
 	addr := to.Addr().String()
@@ -33,7 +40,18 @@ func (a *addresses) connect(ctx context.Context, to netip.AddrPort) (relay.Conn,
 	behave := a.behave[addr]
 	a.mu.Unlock()
 	if behave != nil {
-		return nil, behave(ctx)
+		err := behave(ctx)
+		if errors.Is(err, errHangsUp) {
+			near, far := net.Pipe()
+			go func() { _, _ = far.Read(make([]byte, 64<<10)); far.Close() }()
+			return relay.AsConn(near), nil
+		}
+		return nil, err
+	}
+	if a.mute[addr] {
+		near, far := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, far) }() // until near is closed
+		return relay.AsConn(near), nil
 	}
 	return a.gateway.connect(ctx, to)
 }
@@ -52,6 +70,7 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 	const first, second, third = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 	nobody := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
 	refused := func(context.Context) error { return errors.New("connection refused") }
+	hangsUp := func(context.Context) error { return errHangsUp }
 	toCart := toCart
 	toCart.Host, toCart.Gateway, toCart.Dial = "lb.example", mesh.GatewayAddress{Hostname: shop.Key("gateway"), Port: 15008}, netip.AddrPortFrom(netip.Addr{}, 15008)
 	for _, tc := range []struct {
@@ -67,6 +86,8 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 		{"the first one is silent", []string{first, second}, map[string]func(context.Context) error{first: nobody}, false, []string{first, second}, addressTimeout, false},
 		{"the first one refuses", []string{first, second}, map[string]func(context.Context) error{first: refused}, false, []string{first, second}, 0, false},
 		{"two are silent", []string{first, second, third}, map[string]func(context.Context) error{first: nobody, second: nobody}, false, []string{first, second, third}, 2 * addressTimeout, false},
+		{"the first one hangs up", []string{first, second}, map[string]func(context.Context) error{first: hangsUp}, false, []string{first, second}, 0, false},
+		{"all hang up", []string{first, second}, map[string]func(context.Context) error{first: hangsUp, second: hangsUp}, false, []string{first, second}, 0, true},
 		{"none answers", []string{first, second}, map[string]func(context.Context) error{first: refused, second: refused}, false, []string{first, second}, 0, true},
 		{"the gateway answers, and says no", []string{first, second}, nil, true, []string{first}, 0, true},
 		{"the only one is silent", []string{first}, map[string]func(context.Context) error{first: nobody}, false, []string{first}, ConnectDeadline, true},
@@ -118,6 +139,54 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 					t.Errorf("after some time %v after %v, dialled %v", failure, took, dialled)
 				}
 			})
+		})
+	}
+}
+
+// One that takes connections and answers nothing in them, as a load balancer does that has nobody for them, holds up who comes first, and nobody after that.
+func TestAnAddressThatIsSilentInTheHandshakeComesLast(t *testing.T) {
+	toCart := toCart
+	toCart.Host, toCart.Gateway, toCart.Dial = "lb.example", mesh.GatewayAddress{Hostname: shop.Key("gateway"), Port: 15008}, netip.AddrPortFrom(netip.Addr{}, 15008)
+	for _, tc := range []struct {
+		waits  time.Duration
+		silent bool // it is remembered
+	}{{addressTimeout - time.Millisecond, false}, {addressTimeout, true}, {2 * ConnectDeadline, true}} {
+		onFarSide(t, func(t *testing.T, g *farSide, _ *Tunnels) {
+			a := &addresses{gateway: g, mute: map[string]bool{"192.0.2.1": true}}
+			names := &nameServer{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
+			tunnels := NewTunnels(TunnelOptions{Certificates: g.source, Connect: a.connect, Settings: hbone.DefaultSettings(), Health: NewHealth(time.Now, noChance), Resolver: names})
+			defer tunnels.Close()
+			dial := func(limit time.Duration) *Failure {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				c, failure := tunnels.Dial(ctx, shopIdentity("client"), toCart, nil, "east")
+				if failure == nil {
+					c.Close()
+					c.Finish()
+				}
+				return failure
+			}
+			if failure := dial(tc.waits); failure == nil || !slices.Equal(a.were(), []string{"192.0.2.1"}) {
+				t.Fatalf("%v", failure)
+			}
+			synctest.Wait()
+			if got := tunnels.away.has(netip.MustParseAddrPort("192.0.2.1:15008")); got != tc.silent {
+				t.Errorf("after %v it is away: %v", tc.waits, got)
+			}
+			if !tc.silent {
+				return
+			}
+			if failure := dial(time.Second); failure != nil || !slices.Equal(a.were(), []string{"192.0.2.2"}) {
+				t.Errorf("then: %v", failure)
+			}
+			a.mute["192.0.2.1"] = false
+			time.Sleep(awayFor)
+			if failure := dial(time.Second); failure != nil || !slices.Equal(a.were(), []string{"192.0.2.1"}) {
+				t.Errorf("after some time: %v", failure)
+			}
+			if tunnels.away.has(netip.MustParseAddrPort("192.0.2.1:15008")) {
+				t.Error("it is away, and has answered")
+			}
 		})
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/inner"
@@ -193,6 +195,9 @@ func (t *Tunnels) dial(ctx context.Context, source mesh.Identity, plan Plan, hea
 		if err != nil {
 			return nil, &Failure{Refusal: RefusalOf(err)}
 		}
+		if plan.Several {
+			t.away.note(plan.Dial, true)
+		}
 		return &Conn{Conn: nc, Finish: func() {}}, nil
 	}
 }
@@ -212,7 +217,7 @@ func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h h
 
 // dialTunnel makes a tunnel for the pool.
 func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error) {
-	unanswered := key.unanswered()
+	unanswered, began := key.unanswered(), time.Now()
 	hbone.Dialling(ctx, unanswered)
 	nc, err := t.connect(ctx, key.dial, key.several)
 	if err != nil && (ctx.Err() != nil || errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, errAddressSilent)) {
@@ -225,9 +230,17 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 	t.o.Handshaking("outer")
 	next := parse(strings.Fields(key.next))
 	secured := tls.Client(hbone.NewTransport(nc), t.o.Certificates.Client(key.source, next))
-	if err := secured.HandshakeContext(ctx); err != nil {
+	err = secured.HandshakeContext(ctx)
+	hungUp := ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
+	if key.several && (ctx.Err() == nil || time.Since(began) >= addressTimeout) { // else nobody waits any more, which says nothing of who is there
+		t.away.note(key.dial, ctx.Err() == nil && !hungUp)
+	}
+	if err != nil {
 		nc.Close()
-		return nil, TLSError(err)
+		if err = TLSError(err); key.several && hungUp {
+			err = unreachedError{err}
+		}
+		return nil, err
 	}
 	conn, err := hbone.NewClient(secured, t.gatewaySettings(key))
 	if err != nil {
@@ -241,12 +254,13 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 // errAddressSilent is why one of several addresses is given up.
 var errAddressSilent = fmt.Errorf("nobody has answered within %v", addressTimeout)
 
-// unreachedError is that nobody has answered at one of several addresses: the next one may be tried.
+// unreachedError is that nobody has answered at one of several addresses, or hung up without a word: the next one may be tried.
 type unreachedError struct{ error }
 
 func (e unreachedError) Unwrap() error { return e.error }
 
-// connect makes a TCP connection. If it is to one of several addresses, it leaves time for the others, and it is remembered whether somebody has answered.
+// connect makes a TCP connection. If it is to one of several addresses, it leaves time for the others, and it is remembered if nobody has answered. That somebody has is for the caller to
+// remember: a load balancer may take connections for which it has nobody.
 func (t *Tunnels) connect(ctx context.Context, to netip.AddrPort, several bool) (relay.Conn, error) {
 	connecting := ctx
 	if several {
@@ -256,9 +270,6 @@ func (t *Tunnels) connect(ctx context.Context, to netip.AddrPort, several bool) 
 	}
 	nc, err := t.o.Connect(connecting, to)
 	if err == nil {
-		if several {
-			t.away.note(to, true)
-		}
 		return nc, nil
 	}
 	if cause := context.Cause(connecting); errors.Is(cause, errAddressSilent) {
