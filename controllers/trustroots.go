@@ -77,7 +77,7 @@ func chooseRoots(all []corev1.ConfigMap, before map[string]givenRoots, own strin
 			}
 			g = givenRoots{domain: earlier.domain, roots: earlier.roots, revoked: earlier.revoked}
 			beside := g // whoever was revoked shall not be believed until the roots are mended
-			if beside.revoked = ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), nil).Beside(g.revoked); fits(beside) == nil {
+			if beside.revoked = ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), nil, g.roots).Beside(g.revoked); fits(beside) == nil {
 				g = beside
 			}
 		}
@@ -121,7 +121,7 @@ func readGiven(c *corev1.ConfigMap, own string, earlier givenRoots, now time.Tim
 	default:
 		return g, errors.New("data has neither " + trustKeys[0] + " nor " + trustKeys[1])
 	}
-	lists := ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), earlier.revoked)
+	lists := ca.ReadOtherLists([]byte(c.Data[ca.RevokedKey]), earlier.revoked, g.roots)
 	if lists.Refused != nil {
 		g.refused = fmt.Errorf("data %s: %w", ca.RevokedKey, lists.Refused)
 	}

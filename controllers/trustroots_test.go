@@ -116,6 +116,9 @@ func TestListsOfAnotherTrustDomain(t *testing.T) {
 	later, laterDER := listOf(t, files, 2)
 	root, otherRoot := string(files[ca.RootKey]), string(other[ca.RootKey])
 	broken := string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no list")}))
+	scratched := slices.Clone(laterDER)
+	scratched[len(scratched)-1] ^= 1 // the signature's last byte
+	damaged := string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: scratched}))
 	var lastDER []byte
 	editions := []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}}
 	for number := range int64(mesh.MaxLists + 1) {
@@ -136,6 +139,9 @@ func TestListsOfAnotherTrustDomain(t *testing.T) {
 		{"one that cannot be read, at first", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list) + broken}}, 0, nil, "list 2", ""},
 		{"one that cannot be read, later", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "list 1"},
 		{"one that cannot be read, and a later edition", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken + string(later)}}, 1, [][]byte{laterDER}, "", "list 1"},
+		{"a later edition that is damaged", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: damaged}}, 1, [][]byte{der}, "", "not signed by the root"},
+		{"it comes with a new root", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root + otherRoot, ca.RevokedKey: damaged}}, 1, [][]byte{der}, "", "new wait"},
+		{"it comes beside roots that cannot be read", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": "nonsense", ca.RevokedKey: damaged}}, 1, [][]byte{der}, "ca.crt", ""},
 		{"it goes on", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}, {"ca.crt": root, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "list 1"},
 		{"and is mended", []map[string]string{{"ca.crt": root, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}, {"ca.crt": root}}, 1, nil, "", ""},
 		{"a root goes beside it", []map[string]string{{"ca.crt": root + otherRoot, ca.RevokedKey: string(list)}, {"ca.crt": root, ca.RevokedKey: broken}}, 1, [][]byte{der}, "", "list 1"},

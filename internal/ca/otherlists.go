@@ -4,13 +4,14 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 )
 
-// OtherLists are revocation lists of a trust domain that is not ours. Who signs there is not known here: signatures are left to who uses the lists.
+// OtherLists are revocation lists of a trust domain that is not ours. Of those who sign there the roots alone are known here: signatures of others are left to who uses the lists.
 type OtherLists struct {
 	// DER are the lists that count.
 	DER [][]byte
@@ -20,8 +21,8 @@ type OtherLists struct {
 	Unknown bool
 }
 
-// ReadOtherLists reads a file of lists in PEM. before are those that counted before.
-func ReadOtherLists(file []byte, before [][]byte) OtherLists {
+// ReadOtherLists reads a file of lists in PEM. before are those that counted before, and roots the domain's, in DER.
+func ReadOtherLists(file []byte, before, roots [][]byte) OtherLists {
 	var out OtherLists
 	var lists, half []*x509.RevocationList
 	blocks, err := readLists(file)
@@ -29,12 +30,10 @@ func ReadOtherLists(file []byte, before [][]byte) OtherLists {
 	out.Unknown = err != nil
 	for i, der := range blocks {
 		list, err := x509.ParseRevocationList(der)
-		if err == nil {
-			if err = whole(list); err != nil {
-				half = append(half, list)
-			}
-		} else {
+		if err != nil {
 			out.Unknown = true
+		} else if err = cmp.Or(whole(list), forged(list, roots)); err != nil && !errors.Is(err, errMayNotSign) { // nobody is revoked by what that one signs
+			half = append(half, list)
 		}
 		switch {
 		case err != nil:
@@ -73,6 +72,24 @@ func (o OtherLists) Beside(before [][]byte) [][]byte {
 		}
 	}
 	return all
+}
+
+// forged gives an error for a list that names one of the roots, and its key, as the one that signed it, which it has not: a file that was damaged on its way, say. Nobody would heed it, and as a later edition it would
+// take the place of one that is heeded.
+func forged(list *x509.RevocationList, roots [][]byte) error {
+	if len(list.AuthorityKeyId) == 0 {
+		return nil // which key of that name is meant cannot be told (RFC 5280, section 5.2.1, demands it)
+	}
+	for _, der := range roots {
+		root, err := x509.ParseCertificate(der)
+		if err != nil || !bytes.Equal(root.RawSubject, list.RawIssuer) || !bytes.Equal(root.SubjectKeyId, list.AuthorityKeyId) {
+			continue
+		}
+		if err := listSignedBy(list, root); err != nil {
+			return fmt.Errorf("the list of %q is not signed by the root of that name and key: %w", list.Issuer, err)
+		}
+	}
+	return nil
 }
 
 // sameIssuer says whether two lists are of one issuer, by what they say: an authority may have two keys under one name.

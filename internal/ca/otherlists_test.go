@@ -13,11 +13,22 @@ import (
 	"time"
 )
 
+// scratched is a list in PEM of which the last byte, which is the signature's, is another.
+func scratched(file []byte) []byte {
+	block, _ := pem.Decode(file)
+	block.Bytes[len(block.Bytes)-1] ^= 1
+	return pem.EncodeToMemory(block)
+}
+
 // A list of another trust domain that cannot be used costs only itself, and nobody who was revoked before is believed for it.
 func TestListsOfOthers(t *testing.T) {
 	a, _ := selfSigned(t)
 	b, _ := selfSigned(t)
 	at := time.Now()
+	mute := newAuthority(t, "mute", nil, nil)
+	may := *mute.cert
+	signsLists(&may)
+	muteList := listBy(t, &may, mute.key, at, big.NewInt(7))
 	first, later := listBy(t, a.cert, a.key, at.Add(-time.Hour), big.NewInt(7)), listBy(t, a.cert, a.key, at)
 	others := listBy(t, b.cert, b.key, at, big.NewInt(7))
 	delta, off := deltaOf(t, a, big.NewInt(8)), takingOffBy(t, a, big.NewInt(7))
@@ -52,8 +63,12 @@ func TestListsOfOthers(t *testing.T) {
 		{"what changed since another, after that", delta, derOf(t, first), derOf(t, first), "a delta list", true},
 		{"one that takes certificates off", slices.Concat(off, first), nil, derOf(t, first), "list 1: the list of ", false},
 		{"one that takes certificates off, of another part", slices.Concat(offPartly, partly), nil, derOf(t, partly), "list 1: the list of ", true},
+		{"a later edition that is damaged", slices.Concat(scratched(later), others), derOf(t, first), derOf(t, others, first), "list 1: the list of ", true},
+		{"one that is damaged, beside a good one", slices.Concat(scratched(later), first), nil, derOf(t, first), "not signed by the root", false},
+		{"one by a root that may sign none", slices.Concat(muteList, others), derOf(t, first), derOf(t, others, first), "keyUsage has no cRLSign", false},
+		{"one that is damaged, by an authority that is not known", scratched(others), nil, derOf(t, scratched(others)), "", false},
 	} {
-		got := ReadOtherLists(tc.file, tc.before)
+		got := ReadOtherLists(tc.file, tc.before, [][]byte{a.cert.Raw, mute.cert.Raw})
 		if !reflect.DeepEqual(got.DER, tc.want) || got.Unknown != tc.unknown {
 			t.Errorf("%s: %d lists count, want %d (unknown: %t)", tc.name, len(got.DER), len(tc.want), got.Unknown)
 		}

@@ -142,17 +142,24 @@ func (s *Signer) signerOf(list *x509.RevocationList) (*x509.Certificate, error) 
 		if !bytes.Equal(c.RawSubject, list.RawIssuer) {
 			continue
 		}
-		err := list.CheckSignatureFrom(c)
-		switch {
-		case err == nil:
+		if failed = listSignedBy(list, c); failed == nil {
 			return c, nil
-		case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCRLSign == 0:
-			err = fmt.Errorf("certificate %x may not sign lists, as its keyUsage has no cRLSign", c.SerialNumber)
 		}
-		failed = err
 	}
 	return nil, fmt.Errorf("the list of %q is not signed by this authority: %w", list.Issuer, failed)
 }
+
+// listSignedBy gives an error unless a certificate, of the name of a list's issuer, has signed it and may.
+func listSignedBy(list *x509.RevocationList, by *x509.Certificate) error {
+	err := list.CheckSignatureFrom(by)
+	if err != nil && by.KeyUsage != 0 && by.KeyUsage&x509.KeyUsageCRLSign == 0 {
+		return fmt.Errorf("certificate %x %w", by.SerialNumber, errMayNotSign)
+	}
+	return err
+}
+
+// errMayNotSign is of a certificate whose lists nobody heeds, whatever they say.
+var errMayNotSign = errors.New("may not sign lists, as its keyUsage has no cRLSign")
 
 // follows says whether a list is a later edition of another.
 func (r revocation) follows(other *x509.RevocationList) bool {

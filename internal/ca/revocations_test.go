@@ -88,7 +88,7 @@ func derIn(t testing.TB, file []byte) []byte {
 // derOf is what a file of lists holds.
 func derOf(t testing.TB, files ...[]byte) [][]byte {
 	t.Helper()
-	lists := ReadOtherLists(bytes.Join(files, nil), nil)
+	lists := ReadOtherLists(bytes.Join(files, nil), nil, nil)
 	if lists.Refused != nil {
 		t.Fatal(lists.Refused)
 	}
@@ -308,11 +308,11 @@ func FuzzReadRevocations(f *testing.F) {
 	f.Add(list)
 	f.Add(deltaOf(f, own, big.NewInt(7)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		lists := ReadOtherLists(data, nil)
+		lists := ReadOtherLists(data, nil, nil)
 		if len(lists.DER) > maxLists || lists.Unknown && lists.Refused == nil {
 			t.Fatalf("%d lists, unknown: %t, %v", len(lists.DER), lists.Unknown, lists.Refused)
 		}
-		if again := ReadOtherLists(data, before); len(again.DER) < len(lists.DER) || lists.Refused == nil && len(again.DER) > len(lists.DER) {
+		if again := ReadOtherLists(data, before, nil); len(again.DER) < len(lists.DER) || lists.Refused == nil && len(again.DER) > len(lists.DER) {
 			t.Fatalf("%d lists count with what was before, and %d without: %v", len(again.DER), len(lists.DER), lists.Refused)
 		}
 		if s, err := own.Revoking(data, nil, nil); err == nil && len(s.RevokedDER()) > len(lists.DER) {
