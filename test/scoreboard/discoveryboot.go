@@ -58,7 +58,7 @@ func (p *discoveryPlane) boot(ctx context.Context, out io.Writer) (took time.Dur
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	proxies := &discoveryProxies{changes: map[string]discoveryChange{}}
+	proxies := &discoveryProxies{changes: map[news]discoveryChange{}}
 	err = p.observe(ctx, 2*bootGoal, func() error {
 		for i := range bootProxies {
 			proxies.add(ctx, p, &running, i).judge = &bootJudge{clusters: len(p.clusters), own: p.local().ID}

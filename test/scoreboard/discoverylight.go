@@ -29,7 +29,7 @@ const lightHandshakes = 8
 // What a proxy makes of a response, and how it answers, is the product's in both cases, and the first one is there so that a row fails where the streams differ. The streams do not
 // begin anew: broken is told of each that did not open or ended, and why, unless it was by ctx.
 func (p *discoveryPlane) connectLight(ctx context.Context, running *sync.WaitGroup, n int, broken func(error)) (*discoveryProxies, error) {
-	all := &discoveryProxies{changes: map[string]discoveryChange{}}
+	all := &discoveryProxies{changes: map[news]discoveryChange{}}
 	all.add(ctx, p, running, 0)
 	var roots *x509.CertPool
 	err := p.await(ctx, "there are roots", func() (bool, error) {

@@ -155,11 +155,11 @@ func (c *discoveryUnrest) next() error {
 	pod, ready := turn%discoveryServices, turn/discoveryServices%2 == 1
 	name := cluster.Service(pod)
 	change := discoveryChange{id: c.made, local: cluster == c.plane.local(), at: time.Now(), healthy: ready}
-	var key string
+	var key news
 	if change.local {
-		key = cluster.ID + "//Pod/" + cluster.PodName(pod).String()
+		key.uid = cluster.ID + "//Pod/" + cluster.PodName(pod).String()
 	} else {
-		key = cluster.ID + "|" + mesh.ServiceKey{Namespace: name.Namespace, Hostname: name.Name + "." + name.Namespace + ".svc.cluster.local"}.String()
+		key = news{network: cluster.ID, service: mesh.ServiceKey{Namespace: name.Namespace, Hostname: name.Name + "." + name.Namespace + ".svc.cluster.local"}}
 		change.capacity = uint32((discoveryEndpoints - pod + discoveryServices - 1) / discoveryServices)
 		if !ready {
 			change.capacity--

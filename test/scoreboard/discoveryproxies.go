@@ -29,7 +29,7 @@ type discoveryProxies struct {
 	all []*discoveryProxy
 
 	mu      sync.RWMutex
-	changes map[string]discoveryChange // the latest, by what is told of it
+	changes map[news]discoveryChange // the latest, by what is told of it
 }
 
 // discoveryProxy is the product's client and what it saw. It keeps no directory: 200 of them in one process would measure this
@@ -39,7 +39,7 @@ type discoveryProxy struct {
 	client *xds.Client
 
 	mu            sync.Mutex
-	seen          map[string]int // by what is told: the last change of it that was seen
+	seen          map[news]int // by what is told: the last change of it that was seen
 	local, remote []time.Duration
 	told          int        // answers since the last forget
 	judge         *bootJudge // of the first answer, or nil
@@ -47,7 +47,7 @@ type discoveryProxy struct {
 
 // connect starts proxies and returns when each has had its first answers. They end with ctx; call wait then.
 func (p *discoveryPlane) connect(ctx context.Context, running *sync.WaitGroup, n int) (*discoveryProxies, error) {
-	all := &discoveryProxies{changes: map[string]discoveryChange{}}
+	all := &discoveryProxies{changes: map[news]discoveryChange{}}
 	for i := range n {
 		all.add(ctx, p, running, i)
 	}
@@ -62,7 +62,7 @@ func (all *discoveryProxies) add(ctx context.Context, p *discoveryPlane, running
 
 // enter adds a proxy of which nothing runs yet.
 func (all *discoveryProxies) enter(p *discoveryPlane, i int) (*discoveryProxy, xds.ClientOptions) {
-	proxy := &discoveryProxy{of: all, seen: map[string]int{}}
+	proxy := &discoveryProxy{of: all, seen: map[news]int{}}
 	options := p.proxyOptions(i)
 	options.Log, options.Apply = logr.Discard(), proxy.apply
 	proxy.client = xds.NewClient(options)
@@ -84,7 +84,7 @@ func (all *discoveryProxies) synced(ctx context.Context) error {
 }
 
 // expect notes a change that is about to be made.
-func (all *discoveryProxies) expect(key string, c discoveryChange) {
+func (all *discoveryProxies) expect(key news, c discoveryChange) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	all.changes[key] = c
@@ -102,7 +102,7 @@ func (p *discoveryProxy) apply(d mesh.Delta) error {
 		if w == nil {
 			continue
 		}
-		key := toldAs(uid, w)
+		key := newsOf(uid, w)
 		c, ok := p.of.changes[key]
 		if !ok || p.seen[key] == c.id || c.local && c.healthy == w.Unhealthy || !c.local && c.capacity != w.Capacity {
 			continue
@@ -120,14 +120,19 @@ func (p *discoveryProxy) apply(d mesh.Delta) error {
 	return nil
 }
 
-// toldAs names what is told of a change: a pod by its UID, pods of another network by that and their service.
-func toldAs(uid string, w *mesh.Workload) string {
+// news names what is told of a change: a pod by its UID, pods of another network by that and their service.
+type news struct {
+	uid, network string
+	service      mesh.ServiceKey
+}
+
+func newsOf(uid string, w *mesh.Workload) news {
 	if w.NetworkGateway != nil && len(w.Addresses) == 0 {
 		for service := range w.Services {
-			return w.Network + "|" + service.String()
+			return news{network: w.Network, service: service}
 		}
 	}
-	return uid
+	return news{uid: uid}
 }
 
 // missing counts the changes that proxies have not seen.
