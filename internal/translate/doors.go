@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
+	dnsname "k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/world"
 )
@@ -138,7 +140,7 @@ func (x *index) findWaysIn(c world.Cluster) *waysIn {
 				d.addr = addr.Unmap()
 				d.address = d.addr.String()
 			case addressHostname:
-				if a.Value == "" {
+				if !isHostname(a.Value) {
 					continue
 				}
 			default:
@@ -212,6 +214,12 @@ func (x *index) takePlaces(c world.Cluster, in []wayIn, holders map[entrance]wor
 		used = append(used, i)
 	}
 	return used
+}
+
+// isHostname says whether a hostname is one. What looks like an address, or has a port, would be told under the name of a door that is there.
+func isHostname(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err != nil && len(dnsname.IsDNS1123Subdomain(s)) == 0
 }
 
 // entrance is where a door is. Who is believed first has it. Another port of the same address is another door: clusters may be behind one address, and one that only

@@ -32,3 +32,28 @@ func TestDoorsHaveNamesOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestHostnameThatIsAnAddress: a Gateway at a hostname that looks like an address, with a port or not, is no door. It would be told under the name of one at that address, which may be another
+// cluster's.
+func TestHostnameThatIsAnAddress(t *testing.T) {
+	for _, hostname := range []string{"203.0.113.9", "203.0.113.9:15008", "fd00::9", "a/b", ""} {
+		d := large(1)
+		for i, c := range []world.Cluster{"west", "mallory"} {
+			d.Put(&world.RemoteCluster{Key: world.Key{Cluster: "east", Name: string(c)}, ID: c, Created: int64(i + 1), MaxServices: 100, MaxEndpoints: 1000})
+			d.Put(&world.Namespace{Key: world.Key{Cluster: c, Name: "isthmus-system"}, Labels: map[string]string{world.LabelNetwork: "west"}})
+		}
+		g := tunnels(world.Key{Cluster: "mallory", Namespace: "isthmus-system", Name: "gw"}, 1, "")
+		g.Status = []world.GatewayAddress{{Type: addressHostname, Value: hostname}}
+		d.Put(g)
+		e := NewEngine(testConfig)
+		e.Apply(d)
+		for uid, w := range e.Output().Mesh.Workloads {
+			if w.Cluster == "mallory" {
+				t.Errorf("hostname %q: mallory's gateway is told as %s", hostname, uid)
+			}
+		}
+		if w := e.Output().Mesh.Workloads[mesh.GatewayUID("west", "203.0.113.9", mesh.HBONEPort)]; w == nil || w.Cluster != "west" {
+			t.Errorf("hostname %q: west's gateway is told as %+v", hostname, w)
+		}
+	}
+}
