@@ -5,6 +5,7 @@ package reach
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/hbone"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/mtls"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/test/shop"
 )
@@ -143,18 +145,33 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 	}
 }
 
+// noIssuer hangs up itself.
+type noIssuer struct{}
+
+func (noIssuer) Issue(context.Context, mesh.Identity, []byte) ([]string, error) {
+	return nil, fmt.Errorf("reading: %w", io.EOF)
+}
+
 // One that takes connections and answers nothing in them, as a load balancer does that has nobody for them, holds up who comes first, and nobody after that.
 func TestAnAddressThatIsSilentInTheHandshakeComesLast(t *testing.T) {
 	toCart := toCart
 	toCart.Host, toCart.Gateway, toCart.Dial = "lb.example", mesh.GatewayAddress{Hostname: shop.Key("gateway"), Port: 15008}, netip.AddrPortFrom(netip.Addr{}, 15008)
 	for _, tc := range []struct {
-		waits  time.Duration
-		silent bool // it is remembered
-	}{{addressTimeout - time.Millisecond, false}, {addressTimeout, true}, {2 * ConnectDeadline, true}} {
+		waits      time.Duration
+		connecting time.Duration // takes that long
+		silent     bool          // it is remembered
+	}{
+		{addressTimeout - time.Millisecond, 0, false}, {addressTimeout, 0, true}, {2 * ConnectDeadline, 0, true},
+		{time.Second + addressTimeout - time.Millisecond, time.Second, false},
+	} {
 		onFarSide(t, func(t *testing.T, g *farSide, _ *Tunnels) {
 			a := &addresses{gateway: g, mute: map[string]bool{"192.0.2.1": true}}
 			names := &nameServer{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
-			tunnels := NewTunnels(TunnelOptions{Certificates: g.source, Connect: a.connect, Settings: hbone.DefaultSettings(), Health: NewHealth(time.Now, noChance), Resolver: names})
+			connect := func(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
+				time.Sleep(tc.connecting)
+				return a.connect(ctx, to)
+			}
+			tunnels := NewTunnels(TunnelOptions{Certificates: g.source, Connect: connect, Settings: hbone.DefaultSettings(), Health: NewHealth(time.Now, noChance), Resolver: names})
 			defer tunnels.Close()
 			dial := func(limit time.Duration) *Failure {
 				ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -171,7 +188,7 @@ func TestAnAddressThatIsSilentInTheHandshakeComesLast(t *testing.T) {
 			}
 			synctest.Wait()
 			if got := tunnels.away.has(netip.MustParseAddrPort("192.0.2.1:15008")); got != tc.silent {
-				t.Errorf("after %v it is away: %v", tc.waits, got)
+				t.Errorf("after %v, connected in %v, it is away: %v", tc.waits, tc.connecting, got)
 			}
 			if !tc.silent {
 				return
@@ -189,6 +206,29 @@ func TestAnAddressThatIsSilentInTheHandshakeComesLast(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who has no certificate of its own has learned nothing of the address, however the one who issues them failed.
+func TestAnAddressIsNotBlamedForOurOwnCertificate(t *testing.T) {
+	toCart := toCart
+	toCart.Via, toCart.Host, toCart.Gateway, toCart.Dial = HBONE, "lb.example", mesh.GatewayAddress{Hostname: shop.Key("gateway"), Port: 15008}, netip.AddrPortFrom(netip.Addr{}, 15008)
+	onFarSide(t, func(t *testing.T, g *farSide, _ *Tunnels) {
+		a := &addresses{gateway: g}
+		names := &nameServer{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
+		source := mtls.NewSource(noIssuer{}, mtls.SourceOptions{})
+		defer source.Close()
+		tunnels := NewTunnels(TunnelOptions{Certificates: source, Connect: a.connect, Settings: hbone.DefaultSettings(), Health: NewHealth(time.Now, noChance), Resolver: names})
+		defer tunnels.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), ConnectDeadline)
+		defer cancel()
+		_, failure := tunnels.Dial(ctx, shopIdentity("client"), toCart, nil, "east")
+		if failure == nil || failure.Refusal.Reason != ReasonIdentity {
+			t.Fatalf("%v, want %s", failure, ReasonIdentity)
+		}
+		if were := a.were(); !slices.Equal(were, []string{"192.0.2.1"}) || tunnels.away.has(netip.MustParseAddrPort("192.0.2.1:15008")) {
+			t.Errorf("%v were dialled, and the first is away: %v", were, tunnels.away.has(netip.MustParseAddrPort("192.0.2.1:15008")))
+		}
+	})
 }
 
 // Where no more can be remembered the other addresses are tried all the same.

@@ -217,7 +217,7 @@ func (t *Tunnels) open(ctx context.Context, source mesh.Identity, plan Plan, h h
 
 // dialTunnel makes a tunnel for the pool.
 func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, error) {
-	unanswered, began := key.unanswered(), time.Now()
+	unanswered := key.unanswered()
 	hbone.Dialling(ctx, unanswered)
 	nc, err := t.connect(ctx, key.dial, key.several)
 	if err != nil && (ctx.Err() != nil || errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, errAddressSilent)) {
@@ -227,13 +227,19 @@ func (t *Tunnels) dialTunnel(ctx context.Context, key tunnelKey) (*hbone.Conn, e
 		return nil, err
 	}
 	hbone.Dialling(ctx, errUnproved)
+	// Now, so that whoever hangs up in the handshake is the next hop, and not the one who issues our certificate.
+	if _, err := t.o.Certificates.Certificate(ctx, key.source); err != nil {
+		nc.Close()
+		return nil, TLSError(err)
+	}
 	t.o.Handshaking("outer")
-	next := parse(strings.Fields(key.next))
+	next, began := parse(strings.Fields(key.next)), time.Now()
 	secured := tls.Client(hbone.NewTransport(nc), t.o.Certificates.Client(key.source, next))
 	err = secured.HandshakeContext(ctx)
-	hungUp := ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
-	if key.several && (ctx.Err() == nil || time.Since(began) >= addressTimeout) { // else nobody waits any more, which says nothing of who is there
-		t.away.note(key.dial, ctx.Err() == nil && !hungUp)
+	gone := ctx.Err() != nil && err != nil
+	hungUp := !gone && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
+	if key.several && (!gone || time.Since(began) >= addressTimeout) { // else nobody waits any more, which says nothing of who is there
+		t.away.note(key.dial, !gone && !hungUp)
 	}
 	if err != nil {
 		nc.Close()
