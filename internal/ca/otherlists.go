@@ -15,7 +15,7 @@ import (
 type OtherLists struct {
 	// DER are the lists that count.
 	DER [][]byte
-	// Refused is why some of the file do not; nil if all do. A list that does not count costs only itself, and what counted before counts beside the others then, but for lists of which the file holds a later edition.
+	// Refused is why some of the file do not, or revoke nobody by the roots' own word; nil if all do. A list that does not count costs only itself, and what counted before counts beside the others then, but for lists of which the file holds a later edition.
 	Refused error
 	// Unknown says that nothing in the file tells whom a list revoked that does not count: not even its issuer is known, or the file has no other list of that issuer's about the same certificates.
 	Unknown bool
@@ -30,15 +30,18 @@ func ReadOtherLists(file []byte, before, roots [][]byte) OtherLists {
 	out.Unknown = err != nil
 	for i, der := range blocks {
 		list, err := x509.ParseRevocationList(der)
+		if err == nil {
+			err = cmp.Or(whole(list), forged(list, roots))
+		}
 		if err != nil {
-			out.Unknown = true
-		} else if err = cmp.Or(whole(list), forged(list, roots)); err != nil && !errors.Is(err, errMayNotSign) { // nobody is revoked by what that one signs
-			half = append(half, list)
+			refused = append(refused, fmt.Errorf("list %d: %w", i+1, err))
 		}
 		switch {
-		case err != nil:
-			refused = append(refused, fmt.Errorf("list %d: %w", i+1, err))
-		case !holds(out.DER, list.Raw):
+		case list == nil:
+			out.Unknown = true
+		case err != nil && !errors.Is(err, errMayNotSign):
+			half = append(half, list)
+		case !holds(out.DER, list.Raw): // also one by a root that may not sign lists: a peer may show another certificate with its name and key, which may
 			lists, out.DER = append(lists, list), append(out.DER, list.Raw)
 		}
 	}
@@ -75,21 +78,30 @@ func (o OtherLists) Beside(before [][]byte) [][]byte {
 }
 
 // forged gives an error for a list that names one of the roots, and its key, as the one that signed it, which it has not: a file that was damaged on its way, say. Nobody would heed it, and as a later edition it would
-// take the place of one that is heeded.
+// take the place of one that is heeded. Of one that is signed it gives an errMayNotSign if one of those roots may not sign lists: by that one, whom it revokes is believed.
 func forged(list *x509.RevocationList, roots [][]byte) error {
 	if len(list.AuthorityKeyId) == 0 {
 		return nil // which key of that name is meant cannot be told (RFC 5280, section 5.2.1, demands it)
 	}
-	for _, der := range roots {
+	signed := false
+	var unsigned, barred error
+	for _, der := range roots { // several may have that name and key: a root that was renewed, and its former certificate
 		root, err := x509.ParseCertificate(der)
 		if err != nil || !bytes.Equal(root.RawSubject, list.RawIssuer) || !bytes.Equal(root.SubjectKeyId, list.AuthorityKeyId) {
 			continue
 		}
-		if err := listSignedBy(list, root); err != nil {
-			return fmt.Errorf("the list of %q is not signed by the root of that name and key: %w", list.Issuer, err)
+		if err := root.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature); err != nil {
+			unsigned = fmt.Errorf("the list of %q is not signed by the root of that name and key: %w", list.Issuer, err)
+		} else if signed = true; barred == nil {
+			if err := listSignedBy(list, root); err != nil {
+				barred = fmt.Errorf("the list of %q: %w", list.Issuer, err)
+			}
 		}
 	}
-	return nil
+	if signed {
+		return barred
+	}
+	return unsigned
 }
 
 // sameIssuer says whether two lists are of one issuer, by what they say: an authority may have two keys under one name.

@@ -4,6 +4,8 @@ package ca
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
 	"math/big"
 	"reflect"
@@ -20,6 +22,22 @@ func scratched(file []byte) []byte {
 	return pem.EncodeToMemory(block)
 }
 
+// renewed is another certificate of an authority, with its name and key, whose keyUsage has no cRLSign.
+func renewed(t *testing.T, s *Signer) *x509.Certificate {
+	t.Helper()
+	template := *s.cert
+	template.SerialNumber, template.KeyUsage = big.NewInt(2), x509.KeyUsageCertSign
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, s.key.Public(), s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // A list of another trust domain that cannot be used costs only itself, and nobody who was revoked before is believed for it.
 func TestListsOfOthers(t *testing.T) {
 	a, _ := selfSigned(t)
@@ -29,6 +47,8 @@ func TestListsOfOthers(t *testing.T) {
 	may := *mute.cert
 	signsLists(&may)
 	muteList := listBy(t, &may, mute.key, at, big.NewInt(7))
+	c, _ := selfSigned(t)
+	twin, cList := renewed(t, c), listBy(t, c.cert, c.key, at, big.NewInt(7))
 	first, later := listBy(t, a.cert, a.key, at.Add(-time.Hour), big.NewInt(7)), listBy(t, a.cert, a.key, at)
 	others := listBy(t, b.cert, b.key, at, big.NewInt(7))
 	delta, off := deltaOf(t, a, big.NewInt(8)), takingOffBy(t, a, big.NewInt(7))
@@ -65,10 +85,12 @@ func TestListsOfOthers(t *testing.T) {
 		{"one that takes certificates off, of another part", slices.Concat(offPartly, partly), nil, derOf(t, partly), "list 1: the list of ", true},
 		{"a later edition that is damaged", slices.Concat(scratched(later), others), derOf(t, first), derOf(t, others, first), "list 1: the list of ", true},
 		{"one that is damaged, beside a good one", slices.Concat(scratched(later), first), nil, derOf(t, first), "not signed by the root", false},
-		{"one by a root that may sign none", slices.Concat(muteList, others), derOf(t, first), derOf(t, others, first), "keyUsage has no cRLSign", false},
+		{"one by a root that may sign none", slices.Concat(muteList, others), derOf(t, first), derOf(t, muteList, others, first), "keyUsage has no cRLSign", false}, // a peer may show a namesake with that key that may
+		{"one by a root of which another certificate may sign none", cList, nil, derOf(t, cList), "keyUsage has no cRLSign", false},
+		{"one that is damaged, by a root that may sign none", slices.Concat(scratched(muteList), others), derOf(t, first), derOf(t, others, first), "not signed by the root", true},
 		{"one that is damaged, by an authority that is not known", scratched(others), nil, derOf(t, scratched(others)), "", false},
 	} {
-		got := ReadOtherLists(tc.file, tc.before, [][]byte{a.cert.Raw, mute.cert.Raw})
+		got := ReadOtherLists(tc.file, tc.before, [][]byte{a.cert.Raw, twin.Raw, c.cert.Raw, mute.cert.Raw})
 		if !reflect.DeepEqual(got.DER, tc.want) || got.Unknown != tc.unknown {
 			t.Errorf("%s: %d lists count, want %d (unknown: %t)", tc.name, len(got.DER), len(tc.want), got.Unknown)
 		}
