@@ -9,8 +9,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +34,15 @@ type addresses struct {
 	dialled []string
 }
 
+// resets is a connection that the other end has reset.
+type resets struct{ net.Conn }
+
+func (resets) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+}
+
+func (resets) Write(p []byte) (int, error) { return len(p), nil }
+
 // errHangsUp is of an address that takes a connection, and closes it as soon as it hears anything.
 var errHangsUp = errors.New("hangs up")
 
@@ -47,6 +58,10 @@ func (a *addresses) connect(ctx context.Context, to netip.AddrPort) (relay.Conn,
 			near, far := net.Pipe()
 			go func() { _, _ = far.Read(make([]byte, 64<<10)); far.Close() }()
 			return relay.AsConn(near), nil
+		}
+		if errors.Is(err, syscall.ECONNRESET) {
+			near, _ := net.Pipe()
+			return relay.AsConn(resets{near}), nil
 		}
 		return nil, err
 	}
@@ -73,6 +88,7 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 	nobody := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
 	refused := func(context.Context) error { return errors.New("connection refused") }
 	hangsUp := func(context.Context) error { return errHangsUp }
+	reset := func(context.Context) error { return syscall.ECONNRESET } // once it is connected
 	toCart := toCart
 	toCart.Host, toCart.Gateway, toCart.Dial = "lb.example", mesh.GatewayAddress{Hostname: shop.Key("gateway"), Port: 15008}, netip.AddrPortFrom(netip.Addr{}, 15008)
 	for _, tc := range []struct {
@@ -89,6 +105,7 @@ func TestAGatewayIsTriedAtItsOtherAddresses(t *testing.T) {
 		{"the first one refuses", []string{first, second}, map[string]func(context.Context) error{first: refused}, false, []string{first, second}, 0, false},
 		{"two are silent", []string{first, second, third}, map[string]func(context.Context) error{first: nobody, second: nobody}, false, []string{first, second, third}, 2 * addressTimeout, false},
 		{"the first one hangs up", []string{first, second}, map[string]func(context.Context) error{first: hangsUp}, false, []string{first, second}, 0, false},
+		{"the first one resets", []string{first, second}, map[string]func(context.Context) error{first: reset}, false, []string{first, second}, 0, false},
 		{"all hang up", []string{first, second}, map[string]func(context.Context) error{first: hangsUp, second: hangsUp}, false, []string{first, second}, 0, true},
 		{"none answers", []string{first, second}, map[string]func(context.Context) error{first: refused, second: refused}, false, []string{first, second}, 0, true},
 		{"the gateway answers, and says no", []string{first, second}, nil, true, []string{first}, 0, true},
