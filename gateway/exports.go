@@ -231,13 +231,13 @@ func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []c
 		weight uint64
 	}
 	var here []share
-	total, clusters := uint64(0), c.clustersOf(v, t.service, own)
+	total, mayBeBefore := uint64(0), c.mayBeBefore(v, t.service, own)
 	for _, w := range t.service.Fronts() {
 		front := c.waypoint(v, &w.At)
 		if front == nil {
 			continue
 		}
-		if of := c.endpoints(v, t, front, 0, cmp.Or(w.At.Port, mesh.HBONEPort), own, clusters); len(of) > 0 {
+		if of := c.endpoints(v, t, front, 0, cmp.Or(w.At.Port, mesh.HBONEPort), own, mayBeBefore); len(of) > 0 {
 			here = append(here, share{of, uint64(w.Weight)})
 			total += uint64(w.Weight)
 		}
@@ -255,9 +255,9 @@ func (c *config) candidates(v *directory.View, t target, own *mesh.Workload) []c
 	return nil
 }
 
-// endpoints are those of a service, the target's own or a waypoint's, that can take a stream for t at a port of the service (0: whatever ports they have), which are dialled at dialPort; nil
-// for clusters: of all, else of those alone.
-func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, port, dialPort uint16, own *mesh.Workload, clusters map[string]struct{}) []candidate {
+// endpoints are those of a service, the target's own or a waypoint's, that can take a stream for t at a port of the service (0: whatever ports they have), which are dialled at dialPort. Those
+// for which only is false are left out, if it is not nil.
+func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, port, dialPort uint16, own *mesh.Workload, only func(*mesh.Workload) bool) []candidate {
 	endpoints := v.Endpoints(service.Key())
 	out := make([]candidate, 0, len(endpoints))
 	for _, w := range endpoints {
@@ -268,7 +268,7 @@ func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, p
 		if w.Unhealthy && !service.Balance.AllowUnhealthy {
 			continue
 		}
-		if _, ok := clusters[w.Cluster]; clusters != nil && !ok {
+		if only != nil && !only(w) {
 			continue
 		}
 		if port != 0 {
@@ -295,19 +295,25 @@ func (c *config) endpoints(v *directory.View, t target, service *mesh.Service, p
 	return slices.Clip(out)
 }
 
-// clustersOf are those whose waypoints may be before a service: the gateway's own, if that is known, and those that have endpoints of it in the gateway's network. Clusters of one network may share a
-// waypoint's Service and not what is behind it. What is inside a stream names the service alone, so that a waypoint of a cluster that keeps its own service of that name to itself would let it in.
-func (c *config) clustersOf(v *directory.View, service *mesh.Service, own *mesh.Workload) map[string]struct{} {
-	out := map[string]struct{}{}
-	if own != nil {
-		out[own.Cluster] = struct{}{}
-	}
-	for _, w := range v.Endpoints(service.Key()) {
-		if w.Network == c.network && w.NetworkGateway == nil {
-			out[w.Cluster] = struct{}{}
+// mayBeBefore says which waypoints' pods may be before a service: those of the gateway's own cluster, if that is known, and of clusters that have endpoints of it in the gateway's network. Clusters of one network
+// may share a waypoint's Service and not what is behind it. What is inside a stream names the service alone, so that a waypoint of a cluster that keeps its own service of that name to itself would let it in.
+func (c *config) mayBeBefore(v *directory.View, service *mesh.Service, own *mesh.Workload) func(*mesh.Workload) bool {
+	var clusters map[string]struct{} // made when it is first asked for, which it seldom is
+	return func(waypoint *mesh.Workload) bool {
+		if own != nil && waypoint.Cluster == own.Cluster {
+			return true
 		}
+		if clusters == nil {
+			clusters = map[string]struct{}{}
+			for _, w := range v.Endpoints(service.Key()) {
+				if w.Network == c.network && w.NetworkGateway == nil {
+					clusters[w.Cluster] = struct{}{}
+				}
+			}
+		}
+		_, there := clusters[waypoint.Cluster]
+		return there
 	}
-	return out
 }
 
 func (c *config) waypoint(v *directory.View, at *mesh.GatewayAddress) *mesh.Service {
