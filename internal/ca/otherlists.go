@@ -15,7 +15,7 @@ import (
 type OtherLists struct {
 	// DER are the lists that count.
 	DER [][]byte
-	// Refused is why some of the file do not, or revoke nobody by the roots' own word; nil if all do. A list that does not count costs only itself, and what counted before counts beside the others then, but for lists of which the file holds a later edition.
+	// Refused is why some of the file do not; nil if all do. A list that does not count costs only itself, and what counted before counts beside the others then, but for lists of which the file holds a later edition.
 	Refused error
 	// Unknown says that nothing in the file tells whom a list revoked that does not count: not even its issuer is known, or the file has no other list of that issuer's about the same certificates.
 	Unknown bool
@@ -39,9 +39,9 @@ func ReadOtherLists(file []byte, before, roots [][]byte) OtherLists {
 		switch {
 		case list == nil:
 			out.Unknown = true
-		case err != nil && !errors.Is(err, errMayNotSign):
+		case err != nil:
 			half = append(half, list)
-		case !holds(out.DER, list.Raw): // also one by a root that may not sign lists: a peer may show another certificate with its name and key, which may
+		case !holds(out.DER, list.Raw):
 			lists, out.DER = append(lists, list), append(out.DER, list.Raw)
 		}
 	}
@@ -78,28 +78,22 @@ func (o OtherLists) Beside(before [][]byte) [][]byte {
 }
 
 // forged gives an error for a list that names one of the roots, and its key, as the one that signed it, which it has not: a file that was damaged on its way, say. Nobody would heed it, and as a later edition it would
-// take the place of one that is heeded. Of one that is signed it gives an errMayNotSign if one of those roots may not sign lists: by that one, whom it revokes is believed.
+// take the place of one that is heeded. The key is asked alone, as by those who heed lists.
 func forged(list *x509.RevocationList, roots [][]byte) error {
 	if len(list.AuthorityKeyId) == 0 {
 		return nil // which key of that name is meant cannot be told (RFC 5280, section 5.2.1, demands it)
 	}
-	signed := false
-	var unsigned, barred error
-	for _, der := range roots { // several may have that name and key: a root that was renewed, and its former certificate
+	var unsigned error
+	for _, der := range roots { // several may call their keys alike
 		root, err := x509.ParseCertificate(der)
 		if err != nil || !bytes.Equal(root.RawSubject, list.RawIssuer) || !bytes.Equal(root.SubjectKeyId, list.AuthorityKeyId) {
 			continue
 		}
-		if err := root.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature); err != nil {
+		if err := signedWith(list, root); err != nil {
 			unsigned = fmt.Errorf("the list of %q is not signed by the root of that name and key: %w", list.Issuer, err)
-		} else if signed = true; barred == nil {
-			if err := listSignedBy(list, root); err != nil {
-				barred = fmt.Errorf("the list of %q: %w", list.Issuer, err)
-			}
+		} else {
+			return nil
 		}
-	}
-	if signed {
-		return barred
 	}
 	return unsigned
 }

@@ -125,7 +125,7 @@ func (s *Signer) believe(der []byte, known bool) (revocation, error) {
 		return revocation{}, err
 	}
 	for i, c := range s.way {
-		if !bytes.Equal(c.RawIssuer, list.RawIssuer) || list.CheckSignatureFrom(s.way[min(i+1, len(s.way)-1)]) != nil {
+		if !bytes.Equal(c.RawIssuer, list.RawIssuer) || signedWith(list, s.way[min(i+1, len(s.way)-1)]) != nil {
 			continue
 		}
 		if slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return c.SerialNumber.Cmp(e.SerialNumber) == 0 }) {
@@ -142,24 +142,22 @@ func (s *Signer) signerOf(list *x509.RevocationList) (*x509.Certificate, error) 
 		if !bytes.Equal(c.RawSubject, list.RawIssuer) {
 			continue
 		}
-		if failed = listSignedBy(list, c); failed == nil {
+		err := list.CheckSignatureFrom(c)
+		switch {
+		case err == nil:
 			return c, nil
+		case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCRLSign == 0:
+			err = fmt.Errorf("certificate %x may not sign lists, as its keyUsage has no cRLSign", c.SerialNumber)
 		}
+		failed = err
 	}
 	return nil, fmt.Errorf("the list of %q is not signed by this authority: %w", list.Issuer, failed)
 }
 
-// listSignedBy gives an error unless a certificate, of the name of a list's issuer, has signed it and may.
-func listSignedBy(list *x509.RevocationList, by *x509.Certificate) error {
-	err := list.CheckSignatureFrom(by)
-	if err != nil && by.KeyUsage != 0 && by.KeyUsage&x509.KeyUsageCRLSign == 0 {
-		return fmt.Errorf("certificate %x %w", by.SerialNumber, errMayNotSign)
-	}
-	return err
+// signedWith gives an error unless the key of a certificate has signed a list, which is all that those ask who heed it: an authority may have another certificate of that key that may sign lists.
+func signedWith(list *x509.RevocationList, by *x509.Certificate) error {
+	return by.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature)
 }
-
-// errMayNotSign is of a certificate whose lists nobody heeds, whatever they say.
-var errMayNotSign = errors.New("may not sign lists, as its keyUsage has no cRLSign")
 
 // follows says whether a list is a later edition of another.
 func (r revocation) follows(other *x509.RevocationList) bool {

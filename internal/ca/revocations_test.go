@@ -242,6 +242,38 @@ func TestRevocationsOfWhoMaySignNone(t *testing.T) {
 	}
 }
 
+// A root that was made anew so that it may sign lists is there beside its former certificate. Whoever heeds a list asks for the key alone, so that one which revokes the issuing certificate must not be told, whichever of the two that is taken to be below.
+func TestRevocationsOfTheAuthorityByARootMadeAnew(t *testing.T) {
+	former := newAuthority(t, "root", nil, nil)
+	template := *former.cert
+	template.SerialNumber = big.NewInt(99)
+	signsLists(&template)
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, former.key.Public(), former.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anew := &authority{cert, former.key}
+	issuer := newAuthority(t, "issuer", former, nil)
+	for _, roots := range [][]byte{slices.Concat(former.pem(), anew.pem()), slices.Concat(anew.pem(), former.pem())} {
+		files := plugged(t, former, issuer)
+		files[RootKey] = roots
+		s, err := NewSigner(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Revoking(listBy(t, anew.cert, anew.key, time.Now(), big.NewInt(7)), nil, nil); err != nil {
+			t.Errorf("a list of the root is refused: %v", err)
+		}
+		if _, err := s.Revoking(listBy(t, anew.cert, anew.key, time.Now(), issuer.cert.SerialNumber), nil, nil); err == nil || !strings.Contains(err.Error(), "revokes the issuing certificate") {
+			t.Errorf("one that revokes the issuer: %v", err)
+		}
+	}
+}
+
 // Versions of ours that did not look took lists that are not whole. What they revoke does not come back by the upgrade, but by what the operator is told to do.
 func TestRevocationsThatAreNotWholeAndCountedBefore(t *testing.T) {
 	own, _ := selfSigned(t)

@@ -46,8 +46,9 @@ func (r *revocations) check(chain []*x509.Certificate) error {
 		issuer := chain[min(i+1, len(chain)-1)]
 		for _, l := range r.byIssuer[string(cert.RawIssuer)] {
 			when, ok := l.when[string(cert.SerialNumber.Bytes())]
-			// The name is not proof: an authority may have two keys under one name, and its list is told by anybody's word until the signature was seen.
-			if ok && l.list.CheckSignatureFrom(issuer) == nil {
+			// The name is not proof: an authority may have two keys under one name, and its list is told by anybody's word until the signature was seen. The key is: whether that certificate may sign lists is not asked, for
+			// another one of the same name and key may, and whom it revoked must not be believed by this one.
+			if ok && issuer.CheckSignature(l.list.SignatureAlgorithm, l.list.RawTBSRevocationList, l.list.Signature) == nil {
 				return fmt.Errorf("certificate %x of %q was revoked by %q at %s", cert.SerialNumber, cert.Subject, cert.Issuer, when.UTC().Format(time.RFC3339))
 			}
 		}

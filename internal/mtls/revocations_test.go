@@ -34,11 +34,28 @@ func serial(n int64) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.SerialNumber = big.NewInt(n) }
 }
 
+// mayNotSignLists is another certificate of a root, whose keyUsage lacks cRLSign, as before it was made anew for that.
+func mayNotSignLists(t *testing.T, root *authority) *x509.Certificate {
+	t.Helper()
+	template := *root.cert
+	template.SerialNumber, template.KeyUsage = big.NewInt(2), x509.KeyUsageCertSign
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, root.key.Public(), root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
 func TestRevocation(t *testing.T) {
 	root := newAuthority(t, "root", nil)
 	intermediate := newAuthority(t, "intermediate", root) // its serial number is 1
 	namesake := newAuthority(t, "intermediate", root)
 	stranger := newAuthority(t, "root", nil)
+	twin := mayNotSignLists(t, root)
 	for _, tc := range []struct {
 		name  string
 		by    *authority // of the peer's leaf, whose serial number is 7
@@ -59,7 +76,7 @@ func TestRevocation(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := NewSource(root, SourceOptions{})
 			defer s.Close()
-			if err := s.SetBundle("cluster.local", []*x509.Certificate{root.cert}, tc.lists); err != nil {
+			if err := s.SetBundle("cluster.local", []*x509.Certificate{root.cert, twin}, tc.lists); err != nil {
 				t.Fatal(err)
 			}
 			_, _, err := shake(t, forge(t, tc.by, []string{cart.String()}, time.Hour, serial(7)), s.Server(till))
