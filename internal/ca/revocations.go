@@ -128,11 +128,23 @@ func (s *Signer) believe(der []byte, known bool) (revocation, error) {
 		if !bytes.Equal(c.RawIssuer, list.RawIssuer) || signedWith(list, s.way[min(i+1, len(s.way)-1)]) != nil {
 			continue
 		}
-		if slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return c.SerialNumber.Cmp(e.SerialNumber) == 0 }) {
+		if revokes(list, c) && !s.replaced(list, c) {
 			return revocation{}, fmt.Errorf("the list of %q revokes the issuing certificate, or one above it: %x of %q", list.Issuer, c.SerialNumber, c.Subject)
 		}
 	}
 	return revocation{list, by}, nil
+}
+
+// revokes says whether a list names a certificate of its issuer's.
+func revokes(list *x509.RevocationList, c *x509.Certificate) bool {
+	return slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return c.SerialNumber.Cmp(e.SerialNumber) == 0 })
+}
+
+// replaced says whether a certificate that a list revokes is that of a root which has another one, with the same name and key, that it does not: peers have all roots, and one way is enough for them.
+func (s *Signer) replaced(list *x509.RevocationList, c *x509.Certificate) bool {
+	return slices.ContainsFunc(s.roots, c.Equal) && slices.ContainsFunc(s.roots, func(other *x509.Certificate) bool {
+		return bytes.Equal(other.RawSubject, c.RawSubject) && bytes.Equal(other.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) && !revokes(list, other)
+	})
 }
 
 // signerOf finds who signed a list, of all certificates that came with the signer: a list outlives the key that signed it, so that it may be by one that issues no more.

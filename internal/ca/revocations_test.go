@@ -271,6 +271,12 @@ func TestRevocationsOfTheAuthorityByARootMadeAnew(t *testing.T) {
 		if _, err := s.Revoking(listBy(t, anew.cert, anew.key, time.Now(), issuer.cert.SerialNumber), nil, nil); err == nil || !strings.Contains(err.Error(), "revokes the issuing certificate") {
 			t.Errorf("one that revokes the issuer: %v", err)
 		}
+		if _, err := s.Revoking(listBy(t, anew.cert, anew.key, time.Now(), former.cert.SerialNumber), nil, nil); err != nil {
+			t.Errorf("one that revokes the former certificate is refused: %v", err)
+		}
+		if _, err := s.Revoking(listBy(t, anew.cert, anew.key, time.Now(), former.cert.SerialNumber, anew.cert.SerialNumber), nil, nil); err == nil {
+			t.Error("one that revokes both is not refused")
+		}
 	}
 }
 
