@@ -4,6 +4,7 @@ package ca
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -22,12 +23,12 @@ func scratched(file []byte) []byte {
 	return pem.EncodeToMemory(block)
 }
 
-// renewed is another certificate of an authority, with its name and key, whose keyUsage has no cRLSign.
-func renewed(t *testing.T, s *Signer) *x509.Certificate {
+// madeAnew is another certificate of a root, with its name and key, whose keyUsage is another one.
+func madeAnew(t *testing.T, root *x509.Certificate, key crypto.Signer, usage x509.KeyUsage) *x509.Certificate {
 	t.Helper()
-	template := *s.cert
-	template.SerialNumber, template.KeyUsage = big.NewInt(2), x509.KeyUsageCertSign
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, s.key.Public(), s.key)
+	template := *root
+	template.SerialNumber, template.KeyUsage = big.NewInt(2), usage
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func TestListsOfOthers(t *testing.T) {
 	signsLists(&may)
 	muteList := listBy(t, &may, mute.key, at, big.NewInt(7))
 	c, _ := selfSigned(t)
-	twin, cList := renewed(t, c), listBy(t, c.cert, c.key, at, big.NewInt(7))
+	twin, cList := madeAnew(t, c.cert, c.key, x509.KeyUsageCertSign), listBy(t, c.cert, c.key, at, big.NewInt(7))
 	first, later := listBy(t, a.cert, a.key, at.Add(-time.Hour), big.NewInt(7)), listBy(t, a.cert, a.key, at)
 	others := listBy(t, b.cert, b.key, at, big.NewInt(7))
 	delta, off := deltaOf(t, a, big.NewInt(8)), takingOffBy(t, a, big.NewInt(7))

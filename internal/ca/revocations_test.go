@@ -245,18 +245,7 @@ func TestRevocationsOfWhoMaySignNone(t *testing.T) {
 // A root that was made anew so that it may sign lists is there beside its former certificate. Whoever heeds a list asks for the key alone, so that one which revokes the issuing certificate must not be told, whichever of the two that is taken to be below.
 func TestRevocationsOfTheAuthorityByARootMadeAnew(t *testing.T) {
 	former := newAuthority(t, "root", nil, nil)
-	template := *former.cert
-	template.SerialNumber = big.NewInt(99)
-	signsLists(&template)
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, former.key.Public(), former.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	anew := &authority{cert, former.key}
+	anew := &authority{madeAnew(t, former.cert, former.key, x509.KeyUsageCertSign|x509.KeyUsageCRLSign), former.key}
 	issuer := newAuthority(t, "issuer", former, nil)
 	for _, roots := range [][]byte{slices.Concat(former.pem(), anew.pem()), slices.Concat(anew.pem(), former.pem())} {
 		files := plugged(t, former, issuer)

@@ -190,16 +190,7 @@ func TestAnAddressThatIsSilentInTheHandshakeComesLast(t *testing.T) {
 			}
 			tunnels := NewTunnels(TunnelOptions{Certificates: g.source, Connect: connect, Settings: hbone.DefaultSettings(), Health: NewHealth(time.Now, noChance), Resolver: names})
 			defer tunnels.Close()
-			dial := func(limit time.Duration) *Failure {
-				ctx, cancel := context.WithTimeout(t.Context(), limit)
-				defer cancel()
-				c, failure := tunnels.Dial(ctx, shopIdentity("client"), toCart, nil, "east")
-				if failure == nil {
-					c.Close()
-					c.Finish()
-				}
-				return failure
-			}
+			dial := func(limit time.Duration) *Failure { return dialPlan(t, tunnels, toCart, limit) }
 			if failure := dial(tc.waits); failure == nil || !slices.Equal(a.were(), []string{"192.0.2.1"}) {
 				t.Fatalf("%v", failure)
 			}

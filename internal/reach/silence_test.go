@@ -129,9 +129,13 @@ func onFarSide(t *testing.T, test func(t *testing.T, g *farSide, tunnels *Tunnel
 }
 
 func dialCart(t *testing.T, tunnels *Tunnels, patience time.Duration) *Failure {
+	return dialPlan(t, tunnels, toCart, patience)
+}
+
+func dialPlan(t *testing.T, tunnels *Tunnels, plan Plan, patience time.Duration) *Failure {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, failure := tunnels.Dial(ctx, shopIdentity("client"), toCart, nil, "east")
+	c, failure := tunnels.Dial(ctx, shopIdentity("client"), plan, nil, "east")
 	if failure == nil {
 		c.Close()
 		c.Finish()
